@@ -1,0 +1,134 @@
+package tare
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tare-engine/tare/"
+
+// levels is the table of ARCHITECTURE.md: a package imports lower levels only.
+// A folder below one of these belongs to it and may import its parent; only
+// cmd imports the folders of storage and network drivers.
+var levels = map[string]int{
+	"cmd":             7,
+	"internal/server": 6, "internal/cri": 6,
+	"internal/engine": 5,
+	"internal/build":  4,
+	"internal/image":  3, "internal/container": 3,
+	"internal/layer": 2, "internal/runtime": 2, "internal/network": 2, "internal/volume": 2, "internal/logs": 2, "internal/registry": 2,
+	"internal/content": 1, "internal/store": 1, "internal/event": 1, "internal/keeper": 1, "client": 1,
+	"api": 0, "internal/errdefs": 0, "internal/undo": 0, "internal/ident": 0, "internal/failpoint": 0, "internal/logfile": 0, "internal/linux": 0,
+}
+
+// noun returns the row of the table to which a package folder belongs.
+func noun(dir string) string {
+	for d := dir; d != "." && d != "/"; d = filepath.Dir(d) {
+		if _, ok := levels[d]; ok {
+			return d
+		}
+	}
+	return ""
+}
+
+// imports calls f for every import of our own and of the kernel's package in
+// the program (test files and test/ aside).
+func imports(t *testing.T, f func(file, dir, path string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (p == "test" || p == "bin" || strings.HasPrefix(p, ".") && p != "." || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(p, ".go") || strings.HasSuffix(p, "_test.go") {
+			return nil
+		}
+		a, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, i := range a.Imports {
+			path, _ := strconv.Unquote(i.Path.Value)
+			f(p, filepath.Dir(p), path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestImportsGoDown(t *testing.T) {
+	if _, err := os.Stat("go.mod"); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	imports(t, func(file, dir, path string) {
+		path, ours := strings.CutPrefix(path, module)
+		if !ours || dir == "." {
+			return
+		}
+		n++
+		from, to := noun(dir), noun(path)
+		switch {
+		case from == "":
+			t.Errorf("%s: the package has no row in the table of levels", file)
+		case to == "":
+			t.Errorf("%s: imports %s, which has no row in the table of levels", file, path)
+		case from == to && from == "internal/linux":
+			if dir != path {
+				t.Errorf("%s: kernel facility imports another (%s)", file, path)
+			}
+		case from == to: // a folder and its parent
+		case levels[from] == 0:
+			t.Errorf("%s: level 0 imports %s", file, path)
+		case levels[to] >= levels[from]:
+			t.Errorf("%s: %s (level %d) imports %s (level %d)", file, from, levels[from], to, levels[to])
+		}
+		if driver(path) && noun(dir) != "cmd" {
+			t.Errorf("%s: imports driver %s; only cmd does", file, path)
+		}
+	})
+	if n == 0 {
+		t.Fatal("no imports seen")
+	}
+}
+
+// driver reports whether a package folder is a driver of its parent.
+func driver(path string) bool {
+	for _, p := range []string{"internal/layer/", "internal/volume/"} {
+		if sub, ok := strings.CutPrefix(path, p); ok && sub != "layertest" {
+			return true
+		}
+	}
+	return false
+}
+
+func TestOnlyLinuxPackagesCallTheKernel(t *testing.T) {
+	imports(t, func(file, dir, path string) {
+		if path == "golang.org/x/sys/unix" && noun(dir) != "internal/linux" {
+			t.Errorf("%s: imports %s; kernel facilities are wrapped under internal/linux", file, path)
+		}
+	})
+}
+
+// TestCommandLineIsLean keeps engine code out of the command line, which must
+// start in a few milliseconds.
+func TestCommandLineIsLean(t *testing.T) {
+	imports(t, func(file, dir, path string) {
+		p, ours := strings.CutPrefix(path, module)
+		if ours && strings.HasPrefix(dir, "cmd/tare/") || dir == "cmd/tare" {
+			if ours && noun(p) != "client" && noun(p) != "api" && noun(p) != "cmd" {
+				t.Errorf("%s: the command line imports %s", file, p)
+			}
+		}
+	})
+}
