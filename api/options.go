@@ -1,0 +1,70 @@
+package api
+
+import "time"
+
+// StopOptions say how a container is stopped or restarted.
+type StopOptions struct {
+	Signal  string // empty: the container's own stop signal
+	Timeout *int   // seconds until SIGKILL; negative waits without end, nil is the container's own
+}
+
+// AttachOptions say which streams of a process a client wants.
+type AttachOptions struct {
+	Stdin      bool   `json:",omitempty"`
+	Stdout     bool   `json:",omitempty"`
+	Stderr     bool   `json:",omitempty"`
+	Stream     bool   `json:",omitempty"` // what comes from now on
+	Logs       bool   `json:",omitempty"` // what was written before
+	DetachKeys string `json:",omitempty"` // empty: [DefaultDetachKeys]
+}
+
+// LogsOptions choose lines of a container's log.
+type LogsOptions struct {
+	Since, Until   time.Time // zero: no bound
+	Tail           string    // number of lines; "all" or empty is all of them
+	Follow         bool
+	Stdout, Stderr bool
+	Timestamps     bool // each line begins with its time
+	Details        bool // and with the attributes of the log
+}
+
+// ListOptions choose containers.
+type ListOptions struct {
+	All     bool // also those that are not running
+	Limit   int  // the newest n, running or not; zero or less is no limit
+	Size    bool // count the bytes of their read-write layers
+	Filters Filters
+}
+
+// RemoveOptions say what goes away with a container.
+type RemoveOptions struct {
+	Force   bool // kill it if it runs
+	Volumes bool // its anonymous volumes
+	Link    bool // only the link of that name
+}
+
+// ImageListOptions choose images.
+type ImageListOptions struct {
+	All        bool
+	SharedSize bool
+	Manifests  bool
+	Filters    Filters
+}
+
+// DiskUsageOptions choose what is counted, and whether the objects are listed.
+type DiskUsageOptions struct {
+	Containers, Images, Volumes, BuildCache bool
+	Verbose                                 bool
+}
+
+// Filters that the list and prune operations accept.
+var (
+	ContainerFilters      = []string{"ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume"}
+	ContainerPruneFilters = []string{"label", "label!", "until"}
+	ImageFilters          = []string{"before", "dangling", "label", "reference", "since", "until"}
+	ImagePruneFilters     = []string{"dangling", "label", "label!", "until"}
+	NetworkFilters        = []string{"dangling", "driver", "id", "label", "name", "scope", "type"}
+	NetworkPruneFilters   = []string{"label", "label!", "until"}
+	VolumeFilters         = []string{"dangling", "driver", "label", "name"}
+	VolumePruneFilters    = []string{"all", "label", "label!"}
+)
