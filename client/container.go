@@ -1,0 +1,230 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/moby/moby/api/types/container"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tare-engine/tare/api"
+)
+
+// CreateOptions are what a new container needs beside its configuration.
+type CreateOptions struct {
+	Name     string
+	Platform *ocispec.Platform
+	Rootfs   string // a directory of the engine's host used as the root (Tare only)
+}
+
+func (o CreateOptions) query() url.Values {
+	q := url.Values{}
+	set(q, "name", o.Name)
+	set(q, "platform", formatPlatform(o.Platform))
+	set(q, "rootfs", o.Rootfs)
+	return q
+}
+
+// ContainerCreate makes a container and does not start it.
+func (c *Client) ContainerCreate(ctx context.Context, o CreateOptions, req container.CreateRequest) (container.CreateResponse, error) {
+	var out container.CreateResponse
+	err := c.post(ctx, "/containers/create", o.query(), req, &out)
+	return out, err
+}
+
+// ContainerStart runs a container's process; it returns after the exec.
+func (c *Client) ContainerStart(ctx context.Context, name string) error {
+	return c.post(ctx, "/containers/"+segment(name)+"/start", nil, nil, nil)
+}
+
+// ContainerStop ends a container's process by its stop signal, then by force.
+func (c *Client) ContainerStop(ctx context.Context, name string, o api.StopOptions) error {
+	return c.post(ctx, "/containers/"+segment(name)+"/stop", stopQuery(o), nil, nil)
+}
+
+// ContainerRestart stops a container and starts it again.
+func (c *Client) ContainerRestart(ctx context.Context, name string, o api.StopOptions) error {
+	return c.post(ctx, "/containers/"+segment(name)+"/restart", stopQuery(o), nil, nil)
+}
+
+func stopQuery(o api.StopOptions) url.Values {
+	q := url.Values{}
+	set(q, "signal", o.Signal)
+	if o.Timeout != nil {
+		q.Set("t", strconv.Itoa(*o.Timeout))
+	}
+	return q
+}
+
+// ContainerKill sends a signal to a container's process; "" is SIGKILL.
+func (c *Client) ContainerKill(ctx context.Context, name, signal string) error {
+	q := url.Values{}
+	set(q, "signal", signal)
+	return c.post(ctx, "/containers/"+segment(name)+"/kill", q, nil, nil)
+}
+
+// ContainerPause freezes a container's processes.
+func (c *Client) ContainerPause(ctx context.Context, name string) error {
+	return c.post(ctx, "/containers/"+segment(name)+"/pause", nil, nil, nil)
+}
+
+// ContainerUnpause lets a container's processes go on.
+func (c *Client) ContainerUnpause(ctx context.Context, name string) error {
+	return c.post(ctx, "/containers/"+segment(name)+"/unpause", nil, nil, nil)
+}
+
+// ContainerRename gives a container another name.
+func (c *Client) ContainerRename(ctx context.Context, name, to string) error {
+	return c.post(ctx, "/containers/"+segment(name)+"/rename", url.Values{"name": {to}}, nil, nil)
+}
+
+// ContainerResize tells a container's terminal its size.
+func (c *Client) ContainerResize(ctx context.Context, name string, rows, cols uint16) error {
+	return c.post(ctx, "/containers/"+segment(name)+"/resize", sizeQuery(rows, cols), nil, nil)
+}
+
+func sizeQuery(rows, cols uint16) url.Values {
+	return url.Values{"h": {strconv.Itoa(int(rows))}, "w": {strconv.Itoa(int(cols))}}
+}
+
+// ContainerRemove takes a container away.
+func (c *Client) ContainerRemove(ctx context.Context, name string, o api.RemoveOptions) error {
+	q := url.Values{}
+	setBool(q, "force", o.Force)
+	setBool(q, "v", o.Volumes)
+	setBool(q, "link", o.Link)
+	return c.remove(ctx, "/containers/"+segment(name), q, nil)
+}
+
+// ContainerUpdate changes limits of a container.
+func (c *Client) ContainerUpdate(ctx context.Context, name string, u container.UpdateConfig) (container.UpdateResponse, error) {
+	var out container.UpdateResponse
+	err := c.post(ctx, "/containers/"+segment(name)+"/update", nil, u, &out)
+	return out, err
+}
+
+// ContainersPrune removes the stopped containers that the filters choose.
+func (c *Client) ContainersPrune(ctx context.Context, f api.Filters) (container.PruneReport, error) {
+	var out container.PruneReport
+	err := c.post(ctx, "/containers/prune", filterQuery(f), nil, &out)
+	return out, err
+}
+
+// ContainerList lists containers, newest first.
+func (c *Client) ContainerList(ctx context.Context, o api.ListOptions) ([]container.Summary, error) {
+	q := filterQuery(o.Filters)
+	setBool(q, "all", o.All)
+	setBool(q, "size", o.Size)
+	if o.Limit > 0 {
+		q.Set("limit", strconv.Itoa(o.Limit))
+	}
+	var out []container.Summary
+	err := c.get(ctx, "/containers/json", q, &out)
+	return out, err
+}
+
+// ContainerInspect describes a container.
+func (c *Client) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	var out container.InspectResponse
+	err := c.get(ctx, "/containers/"+segment(name)+"/json", nil, &out)
+	return out, err
+}
+
+// ContainerInspectRaw describes a container in the engine's own words.
+func (c *Client) ContainerInspectRaw(ctx context.Context, name string, size bool) (json.RawMessage, error) {
+	q := url.Values{}
+	setBool(q, "size", size)
+	var out json.RawMessage
+	err := c.get(ctx, "/containers/"+segment(name)+"/json", q, &out)
+	return out, err
+}
+
+// ContainerTop lists a container's processes as ps with the arguments does.
+func (c *Client) ContainerTop(ctx context.Context, name, args string) (container.TopResponse, error) {
+	q := url.Values{}
+	set(q, "ps_args", args)
+	var out container.TopResponse
+	err := c.get(ctx, "/containers/"+segment(name)+"/top", q, &out)
+	return out, err
+}
+
+// ContainerLogs opens a container's log; the caller closes it. With a
+// terminal it is raw, else framed (see package api).
+func (c *Client) ContainerLogs(ctx context.Context, name string, o api.LogsOptions) (io.ReadCloser, error) {
+	q := url.Values{}
+	setBool(q, "stdout", o.Stdout)
+	setBool(q, "stderr", o.Stderr)
+	setBool(q, "follow", o.Follow)
+	setBool(q, "timestamps", o.Timestamps)
+	setBool(q, "details", o.Details)
+	set(q, "tail", o.Tail)
+	set(q, "since", api.FormatUnix(o.Since))
+	set(q, "until", api.FormatUnix(o.Until))
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: "/containers/" + segment(name) + "/logs", query: q})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// ContainerAttach opens the streams of a container. Attach before start
+// misses nothing.
+func (c *Client) ContainerAttach(ctx context.Context, name string, o api.AttachOptions) (*Stream, error) {
+	q := url.Values{}
+	setBool(q, "stream", o.Stream)
+	setBool(q, "stdin", o.Stdin)
+	setBool(q, "stdout", o.Stdout)
+	setBool(q, "stderr", o.Stderr)
+	setBool(q, "logs", o.Logs)
+	set(q, "detachKeys", o.DetachKeys)
+	return c.hijack(ctx, call{method: http.MethodPost, path: "/containers/" + segment(name) + "/attach", query: q})
+}
+
+// ContainerWait begins to wait for a condition. When it returns the engine
+// has taken note, so a start after it cannot be missed; the function it
+// returns blocks for the result and must be called once.
+func (c *Client) ContainerWait(ctx context.Context, name string, cond container.WaitCondition) (func() (container.WaitResponse, error), error) {
+	q := url.Values{}
+	set(q, "condition", string(cond))
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: "/containers/" + segment(name) + "/wait", query: q})
+	if err != nil {
+		return nil, err
+	}
+	return func() (out container.WaitResponse, err error) {
+		err = decode(resp, &out)
+		return out, err
+	}, nil
+}
+
+func formatPlatform(p *ocispec.Platform) string {
+	switch {
+	case p == nil:
+		return ""
+	case p.Architecture == "":
+		return p.OS
+	case p.Variant == "":
+		return p.OS + "/" + p.Architecture
+	}
+	return p.OS + "/" + p.Architecture + "/" + p.Variant
+}
+
+func set(q url.Values, key, value string) {
+	if value != "" {
+		q.Set(key, value)
+	}
+}
+
+func setBool(q url.Values, key string, value bool) {
+	if value {
+		q.Set(key, "1")
+	}
+}
+
+func filterQuery(f api.Filters) url.Values {
+	q := url.Values{}
+	set(q, "filters", f.Encode())
+	return q
+}

@@ -1,0 +1,146 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tare-engine/tare/api"
+)
+
+// ImageList lists images.
+func (c *Client) ImageList(ctx context.Context, o api.ImageListOptions) ([]image.Summary, error) {
+	q := filterQuery(o.Filters)
+	setBool(q, "all", o.All)
+	setBool(q, "shared-size", o.SharedSize)
+	setBool(q, "manifests", o.Manifests)
+	var out []image.Summary
+	err := c.get(ctx, "/images/json", q, &out)
+	return out, err
+}
+
+// ImageInspectRaw describes an image in the engine's own words.
+func (c *Client) ImageInspectRaw(ctx context.Context, ref string, platform *ocispec.Platform) (json.RawMessage, error) {
+	q, err := platformQuery(platform)
+	if err != nil {
+		return nil, err
+	}
+	var out json.RawMessage
+	err = c.get(ctx, "/images/"+refPath(ref)+"/json", q, &out)
+	return out, err
+}
+
+// ImageHistory lists how an image came to be, last step first.
+func (c *Client) ImageHistory(ctx context.Context, ref string, platform *ocispec.Platform) ([]image.HistoryResponseItem, error) {
+	q, err := platformQuery(platform)
+	if err != nil {
+		return nil, err
+	}
+	var out []image.HistoryResponseItem
+	err = c.get(ctx, "/images/"+refPath(ref)+"/history", q, &out)
+	return out, err
+}
+
+// ImageTag gives an image another name.
+func (c *Client) ImageTag(ctx context.Context, ref, repo, tag string) error {
+	q := url.Values{"repo": {repo}}
+	set(q, "tag", tag)
+	return c.post(ctx, "/images/"+refPath(ref)+"/tag", q, nil, nil)
+}
+
+// ImageRemoveOptions say how far a removal goes.
+type ImageRemoveOptions struct {
+	Force   bool // also where a stopped container uses it
+	NoPrune bool // untagged parents stay
+}
+
+// ImageRemove takes a name off an image, and the image itself with its last.
+func (c *Client) ImageRemove(ctx context.Context, ref string, o ImageRemoveOptions) ([]image.DeleteResponse, error) {
+	q := url.Values{}
+	setBool(q, "force", o.Force)
+	setBool(q, "noprune", o.NoPrune)
+	var out []image.DeleteResponse
+	err := c.remove(ctx, "/images/"+refPath(ref), q, &out)
+	return out, err
+}
+
+// ImagesPrune removes the unused images that the filters choose.
+func (c *Client) ImagesPrune(ctx context.Context, f api.Filters) (image.PruneReport, error) {
+	var out image.PruneReport
+	err := c.post(ctx, "/images/prune", filterQuery(f), nil, &out)
+	return out, err
+}
+
+// ImageLoad sends an image archive and reports the engine's words about it.
+func (c *Client) ImageLoad(ctx context.Context, archive io.Reader, quiet bool, platforms []ocispec.Platform, report func(jsonstream.Message) error) error {
+	q := url.Values{}
+	setBool(q, "quiet", quiet)
+	for _, p := range platforms {
+		text, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		q.Add("platform", string(text))
+	}
+	resp, err := c.do(ctx, call{
+		method: http.MethodPost, path: "/images/load", query: q, body: archive,
+		header: http.Header{"Content-Type": {"application/x-tar"}},
+	})
+	if err != nil {
+		return err
+	}
+	return messages(resp.Body, report)
+}
+
+// ImagePull asks the engine to fetch an image from its registry.
+func (c *Client) ImagePull(ctx context.Context, repo, tag, platform string, report func(jsonstream.Message) error) error {
+	q := url.Values{"fromImage": {repo}}
+	set(q, "tag", tag)
+	set(q, "platform", platform)
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: "/images/create", query: q})
+	if err != nil {
+		return err
+	}
+	return messages(resp.Body, report)
+}
+
+// messages reports a stream of progress documents until its end; one that
+// bears an error is the result.
+func messages(body io.ReadCloser, report func(jsonstream.Message) error) error {
+	defer body.Close()
+	d := json.NewDecoder(body)
+	for {
+		var m jsonstream.Message
+		switch err := d.Decode(&m); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		if m.Error != nil {
+			return m.Error
+		}
+		if err := report(m); err != nil {
+			return err
+		}
+	}
+}
+
+// refPath escapes a reference for a path: its slashes stay, as servers expect.
+func refPath(ref string) string {
+	return (&url.URL{Path: ref}).EscapedPath()
+}
+
+func platformQuery(p *ocispec.Platform) (url.Values, error) {
+	if p == nil {
+		return nil, nil
+	}
+	text, err := json.Marshal(p)
+	return url.Values{"platform": {string(text)}}, err
+}

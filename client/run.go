@@ -1,0 +1,37 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/tare-engine/tare/api"
+)
+
+// ErrNoRun says that an engine does not know the one-request run: the caller
+// makes Docker's four requests instead.
+var ErrNoRun = errors.New("the engine has no " + api.RunPath)
+
+// Run makes, attaches and starts a container in one request. Rootfs is as in
+// CreateOptions. An error before the container exists is the engine's; ErrNoRun
+// means that nothing was done.
+//
+// The stream's input is the container's; its output is read by RunOutput.
+func (c *Client) Run(ctx context.Context, req api.RunRequest, rootfs string) (*Stream, error) {
+	q := url.Values{}
+	set(q, "rootfs", rootfs)
+	s, err := c.hijack(ctx, call{method: http.MethodPost, path: api.RunPath, query: q, body: req})
+	if IsNotFound(err) && strings.Contains(err.Error(), "page not found") { // not: no such image
+		return nil, ErrNoRun
+	}
+	return s, err
+}
+
+// RunOutput copies the output of a run until it ends and reports each status
+// document as it comes.
+func (s *Stream) RunOutput(stdout, stderr io.Writer, status func(api.RunStatus) error) error {
+	return api.ReadRun(s.reader, stdout, stderr, status)
+}
