@@ -1,0 +1,124 @@
+//go:build root
+
+package mount
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// private gives the test a mount namespace of its own. The thread is never
+// unlocked, so it ends with the test and the namespace with it.
+func private(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		t.Fatal(err)
+	}
+	if err := SetPropagation("/", Private, true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tmpfs(t *testing.T, a Attr) *os.File {
+	t.Helper()
+	fs, err := OpenFS("tmpfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fs.Close()
+	if err := fs.SetString("mode", "0711"); err != nil {
+		t.Fatal(err)
+	}
+	m, err := fs.Mount(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+func TestDetachedMountGoesToDescriptor(t *testing.T) {
+	private(t)
+	dir := t.TempDir()
+	target, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	m := tmpfs(t, NoSuid)
+	if err := Move(m, target); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/a", nil, 0600); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0711 {
+		t.Fatalf("%v %v", st.Mode(), err)
+	}
+	if err := SetAttr(m, Change{Set: ReadOnly}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/b", nil, 0600); !strings.Contains(err.Error(), "read-only") {
+		t.Fatal(err)
+	}
+	if err := Detach(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir + "/a"); !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	if err := Detach(dir); err != nil {
+		t.Fatal("not mounted:", err)
+	}
+}
+
+func TestCloneTakesMountsBelow(t *testing.T) {
+	private(t)
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir+"/src/sub", 0755); err != nil {
+		t.Fatal(err)
+	}
+	if err := MoveTo(tmpfs(t, 0), dir+"/src/sub"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/src/sub/f", nil, 0600); err != nil {
+		t.Fatal(err)
+	}
+	for _, recursive := range []bool{false, true} {
+		m, err := Clone(dir+"/src", recursive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = os.Stat(filepath.Join("/proc/self/fd", strconv.Itoa(int(m.Fd())), "sub/f"))
+		if (err == nil) != recursive {
+			t.Errorf("recursive %v: %v", recursive, err)
+		}
+		m.Close()
+	}
+	if err := Detach(dir + "/src/sub"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestErrorsTellTheKernelsWords(t *testing.T) {
+	private(t)
+	fs, err := OpenFS("tmpfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fs.Close()
+	err = fs.SetString("nonsense", "1")
+	if err == nil || !strings.Contains(err.Error(), "Unknown parameter 'nonsense'") {
+		t.Fatal(err)
+	}
+	if _, err := OpenFS("nosuchfs"); !Unsupported(err) {
+		t.Fatal(err)
+	}
+}
