@@ -1,0 +1,498 @@
+package spawn
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// kindergarten is a region with one nursery.
+type kindergarten struct {
+	*Region
+	n *Nursery
+}
+
+func newKindergarten(t *testing.T) *kindergarten {
+	t.Helper()
+	r, err := NewRegion(16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := r.NewNursery()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n.Close()
+		if ws := wait(t, n.Pid()); ws.ExitStatus() != 0 {
+			t.Errorf("nursery ended with %v", ws)
+		}
+		n.Free()
+		r.mu.Lock()
+		if len(r.free) != r.n {
+			t.Errorf("%d of %d arenas are free", len(r.free), r.n)
+		}
+		r.mu.Unlock()
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &kindergarten{r, n}
+}
+
+func wait(t *testing.T, pid int) syscall.WaitStatus {
+	t.Helper()
+	var ws syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(pid, &ws, 0, nil)
+		if err == nil {
+			return ws
+		}
+		if err != syscall.EINTR {
+			t.Fatalf("wait4(%d): %v", pid, err)
+		}
+	}
+}
+
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return r, w
+}
+
+// child is what a start gave.
+type child struct {
+	pid    int
+	report []byte
+	out    *os.File // its stdout and stderr
+}
+
+// start runs the slab's plan with /dev/null as stdin and waits for the exec.
+func (k *kindergarten) start(t *testing.T, s *Slab, o Options, own ...*os.File) child {
+	t.Helper()
+	rep, repw := pipe(t)
+	out, outw := pipe(t)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	pid, err := k.n.Start(s, o, append([]*os.File{repw, null, outw, outw}, own...))
+	repw.Close()
+	outw.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Pid() != pid {
+		t.Errorf("the kernel stored pid %d, the nursery says %d", s.Pid(), pid)
+	}
+	b, err := io.ReadAll(rep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return child{pid, b, out}
+}
+
+func (k *kindergarten) run(t *testing.T, p *Plan) (child, *Slab) {
+	t.Helper()
+	s := k.Get()
+	if err := s.Load(p.Image()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Put)
+	return k.start(t, s, Options{Cgroup: -1}), s
+}
+
+func output(t *testing.T, c child) string {
+	t.Helper()
+	b, err := io.ReadAll(c.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// shell is a plan that runs a shell script.
+func shell(script string) *Plan {
+	p := NewPlan()
+	p.ResetSignals()
+	p.Stdio()
+	p.CloseOnExec()
+	p.Exec("sh", "/bin:/usr/bin", []string{"sh", "-c", script}, []string{"PATH=/usr/bin:/bin"})
+	return p
+}
+
+func TestProgramRuns(t *testing.T) {
+	k := newKindergarten(t)
+	c, _ := k.run(t, shell("echo hi; echo err >&2; exit 7"))
+	if len(c.report) != 0 {
+		t.Fatalf("report %v", c.report)
+	}
+	if got := output(t, c); got != "hi\nerr\n" {
+		t.Errorf("output %q", got)
+	}
+	if ws := wait(t, c.pid); ws.ExitStatus() != 7 {
+		t.Errorf("status %v", ws)
+	}
+}
+
+func TestChildHasNothingOfOurs(t *testing.T) {
+	secret, _ := os.Open("/dev/zero")
+	defer secret.Close()
+	k := newKindergarten(t)
+	c, _ := k.run(t, shell(`ls -l /proc/self/fd | grep -c -e zero -e socket; grep -c plans /proc/self/maps
+grep -E 'Sig(Blk|Ign)' /proc/self/status`))
+	got := strings.Fields(output(t, c))
+	wait(t, c.pid)
+	want := "0 0 SigBlk: 0000000000000000 SigIgn: 0000000000000000"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestFailingStepIsReported(t *testing.T) {
+	k := newKindergarten(t)
+	p := NewPlan()
+	p.ResetSignals()
+	p.Do("open nothing", SysOpenat, Int(unix.AT_FDCWD), p.Str("/nothing/here"), Nil)
+	p.Exec("/bin/true", "", []string{"true"}, nil)
+	c, s := k.run(t, p)
+	ws := wait(t, c.pid)
+	r := s.ReadReport(c.report)
+	if r.Errno != syscall.ENOENT || r.Step != 1 || r.Second || ws.ExitStatus() != 253 {
+		t.Errorf("report %+v, status %v", r, ws)
+	}
+	if n := p.StepName(r.Step); n != "open nothing" {
+		t.Errorf("step %q", n)
+	}
+}
+
+func TestPathSearch(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string, mode os.FileMode, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file("ok/prog", 0o755, "#!/bin/sh\nexit 0\n")
+	file("plain/prog", 0o644, "#!/bin/sh\n")
+	file("bad/prog", 0o755, "no format")
+	file("lost/prog", 0o755, "#!/no/interpreter\n")
+	file("file", 0o644, "")
+	for _, c := range []struct {
+		file, path string
+		want       syscall.Errno
+	}{
+		{"prog", "none:ok", 0},
+		{"prog", "plain:ok", 0},
+		{"prog", "lost:ok", 0},
+		{"prog", "plain:none", syscall.EACCES},
+		{"prog", "file:none", syscall.ENOENT},
+		{"prog", "bad:ok", syscall.ENOEXEC},
+		{"prog", "", syscall.ENOENT},
+		{"", "ok", syscall.ENOENT},
+		{dir + "/ok/prog", "", 0},
+		{dir + "/ok", "", syscall.EACCES},
+		{dir + "/nope", "", syscall.ENOENT},
+	} {
+		t.Run(c.file+" in "+c.path, func(t *testing.T) {
+			k := newKindergarten(t)
+			var dirs []string
+			for d := range strings.SplitSeq(c.path, ":") {
+				dirs = append(dirs, filepath.Join(dir, d))
+			}
+			p := NewPlan()
+			p.ResetSignals()
+			p.Exec(c.file, strings.Join(dirs, ":"), []string{c.file}, nil)
+			ch, s := k.run(t, p)
+			wait(t, ch.pid)
+			var got syscall.Errno
+			if len(ch.report) > 0 {
+				got = s.ReadReport(ch.report).Errno
+			}
+			if got != c.want {
+				t.Errorf("errno %d (%v), want %d", got, got, c.want)
+			}
+		})
+	}
+}
+
+func TestTwoMegabytesOfArguments(t *testing.T) {
+	k := newKindergarten(t)
+	argv := []string{"sh", "-c", "exit $(($# % 100))"}
+	for range 16 {
+		argv = append(argv, strings.Repeat("x", 118<<10)+fmt.Sprint(len(argv)))
+	}
+	p := NewPlan()
+	p.ResetSignals()
+	p.Exec("/bin/sh", "", argv, nil)
+	c, s := k.run(t, p)
+	if len(c.report) > 0 {
+		t.Fatalf("report %+v", s.ReadReport(c.report))
+	}
+	if ws := wait(t, c.pid); ws.ExitStatus() != 15 {
+		t.Errorf("status %v", ws)
+	}
+}
+
+func TestParkedChildWakes(t *testing.T) {
+	k := newKindergarten(t)
+	ours, theirs, err := ParkSocket()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	s := k.Get()
+	t.Cleanup(s.Put)
+	p := NewPlan()
+	p.Do("umask", SysUmask, Int(0o27))
+	p.ParkStep()
+	if err := s.LoadParked(p.Image()); err != nil {
+		t.Fatal(err)
+	}
+	rep, repw := pipe(t)
+	pid, err := k.n.Start(s, Options{Cgroup: -1}, []*os.File{repw, theirs})
+	repw.Close()
+	theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := io.ReadAll(rep); len(b) != 0 {
+		t.Fatalf("report %+v", s.ReadReport(b))
+	}
+	// As after an upgrade: another program's slab for the same arena.
+	arena, addr := s.Place()
+	again, err := k.Parked(arena, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, ownw := pipe(t)
+	q := NewPlan()
+	q.Stdio()
+	q.Exec("/bin/sh", "", []string{"sh", "-c", "umask; echo own >&8"}, nil)
+	at, err := again.LoadSecond(q.Image())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep, repw = pipe(t)
+	out, outw := pipe(t)
+	null, _ := os.Open(os.DevNull)
+	if err := Wake(ours, at, []*os.File{repw, null, outw, outw, ownw}); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []*os.File{null, outw, ownw} {
+		f.Close()
+	}
+	wait(t, pid)
+	repw.Close()
+	if got := output(t, child{out: out}); got != "0027\n" {
+		t.Errorf("output %q", got)
+	}
+	if got := output(t, child{out: own}); got != "own\n" {
+		t.Errorf("own descriptor: %q", got)
+	}
+}
+
+func TestParkedChildEndsWithItsSocket(t *testing.T) {
+	k := newKindergarten(t)
+	ours, theirs, err := ParkSocket()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := k.Get()
+	t.Cleanup(s.Put)
+	p := NewPlan()
+	p.ParkStep()
+	if err := s.LoadParked(p.Image()); err != nil {
+		t.Fatal(err)
+	}
+	_, repw := pipe(t)
+	pid, err := k.n.Start(s, Options{Cgroup: -1}, []*os.File{repw, theirs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	ours.Close()
+	if ws := wait(t, pid); ws.ExitStatus() != 0 {
+		t.Errorf("status %v", ws)
+	}
+}
+
+// pair loads a pair of plans: an empty first half, and one that runs script.
+func pair(t *testing.T, k *kindergarten, second *Plan) *Slab {
+	t.Helper()
+	s := k.Get()
+	t.Cleanup(s.Put)
+	p := NewPlan()
+	p.ResetSignals()
+	p.Stdio()
+	p.CloneSecond()
+	if err := s.Load(p.Image()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Pair(second.Image()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestPair(t *testing.T) {
+	k := newKindergarten(t)
+	p := NewPlan()
+	p.Exec("/bin/sh", "", []string{"sh", "-c", "echo $PPID; ls /proc/self/fd | wc -l; exit 3"}, nil)
+	s := pair(t, k, p)
+	c := k.start(t, s, Options{Cgroup: -1})
+	if len(c.report) > 0 {
+		t.Fatalf("report %+v", s.ReadReport(c.report))
+	}
+	if ws := wait(t, c.pid); ws.ExitStatus() != 0 {
+		t.Fatalf("first half: %v", ws)
+	}
+	want := fmt.Sprintf("%d\n4\n", os.Getpid()) // 0 to 2 and the directory
+	if got := output(t, c); got != want {
+		t.Errorf("output %q, want %q", got, want)
+	}
+	if ws := wait(t, s.SecondPid()); ws.ExitStatus() != 3 {
+		t.Errorf("second half: %v", ws)
+	}
+}
+
+func TestSecondHalfHasNoSharedMemory(t *testing.T) {
+	k := newKindergarten(t)
+	p := NewPlan()
+	b := p.Bytes(make([]byte, 8192))
+	p.Do("open maps", SysOpen, p.Str("/proc/self/maps"), Nil).To(3)
+	p.Do("read maps", SysRead, Slot(3), b, Int(8192)).To(4)
+	p.Do("write maps", SysWrite, Int(1), b, Slot(4))
+	p.Exec("/bin/true", "", []string{"true"}, nil)
+	s := pair(t, k, p)
+	c := k.start(t, s, Options{Cgroup: -1})
+	wait(t, c.pid)
+	wait(t, s.SecondPid())
+	got := output(t, c)
+	if got == "" || strings.Contains(got, "plans") || strings.Count(got, "\n") > 3 {
+		t.Errorf("mappings of the second half:\n%s", got)
+	}
+}
+
+func TestSecondHalfReports(t *testing.T) {
+	k := newKindergarten(t)
+	p := NewPlan()
+	p.Do("one", SysGetpid)
+	p.Exec("/no/such", "", []string{"x"}, nil)
+	s := pair(t, k, p)
+	c := k.start(t, s, Options{Cgroup: -1})
+	wait(t, c.pid)
+	wait(t, s.SecondPid())
+	if r := s.ReadReport(c.report); r.Errno != syscall.ENOENT || r.Step != 1 || !r.Second {
+		t.Errorf("report %+v", r)
+	}
+}
+
+func TestNurseryDeathIsSeen(t *testing.T) {
+	r, err := NewRegion(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	n, err := r.NewNursery()
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(n.Pid(), syscall.SIGKILL)
+	wait(t, n.Pid())
+	defer n.Free()
+	s := r.Get()
+	defer s.Put()
+	if err := s.Load(shell("true").Image()); err != nil {
+		t.Fatal(err)
+	}
+	_, w := pipe(t)
+	if _, err := n.Start(s, Options{Cgroup: -1}, []*os.File{w}); !errors.Is(err, ErrNurseryDied) {
+		t.Errorf("start by a dead nursery: %v", err)
+	}
+	if s.Pid() != 0 {
+		t.Errorf("pid %d", s.Pid())
+	}
+}
+
+func TestStartRefusesForeignFlags(t *testing.T) {
+	k := newKindergarten(t)
+	s := k.Get()
+	defer s.Put()
+	for _, o := range []Options{{Flags: unix.CLONE_VM, Cgroup: -1}, {Flags: unix.CLONE_PIDFD, Cgroup: -1}, {Cgroup: 0}} {
+		if _, err := k.n.Start(s, o, nil); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+func TestReportIsNotTrusted(t *testing.T) {
+	r, err := NewRegion(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := r.Get()
+	le := binary.LittleEndian
+	for _, at := range []uint64{0, s.addr, s.addr + firstOff, s.addr + firstOff + headerSize + 1, s.addr + arenaSize, s.addr - stepSize, ^uint64(0)} {
+		b := le.AppendUint64(le.AppendUint64(nil, ^uint64(0)), at)
+		if got := s.ReadReport(b); got.Step != -1 || got.Errno != syscall.EPROTO {
+			t.Errorf("%#x: %+v", at-s.addr, got)
+		}
+	}
+	if got := s.ReadReport([]byte{1}); got.Step != -1 {
+		t.Errorf("short report: %+v", got)
+	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	r, err := NewRegion(4)
+	if err != nil {
+		b.Fatal(err)
+	}
+	n, err := r.NewNursery()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		n.Close()
+		syscall.Wait4(n.Pid(), nil, 0, nil)
+	}()
+	p := NewPlan()
+	p.Exec("/bin/true", "", []string{"true"}, nil)
+	im := p.Image()
+	for b.Loop() {
+		s := r.Get()
+		if err := s.Load(im); err != nil {
+			b.Fatal(err)
+		}
+		rd, w, _ := os.Pipe()
+		pid, err := n.Start(s, Options{Cgroup: -1}, []*os.File{w})
+		if err != nil {
+			b.Fatal(err)
+		}
+		w.Close()
+		io.ReadAll(rd)
+		rd.Close()
+		syscall.Wait4(pid, nil, 0, nil)
+		s.Put()
+	}
+}
