@@ -286,6 +286,7 @@ func TestParkedChildWakes(t *testing.T) {
 	own, ownw := pipe(t)
 	q := NewPlan()
 	q.Stdio()
+	q.Do("own descriptor survives the exec", SysFcntl, FD(0), Int(unix.F_SETFD), Nil)
 	q.Exec("/bin/sh", "", []string{"sh", "-c", "umask; echo own >&8"}, nil)
 	at, err := again.LoadSecond(q.Image())
 	if err != nil {
