@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// execBackend runs further processes in containers.
+type execBackend interface {
+	ExecCreate(ctx context.Context, ref string, req container.ExecCreateRequest) (id string, err error)
+
+	// ExecStart calls hijack unless the request says Detach; it returns then
+	// when the process runs.
+	ExecStart(ctx context.Context, id string, req container.ExecStartRequest, hijack Hijack) error
+	ExecInspect(ctx context.Context, id string) (container.ExecInspectResponse, error)
+	ExecResize(ctx context.Context, id string, rows, cols uint16) error
+}
+
+func (s *Server) createExec(w http.ResponseWriter, r *request) error {
+	var req container.ExecCreateRequest
+	if err := r.body(&req); err != nil {
+		return err
+	}
+	if len(req.Cmd) == 0 {
+		return errdefs.New(errdefs.InvalidArgument, "no exec command specified")
+	}
+	if _, err := api.ParseDetachKeys(req.DetachKeys); err != nil {
+		return errdefs.New(errdefs.InvalidArgument, "Invalid escape keys (%s) provided", req.DetachKeys)
+	}
+	if r.version.Before(42) {
+		req.ConsoleSize = nil
+	}
+	id, err := s.backend.ExecCreate(r.Context(), r.name, req)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusCreated, container.ExecCreateResponse{ID: id})
+}
+
+func (s *Server) startExec(w http.ResponseWriter, r *request) error {
+	var req container.ExecStartRequest
+	if err := r.body(&req); err != nil {
+		return err
+	}
+	if req.ConsoleSize != nil {
+		switch {
+		case r.version.Before(42), req.Detach:
+			req.ConsoleSize = nil
+		case !req.Tty:
+			return errdefs.New(errdefs.InvalidArgument, "ConsoleSize is only supported when allocating a TTY")
+		}
+	}
+	if err := s.backend.ExecStart(r.Context(), r.name, req, r.hijacker(r.attachType)); err != nil {
+		return err
+	}
+	if !r.hijacked {
+		r.begin(http.StatusOK, "")
+	}
+	return nil
+}
+
+func (s *Server) inspectExec(w http.ResponseWriter, r *request) error {
+	e, err := s.backend.ExecInspect(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, e)
+}
+
+func (s *Server) resizeExec(w http.ResponseWriter, r *request) error {
+	rows, cols, err := windowSize(r)
+	if err != nil {
+		return err
+	}
+	if err := s.backend.ExecResize(r.Context(), r.name, rows, cols); err != nil {
+		return err
+	}
+	r.begin(http.StatusOK, "")
+	return nil
+}

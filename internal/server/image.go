@@ -1,0 +1,168 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// imageBackend keeps images.
+type imageBackend interface {
+	// ImageLoad reads an archive and says through out what it does. Nothing is
+	// kept of what is not whole and sound.
+	ImageLoad(ctx context.Context, r io.Reader, quiet bool, platforms []ocispec.Platform, out func(jsonstream.Message)) error
+	ImageList(ctx context.Context, o api.ImageListOptions) ([]image.Summary, error)
+	ImageInspect(ctx context.Context, ref string) (image.InspectResponse, error)
+	ImageHistory(ctx context.Context, ref string) ([]image.HistoryResponseItem, error)
+	ImageTag(ctx context.Context, ref, repo, tag string) error
+	ImageRemove(ctx context.Context, ref string, force, prune bool) ([]image.DeleteResponse, error)
+	ImagesPrune(ctx context.Context, f api.Filters) (image.PruneReport, error)
+}
+
+func (s *Server) listImages(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	// Until 1.40 a filter by reference was a parameter of its own.
+	if ref := r.text("filter"); ref != "" && r.version.Before(41) {
+		if f == nil {
+			f = api.Filters{}
+		}
+		f.Add("reference", ref)
+	}
+	list, err := s.backend.ImageList(r.Context(), api.ImageListOptions{
+		All: r.flag("all"), SharedSize: r.flag("shared-size"), Manifests: r.flag("manifests"), Filters: f,
+	})
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, imageListShape(list, r.version))
+}
+
+func (s *Server) inspectImage(w http.ResponseWriter, r *request) error {
+	platforms, err := r.platforms()
+	if err != nil {
+		return err
+	}
+	if len(platforms) > 0 && r.flag("manifests") {
+		return errdefs.New(errdefs.InvalidArgument, "conflicting options: manifests and platform options cannot both be set")
+	}
+	img, err := s.backend.ImageInspect(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	if err := checkPlatform(r.name, img, platforms); err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, imageShape(img, r.version))
+}
+
+// checkPlatform refuses an image that is not for the one platform asked for.
+func checkPlatform(ref string, img image.InspectResponse, platforms []ocispec.Platform) error {
+	if len(platforms) == 0 {
+		return nil
+	}
+	p := platforms[0]
+	if p.OS == img.Os && p.Architecture == img.Architecture && (p.Variant == "" || p.Variant == img.Variant) {
+		return nil
+	}
+	name := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		name += "/" + p.Variant
+	}
+	return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)", ref, name)
+}
+
+func (s *Server) imageHistory(w http.ResponseWriter, r *request) error {
+	platforms, err := r.platforms()
+	if err != nil {
+		return err
+	}
+	if len(platforms) > 0 {
+		img, err := s.backend.ImageInspect(r.Context(), r.name)
+		if err != nil {
+			return err
+		}
+		if err := checkPlatform(r.name, img, platforms); err != nil {
+			return err
+		}
+	}
+	history, err := s.backend.ImageHistory(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, listOf(history))
+}
+
+func (s *Server) tagImage(w http.ResponseWriter, r *request) error {
+	if err := s.backend.ImageTag(r.Context(), r.name, r.text("repo"), r.text("tag")); err != nil {
+		return err
+	}
+	r.begin(http.StatusCreated, "")
+	return nil
+}
+
+func (s *Server) removeImage(w http.ResponseWriter, r *request) error {
+	done, err := s.backend.ImageRemove(r.Context(), r.name, r.flag("force"), !r.flag("noprune"))
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, listOf(done))
+}
+
+func (s *Server) pruneImages(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	report, err := s.backend.ImagesPrune(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, report)
+}
+
+// progressLine is a message as clients of all versions read it: the old ones
+// look for the error's text in "error".
+type progressLine struct {
+	jsonstream.Message
+	ErrorText string `json:"error,omitempty"`
+}
+
+// loadImages answers 200 with lines of progress, of which the last may be an
+// error: the archive is read while the answer is on its way.
+func (s *Server) loadImages(w http.ResponseWriter, r *request) error {
+	platforms, err := r.platforms()
+	if err != nil {
+		return err
+	}
+	out := func(m jsonstream.Message) {
+		if !r.begun {
+			r.begin(http.StatusOK, "application/json")
+		}
+		line := progressLine{Message: m}
+		if m.Error != nil {
+			line.ErrorText = m.Error.Message
+		}
+		_ = r.encode(line) // a client that left is seen by the reader
+		r.flush()
+	}
+	// Go would otherwise read the rest of the archive before the first byte of
+	// the answer leaves, or refuse to read on after it.
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	err = s.backend.ImageLoad(r.Context(), r.Request.Body, r.flagOr("quiet", true), platforms, out)
+	if err != nil {
+		out(jsonstream.Message{Error: &jsonstream.Error{Message: err.Error()}})
+	}
+	if !r.begun {
+		r.begin(http.StatusOK, "application/json")
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/tare-engine/tare/api"
+)
+
+// networkBackend tells of networks.
+type networkBackend interface {
+	NetworkList(ctx context.Context, f api.Filters) ([]network.Summary, error)
+	NetworkInspect(ctx context.Context, ref string, verbose bool) (network.Inspect, error)
+	NetworksPrune(ctx context.Context, f api.Filters) (network.PruneReport, error)
+}
+
+func (s *Server) listNetworks(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	list, err := s.backend.NetworkList(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, listOf(list))
+}
+
+func (s *Server) inspectNetwork(w http.ResponseWriter, r *request) error {
+	n, err := s.backend.NetworkInspect(r.Context(), r.name, r.flag("verbose"))
+	if err != nil {
+		return err
+	}
+	if r.version.Before(52) {
+		n.Status = nil
+	}
+	return r.json(http.StatusOK, n)
+}
+
+func (s *Server) pruneNetworks(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	report, err := s.backend.NetworksPrune(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, report)
+}

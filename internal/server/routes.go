@@ -1,0 +1,166 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+type handler func(s *Server, w http.ResponseWriter, r *request) error
+
+// routes are all there are. {name} is one or more characters of any kind,
+// slashes too: references of images have them.
+var routes = []struct {
+	method, pattern string
+	handle          handler
+}{
+	{"HEAD", "/_ping", (*Server).ping},
+	{"GET", "/_ping", (*Server).ping},
+	{"GET", "/version", (*Server).getVersion},
+	{"GET", "/info", (*Server).getInfo},
+	{"GET", "/events", (*Server).streamEvents},
+	{"GET", "/system/df", (*Server).getDiskUsage},
+
+	{"GET", "/containers/json", (*Server).listContainers},
+	{"POST", "/containers/create", (*Server).createContainer},
+	{"POST", "/containers/prune", (*Server).pruneContainers},
+	{"GET", "/containers/{name}/json", (*Server).inspectContainer},
+	{"GET", "/containers/{name}/top", (*Server).topContainer},
+	{"GET", "/containers/{name}/logs", (*Server).streamLogs},
+	{"POST", "/containers/{name}/start", (*Server).startContainer},
+	{"POST", "/containers/{name}/stop", (*Server).stopContainer},
+	{"POST", "/containers/{name}/restart", (*Server).restartContainer},
+	{"POST", "/containers/{name}/kill", (*Server).killContainer},
+	{"POST", "/containers/{name}/pause", (*Server).pauseContainer},
+	{"POST", "/containers/{name}/unpause", (*Server).unpauseContainer},
+	{"POST", "/containers/{name}/rename", (*Server).renameContainer},
+	{"POST", "/containers/{name}/resize", (*Server).resizeContainer},
+	{"POST", "/containers/{name}/update", (*Server).updateContainer},
+	{"POST", "/containers/{name}/wait", (*Server).waitContainer},
+	{"POST", "/containers/{name}/attach", (*Server).attachContainer},
+	{"POST", "/containers/{name}/exec", (*Server).createExec},
+	{"DELETE", "/containers/{name}", (*Server).removeContainer},
+
+	{"POST", "/exec/{name}/start", (*Server).startExec},
+	{"POST", "/exec/{name}/resize", (*Server).resizeExec},
+	{"GET", "/exec/{name}/json", (*Server).inspectExec},
+
+	{"POST", api.RunPath, (*Server).runContainer},
+
+	{"GET", "/images/json", (*Server).listImages},
+	{"POST", "/images/load", (*Server).loadImages},
+	{"POST", "/images/prune", (*Server).pruneImages},
+	{"GET", "/images/{name}/json", (*Server).inspectImage},
+	{"GET", "/images/{name}/history", (*Server).imageHistory},
+	{"POST", "/images/{name}/tag", (*Server).tagImage},
+	{"DELETE", "/images/{name}", (*Server).removeImage},
+
+	{"GET", "/networks", (*Server).listNetworks},
+	{"GET", "/networks/", (*Server).listNetworks},
+	{"GET", "/networks/{name}", (*Server).inspectNetwork},
+	{"POST", "/networks/prune", (*Server).pruneNetworks},
+	{"GET", "/volumes", (*Server).listVolumes},
+	{"POST", "/volumes/prune", (*Server).pruneVolumes},
+
+	// What an engine without plugins and in no swarm says.
+	{"GET", "/plugins", (*Server).listPlugins},
+	{"GET", "/plugins/{name}/json", (*Server).noPlugin},
+	{"POST", "/swarm/init", (*Server).noSwarmHere},
+	{"POST", "/swarm/join", (*Server).noSwarmHere},
+	{"POST", "/swarm/leave", (*Server).notInSwarm},
+	{"GET", "/swarm", (*Server).noManager},
+	{"GET", "/swarm/unlockkey", (*Server).noManager},
+	{"POST", "/swarm/update", (*Server).noManager},
+	{"POST", "/swarm/unlock", (*Server).noManager},
+	{"GET", "/nodes", (*Server).noManager},
+	{"GET", "/nodes/{name}", (*Server).noManager},
+	{"DELETE", "/nodes/{name}", (*Server).noManager},
+	{"POST", "/nodes/{name}/update", (*Server).noManager},
+	{"GET", "/services", (*Server).noManager},
+	{"POST", "/services/create", (*Server).noManager},
+	{"GET", "/services/{name}", (*Server).noManager},
+	{"GET", "/services/{name}/logs", (*Server).noManager},
+	{"POST", "/services/{name}/update", (*Server).noManager},
+	{"DELETE", "/services/{name}", (*Server).noManager},
+	{"GET", "/tasks", (*Server).noManager},
+	{"GET", "/tasks/{name}", (*Server).noManager},
+	{"GET", "/tasks/{name}/logs", (*Server).noManager},
+	{"GET", "/secrets", (*Server).noManager},
+	{"POST", "/secrets/create", (*Server).noManager},
+	{"GET", "/secrets/{name}", (*Server).noManager},
+	{"POST", "/secrets/{name}/update", (*Server).noManager},
+	{"DELETE", "/secrets/{name}", (*Server).noManager},
+	{"GET", "/configs", (*Server).noManager},
+	{"POST", "/configs/create", (*Server).noManager},
+	{"GET", "/configs/{name}", (*Server).noManager},
+	{"POST", "/configs/{name}/update", (*Server).noManager},
+	{"DELETE", "/configs/{name}", (*Server).noManager},
+}
+
+// fixedKey finds a route without a name, namedKey one with: its noun stands
+// before the name and its verb, which may be absent, after it.
+type (
+	fixedKey struct{ method, path string }
+	namedKey struct{ method, noun, verb string }
+)
+
+var fixedRoutes, namedRoutes = indexRoutes()
+
+func indexRoutes() (map[fixedKey]handler, map[namedKey]handler) {
+	fixed, named := map[fixedKey]handler{}, map[namedKey]handler{}
+	for _, r := range routes {
+		noun, verb, hasName := strings.Cut(r.pattern, "/{name}")
+		if hasName {
+			named[namedKey{r.method, noun[1:], strings.TrimPrefix(verb, "/")}] = r.handle
+		} else {
+			fixed[fixedKey{r.method, r.pattern}] = r.handle
+		}
+	}
+	return fixed, named
+}
+
+// lookUp finds the handler for a path without its version, and the name in it.
+func lookUp(method, path string) (handler, string) {
+	if h := fixedRoutes[fixedKey{method, path}]; h != nil {
+		return h, ""
+	}
+	noun, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if rest == "" {
+		return nil, ""
+	}
+	if i := strings.LastIndexByte(rest, '/'); i > 0 && i < len(rest)-1 {
+		if h := namedRoutes[namedKey{method, noun, rest[i+1:]}]; h != nil {
+			return h, rest[:i]
+		}
+	}
+	return namedRoutes[namedKey{method, noun, ""}], rest
+}
+
+// splitVersion takes the version "1.44" off the path "/v1.44/info".
+func splitVersion(path string) (version, rest string) {
+	v, ok := strings.CutPrefix(path, "/v")
+	if !ok {
+		return "", path
+	}
+	n := 0
+	for n < len(v) && (v[n] == '.' || v[n] >= '0' && v[n] <= '9') {
+		n++
+	}
+	if n == 0 || n == len(v) || v[n] != '/' {
+		return "", path
+	}
+	return v[:n], v[n:]
+}
+
+func checkVersion(given string) (api.Version, error) {
+	v, ok := api.ParseVersion(given)
+	if !ok || v.Less(api.MinVersion) {
+		return v, errdefs.New(errdefs.InvalidArgument, "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", given, api.MinVersion)
+	}
+	if api.MaxVersion.Less(v) {
+		return v, errdefs.New(errdefs.InvalidArgument, "client version %s is too new. Maximum supported API version is %s", given, api.MaxVersion)
+	}
+	return v, nil
+}

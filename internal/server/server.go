@@ -1,0 +1,176 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// Backend is what the front door calls: the engine.
+type Backend interface {
+	containerBackend
+	containerReadBackend
+	attachBackend
+	execBackend
+	runBackend
+	imageBackend
+	systemBackend
+	networkBackend
+	volumeBackend
+}
+
+// Config holds the settings of a Server.
+type Config struct {
+	Version string       // of the engine, for the Server header
+	Builder string       // preferred builder, for Builder-Version: "1" classic, "2" BuildKit
+	Names   []string     // names by which clients may call us over TCP; addresses and localhost always may
+	Log     *slog.Logger // nil: slog.Default()
+
+	// MaxConns bounds the open client connections; those beyond it are told
+	// 503. Zero is half of the descriptors the process may open, so that the
+	// engine can work whatever clients do.
+	MaxConns int
+}
+
+const (
+	// A header takes a client microseconds; one that drips has no right to a
+	// goroutine and a descriptor of ours.
+	headerTimeout = 10 * time.Second
+	maxHeader     = 1 << 20
+	// Clients keep idle connections for the next request.
+	idleTimeout = 15 * time.Minute
+)
+
+// Server serves the Engine API on any number of listeners.
+type Server struct {
+	backend  Backend
+	log      *slog.Logger
+	names    map[string]bool
+	headers  http.Header // every answer has these
+	builder  string
+	maxConns int
+	conns    atomic.Int64
+	http     *http.Server
+	closing  context.Context // done when streams shall end
+	close    context.CancelFunc
+}
+
+// New returns a Server that asks b.
+func New(b Backend, c Config) *Server {
+	s := &Server{
+		backend:  b,
+		log:      c.Log,
+		names:    map[string]bool{"localhost": true},
+		builder:  c.Builder,
+		maxConns: c.MaxConns,
+		headers: http.Header{
+			"Server":              {"Tare/" + c.Version + " (linux)"},
+			"Api-Version":         {api.MaxVersion.String()},
+			"Docker-Experimental": {"false"},
+			"Ostype":              {"linux"},
+		},
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.maxConns == 0 {
+		s.maxConns = descriptorLimit() / 2
+	}
+	for _, name := range c.Names {
+		s.names[name] = true
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ConnContext:       withConn,
+		ConnState:         s.countConn,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		// Only HTTP/1.1: attach takes the connection over.
+		Protocols: http1(),
+	}
+	return s
+}
+
+func http1() *http.Protocols {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	return &p
+}
+
+// Serve answers the clients of l until Shutdown, then returns nil. It closes l.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.http.Serve(s.shed(l))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown closes the listeners, ends streams such as events and logs, and
+// waits for the requests in progress until ctx is done. Connections that
+// attach took over belong to the engine and stay.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.close()
+	return s.http.Shutdown(ctx)
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	began := time.Now()
+	for k, v := range s.headers {
+		w.Header()[k] = v
+	}
+	r := &request{Request: hr, w: w, log: s.log}
+	defer s.recoverPanic(r)
+	err := s.handle(w, r)
+	if s.log.Enabled(hr.Context(), slog.LevelDebug) {
+		s.log.Debug("request", "method", hr.Method, "path", hr.URL.Path, "query", hr.URL.RawQuery,
+			"took", time.Since(began), "peer", peerOf(hr), "error", err)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+func (s *Server) handle(w http.ResponseWriter, r *request) error {
+	if err := s.checkDoor(r.Request); err != nil {
+		return err
+	}
+	if r.Method == http.MethodOptions {
+		return nil
+	}
+	given, path := splitVersion(r.URL.Path)
+	h, name := lookUp(r.Method, path)
+	if h == nil {
+		return errdefs.New(errdefs.NotFound, "page not found")
+	}
+	r.name, r.version = name, api.MaxVersion
+	if given != "" {
+		var err error
+		if r.version, err = checkVersion(given); err != nil {
+			return err
+		}
+	}
+	if err := r.parseQuery(); err != nil {
+		return err
+	}
+	return h(s, w, r)
+}
+
+// streamContext returns a context for an answer without end: it is done when
+// the client leaves or the server shuts down.
+func (s *Server) streamContext(r *request) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(r.Context())
+	stop := context.AfterFunc(s.closing, cancel)
+	return ctx, func() { stop(); cancel() }
+}

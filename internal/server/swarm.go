@@ -1,0 +1,34 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/moby/moby/api/types/plugin"
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// Clients ask these of every engine ("docker info", compose, CI runners), and
+// understand what an engine in no swarm and without plugins says.
+
+func (s *Server) noManager(w http.ResponseWriter, r *request) error {
+	return errdefs.New(errdefs.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+}
+
+func (s *Server) notInSwarm(w http.ResponseWriter, r *request) error {
+	return errdefs.New(errdefs.Unavailable, "This node is not part of a swarm")
+}
+
+func (s *Server) noSwarmHere(w http.ResponseWriter, r *request) error {
+	return errdefs.New(errdefs.NotImplemented, "Swarm mode is not offered: Tare runs the containers of one machine; use Kubernetes to spread them over several")
+}
+
+func (s *Server) listPlugins(w http.ResponseWriter, r *request) error {
+	if _, err := r.filters(); err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, plugin.ListResponse{})
+}
+
+func (s *Server) noPlugin(w http.ResponseWriter, r *request) error {
+	return errdefs.New(errdefs.NotFound, "plugin %q not found", r.name)
+}
