@@ -1,0 +1,64 @@
+package main
+
+import (
+	"io"
+	"os"
+
+	"github.com/tare-engine/tare/client"
+)
+
+// program is the name in usage lines and error texts.
+const program = "tare"
+
+// version of the build, set by the linker.
+var version, commit, built = "0.1.0-dev", "", ""
+
+// cli is what commands share: the terminal, the global flags, and the engine
+// they lead to.
+type cli struct {
+	in       *os.File
+	out, err *os.File
+	global   globalFlags
+
+	config *configFile    // nil until it is read
+	client *client.Client // nil until something asks the engine
+}
+
+// connect returns the client of the engine that flags, environment and
+// contexts name. It does not dial.
+func (c *cli) connect() (*client.Client, error) {
+	if c.client != nil {
+		return c.client, nil
+	}
+	config, err := c.settings()
+	if err != nil {
+		return nil, err
+	}
+	e, err := c.endpoint(config)
+	if err != nil {
+		return nil, err
+	}
+	c.client, err = client.New(client.Options{
+		Host:      e.host,
+		TLS:       e.tls,
+		Version:   os.Getenv("DOCKER_API_VERSION"),
+		UserAgent: "Tare-Client/" + version + " (linux)",
+		Header:    config.HTTPHeaders,
+	})
+	return c.client, err
+}
+
+// settings reads the configuration file once.
+func (c *cli) settings() (*configFile, error) {
+	if c.config == nil {
+		config, err := readConfig(c.global.config)
+		if err != nil {
+			return nil, err
+		}
+		c.config = config
+	}
+	return c.config, nil
+}
+
+// discard is the output of a stream nobody asked for.
+var discard io.Writer = io.Discard

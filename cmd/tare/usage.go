@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/moby/term"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// usageLine is "tare stop [OPTIONS] CONTAINER...".
+func usageLine(cmd *cobra.Command) string {
+	_, rest, _ := strings.Cut(cmd.Use, " ")
+	line := cmd.CommandPath()
+	if rest != "" {
+		line += " " + rest
+	}
+	return line
+}
+
+// flagError explains a flag that makes no sense.
+func flagError(cmd *cobra.Command, err error) error {
+	return &exitError{125, fmt.Sprintf("%v\n\nUsage:  %s\n\nRun '%s --help' for more information", err, usageLine(cmd), cmd.CommandPath())}
+}
+
+// unknownCommand explains a word that is no command.
+func unknownCommand(cmd *cobra.Command, word string) error {
+	path := cmd.CommandPath()
+	if cmd.HasParent() {
+		return &exitError{1, fmt.Sprintf("%s: unknown command: %s %s\n\nUsage:  %s\n\nRun '%s --help' for more information", program, path, word, path, path)}
+	}
+	return &exitError{1, fmt.Sprintf("%s: unknown command: %s %s\n\nRun '%s --help' for more information", program, path, word, path)}
+}
+
+// wrongArgs explains a wrong number of arguments.
+func wrongArgs(cmd *cobra.Command, wants string) error {
+	path := cmd.CommandPath()
+	return &exitError{1, fmt.Sprintf("%s: '%s' %s\n\nUsage:  %s\n\nRun '%s --help' for more information", program, path, wants, usageLine(cmd), path)}
+}
+
+// noArgs, exactArgs, minArgs and maxArgs check the number of arguments.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return wrongArgs(cmd, "accepts no arguments")
+}
+
+func exactArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return wrongArgs(cmd, "requires "+count(n))
+	}
+}
+
+func minArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= n {
+			return nil
+		}
+		return wrongArgs(cmd, "requires at least "+count(n))
+	}
+}
+
+func rangeArgs(from, to int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= from && len(args) <= to {
+			return nil
+		}
+		return wrongArgs(cmd, fmt.Sprintf("requires at least %d and at most %s", from, count(to)))
+	}
+}
+
+func count(n int) string {
+	if n == 1 {
+		return "1 argument"
+	}
+	return fmt.Sprintf("%d arguments", n)
+}
+
+// printHelp prints the help of a command.
+func printHelp(cmd *cobra.Command, _ []string) {
+	w := cmd.OutOrStdout()
+	usage := usageLine(cmd)
+	if !cmd.HasParent() {
+		usage = program + " [OPTIONS] COMMAND"
+	}
+	fmt.Fprintf(w, "Usage:  %s\n\n%s\n", usage, cmd.Short)
+	if cmd.Long != "" {
+		fmt.Fprintf(w, "\n%s\n", cmd.Long)
+	}
+	if also := cmd.Annotations["aliases"]; also != "" {
+		fmt.Fprintf(w, "\nAliases:\n  %s\n", also)
+	}
+	if !cmd.HasParent() {
+		printCommands(w, cmd)
+		fmt.Fprintf(w, "\nGlobal Options:\n%s", flagUsages(cmd.Flags()))
+	} else {
+		if f := flagUsages(cmd.Flags()); f != "" && !cmd.HasSubCommands() {
+			fmt.Fprintf(w, "\nOptions:\n%s", f)
+		}
+		printCommands(w, cmd)
+	}
+	if cmd.HasSubCommands() {
+		fmt.Fprintf(w, "\nRun '%s COMMAND --help' for more information on a command.\n", cmd.CommandPath())
+	}
+}
+
+// printCommands lists the commands below cmd under their headings.
+func printCommands(w io.Writer, cmd *cobra.Command) {
+	heading := ""
+	for _, sub := range cmd.Commands() {
+		if sub.Hidden {
+			continue
+		}
+		if g := sub.Annotations["group"]; g != heading {
+			heading = g
+			fmt.Fprintf(w, "\n%s:\n", heading)
+		}
+		fmt.Fprintf(w, "  %-11s %s\n", sub.Name(), sub.Short)
+	}
+}
+
+// flagUsages describes flags, wrapped to the terminal; --help itself is left
+// out, as it has been found.
+func flagUsages(fs *pflag.FlagSet) string {
+	if f := fs.Lookup("help"); f != nil {
+		f.Hidden = true
+	}
+	width := 80
+	if ws, err := term.GetWinsize(0); err == nil && ws.Width > 0 {
+		width = int(ws.Width)
+	}
+	if text := strings.TrimRight(fs.FlagUsagesWrapped(width-1), "\n"); text != "" {
+		return text + "\n"
+	}
+	return ""
+}
