@@ -1,0 +1,130 @@
+// Package process is what a parent of many processes needs of the kernel
+// beside fork and exec: to see which child has ended without reaping it, to
+// watch processes that are not its children, and to hide itself from others.
+package process
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Hide makes the process non-dumpable: others of its user cannot trace it or
+// read its memory, and its /proc entries belong to root. It ends with an exec.
+func Hide() error {
+	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}
+
+// PeekExit waits until a child has ended and returns its pid, leaving it to be
+// reaped. ECHILD means that there are no children.
+func PeekExit() (int, error) {
+	var info [128]byte // siginfo_t
+	for {
+		err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT|unix.WALL, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		const pid = 16 // behind si_signo, si_errno, si_code and padding
+		return int(binary.NativeEndian.Uint32(info[pid:])), nil
+	}
+}
+
+// Reap takes the status of an ended child.
+func Reap(pid int) (syscall.WaitStatus, error) {
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &ws, unix.WNOHANG|unix.WALL, nil)
+		if err != unix.EINTR {
+			return syscall.WaitStatus(ws), err
+		}
+	}
+}
+
+// StartTicks is when a process was started, in ticks since boot. With the pid
+// it names a process for good.
+func StartTicks(pid int) (uint64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the name in parentheses and may hold anything.
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat: %q", pid, b)
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// Open returns a pidfd that blocks nobody.
+func Open(pid int) (*os.File, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	return os.NewFile(uintptr(fd), "pidfd:"+strconv.Itoa(pid)), nil
+}
+
+// Kill sends a signal to the process of a pidfd.
+func Kill(pidfd *os.File, sig syscall.Signal) error {
+	return unix.PidfdSendSignal(int(pidfd.Fd()), sig, nil, 0)
+}
+
+// pidfdInfo is the kernel's struct pidfd_info as of 6.15.
+type pidfdInfo struct {
+	mask, cgroup                                                              uint64
+	pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid, status uint32
+}
+
+const (
+	infoExit  = 1 << 3
+	getInfo   = 0xc040ff0b // _IOWR(0xff, 11, 64 bytes)
+	pollReady = unix.POLLIN | unix.POLLHUP
+)
+
+// Status is how the process of a pidfd ended. It is known (kernel 6.15) once
+// somebody has reaped it.
+func Status(pidfd *os.File) (syscall.WaitStatus, bool) {
+	i := pidfdInfo{mask: infoExit}
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, pidfd.Fd(), getInfo, uintptr(unsafe.Pointer(&i)))
+	if e != 0 || i.mask&infoExit == 0 {
+		return 0, false
+	}
+	return syscall.WaitStatus(i.status), true
+}
+
+// Poll waits for up to ms milliseconds (-1: for ever) until one of the pidfds'
+// processes has ended, or wake is readable; reaped asks whether they have been
+// reaped as well. It returns the indexes.
+func Poll(wake *os.File, pidfds []*os.File, reaped bool, ms int) ([]int, error) {
+	events := int16(unix.POLLIN)
+	if reaped {
+		events = 0 // POLLHUP is always reported
+	}
+	p := make([]unix.PollFd, 0, len(pidfds)+1)
+	for _, f := range pidfds {
+		p = append(p, unix.PollFd{Fd: int32(f.Fd()), Events: events})
+	}
+	if wake != nil {
+		p = append(p, unix.PollFd{Fd: int32(wake.Fd()), Events: unix.POLLIN})
+	}
+	if _, err := unix.Poll(p, ms); err != nil && !errors.Is(err, unix.EINTR) {
+		return nil, err
+	}
+	var out []int
+	for i := range pidfds {
+		if p[i].Revents&pollReady != 0 {
+			out = append(out, i)
+		}
+	}
+	return out, nil
+}
