@@ -1,0 +1,57 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"slices"
+)
+
+// reload reads the configuration file again, with the same command line. After
+// an error c stays in force.
+func (c *Config) reload() (*Config, error) {
+	return parseArgs(c.args, io.Discard)
+}
+
+// liveSettings take effect without a restart.
+var liveSettings = []string{"debug", "log-level", "tlscacert", "tlscert", "tlskey"}
+
+// needRestart names the settings that differ between c and its successor and
+// will not change before a restart.
+func (c *Config) needRestart(next *Config) []string {
+	var names []string
+	now, then := c.options(), next.options()
+	for i, o := range now {
+		if o.key == "" || slices.Contains(liveSettings, o.key) {
+			continue
+		}
+		if o.value.String() != then[i].value.String() {
+			names = append(names, o.key)
+		}
+	}
+	return names
+}
+
+// levelFatal is above all that the engine logs while it lives.
+const levelFatal = slog.LevelError + 4
+
+// level is the level of the log.
+func (c *Config) level() slog.Level {
+	if c.Debug {
+		return slog.LevelDebug
+	}
+	return map[string]slog.Level{
+		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError, "fatal": levelFatal,
+	}[c.LogLevel]
+}
+
+// newLogger returns a logger in the format of c. Both formats quote what comes
+// from clients and images, so that nothing in a name forges a line. level may
+// change later.
+func (c *Config) newLogger(w io.Writer, level *slog.LevelVar) *slog.Logger {
+	level.Set(c.level())
+	o := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// defaultConfigFile need not exist; one that is named must.
+const defaultConfigFile = "/etc/tare/daemon.json"
+
+// Config holds the settings of the engine: from flags, and from the
+// configuration file for those that no flag gives.
+type Config struct {
+	Hosts         []string // of unix://, tcp:// and fd://; never empty
+	TLSVerify     bool
+	TLSCACert     string
+	TLSCert       string
+	TLSKey        string
+	InsecureTCP   bool
+	DataRoot      string
+	ExecRoot      string
+	ConfigFile    string
+	PIDFile       string // empty: none
+	Debug         bool
+	LogLevel      string
+	LogFormat     string
+	Group         string
+	BIP           netip.Prefix // the zero value: the network chooses
+	Bridge        string
+	StorageDriver string
+	ShowVersion   bool
+
+	args []string // the command line, for reload
+}
+
+// defaultGroup may be absent on a host; another group must exist.
+const defaultGroup = "docker"
+
+func defaultConfig() *Config {
+	return &Config{
+		DataRoot:      "/var/lib/tare",
+		ExecRoot:      "/run/tare",
+		ConfigFile:    defaultConfigFile,
+		LogLevel:      "info",
+		LogFormat:     "text",
+		Group:         defaultGroup,
+		Bridge:        "tare0",
+		StorageDriver: "overlay",
+	}
+}
+
+// option is one setting: its flag, and its key in the configuration file. Most
+// have the same name in both.
+type option struct {
+	flag, short string
+	key         string // empty: only a flag
+	usage       string
+	value       pflag.Value
+}
+
+// options are all settings of c. Keys and flags are dockerd's where it has the
+// setting.
+func (c *Config) options() []option {
+	return []option{
+		{"host", "H", "hosts", "`address` to listen on: unix://PATH, tcp://HOST:PORT, or fd:// for systemd's sockets; several may be given", &listValue{list: &c.Hosts, check: checkHost}},
+		{"tlsverify", "", "tlsverify", "serve tcp with TLS, only to clients with a certificate of --tlscacert", (*boolValue)(&c.TLSVerify)},
+		{"tlscacert", "", "tlscacert", "`file` with the certificates that sign clients' certificates", textValue{&c.TLSCACert, checkPath}},
+		{"tlscert", "", "tlscert", "`file` with the engine's certificate", textValue{&c.TLSCert, checkPath}},
+		{"tlskey", "", "tlskey", "`file` with the key of the engine's certificate", textValue{&c.TLSKey, checkPath}},
+		{"insecure-tcp", "", "insecure-tcp", "serve tcp to clients without a certificate: whoever reaches the port is root on this machine", (*boolValue)(&c.InsecureTCP)},
+		{"data-root", "", "data-root", "`directory` of images, containers and volumes", textValue{&c.DataRoot, checkPath}},
+		{"exec-root", "", "exec-root", "`directory` of what does not outlive a reboot", textValue{&c.ExecRoot, checkPath}},
+		{"config-file", "", "", "`file` with settings as JSON; SIGHUP reads it again", textValue{&c.ConfigFile, nil}},
+		{"pidfile", "p", "pidfile", "`file` to write the process id to", textValue{&c.PIDFile, checkPath}},
+		{"debug", "D", "debug", "log what happens in detail", (*boolValue)(&c.Debug)},
+		{"log-level", "l", "log-level", "`level` of the log: debug, info, warn, error or fatal", textValue{&c.LogLevel, oneOf("debug", "info", "warn", "error", "fatal")}},
+		{"log-format", "", "log-format", "`format` of the log: text or json", textValue{&c.LogFormat, oneOf("text", "json")}},
+		{"group", "G", "group", "`group` that may use the unix sockets", textValue{&c.Group, nil}},
+		{"bip", "", "bip", "`address` with prefix length of the default network's gateway, such as 172.17.0.1/16", (*prefixValue)(&c.BIP)},
+		{"bridge", "b", "bridge", "`name` of the default network's link", textValue{&c.Bridge, checkLink}},
+		{"storage-driver", "s", "storage-driver", "`driver` of the layers: overlay or vfs", textValue{&c.StorageDriver, oneOf("overlay", "vfs")}},
+		{"version", "v", "", "print the version and exit", (*boolValue)(&c.ShowVersion)},
+	}
+}
+
+// parseArgs reads the command line and the configuration file. It returns
+// pflag.ErrHelp after printing the help to stderr.
+func parseArgs(args []string, stderr io.Writer) (*Config, error) {
+	c := defaultConfig()
+	c.args = slices.Clone(args)
+	set := pflag.NewFlagSet("tared", pflag.ContinueOnError)
+	set.SetOutput(stderr)
+	set.SortFlags = false
+	set.Usage = func() {
+		_, _ = fmt.Fprintf(stderr, "Usage: tared [OPTIONS]\n\nThe Tare container engine.\n\nOptions:\n%s", set.FlagUsages())
+	}
+	options := c.options()
+	for _, o := range options {
+		f := set.VarPF(o.value, o.flag, o.short, o.usage)
+		if _, ok := o.value.(*boolValue); ok {
+			f.NoOptDefVal = "true"
+		}
+	}
+	if err := set.Parse(args); err != nil {
+		return nil, err
+	}
+	if set.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", set.Arg(0))
+	}
+	if c.ShowVersion {
+		return c, nil
+	}
+	if err := c.readFile(options, set); err != nil {
+		return nil, err
+	}
+	if len(c.Hosts) == 0 {
+		c.Hosts = []string{"unix://" + c.ExecRoot + "/tared.sock"}
+	}
+	return c, c.check()
+}
+
+// check is for what no single setting shows.
+func (c *Config) check() error {
+	if c.TLSVerify && (c.TLSCACert == "" || c.TLSCert == "" || c.TLSKey == "") {
+		return errors.New("tlsverify needs tlscacert, tlscert and tlskey")
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("tlscert and tlskey need each other")
+	}
+	for _, h := range c.Hosts {
+		if strings.HasPrefix(h, "tcp://") && !c.TLSVerify && !c.InsecureTCP {
+			return fmt.Errorf("host %s: %w", h, errInsecureTCP)
+		}
+	}
+	if c.DataRoot == c.ExecRoot {
+		return fmt.Errorf("data-root and exec-root are both %s", c.DataRoot)
+	}
+	return nil
+}
+
+var errInsecureTCP = errors.New("whoever reaches a tcp port without client certificates is root on this machine: give --tlsverify with --tlscacert, --tlscert and --tlskey, or --insecure-tcp")
