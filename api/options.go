@@ -61,6 +61,7 @@ type DiskUsageOptions struct {
 var (
 	ContainerFilters      = []string{"ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume"}
 	ContainerPruneFilters = []string{"label", "label!", "until"}
+	EventFilters          = []string{"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"}
 	ImageFilters          = []string{"before", "dangling", "label", "reference", "since", "until"}
 	ImagePruneFilters     = []string{"dangling", "label", "label!", "until"}
 	NetworkFilters        = []string{"dangling", "driver", "id", "label", "name", "scope", "type"}

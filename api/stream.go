@@ -135,6 +135,7 @@ type RunRequest struct {
 	Create   container.CreateRequest
 	Name     string            `json:",omitempty"`
 	Platform *ocispec.Platform `json:",omitempty"`
+	Rootfs   string            `json:",omitempty"` // a directory of the engine's machine instead of an image
 	Attach   AttachOptions
 }
 

@@ -14,7 +14,9 @@ import (
 
 // containerBackend changes containers.
 type containerBackend interface {
-	ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform) (container.CreateResponse, error)
+	// ContainerCreate makes a container of an image, or of the directory rootfs
+	// of this machine if that is not empty.
+	ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform, rootfs string) (container.CreateResponse, error)
 	ContainerStart(ctx context.Context, ref string) error
 	ContainerStop(ctx context.Context, ref string, o api.StopOptions) error
 	ContainerRestart(ctx context.Context, ref string, o api.StopOptions) error
@@ -37,7 +39,7 @@ func (s *Server) createContainer(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	res, err := s.backend.ContainerCreate(r.Context(), r.text("name"), req, platform)
+	res, err := s.backend.ContainerCreate(r.Context(), r.text("name"), req, platform, r.text("rootfs"))
 	if err != nil {
 		return err
 	}

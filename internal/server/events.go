@@ -28,6 +28,10 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	// Once the stream has begun there is no status left to say it with.
+	if err := f.Validate(api.EventFilters); err != nil {
+		return err
+	}
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
 
