@@ -1,0 +1,297 @@
+// Package cgroup makes, limits, freezes, kills, reads and removes control
+// groups, on version 1 (several trees, one a controller or two), on version 2
+// (one tree) and on hybrids of both (which count as version 1).
+//
+// A group is named by its path, the same in every tree:
+//
+//	tare-E8           parent of one engine's groups, made by the first Create
+//	tare-E8/ID        a container
+//
+// The exception is version 1's devices controller. Its rules cost 15 writes a
+// container, but a new group inherits its parent's rules. So there are two
+// parents with rules of their own, and only there:
+//
+//	tare-E8/d/ID      containers with the default rules: nothing to write
+//	tare-E8/p/ID      containers with all devices, or with more than the default
+//
+// Nothing here waits for a disk, and nothing without a bound. Files are
+// written directly: eight mkdirs and the limits take 0.3 ms. A process enters a
+// group by writing to the files of ProcsPaths, or is born in it (FD, version 2
+// only). The first entry after an idle moment waits 6 to 23 ms on version 1.
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Group is a control group in all trees of the host.
+type Group struct {
+	path string
+	tree tree
+	dirs []dir
+}
+
+// dir is a group's directory in one tree.
+type dir struct {
+	path        string
+	controllers []string
+}
+
+// tree is what differs between the versions.
+type tree interface {
+	// layout names the directories of a group.
+	layout(path string, devices []specs.LinuxDeviceCgroup) []dir
+	// layouts names all directories that a group may have.
+	layouts(path string) []dir
+	// prepare makes the parent of groups and what they inherit.
+	prepare(parent string) error
+	// apply writes limits. A fresh group has none yet.
+	apply(g *Group, r *specs.LinuxResources, fresh bool) error
+	freeze(g *Group, frozen bool) error
+	frozen(g *Group) (bool, error)
+	kill(g *Group) error
+	stats(g *Group) (*Stats, error)
+	oomKills(g *Group) (uint64, error)
+	features(parent string) Features
+}
+
+// prepared are the parents made by this process. They are made under a lock: a
+// group whose parent is half made would inherit half of the rules.
+var prepared sync.Mutex
+
+// Create makes the group and sets its limits. A group that exists is an error
+// (fs.ErrExist). If Create fails nothing of the group is left.
+func Create(p string, r *specs.LinuxResources) (*Group, error) {
+	t, err := host()
+	if err != nil {
+		return nil, err
+	}
+	return create(t, p, r)
+}
+
+func create(t tree, p string, r *specs.LinuxResources) (*Group, error) {
+	if err := checkPath(p); err != nil {
+		return nil, err
+	}
+	if r == nil {
+		r = &specs.LinuxResources{}
+	}
+	g := &Group{path: p, tree: t, dirs: t.layout(p, r.Devices)}
+	if err := g.mkdir(); err != nil {
+		return nil, err
+	}
+	if err := t.apply(g, r, true); err != nil {
+		return nil, errors.Join(err, g.Remove())
+	}
+	return g, nil
+}
+
+// mkdir makes all directories of the group or none.
+func (g *Group) mkdir() error {
+	for i, d := range g.dirs {
+		err := mkdir(d.path)
+		if errors.Is(err, os.ErrNotExist) {
+			if err = prepare(g.tree, path.Dir(g.path)); err == nil {
+				err = mkdir(d.path)
+			}
+		}
+		if err != nil {
+			undo := Group{path: g.path, tree: g.tree, dirs: g.dirs[:i]}
+			return errors.Join(err, undo.Remove())
+		}
+	}
+	return nil
+}
+
+// Prepare makes the parent of an engine's groups. It may be called again at
+// any time.
+func Prepare(parent string) error {
+	t, err := host()
+	if err != nil {
+		return err
+	}
+	if err := checkPath(parent); err != nil {
+		return err
+	}
+	return prepare(t, parent)
+}
+
+func prepare(t tree, parent string) error {
+	prepared.Lock()
+	defer prepared.Unlock()
+	return t.prepare(parent)
+}
+
+// Open returns a group that was created before, by this process or another.
+// It returns fs.ErrNotExist if no tree has it.
+func Open(p string) (*Group, error) {
+	t, err := host()
+	if err != nil {
+		return nil, err
+	}
+	return open(t, p)
+}
+
+func open(t tree, p string) (*Group, error) {
+	if err := checkPath(p); err != nil {
+		return nil, err
+	}
+	g := &Group{path: p, tree: t}
+	for _, d := range t.layouts(p) {
+		if _, err := os.Lstat(d.path); err == nil {
+			g.dirs = append(g.dirs, d)
+		}
+	}
+	if len(g.dirs) == 0 {
+		return nil, fmt.Errorf("cgroup %s: %w", p, os.ErrNotExist)
+	}
+	return g, nil
+}
+
+// List returns the names of the groups below the parent in any tree, sorted:
+// what an engine compares with its records when it starts.
+func List(parent string) ([]string, error) {
+	t, err := host()
+	if err != nil {
+		return nil, err
+	}
+	return list(t, parent)
+}
+
+func list(t tree, parent string) ([]string, error) {
+	if err := checkPath(parent); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, d := range t.layouts(path.Join(parent, "x")) {
+		entries, err := os.ReadDir(path.Dir(d.path))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.IsDir() && e.Name() != defaultRules && e.Name() != ownRules {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// RemoveParent removes an engine's parent, which must have no groups left.
+func RemoveParent(parent string) error {
+	t, err := host()
+	if err != nil {
+		return err
+	}
+	if err := checkPath(parent); err != nil {
+		return err
+	}
+	return removeParent(t, parent)
+}
+
+func removeParent(t tree, parent string) error {
+	var errs []error
+	for _, d := range t.layouts(parent + "/x") {
+		errs = append(errs, rmdir(path.Dir(d.path)))
+	}
+	for _, d := range t.layouts(parent) {
+		if !strings.Contains(d.path, "/"+defaultRules+"/") && !strings.Contains(d.path, "/"+ownRules+"/") {
+			errs = append(errs, rmdir(d.path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Path is the group's name, as given to Create.
+func (g *Group) Path() string { return g.path }
+
+// ProcsPaths returns the files to which a process writes "0" to enter.
+func (g *Group) ProcsPaths() []string {
+	paths := make([]string, len(g.dirs))
+	for i, d := range g.dirs {
+		paths[i] = d.path + "/cgroup.procs"
+	}
+	return paths
+}
+
+// Mount is a directory of the group with the place below /sys/fs/cgroup where
+// a container expects it ("" for version 2's only tree).
+type Mount struct{ Source, Name string }
+
+// Mounts returns the group's directories for a container's /sys/fs/cgroup.
+func (g *Group) Mounts() []Mount {
+	mounts := make([]Mount, len(g.dirs))
+	for i, d := range g.dirs {
+		mounts[i] = Mount{Source: d.path, Name: strings.Join(d.controllers, ",")}
+	}
+	return mounts
+}
+
+// FD opens the group's directory for CLONE_INTO_CGROUP. It returns nil on
+// version 1, which cannot do that.
+func (g *Group) FD() (*os.File, error) {
+	if _, ok := g.tree.(*v2); !ok {
+		return nil, nil
+	}
+	return os.Open(g.dirs[0].path)
+}
+
+// Update changes the limits that r sets.
+func (g *Group) Update(r *specs.LinuxResources) error { return g.tree.apply(g, r, false) }
+
+// Freeze stops all processes of the group; Thaw lets them go on.
+func (g *Group) Freeze() error { return g.tree.freeze(g, true) }
+
+// Thaw lets frozen processes go on.
+func (g *Group) Thaw() error { return g.tree.freeze(g, false) }
+
+// Frozen reports whether the group is frozen.
+func (g *Group) Frozen() (bool, error) { return g.tree.frozen(g) }
+
+// Kill sends SIGKILL to all processes of the group and of those below it, also
+// to those that are forked meanwhile or are frozen. It does not wait for their
+// end.
+func (g *Group) Kill() error { return g.tree.kill(g) }
+
+// Stats reads the group's counters.
+func (g *Group) Stats() (*Stats, error) { return g.tree.stats(g) }
+
+// OOMKills counts the processes of the group that the kernel has killed for
+// want of memory, the container's first one or any other.
+func (g *Group) OOMKills() (uint64, error) { return g.tree.oomKills(g) }
+
+// FeaturesOf says which limits groups below the parent can have. The parent
+// must be prepared.
+func FeaturesOf(parent string) (Features, error) {
+	t, err := host()
+	if err != nil {
+		return Features{}, err
+	}
+	return t.features(parent), nil
+}
+
+// Features are the limits that this kernel offers.
+type Features struct {
+	Version                                            int // 1 or 2
+	Memory, Swap, Reservation, Swappiness, OOMDisable  bool
+	CPUShares, CPUQuota, CPURealtime, Cpuset           bool
+	Pids, Weight, WeightDevice, Throttle, Huge, Freeze bool
+}
+
+// checkPath accepts relative, clean paths. They are made by us or come from
+// --cgroup-parent.
+func checkPath(p string) error {
+	if p == "" || p == "." || path.IsAbs(p) || path.Clean(p) != p || p == ".." || strings.HasPrefix(p, "../") || strings.ContainsAny(p, "\n\x00") {
+		return fmt.Errorf("invalid cgroup path %q", p)
+	}
+	return nil
+}

@@ -1,0 +1,357 @@
+package cgroup
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+const hybrid = `30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+33 30 0:29 / /sys/fs/cgroup/devices rw shared:9 - cgroup cgroup rw,devices
+34 30 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+35 30 0:31 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+36 30 0:32 / /mnt/memory rw - cgroup cgroup rw,memory
+`
+
+func TestDetectFindsTrees(t *testing.T) {
+	got, err := detect(strings.NewReader(hybrid), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []dir{
+		{"/sys/fs/cgroup/cpu,cpuacct", []string{"cpu", "cpuacct"}},
+		{"/sys/fs/cgroup/memory", []string{"memory"}},
+		{"/sys/fs/cgroup/devices", []string{"devices"}},
+	}
+	if d := cmp.Diff(want, got.(*v1).trees, cmp.AllowUnexported(dir{})); d != "" {
+		t.Error(d)
+	}
+	got, err = detect(strings.NewReader(hybrid), true)
+	if err != nil || got.(*v1).trees[3].controllers[0] != "systemd" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	got, err = detect(strings.NewReader("30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n"), false)
+	if err != nil || got.(*v2).root != "/sys/fs/cgroup" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := detect(strings.NewReader(""), false); err == nil {
+		t.Error("no error without trees")
+	}
+}
+
+func TestDefaultRulesAreInherited(t *testing.T) {
+	tree, err := detect(strings.NewReader(hybrid), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path  string
+		rules []specs.LinuxDeviceCgroup
+		want  string
+	}{
+		{"tare-1/x", DefaultDevices(), "/sys/fs/cgroup/devices/tare-1/d/x"},
+		{"tare/x", AllDevices(), "/sys/fs/cgroup/devices/tare/p/x"},
+		{"tare/x", append(DefaultDevices(), specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "r"}), "/sys/fs/cgroup/devices/tare/p/x"},
+		{"other/x", DefaultDevices(), "/sys/fs/cgroup/devices/other/x"},
+		{"tare/a/x", DefaultDevices(), "/sys/fs/cgroup/devices/tare/a/x"},
+	} {
+		if got := tree.layout(c.path, c.rules)[2].path; got != c.want {
+			t.Errorf("%s: %s", c.path, got)
+		}
+	}
+}
+
+func TestPathsStayBelowTheRoot(t *testing.T) {
+	for _, p := range []string{"", ".", "..", "../x", "/x", "a/../../x", "a//b", "a/", "a\nb", "a\x00"} {
+		if checkPath(p) == nil {
+			t.Errorf("%q accepted", p)
+		}
+	}
+	if err := checkPath("tare-1/abc"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWeightFollowsTheAgreedCurve(t *testing.T) {
+	for shares, want := range map[uint64]uint64{2: 1, 1024: 100, 262144: 10000, 1: 1, 1 << 40: 10000} {
+		if got := weightOf(shares); got != want {
+			t.Errorf("%d: %d, want %d", shares, got, want)
+		}
+	}
+}
+
+// fake is a directory that looks like a version 2 tree. The kernel would make
+// the files of a new group; here opening for writing does.
+func fake(t *testing.T, controllers string) *v2 {
+	t.Helper()
+	root := t.TempDir()
+	for _, d := range []string{"", "tare"} {
+		for f, v := range map[string]string{"cgroup.controllers": controllers, "cgroup.subtree_control": "", "cgroup.procs": ""} {
+			if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(root, d, f), []byte(v), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return &v2{root: root, flags: unix.O_CREAT | unix.O_APPEND}
+}
+
+// files returns what was written to the directory, but for the kernel's own.
+func files(t *testing.T, p string) map[string]string {
+	t.Helper()
+	m := map[string]string{}
+	entries, err := os.ReadDir(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if b, err := os.ReadFile(filepath.Join(p, e.Name())); err == nil {
+			m[e.Name()] = string(b)
+		}
+	}
+	return m
+}
+
+func TestV2WritesLimits(t *testing.T) {
+	tree := fake(t, "cpu memory pids io cpuset")
+	g, err := create(tree, "tare/x", &specs.LinuxResources{
+		Memory: &specs.LinuxMemory{Limit: ptr(int64(100 << 20)), Swap: ptr(int64(150 << 20)), Reservation: ptr(int64(50 << 20))},
+		CPU:    &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(50000)), Period: ptr(uint64(200000)), Cpus: "0-1", Mems: "0"},
+		Pids:   &specs.LinuxPids{Limit: ptr(int64(4096))},
+		BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(10)),
+			WeightDevice:            []specs.LinuxWeightDevice{{LinuxBlockIODevice: specs.LinuxBlockIODevice{Major: 8}, Weight: ptr(uint16(1000))}},
+			ThrottleReadBpsDevice:   []specs.LinuxThrottleDevice{{LinuxBlockIODevice: specs.LinuxBlockIODevice{Major: 8, Minor: 16}, Rate: 1 << 20}},
+			ThrottleWriteIOPSDevice: []specs.LinuxThrottleDevice{{LinuxBlockIODevice: specs.LinuxBlockIODevice{Major: 8, Minor: 16}}}},
+		HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}},
+		Unified:        map[string]string{"memory.high": "90000000"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"memory.max": "104857600", "memory.swap.max": "52428800", "memory.low": "52428800", "memory.high": "90000000",
+		"cpu.weight": "100", "cpu.max": "50000 200000", "cpuset.cpus": "0-1", "cpuset.mems": "0", "pids.max": "4096",
+		"io.weight": "default 18:0 10000", "io.max": "8:16 rbps=10485768:16 wiops=max", "hugetlb.2MB.max": "4194304",
+	}
+	if d := cmp.Diff(want, files(t, g.dirs[0].path)); d != "" {
+		t.Error(d)
+	}
+	if f, err := g.FD(); err != nil || f == nil {
+		t.Errorf("FD: %v, %v", f, err)
+	} else {
+		f.Close()
+	}
+	if got := g.ProcsPaths(); len(got) != 1 || got[0] != tree.root+"/tare/x/cgroup.procs" {
+		t.Error(got)
+	}
+}
+
+func TestV2DelegatesControllers(t *testing.T) {
+	tree := fake(t, "cpu memory perf_event")
+	if err := prepare(tree, "tare"); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"", "/tare"} {
+		if got := files(t, tree.root+d)["cgroup.subtree_control"]; got != "+cpu+memory" {
+			t.Errorf("%q: %s", d, got)
+		}
+	}
+}
+
+func TestV2RefusesWhatItCannotDo(t *testing.T) {
+	for name, r := range map[string]*specs.LinuxResources{
+		"swappiness": {Memory: &specs.LinuxMemory{Swappiness: ptr(uint64(10))}},
+		"swap alone": {Memory: &specs.LinuxMemory{Swap: ptr(int64(1 << 30))}},
+		"swap below": {Memory: &specs.LinuxMemory{Swap: ptr(int64(1)), Limit: ptr(int64(2))}},
+		"unified":    {Unified: map[string]string{"../x.y": "1"}},
+		"device":     {Devices: []specs.LinuxDeviceCgroup{{Allow: true, Type: "z", Access: "r"}}},
+	} {
+		tree := fake(t, "memory")
+		if _, err := create(tree, "tare/x", r); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		if _, err := os.Stat(tree.root + "/tare/x"); name == "swappiness" && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: group left: %v", name, err)
+		}
+	}
+}
+
+func TestV2UpdateKeepsTheOtherHalfOfCPUMax(t *testing.T) {
+	tree := fake(t, "cpu")
+	g, err := create(tree, "tare/x", &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(5)), Period: ptr(uint64(7))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tree.limits(g, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(-1))}})
+	if err != nil || len(l) != 1 || l[0].value != "max 7" {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+func TestV2ReadsCounters(t *testing.T) {
+	tree := fake(t, "")
+	g, err := create(tree, "tare/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for f, v := range map[string]string{
+		"cpu.stat":       "usage_usec 10\nuser_usec 6\nsystem_usec 4\nnr_periods 3\nnr_throttled 2\nthrottled_usec 1\n",
+		"memory.current": "4096\n", "memory.max": "max\n", "memory.peak": "8192\n", "memory.events": "low 0\nmax 5\noom 1\noom_kill 2\n",
+		"memory.stat": "anon 1\nfile 2\n", "pids.current": "3\n", "pids.max": "max\n", "io.stat": "8:0 rbytes=4096 wbytes=8 rios=1 wios=2\nx\n",
+		"cgroup.events": "populated 1\nfrozen 1\n",
+	} {
+		if err := os.WriteFile(g.dirs[0].path+"/"+f, []byte(v), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := g.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := ^uint64(0)
+	want := &Stats{
+		Memory: MemoryStats{Usage: 4096, Peak: 8192, Limit: none, Failures: 5, Detail: map[string]uint64{"anon": 1, "file": 2}},
+		CPU:    CPUStats{Total: 10000, User: 6000, System: 4000, Periods: 3, ThrottledPeriods: 2, Throttled: 1000},
+		Pids:   PidsStats{3, none},
+		IO:     []IOStats{{8, 0, "read", 4096, 1}, {8, 0, "write", 8, 2}},
+	}
+	if d := cmp.Diff(want, s); d != "" {
+		t.Error(d)
+	}
+	if n, err := g.OOMKills(); n != 2 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if frozen, err := g.Frozen(); !frozen || err != nil {
+		t.Errorf("%v, %v", frozen, err)
+	}
+	if err := g.Kill(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestListAndOpenFindGroups(t *testing.T) {
+	tree := fake(t, "")
+	for _, id := range []string{"b", "a"} {
+		if _, err := create(tree, "tare/"+id, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := list(tree, "tare"); err != nil || !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := open(tree, "tare/c"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	g, err := open(tree, "tare/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second finds nothing
+		if err := g.Remove(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := create(tree, "tare/b", nil); !errors.Is(err, fs.ErrExist) {
+		t.Error(err)
+	}
+}
+
+// answer interprets a device program for one access.
+func answer(t *testing.T, p []ebpf, kind, access, major, minor int32) bool {
+	t.Helper()
+	var r [10]int64
+	ctx := [3]int32{kind | access<<16, major, minor}
+	for pc := 0; pc < len(p); pc++ {
+		i := p[pc]
+		dst, src := i.regs&15, i.regs>>4
+		switch i.code {
+		case bpfLoadWord:
+			r[dst] = int64(uint32(ctx[i.off/4]))
+		case bpfMov:
+			r[dst] = r[src]
+		case bpfMovImm:
+			r[dst] = int64(i.imm)
+		case bpfAndImm:
+			r[dst] &= int64(i.imm)
+		case bpfShiftR:
+			r[dst] = int64(uint64(r[dst]) >> i.imm)
+		case bpfJumpNe:
+			if r[dst] != int64(i.imm) {
+				pc += int(i.off)
+			}
+		case bpfJump:
+			pc += int(i.off)
+		case bpfExit:
+			return r[rResult] == 1
+		default:
+			t.Fatalf("code %#x", i.code)
+		}
+	}
+	t.Fatal("runs past its end")
+	return false
+}
+
+func TestDeviceProgramFollowsTheRules(t *testing.T) {
+	deny := func(kind, access string, major, minor int64) specs.LinuxDeviceCgroup {
+		return specs.LinuxDeviceCgroup{Type: kind, Access: access, Major: &major, Minor: &minor}
+	}
+	allow := func(kind, access string, major, minor int64) specs.LinuxDeviceCgroup {
+		r := deny(kind, access, major, minor)
+		r.Allow = true
+		return r
+	}
+	disk := append(DefaultDevices(), allow("b", "r", 8, -1), allow("b", "w", 8, -1), deny("c", "w", 1, 3))
+	most := append(AllDevices(), deny("c", "w", 10, 200), deny("b", "rwm", -1, -1))
+	for _, c := range []struct {
+		rules                      []specs.LinuxDeviceCgroup
+		kind, access, major, minor int32
+		want                       bool
+	}{
+		{DefaultDevices(), kindChar, accessRead | accessWrite, 1, 3, true},
+		{DefaultDevices(), kindChar, accessMknod, 10, 200, true},
+		{DefaultDevices(), kindChar, accessMknod | accessRead, 10, 200, false},
+		{DefaultDevices(), kindChar, accessRead, 1, 1, false}, // mem
+		{DefaultDevices(), kindBlock, accessRead, 1, 3, false},
+		{DefaultDevices(), kindBlock, accessMknod, 8, 0, true},
+		{DefaultDevices(), kindChar, accessWrite, 136, 77, true},
+		{disk, kindBlock, accessRead | accessWrite, 8, 3, true},
+		{disk, kindBlock, accessRead, 9, 3, false},
+		{disk, kindChar, accessWrite, 1, 3, false},
+		{disk, kindChar, accessRead, 1, 3, true},
+		{most, kindChar, accessRead, 10, 200, true},
+		{most, kindChar, accessRead | accessWrite, 10, 200, false},
+		{most, kindBlock, accessRead, 8, 0, false},
+		{most, kindChar, accessWrite, 1, 1, true},
+		{nil, kindChar, accessRead, 1, 3, false},
+	} {
+		d, err := decide(c.rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := answer(t, d.program(), c.kind, c.access, c.major, c.minor); got != c.want {
+			t.Errorf("kind %d access %d %d:%d: %v", c.kind, c.access, c.major, c.minor, got)
+		}
+	}
+}
+
+func TestCheckDevice(t *testing.T) {
+	for _, access := range []string{"", "x", "rr", "rwmr", "rw m"} {
+		if CheckDevice(specs.LinuxDeviceCgroup{Type: "c", Access: access}) == nil {
+			t.Errorf("%q accepted", access)
+		}
+	}
+}

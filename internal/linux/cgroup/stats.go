@@ -1,0 +1,166 @@
+package cgroup
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Stats are a group's counters. Fields of controllers that the host lacks are
+// zero; a limit that is not set is the largest number.
+type Stats struct {
+	Memory MemoryStats
+	CPU    CPUStats
+	Pids   PidsStats
+	IO     []IOStats
+}
+
+// MemoryStats are bytes, except for Failures. Detail is memory.stat.
+type MemoryStats struct {
+	Usage, Peak, Limit uint64
+	Failures           uint64
+	Detail             map[string]uint64
+}
+
+// CPUStats are sums over all processors.
+type CPUStats struct {
+	Total, User, System       time.Duration
+	Periods, ThrottledPeriods uint64
+	Throttled                 time.Duration
+	PerCPU                    []time.Duration // version 1 only
+}
+
+// PidsStats counts tasks.
+type PidsStats struct{ Current, Limit uint64 }
+
+// IOStats are the transfers with one device. Op is "read", "write", ...
+type IOStats struct {
+	Major, Minor uint64
+	Op           string
+	Bytes, Ops   uint64
+}
+
+func (t *v1) stats(g *Group) (*Stats, error) {
+	s := &Stats{}
+	if d, ok := g.dir("memory"); ok {
+		if err := t.memoryStats(d.path, &s.Memory); err != nil {
+			return nil, err
+		}
+	}
+	if d, ok := g.dir("cpuacct"); ok {
+		if err := t.cpuacct(d.path, &s.CPU); err != nil {
+			return nil, err
+		}
+	}
+	if d, ok := g.dir("cpu"); ok {
+		m, err := readFlat(d.path, "cpu.stat")
+		if err != nil {
+			return nil, err
+		}
+		s.CPU.Periods, s.CPU.ThrottledPeriods, s.CPU.Throttled = m["nr_periods"], m["nr_throttled"], time.Duration(m["throttled_time"])
+	}
+	if d, ok := g.dir("pids"); ok {
+		if err := pidsStats(d.path, &s.Pids); err != nil {
+			return nil, err
+		}
+	}
+	if d, ok := g.dir("blkio"); ok {
+		s.IO = t.io(d.path)
+	}
+	return s, nil
+}
+
+func (t *v1) memoryStats(p string, m *MemoryStats) (err error) {
+	if m.Usage, err = readUint(p, "memory.usage_in_bytes"); err != nil {
+		return err
+	}
+	if m.Peak, err = readUint(p, "memory.max_usage_in_bytes"); err != nil {
+		return err
+	}
+	if m.Limit, err = readUint(p, "memory.limit_in_bytes"); err != nil {
+		return err
+	}
+	if m.Failures, err = readUint(p, "memory.failcnt"); err != nil {
+		return err
+	}
+	m.Detail, err = readFlat(p, "memory.stat")
+	return err
+}
+
+// userHZ is the unit of cpuacct.stat, the same on all of Linux's systems.
+const userHZ = 100
+
+func (t *v1) cpuacct(p string, c *CPUStats) error {
+	total, err := readUint(p, "cpuacct.usage")
+	if err != nil {
+		return err
+	}
+	c.Total = time.Duration(total)
+	ticks, err := readFlat(p, "cpuacct.stat")
+	if err != nil {
+		return err
+	}
+	c.User = time.Duration(ticks["user"]) * time.Second / userHZ
+	c.System = time.Duration(ticks["system"]) * time.Second / userHZ
+	each, err := read(p, "cpuacct.usage_percpu")
+	if err != nil {
+		return err
+	}
+	for f := range strings.FieldsSeq(each) {
+		c.PerCPU = append(c.PerCPU, time.Duration(parseUint(f)))
+	}
+	return nil
+}
+
+func pidsStats(p string, s *PidsStats) (err error) {
+	if s.Current, err = readUint(p, "pids.current"); err != nil {
+		return err
+	}
+	s.Limit, err = readUint(p, "pids.max")
+	return err
+}
+
+// io reads the counters of the throttling layer, which counts with any
+// scheduler.
+func (t *v1) io(p string) []IOStats {
+	var list []IOStats
+	index := map[[3]string]int{}
+	each := func(file string, set func(*IOStats, uint64)) {
+		s, err := read(p, file)
+		if err != nil {
+			return // not offered: no counters
+		}
+		for line := range strings.Lines(s) {
+			f := strings.Fields(line) // 8:0 Read 4096
+			if len(f) != 3 {
+				continue
+			}
+			major, minor, ok := deviceOf(f[0])
+			if !ok {
+				continue
+			}
+			key := [3]string{f[0], f[1]}
+			i, seen := index[key]
+			if !seen {
+				i = len(list)
+				index[key] = i
+				list = append(list, IOStats{Major: major, Minor: minor, Op: strings.ToLower(f[1])})
+			}
+			set(&list[i], parseUint(f[2]))
+		}
+	}
+	each("blkio.throttle.io_service_bytes_recursive", func(s *IOStats, v uint64) { s.Bytes = v })
+	each("blkio.throttle.io_serviced_recursive", func(s *IOStats, v uint64) { s.Ops = v })
+	return list
+}
+
+// deviceOf reads major:minor.
+func deviceOf(s string) (major, minor uint64, ok bool) {
+	a, b, ok := strings.Cut(s, ":")
+	if !ok {
+		return 0, 0, false
+	}
+	major, errA := strconv.ParseUint(a, 10, 32)
+	minor, errB := strconv.ParseUint(b, 10, 32)
+	return major, minor, errA == nil && errB == nil
+}
