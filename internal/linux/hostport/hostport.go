@@ -1,0 +1,124 @@
+// Package hostport reserves port numbers of the host for traffic that the
+// firewall sends elsewhere.
+//
+// A reservation is a socket bound to the port that never receives: it only
+// makes the kernel refuse the port to everybody else.
+package hostport
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reserve reserves a port for a protocol (tcp, udp or sctp). EADDRINUSE says
+// that somebody has it.
+func Reserve(proto string, addr netip.AddrPort) (_ *os.File, err error) {
+	typ, number := unix.SOCK_STREAM, 0
+	switch proto {
+	case "tcp":
+	case "udp":
+		typ = unix.SOCK_DGRAM
+	case "sctp":
+		number = unix.IPPROTO_SCTP
+	default:
+		return nil, fmt.Errorf("reserve a port: unknown protocol %q", proto)
+	}
+	family := unix.AF_INET6
+	if addr.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	fd, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, number)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	if family == unix.AF_INET6 {
+		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if proto == "tcp" {
+		err = bindStream(fd, sockaddr(addr))
+	} else {
+		err = bindDatagram(fd, sockaddr(addr))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), proto+" "+addr.String()), nil
+}
+
+// bindStream binds without minding connections in TIME_WAIT (of a server that
+// ended a moment ago) and yet exclusively. Two sockets with SO_REUSEADDR may
+// bind the same port, but only one may listen; having listened once, with the
+// option then taken off, makes the kernel check every later bind in full. It
+// does not go on listening: should the firewall's rules be gone for a moment,
+// clients are refused rather than left in a queue that nobody serves.
+func bindStream(fd int, sa unix.Sockaddr) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		return os.NewSyscallError("listen", err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	return os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_RDWR))
+}
+
+// bindDatagram binds and drops whatever arrives.
+func bindDatagram(fd int, sa unix.Sockaddr) error {
+	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
+	if err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	return os.NewSyscallError("bind", unix.Bind(fd, sa))
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// Of returns what a socket made by Reserve reserves: it tells descriptors
+// apart that came back from another process.
+func Of(f *os.File) (proto string, addr netip.AddrPort, err error) {
+	fd := int(f.Fd())
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return "", addr, os.NewSyscallError("getsockname", err)
+	}
+	number, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil {
+		return "", addr, os.NewSyscallError("getsockopt", err)
+	}
+	switch number {
+	case unix.IPPROTO_TCP:
+		proto = "tcp"
+	case unix.IPPROTO_UDP:
+		proto = "udp"
+	case unix.IPPROTO_SCTP:
+		proto = "sctp"
+	default:
+		return "", addr, fmt.Errorf("socket of protocol %d reserves no port", number)
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		addr = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		addr = netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
+	}
+	return proto, addr, nil
+}

@@ -1,0 +1,293 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Conn is a connection to the packet filter of one network namespace.
+type Conn struct {
+	mu   sync.Mutex
+	c    *nftables.Conn
+	port atomic.Uint32 // of the socket: changes of ours bear it
+}
+
+// Open connects to the packet filter of the calling thread's network namespace.
+func Open() (*Conn, error) {
+	c := &Conn{}
+	if err := c.dial(); err != nil {
+		return nil, fmt.Errorf("connect to nftables: %w", err)
+	}
+	return c, nil
+}
+
+func (c *Conn) dial() (err error) {
+	var port uint32
+	c.c, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(n *netlink.Conn) error {
+		n.SetReadBuffer(4 << 20) // the acknowledgements of a transaction all wait there
+		n.SetWriteBuffer(4 << 20)
+		return portOf(n, &port)
+	}))
+	c.port.Store(port)
+	return err
+}
+
+// portOf finds the address that the kernel gave a netlink socket.
+func portOf(n *netlink.Conn, port *uint32) error {
+	raw, err := n.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var e error
+	err = raw.Control(func(fd uintptr) {
+		var sa unix.Sockaddr
+		if sa, e = unix.Getsockname(int(fd)); e == nil {
+			*port = sa.(*unix.SockaddrNetlink).Pid
+		}
+	})
+	return errors.Join(err, e)
+}
+
+// Close closes the connection.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.c.CloseLasting()
+}
+
+// flush commits what was collected. After an error the socket may hold
+// acknowledgements of the failed transaction: it is replaced.
+//
+// Preconditions: c.mu is held.
+func (c *Conn) flush() error {
+	err := c.c.Flush()
+	if err != nil {
+		c.c.CloseLasting()
+		err = errors.Join(err, c.dial())
+	}
+	return err
+}
+
+func handle(table string) *nftables.Table {
+	return &nftables.Table{Name: table, Family: nftables.TableFamilyINet}
+}
+
+func (s *Set) handle(t *nftables.Table) *nftables.Set {
+	return &nftables.Set{Table: t, Name: s.Name, IsMap: s.isMap, KeyType: s.key, DataType: s.data, Concatenation: s.concat}
+}
+
+// perMessage bounds the elements of one message: their attribute's length has
+// 16 bits.
+const perMessage = 400
+
+func (c *Conn) addElements(s *nftables.Set, all []Element) error {
+	for len(all) > 0 {
+		n := min(len(all), perMessage)
+		if err := c.c.SetAddElements(s, elements(all[:n])); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	return nil
+}
+
+func elements(es []Element) []nftables.SetElement {
+	list := make([]nftables.SetElement, len(es))
+	for i, e := range es {
+		list[i] = e.element()
+	}
+	return list
+}
+
+// Apply makes the table equal its description in one transaction; other tables,
+// and the rules of chains marked Keep, are left as they are. Connections that
+// were translated before stay translated.
+func (c *Conn) Apply(t *Table) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.apply(t, nil)
+	if errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EINVAL) {
+		// The table is of another version, with sets of other types: replace it
+		// as a whole, taking the kept rules along.
+		kept, e := c.keptRules(t)
+		if e != nil {
+			return errors.Join(err, e)
+		}
+		err = c.apply(t, kept)
+	}
+	if err != nil {
+		return fmt.Errorf("nftables table inet %s: %w", t.Name, err)
+	}
+	return nil
+}
+
+// apply updates the table, or, given kept rules, replaces it.
+//
+// Preconditions: c.mu is held.
+func (c *Conn) apply(t *Table, kept []*nftables.Rule) error {
+	h := c.c.AddTable(handle(t.Name))
+	if kept != nil {
+		c.c.DelTable(h)
+		c.c.AddTable(h)
+	}
+	for _, s := range t.Sets {
+		sh := s.handle(h)
+		if err := c.c.AddSet(sh, nil); err != nil {
+			return err
+		}
+		c.c.FlushSet(sh)
+		if err := c.addElements(sh, s.Elements); err != nil {
+			return err
+		}
+	}
+	// All chains first: rules jump to later ones.
+	for _, ch := range t.Chains {
+		c.c.AddChain(ch.handle(h))
+	}
+	for _, ch := range t.Chains {
+		if ch.Keep {
+			continue
+		}
+		chain := ch.handle(h)
+		c.c.FlushChain(chain)
+		for _, r := range ch.Rules {
+			rule := &nftables.Rule{Table: h, Chain: chain}
+			for _, s := range r {
+				rule.Exprs = append(rule.Exprs, s...)
+			}
+			c.c.AddRule(rule)
+		}
+	}
+	for _, r := range kept {
+		c.c.AddRule(&nftables.Rule{Table: h, Chain: r.Chain, Exprs: r.Exprs, UserData: r.UserData})
+	}
+	return c.flush()
+}
+
+func (ch Chain) handle(t *nftables.Table) *nftables.Chain {
+	n := &nftables.Chain{Table: t, Name: ch.Name}
+	if ch.Hook.num != nil {
+		n.Type, n.Hooknum, n.Policy = ch.Hook.kind, ch.Hook.num, new(nftables.ChainPolicyAccept)
+		n.Priority = nftables.ChainPriorityRef(nftables.ChainPriority(ch.Priority))
+	}
+	return n
+}
+
+// keptRules reads the rules of the chains marked Keep.
+//
+// Preconditions: c.mu is held.
+func (c *Conn) keptRules(t *Table) ([]*nftables.Rule, error) {
+	kept := []*nftables.Rule{}
+	h := handle(t.Name)
+	for _, ch := range t.Chains {
+		if !ch.Keep {
+			continue
+		}
+		rules, err := c.c.GetRules(h, ch.handle(h))
+		if err != nil && !errors.Is(err, syscall.ENOENT) {
+			return nil, err
+		}
+		kept = append(kept, rules...)
+	}
+	return kept, nil
+}
+
+// Add adds elements to a set of a table in one transaction. Adding what is
+// there already is no error; a key of a map that has another value is EEXIST.
+func (c *Conn) Add(table string, s *Set, e ...Element) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.addElements(s.handle(handle(table)), e); err != nil {
+		return err
+	}
+	return c.flush()
+}
+
+// Delete removes elements from a set; it is no error if one is not there.
+func (c *Conn) Delete(table string, s *Set, e ...Element) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := s.handle(handle(table))
+	if err := c.c.SetDeleteElements(h, elements(e)); err != nil {
+		return err
+	}
+	err := c.flush()
+	if !errors.Is(err, syscall.ENOENT) || len(e) == 1 {
+		return ignoreMissing(err)
+	}
+	// One missing element refuses the whole transaction: take them singly.
+	var errs []error
+	for _, one := range e {
+		if err := c.c.SetDeleteElements(h, elements([]Element{one})); err != nil {
+			return err
+		}
+		errs = append(errs, ignoreMissing(c.flush()))
+	}
+	return errors.Join(errs...)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// DeleteTable removes a table of the family inet; it is no error if there is
+// none.
+func (c *Conn) DeleteTable(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := handle(name)
+	c.c.AddTable(h) // so that the deletion cannot fail
+	c.c.DelTable(h)
+	return c.flush()
+}
+
+// Forwarder is a chain of anybody's that sees forwarded packets.
+type Forwarder struct {
+	Family string // ip, inet, …
+	Table  string
+	Chain  string
+	Drops  bool // drops what its rules do not accept
+}
+
+// Forwarders lists the filter chains hooked into forwarding.
+func (c *Conn) Forwarders() ([]Forwarder, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	chains, err := c.c.ListChains()
+	if err != nil {
+		return nil, err
+	}
+	var all []Forwarder
+	for _, ch := range chains {
+		if ch.Hooknum == nil || *ch.Hooknum != *nftables.ChainHookForward || ch.Type != nftables.ChainTypeFilter {
+			continue
+		}
+		all = append(all, Forwarder{familyName(ch.Table.Family), ch.Table.Name, ch.Name,
+			ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop})
+	}
+	return all, nil
+}
+
+func familyName(f nftables.TableFamily) string {
+	switch f {
+	case nftables.TableFamilyINet:
+		return "inet"
+	case nftables.TableFamilyIPv4:
+		return "ip"
+	case nftables.TableFamilyIPv6:
+		return "ip6"
+	case nftables.TableFamilyBridge:
+		return "bridge"
+	}
+	return fmt.Sprintf("family %d", f)
+}
