@@ -1,0 +1,207 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/linux/hostport"
+	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
+	"github.com/tare-engine/tare/internal/network/firewall"
+	"github.com/tare-engine/tare/internal/store"
+)
+
+// Report says what Adopt found.
+type Report struct {
+	Adopted int      // endpoints
+	Gone    []string // containers whose link has disappeared; Release them
+	Removed []string // what was left over in the kernel
+	Lost    []error  // what could not be kept as it was
+}
+
+// Adopt makes the kernel and the service agree on which endpoints there are:
+// those of the records. Everything else that bears the engine's id is removed.
+// held are sockets of reserved ports that outlived the last engine; the service
+// owns them from now on. It is called once, before the first Attach, also when
+// there are no records.
+func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) (Report, error) {
+	var r Report
+	if err := ctx.Err(); err != nil {
+		return r, err
+	}
+	links, err := s.ownLinks()
+	if err != nil {
+		return r, err
+	}
+	kept := keptPorts(held)
+	var published []firewall.Binding
+	for _, rec := range records {
+		e := s.adoptEndpoint(rec, links, &r)
+		if e == nil {
+			continue
+		}
+		delete(links, e.Index)
+		for _, p := range e.Ports {
+			f := kept[p.key()]
+			delete(kept, p.key())
+			if err := s.ports.adopt(e.ContainerID, p, f); err != nil {
+				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
+			}
+		}
+		published = append(published, bindings(e.IP.Addr(), e.Ports)...)
+	}
+	for _, f := range kept {
+		f.Close()
+	}
+	if err := s.removeRest(links, &r); err != nil {
+		return r, err
+	}
+	if err := s.forwarding(); err != nil {
+		return r, err
+	}
+	return r, s.wall.Apply(firewall.State{Networks: s.rules(), Bindings: published, Guard: s.guarded})
+}
+
+// keptPorts sorts sockets by the port they reserve; others are closed.
+func keptPorts(held []*os.File) map[hostPort]*os.File {
+	kept := map[hostPort]*os.File{}
+	for _, f := range held {
+		proto, addr, err := hostport.Of(f)
+		k := hostPort{proto, addr}
+		if err != nil || kept[k] != nil {
+			f.Close()
+			continue
+		}
+		kept[k] = f
+	}
+	return kept
+}
+
+// ownLinks lists the host's ends of endpoints of this engine, by index.
+func (s *Service) ownLinks() (map[int]netlink.Link, error) {
+	links, err := s.host.Links()
+	if err != nil {
+		return nil, err
+	}
+	own := map[int]netlink.Link{}
+	for _, l := range links {
+		if strings.HasPrefix(l.Alias, s.cfg.alias()+":") || s.unfinished(l) {
+			own[l.Index] = l
+		}
+	}
+	return own, nil
+}
+
+// unfinished recognizes a pair whose maker was killed before it got its alias:
+// a port of our own bridge.
+func (s *Service) unfinished(l netlink.Link) bool {
+	if l.Alias != "" || l.Kind != "veth" {
+		return false
+	}
+	for _, n := range s.networks {
+		if n.link != nil && !s.cfg.AdoptLink && l.Master == n.link.Index {
+			return true
+		}
+	}
+	return false
+}
+
+// adoptEndpoint books the endpoint of a record.
+func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Report) *Endpoint {
+	n, err := s.network(rec.NetworkID)
+	if err != nil {
+		r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
+		return nil
+	}
+	e := &Endpoint{Record: rec, network: n, NetworkName: n.rec.Name}
+	if n.link != nil {
+		e.Gateway = n.link.Gateway.Addr()
+		if err := n.pool.Claim(e.IP.Addr()); err != nil {
+			r.Lost = append(r.Lost, fmt.Errorf("container %s: %s: %w", ident.Short(rec.ContainerID), e.IP.Addr(), err))
+			return nil
+		}
+		if l, ok := links[e.Index]; !ok || l.Name != e.Link {
+			e.gone = true
+			r.Gone = append(r.Gone, e.ContainerID)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endpoints[e.ContainerID] = e
+	r.Adopted++
+	return e
+}
+
+// removeRest removes links without a record, and neighbours without a link.
+func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
+	var b netlink.Batch
+	for _, l := range links {
+		b.DelLink(l.Index)
+		r.Removed = append(r.Removed, "link "+l.Name)
+	}
+	for _, n := range s.networks {
+		if n.link == nil {
+			continue
+		}
+		known, err := s.host.Neighbours(n.link.Index)
+		if err != nil {
+			return err
+		}
+		for _, ip := range known {
+			if ip.Is4() && !s.hasAddr(ip) {
+				b.DelNeighbour(n.link.Index, ip)
+				r.Removed = append(r.Removed, "neighbour "+ip.String())
+			}
+		}
+	}
+	return s.host.Do(&b)
+}
+
+func (s *Service) hasAddr(ip netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.endpoints {
+		if e.IP.Addr() == ip {
+			return true
+		}
+	}
+	return false
+}
+
+// forwardingRecord remembers over restarts that forwarding was off before the
+// engine turned it on; a reboot ends that.
+type forwardingRecord struct {
+	Boot string `json:"boot"`
+}
+
+// forwarding turns forwarding between links on. If it was off, the host was no
+// router, and does not become one: the firewall then drops what is no
+// container's.
+func (s *Service) forwarding() error {
+	const record = "forwarding"
+	path := filepath.Join(s.cfg.Dir, record)
+	boot, err := sysctl.Read("kernel/random/boot_id")
+	if err != nil {
+		return err
+	}
+	changed, err := sysctl.Set("net/ipv4/ip_forward", "1")
+	if err != nil {
+		return err
+	}
+	if changed {
+		s.guarded = true
+		return store.New().Put(path, forwardingRecord{boot})
+	}
+	var r forwardingRecord
+	if err := store.Get(path, &r); err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.log.Warn("record cannot be read", "file", path, "err", err)
+	}
+	s.guarded = r.Boot == boot
+	return nil
+}

@@ -1,0 +1,203 @@
+// Package bridge makes the links of bridge networks.
+//
+// A network is one Linux bridge that bears the gateway's address. An endpoint
+// is a veth pair: one end is a port of the bridge, the other is eth0 in the
+// container's network namespace.
+//
+//	host                                   container
+//	tare0  172.17.0.1/16 (bridge)
+//	 ├─ tv3f…  ─────────────── veth ────── eth0 172.17.0.2/16, default via 172.17.0.1
+//	 └─ tv9a…  ─────────────── veth ────── eth0 172.17.0.3/16
+//
+// Both sides know each other by permanent neighbour entries: no ARP for the
+// gateway, and the host's table of neighbours cannot overflow.
+//
+// Endpoints are never taken down link by link, which would hold up every other
+// change of the network for tens of milliseconds. When nothing is in the
+// namespace any more, the kernel removes both ends in the background.
+package bridge
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
+)
+
+// Group is the link group of all bridges of all engines. Rules of one engine
+// for "everything that is no container's" spare the others' by it.
+const Group = 0x7a9e
+
+// ErrForeign says that a link of the name exists and is not this engine's.
+var ErrForeign = errors.New("link belongs to somebody else")
+
+// Link is the bridge of a network.
+type Link struct {
+	Name    string
+	Index   int
+	MAC     net.HardwareAddr
+	Gateway netip.Prefix // its own address, with the length of the subnet
+	MTU     int          // of endpoints; 0: the kernel's default
+}
+
+// Options describe the bridge of a network.
+type Options struct {
+	Name    string
+	Alias   string // names the owner
+	Gateway netip.Prefix
+	MTU     int
+	// Adopt uses a bridge that the administrator made, with its addresses.
+	Adopt bool
+}
+
+// Ensure makes the bridge, or brings one made earlier into the state described.
+func Ensure(c *netlink.Conn, o Options) (*Link, error) {
+	l, ok, err := c.LinkByName(o.Name)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !ok && o.Adopt:
+		return nil, fmt.Errorf("bridge %s: no such link", o.Name)
+	case ok && l.Kind != "bridge":
+		return nil, fmt.Errorf("%s is not a bridge: %w", o.Name, ErrForeign)
+	case ok && !o.Adopt && l.Alias != o.Alias && !unfinished(l):
+		return nil, fmt.Errorf("bridge %s (alias %q): %w", o.Name, l.Alias, ErrForeign)
+	case !ok:
+		if l, err = add(c, o); err != nil {
+			return nil, err
+		}
+	}
+	link := &Link{Name: o.Name, Index: l.Index, MAC: l.MAC, Gateway: o.Gateway, MTU: o.MTU}
+	if err := link.configure(c, l, o); err != nil {
+		return nil, err
+	}
+	return link, link.setParameters()
+}
+
+// add makes the bridge; configure gives it the alias, which the kernel does not
+// take in the same message.
+func add(c *netlink.Conn, o Options) (netlink.Link, error) {
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac)
+	mac[0] = mac[0]&^1 | 2 // of one station, locally administered
+	var b netlink.Batch
+	b.AddBridge(o.Name, mac, o.MTU, Group)
+	if err := c.Do(&b); err != nil {
+		return netlink.Link{}, err
+	}
+	l, _, err := c.LinkByName(o.Name)
+	return l, err
+}
+
+// unfinished recognizes a bridge whose maker was killed before the alias.
+func unfinished(l netlink.Link) bool { return l.Alias == "" && l.Group == Group }
+
+// configure sets addresses and state. Addresses of another subnet, from an
+// earlier configuration, go, except those of an administrator's bridge.
+func (l *Link) configure(c *netlink.Conn, have netlink.Link, o Options) error {
+	addrs, err := c.Addrs(l.Index)
+	if err != nil {
+		return err
+	}
+	var b netlink.Batch
+	for _, a := range addrs {
+		if a.Addr().Is4() && a != l.Gateway && !o.Adopt {
+			b.DelAddr(l.Index, a)
+		}
+	}
+	if !slices.Contains(addrs, l.Gateway) {
+		b.AddAddr(l.Index, netlink.Addr{Prefix: l.Gateway})
+	}
+	if !o.Adopt && have.Alias != o.Alias {
+		b.SetAlias(l.Index, o.Alias)
+	}
+	if have.Group != Group {
+		b.SetGroup(l.Index, Group)
+	}
+	b.SetUp(l.Index)
+	return c.Do(&b)
+}
+
+// setParameters lets packets from 127.0.0.1 through to containers: a published
+// port is reached there too. The firewall drops such packets that come from
+// outside, which the kernel then no longer does. IPv6 is off.
+func (l *Link) setParameters() error {
+	_, err := sysctl.Set("net/ipv4/conf/"+l.Name+"/route_localnet", "1")
+	if err != nil {
+		return err
+	}
+	_, err = sysctl.Set("net/ipv6/conf/"+l.Name+"/disable_ipv6", "1")
+	if errors.Is(err, syscall.ENOENT) {
+		return nil // the kernel has no IPv6
+	}
+	return err
+}
+
+// Remove removes the bridge of a network without endpoints; it may be gone.
+func Remove(c *netlink.Conn, name, alias string) error {
+	l, ok, err := c.LinkByName(name)
+	if err != nil || !ok || l.Alias != alias {
+		return err
+	}
+	var b netlink.Batch
+	b.DelLink(l.Index)
+	return c.Do(&b)
+}
+
+// Endpoint describes a container's place in the network.
+type Endpoint struct {
+	Name  string // of the host's end
+	Index int    // of the host's end
+	Alias string
+	IP    netip.Prefix
+	MAC   net.HardwareAddr
+}
+
+// The container's links have the same numbers in each namespace.
+const (
+	loIndex  = 1
+	ethIndex = 2
+)
+
+// Connect makes the endpoint: ns is the descriptor of the container's network
+// namespace, inside a socket in it. EEXIST says that the index is in use. After
+// any other error, dropping the namespace removes what was made.
+func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
+	var h, n netlink.Batch
+	h.AddVeth(netlink.Veth{
+		Name: e.Name, Index: e.Index, Master: l.Index, Group: Group, MTU: l.MTU,
+		PeerName: "eth0", PeerIndex: ethIndex, PeerMAC: e.MAC, PeerNS: ns,
+	})
+	h.SetAlias(e.Index, e.Alias)
+	h.AddNeighbour(l.Index, e.IP.Addr(), e.MAC)
+	h.AddForwarding(e.Index, e.MAC)
+	if err := host.Do(&h); err != nil {
+		return err
+	}
+	n.SetUp(loIndex)
+	n.AddAddr(ethIndex, netlink.Addr{Prefix: e.IP})
+	n.SetUp(ethIndex)
+	n.AddNeighbour(ethIndex, l.Gateway.Addr(), l.MAC)
+	n.AddRoute(netlink.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: l.Gateway.Addr(), Index: ethIndex})
+	return inside.Do(&n)
+}
+
+// Forget removes what the host remembers of an endpoint whose link is gone.
+func (l *Link) Forget(host *netlink.Conn, ip netip.Addr) error {
+	var b netlink.Batch
+	b.DelNeighbour(l.Index, ip)
+	return host.Do(&b)
+}
+
+// MACOf is the hardware address that belongs to an IPv4 address, Docker's way.
+func MACOf(ip netip.Addr) net.HardwareAddr {
+	b := ip.As4()
+	return append(net.HardwareAddr{0x02, 0x42}, b[:]...)
+}

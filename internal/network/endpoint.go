@@ -1,0 +1,297 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
+	"github.com/tare-engine/tare/internal/network/bridge"
+	"github.com/tare-engine/tare/internal/undo"
+)
+
+// Request asks for an endpoint.
+type Request struct {
+	ContainerID string
+	Name        string           // of the container, for people
+	Network     string           // name or id; empty: bridge
+	IP          netip.Addr       // zero: chosen
+	MAC         net.HardwareAddr // nil: from the address
+}
+
+// Endpoint is a container's place in a network. It does not change, but for
+// NetNS and what Publish adds.
+type Endpoint struct {
+	Record
+	Gateway     netip.Addr
+	NetworkName string
+	// NetNS is the network namespace; nil for the host network, and after
+	// CloseNetNS.
+	NetNS *os.File
+
+	network *Network
+	ahead   bool // made by Reserve and not bound yet
+	gone    bool // the link has disappeared already
+}
+
+// Record is what has to be known of an endpoint to adopt it after a restart.
+// The owner of the container keeps it with the container's live state.
+type Record struct {
+	ContainerID string       `json:"containerID"`
+	Name        string       `json:"name"`
+	NetworkID   string       `json:"networkID"`
+	EndpointID  string       `json:"endpointID"`
+	IP          netip.Prefix `json:"ip,omitzero"`
+	MAC         MAC          `json:"mac,omitempty"`
+	Link        string       `json:"link,omitempty"` // the host's end
+	Index       int          `json:"index,omitempty"`
+	Ports       []Port       `json:"ports,omitempty"`
+}
+
+// MAC is a hardware address that is a string in JSON.
+type MAC net.HardwareAddr
+
+func (m MAC) String() string { return net.HardwareAddr(m).String() }
+
+// MarshalText writes the usual form with colons.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads it.
+func (m *MAC) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*m = nil
+		return nil
+	}
+	a, err := net.ParseMAC(string(b))
+	*m = MAC(a)
+	return err
+}
+
+// CloseNetNS closes the engine's descriptor of the namespace, once a process
+// lives in it.
+func (e *Endpoint) CloseNetNS() error {
+	if e.NetNS == nil {
+		return nil
+	}
+	err := e.NetNS.Close()
+	e.NetNS = nil
+	return err
+}
+
+// Attach makes an endpoint with a new network namespace. For the host network
+// there is no namespace; for none it has a loopback only.
+func (s *Service) Attach(ctx context.Context, r Request) (*Endpoint, error) {
+	return s.attach(ctx, r, false)
+}
+
+// Reserve is Attach for a container that does not exist yet: the endpoint shows
+// nowhere until Bind.
+func (s *Service) Reserve(ctx context.Context, r Request) (*Endpoint, error) {
+	return s.attach(ctx, r, true)
+}
+
+// Bind makes a reserved endpoint an ordinary one, with the name of its
+// container.
+func (s *Service) Bind(containerID, name string) (*Endpoint, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.endpoints[containerID]
+	if e == nil || !e.ahead {
+		return nil, fmt.Errorf("no endpoint is reserved for container %s", ident.Short(containerID))
+	}
+	e.ahead, e.Name = false, name
+	return e, nil
+}
+
+// Check reports what is wrong with a request, without making anything.
+func (s *Service) Check(r Request) error {
+	n, err := s.network(r.Network)
+	if err != nil {
+		return err
+	}
+	if r.IP.IsValid() {
+		return errdefs.New(errdefs.InvalidArgument, "invalid config for network %s: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only", n.rec.Name)
+	}
+	if n.rec.Driver == "bridge" && n.link == nil {
+		return errdefs.New(errdefs.NotFound, "network %s not found", n.rec.Name)
+	}
+	return nil
+}
+
+func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoint, err error) {
+	if err := errors.Join(ctx.Err(), s.Check(r)); err != nil {
+		return nil, err
+	}
+	n, err := s.network(r.Network)
+	if err != nil {
+		return nil, err
+	}
+	e := &Endpoint{network: n, NetworkName: n.rec.Name, ahead: ahead, Record: Record{
+		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC)}}
+	var u undo.Stack
+	defer u.Run(&err)
+	if err := s.book(e); err != nil {
+		return nil, err
+	}
+	u.Add(func() error { s.unbook(e); return nil })
+	failpoint.Hit("start/network-booked")
+	switch {
+	case n.link != nil:
+		err = s.connect(e)
+	case n.rec.Driver == "null":
+		err = s.isolate(e)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("network %s: %w", n.rec.Name, err)
+	}
+	failpoint.Hit("start/network-attached")
+	return e, nil
+}
+
+// book enters the endpoint: a container has one.
+func (s *Service) book(e *Endpoint) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.endpoints[e.ContainerID] != nil {
+		return errdefs.New(errdefs.Conflict, "container %s is attached to a network already", ident.Short(e.ContainerID))
+	}
+	s.endpoints[e.ContainerID] = e
+	return nil
+}
+
+func (s *Service) unbook(e *Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.endpoints[e.ContainerID] == e {
+		delete(s.endpoints, e.ContainerID)
+	}
+}
+
+// isolate makes a namespace with nothing but loopback.
+func (s *Service) isolate(e *Endpoint) error {
+	ns, inside, err := s.newNS()
+	if err != nil {
+		return err
+	}
+	var b netlink.Batch
+	b.SetUp(1) // lo
+	if err := errors.Join(inside.Do(&b), inside.Close()); err != nil {
+		return errors.Join(err, ns.Close())
+	}
+	e.NetNS = ns
+	return nil
+}
+
+// newNS makes a namespace and opens a socket in it.
+func (s *Service) newNS() (ns *os.File, inside *netlink.Conn, err error) {
+	ns, err = s.maker.New(func() error {
+		if err := quietIPv6(); err != nil {
+			return err
+		}
+		var err error
+		inside, err = netlink.Open()
+		return err
+	})
+	return ns, inside, err
+}
+
+// quietIPv6 turns IPv6 off for the links that will come into the calling
+// thread's namespace, and the acceptance of router advertisements with it for
+// the case that somebody turns it on again. Loopback keeps ::1, as in Docker.
+func quietIPv6() error {
+	for _, name := range []string{"disable_ipv6", "accept_ra"} {
+		value := "1"
+		if name == "accept_ra" {
+			value = "0"
+		}
+		err := sysctl.Write("net/ipv6/conf/default/"+name, value)
+		if errors.Is(err, syscall.ENOENT) {
+			return nil // the kernel has no IPv6
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connect gives the endpoint an address and makes its link.
+func (s *Service) connect(e *Endpoint) (err error) {
+	n := e.network
+	var u undo.Stack
+	defer u.Run(&err)
+	ip, err := n.pool.Take()
+	if err != nil {
+		return err
+	}
+	u.Add(func() error { s.leaving.add(e); return nil })
+	e.IP = netip.PrefixFrom(ip, n.pool.Subnet().Bits())
+	e.Gateway = n.link.Gateway.Addr()
+	if e.MAC == nil {
+		e.MAC = MAC(bridge.MACOf(ip))
+	}
+	e.Link = "tv" + ident.Short(e.EndpointID)
+
+	ns, inside, err := s.newNS()
+	if err != nil {
+		return err
+	}
+	u.Add(ns.Close)
+	failpoint.Hit("start/network-namespace")
+	err = s.connectLink(e, ns, inside)
+	if err := errors.Join(err, inside.Close()); err != nil {
+		return err
+	}
+	e.NetNS = ns
+	return nil
+}
+
+// connectLink makes the pair, with another index as long as somebody has the
+// one that was tried.
+func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
+	for range 100 {
+		e.Index = int(s.index.Add(1) & (1<<30 - 1))
+		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{
+			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, IP: e.IP, MAC: net.HardwareAddr(e.MAC),
+		})
+		if !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.EBUSY) {
+			return err
+		}
+	}
+	return errors.New("no free interface index")
+}
+
+// Release takes an endpoint back: its published ports are free when it returns,
+// its address when the kernel has removed the link. It is no error if the
+// container has none.
+func (s *Service) Release(ctx context.Context, containerID string) error {
+	s.mu.Lock()
+	e := s.endpoints[containerID]
+	s.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	err := s.unpublish(e)
+	failpoint.Hit("stop/network-unpublished")
+	s.unbook(e)
+	err = errors.Join(err, e.CloseNetNS())
+	if e.network.link != nil {
+		s.leaving.add(e)
+	}
+	return err
+}
+
+// Endpoint returns the endpoint of a container, or nil.
+func (s *Service) Endpoint(containerID string) *Endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endpoints[containerID]
+}

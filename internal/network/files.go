@@ -1,0 +1,110 @@
+package network
+
+import (
+	"net/netip"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/network/etc"
+)
+
+// FileOptions are a container's own settings for its files under /etc.
+type FileOptions struct {
+	Hostname, Domainname       string
+	ExtraHosts                 []string // NAME:ADDRESS or NAME:host-gateway
+	DNS, DNSSearch, DNSOptions []string
+}
+
+// Files are the contents of the files that an engine puts over an image's.
+type Files struct {
+	Hosts, Hostname, Resolv []byte // /etc/hosts, /etc/hostname, /etc/resolv.conf
+}
+
+// Where the host's resolver is configured. systemd-resolved puts its own
+// loopback address into the first and the real name servers into the second.
+const (
+	resolvConf        = "/etc/resolv.conf"
+	systemdResolvConf = "/run/systemd/resolve/resolv.conf"
+	systemdStub       = "127.0.0.53"
+	hostsFile         = "/etc/hosts"
+)
+
+// Files returns the contents for a container on the endpoint.
+func (s *Service) Files(e *Endpoint, o FileOptions) (Files, error) {
+	extra, err := etc.ParseExtraHosts(o.ExtraHosts, s.hostGateway())
+	if err != nil {
+		return Files{}, errdefs.As(errdefs.InvalidArgument, err)
+	}
+	own := etc.Resolver{Nameservers: or(o.DNS, s.cfg.DNS), Search: or(o.DNSSearch, s.cfg.DNSSearch), Options: or(o.DNSOptions, s.cfg.DNSOptions)}
+	f := Files{Hostname: etc.HostnameFile(o.Hostname)}
+	if e.network.rec.Driver == "host" {
+		err = s.sharedFiles(&f, extra, own)
+	} else {
+		err = s.ownFiles(&f, e, o, extra, own)
+	}
+	return f, err
+}
+
+func or(a, b []string) []string {
+	if len(a) > 0 {
+		return a
+	}
+	return b
+}
+
+// ownFiles is for a namespace of the container's own. Loopback has ::1 in it,
+// whatever the network.
+func (s *Service) ownFiles(f *Files, e *Endpoint, o FileOptions, extra []etc.Host, own etc.Resolver) error {
+	h := etc.Hosts{Hostname: o.Hostname, Domainname: o.Domainname, Extra: extra, IPv6: true}
+	if e.IP.IsValid() {
+		h.Addrs = []netip.Addr{e.IP.Addr()}
+	}
+	f.Hosts = etc.HostsFile(h)
+	host, err := hostResolver()
+	f.Resolv = etc.ResolverFile(host, own, false)
+	return err
+}
+
+// sharedFiles is for the host's namespace.
+func (s *Service) sharedFiles(f *Files, extra []etc.Host, own etc.Resolver) error {
+	hosts, err := readFile(hostsFile)
+	if err != nil {
+		return err
+	}
+	resolv, err := readFile(resolvConf)
+	if err != nil {
+		return err
+	}
+	f.Hosts, f.Resolv = etc.AppendHosts(hosts, extra), etc.SharedResolverFile(resolv, own)
+	return nil
+}
+
+// hostResolver reads the host's name servers.
+func hostResolver() (etc.Resolver, error) {
+	b, err := readFile(resolvConf)
+	if err != nil {
+		return etc.Resolver{}, err
+	}
+	r := etc.ParseResolver(b)
+	if len(r.Nameservers) == 1 && r.Nameservers[0] == systemdStub {
+		if b, err = readFile(systemdResolvConf); err != nil {
+			return etc.Resolver{}, err
+		}
+		if len(b) > 0 {
+			r = etc.ParseResolver(b)
+		}
+	}
+	return r, nil
+}
+
+// hostGateway is the address by which containers reach the host.
+func (s *Service) hostGateway() netip.Addr {
+	if s.cfg.HostGateway.IsValid() {
+		return s.cfg.HostGateway
+	}
+	for _, n := range s.networks {
+		if n.link != nil {
+			return n.link.Gateway.Addr()
+		}
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,181 @@
+// Package firewall keeps the engine's one nftables table.
+//
+// The table is made as a whole in one transaction and holds sets and maps, so
+// that a container or a published port is an element, not a rule. Packets meet
+// it at these places:
+//
+//	prerouting, raw   packets to 127.0.0.0/8 from outside are dropped: the
+//	                  bridges let such addresses through (route_localnet)
+//	prerouting, nat   a published port of the host becomes the container's;
+//	output, nat       the same for clients on the host itself
+//	forward           tare-user, the administrator's chain, comes first; then
+//	                  only answers, published ports and containers of the same
+//	                  network reach a container
+//	postrouting       containers go out with the host's address; clients on
+//	                  loopback and containers that use a published port of their
+//	                  own network get the bridge's, so that answers come back
+//	                  the same way; all others keep their address
+//
+// Other tables are never touched. What somebody does to this one is undone
+// within two seconds, except in tare-user.
+package firewall
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync"
+
+	"github.com/tare-engine/tare/internal/linux/nft"
+)
+
+// Config names the table.
+type Config struct {
+	Table string // "tare", or with the engine's id
+	Group uint32 // link group of all bridges of all engines
+	Log   *slog.Logger
+}
+
+// Network is a network whose containers the firewall protects.
+type Network struct {
+	Name   string // for the names of its chain
+	Link   string
+	Subnet netip.Prefix
+	ICC    bool // its containers reach each other
+}
+
+// Binding is a published port.
+type Binding struct {
+	Proto string         // tcp, udp, sctp
+	From  netip.AddrPort // of the host; the unspecified address is all
+	To    netip.AddrPort // of the container
+}
+
+// State is what the table is to express.
+type State struct {
+	Networks []Network
+	Bindings []Binding
+	// Guard drops forwarded packets that are no container's: forwarding was
+	// off before the engine turned it on.
+	Guard bool
+}
+
+// Firewall owns the table.
+type Firewall struct {
+	cfg   Config
+	conn  *nft.Conn
+	watch *nft.Watch
+
+	ports     *nft.Set // (protocol, port) of all addresses
+	addrPorts *nft.Set // (address, protocol, port)
+
+	mu      sync.Mutex
+	state   State                // without bindings
+	bound   map[Binding]struct{} // what the maps hold
+	applied bool
+}
+
+// Open connects to the packet filter; the table is left as it is.
+func Open(cfg Config) (*Firewall, error) {
+	conn, err := nft.Open()
+	if err != nil {
+		return nil, err
+	}
+	watch, err := conn.NewWatch(cfg.Table, userChain)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &Firewall{
+		cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{},
+		ports: nft.PortMap("ports"), addrPorts: nft.AddrPortMap("address-ports"),
+	}, nil
+}
+
+// Close disconnects. The rules stay.
+func (f *Firewall) Close() error { return f.conn.Close() }
+
+// Destroy removes the table.
+func (f *Firewall) Destroy() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.applied = false
+	return f.conn.DeleteTable(f.cfg.Table)
+}
+
+// Apply makes the table express a state, in one transaction.
+func (f *Firewall) Apply(s State) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	bound := map[Binding]struct{}{}
+	for _, b := range s.Bindings {
+		bound[b] = struct{}{}
+	}
+	f.state, f.bound = s, bound
+	f.applied = true
+	return f.apply()
+}
+
+// apply writes the table anew.
+//
+// Preconditions: f.mu is held.
+func (f *Firewall) apply() error {
+	t, err := f.table()
+	if err != nil {
+		return err
+	}
+	return f.conn.Apply(t)
+}
+
+// Add publishes ports.
+func (f *Firewall) Add(bindings ...Binding) error {
+	return f.change(bindings, func(set *nft.Set, e []nft.Element) error { return f.conn.Add(f.cfg.Table, set, e...) },
+		func(b Binding) { f.bound[b] = struct{}{} })
+}
+
+// Remove takes published ports back; they may be gone.
+func (f *Firewall) Remove(bindings ...Binding) error {
+	return f.change(bindings, func(set *nft.Set, e []nft.Element) error { return f.conn.Delete(f.cfg.Table, set, e...) },
+		func(b Binding) { delete(f.bound, b) })
+}
+
+// change brings bindings into the maps or out of them, and books that.
+func (f *Firewall) change(bindings []Binding, do func(*nft.Set, []nft.Element) error, book func(Binding)) error {
+	any, addr, err := split(bindings)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, b := range bindings {
+		book(b)
+	}
+	if len(any) > 0 {
+		if err := do(f.ports, any); err != nil {
+			return err
+		}
+	}
+	if len(addr) > 0 {
+		return do(f.addrPorts, addr)
+	}
+	return nil
+}
+
+// split makes elements of the two maps.
+func split(bindings []Binding) (any, addr []nft.Element, err error) {
+	for _, b := range bindings {
+		if b.From.Addr().IsUnspecified() {
+			e, err := nft.PortElement(b.Proto, b.From.Port(), b.To)
+			if err != nil {
+				return nil, nil, err
+			}
+			any = append(any, e)
+			continue
+		}
+		e, err := nft.AddrPortElement(b.Proto, b.From, b.To)
+		if err != nil {
+			return nil, nil, err
+		}
+		addr = append(addr, e)
+	}
+	return any, addr, nil
+}

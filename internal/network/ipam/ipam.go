@@ -1,0 +1,125 @@
+// Package ipam hands out addresses: subnets to networks, and the addresses of a
+// subnet to endpoints.
+//
+// Nothing is kept on disk. Which addresses are in use follows from the live
+// endpoints, and is claimed again from their records when the engine starts.
+package ipam
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"sync"
+)
+
+// ErrInUse says that an address is somebody else's.
+var ErrInUse = errors.New("Address already in use")
+
+// ErrExhausted says that a subnet has no free address.
+var ErrExhausted = errors.New("no available IPv4 addresses on this network's address pools")
+
+// Pool hands out the addresses of one IPv4 subnet, the lowest free one first.
+type Pool struct {
+	subnet netip.Prefix
+
+	mu   sync.Mutex
+	used []uint64 // bitmap of offsets in the subnet, as long as needed
+}
+
+// New returns a pool without the subnet's own and its broadcast address.
+func New(subnet netip.Prefix) *Pool {
+	p := &Pool{subnet: subnet.Masked()}
+	if subnet.Bits() < 31 {
+		p.set(0)
+	}
+	return p
+}
+
+// Subnet returns the prefix of which the pool hands out addresses.
+func (p *Pool) Subnet() netip.Prefix { return p.subnet }
+
+// size is the number of usable offsets: the broadcast address is not.
+func (p *Pool) size() uint64 {
+	n := uint64(1) << (32 - p.subnet.Bits())
+	if p.subnet.Bits() < 31 {
+		n--
+	}
+	return n
+}
+
+// Take returns the lowest free address and marks it used.
+func (p *Pool) Take() (netip.Addr, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	offset := uint64(len(p.used)) * 64
+	for i, w := range p.used {
+		if w != ^uint64(0) {
+			offset = uint64(i)*64 + uint64(bits.TrailingZeros64(^w))
+			break
+		}
+	}
+	if offset >= p.size() {
+		return netip.Addr{}, ErrExhausted
+	}
+	p.set(offset)
+	return p.at(offset), nil
+}
+
+// Claim marks one address as used.
+func (p *Pool) Claim(a netip.Addr) error {
+	offset, err := p.offset(a)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isSet(offset) {
+		return ErrInUse
+	}
+	p.set(offset)
+	return nil
+}
+
+// Release gives an address back; it may be free already.
+func (p *Pool) Release(a netip.Addr) {
+	offset, err := p.offset(a)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isSet(offset) {
+		p.used[offset/64] &^= 1 << (offset % 64)
+	}
+}
+
+func (p *Pool) isSet(offset uint64) bool {
+	return offset/64 < uint64(len(p.used)) && p.used[offset/64]&(1<<(offset%64)) != 0
+}
+
+func (p *Pool) set(offset uint64) {
+	for uint64(len(p.used)) <= offset/64 {
+		p.used = append(p.used, 0)
+	}
+	p.used[offset/64] |= 1 << (offset % 64)
+}
+
+func (p *Pool) at(offset uint64) netip.Addr {
+	b := p.subnet.Addr().As4()
+	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(offset))
+	return netip.AddrFrom4(b)
+}
+
+func (p *Pool) offset(a netip.Addr) (uint64, error) {
+	if !a.Is4() || !p.subnet.Contains(a) {
+		return 0, fmt.Errorf("no configured subnet contains IP address %s", a)
+	}
+	x, base := a.As4(), p.subnet.Addr().As4()
+	n := uint64(binary.BigEndian.Uint32(x[:]) - binary.BigEndian.Uint32(base[:]))
+	if n >= p.size() || n == 0 && p.subnet.Bits() < 31 {
+		return 0, fmt.Errorf("IP address %s is not usable in %s", a, p.subnet)
+	}
+	return n, nil
+}

@@ -1,0 +1,66 @@
+package ipam
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+)
+
+func prefixes(s ...string) (p []netip.Prefix) {
+	for _, x := range s {
+		p = append(p, netip.MustParsePrefix(x))
+	}
+	return p
+}
+
+func TestTakeGivesLowestFreeAddress(t *testing.T) {
+	p := New(netip.MustParsePrefix("10.0.0.0/29"))
+	if err := p.Claim(netip.MustParseAddr("10.0.0.1")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"} {
+		if a, err := p.Take(); err != nil || a.String() != want {
+			t.Fatalf("got %s, %v; want %s", a, err, want)
+		}
+	}
+	if _, err := p.Take(); !errors.Is(err, ErrExhausted) {
+		t.Fatalf("the broadcast address was handed out: %v", err)
+	}
+	p.Release(netip.MustParseAddr("10.0.0.4"))
+	p.Release(netip.MustParseAddr("10.0.0.4"))
+	if a, _ := p.Take(); a.String() != "10.0.0.4" {
+		t.Fatal(a)
+	}
+}
+
+func TestClaim(t *testing.T) {
+	p := New(netip.MustParsePrefix("10.0.0.0/24"))
+	for addr, ok := range map[string]bool{"10.0.0.9": true, "10.0.0.0": false, "10.0.0.255": false, "10.0.1.1": false, "fe80::1": false} {
+		if err := p.Claim(netip.MustParseAddr(addr)); (err == nil) != ok {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	if err := p.Claim(netip.MustParseAddr("10.0.0.9")); !errors.Is(err, ErrInUse) {
+		t.Error(err)
+	}
+}
+
+func TestChooseAvoidsRoutesOfTheHost(t *testing.T) {
+	for _, c := range []struct {
+		inUse []netip.Prefix
+		want  string
+	}{
+		{nil, "172.17.0.0/16"},
+		{prefixes("0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1"), "172.17.0.0/16"},
+		{prefixes("172.17.3.0/24"), "172.18.0.0/16"},
+		{prefixes("172.16.0.0/13"), "172.24.0.0/16"},
+		{prefixes("172.16.0.0/12", "192.168.0.0/24"), "192.168.16.0/20"},
+	} {
+		if s, err := Choose(DefaultRanges(), c.inUse); err != nil || s.String() != c.want {
+			t.Errorf("%v: got %s, %v; want %s", c.inUse, s, err, c.want)
+		}
+	}
+	if _, err := Choose(DefaultRanges(), prefixes("172.16.0.0/12", "192.168.0.0/16")); !errors.Is(err, ErrNoSubnet) {
+		t.Error(err)
+	}
+}

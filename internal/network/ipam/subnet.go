@@ -1,0 +1,68 @@
+package ipam
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+)
+
+// Range is a piece of address space that is cut into subnets of one size.
+type Range struct {
+	Base netip.Prefix
+	Size int // prefix length of each subnet
+}
+
+// DefaultRanges is where networks without a subnet of their own get one:
+// Docker's ranges in Docker's order.
+func DefaultRanges() []Range {
+	return []Range{
+		{netip.MustParsePrefix("172.17.0.0/16"), 16},
+		{netip.MustParsePrefix("172.18.0.0/16"), 16},
+		{netip.MustParsePrefix("172.19.0.0/16"), 16},
+		{netip.MustParsePrefix("172.20.0.0/14"), 16},
+		{netip.MustParsePrefix("172.24.0.0/14"), 16},
+		{netip.MustParsePrefix("172.28.0.0/14"), 16},
+		{netip.MustParsePrefix("192.168.0.0/16"), 20},
+	}
+}
+
+// vpnBits is the longest prefix that is taken for a default route in disguise:
+// VPNs route 0.0.0.0/1 and 128.0.0.0/1, which says nothing about what is in use.
+const vpnBits = 7
+
+// ErrNoSubnet says that every subnet overlaps with a route of the host.
+var ErrNoSubnet = errors.New("all predefined address pools have been fully subnetted")
+
+// Choose returns the first subnet of the ranges that overlaps with none of the
+// prefixes in use.
+func Choose(ranges []Range, inUse []netip.Prefix) (netip.Prefix, error) {
+	for _, r := range ranges {
+		for i := range 1 << (r.Size - r.Base.Bits()) {
+			s := nth(r, uint32(i))
+			if !Overlaps(s, inUse) {
+				return s, nil
+			}
+		}
+	}
+	return netip.Prefix{}, ErrNoSubnet
+}
+
+// Overlaps reports whether s has addresses in common with a prefix in use.
+func Overlaps(s netip.Prefix, inUse []netip.Prefix) bool {
+	for _, p := range inUse {
+		if p.Bits() > vpnBits && p.Overlaps(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// nth returns the i-th subnet of a range.
+func nth(r Range, i uint32) netip.Prefix {
+	b := r.Base.Masked().Addr().As4()
+	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+i<<(32-r.Size))
+	return netip.PrefixFrom(netip.AddrFrom4(b), r.Size)
+}
+
+// First returns the first host address of a subnet: its gateway.
+func First(s netip.Prefix) netip.Addr { return s.Masked().Addr().Next() }

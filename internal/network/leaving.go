@@ -1,0 +1,183 @@
+package network
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/tare-engine/tare/internal/linux/netlink"
+)
+
+// leaving frees the addresses of endpoints that were released.
+//
+// The kernel removes a link some time after the last user of its namespace has
+// gone, and says so. Until then the address may still answer, so it is nobody
+// else's. A namespace that somebody keeps alive (a process that joined it, a
+// debugger) does not keep the address for ever: after a grace time the link is
+// taken off the bridge and deleted, here in the background, where the tens of
+// milliseconds that takes hold up nobody who waits.
+type leaving struct {
+	s     *Service
+	watch *netlink.Watch
+	kick  chan struct{}
+
+	mu   sync.Mutex
+	wait map[int]*departure // by index of the link
+}
+
+type departure struct {
+	e     *Endpoint
+	since time.Time
+}
+
+const (
+	grace    = 3 * time.Second // for the kernel to remove a link by itself
+	tick     = time.Second
+	perRound = 4 // links deleted in one go
+)
+
+func newLeaving(s *Service, w *netlink.Watch) *leaving {
+	return &leaving{s: s, watch: w, kick: make(chan struct{}, 1), wait: map[int]*departure{}}
+}
+
+// add takes over the address of an endpoint whose namespace has been dropped.
+func (l *leaving) add(e *Endpoint) {
+	l.s.mu.Lock()
+	gone := e.gone || e.Index == 0
+	if !gone {
+		l.mu.Lock()
+		l.wait[e.Index] = &departure{e, time.Now()}
+		l.mu.Unlock()
+	}
+	l.s.mu.Unlock()
+	if gone {
+		l.free(e)
+		return
+	}
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// free gives the address back.
+func (l *leaving) free(e *Endpoint) {
+	if e.Index != 0 {
+		if err := e.network.link.Forget(l.s.host, e.IP.Addr()); err != nil {
+			l.s.log.Warn("endpoint released", "ip", e.IP, "err", err)
+		}
+	}
+	e.network.pool.Release(e.IP.Addr())
+}
+
+// run follows the kernel's reports until the watch is closed.
+func (l *leaving) run(ctx context.Context) {
+	var timers sync.WaitGroup
+	timers.Go(func() { l.late(ctx) })
+	defer timers.Wait()
+	for {
+		gone, lost, err := l.watch.Next()
+		if err != nil {
+			return
+		}
+		if lost {
+			l.compare()
+		}
+		for _, i := range gone {
+			l.linkGone(i)
+		}
+	}
+}
+
+// linkGone notes that a link has disappeared.
+func (l *leaving) linkGone(index int) {
+	l.s.mu.Lock()
+	l.mu.Lock()
+	d := l.wait[index]
+	delete(l.wait, index)
+	l.mu.Unlock()
+	if d == nil {
+		for _, e := range l.s.endpoints {
+			if e.Index == index {
+				e.gone = true
+			}
+		}
+	}
+	l.s.mu.Unlock()
+	if d != nil {
+		l.free(d.e)
+	}
+}
+
+// compare finds out by listing which links have disappeared.
+func (l *leaving) compare() {
+	links, err := l.s.host.Links()
+	if err != nil {
+		l.s.log.Warn("list links", "err", err)
+		return
+	}
+	there := make(map[int]bool, len(links))
+	for _, k := range links {
+		there[k.Index] = true
+	}
+	var missing []int
+	l.s.mu.Lock()
+	l.mu.Lock()
+	for i := range l.wait {
+		if !there[i] {
+			missing = append(missing, i)
+		}
+	}
+	l.mu.Unlock()
+	for _, e := range l.s.endpoints {
+		if e.Index != 0 && !there[e.Index] {
+			missing = append(missing, e.Index)
+		}
+	}
+	l.s.mu.Unlock()
+	for _, i := range missing {
+		l.linkGone(i)
+	}
+}
+
+// late deletes links that the kernel did not remove within the grace time. It
+// sleeps while nothing leaves.
+func (l *leaving) late(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.kick:
+		}
+		for l.sweep() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(tick):
+			}
+		}
+	}
+}
+
+// sweep deletes some overdue links and reports whether any are waiting.
+func (l *leaving) sweep() bool {
+	var overdue []*departure
+	l.mu.Lock()
+	waiting := len(l.wait) > 0
+	for _, d := range l.wait {
+		if time.Since(d.since) > grace && len(overdue) < perRound {
+			overdue = append(overdue, d)
+		}
+	}
+	l.mu.Unlock()
+	for _, d := range overdue {
+		var b netlink.Batch
+		b.DelLink(d.e.Index)
+		if err := l.s.host.Do(&b); err != nil {
+			l.s.log.Warn("delete link", "link", d.e.Link, "err", err)
+			continue
+		}
+		l.linkGone(d.e.Index) // also when the kernel had removed it unseen
+	}
+	return waiting
+}

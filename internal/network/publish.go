@@ -1,0 +1,154 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/network/firewall"
+	"github.com/tare-engine/tare/internal/undo"
+)
+
+// Port is a published port, wanted or had.
+type Port struct {
+	Proto     string     `json:"proto"`             // tcp, udp, sctp
+	Container uint16     `json:"container"`         // port in the container
+	HostIP    netip.Addr `json:"hostIP,omitzero"`   // zero: the engine's default
+	Host      uint16     `json:"host"`              // port of the host; 0: chosen
+	HostEnd   uint16     `json:"hostEnd,omitempty"` // wanted: last of a range from which one is chosen
+}
+
+// Publish makes ports of the container reachable on the host and returns them
+// with the addresses and ports that were chosen. Either all are published or
+// none. Ports published earlier stay; naming one of them again is no error.
+func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port) (_ []Port, err error) {
+	e := s.Endpoint(containerID)
+	if e == nil {
+		return nil, errdefs.New(errdefs.NotFound, "container %s is not attached to a network", ident.Short(containerID))
+	}
+	if len(wanted) == 0 || e.network.link == nil {
+		return nil, ctx.Err()
+	}
+	var u undo.Stack
+	defer u.Run(&err)
+	var got []Port
+	for _, p := range wanted {
+		p, fresh, err := s.reserve(e, p)
+		if err != nil {
+			return nil, programming(errdefs.Conflict, e, err)
+		}
+		if fresh {
+			u.Add(func() error { return s.ports.release(p) })
+		}
+		got = append(got, p)
+	}
+	failpoint.Hit("start/ports-reserved")
+	if err := s.wall.Add(bindings(e.IP.Addr(), got)...); err != nil {
+		return nil, programming(errdefs.Internal, e, errors.Join(err, s.wall.Remove(bindings(e.IP.Addr(), got)...)))
+	}
+	failpoint.Hit("start/ports-published")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.Ports = merge(e.Ports, got)
+	return got, nil
+}
+
+// merge adds the ports that are not there yet, in a new slice: readers may have
+// the old one.
+func merge(have, more []Port) []Port {
+	all := append([]Port(nil), have...)
+	for _, p := range more {
+		known := false
+		for _, h := range have {
+			known = known || h == p
+		}
+		if !known {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// programming wraps an error of publishing in Docker's words.
+func programming(k errdefs.Kind, e *Endpoint, err error) error {
+	return errdefs.New(k, "failed to set up container networking: driver failed programming external connectivity on endpoint %s (%s): %w", e.Name, e.EndpointID, err)
+}
+
+// reserve reserves one wanted port; fresh says that it was not the endpoint's
+// before.
+func (s *Service) reserve(e *Endpoint, p Port) (_ Port, fresh bool, err error) {
+	if !p.HostIP.IsValid() {
+		p.HostIP = s.cfg.HostIP
+	}
+	if !p.HostIP.IsValid() {
+		p.HostIP = netip.IPv4Unspecified()
+	}
+	if !p.HostIP.Is4() {
+		return p, false, errdefs.New(errdefs.InvalidArgument, "invalid host address %s: ports are published on IPv4 addresses", p.HostIP)
+	}
+	for _, have := range s.portsOf(e) {
+		if have.Proto == p.Proto && have.Container == p.Container && have.HostIP == p.HostIP && p.offers(have.Host) {
+			return have, false, nil
+		}
+	}
+	p, err = s.ports.take(e.ContainerID, p)
+	return p, true, err
+}
+
+// offers reports whether a wanted port would be satisfied by a host port.
+func (p Port) offers(host uint16) bool {
+	return p.Host == 0 || p.Host <= host && host <= max(p.Host, p.HostEnd)
+}
+
+func (s *Service) portsOf(e *Endpoint) []Port {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.Ports
+}
+
+// unpublish takes all ports of an endpoint back.
+func (s *Service) unpublish(e *Endpoint) error {
+	s.mu.Lock()
+	ports := e.Ports
+	e.Ports = nil
+	s.mu.Unlock()
+	if len(ports) == 0 {
+		return nil
+	}
+	err := s.wall.Remove(bindings(e.IP.Addr(), ports)...)
+	for _, p := range ports {
+		err = errors.Join(err, s.ports.release(p))
+	}
+	return err
+}
+
+// bindings says ports in the firewall's terms.
+func bindings(ip netip.Addr, ports []Port) []firewall.Binding {
+	var all []firewall.Binding
+	for _, p := range ports {
+		all = append(all, firewall.Binding{Proto: p.Proto, From: netip.AddrPortFrom(p.HostIP, p.Host), To: netip.AddrPortFrom(ip, p.Container)})
+	}
+	return all
+}
+
+// HeldPorts returns the sockets that reserve a container's ports. They stay the
+// service's; a process that outlives the engine may hold duplicates and give
+// them to Adopt.
+func (s *Service) HeldPorts(containerID string) []*os.File {
+	return s.ports.files(containerID)
+}
+
+// bindError is what Docker says of a port that the kernel refused.
+func bindError(p Port, err error) error {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		err = no
+	}
+	return fmt.Errorf("failed to bind host port %s:%d/%s: %w", p.HostIP, p.Host, p.Proto, err)
+}

@@ -1,0 +1,173 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/tare-engine/tare/internal/linux/hostport"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
+)
+
+// reservations are the host's ports that containers have. Each is a socket that
+// keeps other programs off.
+type reservations struct {
+	mu   sync.Mutex
+	held map[hostPort]reservation
+	last map[string]uint16 // chosen last, by protocol
+}
+
+type hostPort struct {
+	proto string
+	addr  netip.AddrPort
+}
+
+type reservation struct {
+	container string
+	file      *os.File
+}
+
+func newReservations() *reservations {
+	return &reservations{held: map[hostPort]reservation{}, last: map[string]uint16{}}
+}
+
+func (p Port) key() hostPort { return hostPort{p.Proto, netip.AddrPortFrom(p.HostIP, p.Host)} }
+
+// take reserves a port, or one of a range, or any.
+func (r *reservations) take(container string, p Port) (Port, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.Host == 0 {
+		return r.takeAny(container, p)
+	}
+	var first error
+	for end := max(p.Host, p.HostEnd); ; p.Host++ {
+		one := p
+		one.HostEnd = 0
+		err := r.takeOne(container, one)
+		if err == nil {
+			return one, nil
+		}
+		if first == nil {
+			first = err
+		}
+		if p.Host == end {
+			return p, first
+		}
+	}
+}
+
+// takeOne reserves exactly one port.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) takeOne(container string, p Port) error {
+	if r.taken(p) {
+		return fmt.Errorf("Bind for %s:%d failed: port is already allocated", p.HostIP, p.Host)
+	}
+	f, err := hostport.Reserve(p.Proto, p.key().addr)
+	if err != nil {
+		return bindError(p, err)
+	}
+	r.held[p.key()] = reservation{container, f}
+	return nil
+}
+
+// taken reports whether a container has the port on an address that overlaps:
+// the unspecified address is all.
+func (r *reservations) taken(p Port) bool {
+	for k := range r.held {
+		if k.proto == p.Proto && k.addr.Port() == p.Host &&
+			(k.addr.Addr() == p.HostIP || k.addr.Addr().IsUnspecified() || p.HostIP.IsUnspecified()) {
+			return true
+		}
+	}
+	return false
+}
+
+// takeAny reserves the next free port of the kernel's range for clients, as
+// Docker does.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) takeAny(container string, p Port) (Port, error) {
+	begin, end := clientPorts()
+	p.HostEnd = 0
+	p.Host = r.last[p.Proto]
+	for range int(end) - int(begin) + 1 {
+		p.Host++
+		if p.Host < begin || p.Host > end {
+			p.Host = begin
+		}
+		if err := r.takeOne(container, p); err == nil {
+			r.last[p.Proto] = p.Host
+			return p, nil
+		}
+	}
+	return p, errors.New("all ports are allocated")
+}
+
+// clientPorts is the range from which the kernel chooses ports for clients.
+func clientPorts() (begin, end uint16) {
+	s, err := sysctl.Read("net/ipv4/ip_local_port_range")
+	if err == nil {
+		if _, err = fmt.Sscan(strings.TrimSpace(s), &begin, &end); err == nil && begin <= end {
+			return begin, end
+		}
+	}
+	return 49153, 65535 // what IANA leaves for it, and Docker's fall-back
+}
+
+// adopt books a port that a container has already, with the socket that was
+// kept for it, or else with a new one. The port is booked even if another
+// program has it meanwhile: packets reach the container all the same.
+func (r *reservations) adopt(container string, p Port, kept *os.File) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var err error
+	if kept == nil {
+		if kept, err = hostport.Reserve(p.Proto, p.key().addr); err != nil {
+			err = bindError(p, err)
+		}
+	}
+	r.held[p.key()] = reservation{container, kept}
+	return err
+}
+
+// release gives a port back; it may be free.
+func (r *reservations) release(p Port) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h, ok := r.held[p.key()]
+	delete(r.held, p.key())
+	if !ok || h.file == nil {
+		return nil
+	}
+	return h.file.Close()
+}
+
+func (r *reservations) files(container string) []*os.File {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []*os.File
+	for _, h := range r.held {
+		if h.container == container && h.file != nil {
+			all = append(all, h.file)
+		}
+	}
+	return all
+}
+
+func (r *reservations) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, h := range r.held {
+		if h.file != nil {
+			errs = append(errs, h.file.Close())
+		}
+	}
+	clear(r.held)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,221 @@
+// Package network connects containers.
+//
+// A network is a named place with a driver; an endpoint is a container's place
+// in it. Three networks are always there: bridge (the default), host, none.
+//
+//	s, err := network.Open(network.Config{…})
+//	report, err := s.Adopt(ctx, records, held)   // once, before anything else
+//	ep, err := s.Attach(ctx, network.Request{ContainerID: id, Network: "bridge"})
+//	ports, err := s.Publish(ctx, id, wanted)
+//	…                                            // the container runs in ep.NetNS
+//	err = s.Release(ctx, id)
+//
+// What an endpoint consists of lives in the kernel and dies by itself: the
+// link pair goes when the last process, descriptor or socket has left the
+// namespace. Only then is its address given to somebody else. What outlives a
+// container (neighbour entries, elements of the firewall's maps, reserved
+// ports) is taken back by Release, and by Adopt after a crash.
+//
+// Every kernel object bears the engine's id, and none that bears another is
+// ever touched: several engines live side by side.
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/network/bridge"
+	"github.com/tare-engine/tare/internal/network/firewall"
+	"github.com/tare-engine/tare/internal/network/ipam"
+)
+
+// Config describes the networks of an engine.
+type Config struct {
+	// EngineID is the engine's short id. Kernel objects bear it.
+	EngineID string
+	// Default says that this engine may use the plain names tare and tare0;
+	// others get names with their id in them.
+	Default bool
+	// Dir keeps the records of networks.
+	Dir string
+
+	// Link names the bridge of the default network; empty: tare0, or with the
+	// id in it. "none" turns the default network off.
+	Link string
+	// AdoptLink uses a bridge of that name that the administrator made.
+	AdoptLink bool
+	// BIP is the bridge's address and subnet; zero: chosen.
+	BIP netip.Prefix
+	// Ranges is where subnets are chosen from; nil: Docker's ranges.
+	Ranges []ipam.Range
+	// MTU of endpoints; 0: 1500.
+	MTU int
+	// NoICC forbids traffic between containers of the default network.
+	NoICC bool
+	// HostIP is where ports are published that name no address; zero: all.
+	HostIP netip.Addr
+	// HostGateway is what --add-host NAME:host-gateway means; zero: the
+	// default network's gateway.
+	HostGateway netip.Addr
+	// DNS, DNSSearch and DNSOptions are the engine's own for containers that
+	// name none.
+	DNS, DNSSearch, DNSOptions []string
+
+	// Log receives what happens in the background; nil: nowhere.
+	Log *slog.Logger
+}
+
+// defaultMTU is that of Ethernet.
+const defaultMTU = 1500
+
+// alias is what the engine's links bear, a container's id behind it.
+func (c Config) alias() string { return "tare:" + c.EngineID }
+
+// named returns a plain name, or one with the engine's id.
+func (c Config) named(plain, with string) string {
+	if c.Default {
+		return plain
+	}
+	return with + c.EngineID
+}
+
+// Service owns networks and endpoints of one engine.
+type Service struct {
+	cfg      Config
+	log      *slog.Logger
+	networks []*Network // bridge, host, none; never changes
+	maker    *netns.Maker
+	host     *netlink.Conn // of the engine's own namespace
+	wall     *firewall.Firewall
+	index    atomic.Uint32 // of the link made last
+	leaving  *leaving
+	ports    *reservations
+	stop     context.CancelFunc
+	done     sync.WaitGroup
+
+	mu        sync.Mutex
+	endpoints map[string]*Endpoint // by container
+	guarded   bool                 // forwarding was off before us
+}
+
+// makers is the number of threads that make namespaces. The kernel makes two
+// at a time hardly faster than one.
+const makers = 2
+
+// Open opens the networks of an engine. The default network's link is made or
+// put right; rules of the firewall are left alone until Adopt.
+func Open(cfg Config) (_ *Service, err error) {
+	s := &Service{cfg: cfg, log: cfg.Log, endpoints: map[string]*Endpoint{}, ports: newReservations()}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.cfg.Link == "" {
+		s.cfg.Link = cfg.named("tare0", "tare-")
+	}
+	if s.cfg.MTU == 0 {
+		s.cfg.MTU = defaultMTU
+	}
+	if s.cfg.Ranges == nil {
+		s.cfg.Ranges = ipam.DefaultRanges()
+	}
+	// High numbers, and different ones in each engine, so that the kernel's own
+	// choice and ours do not meet.
+	s.index.Store(1<<20 + rand.Uint32N(1<<28))
+
+	if s.host, err = netlink.Open(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.host.Close()
+		}
+	}()
+	if err := s.openNetworks(); err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	if s.wall, err = firewall.Open(firewall.Config{Table: cfg.named("tare", "tare_"), Group: bridge.Group, Log: s.log}); err != nil {
+		return nil, err
+	}
+	watch, err := netlink.NewWatch()
+	if err != nil {
+		s.wall.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.leaving = newLeaving(s, watch)
+	s.done.Go(func() { s.leaving.run(ctx) })
+	s.done.Go(func() { s.wall.Watch(ctx) })
+	s.maker = netns.NewMaker(makers)
+	return s, nil
+}
+
+// Close stops the background work. Endpoints, links and rules stay: containers
+// run on, and the next engine adopts them.
+func (s *Service) Close() error {
+	s.stop()
+	s.leaving.watch.Close()
+	s.done.Wait()
+	s.maker.Close()
+	err := errors.Join(s.ports.close(), s.wall.Close(), s.host.Close())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.endpoints {
+		err = errors.Join(err, e.CloseNetNS())
+	}
+	return err
+}
+
+// Destroy removes the engine's links and rules from the kernel. There must be
+// no endpoints any more. The service can only be closed afterwards.
+func (s *Service) Destroy() error {
+	var errs []error
+	for _, n := range s.networks {
+		if n.link != nil && !s.cfg.AdoptLink {
+			errs = append(errs, bridge.Remove(s.host, n.link.Name, s.cfg.alias()))
+		}
+	}
+	return errors.Join(append(errs, s.wall.Destroy())...)
+}
+
+// network finds a network by name, id or unique beginning of its id.
+func (s *Service) network(ref string) (*Network, error) {
+	if ref == "default" || ref == "" {
+		ref = "bridge"
+	}
+	var found *Network
+	for _, n := range s.networks {
+		if n.rec.Name == ref || n.rec.ID == ref {
+			return n, nil
+		}
+		if len(ref) >= 1 && len(ref) < len(n.rec.ID) && n.rec.ID[:len(ref)] == ref {
+			if found != nil {
+				return nil, errdefs.New(errdefs.InvalidArgument, "network %s is ambiguous (2 matches found based on ID prefix)", ref)
+			}
+			found = n
+		}
+	}
+	if found == nil {
+		return nil, errdefs.New(errdefs.NotFound, "network %s not found", ref)
+	}
+	return found, nil
+}
+
+// readFile is os.ReadFile without an error for a file that is not there.
+func readFile(name string) ([]byte, error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
