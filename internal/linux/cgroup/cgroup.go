@@ -37,6 +37,7 @@ type Group struct {
 	path string
 	tree tree
 	dirs []dir
+	fd   *os.File // see FD
 }
 
 // dir is a group's directory in one tree.
@@ -236,19 +237,57 @@ func (g *Group) Mounts() []Mount {
 	return mounts
 }
 
-// FD opens the group's directory for CLONE_INTO_CGROUP. It returns nil on
-// version 1, which cannot do that.
-func (g *Group) FD() (*os.File, error) {
-	if _, ok := g.tree.(*v2); !ok {
-		return nil, nil
+// FD returns the group's directory for CLONE_INTO_CGROUP, nil on version 1,
+// which cannot do that. The group owns it: Close closes it.
+func (g *Group) FD() *os.File {
+	t, ok := g.tree.(*v2)
+	if !ok || len(g.dirs) == 0 {
+		return nil
 	}
-	return os.Open(g.dirs[0].path)
+	if g.fd == nil {
+		g.fd, _ = os.Open(t.root + "/" + g.path) // without it a child enters by ProcsPaths
+	}
+	return g.fd
 }
+
+// Close gives back the descriptor of FD. The group stays.
+func (g *Group) Close() error {
+	if g.fd == nil {
+		return nil
+	}
+	f := g.fd
+	g.fd = nil
+	return f.Close()
+}
+
+// Absent returns a stand-in for a group that is gone: it has no processes and
+// no limits, and is easily removed.
+func Absent(p string) *Group { return &Group{path: p, tree: absent{}} }
+
+// absent is the tree of groups that are gone.
+type absent struct{}
+
+func (absent) layout(string, []specs.LinuxDeviceCgroup) []dir  { return nil }
+func (absent) layouts(string) []dir                            { return nil }
+func (absent) prepare(string) error                            { return os.ErrNotExist }
+func (absent) apply(*Group, *specs.LinuxResources, bool) error { return os.ErrNotExist }
+func (absent) freeze(_ *Group, frozen bool) error {
+	if frozen {
+		return os.ErrNotExist
+	}
+	return nil
+}
+func (absent) frozen(*Group) (bool, error)     { return false, nil }
+func (absent) kill(*Group) error               { return nil }
+func (absent) stats(*Group) (*Stats, error)    { return nil, os.ErrNotExist }
+func (absent) oomKills(*Group) (uint64, error) { return 0, nil }
+func (absent) features(string) Features        { return Features{} }
 
 // Update changes the limits that r sets.
 func (g *Group) Update(r *specs.LinuxResources) error { return g.tree.apply(g, r, false) }
 
-// Freeze stops all processes of the group; Thaw lets them go on.
+// Freeze stops all processes of the group and waits, with a bound, until they
+// stand.
 func (g *Group) Freeze() error { return g.tree.freeze(g, true) }
 
 // Thaw lets frozen processes go on.

@@ -150,10 +150,11 @@ func TestV2WritesLimits(t *testing.T) {
 	if d := cmp.Diff(want, files(t, g.dirs[0].path)); d != "" {
 		t.Error(d)
 	}
-	if f, err := g.FD(); err != nil || f == nil {
-		t.Errorf("FD: %v, %v", f, err)
-	} else {
-		f.Close()
+	if g.FD() == nil {
+		t.Error("no descriptor")
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
 	}
 	if got := g.ProcsPaths(); len(got) != 1 || got[0] != tree.root+"/tare/x/cgroup.procs" {
 		t.Error(got)
@@ -353,5 +354,21 @@ func TestCheckDevice(t *testing.T) {
 		if CheckDevice(specs.LinuxDeviceCgroup{Type: "c", Access: access}) == nil {
 			t.Errorf("%q accepted", access)
 		}
+	}
+}
+
+func TestAbsentGroupIsHarmless(t *testing.T) {
+	g := Absent("tare/gone")
+	if frozen, err := g.Frozen(); frozen || err != nil {
+		t.Error(err)
+	}
+	if n, err := g.OOMKills(); n != 0 || err != nil {
+		t.Error(err)
+	}
+	if pids, err := g.Pids(); len(pids) != 0 || err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(g.Kill(), g.Thaw(), g.Remove()); err != nil || g.FD() != nil || len(g.ProcsPaths()) != 0 {
+		t.Error(err)
 	}
 }

@@ -184,7 +184,7 @@ const (
 // for processes that are ending; others make it fail (EBUSY). A group that is
 // gone is removed.
 func (g *Group) Remove() error {
-	var errs []error
+	errs := []error{g.Close()}
 	for _, d := range g.dirs {
 		errs = append(errs, remove(d.path))
 	}
