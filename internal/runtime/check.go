@@ -1,0 +1,130 @@
+package runtime
+
+import (
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// check refuses what the plan would leave out silently, by the field's name.
+func check(s *specs.Spec) error {
+	switch {
+	case s == nil || s.Process == nil || s.Linux == nil:
+		return invalid("process and linux must be set")
+	case s.Hooks != nil:
+		return unsupported("hooks")
+	case s.Solaris != nil || s.Windows != nil || s.VM != nil || s.ZOS != nil || s.FreeBSD != nil:
+		return unsupported("a platform other than linux")
+	}
+	if err := checkLinux(s.Linux); err != nil {
+		return err
+	}
+	if err := checkSysctl(s); err != nil {
+		return err
+	}
+	return checkProcess(s.Process)
+}
+
+func checkLinux(l *specs.Linux) error {
+	for field, set := range map[string]bool{
+		"uidMappings":  len(l.UIDMappings) > 0,
+		"gidMappings":  len(l.GIDMappings) > 0,
+		"netDevices":   len(l.NetDevices) > 0,
+		"mountLabel":   l.MountLabel != "",
+		"intelRdt":     l.IntelRdt != nil,
+		"memoryPolicy": l.MemoryPolicy != nil,
+		"personality":  l.Personality != nil,
+		"timeOffsets":  len(l.TimeOffsets) > 0,
+	} {
+		if set {
+			return unsupported("linux." + field)
+		}
+	}
+	if l.Seccomp != nil && l.Seccomp.ListenerPath != "" {
+		return unsupported("linux.seccomp.listenerPath")
+	}
+	return nil
+}
+
+func checkProcess(p *specs.Process) error {
+	switch {
+	case len(p.Args) == 0:
+		return invalid("process.args must not be empty")
+	case !strings.HasPrefix(p.Cwd, "/"):
+		return invalid("process.cwd %q is not an absolute path", p.Cwd)
+	case p.Scheduler != nil:
+		return unsupported("process.scheduler")
+	case p.SelinuxLabel != "":
+		return unsupported("process.selinuxLabel")
+	case p.IOPriority != nil:
+		return unsupported("process.ioPriority")
+	case p.ExecCPUAffinity != nil:
+		return unsupported("process.execCPUAffinity")
+	case p.CommandLine != "" || p.User.Username != "":
+		return unsupported("process.commandLine and process.user.username")
+	}
+	for _, list := range [][]string{p.Args, p.Env, {p.Cwd}} {
+		for _, v := range list {
+			if strings.IndexByte(v, 0) >= 0 {
+				return invalid("process: %q contains a NUL byte", v)
+			}
+		}
+	}
+	return nil
+}
+
+// namespaced are the beginnings of sysctl names that belong to a namespace;
+// all others would change the host.
+var namespaced = map[specs.LinuxNamespaceType][]string{
+	specs.IPCNamespace:     {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced", "fs.mqueue."},
+	specs.NetworkNamespace: {"net."},
+	specs.UTSNamespace:     {"kernel.domainname", "kernel.hostname"},
+}
+
+// checkSysctl lets a sysctl pass only if the container has the namespace that
+// it belongs to for itself.
+func checkSysctl(s *specs.Spec) error {
+	for key, value := range s.Linux.Sysctl {
+		typ, ok := namespaceOf(key)
+		if !ok || strings.Contains(key, "..") || strings.ContainsAny(key, "\n\x00") || strings.HasPrefix(key, "/") {
+			return invalid("sysctl %q is not in a separate kernel namespace", key)
+		}
+		if strings.ContainsAny(value, "\n\x00") {
+			return invalid("sysctl %q: value %q contains a line break", key, value)
+		}
+		if !hasNamespace(s, typ) {
+			return invalid("sysctl %q is not allowed in the host's %s namespace", key, typ)
+		}
+	}
+	return nil
+}
+
+func namespaceOf(key string) (specs.LinuxNamespaceType, bool) {
+	key = strings.ReplaceAll(key, "/", ".")
+	for typ, names := range namespaced {
+		for _, n := range names {
+			if key == n || strings.HasSuffix(n, ".") && strings.HasPrefix(key, n) {
+				return typ, true
+			}
+		}
+	}
+	return "", false
+}
+
+func hasNamespace(s *specs.Spec, typ specs.LinuxNamespaceType) bool {
+	for _, n := range s.Linux.Namespaces {
+		if n.Type == typ {
+			return true
+		}
+	}
+	return false
+}
+
+func invalid(format string, args ...any) error {
+	return errdefs.New(errdefs.InvalidArgument, format, args...)
+}
+
+func unsupported(field string) error {
+	return errdefs.New(errdefs.NotImplemented, "the spec's %s is not supported", field)
+}

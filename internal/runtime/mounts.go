@@ -1,0 +1,229 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/mount"
+)
+
+// mountPoint is one mount of the spec with its place settled.
+type mountPoint struct {
+	specs.Mount
+	o     mountOptions
+	dest  string   // absolute in the container, without symbolic links
+	tree  string   // where the mount is that holds dest; "/" is the root
+	bound *os.File // source of a bind, detached
+	mode  string   // permissions of a tmpfs: those of what it covers
+	file  bool     // dest is a file
+	early bool     // made in the first part of the plan
+}
+
+// openMounts opens the sources of all binds and finds, or makes, all mount
+// points, in the order of the spec: a later mount may lie inside an earlier.
+func (b *builder) openMounts() error {
+	b.mounts = make([]*mountPoint, 0, len(b.spec.Mounts))
+	for _, m := range b.spec.Mounts {
+		p, err := b.openMount(m)
+		if err != nil {
+			return mountError(m, err)
+		}
+		b.mounts = append(b.mounts, p)
+	}
+	return nil
+}
+
+// mountError is Docker's text. What the caller named and what is not there is
+// the caller's fault.
+func mountError(m specs.Mount, err error) error {
+	if errdefs.KindOf(err) != errdefs.Internal {
+		return err
+	}
+	text := fmt.Sprintf("error mounting %q to rootfs at %q: ", m.Source, m.Destination)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return &StartError{Code: exitCannotStart, Client: true, Text: createFailed + text + "not a directory" + typeHint, err: err}
+	}
+	return &StartError{Code: exitCannotStart, Client: errors.Is(err, os.ErrNotExist), Text: createFailed + text + err.Error(), err: err}
+}
+
+func (b *builder) openMount(m specs.Mount) (*mountPoint, error) {
+	o, err := parseOptions(m)
+	if err != nil {
+		return nil, err
+	}
+	p := &mountPoint{Mount: m, o: o}
+	if o.bind {
+		if p.bound, err = openBind(m.Source, o); err != nil {
+			return nil, err
+		}
+		b.keep(p.bound)
+		st, err := p.bound.Stat()
+		if err != nil {
+			return nil, err
+		}
+		p.file = !st.IsDir()
+	}
+	if err := b.place(p); err != nil {
+		return nil, err
+	}
+	p.early = b.isEarly(p)
+	return p, nil
+}
+
+// openBind returns a detached copy of the tree at source with its attributes.
+// Unless the options say otherwise it shares nothing with the host.
+func openBind(source string, o mountOptions) (*os.File, error) {
+	f, err := mount.Clone(source, o.recursive)
+	if err != nil {
+		return nil, err
+	}
+	changes := o.changes()
+	if len(o.propagation) == 0 {
+		changes = append(changes, propagations["rprivate"])
+	}
+	for _, c := range changes {
+		if err := mount.SetAttr(f, c); err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// place finds where the mount goes, and makes the mount point if it can be
+// seen from here.
+func (b *builder) place(p *mountPoint) error {
+	kind := inroot.Dir
+	if p.file {
+		kind = inroot.File
+	}
+	t, err := inroot.Resolve(b.c.Root, p.Destination, inroot.Options{Make: kind, Mounted: b.mounted})
+	if err != nil {
+		return err
+	}
+	p.dest, p.tree = t.Path, t.Tree
+	if err := checkPlace(p); err != nil {
+		return err
+	}
+	if t.File == nil {
+		return nil
+	}
+	defer t.File.Close()
+	st, err := t.File.Stat()
+	if err != nil {
+		return err
+	}
+	if st.IsDir() == p.file {
+		return syscall.ENOTDIR
+	}
+	if !t.Made {
+		p.mode = fmt.Sprintf("mode=%04o", st.Sys().(*syscall.Stat_t).Mode&07777)
+	}
+	return nil
+}
+
+// mounted tells a resolution what is mounted at a path: the tree of a bind;
+// everything else exists only in the child.
+func (b *builder) mounted(p string) (*os.File, bool) {
+	for _, m := range slices.Backward(b.mounts) {
+		if m.dest == p {
+			return m.bound, true
+		}
+	}
+	return nil, false
+}
+
+// mountAt returns the mount that is last mounted at p.
+func (b *builder) mountAt(p string) *mountPoint {
+	for _, m := range slices.Backward(b.mounts) {
+		if m.dest == p {
+			return m
+		}
+	}
+	return nil
+}
+
+// roots are the trees that the first part of a plan prepares, with the type
+// that they must have for that.
+var roots = map[string]string{"/proc": "proc", "/dev": "tmpfs", "/sys": "sysfs"}
+
+// inProc are the files of procfs that may be covered by a bind.
+var inProc = []string{"/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg", "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled"}
+
+// checkPlace refuses places where a mount would undo the isolation: /proc that
+// is no procfs, and the big three reached through a symbolic link of the image.
+func checkPlace(p *mountPoint) error {
+	clean := path.Clean(p.Destination)
+	switch {
+	case p.dest == "/":
+		return invalid("mounts: destination %q is the root", p.Destination)
+	case p.dest != clean && (roots[clean] != "" || roots[p.dest] != ""):
+		return invalid("filesystem %q must be mounted on ordinary directory", p.Destination)
+	case p.dest == "/proc" && p.Type != "proc":
+		return invalid("%q cannot be mounted because it is not of type proc", p.Destination)
+	case strings.HasPrefix(p.dest, "/proc/") && !slices.Contains(inProc, p.dest):
+		return invalid("%q cannot be mounted because it is inside /proc", p.Destination)
+	}
+	return nil
+}
+
+// isEarly reports whether the mount belongs to the first part of the plan: it
+// is one of the roots or lies in one, needs no source, and nothing of the
+// second part was in that tree before it.
+func (b *builder) isEarly(p *mountPoint) bool {
+	root := rootOf(p.dest)
+	if p.o.bind || root == "" || p.dest == root && p.Type != roots[root] {
+		return false
+	}
+	top := p.dest == root
+	for _, m := range b.mounts {
+		if rootOf(m.dest) != root {
+			continue
+		}
+		if !m.early {
+			return false
+		}
+		top = top || m.dest == root
+	}
+	return top
+}
+
+// rootOf returns the root in which p lies, "" if in none.
+func rootOf(p string) string {
+	first, _, _ := strings.Cut(p[1:], "/")
+	if _, ok := roots["/"+first]; ok {
+		return "/" + first
+	}
+	return ""
+}
+
+// mountEarly adds the mounts of the first part.
+func (b *builder) mountEarly() error { return b.mountAll(true) }
+
+// mountLate adds those of the second.
+func (b *builder) mountLate() error { return b.mountAll(false) }
+
+func (b *builder) mountAll(early bool) error {
+	for _, p := range b.mounts {
+		if p.early != early {
+			continue
+		}
+		b.mark(mark{kind: markMount, object: p.Destination, source: p.Source})
+		if p.o.bind {
+			b.target(p.dest)
+			b.move(p.dest, b.pass(p.bound))
+		} else if err := b.mountFS(p); err != nil {
+			return err
+		}
+	}
+	b.mark(mark{})
+	return nil
+}

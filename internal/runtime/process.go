@@ -1,0 +1,287 @@
+package runtime
+
+import (
+	"encoding/binary"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/linux/caps"
+	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/seccomp"
+	"github.com/tare-engine/tare/internal/linux/spawn"
+)
+
+// process adds what makes the child the user's program. From the seccomp
+// filter on only calls are made that a filter must allow any program start.
+func (b *builder) process() error {
+	p := b.spec.Process
+	b.stdio(p)
+	last := b.Plan
+	if b.second == nil {
+		session(b.Plan, p)
+	} else {
+		last = b.second
+		session(last, p)
+	}
+	if err := b.attributes(p, b.spec.Linux.Seccomp); err != nil {
+		return err
+	}
+	if b.second != nil {
+		b.CloneSecond()
+	}
+	b.mark(mark{kind: markExec})
+	execute(last, p)
+	return nil
+}
+
+// stdio puts the process's streams on 0 to 2.
+func (b *builder) stdio(p *specs.Process) {
+	if !p.Terminal {
+		b.Stdio()
+		return
+	}
+	b.Do("devpts", spawn.SysOpenat2, spawn.Int(atCwd), b.Str("/dev/pts"), b.exact, spawn.Int(inroot.HowSize)).To(slotDevpts)
+	b.target("/dev")
+	b.Do("make /dev/console", spawn.SysMknodat, spawn.Slot(slotTarget), b.Str("console"), spawn.Int(syscall.S_IFREG|0600), spawn.Nil).Ignore(int(syscall.EEXIST))
+	b.close(slotTarget)
+	b.Do("console", spawn.SysOpenat2, spawn.Int(atCwd), b.Str("/dev/console"), b.exact, spawn.Int(inroot.HowSize)).To(slotConsole)
+	b.Terminal(b.terminal(p, spawn.Slot(slotConsole)))
+}
+
+func (b *builder) terminal(p *specs.Process, console spawn.Arg) spawn.TerminalOptions {
+	o := spawn.TerminalOptions{Devpts: spawn.Slot(slotDevpts), Console: console, UID: int(p.User.UID), Rows: b.c.Rows, Cols: b.c.Cols}
+	if o.Rows == 0 && p.ConsoleSize != nil {
+		o.Rows, o.Cols = uint16(p.ConsoleSize.Height), uint16(p.ConsoleSize.Width)
+	}
+	return o
+}
+
+// session makes the process the leader of a new session.
+func session(plan *spawn.Plan, p *specs.Process) {
+	if p.Terminal {
+		plan.ControllingTTY()
+		return
+	}
+	plan.Do("new session", spawn.SysSetsid)
+}
+
+// attributes adds limits, directory, ids, capabilities and filter.
+func (b *builder) attributes(p *specs.Process, filter *specs.LinuxSeccomp) error {
+	b.chdir(p.Cwd)
+	if err := b.rlimits(p.Rlimits); err != nil {
+		return err
+	}
+	umask := uint32(022)
+	if p.User.Umask != nil {
+		umask = *p.User.Umask
+	}
+	b.Do("umask", spawn.SysUmask, spawn.Int(umask))
+	if err := b.label(p); err != nil {
+		return err
+	}
+	b.CloseOnExec() // before the filter, which may know nothing of it
+	// Without no_new_privs a filter needs CAP_SYS_ADMIN, so it goes in before
+	// the capabilities go; with it, it goes in last.
+	if !p.NoNewPrivileges {
+		if err := b.filter(filter); err != nil {
+			return err
+		}
+	}
+	if err := b.identity(p); err != nil {
+		return err
+	}
+	if p.NoNewPrivileges {
+		b.Do("no new privileges", spawn.SysPrctl, spawn.Int(caps.NoNewPrivs), spawn.Int(1), spawn.Nil, spawn.Nil, spawn.Nil)
+		return b.filter(filter)
+	}
+	return nil
+}
+
+// chdir goes to the working directory, which the kernel keeps inside the root:
+// links of procfs to open files are refused (CVE-2024-21626).
+func (b *builder) chdir(cwd string) {
+	b.mark(mark{kind: markCwd, object: cwd})
+	how := b.Words(spawn.Int(inroot.OPath|inroot.ODirectory|inroot.OCloexec), spawn.Nil, spawn.Int(inroot.ResolveInRoot|inroot.ResolveNoMagic))
+	b.Do("open working directory", spawn.SysOpenat2, spawn.Int(atCwd), b.Str(cwd), how, spawn.Int(inroot.HowSize)).To(slotTmp)
+	b.Do("working directory", spawn.SysFchdir, spawn.Slot(slotTmp))
+	b.close(slotTmp)
+	b.mark(mark{})
+}
+
+// resources are the numbers of the limits.
+var resources = []string{"CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"}
+
+func (b *builder) rlimits(list []specs.POSIXRlimit) error {
+	for _, r := range list {
+		n := slices.Index(resources, strings.TrimPrefix(r.Type, "RLIMIT_"))
+		if n < 0 {
+			return invalid("process.rlimits: unknown type %q", r.Type)
+		}
+		b.mark(mark{kind: markRlimit, object: r.Type})
+		b.Do("limit "+r.Type, spawn.SysPrlimit64, spawn.Nil, spawn.Int(n), b.Words(spawn.Int(r.Soft), spawn.Int(r.Hard)), spawn.Nil)
+	}
+	b.mark(mark{})
+	return nil
+}
+
+// oomScore sets the process's badness, which would else be the keeper's.
+func (b *builder) oomScore(procfs spawn.Arg, p *specs.Process) {
+	score := 0
+	if p.OOMScoreAdj != nil {
+		score = *p.OOMScoreAdj
+	}
+	b.write("oom_score_adj", procfs, "self/oom_score_adj", strconv.Itoa(score))
+}
+
+// keyring gives the process a session keyring of its own. It is anonymous: a
+// name could be taken by another container first.
+func (b *builder) keyring() {
+	const joinSessionKeyring = 1
+	b.Do("session keyring", spawn.SysKeyctl, spawn.Int(joinSessionKeyring), spawn.Nil).Ignore(int(syscall.ENOSYS))
+}
+
+// label sets the AppArmor profile that the execve switches to.
+func (b *builder) label(p *specs.Process) error {
+	if p.ApparmorProfile == "" {
+		return nil
+	}
+	dir, err := b.privateProc()
+	if err != nil {
+		return err
+	}
+	b.mark(mark{kind: markLabel, object: p.ApparmorProfile})
+	b.write("apparmor profile", dir, "self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
+	b.mark(mark{})
+	return nil
+}
+
+func (b *builder) filter(s *specs.LinuxSeccomp) error {
+	if s == nil {
+		return nil
+	}
+	program, err := seccomp.Compile(s)
+	if err != nil {
+		return invalid("linux.seccomp: %w", err)
+	}
+	flags, err := filterFlags(s)
+	if err != nil {
+		return err
+	}
+	const setModeFilter, instruction = 1, 8
+	prog := b.Words(spawn.Int(len(program)/instruction), b.Bytes(program))
+	b.Do("seccomp", spawn.SysSeccomp, spawn.Int(setModeFilter), spawn.Int(flags), prog)
+	return nil
+}
+
+// filterFlags translates the spec's flags. Without any, speculation stays
+// allowed, as the kernel itself does since 5.16.
+func filterFlags(s *specs.LinuxSeccomp) (uint64, error) {
+	const tsync, log, specAllow = 1, 2, 4
+	if s.Flags == nil {
+		return specAllow, nil
+	}
+	var out uint64
+	for _, f := range s.Flags {
+		switch f {
+		case specs.LinuxSeccompFlagLog:
+			out |= log
+		case specs.LinuxSeccompFlagSpecAllow:
+			out |= specAllow
+		case "SECCOMP_FILTER_FLAG_TSYNC":
+			out |= tsync
+		default:
+			return 0, unsupported("linux.seccomp.flags: " + string(f))
+		}
+	}
+	return out, nil
+}
+
+// capSets are the capabilities of a process as the kernel takes them.
+type capSets struct {
+	bounding, effective, permitted, inheritable, ambient caps.Set
+}
+
+func capSetsOf(c *specs.LinuxCapabilities) (s capSets, err error) {
+	if c == nil {
+		return s, nil
+	}
+	for _, x := range []struct {
+		to   *caps.Set
+		list []string
+	}{{&s.bounding, c.Bounding}, {&s.effective, c.Effective}, {&s.permitted, c.Permitted}, {&s.inheritable, c.Inheritable}, {&s.ambient, c.Ambient}} {
+		if *x.to, err = caps.Of(x.list); err != nil {
+			return s, invalid("process.capabilities: %w", err)
+		}
+		*x.to &= caps.Known()
+	}
+	return s, nil
+}
+
+func prctl(b *builder, name string, args ...int) *spawn.Step {
+	words := make([]spawn.Arg, 5)
+	for i, a := range args {
+		words[i] = spawn.Int(a)
+	}
+	return b.Do(name, spawn.SysPrctl, words...)
+}
+
+// dropBounding takes away for good what the process shall never have.
+func (b *builder) dropBounding(p *specs.Process) error {
+	s, err := capSetsOf(p.Capabilities)
+	if err != nil {
+		return err
+	}
+	for i := range caps.Last() + 1 {
+		if s.bounding&(1<<i) == 0 {
+			prctl(b, "drop capability", caps.DropBounding, i)
+		}
+	}
+	return nil
+}
+
+// identity adds user, groups and the other capability sets. The permitted set
+// survives the change of the user until capset says what stays.
+func (b *builder) identity(p *specs.Process) error {
+	s, err := capSetsOf(p.Capabilities)
+	if err != nil {
+		return err
+	}
+	prctl(b, "keep capabilities", caps.KeepCaps, 1)
+	groups := make([]byte, 0, 4*len(p.User.AdditionalGids)+4)
+	for _, g := range p.User.AdditionalGids {
+		groups = binary.LittleEndian.AppendUint32(groups, g)
+	}
+	uid, gid := spawn.Int(p.User.UID), spawn.Int(p.User.GID)
+	b.mark(mark{kind: markUser})
+	b.Do("groups", spawn.SysSetgroups, spawn.Int(len(p.User.AdditionalGids)), b.Bytes(append(groups, 0, 0, 0, 0)))
+	b.Do("group", spawn.SysSetresgid, gid, gid, gid)
+	b.Do("user", spawn.SysSetresuid, uid, uid, uid)
+	b.mark(mark{kind: markCaps})
+	prctl(b, "keep capabilities no longer", caps.KeepCaps, 0)
+	b.Do("capabilities", spawn.SysCapset, b.Bytes(caps.Header()), b.Bytes(caps.Data(s.effective, s.permitted, s.inheritable)))
+	prctl(b, "clear ambient capabilities", caps.Ambient, caps.AmbientClear)
+	for i := range caps.Last() + 1 {
+		if s.ambient&(1<<i) != 0 {
+			prctl(b, "ambient capability", caps.Ambient, caps.AmbientRaise, i)
+		}
+	}
+	b.mark(mark{})
+	return nil
+}
+
+// defaultPath is what execve's search uses if the environment has no PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// execute ends a plan with the user's program.
+func execute(plan *spawn.Plan, p *specs.Process) {
+	search := defaultPath
+	for _, e := range p.Env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			search = v
+		}
+	}
+	plan.Exec(p.Args[0], search, p.Args, p.Env)
+}

@@ -1,0 +1,169 @@
+package runtime
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/mount"
+	"github.com/tare-engine/tare/internal/linux/proc"
+	"github.com/tare-engine/tare/internal/linux/spawn"
+)
+
+// prepare adds the first part of the plan: all that does not depend on the
+// image. See the package comment.
+func (b *builder) prepare() error {
+	b.ResetSignals()
+	b.Do("umask", spawn.SysUmask, spawn.Nil)
+	b.enter()
+	if err := b.writeProc(); err != nil {
+		return err
+	}
+	b.keyring()
+	b.Do("work at the host's root", spawn.SysChdir, b.Str("/"))
+	// Nothing that is mounted from here on may reach the host.
+	b.Do("private mounts", spawn.SysMount, spawn.Nil, b.Str("/"), spawn.Nil, spawn.Int(mount.PropagationFlags(mount.Private, true)), spawn.Nil)
+	if err := b.mountEarly(); err != nil {
+		return err
+	}
+	if err := b.maskAll(true); err != nil {
+		return err
+	}
+	return b.dropBounding(b.spec.Process)
+}
+
+// writeProc adds the writes into procfs. They go through an instance that is
+// mounted nowhere, so no mount of anybody can redirect them.
+func (b *builder) writeProc() error {
+	dir, err := b.privateProc()
+	if err != nil {
+		return err
+	}
+	b.oomScore(dir, b.spec.Process)
+	for _, key := range slices.Sorted(maps.Keys(b.spec.Linux.Sysctl)) {
+		b.mark(mark{kind: markSysctl, object: key})
+		b.write("sysctl "+key, dir, "sys/"+strings.ReplaceAll(key, ".", "/"), b.spec.Linux.Sysctl[key])
+	}
+	b.mark(mark{})
+	return nil
+}
+
+// privateProc passes the procfs that is mounted nowhere.
+func (b *builder) privateProc() (spawn.Arg, error) {
+	f, err := proc.Private()
+	if err != nil {
+		return spawn.Nil, err
+	}
+	return b.pass(f), nil
+}
+
+// adopt adds the second part: the root, what depends on it, the process.
+func (b *builder) adopt() error {
+	tops := b.preparedTops()
+	for _, top := range tops {
+		b.Do("take "+top.path, spawn.SysOpenTree, spawn.Int(atCwd), b.Str(top.path), spawn.Int(mount.TreeCloexec)).To(top.slot)
+	}
+	if err := b.pivot(tops); err != nil {
+		return err
+	}
+	if err := b.mountLate(); err != nil {
+		return err
+	}
+	if err := b.otherDevices(); err != nil {
+		return err
+	}
+	if err := b.maskAll(false); err != nil {
+		return err
+	}
+	if err := b.finishRoot(); err != nil {
+		return err
+	}
+	return b.process()
+}
+
+type top struct {
+	path string
+	slot int
+}
+
+// preparedTops returns the trees of the first part that go into the root.
+func (b *builder) preparedTops() []top {
+	var out []top
+	for _, t := range []top{{"/proc", slotProc}, {"/dev", slotDev}, {"/sys", slotSys}} {
+		for _, m := range b.mounts {
+			if m.early && m.dest == t.path {
+				out = append(out, t)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// pivot makes the root's mount "/" and lets the host's tree go. The root is
+// mounted on top of "/", so no directory of the host is needed for it; the
+// prepared trees move while both are there.
+func (b *builder) pivot(tops []top) error {
+	if err := b.rootPropagation(); err != nil {
+		return err
+	}
+	root := b.pass(b.c.Root)
+	dot := b.Str(".")
+	b.Do("root over /", spawn.SysMoveMount, root, b.empty, spawn.Int(atCwd), b.Str("/"), spawn.Int(mount.MoveFromFD))
+	b.Do("into the root", spawn.SysFchdir, root)
+	b.Do("pivot", spawn.SysPivotRoot, dot, dot)
+	for _, top := range tops {
+		b.target(top.path)
+		b.move(top.path, spawn.Slot(top.slot))
+	}
+	b.Do("let the host's tree go", spawn.SysUmount2, dot, spawn.Int(mount.DetachFlag))
+	b.Do("to the root", spawn.SysChdir, b.Str("/"))
+	return nil
+}
+
+// rootPropagation cuts the root off from the host's mounts, if it is a copy of
+// a directory there. Only as slave it keeps receiving.
+func (b *builder) rootPropagation() error {
+	p := mount.Private
+	switch b.spec.Linux.RootfsPropagation {
+	case "", "private", "rprivate", "shared", "rshared", "unbindable", "runbindable":
+	case "slave", "rslave":
+		p = mount.Slave
+	default:
+		return invalid("linux.rootfsPropagation: unknown value %q", b.spec.Linux.RootfsPropagation)
+	}
+	return mount.SetAttr(b.c.Root, mount.Change{Propagation: p, Recursive: true})
+}
+
+// finishRoot makes the working directory and gives the root its last
+// attributes.
+func (b *builder) finishRoot() error {
+	if err := b.makeCwd(); err != nil {
+		return err
+	}
+	slash := b.Str("/")
+	if c, ok := propagations[b.spec.Linux.RootfsPropagation]; ok && (c.Propagation == mount.Shared || c.Propagation == mount.Unbindable) {
+		b.Do("propagation of the root", spawn.SysMount, spawn.Nil, slash, spawn.Nil, spawn.Int(mount.PropagationFlags(c.Propagation, c.Recursive)), spawn.Nil)
+	}
+	if b.spec.Root != nil && b.spec.Root.Readonly {
+		attr := b.Words(spawn.Int(uint64(mount.ReadOnly)), spawn.Nil, spawn.Nil, spawn.Nil)
+		b.Do("read-only root", spawn.SysMountSetattr, spawn.Int(atCwd), slash, spawn.Nil, attr, spawn.Int(mount.AttrSize))
+	}
+	return nil
+}
+
+// makeCwd makes the working directory where it is missing and can be made: a
+// read-only bind stays as it is, and the start says so.
+func (b *builder) makeCwd() error {
+	cwd := path.Clean(b.spec.Process.Cwd)
+	if root := rootOf(cwd); cwd == "/" || root == "/proc" || root == "/sys" {
+		return nil
+	}
+	t, err := inroot.Resolve(b.c.Root, cwd, inroot.Options{Make: inroot.Dir, Mounted: b.mounted})
+	if err == nil && t.File != nil {
+		t.File.Close()
+	}
+	return nil
+}

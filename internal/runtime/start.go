@@ -1,0 +1,69 @@
+package runtime
+
+import (
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/linux/spawn"
+)
+
+// Config says what is to be started. The files stay the caller's and must stay
+// open until the start is over.
+type Config struct {
+	ID   string
+	Spec *specs.Spec
+	Root *os.File // detached mount of the root; missing mount points are made in it
+
+	NetNS       *os.File // network namespace to join; nil: as the spec says
+	CgroupProcs []string // cgroup.procs files of the cgroups that the child enters
+	CgroupFD    *os.File // cgroup v2 directory in which the child is born; nil: none
+
+	Rows, Cols uint16 // of the terminal, if the process has one
+}
+
+// Start is a process that is ready to be started. It owns the descriptors that
+// were opened for it.
+type Start struct {
+	Plan     *spawn.Plan // for printing; Image is what travels
+	Image    spawn.Image
+	Second   spawn.Image // set if the start joins a PID namespace: see [spawn.Plan.CloneSecond]
+	Flags    uint64      // CLONE_NEW…
+	FDs      []*os.File  // spawn.FD(0), FD(1) …
+	CgroupFD int         // index in FDs, -1: none
+
+	explainer
+	own []*os.File
+}
+
+// Close gives back what the start had opened.
+func (s *Start) Close() {
+	for _, f := range s.own {
+		f.Close()
+	}
+	s.own = nil
+}
+
+// NewStart opens and checks all that the spec names and builds the plan.
+func NewStart(c Config) (_ *Start, err error) {
+	b, err := newBuilder(c)
+	if err != nil {
+		return nil, err
+	}
+	defer b.closeUnless(&err)
+	if err := b.prepare(); err != nil {
+		return nil, err
+	}
+	if err := b.adopt(); err != nil {
+		return nil, err
+	}
+	return b.start(), nil
+}
+
+func (b *builder) start() *Start {
+	s := &Start{Plan: b.Plan, Image: b.Image(), Flags: b.flags, FDs: b.fds, CgroupFD: b.cgroupFD, own: b.own}
+	s.explainer = explainer{first: b.marks, process: b.spec.Process, root: b.c.Root, prefix: createFailed, names: b.StepName}
+	if b.second != nil {
+		s.Second = b.second.Image()
+	}
+	return s
+}
