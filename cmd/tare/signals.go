@@ -1,0 +1,147 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/moby/term"
+)
+
+// proxySignals sends the signals we get to a process instead, from now until
+// the function it returns is called. Those that come before target returns a
+// way to send them are kept.
+func (c *cli) proxySignals(target <-chan func(signal string) error) (stop func()) {
+	got := make(chan os.Signal, 128)
+	signal.Notify(got)
+	quit := make(chan struct{})
+	go func() {
+		var send func(string) error
+		var early []os.Signal
+		forced := 0
+		for {
+			select {
+			case send = <-target:
+				for _, s := range early {
+					send(signalName(s))
+				}
+				early, target = nil, nil
+			case s := <-got:
+				if c.ignored(s) {
+					continue
+				}
+				// Who insists gets out, even if the engine does not answer.
+				if s == syscall.SIGINT || s == syscall.SIGTERM {
+					if forced++; forced >= 3 {
+						fmt.Fprint(c.err, "\ngot 3 SIGTERM/SIGINTs, forcefully exiting\n")
+						os.Exit(1)
+					}
+				}
+				if send == nil {
+					early = append(early, s)
+					continue
+				}
+				send(signalName(s))
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(got)
+		close(quit)
+	}
+}
+
+// ignored reports whether a signal is our own affair.
+func (c *cli) ignored(s os.Signal) bool {
+	switch s {
+	case syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG: // the last is the Go scheduler's
+		return true
+	case syscall.SIGWINCH:
+		// Our terminal was resized; to a server in the container the signal
+		// would mean something else.
+		return term.IsTerminal(c.in.Fd()) || term.IsTerminal(c.out.Fd())
+	}
+	return false
+}
+
+func signalName(s os.Signal) string {
+	if n, ok := s.(syscall.Signal); ok {
+		return strconv.Itoa(int(n))
+	}
+	return s.String()
+}
+
+// restoreOnSignal puts the terminal back when a signal ends us. It is for
+// sessions that do not pass signals on.
+func restoreOnSignal(restore func()) (stop func()) {
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	quit := make(chan struct{})
+	go func() {
+		select {
+		case s := <-got:
+			restore()
+			os.Exit(128 + int(s.(syscall.Signal)))
+		case <-quit:
+		}
+	}()
+	return func() {
+		signal.Stop(got)
+		close(quit)
+	}
+}
+
+// followSize tells a process's terminal the size of ours, now and whenever it
+// changes, until the function it returns is called.
+func (c *cli) followSize(resize func(rows, cols uint16) error) (stop func()) {
+	if !term.IsTerminal(c.out.Fd()) {
+		return func() {}
+	}
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, syscall.SIGWINCH)
+	quit := make(chan struct{})
+	go func() {
+		// The process may not have its terminal yet.
+		for wait := 10 * time.Millisecond; !c.sendSize(resize) && wait < time.Second; wait *= 2 {
+			select {
+			case <-time.After(wait):
+			case <-quit:
+				return
+			}
+		}
+		for {
+			select {
+			case <-changed:
+				c.sendSize(resize)
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(changed)
+		close(quit)
+	}
+}
+
+func (c *cli) sendSize(resize func(rows, cols uint16) error) bool {
+	rows, cols := c.size()
+	if rows == 0 && cols == 0 {
+		return true
+	}
+	return resize(rows, cols) == nil
+}
+
+// size is that of our terminal, zero where there is none.
+func (c *cli) size() (rows, cols uint16) {
+	ws, err := term.GetWinsize(c.out.Fd())
+	if err != nil {
+		return 0, 0
+	}
+	return ws.Height, ws.Width
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/tare-engine/tare/client"
+)
+
+// patience is how long we wait for an engine that is being restarted. Its
+// containers go on meanwhile, so giving up early would be wrong.
+const patience = 30 * time.Second
+
+// awaitExit returns the exit code of a container. wait is a wait that was
+// begun before the start, or nil. When the engine goes away we ask the next
+// one: the container did not notice.
+func awaitExit(ctx context.Context, cl *client.Client, id string, wait func() (container.WaitResponse, error)) (int, error) {
+	give := time.Now().Add(patience)
+	for {
+		var resp container.WaitResponse
+		var err error
+		if wait == nil {
+			wait, err = cl.ContainerWait(ctx, id, container.WaitConditionNotRunning)
+		}
+		if err == nil {
+			resp, err = wait()
+		}
+		switch {
+		case err == nil && resp.Error != nil:
+			return 125, errors.New(resp.Error.Message)
+		case err == nil:
+			return int(resp.StatusCode), nil
+		case client.StatusOf(err) != 0:
+			return 125, err
+		case ctx.Err() != nil, time.Now().After(give):
+			return 125, fmt.Errorf("wait for container %s: %w", id, err)
+		}
+		wait = nil
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// exitWith makes an exit code our own.
+func exitWith(code int, err error) error {
+	switch {
+	case err != nil:
+		return &exitError{code, err.Error()}
+	case code == 0:
+		return nil
+	}
+	return &exitError{code: code}
+}
