@@ -15,7 +15,7 @@ const (
 	shedText = `{"message":"too many open connections, try again later"}` + "\n"
 	// shedTime is what a client that is turned away gets for sending its
 	// request; without reading it the answer may be lost.
-	shedTime = 200 * time.Millisecond
+	shedTime = 50 * time.Millisecond
 )
 
 var shedAnswer = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n" +
@@ -41,7 +41,9 @@ func (l *shedder) Accept() (net.Conn, error) {
 		c, err := l.Listener.Accept()
 		switch {
 		case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
-			l.acceptWithReserve()
+			if c := l.acceptWithReserve(); c != nil {
+				return c, nil
+			}
 		case err != nil:
 			l.free()
 			return nil, err
@@ -53,17 +55,22 @@ func (l *shedder) Accept() (net.Conn, error) {
 	}
 }
 
-// acceptWithReserve spends the reserved descriptor on one connection.
-func (l *shedder) acceptWithReserve() {
+// acceptWithReserve spends the reserved descriptor on the next connection. The
+// kernel says that there are none left before there is anyone to accept, and
+// things may be better when someone comes: then it returns the connection.
+func (l *shedder) acceptWithReserve() net.Conn {
 	if l.reserve == nil {
 		time.Sleep(10 * time.Millisecond) // until someone closes something
-	} else {
-		l.free()
-		if c, err := l.Listener.Accept(); err == nil {
-			turnAway(c)
-		}
 	}
+	l.free()
+	c, err := l.Listener.Accept()
 	l.reserve, _ = os.Open(os.DevNull)
+	if err != nil || l.reserve != nil {
+		return c
+	}
+	turnAway(c)
+	l.reserve, _ = os.Open(os.DevNull)
+	return nil
 }
 
 func (l *shedder) free() {

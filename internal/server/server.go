@@ -130,6 +130,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	for k, v := range s.headers {
 		w.Header()[k] = v
 	}
+	if hr.ContentLength < 0 {
+		// A body in chunks may have come with a Content-Length as well, which
+		// net/http dropped. A proxy in front of us may have believed that one:
+		// what follows the chunks is not to be taken for a request
+		// (RFC 9112, section 6.1).
+		w.Header().Set("Connection", "close")
+	}
 	r := &request{Request: hr, w: w, log: s.log}
 	defer s.recoverPanic(r)
 	err := s.handle(w, r)

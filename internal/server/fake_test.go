@@ -1,0 +1,402 @@
+package server
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// fake is an engine with one container "c1", without a terminal, and one image
+// "img". It writes down what it was asked for.
+type fake struct {
+	mu      sync.Mutex
+	calls   []string
+	created container.CreateRequest
+	stop    api.StopOptions
+	logs    api.LogsOptions
+	filters api.Filters
+	run     api.RunRequest
+	rootfs  string
+	window  [2]uint16
+
+	waitGo chan struct{} // closed: the container exits
+	tty    bool
+	panics bool
+}
+
+var _ Backend = (*fake)(nil)
+
+const fakeID = "1111111111111111111111111111111111111111111111111111111111111111"
+
+func (f *fake) call(what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, what)
+}
+
+func (f *fake) find(what, ref string) error {
+	f.call(what + " " + ref)
+	if ref != "c1" && ref != fakeID {
+		return errdefs.New(errdefs.NotFound, "No such container: %s", ref)
+	}
+	return nil
+}
+
+func (f *fake) ContainerCreate(_ context.Context, name string, req container.CreateRequest, p *ocispec.Platform, rootfs string) (container.CreateResponse, error) {
+	f.created, f.rootfs = req, rootfs
+	if req.Image == "gone" {
+		return container.CreateResponse{}, errdefs.New(errdefs.NotFound, "No such image: gone:latest")
+	}
+	return container.CreateResponse{ID: fakeID}, nil
+}
+
+func (f *fake) ContainerStart(_ context.Context, ref string) error {
+	if ref == "started" {
+		return errdefs.New(errdefs.NotModified, "container already started")
+	}
+	return f.find("start", ref)
+}
+
+func (f *fake) ContainerStop(_ context.Context, ref string, o api.StopOptions) error {
+	f.stop = o
+	return f.find("stop", ref)
+}
+
+func (f *fake) ContainerRestart(_ context.Context, ref string, o api.StopOptions) error {
+	f.stop = o
+	return f.find("restart", ref)
+}
+
+func (f *fake) ContainerKill(_ context.Context, ref, signal string) error {
+	return f.find("kill "+signal, ref)
+}
+func (f *fake) ContainerPause(_ context.Context, ref string) error { return f.find("pause", ref) }
+func (f *fake) ContainerUnpause(_ context.Context, ref string) error {
+	return errdefs.New(errdefs.Conflict, "Container %s is not paused", ref)
+}
+
+func (f *fake) ContainerRename(_ context.Context, ref, name string) error {
+	return f.find("rename "+name, ref)
+}
+
+func (f *fake) ContainerResize(_ context.Context, ref string, rows, cols uint16) error {
+	f.window = [2]uint16{rows, cols}
+	return f.find("resize", ref)
+}
+
+func (f *fake) ContainerUpdate(_ context.Context, ref string, c container.UpdateConfig) (container.UpdateResponse, error) {
+	return container.UpdateResponse{}, f.find("update", ref)
+}
+
+func (f *fake) ContainerRemove(_ context.Context, ref string, o api.RemoveOptions) error {
+	return f.find("remove", ref)
+}
+
+func (f *fake) ContainersPrune(_ context.Context, fl api.Filters) (container.PruneReport, error) {
+	f.filters = fl
+	return container.PruneReport{ContainersDeleted: []string{fakeID}, SpaceReclaimed: 7}, fl.Validate(api.ContainerPruneFilters)
+}
+
+func (f *fake) ContainerInspect(_ context.Context, ref string, size bool) (container.InspectResponse, error) {
+	if f.panics {
+		panic("a bug")
+	}
+	umask := uint32(0o27)
+	return container.InspectResponse{
+		ID: fakeID, Name: "/c1", Created: "2026-01-01T00:00:00Z", Path: "/bin/true", Args: []string{}, Driver: "overlay", Platform: "linux",
+		State:      &container.State{Status: container.StateRunning, Running: true, Pid: 4, StartedAt: "2026-01-01T00:00:01Z", FinishedAt: "0001-01-01T00:00:00Z"},
+		HostConfig: &container.HostConfig{NetworkMode: "bridge", Umask: &umask},
+		Config:     &container.Config{Image: "img", Cmd: []string{"/bin/true"}, Tty: f.tty},
+		NetworkSettings: &container.NetworkSettings{
+			Ports: network.PortMap{network.MustParsePort("80/tcp"): []network.PortBinding{{HostIP: netip.MustParseAddr("0.0.0.0"), HostPort: "8080"}}},
+			Networks: map[string]*network.EndpointSettings{
+				"bridge": {IPAddress: netip.MustParseAddr("172.17.0.2"), IPPrefixLen: 16, Gateway: netip.MustParseAddr("172.17.0.1"), MacAddress: network.HardwareAddr{2, 0, 0, 0, 0, 1}},
+				"own":    {Aliases: []string{"web"}},
+			},
+		},
+		ImageManifestDescriptor: &ocispec.Descriptor{Size: 1},
+	}, f.find("inspect", ref)
+}
+
+func (f *fake) ContainerList(_ context.Context, o api.ListOptions) ([]container.Summary, error) {
+	f.filters = o.Filters
+	if err := o.Filters.Validate(api.ContainerFilters); err != nil {
+		return nil, err
+	}
+	if o.Limit == 99 {
+		return nil, nil
+	}
+	return []container.Summary{{
+		ID: fakeID, Names: []string{"/c1"}, Image: "img", Command: "/bin/true", Created: time.Now().Unix() - 60, State: container.StateRunning, Status: "Up About a minute",
+		Ports:  []container.PortSummary{{IP: netip.MustParseAddr("0.0.0.0"), PrivatePort: 80, PublicPort: 8080, Type: "tcp"}},
+		Labels: map[string]string{"a": "b"}, NetworkSettings: &container.NetworkSettingsSummary{}, Mounts: []container.MountPoint{},
+		Health: &container.HealthSummary{Status: container.Healthy}, ImageManifestDescriptor: &ocispec.Descriptor{Size: 1},
+	}}, nil
+}
+
+func (f *fake) ContainerTop(_ context.Context, ref, args string) (container.TopResponse, error) {
+	return container.TopResponse{Titles: []string{"PID", "CMD"}, Processes: [][]string{{"4", "/bin/true"}}}, f.find("top "+args, ref)
+}
+
+func (f *fake) ContainerWait(_ context.Context, ref string, cond container.WaitCondition) (func(context.Context) (container.WaitResponse, error), error) {
+	return func(ctx context.Context) (container.WaitResponse, error) {
+		select {
+		case <-f.waitGo:
+			return container.WaitResponse{StatusCode: 3}, nil
+		case <-ctx.Done():
+			return container.WaitResponse{}, ctx.Err()
+		}
+	}, f.find("wait "+string(cond), ref)
+}
+
+func (f *fake) ContainerLogs(ctx context.Context, ref string, o api.LogsOptions, start func(bool) io.Writer) error {
+	f.logs = o
+	if err := f.find("logs", ref); err != nil {
+		return err
+	}
+	w := start(f.tty)
+	if f.tty {
+		_, _ = io.WriteString(w, "raw\r\n")
+		return nil
+	}
+	_, _ = api.NewFrameWriter(w, api.Stdout).Write([]byte("out\n"))
+	_, _ = api.NewFrameWriter(w, api.Stderr).Write([]byte("err\n"))
+	if o.Tail == "1" {
+		return errdefs.New(errdefs.Internal, "the log is damaged")
+	}
+	if o.Follow {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (f *fake) ContainerAttach(_ context.Context, ref string, o api.AttachOptions, hijack Hijack) error {
+	if err := f.find("attach", ref); err != nil {
+		return err
+	}
+	c, buffered, err := hijack(f.tty)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	return f.echo(c, buffered)
+}
+
+// echo writes what it reads as stdout, to the end.
+func (f *fake) echo(c net.Conn, buffered []byte) error {
+	in := io.MultiReader(strings.NewReader(string(buffered)), c)
+	w := io.Writer(api.NewFrameWriter(c, api.Stdout))
+	if f.tty {
+		w = c
+	}
+	_, err := io.Copy(w, in)
+	return err
+}
+
+func (f *fake) ExecCreate(_ context.Context, ref string, req container.ExecCreateRequest) (string, error) {
+	return "e1", f.find("exec "+strings.Join(req.Cmd, " "), ref)
+}
+
+func (f *fake) ExecStart(_ context.Context, id string, req container.ExecStartRequest, hijack Hijack) error {
+	if id != "e1" {
+		return errdefs.New(errdefs.NotFound, "No such exec instance: %s", id)
+	}
+	if req.Detach {
+		return nil
+	}
+	c, buffered, err := hijack(req.Tty)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	return f.echo(c, buffered)
+}
+
+func (f *fake) ExecInspect(_ context.Context, id string) (container.ExecInspectResponse, error) {
+	code := 0
+	return container.ExecInspectResponse{ID: id, ExitCode: &code, ContainerID: fakeID, ProcessConfig: &container.ExecProcessConfig{}}, nil
+}
+
+func (f *fake) ExecResize(_ context.Context, id string, rows, cols uint16) error {
+	f.window = [2]uint16{rows, cols}
+	return nil
+}
+
+func (f *fake) ContainerRun(_ context.Context, req api.RunRequest, hijack Hijack) error {
+	f.run = req
+	if req.Create.Image == "gone" {
+		return errdefs.New(errdefs.NotFound, "No such image: gone:latest")
+	}
+	c, _, err := hijack(false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	code := 5
+	_ = api.WriteRunStatus(c, api.RunStatus{ID: fakeID})
+	_, _ = api.NewFrameWriter(c, api.Stdout).Write([]byte("hello\n"))
+	return api.WriteRunStatus(c, api.RunStatus{ID: fakeID, ExitCode: &code})
+}
+
+func (f *fake) ImageLoad(_ context.Context, r io.Reader, quiet bool, platforms []ocispec.Platform, out func(jsonstream.Message)) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	if string(b) == "bad" {
+		return errdefs.New(errdefs.InvalidArgument, "archive: not a tar")
+	}
+	out(jsonstream.Message{Stream: "Loaded image: img:latest\n"})
+	return nil
+}
+
+func (f *fake) ImageList(_ context.Context, o api.ImageListOptions) ([]image.Summary, error) {
+	f.filters = o.Filters
+	return []image.Summary{{ID: "sha256:" + fakeID, Created: 1, Size: 42, SharedSize: -1, Containers: 1, Descriptor: &ocispec.Descriptor{}}}, nil
+}
+
+func (f *fake) ImageInspect(_ context.Context, ref string) (image.InspectResponse, error) {
+	if ref != "img" && ref != "host.example/a/img:1" {
+		return image.InspectResponse{}, errdefs.New(errdefs.NotFound, "No such image: %s", ref)
+	}
+	return image.InspectResponse{ID: "sha256:" + fakeID, Os: "linux", Architecture: "amd64", Size: 42, Config: &dockerspec.DockerOCIImageConfig{}, Descriptor: &ocispec.Descriptor{}}, nil
+}
+
+func (f *fake) ImageHistory(context.Context, string) ([]image.HistoryResponseItem, error) {
+	return nil, nil
+}
+
+func (f *fake) ImageTag(_ context.Context, ref, repo, tag string) error {
+	f.call("tag " + ref + " " + repo + " " + tag)
+	return nil
+}
+
+func (f *fake) ImageRemove(_ context.Context, ref string, force, prune bool) ([]image.DeleteResponse, error) {
+	f.call("rmi " + ref)
+	return []image.DeleteResponse{{Untagged: ref}}, nil
+}
+
+func (f *fake) ImagesPrune(_ context.Context, fl api.Filters) (image.PruneReport, error) {
+	return image.PruneReport{}, nil
+}
+
+func (f *fake) Info(context.Context) (system.Info, error) {
+	return system.Info{ID: "E", Containers: 1, OSType: "linux", ServerVersion: "0.1", RegistryConfig: &registry.ServiceConfig{}, NRI: &system.NRIInfo{}, ContainerdCommit: system.Commit{ID: "x"}}, nil
+}
+
+func (f *fake) Version(context.Context) (system.VersionResponse, error) {
+	return system.VersionResponse{
+		Version: "0.1", APIVersion: "1.56", MinAPIVersion: "1.24", Os: "linux", Arch: "amd64",
+		Components: []system.ComponentVersion{{Name: "Engine", Version: "0.1", Details: map[string]string{"ApiVersion": "1.56", "MinAPIVersion": "1.24", "Os": "linux", "Arch": "amd64"}}},
+	}, nil
+}
+
+func (f *fake) DiskUsage(_ context.Context, o api.DiskUsageOptions) (system.DiskUsage, error) {
+	u := system.DiskUsage{ImageUsage: &image.DiskUsage{TotalSize: 42, TotalCount: 1, Items: []image.Summary{{ID: "i", Size: 42}}}, BuildCacheUsage: &build.DiskUsage{}}
+	if !o.Verbose {
+		u.ImageUsage.Items = nil
+	}
+	return u, nil
+}
+
+func (f *fake) Events(ctx context.Context, since, until time.Time, fl api.Filters, emit func(events.Message) error) error {
+	m := events.Message{Type: "container", Action: "start", Actor: events.Actor{ID: fakeID, Attributes: map[string]string{"image": "img", "name": "c1"}}, Scope: "local", Time: 1, TimeNano: 1e9}
+	if err := emit(m); err != nil {
+		return err
+	}
+	if until.IsZero() {
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}
+
+func (f *fake) NetworkList(context.Context, api.Filters) ([]network.Summary, error) {
+	return []network.Summary{{Network: network.Network{Name: "bridge", ID: fakeID, Driver: "bridge", Scope: "local"}}}, nil
+}
+
+func (f *fake) NetworkInspect(_ context.Context, ref string, _ bool) (network.Inspect, error) {
+	if ref != "bridge" {
+		return network.Inspect{}, errdefs.New(errdefs.NotFound, "network %s not found", ref)
+	}
+	return network.Inspect{Network: network.Network{Name: "bridge"}}, nil
+}
+
+func (f *fake) NetworksPrune(context.Context, api.Filters) (network.PruneReport, error) {
+	return network.PruneReport{}, nil
+}
+
+func (f *fake) VolumeList(context.Context, api.Filters) (volume.ListResponse, error) {
+	return volume.ListResponse{}, nil
+}
+
+func (f *fake) VolumesPrune(_ context.Context, fl api.Filters) (volume.PruneReport, error) {
+	f.filters = fl
+	return volume.PruneReport{}, nil
+}
+
+// newServer serves f on a unix socket and returns its path.
+func newServer(t testing.TB, f *fake) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, l, f, Config{Version: "0.1", Builder: "2", Log: slog.New(slog.DiscardHandler)})
+	return path
+}
+
+func serve(t testing.TB, l net.Listener, f *fake, c Config) *Server {
+	t.Helper()
+	s := New(f, c)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return s
+}
+
+func unixClient(t testing.TB, path string) *http.Client {
+	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+}
+
+var discard = slog.New(slog.DiscardHandler)
+
+// noDeadline is a ResponseWriter for functions that only read.
+type noDeadline struct{ http.ResponseWriter }

@@ -1,0 +1,379 @@
+package server
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tare-engine/tare/api"
+)
+
+// do sends one request and returns the status and the body.
+func do(t testing.TB, c *http.Client, method, target, contentType, body string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, "http://docker"+target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, target, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, target, err)
+	}
+	return res, string(b)
+}
+
+func TestAnswers(t *testing.T) {
+	nested := strings.Repeat("[", 200000)
+	big := `{"Image":"img","Env":["` + strings.Repeat("x", maxBody) + `"]}`
+	tests := []struct {
+		method, target, contentType, body string
+		status                            int
+		want                              string // the message, or a part of another answer
+	}{
+		{"GET", "/_ping", "", "", 200, "OK"},
+		{"HEAD", "/v1.44/_ping", "", "", 200, ""},
+		{"GET", "/v1.44/version", "", "", 200, `"ApiVersion":"1.56"`},
+		{"OPTIONS", "/containers/json", "", "", 200, ""},
+
+		// Versions and routes.
+		{"GET", "/v1.99/info", "", "", 400, "client version 1.99 is too new. Maximum supported API version is 1.56"},
+		{"GET", "/v999/info", "", "", 400, "client version 999 is too new. Maximum supported API version is 1.56"},
+		{"GET", "/v1.12/info", "", "", 400, "client version 1.12 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"},
+		{"GET", "/v0.1/info", "", "", 400, "client version 0.1 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"},
+		{"GET", "/v1..4/info", "", "", 400, "client version 1..4 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"},
+		{"GET", "/vx/info", "", "", 404, "page not found"},
+		{"GET", "/v1.44", "", "", 404, "page not found"},
+		{"GET", "/v1.44/", "", "", 404, "page not found"},
+		{"GET", "/", "", "", 404, "page not found"},
+		{"GET", "/nothing", "", "", 404, "page not found"},
+		{"GET", "//info", "", "", 404, "page not found"},
+		{"GET", "/containers/../info", "", "", 404, "page not found"},
+		{"GET", "/containers/a/../../info", "", "", 404, "page not found"},
+		{"POST", "/info", "", "", 404, "page not found"},
+		{"GET", "/containers/c1/start", "", "", 404, "page not found"},
+		{"POST", "/build", "", "", 404, "page not found"},
+		{"GET", "/containers//json", "", "", 404, "page not found"},
+		{"GET", "/containers/json?a=%zz", "", "", 400, `invalid query: invalid URL escape "%zz"`},
+		{"GET", "/containers/json?a;b", "", "", 400, `invalid query: invalid semicolon separator in query`},
+
+		// Names.
+		{"GET", "/containers/nope/json", "", "", 404, "No such container: nope"},
+		{"GET", "/containers/a/b/json", "", "", 404, "No such container: a/b"},
+		{"GET", "/containers/..%2fx/json", "", "", 404, "No such container: ../x"},
+		{"GET", "/images/host.example/a/img:1/json", "", "", 200, `"Id":"sha256:`},
+		{"DELETE", "/images/host.example/a/json", "", "", 200, `"Untagged":"host.example/a/json"`},
+		{"GET", "/images/nope/json", "", "", 404, "No such image: nope"},
+
+		// Bodies.
+		{"POST", "/containers/create", "application/json", `{"Image":"img"}`, 201, `{"Id":"` + fakeID + `","Warnings":[]}`},
+		{"POST", "/containers/create", "application/json; charset=utf-8", `{"image":"img","Bogus":1}`, 201, `{"Id":"` + fakeID + `","Warnings":[]}`},
+		{"POST", "/containers/create", "application/json", `{"Image":"gone"}`, 404, "No such image: gone:latest"},
+		{"POST", "/containers/create", "", ``, 400, "invalid JSON: got EOF while reading request body"},
+		{"POST", "/containers/create", "application/json", ` `, 400, "invalid JSON: got EOF while reading request body"},
+		{"POST", "/containers/create", "application/json", `{}`, 400, "config cannot be empty in order to create a container"},
+		{"POST", "/containers/create", "application/json", `null`, 400, "config cannot be empty in order to create a container"},
+		{"POST", "/containers/create", "application/json", `[]`, 400, "invalid JSON: json: cannot unmarshal array into Go value of type container.CreateRequest"},
+		{"POST", "/containers/create", "application/json", `{"Image":`, 400, "invalid JSON: unexpected end of JSON input"},
+		{"POST", "/containers/create", "application/json", `{"Image":"img"} x`, 400, "unexpected content after JSON"},
+		{"POST", "/containers/create", "application/json", "\xef\xbb\xbf{}", 400, "invalid JSON: invalid character 'ï' looking for beginning of value"},
+		{"POST", "/containers/create", "application/json", "{\"Image\":\"\xff\"}", 400, "invalid JSON: not valid UTF-8"},
+		{"POST", "/containers/create", "application/json", nested, 400, "invalid JSON: nested deeper than 64"},
+		{"POST", "/containers/create", "application/json", big, 413, "request body is larger than 8388608 bytes"},
+		{"POST", "/containers/create", "text/plain", `{"Image":"img"}`, 400, "unsupported Content-Type header (text/plain): must be 'application/json'"},
+		{"POST", "/containers/create", "", `{"Image":"img"}`, 400, "malformed Content-Type header (): mime: no media type"},
+		{"POST", "/containers/create?platform=linux//x", "application/json", `{"Image":"img"}`, 400, `invalid platform "linux//x": "" is an invalid component`},
+		{"POST", "/containers/c1/exec", "application/json", `{"Cmd":[]}`, 400, "no exec command specified"},
+		{"POST", "/containers/c1/exec", "application/json", `{"Cmd":["a"],"DetachKeys":"ctrl-?"}`, 400, "Invalid escape keys (ctrl-?) provided"},
+		{"POST", "/containers/c1/start", "application/json", `{"Binds":["/:/x"]}`, 400, "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"},
+
+		// Verbs.
+		{"POST", "/containers/c1/start", "", "", 204, ""},
+		{"POST", "/containers/c1/start", "application/json", "{}", 204, ""},
+		{"POST", "/containers/started/start", "", "", 304, ""},
+		{"POST", "/containers/c1/start?checkpoint=x", "", "", 501, "checkpoints are not supported"},
+		{"POST", "/containers/c1/stop?t=5", "", "", 204, ""},
+		{"POST", "/containers/c1/restart?t=x", "", "", 400, `invalid value for t: "x": invalid syntax`},
+		{"POST", "/containers/c1/kill?signal=TERM", "", "", 204, ""},
+		{"POST", "/containers/c1/pause", "", "", 204, ""},
+		{"POST", "/containers/c1/unpause", "", "", 409, "Container c1 is not paused"},
+		{"POST", "/containers/c1/rename?name=c2", "", "", 204, ""},
+		{"POST", "/containers/c1/resize?h=24&w=80", "", "", 200, ""},
+		{"POST", "/containers/c1/resize?h=x&w=80", "", "", 400, `invalid resize height "x": invalid syntax`},
+		{"POST", "/containers/c1/resize?h=24&w=65536", "", "", 400, `invalid resize width "65536": value out of range`},
+		{"DELETE", "/containers/c1?force=1", "", "", 204, ""},
+		{"POST", "/containers/c1/update", "application/json", `{"Memory":1}`, 200, `{"Warnings":[]}`},
+		{"POST", "/containers/c1/wait?condition=bad", "", "", 400, `invalid condition: "bad"`},
+		{"GET", "/containers/c1/logs", "", "", 400, "Bad parameters: you must choose at least one stream"},
+		{"GET", "/containers/c1/logs?stdout=1&since=x", "", "", 400, `invalid value for since: not a Unix timestamp: "x"`},
+		{"GET", "/containers/c1/top?ps_args=aux", "", "", 200, `"Titles":["PID","CMD"]`},
+		{"POST", "/containers/c1/attach?detachKeys=ctrl-1", "", "", 400, "Invalid detach keys ctrl-1 provided"},
+		{"POST", "/containers/nope/attach?stream=1", "", "", 404, "No such container: nope"},
+		{"POST", "/exec/nope/start", "application/json", `{}`, 404, "No such exec instance: nope"},
+		{"POST", "/exec/e1/start", "application/json", `{"ConsoleSize":[1,2]}`, 400, "ConsoleSize is only supported when allocating a TTY"},
+		{"POST", "/exec/e1/start", "application/json", `{"Detach":true}`, 200, ""},
+
+		// Lists and filters.
+		{"GET", "/containers/json?limit=99", "", "", 200, "[]\n"},
+		{"GET", "/containers/json?limit=x", "", "", 400, `invalid value for limit: "x": invalid syntax`},
+		{"GET", `/containers/json?filters={"nope":["x"]}`, "", "", 400, "invalid filter 'nope'"},
+		{"GET", `/containers/json?filters={"label":`, "", "", 400, "invalid filter: unexpected end of JSON input"},
+		{"GET", `/containers/json?filters={"label":["a=b"]}`, "", "", 200, fakeID},
+		{"GET", "/images/img/history", "", "", 200, "[]\n"},
+		{"GET", `/images/img/json?platform={"os":"linux","architecture":"arm64"}`, "", "", 404, "image with reference img was found but does not provide the specified platform (linux/arm64)"},
+		{"GET", "/images/img/json?platform=linux", "", "", 400, "failed to parse platform: invalid character 'l' looking for beginning of value"},
+		{"POST", "/images/img/tag?repo=r&tag=t", "", "", 201, ""},
+		{"POST", "/images/load", "application/x-tar", "good", 200, `{"stream":"Loaded image: img:latest\n"}`},
+		{"POST", "/images/load", "application/x-tar", "bad", 200, `{"errorDetail":{"message":"archive: not a tar"},"error":"archive: not a tar"}`},
+		{"GET", "/networks/", "", "", 200, `"Name":"bridge"`},
+		{"GET", "/networks/nope", "", "", 404, "network nope not found"},
+		{"GET", "/volumes", "", "", 200, `{"Volumes":[],"Warnings":[]}`},
+		{"GET", "/system/df?type=nope", "", "", 400, "unknown object type: nope"},
+		{"GET", "/events?since=2&until=1", "", "", 400, "`since` time (2) cannot be after `until` time (1)"},
+		{"GET", `/events?filters={"nope":["x"]}`, "", "", 400, "invalid filter 'nope'"},
+
+		// No swarm, no plugins.
+		{"GET", "/swarm", "", "", 503, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`},
+		{"GET", "/services/x", "", "", 503, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`},
+		{"POST", "/swarm/leave", "", "", 503, "This node is not part of a swarm"},
+		{"POST", "/swarm/init", "application/json", "{}", 501, "Swarm mode is not offered: Tare runs the containers of one machine; use Kubernetes to spread them over several"},
+		{"GET", "/plugins", "", "", 200, "[]\n"},
+	}
+	c := unixClient(t, newServer(t, &fake{}))
+	for _, tt := range tests {
+		began := time.Now()
+		res, body := do(t, c, tt.method, strings.ReplaceAll(tt.target, `"`, "%22"), tt.contentType, tt.body)
+		name := fmt.Sprintf("%s %s %.40q", tt.method, tt.target, tt.body)
+		if res.StatusCode != tt.status {
+			t.Errorf("%s: status %d, want %d: %s", name, res.StatusCode, tt.status, body)
+		}
+		if res.StatusCode >= 400 {
+			var m struct{ Message string }
+			if err := json.Unmarshal([]byte(body), &m); err != nil || res.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s: not a JSON error: %q", name, body)
+			}
+			if m.Message != tt.want {
+				t.Errorf("%s: message\n%q, want\n%q", name, m.Message, tt.want)
+			}
+		} else if !strings.Contains(body, tt.want) || tt.want == "" && body != "" {
+			t.Errorf("%s: body %q, want %q", name, body, tt.want)
+		}
+		if took := time.Since(began); took > 500*time.Millisecond {
+			t.Errorf("%s: took %v", name, took)
+		}
+	}
+}
+
+func TestEveryAnswerHasTheHeaders(t *testing.T) {
+	c := unixClient(t, newServer(t, &fake{}))
+	for _, target := range []string{"/_ping", "/v1.24/_ping", "/v1.99/info", "/nothing", "/containers/x/json"} {
+		res, _ := do(t, c, "GET", target, "", "")
+		for k, want := range map[string]string{"Api-Version": "1.56", "Docker-Experimental": "false", "Ostype": "linux", "Server": "Tare/0.1 (linux)"} {
+			if got := res.Header.Get(k); got != want {
+				t.Errorf("%s: %s is %q, want %q", target, k, got, want)
+			}
+		}
+	}
+	res, _ := do(t, c, "HEAD", "/_ping", "", "")
+	for k, want := range map[string]string{"Builder-Version": "2", "Swarm": "inactive", "Pragma": "no-cache", "Cache-Control": "no-cache, no-store, must-revalidate", "Content-Type": "text/plain; charset=utf-8", "Content-Length": "0"} {
+		if got := res.Header.Get(k); got != want {
+			t.Errorf("ping: %s is %q, want %q", k, got, want)
+		}
+	}
+}
+
+func TestPanicIsOneAnswer(t *testing.T) {
+	f := &fake{panics: true}
+	c := unixClient(t, newServer(t, f))
+	if res, body := do(t, c, "GET", "/containers/c1/json", "", ""); res.StatusCode != 500 || !strings.Contains(body, "internal error") {
+		t.Errorf("status %d: %s", res.StatusCode, body)
+	}
+	if res, _ := do(t, c, "GET", "/info", "", ""); res.StatusCode != 200 {
+		t.Errorf("after a panic: status %d", res.StatusCode)
+	}
+}
+
+// raw sends bytes and returns the first line of the answer.
+func raw(t *testing.T, path, text string) string {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	go func() { _, _ = io.WriteString(c, text) }()
+	line, _ := bufio.NewReader(c).ReadString('\n')
+	return strings.TrimSpace(line)
+}
+
+func TestImproperHTTPIsRefused(t *testing.T) {
+	path := newServer(t, &fake{})
+	tests := map[string]struct{ text, want string }{
+		"no host":         {"GET /info HTTP/1.1\r\n\r\n", "400"},
+		"two hosts":       {"GET /info HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"},
+		"negative length": {"POST /containers/create HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "400"},
+		"two lengths":     {"POST /containers/create HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "400"},
+		"bad percent":     {"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
+		"bad chunk":       {"POST /containers/create HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400"},
+		"cut body":        {"POST /containers/create HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}\r\n0\r\n\r\n", "400"},
+		"unknown coding":  {"POST /containers/create HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "501"},
+		"huge header":     {"GET /info HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 2<<20) + "\r\n\r\n", "431"},
+		"space in name":   {"GET /info HTTP/1.1\r\nHost: a\r\nX : 1\r\n\r\n", "400"},
+		"TLS":             {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "400"},
+	}
+	for name, tt := range tests {
+		if line := raw(t, path, tt.text); !strings.HasPrefix(line, "HTTP/1.1 "+tt.want) {
+			t.Errorf("%s: %q, want %s", name, line, tt.want)
+		}
+	}
+}
+
+func TestLengthAndChunksTogetherAreOneRequest(t *testing.T) {
+	f := &fake{}
+	path := newServer(t, f)
+	// Either refused, or the chunks count and the connection ends: the bytes
+	// behind them never are a second request.
+	line := raw(t, path, "POST /containers/create HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n"+
+		"f\r\n{\"Image\":\"img\"}\r\n0\r\n\r\nPOST /containers/c1/kill HTTP/1.1\r\nHost: a\r\n\r\n")
+	time.Sleep(50 * time.Millisecond)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, call := range f.calls {
+		if strings.HasPrefix(call, "kill") {
+			t.Errorf("smuggled a second request (answer %q)", line)
+		}
+	}
+}
+
+func TestDoorOnTCP(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, l, &fake{}, Config{Names: []string{"engine.example"}})
+	tests := []struct {
+		host, origin string
+		status       int
+	}{
+		{"127.0.0.1:2375", "", 200},
+		{"localhost:2375", "", 200},
+		{"[::1]:2375", "", 200},
+		{"engine.example", "", 200},
+		{"Engine.example:2376", "", 200},
+		{"rebound.example", "", 403},
+		{"127.0.0.1.rebound.example:2375", "", 403},
+		{"127.0.0.1", "http://page.example", 403},
+		{"localhost", "null", 403},
+	}
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	for _, tt := range tests {
+		req, _ := http.NewRequest("GET", "http://"+l.Addr().String()+"/_ping", nil)
+		req.Host = tt.host
+		if tt.origin != "" {
+			req.Header.Set("Origin", tt.origin)
+		}
+		res, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != tt.status {
+			t.Errorf("host %q origin %q: status %d, want %d", tt.host, tt.origin, res.StatusCode, tt.status)
+		}
+	}
+}
+
+func TestTooManyConnectionsAreToldSo(t *testing.T) {
+	l, err := net.Listen("unix", t.TempDir()+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, l, &fake{}, Config{MaxConns: 2})
+	var held []net.Conn
+	for range 2 {
+		c, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, "GET /_ping HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+	}
+	if res, body := do(t, unixClient(t, l.Addr().String()), "GET", "/_ping", "", ""); res.StatusCode != 503 || !strings.Contains(body, "too many open connections") {
+		t.Errorf("status %d: %s", res.StatusCode, body)
+	}
+	for _, c := range held {
+		_ = c.Close()
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		if res, _ := do(t, unixClient(t, l.Addr().String()), "GET", "/_ping", "", ""); res.StatusCode == 200 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("closed connections are counted for ever")
+		}
+	}
+}
+
+func BenchmarkRequest(b *testing.B) {
+	c := unixClient(b, newServer(b, &fake{}))
+	b.ReportAllocs()
+	for b.Loop() {
+		if res, _ := do(b, c, "POST", "/v1.51/containers/c1/kill?signal=TERM", "", ""); res.StatusCode != 204 {
+			b.Fatal(res.StatusCode)
+		}
+	}
+}
+
+func TestEveryRouteIsReached(t *testing.T) {
+	// A route that no path can reach would be dead code.
+	for _, r := range routes {
+		path := strings.ReplaceAll(r.pattern, "{name}", "x")
+		for _, prefix := range []string{"", "/v1.24", "/v" + api.MaxVersion.String()} {
+			_, rest := splitVersion(prefix + path)
+			if h, _ := lookUp(r.method, rest); h == nil {
+				t.Errorf("%s %s%s: no route", r.method, prefix, path)
+			}
+		}
+	}
+}
+
+func TestHalfAHeaderIsNotWaitedFor(t *testing.T) {
+	l, err := net.Listen("unix", t.TempDir()+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(&fake{}, Config{})
+	if s.http.ReadHeaderTimeout != headerTimeout {
+		t.Fatal("no limit")
+	}
+	s.http.ReadHeaderTimeout = 50 * time.Millisecond
+	go func() { _ = s.Serve(l) }()
+	defer func() { _ = s.Shutdown(t.Context()) }()
+	c, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, "GET /info HTTP/1.1\r\nHo")
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.ReadAll(c); err != nil {
+		t.Errorf("still open: %v", err)
+	}
+}
