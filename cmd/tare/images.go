@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/image"
+	"github.com/spf13/cobra"
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/format"
+)
+
+type imagesOptions struct {
+	all, digests, noTrunc, quiet bool
+	format                       string
+	filters                      api.Filters
+}
+
+func newImagesCommand(c *cli) *cobra.Command {
+	o := imagesOptions{filters: api.Filters{}}
+	cmd := &cobra.Command{
+		Use:         "images [OPTIONS] [REPOSITORY[:TAG]]",
+		Short:       "List images",
+		Args:        rangeArgs(0, 1),
+		Annotations: aliases("image ls", "image list", "images"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, err := c.connect()
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				o.filters.Add("reference", args[0])
+			}
+			if o.format == "" && !o.quiet {
+				o.format = c.config.ImagesFormat
+			}
+			return runImages(cmd.Context(), cl, c.out, o)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&o.all, "all", "a", false, "Show intermediate images too")
+	f.BoolVar(&o.digests, "digests", false, "Show digests")
+	f.VarP(filterFlag{o.filters}, "filter", "f", "Show only what meets a condition, such as dangling=true")
+	f.StringVar(&o.format, "format", "", formatHelp)
+	f.BoolVar(&o.noTrunc, "no-trunc", false, "Show values at full length")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "Show image IDs only")
+	return cmd
+}
+
+func runImages(ctx context.Context, cl *client.Client, out io.Writer, o imagesOptions) error {
+	list, err := cl.ImageList(ctx, api.ImageListOptions{All: o.all, Filters: o.filters})
+	if err != nil {
+		return err
+	}
+	digests := o.digests || strings.Contains(o.format, "{{.Digest}}")
+	var rows []imageRow
+	for i := range list {
+		rows = append(rows, imageRows(&list[i], digests, o.noTrunc)...)
+	}
+	if o.quiet && (o.format == "" || strings.HasPrefix(o.format, "table")) {
+		for _, r := range rows {
+			if _, err := fmt.Fprintln(out, r.ID()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	titles := format.Titles{"ID": "IMAGE ID", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE", "VirtualSize": "VIRTUAL SIZE"}
+	return format.Print(out, o.format, imageColumns(o.digests), titles, rows)
+}
+
+func imageColumns(digests bool) []format.Column[imageRow] {
+	columns := []format.Column[imageRow]{
+		{Title: "REPOSITORY", Value: imageRow.Repository},
+		{Title: "TAG", Value: imageRow.Tag},
+	}
+	if digests {
+		columns = append(columns, format.Column[imageRow]{Title: "DIGEST", Value: imageRow.Digest})
+	}
+	return append(columns,
+		format.Column[imageRow]{Title: "IMAGE ID", Value: imageRow.ID},
+		format.Column[imageRow]{Title: "CREATED", Value: imageRow.CreatedSince},
+		format.Column[imageRow]{Title: "SIZE", Value: imageRow.Size},
+	)
+}
+
+const none = "<none>"
+
+// imageRow is a name of an image as images and templates show it.
+type imageRow struct {
+	i                 *image.Summary
+	repo, tag, digest string
+	full              bool
+}
+
+// imageRows makes a row of each name of an image: one for a tag, or one for
+// each digest of its repository where digests are asked for.
+func imageRows(i *image.Summary, digests, full bool) []imageRow {
+	byRepo := map[string][]string{}
+	for _, d := range i.RepoDigests {
+		if repo, digest, ok := strings.Cut(d, "@"); ok {
+			byRepo[familiar(repo)] = append(byRepo[familiar(repo)], digest)
+		}
+	}
+	var rows []imageRow
+	add := func(repo, tag string, found []string) {
+		if len(found) == 0 || !digests {
+			found = []string{none}
+		}
+		for _, d := range found {
+			rows = append(rows, imageRow{i: i, repo: repo, tag: tag, digest: d, full: full})
+		}
+	}
+	tagged := map[string]bool{}
+	for _, ref := range i.RepoTags {
+		repo, tag := splitTag(ref)
+		if repo == none {
+			continue
+		}
+		repo = familiar(repo)
+		tagged[repo] = true
+		add(repo, tag, byRepo[repo])
+	}
+	for _, d := range i.RepoDigests { // names without a tag, in the engine's order
+		repo, _, _ := strings.Cut(d, "@")
+		if repo = familiar(repo); repo != none && !tagged[repo] {
+			tagged[repo] = true
+			add(repo, none, byRepo[repo])
+		}
+	}
+	if len(rows) == 0 {
+		add(none, none, nil)
+	}
+	return rows
+}
+
+// familiar leaves out the parts of a name that people do not type.
+func familiar(name string) string {
+	if short, ok := strings.CutPrefix(name, "docker.io/"); ok {
+		return strings.TrimPrefix(short, "library/")
+	}
+	return name
+}
+
+func (r imageRow) ID() string {
+	if r.full {
+		return r.i.ID
+	}
+	return format.ShortID(r.i.ID)
+}
+
+func (r imageRow) Repository() string { return r.repo }
+func (r imageRow) Tag() string        { return r.tag }
+func (r imageRow) Digest() string     { return r.digest }
+func (r imageRow) CreatedAt() string  { return time.Unix(r.i.Created, 0).String() }
+func (r imageRow) Size() string       { return format.Size(r.i.Size) }
+
+func (r imageRow) CreatedSince() string {
+	if r.i.Created <= 0 {
+		return "N/A" // reproducible builds set no time
+	}
+	return format.Ago(time.Unix(r.i.Created, 0), time.Now())
+}
+
+func (r imageRow) Containers() string {
+	if r.i.Containers < 0 {
+		return "N/A"
+	}
+	return strconv.FormatInt(r.i.Containers, 10)
+}
+
+func (r imageRow) VirtualSize() string { return units.HumanSize(float64(r.i.Size)) }
+
+func (r imageRow) SharedSize() string {
+	if r.i.SharedSize < 0 {
+		return "N/A"
+	}
+	return units.HumanSize(float64(r.i.SharedSize))
+}
+
+func (r imageRow) UniqueSize() string {
+	if r.i.SharedSize < 0 || r.i.Size < 0 {
+		return "N/A"
+	}
+	return units.HumanSize(float64(r.i.Size - r.i.SharedSize))
+}
