@@ -49,10 +49,14 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 		got = append(got, p)
 	}
 	failpoint.Hit("start/ports-reserved")
+	u.Add(func() error { return s.wall.Remove(bindings(e.IP.Addr(), got)...) })
 	if err := s.wall.Add(bindings(e.IP.Addr(), got)...); err != nil {
-		return nil, programming(errdefs.Internal, e, errors.Join(err, s.wall.Remove(bindings(e.IP.Addr(), got)...)))
+		return nil, programming(errdefs.Internal, e, err)
 	}
 	failpoint.Hit("start/ports-published")
+	if err := e.network.link.Hairpin(s.host, e.Index); err != nil {
+		return nil, programming(errdefs.Internal, e, err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.Ports = merge(e.Ports, got)

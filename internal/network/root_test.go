@@ -73,6 +73,9 @@ func newNeighbour(t testing.TB) *os.File {
 	n.AddAddr(2, netlink.Addr{Prefix: neighbourOut})
 	n.SetUp(2)
 	must(t, in.Do(&n))
+	var c netlink.Batch
+	c.Settle(100)
+	must(t, host.Do(&c))
 	t.Cleanup(func() {
 		ns.Close()
 		var b netlink.Batch

@@ -97,6 +97,29 @@ func (b *Batch) SetGroup(index int, group uint32) {
 	b.end()
 }
 
+// Settle makes the kernel act at once on the carrier of a link having come up.
+// It does so in the background otherwise, behind whatever else changes the
+// network: until then the link drops packets, and its bridge too. Before Linux
+// 6.13 this has no effect.
+func (b *Batch) Settle(index int) {
+	b.begin(unix.RTM_GETLINK, 0, "look at link %d", index) // the kernel's rtnl_getlink synchronizes
+	b.ifinfo(index, 0, 0)
+	b.end()
+}
+
+// SetHairpin lets a bridge send frames back out of the port they came from.
+func (b *Batch) SetHairpin(port int) {
+	b.begin(unix.RTM_NEWLINK, 0, "set hairpin mode of link %d", port)
+	b.ifinfo(port, 0, 0)
+	b.nest(unix.IFLA_LINKINFO)
+	b.attrStr(unix.IFLA_INFO_SLAVE_KIND, "bridge")
+	b.nest(unix.IFLA_INFO_SLAVE_DATA)
+	b.attr(unix.IFLA_BRPORT_MODE, []byte{1})
+	b.endNest()
+	b.endNest()
+	b.end()
+}
+
 // Detach takes a link down and out of its bridge.
 func (b *Batch) Detach(index int) {
 	b.begin(unix.RTM_NEWLINK, 0, "detach link %d", index)
@@ -113,4 +136,11 @@ func (b *Batch) DelLink(index int) {
 	b.ifinfo(index, 0, 0)
 	b.end()
 	b.ignore(unix.ENODEV)
+}
+
+// SetDown takes a link down.
+func (b *Batch) SetDown(index int) {
+	b.begin(unix.RTM_NEWLINK, 0, "set link %d down", index)
+	b.ifinfo(index, 0, unix.IFF_UP)
+	b.end()
 }

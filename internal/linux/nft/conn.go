@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -80,7 +81,11 @@ func handle(table string) *nftables.Table {
 }
 
 func (s *Set) handle(t *nftables.Table) *nftables.Set {
-	return &nftables.Set{Table: t, Name: s.Name, IsMap: s.isMap, KeyType: s.key, DataType: s.data, Concatenation: s.concat}
+	h := &nftables.Set{Table: t, Name: s.Name, IsMap: s.isMap, KeyType: s.key, DataType: s.data, Concatenation: s.concat}
+	if !s.concat {
+		h.KeyByteOrder = binaryutil.NativeEndian // names; tells nft how to print them
+	}
+	return h
 }
 
 // perMessage bounds the elements of one message: their attribute's length has

@@ -186,7 +186,26 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	n.SetUp(ethIndex)
 	n.AddNeighbour(ethIndex, l.Gateway.Addr(), l.MAC)
 	n.AddRoute(netlink.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: l.Gateway.Addr(), Index: ethIndex})
-	return inside.Do(&n)
+	if err := inside.Do(&n); err != nil {
+		return err
+	}
+	// Or the first packets of a container that starts at once are lost, and a
+	// lost SYN costs it a second. The bridge comes up with its first port.
+	var c netlink.Batch
+	c.Settle(e.Index)
+	c.Settle(l.Index)
+	return host.Do(&c)
+}
+
+// Hairpin prepares an endpoint for reaching itself by way of a published port
+// of the host. Where bridged packets pass through the host's firewall
+// (br_netfilter), they are translated on the bridge and must leave by the port
+// they came from. Others do without, as the bridge would then send them all of
+// their own broadcasts.
+func (l *Link) Hairpin(host *netlink.Conn, index int) error {
+	var b netlink.Batch
+	b.SetHairpin(index)
+	return host.Do(&b)
 }
 
 // Forget removes what the host remembers of an endpoint whose link is gone.

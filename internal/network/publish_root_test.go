@@ -1,0 +1,249 @@
+//go:build root
+
+package network
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
+)
+
+func publish(t *testing.T, s *Service, e *Endpoint, ports ...Port) []Port {
+	t.Helper()
+	got, err := s.Publish(context.Background(), e.ContainerID, ports)
+	must(t, err)
+	return got
+}
+
+func TestPublishedPort(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	a, b := attach(t, s), attach(t, s)
+	for _, proto := range []string{"tcp", "udp"} {
+		serve(t, a.NetNS, proto, "0.0.0.0:80")
+		publish(t, s, a, Port{Proto: proto, Container: 80, Host: 8080})
+		wantAnswer(t, "outside", world, proto, "192.0.2.1:8080", "192.0.2.2")
+		wantAnswer(t, "loopback", nil, proto, "127.0.0.1:8080", "172.17.0.1")
+		wantAnswer(t, "host's own address", nil, proto, "192.0.2.1:8080", "192.0.2.1")
+		wantAnswer(t, "hairpin of a sibling", b.NetNS, proto, "192.0.2.1:8080", "172.17.0.1")
+		wantAnswer(t, "hairpin of itself", a.NetNS, proto, "192.0.2.1:8080", "172.17.0.1")
+		wantAnswer(t, "gateway", b.NetNS, proto, "172.17.0.1:8080", "172.17.0.1")
+	}
+	must(t, s.Release(context.Background(), a.ContainerID))
+	wantNoAnswer(t, "released", world, "tcp", "192.0.2.1:8080")
+	wantNoAnswer(t, "released", nil, "tcp", "127.0.0.1:8080")
+}
+
+func TestPublishedOnOneAddress(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	a, b := attach(t, s), attach(t, s)
+	serve(t, a.NetNS, "tcp", "0.0.0.0:80")
+	publish(t, s, a, Port{Proto: "tcp", Container: 80, Host: 81, HostIP: netip.MustParseAddr("127.0.0.1")},
+		Port{Proto: "tcp", Container: 80, Host: 82, HostIP: hostOut.Addr()})
+	wantAnswer(t, "loopback", nil, "tcp", "127.0.0.1:81", "172.17.0.1")
+	wantAnswer(t, "one address", world, "tcp", "192.0.2.1:82", "192.0.2.2")
+	wantNoAnswer(t, "loopback port on the outer address", world, "tcp", "192.0.2.1:81")
+	wantNoAnswer(t, "loopback port from a container", b.NetNS, "tcp", "172.17.0.1:81")
+	wantNoAnswer(t, "one address on loopback", nil, "tcp", "127.0.0.1:82")
+}
+
+// A neighbour with every route it could have reaches nothing that is not
+// published.
+func TestNeighbourReachesNothingUnpublished(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	e := attach(t, s)
+	serve(t, e.NetNS, "tcp", "0.0.0.0:80")
+	serve(t, e.NetNS, "udp", "0.0.0.0:80")
+	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080, HostIP: netip.MustParseAddr("127.0.0.1")})
+	wantAnswer(t, "host", nil, "tcp", "127.0.0.1:8080", "172.17.0.1")
+	must(t, netns.Do(world, func() error {
+		c, err := netlink.Open()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		var b netlink.Batch
+		b.SetDown(1) // no loopback: 127.0.0.1 is routed like any address
+		b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("172.17.0.0/16"), Gateway: hostOut.Addr(), Index: 2})
+		b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("127.0.0.0/8"), Gateway: hostOut.Addr(), Index: 2})
+		return errors.Join(c.Do(&b), sysctl.Write("net/ipv4/conf/eth0/route_localnet", "1"))
+	}))
+	for _, addr := range []string{"172.17.0.2:80", "127.0.0.1:8080", "192.0.2.1:8080"} {
+		wantNoAnswer(t, "neighbour", world, "tcp", addr)
+		wantNoAnswer(t, "neighbour", world, "udp", addr)
+	}
+}
+
+func TestTakenPort(t *testing.T) {
+	s := openService(t, Config{})
+	a, b := attach(t, s), attach(t, s)
+	must(t, loUp())
+	publish(t, s, a, Port{Proto: "tcp", Container: 80, Host: 8080})
+	prefix := "failed to set up container networking: driver failed programming external connectivity on endpoint c (" + b.EndpointID + "): "
+	want := func(p Port, text string) {
+		t.Helper()
+		_, err := s.Publish(context.Background(), b.ContainerID, []Port{{Proto: "tcp", Container: 1, Host: 7001}, p})
+		if err == nil || err.Error() != prefix+text || !errdefs.Is(err, errdefs.Conflict) {
+			t.Errorf("%+v: %v", p, err)
+		}
+	}
+	want(Port{Proto: "tcp", Container: 80, Host: 8080}, "Bind for 0.0.0.0:8080 failed: port is already allocated")
+	want(Port{Proto: "tcp", Container: 80, Host: 8080, HostIP: netip.MustParseAddr("127.0.0.1")}, "Bind for 127.0.0.1:8080 failed: port is already allocated")
+	l, err := net.Listen("tcp", "0.0.0.0:9090")
+	must(t, err)
+	defer l.Close()
+	want(Port{Proto: "tcp", Container: 80, Host: 9090}, "failed to bind host port 0.0.0.0:9090/tcp: address already in use")
+	want(Port{Proto: "tcp", Container: 80, Host: 9091, HostIP: netip.MustParseAddr("203.0.113.9")}, "failed to bind host port 203.0.113.9:9091/tcp: cannot assign requested address")
+	if len(b.Ports) != 0 || len(s.HeldPorts(b.ContainerID)) != 0 {
+		t.Errorf("a failed publish left %v", b.Ports)
+	}
+	publish(t, s, b, Port{Proto: "udp", Container: 80, Host: 8080}, Port{Proto: "tcp", Container: 1, Host: 7001})
+}
+
+func loUp() error {
+	c, err := netlink.Open()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var b netlink.Batch
+	b.SetUp(1)
+	return c.Do(&b)
+}
+
+func TestChosenPorts(t *testing.T) {
+	s := openService(t, Config{})
+	a := attach(t, s)
+	begin, _ := clientPorts()
+	got := publish(t, s, a, Port{Proto: "tcp", Container: 80}, Port{Proto: "tcp", Container: 81}, Port{Proto: "udp", Container: 80},
+		Port{Proto: "tcp", Container: 82, Host: 8000, HostEnd: 8005}, Port{Proto: "tcp", Container: 83, Host: 8000, HostEnd: 8005})
+	var hosts []uint16
+	for _, p := range got {
+		hosts = append(hosts, p.Host)
+	}
+	want := []uint16{begin, begin + 1, begin, 8000, 8001}
+	for i := range want {
+		if hosts[i] != want[i] {
+			t.Fatalf("got %v, want %v", hosts, want)
+		}
+	}
+	again := publish(t, s, a, Port{Proto: "tcp", Container: 80})
+	if again[0] != got[0] || len(a.Ports) != 5 {
+		t.Errorf("publishing again: %v, %v", again, a.Ports)
+	}
+}
+
+func nft(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("nft", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("nft %v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+// ruleset lists all rules, chains in order of their text.
+func ruleset(t *testing.T) string {
+	t.Helper()
+	parts := strings.Split(nft(t, "list", "ruleset"), "\n\n")
+	for i := range parts {
+		parts[i] = strings.TrimRight(parts[i], "}\n")
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, "\n")
+}
+
+func TestRulesAreRestored(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	e := attach(t, s)
+	serve(t, e.NetNS, "tcp", "0.0.0.0:80")
+	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080}, Port{Proto: "tcp", Container: 80, Host: 8081, HostIP: hostOut.Addr()})
+	for _, change := range []string{
+		"flush ruleset",
+		"flush chain inet tare forward",
+		"flush map inet tare ports",
+		"delete chain inet tare to-tare0",
+		"add rule inet tare forward drop",
+	} {
+		if strings.HasPrefix(change, "delete") {
+			change = "flush chain inet tare forward; flush chain inet tare to-tare0; " + change
+		}
+		before := ruleset(t)
+		nft(t, change)
+		start := time.Now()
+		for ruleset(t) != before {
+			if time.Since(start) > 2*time.Second {
+				t.Fatalf("%s: not restored:\n%s\nwas:\n%s", change, ruleset(t), before)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		wantAnswer(t, change, world, "tcp", "192.0.2.1:8080", "192.0.2.2")
+		wantAnswer(t, change, world, "tcp", "192.0.2.1:8081", "192.0.2.2")
+	}
+}
+
+func TestAdministratorsChainIsKept(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	e := attach(t, s)
+	serve(t, e.NetNS, "tcp", "0.0.0.0:80")
+	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080})
+	nft(t, "add rule inet tare tare-user ip saddr 192.0.2.2 drop")
+	wantNoAnswer(t, "tare-user drops", world, "tcp", "192.0.2.1:8080")
+	nft(t, "flush chain inet tare forward")
+	time.Sleep(500 * time.Millisecond)
+	if !strings.Contains(nft(t, "list", "chain", "inet", "tare", "forward"), "jump tare-user") {
+		t.Fatal("not restored")
+	}
+	wantNoAnswer(t, "tare-user drops after restoring", world, "tcp", "192.0.2.1:8080")
+}
+
+// Turning forwarding on for containers does not make the host a router.
+func TestHostDoesNotBecomeRouter(t *testing.T) {
+	world := newNeighbour(t)
+	must(t, sysctl.Write("net/ipv4/ip_forward", "0"))
+	dir := t.TempDir()
+	s := openService(t, Config{Dir: dir})
+	if !s.guarded {
+		t.Fatal("no guard")
+	}
+	other := openService(t, Config{EngineID: "e2"}) // another engine's traffic is not ours to drop
+	if other.guarded {
+		t.Fatal("the second engine did not turn forwarding on")
+	}
+	serve(t, world, "tcp", "192.0.2.2:80")
+	for _, s := range []*Service{s, other} {
+		if _, err := ask(attach(t, s).NetNS, "tcp", "192.0.2.2:80"); err != nil {
+			t.Errorf("engine %s: %v", s.cfg.EngineID, err)
+		}
+	}
+	if !strings.Contains(nft(t, "list", "chain", "inet", "tare", "forward"), "iifgroup") {
+		t.Error("no rule")
+	}
+}
+
+func TestForeignFirewallIsReported(t *testing.T) {
+	s := openService(t, Config{})
+	if w, err := s.Warnings(); err != nil || len(w) != 0 {
+		t.Fatal(w, err)
+	}
+	nft(t, "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
+	defer nft(t, "delete table ip filter")
+	if w, err := s.Warnings(); err != nil || len(w) != 1 || !strings.Contains(w[0], "ip filter FORWARD") {
+		t.Fatal(w, err)
+	}
+}
