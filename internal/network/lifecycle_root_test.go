@@ -1,0 +1,330 @@
+//go:build root
+
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/linux/hostport"
+	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/netns"
+)
+
+// links lists the names of links that bear an engine's id.
+func links(t *testing.T, engine string) []string {
+	t.Helper()
+	c, err := netlink.Open()
+	must(t, err)
+	defer c.Close()
+	all, err := c.Links()
+	must(t, err)
+	var own []string
+	for _, l := range all {
+		if strings.HasPrefix(l.Alias, "tare:"+engine) {
+			own = append(own, l.Name)
+		}
+	}
+	return own
+}
+
+// eventually waits for a condition that the kernel fulfils in the background.
+func eventually(t *testing.T, what string, within time.Duration, ok func() bool) {
+	t.Helper()
+	for start := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(start) > within {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+	}
+}
+
+// left returns what a network has besides its bridge.
+func left(t *testing.T, s *Service) (n int) {
+	t.Helper()
+	bridge := s.networks[0].link.Index
+	known, err := s.host.Neighbours(bridge)
+	must(t, err)
+	for _, a := range known {
+		if a.Is4() {
+			n++
+		}
+	}
+	return n + len(links(t, s.cfg.EngineID)) - 1
+}
+
+func TestReleasedEndpointsLeaveNothing(t *testing.T) {
+	s := openService(t, Config{})
+	before := ruleset(t)
+	for range 2 {
+		var all []*Endpoint
+		for i := range 50 {
+			e := attach(t, s)
+			publish(t, s, e, Port{Proto: "tcp", Container: 80}, Port{Proto: "udp", Container: 53, Host: uint16(5000 + i)})
+			all = append(all, e)
+		}
+		if all[49].IP.Addr().String() != "172.17.0.51" {
+			t.Errorf("addresses were not given back: %s", all[49].IP)
+		}
+		for _, e := range all {
+			must(t, s.Release(context.Background(), e.ContainerID))
+			must(t, s.Release(context.Background(), e.ContainerID))
+		}
+		eventually(t, "links and neighbours gone", 5*time.Second, func() bool { return left(t, s) == 0 })
+		eventually(t, "addresses free", time.Second, func() bool { s.leaving.mu.Lock(); defer s.leaving.mu.Unlock(); return len(s.leaving.wait) == 0 })
+	}
+	if d := cmp.Diff(before, ruleset(t)); d != "" {
+		t.Error(d)
+	}
+	if len(s.ports.held) != 0 {
+		t.Error("ports left:", len(s.ports.held))
+	}
+}
+
+func TestAddressIsNotReusedWhileItsLinkLives(t *testing.T) {
+	s := openService(t, Config{})
+	a := attach(t, s)
+	holder, err := os.Open("/proc/self/fd/" + itoa(a.NetNS.Fd()))
+	must(t, err)
+	defer holder.Close()
+	must(t, s.Release(context.Background(), a.ContainerID))
+	if b := attach(t, s); b.IP == a.IP {
+		t.Fatal("address given out while the old namespace lives")
+	}
+	eventually(t, "link of a held namespace deleted", 6*time.Second, func() bool {
+		return !strings.Contains(strings.Join(links(t, "e1"), " "), a.Link)
+	})
+	eventually(t, "address free", time.Second, func() bool { c := attach(t, s); return c.IP == a.IP })
+}
+
+func itoa(fd uintptr) string { b, _ := json.Marshal(fd); return string(b) }
+
+// abandon drops a service as a kill of the engine would: nothing is taken back,
+// descriptors are closed.
+func abandon(t *testing.T, s *Service) {
+	t.Helper()
+	must(t, s.Close())
+}
+
+func reopen(t *testing.T, cfg Config, records []Record, held []*os.File) (*Service, Report) {
+	t.Helper()
+	s, err := Open(cfg)
+	must(t, err)
+	r, err := s.Adopt(context.Background(), records, held)
+	must(t, err)
+	return s, r
+}
+
+// process runs something in a namespace, as a container that outlives the
+// engine does.
+func process(t *testing.T, ns *os.File) (stop func()) {
+	t.Helper()
+	c := exec.Command("sleep", "100")
+	must(t, netns.Do(ns, c.Start))
+	var once bool
+	stop = func() {
+		if !once {
+			once = true
+			c.Process.Kill()
+			c.Wait()
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func TestKilledEngineIsAdopted(t *testing.T) {
+	world := newNeighbour(t)
+	cfg := Config{EngineID: "e7", Dir: t.TempDir()}
+	s, _ := reopen(t, cfg, nil, nil)
+	id := s.networks[0].rec.ID
+	live, dead, unknown := attach(t, s), attach(t, s), attach(t, s)
+	stopLive, stopUnknown := process(t, live.NetNS), process(t, unknown.NetNS)
+	serve(t, live.NetNS, "tcp", "0.0.0.0:80")
+	publish(t, s, live, Port{Proto: "tcp", Container: 80, Host: 8080})
+	publish(t, s, unknown, Port{Proto: "tcp", Container: 80, Host: 8081})
+	held := dup(t, s.HeldPorts(live.ContainerID))
+	records := []Record{roundTrip(t, live.Record), roundTrip(t, dead.Record)}
+	abandon(t, s)
+
+	eventually(t, "link of the dead container gone", 5*time.Second, func() bool { return !strings.Contains(strings.Join(links(t, "e7"), " "), dead.Link) })
+	wantAnswer(t, "while the engine is away", world, "tcp", "192.0.2.1:8080", "192.0.2.2")
+	if _, err := hostport.Reserve("tcp", netip.MustParseAddrPort("0.0.0.0:8080")); err == nil {
+		t.Error("a held port was free while the engine was away")
+	}
+	s, r := reopen(t, cfg, records, held)
+	defer func() { must(t, s.Destroy()); must(t, s.Close()) }()
+	if r.Adopted != 2 || len(r.Gone) != 1 || r.Gone[0] != dead.ContainerID || len(r.Lost) != 0 {
+		t.Errorf("report: %+v", r)
+	}
+	if d := cmp.Diff([]string{"link " + unknown.Link, "neighbour " + unknown.IP.Addr().String()}, r.Removed); d != "" {
+		t.Error(d)
+	}
+	if s.networks[0].rec.ID != id {
+		t.Error("the network has another id")
+	}
+	wantAnswer(t, "adopted", world, "tcp", "192.0.2.1:8080", "192.0.2.2")
+	wantNoAnswer(t, "removed", world, "tcp", "192.0.2.1:8081")
+	e := s.Endpoint(live.ContainerID)
+	if !reflect.DeepEqual(live.Record, e.Record) {
+		t.Errorf("adopted %+v, was %+v", e.Record, live.Record)
+	}
+	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080}) // again, as after a kill half way
+	for _, e := range []*Endpoint{live, dead} {
+		must(t, s.Release(context.Background(), e.ContainerID))
+	}
+	stopLive()
+	stopUnknown()
+	eventually(t, "nothing left", 5*time.Second, func() bool { return left(t, s) == 0 })
+	l, err := net.Listen("tcp", "0.0.0.0:8080")
+	must(t, err)
+	l.Close()
+}
+
+func dup(t *testing.T, files []*os.File) (held []*os.File) {
+	t.Helper()
+	for _, f := range files {
+		fd, err := syscall.Dup(int(f.Fd()))
+		must(t, err)
+		held = append(held, os.NewFile(uintptr(fd), f.Name()))
+	}
+	return held
+}
+
+func roundTrip(t *testing.T, r Record) (back Record) {
+	t.Helper()
+	b, err := json.Marshal(r)
+	must(t, err)
+	must(t, json.Unmarshal(b, &back))
+	return back
+}
+
+func TestEnginesDoNotTouchEachOther(t *testing.T) {
+	one, two := Config{EngineID: "aa", Dir: t.TempDir()}, Config{EngineID: "bb", Dir: t.TempDir()}
+	s1, _ := reopen(t, one, nil, nil)
+	s2, _ := reopen(t, two, nil, nil)
+	a, b := attach(t, s1), attach(t, s2)
+	serve(t, b.NetNS, "tcp", "0.0.0.0:80")
+	publish(t, s2, b, Port{Proto: "tcp", Container: 80, Host: 8080})
+	if a.IP.Masked() == b.IP.Masked() {
+		t.Errorf("both use %s", a.IP.Masked())
+	}
+	wantNoAnswer(t, "other engine's container", a.NetNS, "tcp", b.IP.Addr().String()+":80")
+	wantAnswer(t, "other engine's published port", a.NetNS, "tcp", s1.networks[0].link.Gateway.Addr().String()+":8080", b.Gateway.String())
+	if _, err := s1.Publish(context.Background(), a.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}}); err == nil {
+		t.Error("a port of the other engine was given out")
+	}
+	before := nft(t, "list", "table", "inet", "tare_bb")
+	abandon(t, s1)
+	s1, r := reopen(t, one, nil, nil)
+	if len(r.Lost) != 0 {
+		t.Error(r)
+	}
+	if d := cmp.Diff(before, nft(t, "list", "table", "inet", "tare_bb")); d != "" || len(links(t, "bb")) != 2 {
+		t.Error("the other engine's objects changed", d, links(t, "bb"))
+	}
+	must(t, s1.Destroy())
+	must(t, s1.Close())
+	if len(links(t, "aa")) != 0 || len(links(t, "bb")) != 2 || strings.Contains(nft(t, "list", "tables"), "tare_aa") {
+		t.Error("Destroy removed too much or too little")
+	}
+	if _, err := Open(Config{EngineID: "cc", Link: "tare-bb", Dir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "belongs to somebody else") {
+		t.Errorf("another engine's bridge was taken: %v", err)
+	}
+	must(t, s2.Release(context.Background(), b.ContainerID))
+	must(t, s2.Destroy())
+	must(t, s2.Close())
+}
+
+func TestNetworksWithoutLinks(t *testing.T) {
+	s := openService(t, Config{})
+	ctx := context.Background()
+	h, err := s.Attach(ctx, Request{ContainerID: ident.New(), Network: "host"})
+	must(t, err)
+	if h.NetNS != nil || h.IP.IsValid() {
+		t.Errorf("%+v", h)
+	}
+	n, err := s.Attach(ctx, Request{ContainerID: ident.New(), Network: "none"})
+	must(t, err)
+	must(t, netns.Do(n.NetNS, func() error {
+		c, err := netlink.Open()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		all, err := c.Links()
+		if len(all) != 1 || !all[0].Up {
+			t.Errorf("%+v", all)
+		}
+		return err
+	}))
+	for _, e := range []*Endpoint{h, n} {
+		if got, err := s.Publish(ctx, e.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 80}}); err != nil || len(got) != 0 {
+			t.Error("published without a link:", got, err)
+		}
+		must(t, s.Release(ctx, e.ContainerID))
+	}
+}
+
+func TestReservedEndpointShowsWhenBound(t *testing.T) {
+	s := openService(t, Config{})
+	id := ident.New()
+	e, err := s.Reserve(context.Background(), Request{ContainerID: id})
+	must(t, err)
+	shown := func() int {
+		in, err := s.Inspect("bridge")
+		must(t, err)
+		return len(in.Containers)
+	}
+	if shown() != 0 {
+		t.Error("shown before it is bound")
+	}
+	b, err := s.Bind(id, "web")
+	must(t, err)
+	if b != e || shown() != 1 {
+		t.Error("not shown")
+	}
+	if _, err := s.Bind(id, "web"); err == nil {
+		t.Error("bound twice")
+	}
+}
+
+func TestChosenSubnetAvoidsTheHosts(t *testing.T) {
+	newNeighbour(t)
+	c, err := netlink.Open()
+	must(t, err)
+	defer c.Close()
+	var b netlink.Batch
+	b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("172.17.4.0/24"), Gateway: neighbourOut.Addr(), Index: 100})
+	must(t, c.Do(&b))
+	dir := t.TempDir()
+	s, _ := reopen(t, Config{EngineID: "e3", Dir: dir}, nil, nil)
+	if g := s.networks[0].link.Gateway.String(); g != "172.18.0.1/16" {
+		t.Error(g)
+	}
+	must(t, s.Destroy())
+	must(t, s.Close())
+	s, _ = reopen(t, Config{EngineID: "e3", Dir: dir, BIP: netip.MustParsePrefix("10.9.8.1/24")}, nil, nil)
+	if e := attach(t, s); e.IP.String() != "10.9.8.2/24" {
+		t.Error(e.IP)
+	}
+	abandon(t, s)
+	s, _ = reopen(t, Config{EngineID: "e3", Dir: dir, BIP: netip.MustParsePrefix("10.9.9.1/24")}, nil, nil)
+	addrs, err := c.Addrs(s.networks[0].link.Index)
+	must(t, err)
+	if len(addrs) != 1 || addrs[0].String() != "10.9.9.1/24" {
+		t.Error("the bridge kept an old address:", addrs)
+	}
+	must(t, s.Destroy())
+	must(t, s.Close())
+}
