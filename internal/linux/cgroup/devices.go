@@ -73,7 +73,11 @@ func ruleText(r specs.LinuxDeviceCgroup) string {
 // CheckDevice says what is wrong with a rule, before a kernel sees it.
 func CheckDevice(r specs.LinuxDeviceCgroup) error {
 	switch kindOf(r) {
-	case "a", "b", "c":
+	case "a": // the kernel reads no further
+		if number(r.Major) != "*" || number(r.Minor) != "*" {
+			return fmt.Errorf("a device rule of type a is for all devices, not %s:%s", number(r.Major), number(r.Minor))
+		}
+	case "b", "c":
 	default:
 		return fmt.Errorf("invalid device type %q", r.Type)
 	}

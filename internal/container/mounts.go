@@ -1,0 +1,536 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// mountPoint is a mount that the user asked for, from -v, --mount or --tmpfs.
+type mountPoint struct {
+	typ         mount.Type
+	source      string // host path of a bind
+	target      string // clean and absolute
+	mode        string // of -v, as inspect shows it
+	readOnly    bool
+	propagation mount.Propagation
+	bind        mount.BindOptions
+	options     []string // of a tmpfs
+	makeSource  bool     // a missing source is made, as -v does
+}
+
+// initTarget is where the reaper of --init appears.
+const initTarget = "/sbin/docker-init"
+
+// mountPoints reads all mounts of a HostConfig and checks them.
+func mountPoints(h *container.HostConfig) ([]mountPoint, error) {
+	var list []mountPoint
+	for _, spec := range h.Binds {
+		m, err := parseBind(spec)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	for _, spec := range h.Mounts {
+		m, err := mountPointOf(spec)
+		if err != nil {
+			return nil, errdefs.New(errdefs.InvalidArgument, "invalid mount config for type %q: %w", spec.Type, err)
+		}
+		list = append(list, m)
+	}
+	for _, target := range sortedKeysOf(h.Tmpfs) {
+		m, err := parseTmpfs(target, h.Tmpfs[target])
+		if err != nil {
+			return nil, errdefs.New(errdefs.InvalidArgument, "invalid mount config for type %q: %w", mount.TypeTmpfs, err)
+		}
+		list = append(list, m)
+	}
+	return list, checkTargets(list)
+}
+
+func sortedKeysOf[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// maxMounts bounds a container's mounts: each costs every start some time.
+const maxMounts = 1000
+
+// inProc are the only files of /proc that may be replaced: those that lxcfs
+// provides, each about the container's own limits.
+var inProc = []string{
+	"/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
+	"/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+}
+
+func checkTargets(list []mountPoint) error {
+	if len(list) > maxMounts {
+		return errdefs.New(errdefs.InvalidArgument, "%d mounts: at most %d are possible", len(list), maxMounts)
+	}
+	seen := map[string]bool{}
+	for _, m := range list {
+		if seen[m.target] {
+			return errdefs.New(errdefs.InvalidArgument, "Duplicate mount point: %s", m.target)
+		}
+		seen[m.target] = true
+		if isBelow(m.target, "/proc") && !contains(inProc, m.target) {
+			return errdefs.New(errdefs.InvalidArgument, "invalid mount target %q: cannot be mounted because it is inside /proc", m.target)
+		}
+	}
+	return nil
+}
+
+// parseBind reads a value of -v: [SOURCE:]TARGET[:MODE].
+func parseBind(spec string) (mountPoint, error) {
+	invalid := func(err error) (mountPoint, error) {
+		if err == nil {
+			return mountPoint{}, errdefs.New(errdefs.InvalidArgument, "invalid volume specification: '%s'", spec)
+		}
+		return mountPoint{}, errdefs.New(errdefs.InvalidArgument, "invalid volume specification: '%s': %w", spec, err)
+	}
+	parts := strings.Split(spec, ":")
+	if len(parts) > 3 || parts[0] == "" {
+		return invalid(nil)
+	}
+	m := mountPoint{typ: mount.TypeBind, propagation: mount.PropagationRPrivate, makeSource: true}
+	switch len(parts) {
+	case 1:
+		return mountPoint{}, unsupportedVolume(spec)
+	case 2:
+		if _, ok := parseMode(parts[1]); ok {
+			return invalid(nil) // TARGET:MODE names no source
+		}
+	case 3:
+		mode, ok := parseMode(parts[2])
+		if !ok {
+			return mountPoint{}, errdefs.New(errdefs.InvalidArgument, "invalid mode: %s", parts[2])
+		}
+		m.mode, m.readOnly = parts[2], mode.readOnly
+		if mode.propagation != "" {
+			m.propagation = mode.propagation
+		}
+		if mode.relabel && isSystemDir(parts[0]) {
+			return mountPoint{}, errdefs.New(errdefs.InvalidArgument, "SELinux relabeling of %s is not allowed", path.Clean(parts[0]))
+		}
+	}
+	target, err := cleanTarget(parts[1])
+	if err != nil {
+		return invalid(fmt.Errorf("invalid mount config for type %q: %w", mount.TypeBind, err))
+	}
+	if !path.IsAbs(parts[0]) {
+		if !validName(parts[0]) {
+			return mountPoint{}, errdefs.New(errdefs.InvalidArgument, "create %s: %q includes invalid characters for a local volume name, only %q are allowed. If you intended to pass a host directory, use absolute path", parts[0], parts[0], namePattern)
+		}
+		return mountPoint{}, unsupportedVolume(spec)
+	}
+	m.source, m.target = path.Clean(parts[0]), target
+	return m, nil
+}
+
+func unsupportedVolume(spec string) error {
+	return errdefs.New(errdefs.NotImplemented, "volume %q: volumes are not supported yet, use a bind mount (HOST:CONTAINER)", spec)
+}
+
+// isSystemDir names what must never get a container's SELinux label.
+func isSystemDir(p string) bool {
+	return contains([]string{"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var"}, path.Clean(p))
+}
+
+// bindMode is the last part of -v.
+type bindMode struct {
+	readOnly, relabel bool
+	propagation       mount.Propagation
+}
+
+// parseMode reads words such as ro,z,rslave: at most one of each kind.
+func parseMode(s string) (bindMode, bool) {
+	var m bindMode
+	kinds := map[string]int{}
+	for word := range strings.SplitSeq(s, ",") {
+		kind := ""
+		switch word {
+		case "ro", "rw":
+			kind, m.readOnly = "access", word == "ro"
+		case "z", "Z":
+			kind, m.relabel = "label", true
+		case "nocopy":
+			kind = "copy"
+		case "consistent", "cached", "delegated", "default":
+			kind = "consistency" // has a meaning on other systems only
+		default:
+			p := mount.Propagation(word)
+			if !slices.Contains(mount.Propagations, p) {
+				return m, false
+			}
+			kind, m.propagation = "propagation", p
+		}
+		if kinds[kind]++; kinds[kind] > 1 {
+			return m, false
+		}
+	}
+	return m, true
+}
+
+func cleanTarget(target string) (string, error) {
+	switch {
+	case target == "":
+		return "", errors.New("field Target must not be empty")
+	case !path.IsAbs(target):
+		return "", fmt.Errorf("invalid mount path: '%s' mount path must be absolute", target)
+	case path.Clean(target) == "/":
+		return "", errors.New("invalid specification: destination can't be '/'")
+	}
+	return path.Clean(target), nil
+}
+
+// mountPointOf reads a value of --mount.
+func mountPointOf(s mount.Mount) (mountPoint, error) {
+	switch s.Type {
+	case mount.TypeBind, mount.TypeTmpfs:
+	case mount.TypeVolume, mount.TypeImage, mount.TypeCluster:
+		return mountPoint{}, errdefs.New(errdefs.NotImplemented, "mounts of this type are not supported yet")
+	default:
+		return mountPoint{}, errors.New("mount type unknown")
+	}
+	target, err := cleanTarget(s.Target)
+	if err != nil {
+		return mountPoint{}, err
+	}
+	for name, set := range map[string]bool{
+		"VolumeOptions": s.VolumeOptions != nil, "ImageOptions": s.ImageOptions != nil, "ClusterOptions": s.ClusterOptions != nil,
+		"BindOptions": s.BindOptions != nil && s.Type != mount.TypeBind, "TmpfsOptions": s.TmpfsOptions != nil && s.Type != mount.TypeTmpfs,
+	} {
+		if set {
+			return mountPoint{}, fmt.Errorf("field %s must not be specified", name)
+		}
+	}
+	switch s.Consistency {
+	case "", mount.ConsistencyFull, mount.ConsistencyCached, mount.ConsistencyDelegated, mount.ConsistencyDefault:
+	default:
+		return mountPoint{}, fmt.Errorf("invalid Consistency: %q", s.Consistency)
+	}
+	m := mountPoint{typ: s.Type, target: target, readOnly: s.ReadOnly}
+	if s.Type == mount.TypeTmpfs {
+		return m, m.tmpfs(s)
+	}
+	return m, m.bindOf(s)
+}
+
+func (m *mountPoint) bindOf(s mount.Mount) error {
+	switch {
+	case s.Source == "":
+		return errors.New("field Source must not be empty")
+	case !path.IsAbs(s.Source):
+		return fmt.Errorf("invalid mount path: '%s' mount path must be absolute", s.Source)
+	}
+	m.source, m.propagation = path.Clean(s.Source), mount.PropagationRPrivate
+	if s.BindOptions != nil {
+		m.bind = *s.BindOptions
+		m.makeSource = m.bind.CreateMountpoint
+	}
+	if p := m.bind.Propagation; p != "" {
+		if !slices.Contains(mount.Propagations, p) {
+			return fmt.Errorf("invalid propagation mode: %s", p)
+		}
+		m.propagation = p
+	}
+	switch {
+	case m.bind.ReadOnlyNonRecursive && !s.ReadOnly:
+		return errors.New("mount is ReadOnlyNonRecursive but not ReadOnly")
+	case m.bind.ReadOnlyForceRecursive && !s.ReadOnly:
+		return errors.New("mount is ReadOnlyForceRecursive but not ReadOnly")
+	case m.bind.ReadOnlyNonRecursive && m.bind.ReadOnlyForceRecursive:
+		return errors.New("ReadOnlyNonRecursive and ReadOnlyForceRecursive cannot be used together")
+	case m.bind.ReadOnlyForceRecursive && m.propagation != mount.PropagationRPrivate:
+		return errors.New("ReadOnlyForceRecursive needs propagation rprivate")
+	}
+	if _, err := os.Stat(m.source); errors.Is(err, fs.ErrNotExist) && !m.makeSource {
+		return fmt.Errorf("bind source path does not exist: %s", m.source)
+	}
+	return nil
+}
+
+func (m *mountPoint) tmpfs(s mount.Mount) error {
+	if s.Source != "" {
+		return errors.New("field Source must not be specified")
+	}
+	words := []string{}
+	if o := s.TmpfsOptions; o != nil {
+		if o.SizeBytes < 0 {
+			return fmt.Errorf("invalid tmpfs size %d", o.SizeBytes)
+		}
+		if o.SizeBytes > 0 {
+			words = append(words, "size="+strconv.FormatInt(o.SizeBytes, 10))
+		}
+		if o.Mode != 0 {
+			if o.Mode > 0o7777 {
+				return fmt.Errorf("invalid tmpfs mode %#o", uint32(o.Mode))
+			}
+			words = append(words, "mode="+strconv.FormatUint(uint64(o.Mode), 8))
+		}
+		for _, kv := range o.Options {
+			if len(kv) == 0 || len(kv) > 2 {
+				return fmt.Errorf("invalid tmpfs option %q", kv)
+			}
+			words = append(words, strings.Join(kv, "="))
+		}
+	}
+	if m.readOnly {
+		words = append(words, "ro")
+	}
+	return m.setTmpfs(words)
+}
+
+// parseTmpfs reads a value of --tmpfs.
+func parseTmpfs(target, options string) (mountPoint, error) {
+	target, err := cleanTarget(target)
+	if err != nil {
+		return mountPoint{}, err
+	}
+	m := mountPoint{typ: mount.TypeTmpfs, target: target, mode: options}
+	var words []string
+	if options != "" {
+		words = strings.Split(options, ",")
+	}
+	return m, m.setTmpfs(words)
+}
+
+// tmpfsFlags are options without a value, with what each replaces.
+var tmpfsFlags = map[string]string{
+	"ro": "rw", "rw": "ro", "nosuid": "suid", "suid": "nosuid", "nodev": "dev", "dev": "nodev", "noexec": "exec", "exec": "noexec",
+	"noatime": "atime", "atime": "noatime", "nodiratime": "diratime", "diratime": "nodiratime", "relatime": "norelatime",
+	"norelatime": "relatime", "strictatime": "nostrictatime", "nostrictatime": "strictatime",
+	"private": "", "rprivate": "", "shared": "", "rshared": "", "slave": "", "rslave": "", "unbindable": "", "runbindable": "",
+}
+
+// tmpfsValues are options with a value, with its check.
+var tmpfsValues = map[string]func(string) bool{
+	"size": isSize, "nr_blocks": isSize, "nr_inodes": isSize, "mode": isOctal, "uid": isDecimal, "gid": isDecimal,
+	"mpol": func(v string) bool { return v != "" && !strings.ContainsAny(v, " \n") },
+}
+
+func isDecimal(v string) bool { _, err := strconv.ParseUint(v, 10, 32); return err == nil }
+
+func isOctal(v string) bool { n, err := strconv.ParseUint(v, 8, 32); return err == nil && n <= 0o7777 }
+
+// isSize accepts what the kernel does: a number with k, m, g, or percent.
+func isSize(v string) bool {
+	v = strings.TrimRight(v, "kKmMgG%")
+	_, err := strconv.ParseUint(v, 10, 63)
+	return err == nil
+}
+
+// setTmpfs merges the words over the defaults; a later word replaces what
+// contradicts it.
+func (m *mountPoint) setTmpfs(words []string) error {
+	m.options = []string{"noexec", "nosuid", "nodev"}
+	for _, w := range words {
+		key, value, hasValue := strings.Cut(w, "=")
+		opposite, flag := tmpfsFlags[w]
+		check, known := tmpfsValues[key]
+		if !flag && (!hasValue || !known || !check(value)) {
+			return fmt.Errorf("invalid tmpfs option %q", w)
+		}
+		m.options = slices.DeleteFunc(m.options, func(o string) bool {
+			return o == w || flag && o == opposite || hasValue && strings.HasPrefix(o, key+"=")
+		})
+		m.options = append(m.options, w)
+		m.readOnly = m.readOnly && w != "rw" || w == "ro"
+	}
+	return nil
+}
+
+// allMounts sets the mounts of the spec: the defaults without those that the
+// user replaces, the engine's files, the user's mounts by depth of target.
+func (b *specBuilder) allMounts() error {
+	h := b.in.HostConfig
+	users := make(map[string]bool, len(b.mounts))
+	for _, m := range b.mounts {
+		users[m.target] = true
+	}
+	var mounts []specs.Mount
+	for _, m := range defaultMounts(strconv.FormatInt(h.ShmSize, 10), !h.IpcMode.IsNone()) {
+		if users[m.Destination] || users["/dev"] && isBelow(m.Destination, "/dev") {
+			continue
+		}
+		mounts = append(mounts, b.adapt(m))
+	}
+	for _, m := range b.files() {
+		if !users[m.Destination] {
+			mounts = append(mounts, m)
+		}
+	}
+	own, err := b.userMounts()
+	b.spec.Mounts = append(mounts, own...)
+	return err
+}
+
+// adapt changes a default mount where the configuration says so.
+func (b *specBuilder) adapt(m specs.Mount) specs.Mount {
+	h := b.in.HostConfig
+	switch m.Destination {
+	case "/dev/shm":
+		if h.IpcMode.IsHost() {
+			return bindMount("/dev/shm", m.Destination, "nosuid", "nodev", "noexec")
+		}
+		if b.in.ShmDir != "" {
+			return bindMount(b.in.ShmDir, m.Destination, "nosuid", "nodev", "noexec")
+		}
+	case "/dev/mqueue":
+		if h.IpcMode.IsHost() {
+			return bindMount("/dev/mqueue", m.Destination, "nosuid", "nodev", "noexec")
+		}
+	case "/sys":
+		if h.NetworkMode.IsHost() { // sysfs shows the host's devices then, and needs its namespace
+			m = specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: m.Options}
+		}
+		if h.Privileged {
+			m.Options = without(m.Options, "ro")
+		}
+	case "/sys/fs/cgroup":
+		if b.security.writableCgroups != nil && *b.security.writableCgroups || b.security.writableCgroups == nil && h.Privileged {
+			m.Options = without(m.Options, "ro")
+		}
+	}
+	return m
+}
+
+func without(list []string, s string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(o string) bool { return o == s })
+}
+
+// bindMount is a bind of the engine's own.
+func bindMount(source, target string, options ...string) specs.Mount {
+	return specs.Mount{Destination: target, Type: "bind", Source: source, Options: append([]string{"rbind", "rprivate"}, options...)}
+}
+
+// files are the engine's files below /etc and the reaper.
+func (b *specBuilder) files() []specs.Mount {
+	var list []specs.Mount
+	for _, f := range [][2]string{{b.in.ResolvConf, "/etc/resolv.conf"}, {b.in.Hostname, "/etc/hostname"}, {b.in.Hosts, "/etc/hosts"}} {
+		if f[0] == "" {
+			continue
+		}
+		m := bindMount(f[0], f[1], "nosuid", "nodev")
+		if b.in.HostConfig.ReadonlyRootfs {
+			m.Options = append(m.Options, "ro")
+		}
+		list = append(list, m)
+	}
+	if b.hasInit() {
+		list = append(list, bindMount(b.in.InitPath, initTarget, "ro", "nosuid", "nodev"))
+	}
+	return list
+}
+
+func (b *specBuilder) userMounts() ([]specs.Mount, error) {
+	list := slices.Clone(b.mounts)
+	sort.SliceStable(list, func(i, j int) bool {
+		return strings.Count(list[i].target, "/") < strings.Count(list[j].target, "/")
+	})
+	var out []specs.Mount
+	for _, m := range list {
+		if m.typ == mount.TypeTmpfs {
+			out = append(out, specs.Mount{Destination: m.target, Type: "tmpfs", Source: "tmpfs", Options: m.options})
+			continue
+		}
+		if err := m.prepare(); err != nil {
+			return nil, err
+		}
+		if err := b.propagate(m); err != nil {
+			return nil, err
+		}
+		out = append(out, specs.Mount{Destination: m.target, Type: "bind", Source: m.source, Options: m.bindOptions()})
+	}
+	return out, nil
+}
+
+// prepare makes a missing source of -v, a directory as Docker does.
+func (m mountPoint) prepare() error {
+	_, err := os.Stat(m.source)
+	if errors.Is(err, fs.ErrNotExist) && m.makeSource {
+		err = os.MkdirAll(m.source, 0o755)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return errdefs.New(errdefs.InvalidArgument, "invalid mount config for type %q: bind source path does not exist: %s", mount.TypeBind, m.source)
+	}
+	if err != nil {
+		return errdefs.New(errdefs.InvalidArgument, "error while creating mount source path '%s': %w", m.source, err)
+	}
+	return nil
+}
+
+// bindOptions: a read-only bind covers the mounts below it too, unless told
+// otherwise.
+func (m mountPoint) bindOptions() []string {
+	options := []string{"rbind"}
+	if m.bind.NonRecursive {
+		options[0] = "bind"
+	}
+	if m.readOnly {
+		options = append(options, "ro")
+		if !m.bind.NonRecursive && !m.bind.ReadOnlyNonRecursive {
+			options = append(options, "rro")
+		}
+	}
+	return append(options, string(m.propagation))
+}
+
+// propagate lets the root pass on what a shared or slave mount needs, and
+// checks that the source has a peer to share with.
+func (b *specBuilder) propagate(m mountPoint) error {
+	root := &b.spec.Linux.RootfsPropagation
+	switch m.propagation {
+	case mount.PropagationShared, mount.PropagationRShared:
+		*root = "shared"
+		return checkPeer(m.source, "shared", "shared:")
+	case mount.PropagationSlave, mount.PropagationRSlave:
+		if *root == "" {
+			*root = "rslave"
+		}
+		return checkPeer(m.source, "shared or slave", "shared:", "master:")
+	}
+	return nil
+}
+
+// checkPeer finds the mount that the path lies on and asks for one of the
+// properties of mountinfo.
+func checkPeer(source, want string, properties ...string) error {
+	mounts, err := mountinfo.GetMounts(mountinfo.ParentsFilter(source))
+	if err != nil {
+		return err
+	}
+	var on *mountinfo.Info
+	for _, m := range mounts {
+		if on == nil || len(m.Mountpoint) >= len(on.Mountpoint) {
+			on = m
+		}
+	}
+	if on == nil {
+		return fmt.Errorf("could not find the mount of %s", source)
+	}
+	for _, p := range properties {
+		if strings.Contains(on.Optional, p) {
+			return nil
+		}
+	}
+	return errdefs.New(errdefs.InvalidArgument, "path %s is mounted on %s but it is not a %s mount", source, on.Mountpoint, want)
+}
