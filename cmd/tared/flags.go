@@ -34,6 +34,7 @@ type Config struct {
 	BIP           netip.Prefix // the zero value: the network chooses
 	Bridge        string
 	StorageDriver string
+	Uninstall     bool
 	ShowVersion   bool
 
 	args []string // the command line, for reload
@@ -85,6 +86,7 @@ func (c *Config) options() []option {
 		{"bip", "", "bip", "`address` with prefix length of the default network's gateway, such as 172.17.0.1/16", (*prefixValue)(&c.BIP)},
 		{"bridge", "b", "bridge", "`name` of the default network's link", textValue{&c.Bridge, checkLink}},
 		{"storage-driver", "s", "storage-driver", "`driver` of the layers: overlay or vfs", textValue{&c.StorageDriver, oneOf("overlay", "vfs")}},
+		{"uninstall", "", "", "remove the links, rules and cgroups of this engine, which must not be running, and exit", (*boolValue)(&c.Uninstall)},
 		{"version", "v", "", "print the version and exit", (*boolValue)(&c.ShowVersion)},
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -18,8 +19,11 @@ import (
 type endpoints struct {
 	listeners []net.Listener
 	certs     certificates
-	names     []string // host names of tcp addresses and certificates
+	hosts     []string // of the tcp addresses
 }
+
+// names are the host names by which clients may call the engine over tcp.
+func (e *endpoints) names() []string { return append(e.certs.names(), e.hosts...) }
 
 // listen opens the listeners that the configuration names, all or none.
 func listen(c *Config) (_ *endpoints, err error) {
@@ -33,7 +37,6 @@ func listen(c *Config) (_ *endpoints, err error) {
 		if err := e.certs.load(c); err != nil {
 			return nil, err
 		}
-		e.names = append(e.names, e.certs.names()...)
 	}
 	for _, host := range c.Hosts {
 		if err := e.add(c, host); err != nil {
@@ -64,7 +67,7 @@ func (e *endpoints) add(c *Config, host string) error {
 	}
 	switch scheme {
 	case "unix":
-		l, err := listenUnix(addr, c.Group)
+		l, err := listenUnix(addr, c)
 		if err != nil {
 			return err
 		}
@@ -91,7 +94,7 @@ func (e *endpoints) addTCP(c *Config, addr string) error {
 		return err
 	}
 	if host, _, err := net.SplitHostPort(addr); err == nil && host != "" {
-		e.names = append(e.names, strings.ToLower(host))
+		e.hosts = append(e.hosts, strings.ToLower(host))
 	}
 	e.listeners = append(e.listeners, e.secure(c, l))
 	return nil
@@ -173,35 +176,55 @@ func tcpAddr(addr string, secure bool) string {
 	return net.JoinHostPort(host, p)
 }
 
-// listenUnix opens a unix socket for root and a group.
-func listenUnix(path, group string) (net.Listener, error) {
-	gid, err := groupID(group)
+// listenUnix opens a unix socket for root and the group of c.
+func listenUnix(path string, c *Config) (_ net.Listener, err error) {
+	gid, err := groupID(c.Group)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	// Nobody else may connect between bind and chmod. Other threads' files get
-	// this mask too, but the engine does not work yet.
-	old := syscall.Umask(0o177)
-	l, err := net.Listen("unix", path)
-	syscall.Umask(old)
+	l, err := bindPrivate(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chown(path, 0, gid); err != nil && os.Geteuid() == 0 {
-		_ = l.Close()
-		return nil, err
+	defer func() {
+		if err != nil {
+			_ = l.Close()
+		}
+	}()
+	if os.Geteuid() == 0 {
+		if err := os.Chown(path, 0, gid); err != nil {
+			return nil, err
+		}
+		// The group may pass through our own directory, and not look around.
+		if dir == c.ExecRoot {
+			if err := os.Chown(dir, 0, gid); err != nil {
+				return nil, err
+			}
+		}
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		_ = l.Close()
-		return nil, err
+	return l, os.Chmod(path, 0o660)
+}
+
+// bindPrivate makes a socket that only its owner can use: nobody else may
+// connect before it belongs to the right group. The kernel gives the socket's
+// file the mode of the socket, so there is no need for umask, which would hit
+// the files that other threads make just then.
+func bindPrivate(path string) (net.Listener, error) {
+	var conf net.ListenConfig
+	conf.Control = func(_, _ string, c syscall.RawConn) (err error) {
+		if cerr := c.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) }); cerr != nil {
+			return cerr
+		}
+		return err
 	}
-	return l, nil
+	return conf.Listen(context.Background(), "unix", path)
 }
 
 // removeStale removes the socket of an engine that was killed, and refuses to

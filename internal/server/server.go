@@ -29,7 +29,7 @@ type Backend interface {
 // Config holds the settings of a Server.
 type Config struct {
 	Version string       // of the engine, for the Server header
-	Builder string       // preferred builder, for Builder-Version: "1" classic, "2" BuildKit
+	Builder string       // preferred builder, for Builder-Version: "1" classic, "2" (the default) BuildKit
 	Names   []string     // names by which clients may call us over TCP; addresses and localhost always may
 	Log     *slog.Logger // nil: slog.Default()
 
@@ -79,6 +79,9 @@ func New(b Backend, c Config) *Server {
 	}
 	if s.log == nil {
 		s.log = slog.Default()
+	}
+	if s.builder == "" {
+		s.builder = "2"
 	}
 	if s.maxConns == 0 {
 		s.maxConns = descriptorLimit() / 2

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// configFileWith writes a configuration file and returns its path.
+func configFileWith(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "daemon.json")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// parse reads flags with an empty configuration file, unless they name one.
+func parse(t testing.TB, args ...string) (*Config, error) {
+	t.Helper()
+	for _, a := range args {
+		if strings.HasPrefix(a, "--config-file") {
+			return parseArgs(args, io.Discard)
+		}
+	}
+	return parseArgs(append(args, "--config-file="+configFileWith(t, "")), io.Discard)
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := parse(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.DataRoot != "/var/lib/tare" || c.ExecRoot != "/run/tare" || len(c.Hosts) != 1 || c.Hosts[0] != "unix:///run/tare/tared.sock" || c.LogLevel != "info" || c.Bridge != "tare0" || c.BIP.IsValid() {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestFlags(t *testing.T) {
+	c, err := parse(t, "-H", "unix:///a/b.sock", "--host=tcp://127.0.0.1:2376", "--tlsverify", "--tlscacert=/ca", "--tlscert=/cert", "--tlskey=/key",
+		"--data-root", "/d", "--exec-root=/e", "-p", "/p.pid", "-D", "-l", "warn", "--log-format=json", "-G", "wheel", "--bip=10.9.0.1/24", "-b", "br7", "-s", "vfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Join(c.Hosts, " ") != "unix:///a/b.sock tcp://127.0.0.1:2376" || !c.TLSVerify || c.DataRoot != "/d" || c.ExecRoot != "/e" || c.PIDFile != "/p.pid" ||
+		!c.Debug || c.LogLevel != "warn" || c.LogFormat != "json" || c.Group != "wheel" || c.BIP.String() != "10.9.0.1/24" || c.Bridge != "br7" || c.StorageDriver != "vfs" {
+		t.Errorf("%+v", c)
+	}
+	if c.level() != slog.LevelDebug {
+		t.Errorf("level %v", c.level())
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	var help strings.Builder
+	if _, err := parseArgs([]string{"--help"}, &help); !errors.Is(err, pflag.ErrHelp) || !strings.Contains(help.String(), "--data-root directory") {
+		t.Errorf("%v\n%s", err, help.String())
+	}
+	if c, err := parseArgs([]string{"-v", "--config-file=/nonexistent"}, io.Discard); err != nil || !c.ShowVersion {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestBadFlags(t *testing.T) {
+	tests := []struct{ args, want string }{
+		{"--nope", "unknown flag: --nope"},
+		{"start", `unexpected argument "start"`},
+		{"-H localhost:2375", "want unix://PATH, tcp://HOST:PORT or fd://"},
+		{"-H npipe://x", `unknown scheme "npipe": want unix, tcp or fd`},
+		{"-H unix://rel/path", "want an absolute path"},
+		{"-H tcp://127.0.0.1:99999", `port "99999" is no number up to 65535`},
+		{"-H fd:// -H fd://", "given twice"},
+		{"-H tcp://127.0.0.1:2375", "root on this machine"},
+		{"-H tcp://127.0.0.1:2375 --tlscert /a --tlskey /b", "root on this machine"},
+		{"--tlsverify", "tlsverify needs tlscacert, tlscert and tlskey"},
+		{"--tlscert=/x", "tlscert and tlskey need each other"},
+		{"--data-root=rel", "want an absolute path"},
+		{"--data-root=/a/../b", "want an absolute path without . and .."},
+		{"--data-root=/a --exec-root=/a", "data-root and exec-root are both /a"},
+		{"--debug=maybe", "want true or false"},
+		{"--log-level=loud", "want one of debug, info, warn, error, fatal"},
+		{"--log-format=xml", "want one of text, json"},
+		{"--bip=172.17.0.0/16", "want the gateway's address, not that of the network"},
+		{"--bip=172.17.0.1", "want an address with prefix length"},
+		{"--bip=172.17.0.1/31", "no room for containers"},
+		{"--bip=fd00::1/64", "want an IPv4 address"},
+		{"--bridge=sixteen-letters-", "want the name of a link"},
+		{"--bridge=a/b", "want the name of a link"},
+		{"--storage-driver=aufs", "want one of overlay, vfs"},
+		{"--config-file=/nonexistent/daemon.json", "configuration file: open /nonexistent/daemon.json: no such file or directory"},
+		{"--config-file=/dev/zero", "not a regular file"},
+	}
+	for _, tt := range tests {
+		if _, err := parse(t, strings.Fields(tt.args)...); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.args, err, tt.want)
+		}
+	}
+	if _, err := parse(t, "-H", "tcp://127.0.0.1:2375", "--insecure-tcp"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConfigFile(t *testing.T) {
+	c, err := parse(t, "--log-level=warn", "--config-file="+configFileWith(t, `{
+		"hosts": ["unix:///x/y.sock", "fd://"],
+		"debug": false, "data-root": "/d", "bip": "10.1.0.1/16", "storage-driver": "vfs"
+	}`+"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Hosts) != 2 || c.DataRoot != "/d" || c.BIP.String() != "10.1.0.1/16" || c.StorageDriver != "vfs" || c.LogLevel != "warn" {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestBadConfigFiles(t *testing.T) {
+	tests := []struct{ args, text, want string }{
+		{"", "{\n\"nope\": 1\n}", `:2: unknown key "nope"`},
+		{"", "{\n\n  \"Debug\": true}", `:3: unknown key "Debug"`},
+		{"", `{"config-file": "/x"}`, `:1: unknown key "config-file"`},
+		{"", `{"": 1}`, `:1: unknown key ""`},
+		{"", "{\"debug\": true,\n\"debug\": true}", `:2: key "debug" stands here for the second time`},
+		{"", "{\n\"debug\": \"yes\"}", `:2: key "debug": want true or false, not "yes"`},
+		{"", "{\n\"debug\": null}", `:2: key "debug": null is no value`},
+		{"", "{\"hosts\":\n\"unix:///x\"}", `:1: key "hosts": want a list of strings, not "unix:///x"`},
+		{"", `{"hosts": ["unix:///x", 3]}`, `:1: key "hosts": want a list of strings`},
+		{"", `{"hosts": ["x"]}`, `:1: key "hosts": value "x": want unix://PATH`},
+		{"", `{"hosts": ["fd://", "fd://"]}`, `:1: key "hosts": value "fd://": given twice`},
+		{"", `{"data-root": 5}`, `:1: key "data-root": want a string, not 5`},
+		{"", `{"data-root": {"a": 1}}`, `:1: key "data-root": want a string, not {"a": 1}`},
+		{"", "{\n\n\"bip\": \"nonsense\"}", `:3: key "bip": value "nonsense": want an address with prefix length`},
+		{"", `{"log-level": "loud"}`, `:1: key "log-level": value "loud": want one of`},
+		{"--debug", "{\n\"debug\": true}", `:2: key "debug": given as the flag --debug too (flag: true, file: true)`},
+		{"-H fd://", `{"hosts": ["unix:///x"]}`, `:1: key "hosts": given as the flag --host too (flag: fd://, file: ["unix:///x"])`},
+		{"", "{\n\"debug\": true", `:2: the file ends within the JSON object`},
+		{"", "{\n\"debug\": true,}", `:2: invalid character '}'`},
+		{"", "{\n\"debug\" true}", `:2: expected colon after object key`},
+		{"", "{\n// comment\n}", `:2: invalid character '/'`},
+		{"", "{}\n{}", `:2: unexpected text after the closing brace`},
+		{"", "[]", `:1: want a JSON object`},
+		{"", "null", `:1: want a JSON object`},
+		{"", "debug: true", `:1: invalid character 'd'`},
+		{"", "\xef\xbb\xbf{}", `:1: invalid character 'ï'`},
+		{"", `{"tlsverify": true}`, `tlsverify needs tlscacert, tlscert and tlskey`},
+		{"", `{"hosts": ["tcp://0.0.0.0:2375"]}`, `root on this machine`},
+		{"", `{"data-root": "/run/tare"}`, `data-root and exec-root are both /run/tare`},
+		{"", strings.Repeat(" ", maxConfigFile) + "{}", `larger than 1048576 bytes`},
+	}
+	for _, tt := range tests {
+		path := configFileWith(t, tt.text)
+		_, err := parse(t, append(strings.Fields(tt.args), "--config-file="+path)...)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s %.60q: %v, want %q", tt.args, tt.text, err, tt.want)
+		} else if strings.HasPrefix(tt.want, ":") && !strings.Contains(err.Error(), path+":") {
+			t.Errorf("%.60q: %v does not name the file", tt.text, err)
+		}
+	}
+}
+
+func TestReload(t *testing.T) {
+	path := configFileWith(t, `{"log-level": "info", "bip": "10.1.0.1/16"}`)
+	c, err := parse(t, "--config-file="+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`{"log-level": "error", "bip": "10.2.0.1/16"}`)
+	next, err := c.reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next.level() != slog.LevelError || strings.Join(c.needRestart(next), " ") != "bip" {
+		t.Errorf("level %v, restart for %q", next.level(), c.needRestart(next))
+	}
+	write(`{"log-level": "loud"}`)
+	if _, err := c.reload(); err == nil || c.LogLevel != "info" {
+		t.Errorf("%v, level %s", err, c.LogLevel)
+	}
+}
+
+func TestLogLinesCannotBeForged(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		var out strings.Builder
+		log := (&Config{LogFormat: format, LogLevel: "info"}).newLogger(&out, new(slog.LevelVar))
+		log.Info("start", "name", "a\nlevel=ERROR msg=forged\x1b[31m")
+		if strings.Count(out.String(), "\n") != 1 || strings.Contains(out.String(), "\x1b") {
+			t.Errorf("%s: %q", format, out.String())
+		}
+	}
+}
+
+// FuzzConfigFile looks for a file that panics, or an error that names none.
+func FuzzConfigFile(f *testing.F) {
+	for _, s := range []string{"", "{}", `{"debug":true}`, `{"hosts":["fd://"]}`, `{"debug":`, `{"a":{"b":[1]}}`, "[1,2", `{"debug":true "x"}`, `{1:2}`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		c := defaultConfig()
+		set := pflag.NewFlagSet("", pflag.ContinueOnError)
+		options := c.options()
+		for _, o := range options {
+			set.Var(o.value, o.flag, "")
+		}
+		file := configFile{path: "FILE", data: []byte(s), options: options, set: set}
+		if err := file.apply(); err != nil && !strings.HasPrefix(err.Error(), "FILE:") {
+			t.Fatalf("%q: %v", s, err)
+		}
+	})
+}
