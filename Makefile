@@ -1,0 +1,76 @@
+# Tare. `make` lists the targets; each is a line or two of go that you could type.
+
+export CGO_ENABLED = 0
+VERSION ?= $(shell cat VERSION)
+COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+GOBUILD  = go build -trimpath -ldflags "$(LDFLAGS)"
+# Two test packages at a time: they share the host's kernel objects and two cores.
+GOTEST   = go test -p 2 -timeout 20m
+
+.PHONY: help
+help: ## list the targets
+	@awk -F': .*## ' '/^[a-z-]+: .*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: hello ## build the programs into bin/
+	$(GOBUILD) -o bin/ ./cmd/...
+
+# The embedded image's only program; tared embeds it, so it comes first.
+.PHONY: hello
+hello:
+	$(GOBUILD) -o internal/image/hello/tare-hello ./cmd/tare-hello
+
+.PHONY: try
+try: build ## run a container from the embedded image and one from /, then clean up
+	test/try.sh bin
+
+.PHONY: run
+run: build ## run an engine on a private socket until Ctrl-C; prints DOCKER_HOST
+	test/private.sh bin
+
+.PHONY: deps
+deps: ## install what the tests need (Debian)
+	test/deps.sh
+
+.PHONY: test
+test: deps build ## install what the tests need and run them all
+	$(GOTEST) -race ./... 2>&1 | test/summary.sh unit
+	$(GOTEST) -tags root ./... 2>&1 | test/summary.sh root
+	$(GOTEST) -tags "root failpoint" ./internal/failpoint/... ./test/crash/... 2>&1 | test/summary.sh crash
+
+.PHONY: unit-test
+unit-test: ## the tests that need neither root nor installed programs
+	$(GOTEST) ./...
+
+.PHONY: root-test
+root-test: build ## the tests that need root; in namespaces of their own
+	$(GOTEST) -tags root ./...
+
+.PHONY: crash-test
+crash-test: build ## kill the engine and the keeper at every named point
+	$(GOTEST) -tags "root failpoint" -v ./test/crash/...
+
+.PHONY: bench
+bench: build ## compare start times with the floor, runc and Debian's dockerd
+	go run ./test/bench
+
+.PHONY: soak
+soak: build ## the counted runs (kills, cycles, fuzzing); about an hour
+	test/soak.sh
+
+.PHONY: fmt
+fmt: ## format
+	gofmt -w .
+
+.PHONY: lint
+lint: hello ## formatting, vet, staticcheck, the table of levels
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	go vet ./...
+	go vet -tags "root failpoint" ./...
+	go tool staticcheck ./...
+	go test -run 'TestImportsGoDown|TestOnlyLinux|TestCommandLineIsLean' .
+
+.PHONY: clean
+clean: ## remove what build made
+	rm -rf bin internal/image/hello/tare-hello

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# test/private.sh BIN [COMMAND...]: a private engine (own data and exec roots,
+# own socket), which ends with this script and takes all it made away. Without
+# a command it runs until Ctrl-C.
+set -euo pipefail
+bin=$(realpath "$1")
+shift
+
+root=$(mktemp -d /var/tmp/tare-XXXXXX)
+exec_root=$(mktemp -d /run/tare-XXXXXX)
+socket=$exec_root/tared.sock
+
+cleanup() {
+	set +e
+	trap - EXIT INT TERM
+	if [ -S "$socket" ]; then
+		ids=$("$bin/tare" -H "unix://$socket" ps -aq 2>/dev/null)
+		[ -z "$ids" ] || "$bin/tare" -H "unix://$socket" rm -f $ids >/dev/null
+	fi
+	kill -TERM "$engine" 2>/dev/null
+	wait "$engine" 2>/dev/null
+	"$bin/tared" --data-root "$root" --exec-root "$exec_root" --uninstall || echo "the engine's kernel objects could not all be removed" >&2
+	rm -rf "$root" "$exec_root"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+"$bin/tared" -H "unix://$socket" --data-root "$root" --exec-root "$exec_root" --log-level "${LOG_LEVEL:-warn}" &
+engine=$!
+for _ in $(seq 200); do
+	[ -S "$socket" ] && "$bin/tare" -H "unix://$socket" version >/dev/null 2>&1 && break
+	kill -0 "$engine" 2>/dev/null || { echo "tared did not start" >&2; exit 1; }
+	sleep 0.05
+done
+
+export DOCKER_HOST="unix://$socket" PATH="$bin:$PATH"
+if [ $# -gt 0 ]; then
+	"$@"
+else
+	echo "export DOCKER_HOST=$DOCKER_HOST"
+	wait "$engine"
+fi
