@@ -14,6 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// With glibc (under the race detector) rseq is registered in memory that
+// nurseries unmap. The keeper sets the same.
+func TestMain(m *testing.M) {
+	const tunables = "GLIBC_TUNABLES"
+	if os.Getenv(tunables) == "" {
+		env := append(os.Environ(), tunables+"=glibc.pthread.rseq=0")
+		fmt.Fprintln(os.Stderr, syscall.Exec("/proc/self/exe", os.Args, env))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
 // kindergarten is a region with one nursery.
 type kindergarten struct {
 	*Region

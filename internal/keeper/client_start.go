@@ -1,0 +1,107 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/spawn"
+)
+
+// Start starts a process and returns when its program runs. A plan that fails
+// is a *StepError; then nothing is left of it. The clients' connections are
+// the keeper's on success: close them here.
+func (c *Conn) Start(ctx context.Context, s Start) (*Process, error) { return c.start(ctx, opStart, s) }
+
+// Park clones a child whose plan ends in a park step, and returns when it is
+// there.
+func (c *Conn) Park(ctx context.Context, s Start) (*Process, error) { return c.start(ctx, opPark, s) }
+
+// Wake sends a parked child on with its second plan, s.Plan, and returns when
+// its program runs. If it fails the child is gone.
+func (c *Conn) Wake(ctx context.Context, s Start) (*Process, error) { return c.start(ctx, opWake, s) }
+
+func (c *Conn) start(ctx context.Context, o op, s Start) (*Process, error) {
+	if len(s.FDs) > spawn.MaxFDs || len(s.Clients) > maxStartClients {
+		return nil, errdefs.New(errdefs.InvalidArgument, "a start with %d descriptors and %d clients is too large", len(s.FDs), len(s.Clients))
+	}
+	doc := startDoc{
+		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil,
+	}
+	payload := make([]byte, 0, len(s.Plan.Bytes)+4*len(s.Plan.Relocs)+len(s.Second.Bytes)+4*len(s.Second.Relocs))
+	payload, doc.Plan = appendImage(payload, s.Plan)
+	payload, doc.Second = appendImage(payload, s.Second)
+	files := append([]*os.File(nil), s.FDs...)
+	for _, cl := range s.Clients {
+		doc.Clients = append(doc.Clients, cl.doc())
+		payload = append(payload, cl.Buffered...)
+		files = append(files, cl.Conn)
+	}
+	var r processDoc
+	got, err := c.call(ctx, o, doc, payload, files, &r, s.Born)
+	if err != nil {
+		return nil, err
+	}
+	if rest, err := r.unpack(got); err != nil || len(rest) > 0 {
+		closeFiles(got)
+		return nil, fmt.Errorf("%v %s: malformed answer", o, s.ID)
+	}
+	return &r.Process, nil
+}
+
+// List returns every running process, with new duplicates of its streams, and
+// every exit that is not acknowledged. Starts that another connection asked
+// for are waited for.
+func (c *Conn) List(ctx context.Context) (running []Process, exits []Exit, err error) {
+	defer func() {
+		if err != nil {
+			for _, p := range running {
+				p.Files.Close()
+			}
+			running, exits = nil, nil
+		}
+	}()
+	for d := (listDoc{}); ; {
+		var r listReply
+		files, err := c.call(ctx, opList, d, nil, nil, &r, nil)
+		if err != nil {
+			return running, exits, err
+		}
+		for _, p := range r.Processes {
+			if files, err = p.unpack(files); err != nil {
+				closeFiles(files)
+				return running, exits, err
+			}
+			running = append(running, p.Process)
+		}
+		exits = append(exits, r.Exits...)
+		if d.After = r.Next; d.After == "" {
+			return running, exits, nil
+		}
+	}
+}
+
+// Upgrade replaces the keeper's program by that at path. It returns when the
+// new program serves this connection; what runs does not notice.
+func (c *Conn) Upgrade(ctx context.Context, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = c.call(ctx, opUpgrade, struct{}{}, nil, []*os.File{f}, nil, nil)
+	return err
+}
+
+// Shutdown ends the keeper if nothing runs. Parked children end with it.
+func (c *Conn) Shutdown(ctx context.Context) error { return c.ask(ctx, opShutdown, struct{}{}) }
+
+// Adopt has the keeper serve a process of an earlier keeper. Files that the
+// engine holds go along as duplicates; they stay the caller's.
+func (c *Conn) Adopt(ctx context.Context, p Process, st Stdio) error {
+	doc := adoptDoc{processDoc: processDoc{Process: p}, Stdio: st}
+	files := doc.pack(p.Files)
+	_, err := c.call(ctx, opAdopt, doc, nil, files, nil, nil)
+	return err
+}

@@ -1,0 +1,149 @@
+package keeper
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+)
+
+// finish reports the end of a child: what it wrote is in the log and with the
+// clients before the exit is recorded, and the exit is recorded before it is
+// told.
+func (k *Keeper) finish(c *child, e ended) {
+	p := c.process
+	x := Exit{ID: p.ID, Container: p.Container, Pid: p.Pid, Status: e.status, At: e.at}
+	if c.parked() {
+		k.finishParked(c, x)
+		return
+	}
+	k.streams.drain(p.ID)
+	failpoint.Hit("keeper/exit-drained")
+	k.report(c, x)
+	k.streams.close(p.ID)
+	if c.mounts != nil {
+		k.mounts.drop(c.mounts)
+	}
+}
+
+// report records an exit, tells it, and takes the child off the list.
+func (k *Keeper) report(c *child, x Exit) {
+	if err := writeJSON(k.path("exits", x.ID+".json"), x); err != nil {
+		k.log.Error("exit is not recorded", "id", x.ID, "error", err)
+	}
+	failpoint.Hit("keeper/exit-recorded")
+	k.mu.Lock()
+	delete(k.children, x.ID)
+	k.exits[x.ID] = x
+	k.mu.Unlock()
+	k.removeProcess(x.ID)
+	k.tell(opExited, x)
+	failpoint.Hit("keeper/exit-told")
+}
+
+// ack forgets an exit that the engine has recorded.
+func (k *Keeper) ack(id string) error {
+	if !usableID(id) {
+		return errdefs.New(errdefs.InvalidArgument, "bad ID %q", id)
+	}
+	k.mu.Lock()
+	_, running := k.children[id]
+	k.mu.Unlock()
+	if running {
+		return errdefs.New(errdefs.Conflict, "process %s has not ended", id)
+	}
+	k.streams.remove(id)
+	failpoint.Hit("keeper/ack-removed")
+	err := os.Remove(k.path("exits", id+".json"))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	if err == nil {
+		k.mu.Lock()
+		delete(k.exits, id)
+		k.mu.Unlock()
+	}
+	return err
+}
+
+// listed returns what is behind the ID after, in the order of IDs.
+func (k *Keeper) listed(after string) []item {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []item
+	for id, c := range k.children {
+		if id > after && c.state != starting {
+			p := c.process
+			p.Parked, p.Orphan = c.state == parked, c.state == orphan
+			out = append(out, item{id: id, process: &p})
+		}
+	}
+	for id, x := range k.exits {
+		if id > after {
+			out = append(out, item{id: id, exit: &x})
+		}
+	}
+	slices.SortFunc(out, func(a, b item) int { return strings.Compare(a.id, b.id) })
+	return out
+}
+
+// processRecord is live/ID/process.json: what a next keeper must know.
+type processRecord struct {
+	Process
+	BootID string
+}
+
+func (k *Keeper) writeProcess(p Process) error {
+	if err := os.MkdirAll(k.path("live", p.ID), 0o711); err != nil {
+		return err
+	}
+	return writeJSON(k.path("live", p.ID, "process.json"), processRecord{p, bootID()})
+}
+
+func (k *Keeper) removeProcess(id string) {
+	if err := os.Remove(k.path("live", id, "process.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		k.log.Warn("process record stays", "id", id, "error", err)
+	}
+}
+
+// writeJSON replaces a file of the run directory, which is in memory: there is
+// nothing to sync.
+func writeJSON(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
+}
+
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,86 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// spawnTimeout is how long a new keeper may take until its socket answers.
+const spawnTimeout = 10 * time.Second
+
+// Spawn starts the keeper program at path for an exec root, detached in a
+// process session of its own, and returns when its socket answers. The keeper
+// goes on when the caller ends; while both live, the caller is its parent.
+// More arguments go to the program as they are.
+func Spawn(ctx context.Context, path, execRoot string, args ...string) error {
+	dir := filepath.Dir(SocketPath(execRoot))
+	if err := os.MkdirAll(execRoot, 0o711); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	logPath := filepath.Join(dir, "log")
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(path, append([]string{"--exec-root", execRoot}, args...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir = "/"
+	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, keptEnv()...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	died := make(chan error, 1)
+	go func() { died <- cmd.Wait() }() // as long as the keeper and we live
+	ctx, cancel := context.WithTimeout(ctx, spawnTimeout)
+	defer cancel()
+	if err := awaitSocket(ctx, execRoot, died); err != nil {
+		return fmt.Errorf("start %s (its log is %s): %w", path, logPath, err)
+	}
+	return nil
+}
+
+// awaitSocket connects until somebody answers.
+func awaitSocket(ctx context.Context, execRoot string, died <-chan error) error {
+	for {
+		if Answers(execRoot) {
+			return nil
+		}
+		select {
+		case err := <-died:
+			if err == nil {
+				err = errors.New("exit status 0")
+			}
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// Answers reports whether a keeper listens for the exec root.
+func Answers(execRoot string) bool {
+	dir, short, err := shortPath(SocketPath(execRoot))
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	c, err := net.Dial("unixpacket", short)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
