@@ -108,6 +108,9 @@ func (e *endpoints) addSystemd(c *Config, l net.Listener) error {
 			return fmt.Errorf("socket %s of systemd: %w", l.Addr(), errInsecureTCP)
 		}
 		l = e.secure(c, l)
+	} else if err := letGroupPass(c, l.Addr().String()); err != nil {
+		_ = l.Close()
+		return err
 	}
 	e.listeners = append(e.listeners, l)
 	return nil
@@ -202,14 +205,24 @@ func listenUnix(path string, c *Config) (_ net.Listener, err error) {
 		if err := os.Chown(path, 0, gid); err != nil {
 			return nil, err
 		}
-		// The group may pass through our own directory, and not look around.
-		if dir == c.ExecRoot {
-			if err := os.Chown(dir, 0, gid); err != nil {
-				return nil, err
-			}
+		if err := letGroupPass(c, path); err != nil {
+			return nil, err
 		}
 	}
 	return l, os.Chmod(path, 0o660)
+}
+
+// letGroupPass lets the group of a socket in our own directory walk through
+// that directory, and not look around.
+func letGroupPass(c *Config, path string) error {
+	if filepath.Dir(path) != c.ExecRoot || os.Geteuid() != 0 {
+		return nil
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return os.Chown(c.ExecRoot, 0, int(st.Sys().(*syscall.Stat_t).Gid))
 }
 
 // bindPrivate makes a socket that only its owner can use: nobody else may

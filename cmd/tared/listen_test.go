@@ -287,3 +287,51 @@ func TestSleep(*testing.T) {
 		time.Sleep(time.Minute)
 	}
 }
+
+// TestSystemdSockets plays systemd for a process of its own.
+func TestSystemdSockets(t *testing.T) {
+	if os.Getenv("LISTEN_FDS") != "" {
+		_ = os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+		listenAsService(t)
+		return
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	unix, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unixFile, _ := unix.(*net.UnixListener).File()
+	tcpFile, _ := tcp.(*net.TCPListener).File()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestSystemdSockets$")
+	cmd.ExtraFiles = []*os.File{unixFile, tcpFile}
+	cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=tare:tcp")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the service removed systemd's socket: %v", err)
+	}
+}
+
+func listenAsService(t *testing.T) {
+	for _, host := range []string{"fd://tare", "fd://3"} {
+		e, err := listen(&Config{Hosts: []string{host}})
+		if err != nil || len(e.listeners) != 1 || e.listeners[0].Addr().Network() != "unix" {
+			t.Fatalf("%s: %+v, %v", host, e, err)
+		}
+		e.close()
+	}
+	if _, err := listen(&Config{Hosts: []string{"fd://other"}}); err == nil || !strings.Contains(err.Error(), `no socket "other" among the 2 of systemd`) {
+		t.Error(err)
+	}
+	if _, err := listen(&Config{Hosts: []string{"fd://"}}); err == nil || !strings.Contains(err.Error(), "root on this machine") {
+		t.Errorf("tcp without certificates: %v", err)
+	}
+	if e, err := listen(&Config{Hosts: []string{"fd://"}, InsecureTCP: true}); err != nil || len(e.listeners) != 2 {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
