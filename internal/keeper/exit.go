@@ -24,24 +24,26 @@ func (k *Keeper) finish(c *child, e ended) {
 	}
 	k.streams.drain(p.ID)
 	failpoint.Hit("keeper/exit-drained")
-	k.report(c, x)
+	// Before the exit is told: then the ID may be started again.
 	k.streams.close(p.ID)
+	k.report(c, x)
 	if c.mounts != nil {
 		k.mounts.drop(c.mounts)
 	}
 }
 
-// report records an exit, tells it, and takes the child off the list.
+// report records an exit, takes the child off the list, and tells.
 func (k *Keeper) report(c *child, x Exit) {
 	if err := writeJSON(k.path("exits", x.ID+".json"), x); err != nil {
 		k.log.Error("exit is not recorded", "id", x.ID, "error", err)
 	}
 	failpoint.Hit("keeper/exit-recorded")
+	k.removeProcess(x.ID)
 	k.mu.Lock()
 	delete(k.children, x.ID)
 	k.exits[x.ID] = x
 	k.mu.Unlock()
-	k.removeProcess(x.ID)
+	failpoint.Hit("keeper/exit-listed")
 	k.tell(opExited, x)
 	failpoint.Hit("keeper/exit-told")
 }

@@ -23,7 +23,7 @@ import (
 
 // engineRig is a keeper in a process of its own, with this test as its engine.
 type engineRig struct {
-	t    *testing.T
+	t    testing.TB
 	root string // exec root
 	data string // directory of logs
 	*Conn
@@ -70,7 +70,7 @@ func (r *engineRig) exit(id string) Exit {
 	}
 }
 
-func newEngineRig(t *testing.T) *engineRig {
+func newEngineRig(t testing.TB) *engineRig {
 	t.Helper()
 	t.Setenv("TARE_TEST_KEEPER", "1")
 	r := &engineRig{t: t, root: filepath.Join(t.TempDir(), "run"), data: t.TempDir()}

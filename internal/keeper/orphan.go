@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/process"
 )
 
@@ -97,8 +98,8 @@ func (k *Keeper) finishOrphan(c *child, at time.Time) {
 	if !known {
 		ws = unknownStatus
 	}
-	k.report(c, Exit{ID: p.ID, Container: p.Container, Pid: p.Pid, Status: ws, At: at, Unknown: !known})
 	k.streams.close(p.ID)
+	k.report(c, Exit{ID: p.ID, Container: p.Container, Pid: p.Pid, Status: ws, At: at, Unknown: !known})
 	if c.mounts != nil {
 		k.mounts.drop(c.mounts)
 	}
@@ -168,6 +169,7 @@ func (k *Keeper) doAdopt(m *message) error {
 		return err
 	}
 	m.files = nil // the streamer's
+	failpoint.Hit("keeper/adopt-claimed")
 	if err := k.streams.adopt(d.ID, d.Stdio, d.Files); err != nil {
 		return err
 	}

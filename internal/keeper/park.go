@@ -83,8 +83,7 @@ func (k *Keeper) wake(b *begin) (err error) {
 			err = k.running(b)
 		}
 		if err != nil {
-			k.streams.close(b.ID)
-			k.streams.remove(b.ID)
+			k.unopen(b.ID)
 		}
 	} else {
 		k.endParked(b.child)
@@ -111,6 +110,7 @@ func (k *Keeper) send(b *begin, stdio []*os.File) error {
 	}
 	defer report.Close()
 	fds := append(append([]*os.File{child}, stdio...), b.FDs...)
+	k.record(b.child)
 	err = spawn.Wake(b.child.park, addr, fds)
 	child.Close()
 	if err != nil {

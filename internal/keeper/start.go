@@ -57,7 +57,10 @@ func (k *Keeper) doStart(s *session, m *message) (any, parcel, error) {
 	failpoint.Hit("keeper/start-unanswered")
 	doc := processDoc{Process: b.child.process}
 	p := parcel{after: func() { k.settle(b.child) }}
-	if m.op != opPark {
+	if m.op == opPark {
+		p.after() // the wake may follow the answer at once
+		p.after = nil
+	} else {
 		f, err := k.streams.files(b.ID)
 		if err != nil {
 			k.log.Warn("no duplicates of a process's streams", "id", b.ID, "error", err)
@@ -122,14 +125,21 @@ func (k *Keeper) start(b *begin) (err error) {
 		b.slab.Put()
 		return err
 	}
+	failpoint.Hit("keeper/start-opened")
 	if err = k.run(b, stdio[:]); err == nil {
 		err = k.running(b)
 	}
 	if err != nil {
-		k.streams.close(b.ID)
-		k.streams.remove(b.ID)
+		k.unopen(b.ID)
 	}
 	return err
+}
+
+// unopen takes back what a start has left in the run directory.
+func (k *Keeper) unopen(id string) {
+	k.streams.close(id)
+	k.removeProcess(id)
+	k.streams.remove(id)
 }
 
 // load takes a slab for the plan, and another one for a second half.
@@ -204,6 +214,19 @@ func (k *Keeper) born(b *begin, pid int) {
 		b.child.mounts = openMountNS(pid)
 	}
 	b.child.setPid(pid)
+	if b.op != opPark && len(b.Second.Bytes) == 0 {
+		k.record(b.child)
+	}
+}
+
+// record notes the process before its exec is known: should this keeper die,
+// the next one finds it.
+func (k *Keeper) record(c *child) {
+	c.process.Started = time.Now()
+	if err := k.writeProcess(c.process); err != nil {
+		k.log.Warn("process is not recorded", "id", c.process.ID, "error", err)
+	}
+	failpoint.Hit("keeper/start-recorded")
 }
 
 const newMountNS = 0x20000 // CLONE_NEWNS
@@ -239,13 +262,14 @@ func (k *Keeper) awaitSecond(b *begin) error {
 		return errors.New("the first half cloned nothing")
 	}
 	k.book(pid, b.child.hears())
+	failpoint.Hit("keeper/exec-second")
 	b.child.setPid(pid)
+	k.record(b.child)
 	return nil
 }
 
-// running lets the streams begin and notes that the process is there.
+// running gives the streams their clients and lets them begin.
 func (k *Keeper) running(b *begin) error {
-	b.child.process.Started = time.Now()
 	for len(b.clients) > 0 {
 		if _, _, err := k.streams.attach(b.ID, b.clients[0]); err != nil {
 			k.log.Warn("client lost at start", "id", b.ID, "error", err)
@@ -258,9 +282,6 @@ func (k *Keeper) running(b *begin) error {
 		return err
 	}
 	failpoint.Hit("keeper/start-running")
-	if err := k.writeProcess(b.child.process); err != nil {
-		k.log.Warn("process is not recorded", "id", b.ID, "error", err)
-	}
 	return nil
 }
 

@@ -54,7 +54,8 @@ func (f Files) Close() {
 }
 
 // Start is a process to be started: by one plan, or by a pair of plans if
-// Second is set (see [spawn.Plan.CloneSecond]).
+// Second is set (see [spawn.Plan.CloneSecond]), as for a container that shares
+// a PID namespace.
 type Start struct {
 	ID        string
 	Container string // of an exec: the container's ID
@@ -69,6 +70,15 @@ type Start struct {
 	// Born, if set, is told the pid as soon as there is one, long before the
 	// exec if the plan waits at a gate.
 	Born func(pid int)
+}
+
+// Exec is a process that joins a container: Start with a pair of plans.
+type Exec struct {
+	ID, Container string
+	First, Second spawn.Image
+	FDs           []*os.File // the first plan's; the second has none
+	Stdio         Stdio
+	Clients       []Client
 }
 
 // Process is a running process.

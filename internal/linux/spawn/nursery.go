@@ -78,6 +78,10 @@ func (s *Slab) loadNursery(sock, null int) error {
 	for sig := 1; sig <= 64; sig++ {
 		set.Do("default action", unix.SYS_RT_SIGACTION, Int(sig), def, Nil, Int(8)).IgnoreAll()
 	}
+	// Whatever the parent's is, children begin with the kernel's default.
+	set.Do("open oom_score_adj", unix.SYS_OPEN, set.Str("/proc/self/oom_score_adj"), Int(unix.O_WRONLY|unix.O_CLOEXEC)).To(0).IgnoreAll()
+	set.Do("oom_score_adj", unix.SYS_WRITE, Slot(0), set.Str("0"), Int(1)).IgnoreAll()
+	set.Do("close oom_score_adj", unix.SYS_CLOSE, Slot(0)).IgnoreAll()
 	set.Do("loop", NrSwitch, Slot(slotNext))
 	if err := s.load(set.Image(), firstOff); err != nil {
 		return err
