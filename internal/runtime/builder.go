@@ -41,7 +41,8 @@ type builder struct {
 	fds      []*os.File
 	own      []*os.File
 	cgroupFD int
-	second   *spawn.Plan
+	second   *spawn.Plan // set if the program is started by a second clone
+	exec     bool        // in a running container
 	marks    []mark
 
 	exact spawn.Arg // openat2's structure for targets, shared by all steps

@@ -1,8 +1,10 @@
 package runtime
 
 import (
+	"os"
 	"path"
 	"strings"
+	"sync"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -25,6 +27,12 @@ var devLinks = [][2]string{
 	{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
 	{"pts/ptmx", "ptmx"}, {"/proc/kcore", "core"},
 }
+
+// haveKcore reports whether this kernel has /proc/kcore.
+var haveKcore = sync.OnceValue(func() bool {
+	_, err := os.Lstat("/proc/kcore")
+	return err == nil
+})
 
 var deviceTypes = map[string]uint32{"c": syscall.S_IFCHR, "u": syscall.S_IFCHR, "b": syscall.S_IFBLK, "p": syscall.S_IFIFO}
 
@@ -57,6 +65,9 @@ func (b *builder) fillDev(dev spawn.Arg) {
 		}
 	}
 	for _, l := range devLinks {
+		if l[1] == "core" && !haveKcore() {
+			continue
+		}
 		if !there[l[1]] {
 			b.Do("link "+l[1], spawn.SysSymlinkat, b.Str(l[0]), dev, b.Str(l[1]))
 		}

@@ -15,6 +15,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/caps"
 	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/linux/seccomp"
 	"github.com/tare-engine/tare/internal/linux/spawn"
@@ -338,3 +339,5 @@ func codeOf(err error) int {
 func sh(t testing.TB, script string) *specs.Spec {
 	return dockerSpec(t, "sh", "-c", script)
 }
+
+func capNames() []string { return caps.Supported() }

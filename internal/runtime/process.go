@@ -44,6 +44,10 @@ func (b *builder) stdio(p *specs.Process) {
 		return
 	}
 	b.Do("devpts", spawn.SysOpenat2, spawn.Int(atCwd), b.Str("/dev/pts"), b.exact, spawn.Int(inroot.HowSize)).To(slotDevpts)
+	if b.exec {
+		b.Terminal(b.terminal(p, spawn.Nil)) // the console is init's
+		return
+	}
 	b.target("/dev")
 	b.Do("make /dev/console", spawn.SysMknodat, spawn.Slot(slotTarget), b.Str("console"), spawn.Int(syscall.S_IFREG|0600), spawn.Nil).Ignore(int(syscall.EEXIST))
 	b.close(slotTarget)
@@ -215,7 +219,7 @@ func capSetsOf(c *specs.LinuxCapabilities) (s capSets, err error) {
 		if *x.to, err = caps.Of(x.list); err != nil {
 			return s, invalid("process.capabilities: %w", err)
 		}
-		*x.to &= caps.Known()
+		*x.to &= caps.Available() // "all" means all that there are here
 	}
 	return s, nil
 }

@@ -74,9 +74,20 @@ var Last = sync.OnceValue(func() int {
 // Known is the set of all capabilities of the running kernel.
 func Known() Set { return 1<<(Last()+1) - 1 }
 
-// Supported returns the names of all capabilities that this package and the
-// running kernel know.
-func Supported() []string { return Known().Names() }
+// Available is the set of capabilities that a child of this process can have:
+// its bounding set. In a container or a small machine some may be missing.
+var Available = sync.OnceValue(func() Set {
+	var s Set
+	for i := range Last() + 1 {
+		if n, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(i), 0, 0, 0); err == nil && n == 1 {
+			s |= 1 << i
+		}
+	}
+	return s
+})
+
+// Supported returns the names of the available capabilities.
+func Supported() []string { return Available().Names() }
 
 // Header is the first argument of the capset call: version 3, this thread.
 func Header() []byte {

@@ -1,0 +1,92 @@
+package runtime
+
+import (
+	"os"
+	"strconv"
+	"syscall"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/spawn"
+)
+
+// ExecConfig says what is to be run in a running container.
+type ExecConfig struct {
+	Process *specs.Process
+	Seccomp *specs.LinuxSeccomp
+
+	PidFD       *os.File // of the container's init
+	Pid         int      // the same; used to tell why a program did not start
+	CgroupProcs []string // cgroup.procs files of the container's cgroups
+
+	Rows, Cols uint16 // of the terminal, if the process has one
+}
+
+// Exec is a process that is ready to be started in a running container, by two
+// clones. The first is made outside the container's PID namespace: it joins
+// all namespaces and cgroups and takes on ids, capabilities and filter. The
+// second, which is the first thing of ours that the container can see, has
+// nothing left to do but execve.
+type Exec struct {
+	FirstPlan, SecondPlan *spawn.Plan // for printing
+	First, Second         spawn.Image
+	FDs                   []*os.File // spawn.FD(0) is the pidfd
+
+	explainer
+	own []*os.File
+}
+
+// Close gives back what the exec had opened.
+func (e *Exec) Close() {
+	for _, f := range e.own {
+		f.Close()
+	}
+	e.own = nil
+}
+
+// joinAll are the namespaces of the container that an exec joins by its pidfd.
+// Joining one that is not the container's own is harmless. The user namespace
+// is not among them: joining one's own is an error.
+const joinAll = syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNET | cloneNewCgroup
+
+// NewExec checks the process and builds its two plans.
+func NewExec(c ExecConfig) (_ *Exec, err error) {
+	if err := checkProcess(c.Process); err != nil {
+		return nil, err
+	}
+	b := newPlanBuilder()
+	b.c = Config{CgroupProcs: c.CgroupProcs, Rows: c.Rows, Cols: c.Cols}
+	b.spec = &specs.Spec{Process: c.Process, Linux: &specs.Linux{Seccomp: c.Seccomp}}
+	b.second, b.exec = spawn.NewPlan(), true
+	defer b.closeUnless(&err)
+	if err := b.join(c.PidFD); err != nil {
+		return nil, err
+	}
+	if err := b.process(); err != nil {
+		return nil, err
+	}
+	e := &Exec{FirstPlan: b.Plan, SecondPlan: b.second, First: b.Image(), Second: b.second.Image(), FDs: b.fds, own: b.own}
+	e.explainer = explainer{first: b.marks, process: c.Process, prefix: execFailed, names: b.StepName}
+	if root, err := os.OpenFile("/proc/"+strconv.Itoa(c.Pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0); err == nil {
+		e.explainer.root = root
+		e.own = append(e.own, root)
+	}
+	return e, nil
+}
+
+// join adds the steps of an exec that lead into the container.
+func (b *builder) join(pidfd *os.File) error {
+	fd := b.pass(pidfd)
+	b.ResetSignals()
+	b.Do("umask", spawn.SysUmask, spawn.Nil)
+	dir, err := b.privateProc()
+	if err != nil {
+		return err
+	}
+	b.oomScore(dir, b.spec.Process)
+	b.enterCgroups()
+	b.keyring()
+	b.Do("join pid namespace", spawn.SysSetns, fd, spawn.Int(syscall.CLONE_NEWPID))
+	b.Do("join other namespaces", spawn.SysSetns, fd, spawn.Int(joinAll))
+	return b.dropBounding(b.spec.Process)
+}
