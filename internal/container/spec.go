@@ -24,11 +24,11 @@ type SpecInput struct {
 	Hosts, Hostname, ResolvConf string
 
 	// PIDOf, IPCOf and NetworkOf are the first processes of the containers
-	// whose namespaces this one joins (container:ID).
+	// whose namespaces this one joins (container:ID). NetNS is the path of a
+	// network namespace. A network namespace that is handed to the runtime as a
+	// descriptor needs neither.
 	PIDOf, IPCOf, NetworkOf int
-	// NetNS is the path of a prepared network namespace; empty with one that
-	// is handed over as a descriptor.
-	NetNS string
+	NetNS                   string
 	// ShmDir is the host directory that becomes /dev/shm where it is shared
 	// (--ipc shareable or container:ID).
 	ShmDir string

@@ -50,7 +50,7 @@ func (b *specBuilder) namespaces() error {
 	}
 	switch {
 	case err != nil:
-	case h.NetworkMode.IsContainer():
+	case h.NetworkMode.IsContainer() && b.in.NetworkOf > 0:
 		err = join(specs.NetworkNamespace, string(h.NetworkMode), "net", b.in.NetworkOf)
 	case !h.NetworkMode.IsHost():
 		add(specs.NetworkNamespace, b.in.NetNS)

@@ -249,7 +249,6 @@ func TestSpecOfRefusesStoppedPartners(t *testing.T) {
 	for _, change := range []func(*SpecInput){
 		func(in *SpecInput) { in.HostConfig.PidMode = "container:x" },
 		func(in *SpecInput) { in.HostConfig.IpcMode = "container:x" },
-		func(in *SpecInput) { in.HostConfig.NetworkMode = "container:x" },
 	} {
 		if _, err := specOf(input(t, change)); !errdefs.Is(err, errdefs.Conflict) {
 			t.Error(err)

@@ -1,0 +1,180 @@
+package container
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// validateModes checks the words that choose namespaces.
+func validateModes(req *container.CreateRequest) error {
+	h := req.HostConfig
+	switch {
+	case !h.PidMode.Valid():
+		return invalid("invalid PID mode: %s", shown(string(h.PidMode)))
+	case !h.IpcMode.Valid() || h.IpcMode.IsContainer() && h.IpcMode.Container() == "":
+		return invalid("invalid IPC mode: %s", shown(string(h.IpcMode)))
+	case !h.UTSMode.Valid():
+		return invalid("invalid UTS mode: %s", shown(string(h.UTSMode)))
+	case !h.CgroupnsMode.Valid():
+		return invalid("invalid cgroup namespace mode: %s", shown(string(h.CgroupnsMode)))
+	case h.UsernsMode == "auto":
+		return missing("UsernsMode", h.UsernsMode)
+	case !h.UsernsMode.Valid():
+		return invalid("invalid user namespace mode: %s", shown(string(h.UsernsMode)))
+	case h.NetworkMode.IsContainer() && h.NetworkMode.ConnectedContainer() == "":
+		return invalid("Invalid network mode: invalid container format container:<name|id>")
+	}
+	return nil
+}
+
+// validateConflicts finds options that exclude each other.
+func validateConflicts(req *container.CreateRequest) error {
+	h, c := req.HostConfig, req.Config
+	if h.UTSMode.IsHost() && c.Hostname != "" {
+		return invalid("conflicting options: hostname and the UTS mode")
+	}
+	if !h.NetworkMode.IsContainer() {
+		return nil
+	}
+	for conflict, set := range map[string]bool{
+		"hostname and the network mode":                       c.Hostname != "",
+		"dns and the network mode":                            len(h.DNS) > 0,
+		"custom host-to-IP mapping and the network mode":      len(h.ExtraHosts) > 0,
+		"port publishing and the container type network mode": len(h.PortBindings) > 0 || h.PublishAllPorts,
+		"port exposing and the container type network mode":   len(c.ExposedPorts) > 0,
+	} {
+		if set {
+			return invalid("conflicting options: %s", conflict)
+		}
+	}
+	return nil
+}
+
+// engineNetworks are those that exist without having been made.
+var engineNetworks = []string{"", "default", "bridge", "host", "none"}
+
+func validateNetworking(req *container.CreateRequest) error {
+	h := req.HostConfig
+	if !h.NetworkMode.IsContainer() && !contains(engineNetworks, string(h.NetworkMode)) {
+		return errdefs.New(errdefs.NotFound, "network %s not found", shown(string(h.NetworkMode)))
+	}
+	if req.NetworkingConfig != nil {
+		for _, name := range sortedKeysOf(req.NetworkingConfig.EndpointsConfig) {
+			if err := validateEndpoint(name, req.NetworkingConfig.EndpointsConfig[name], h.NetworkMode); err != nil {
+				return err
+			}
+		}
+	}
+	for _, host := range h.ExtraHosts {
+		if err := validateExtraHost(host); err != nil {
+			return err
+		}
+	}
+	for field, list := range map[string][]string{"DnsSearch": h.DNSSearch, "DnsOptions": h.DNSOptions} {
+		for _, word := range list { // becomes a line of resolv.conf
+			if strings.ContainsFunc(word, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+				return invalid("invalid value %q for %s", shown(word), field)
+			}
+		}
+	}
+	return validatePorts(h, req.Config)
+}
+
+func validateEndpoint(name string, e *network.EndpointSettings, mode container.NetworkMode) error {
+	if !contains(engineNetworks, name) {
+		return errdefs.New(errdefs.NotFound, "network %s not found", shown(name))
+	}
+	if e == nil {
+		return nil
+	}
+	switch {
+	case e.IPAMConfig != nil && (e.IPAMConfig.IPv4Address.IsValid() || e.IPAMConfig.IPv6Address.IsValid() || len(e.IPAMConfig.LinkLocalIPs) > 0):
+		return invalid("user specified IP address is supported only when connecting to networks with user configured subnets")
+	case len(e.Aliases) > 0:
+		return invalid("network-scoped alias is supported only for containers in user defined networks")
+	case len(e.Links) > 0:
+		return missing("EndpointsConfig.Links", e.Links)
+	case len(e.DriverOpts) > 0:
+		return missing("EndpointsConfig.DriverOpts", e.DriverOpts)
+	case len(e.MacAddress) > 0 && (mode.IsHost() || mode.IsContainer() || mode.IsNone()):
+		return invalid("conflicting options: mac-address and the network mode")
+	case len(e.MacAddress) > 0 && (len(e.MacAddress) != 6 || e.MacAddress[0]&1 == 1):
+		return invalid("invalid MAC address: %s", e.MacAddress)
+	}
+	return nil
+}
+
+// validateExtraHost reads NAME:ADDRESS (or NAME=ADDRESS).
+func validateExtraHost(s string) error {
+	name, ip, ok := strings.Cut(s, "=")
+	if !ok {
+		name, ip, ok = strings.Cut(s, ":")
+	}
+	if !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return invalid("bad format for add-host: %q", shown(s))
+	}
+	if ip == "host-gateway" {
+		return nil
+	}
+	if _, err := netip.ParseAddr(strings.Trim(ip, "[]")); err != nil {
+		return invalid("invalid IP address in add-host: %q", shown(ip))
+	}
+	return nil
+}
+
+// validatePorts checks published and exposed ports.
+func validatePorts(h *container.HostConfig, c *container.Config) error {
+	for port := range c.ExposedPorts {
+		if err := validatePort(port); err != nil {
+			return err
+		}
+	}
+	for port, bindings := range h.PortBindings {
+		if err := validatePort(port); err != nil {
+			return err
+		}
+		if port.Proto() == network.SCTP {
+			return missing("PortBindings", port)
+		}
+		for _, b := range bindings {
+			if !validHostPort(b.HostPort) {
+				return invalid("invalid port specification: %q", shown(b.HostPort))
+			}
+			if b.HostIP.Is6() && !b.HostIP.Is4In6() && !b.HostIP.IsUnspecified() {
+				return missing("PortBindings.HostIp", b.HostIP)
+			}
+		}
+	}
+	return nil
+}
+
+func validatePort(p network.Port) error {
+	if p.Num() == 0 || !slices.Contains([]network.IPProtocol{network.TCP, network.UDP, network.SCTP}, p.Proto()) {
+		return invalid("invalid port specification: %q", p.String())
+	}
+	return nil
+}
+
+// validHostPort accepts nothing (any port), a number, or a range of numbers.
+func validHostPort(s string) bool {
+	first, last, isRange := strings.Cut(s, "-")
+	if s == "" {
+		return true
+	}
+	a, err := strconv.ParseUint(first, 10, 16)
+	if err != nil {
+		return false
+	}
+	if !isRange {
+		return true
+	}
+	b, err := strconv.ParseUint(last, 10, 16)
+	return err == nil && a > 0 && a <= b
+}
