@@ -15,6 +15,7 @@ help: ## list the targets
 .PHONY: build
 build: hello ## build the programs into bin/
 	$(GOBUILD) -o bin/ ./cmd/...
+	go build -trimpath -ldflags "-s -w -E main.start" -o bin/tare-init ./cmd/tare-init
 
 # The embedded image's only program; tared embeds it, so it comes first.
 .PHONY: hello
@@ -35,7 +36,7 @@ deps: ## install what the tests need (Debian)
 
 .PHONY: test
 test: deps build ## install what the tests need and run them all
-	$(GOTEST) -race ./... 2>&1 | test/summary.sh unit
+	CGO_ENABLED=1 $(GOTEST) -race ./... 2>&1 | test/summary.sh unit
 	$(GOTEST) -tags root ./... 2>&1 | test/summary.sh root
 	$(GOTEST) -tags "root failpoint" ./internal/failpoint/... ./test/crash/... 2>&1 | test/summary.sh crash
 
