@@ -53,6 +53,7 @@ type Record struct {
 	MAC         MAC          `json:"mac,omitempty"`
 	Link        string       `json:"link,omitempty"` // the host's end
 	Index       int          `json:"index,omitempty"`
+	Routed      bool         `json:"routed,omitempty"` // beside the bridge
 	Ports       []Port       `json:"ports,omitempty"`
 }
 
@@ -233,6 +234,7 @@ func (s *Service) connect(e *Endpoint) (err error) {
 		return err
 	}
 	u.Add(func() error { s.leaving.add(e); return nil })
+	e.Routed = s.leaving.ports(n) >= s.maxPorts
 	e.IP = netip.PrefixFrom(ip, n.pool.Subnet().Bits())
 	e.Gateway = n.link.Gateway.Addr()
 	if e.MAC == nil {
@@ -247,6 +249,9 @@ func (s *Service) connect(e *Endpoint) (err error) {
 	u.Add(ns.Close)
 	failpoint.Hit("start/network-namespace")
 	err = s.connectLink(e, ns, inside)
+	if err == nil && e.Routed {
+		err = s.wall.AddLink(n.link.Name, e.Link)
+	}
 	if err := errors.Join(err, inside.Close()); err != nil {
 		return err
 	}
@@ -260,7 +265,7 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 	for range 100 {
 		e.Index = int(s.index.Add(1) & (1<<30 - 1))
 		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{
-			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, IP: e.IP, MAC: net.HardwareAddr(e.MAC),
+			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, IP: e.IP, MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
 		})
 		if !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.EBUSY) {
 			return err

@@ -60,12 +60,37 @@ func (l *leaving) add(e *Endpoint) {
 	}
 }
 
+// ports counts the ports of a network's bridge, those that are leaving too.
+func (l *leaving) ports(n *Network) (count int) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.s.endpoints {
+		if e.network == n && !e.Routed {
+			count++
+		}
+	}
+	for _, d := range l.wait {
+		if d.e.network == n && !d.e.Routed {
+			count++
+		}
+	}
+	return count
+}
+
 // free gives the address back.
 func (l *leaving) free(e *Endpoint) {
-	if e.Index != 0 {
-		if err := e.network.link.Forget(l.s.host, e.IP.Addr()); err != nil {
-			l.s.log.Warn("endpoint released", "ip", e.IP, "err", err)
-		}
+	var err error
+	switch {
+	case e.Index == 0:
+	case e.Routed:
+		err = l.s.wall.RemoveLink(e.network.link.Name, e.Link)
+	default:
+		err = e.network.link.Forget(l.s.host, e.IP.Addr())
+	}
+	if err != nil {
+		l.s.log.Warn("endpoint released", "ip", e.IP, "err", err)
 	}
 	e.network.pool.Release(e.IP.Addr())
 }

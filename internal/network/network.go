@@ -166,11 +166,20 @@ func subnetsInUse(c *netlink.Conn, own int) ([]netip.Prefix, error) {
 
 // rules is what the firewall is to know of the networks.
 func (s *Service) rules() []firewall.Network {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var all []firewall.Network
 	for _, n := range s.networks {
-		if n.link != nil {
-			all = append(all, firewall.Network{Name: n.link.Name, Link: n.link.Name, Subnet: n.link.Gateway.Masked(), ICC: !s.cfg.NoICC})
+		if n.link == nil {
+			continue
 		}
+		f := firewall.Network{Name: n.link.Name, Link: n.link.Name, Subnet: n.link.Gateway.Masked(), ICC: !s.cfg.NoICC}
+		for _, e := range s.endpoints {
+			if e.network == n && e.Routed {
+				f.Beside = append(f.Beside, e.Link)
+			}
+		}
+		all = append(all, f)
 	}
 	return all
 }

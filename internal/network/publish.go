@@ -54,8 +54,10 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 		return nil, programming(errdefs.Internal, e, err)
 	}
 	failpoint.Hit("start/ports-published")
-	if err := e.network.link.Hairpin(s.host, e.Index); err != nil {
-		return nil, programming(errdefs.Internal, e, err)
+	if !e.Routed {
+		if err := e.network.link.Hairpin(s.host, e.Index); err != nil {
+			return nil, programming(errdefs.Internal, e, err)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

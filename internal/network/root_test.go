@@ -234,15 +234,3 @@ func TestContainerReachesOutside(t *testing.T) {
 		return nil
 	}))
 }
-
-func BenchmarkAttach(b *testing.B) {
-	s := openService(b, Config{})
-	for b.Loop() {
-		e, err := s.Attach(context.Background(), Request{ContainerID: ident.New()})
-		must(b, err)
-		b.StopTimer()
-		must(b, s.Release(context.Background(), e.ContainerID))
-		time.Sleep(20 * time.Millisecond)
-		b.StartTimer()
-	}
-}

@@ -100,6 +100,7 @@ type Service struct {
 	index    atomic.Uint32 // of the link made last
 	leaving  *leaving
 	ports    *reservations
+	maxPorts int // bridge.MaxPorts, smaller in tests
 	stop     context.CancelFunc
 	done     sync.WaitGroup
 
@@ -115,7 +116,7 @@ const makers = 2
 // Open opens the networks of an engine. The default network's link is made or
 // put right; rules of the firewall are left alone until Adopt.
 func Open(cfg Config) (_ *Service, err error) {
-	s := &Service{cfg: cfg, log: cfg.Log, endpoints: map[string]*Endpoint{}, ports: newReservations()}
+	s := &Service{cfg: cfg, log: cfg.Log, endpoints: map[string]*Endpoint{}, ports: newReservations(), maxPorts: bridge.MaxPorts}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

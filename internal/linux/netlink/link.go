@@ -6,8 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// vethInfoPeer is VETH_INFO_PEER of linux/veth.h.
-const vethInfoPeer = 1
+// From the kernel's headers.
+const (
+	vethInfoPeer = 1 // VETH_INFO_PEER
+	genModeNone  = 1 // IN6_ADDR_GEN_MODE_NONE
+)
 
 // Veth describes a pair of links. The caller chooses both indexes, so that the
 // messages after it in a batch can name them; EEXIST says that one is in use.
@@ -87,6 +90,20 @@ func (b *Batch) SetAlias(index int, alias string) {
 	b.ifinfo(index, 0, 0)
 	b.attr(unix.IFLA_IFALIAS, []byte(alias))
 	b.end()
+}
+
+// SetNoLinkLocal keeps the kernel from giving a link an IPv6 address of its own
+// accord.
+func (b *Batch) SetNoLinkLocal(index int) {
+	b.begin(unix.RTM_NEWLINK, 0, "set address generation of link %d", index)
+	b.ifinfo(index, 0, 0)
+	b.nest(unix.IFLA_AF_SPEC)
+	b.nest(unix.AF_INET6)
+	b.attr(unix.IFLA_INET6_ADDR_GEN_MODE, []byte{genModeNone})
+	b.endNest()
+	b.endNest()
+	b.end()
+	b.ignore(unix.EAFNOSUPPORT) // no IPv6, and so no address
 }
 
 // SetGroup puts a link into a group, a number that firewall rules can match.

@@ -158,6 +158,8 @@ type Endpoint struct {
 	Alias string
 	IP    netip.Prefix
 	MAC   net.HardwareAddr
+	// Routed makes the endpoint without a port of the bridge; see MaxPorts.
+	Routed bool
 }
 
 // The container's links have the same numbers in each namespace.
@@ -166,16 +168,26 @@ const (
 	ethIndex = 2
 )
 
+// veth is the endpoint's pair, as far as it is the same with and without a
+// bridge port.
+func (e Endpoint) veth(l *Link, ns int) netlink.Veth {
+	return netlink.Veth{
+		Name: e.Name, Index: e.Index, Master: l.Index, Group: Group, MTU: l.MTU,
+		PeerName: "eth0", PeerIndex: ethIndex, PeerMAC: e.MAC, PeerNS: ns,
+	}
+}
+
 // Connect makes the endpoint: ns is the descriptor of the container's network
 // namespace, inside a socket in it. EEXIST says that the index is in use. After
 // any other error, dropping the namespace removes what was made.
 func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
+	if e.Routed {
+		return l.connectRouted(host, inside, ns, e)
+	}
 	var h, n netlink.Batch
-	h.AddVeth(netlink.Veth{
-		Name: e.Name, Index: e.Index, Master: l.Index, Group: Group, MTU: l.MTU,
-		PeerName: "eth0", PeerIndex: ethIndex, PeerMAC: e.MAC, PeerNS: ns,
-	})
+	h.AddVeth(e.veth(l, ns))
 	h.SetAlias(e.Index, e.Alias)
+	h.SetNoLinkLocal(e.Index)
 	h.AddNeighbour(l.Index, e.IP.Addr(), e.MAC)
 	h.AddForwarding(e.Index, e.MAC)
 	if err := host.Do(&h); err != nil {
@@ -185,7 +197,7 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	n.AddAddr(ethIndex, netlink.Addr{Prefix: e.IP})
 	n.SetUp(ethIndex)
 	n.AddNeighbour(ethIndex, l.Gateway.Addr(), l.MAC)
-	n.AddRoute(netlink.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: l.Gateway.Addr(), Index: ethIndex})
+	n.AddRoute(netlink.Route{Dst: everywhere(), Gateway: l.Gateway.Addr(), Index: ethIndex})
 	if err := inside.Do(&n); err != nil {
 		return err
 	}
@@ -196,6 +208,9 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	c.Settle(l.Index)
 	return host.Do(&c)
 }
+
+// everywhere is the destination of a default route.
+func everywhere() netip.Prefix { return netip.PrefixFrom(netip.IPv4Unspecified(), 0) }
 
 // Hairpin prepares an endpoint for reaching itself by way of a published port
 // of the host. Where bridged packets pass through the host's firewall
@@ -208,7 +223,8 @@ func (l *Link) Hairpin(host *netlink.Conn, index int) error {
 	return host.Do(&b)
 }
 
-// Forget removes what the host remembers of an endpoint whose link is gone.
+// Forget removes what the host remembers of a bridged endpoint whose link is
+// gone. Of a routed one the kernel has removed all.
 func (l *Link) Forget(host *netlink.Conn, ip netip.Addr) error {
 	var b netlink.Batch
 	b.DelNeighbour(l.Index, ip)

@@ -21,8 +21,10 @@
 package firewall
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/tare-engine/tare/internal/linux/nft"
@@ -41,6 +43,8 @@ type Network struct {
 	Link   string
 	Subnet netip.Prefix
 	ICC    bool // its containers reach each other
+	// Beside are links of the network's containers that are no bridge ports.
+	Beside []string
 }
 
 // Binding is a published port.
@@ -138,7 +142,9 @@ func (f *Firewall) Remove(bindings ...Binding) error {
 		func(b Binding) { delete(f.bound, b) })
 }
 
-// change brings bindings into the maps or out of them, and books that.
+// change brings bindings into the maps or out of them, and books that. What
+// cannot be changed in place (the table may have been flushed a moment ago) is
+// written anew as a whole.
 func (f *Firewall) change(bindings []Binding, do func(*nft.Set, []nft.Element) error, book func(Binding)) error {
 	any, addr, err := split(bindings)
 	if err != nil {
@@ -150,14 +156,43 @@ func (f *Firewall) change(bindings []Binding, do func(*nft.Set, []nft.Element) e
 		book(b)
 	}
 	if len(any) > 0 {
-		if err := do(f.ports, any); err != nil {
+		err = do(f.ports, any)
+	}
+	if err == nil && len(addr) > 0 {
+		err = do(f.addrPorts, addr)
+	}
+	if err != nil && f.applied {
+		err = f.apply()
+	}
+	return err
+}
+
+// AddLink lets a network's containers have a link beside the bridge.
+func (f *Firewall) AddLink(network, link string) error {
+	return f.changeLink(network, link, f.conn.Add, func(n *Network) { n.Beside = append(n.Beside, link) })
+}
+
+// RemoveLink takes such a link back.
+func (f *Firewall) RemoveLink(network, link string) error {
+	return f.changeLink(network, link, f.conn.Delete, func(n *Network) {
+		n.Beside = slices.DeleteFunc(n.Beside, func(s string) bool { return s == link })
+	})
+}
+
+func (f *Firewall) changeLink(network, link string, do func(string, *nft.Set, ...nft.Element) error, book func(*Network)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.state.Networks {
+		if n := &f.state.Networks[i]; n.Name == network {
+			book(n)
+			err := do(f.cfg.Table, nft.LinkSet(linkSet(*n)), nft.LinkElement(link))
+			if err != nil && f.applied {
+				err = f.apply()
+			}
 			return err
 		}
 	}
-	if len(addr) > 0 {
-		return do(f.addrPorts, addr)
-	}
-	return nil
+	return fmt.Errorf("firewall: no network %s", network)
 }
 
 // split makes elements of the two maps.

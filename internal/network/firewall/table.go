@@ -30,8 +30,10 @@ func (f *Firewall) table() (*nft.Table, error) {
 	postrouting := nft.Chain{Name: "postrouting", Hook: nft.NATPostrouting, Priority: nft.PrioritySrcNAT}
 	var to []nft.Chain
 	for _, n := range f.state.Networks {
-		links := nft.LinkSet("links-" + n.Name)
-		links.Elements = []nft.Element{nft.LinkElement(n.Link)}
+		links := nft.LinkSet(linkSet(n))
+		for _, l := range append([]string{n.Link}, n.Beside...) {
+			links.Elements = append(links.Elements, nft.LinkElement(l))
+		}
 		t.Sets = append(t.Sets, links)
 		forward.Rules = append(forward.Rules, nft.Rule{nft.OIfIn(links), nft.Jump("to-" + n.Name)})
 		to = append(to, toNetwork(n, links))
@@ -49,6 +51,9 @@ func (f *Firewall) table() (*nft.Table, error) {
 	}, append(to, forward, postrouting)...)
 	return t, nil
 }
+
+// linkSet names the set of a network's links.
+func linkSet(n Network) string { return "links-" + n.Name }
 
 // loopback is 127.0.0.0/8.
 func loopback() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8) }
