@@ -158,7 +158,8 @@ func (c *Client) do(ctx context.Context, in call) (*http.Response, error) {
 		if !streaming {
 			stream = bodyOf(text)
 		}
-		req, err := c.request(ctx, in, stream)
+		asked := c.Version()
+		req, err := c.request(ctx, asked, in, stream)
 		if err != nil {
 			return nil, err
 		}
@@ -169,7 +170,7 @@ func (c *Client) do(ctx context.Context, in call) (*http.Response, error) {
 		if resp.StatusCode < 400 {
 			return resp, nil
 		}
-		if err = refusal(resp); streaming || !c.downgrade(resp.Header, err) {
+		if err = refusal(resp); streaming || !c.downgrade(asked, resp.Header, err) {
 			return nil, err
 		}
 	}
@@ -183,9 +184,9 @@ func bodyOf(text []byte) io.Reader {
 	return bytes.NewReader(text)
 }
 
-// request turns a call into a request of the current API version.
-func (c *Client) request(ctx context.Context, in call, body io.Reader) (*http.Request, error) {
-	target := c.base + "/v" + c.Version().String() + in.path
+// request turns a call into a request of an API version.
+func (c *Client) request(ctx context.Context, v api.Version, in call, body io.Reader) (*http.Request, error) {
+	target := c.base + "/v" + v.String() + in.path
 	if len(in.query) > 0 {
 		target += "?" + in.query.Encode()
 	}

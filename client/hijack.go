@@ -57,11 +57,12 @@ func (c *Client) hijack(ctx context.Context, in call) (*Stream, error) {
 		}
 	}
 	for {
-		s, header, err := c.upgrade(ctx, in, text)
+		asked := c.Version()
+		s, header, err := c.upgrade(ctx, asked, in, text)
 		if err == nil {
 			return s, nil
 		}
-		if !c.downgrade(header, err) {
+		if !c.downgrade(asked, header, err) {
 			return nil, err
 		}
 	}
@@ -69,8 +70,8 @@ func (c *Client) hijack(ctx context.Context, in call) (*Stream, error) {
 
 // upgrade makes one attempt at a hijacked request. Refused, it returns the
 // answer's header as well.
-func (c *Client) upgrade(ctx context.Context, in call, text []byte) (_ *Stream, _ http.Header, err error) {
-	req, err := c.request(ctx, in, bodyOf(text))
+func (c *Client) upgrade(ctx context.Context, v api.Version, in call, text []byte) (_ *Stream, _ http.Header, err error) {
+	req, err := c.request(ctx, v, in, bodyOf(text))
 	if err != nil {
 		return nil, nil, err
 	}

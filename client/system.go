@@ -24,7 +24,7 @@ type Pong struct {
 
 // Ping asks whether the engine is there and agrees on a version with it.
 func (c *Client) Ping(ctx context.Context) (Pong, error) {
-	req, err := c.request(ctx, call{method: http.MethodGet}, nil)
+	req, err := c.request(ctx, c.Version(), call{method: http.MethodGet}, nil)
 	if err != nil {
 		return Pong{}, err
 	}

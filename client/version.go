@@ -8,25 +8,24 @@ import (
 	"github.com/tare-engine/tare/api"
 )
 
-// downgrade looks at a refusal and reports whether the request is worth
-// another try in an older API version, which it sets. Engines name their
-// newest version in the Api-Version header of every answer, refusals included.
-func (c *Client) downgrade(h http.Header, err error) bool {
+// downgrade looks at the refusal of a request made in a version and reports
+// whether it is worth another try in an older one, which is set. Engines name
+// their newest version in the Api-Version header of every answer.
+func (c *Client) downgrade(asked api.Version, h http.Header, err error) bool {
 	if StatusOf(err) != http.StatusBadRequest || !strings.Contains(err.Error(), "is too new") {
 		return false
 	}
-	return c.adopt(h.Get("Api-Version"))
+	c.adopt(h.Get("Api-Version"))
+	return c.Version().Less(asked) // another request may have set it meanwhile
 }
 
 // adopt changes to an engine's version if it is older than ours and one that
 // we speak.
-func (c *Client) adopt(theirs string) bool {
+func (c *Client) adopt(theirs string) {
 	v, ok := api.ParseVersion(theirs)
-	if c.fixed || !ok || !v.Less(c.Version()) || v.Less(api.MinVersion) {
-		return false
+	if !c.fixed && ok && v.Less(c.Version()) && !v.Less(api.MinVersion) {
+		c.version.Store(&v)
 	}
-	c.version.Store(&v)
-	return true
 }
 
 // negotiate asks the engine for its version. Only requests that cannot be

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"os"
 
 	"github.com/tare-engine/tare/client"
@@ -19,6 +18,7 @@ type cli struct {
 	in       *os.File
 	out, err *os.File
 	global   globalFlags
+	tree     []command // all commands there are
 
 	config *configFile    // nil until it is read
 	client *client.Client // nil until something asks the engine
@@ -59,6 +59,3 @@ func (c *cli) settings() (*configFile, error) {
 	}
 	return c.config, nil
 }
-
-// discard is the output of a stream nobody asked for.
-var discard io.Writer = io.Discard

@@ -8,15 +8,95 @@ const (
 )
 
 // commands is the tree of commands. Those that stand in a group as well as at
-// the top are made by the same function.
+// the top are made by the same function. names says what a command's
+// arguments are, for completion; "one" that only the first of them is such.
 var commands = []command{
-	{name: "run", group: common, build: newRunCommand},
+	{name: "run", group: common, build: newRunCommand, names: namesImages, one: true},
+	{name: "exec", group: common, build: newExecCommand, names: namesRunning, one: true},
 	{name: "ps", group: common, build: newPsCommand},
-	{name: "images", group: common, build: newImagesCommand},
+	{name: "images", group: common, build: newImagesCommand, names: namesImages, one: true},
 	{name: "version", group: common, build: newVersionCommand},
+	{name: "info", group: common, build: newInfoCommand},
 
-	{name: "create", group: others, build: newCreateCommand},
-	{name: "inspect", group: others, build: newInspectCommand},
+	{name: "container", group: management, short: "Manage containers", sub: containerCommands},
+	{name: "context", group: management, short: "Manage contexts", sub: contextCommands},
+	{name: "image", group: management, short: "Manage images", sub: imageCommands},
+	{name: "system", group: management, short: "Manage the engine", sub: systemCommands},
+
+	{name: "attach", group: others, build: newAttachCommand, names: namesRunning, one: true},
+	{name: "create", group: others, build: newCreateCommand, names: namesImages, one: true},
+	{name: "events", group: others, build: newEventsCommand},
+	{name: "history", group: others, build: newHistoryCommand, names: namesImages, one: true},
+	{name: "inspect", group: others, build: newInspectCommand, names: namesContainers},
+	{name: "kill", group: others, build: newKillCommand, names: namesRunning},
 	{name: "load", group: others, build: newLoadCommand},
-	{name: "logs", group: others, build: newLogsCommand},
+	{name: "logs", group: others, build: newLogsCommand, names: namesContainers, one: true},
+	{name: "pause", group: others, build: newPauseCommand, names: namesRunning},
+	{name: "port", group: others, build: newPortCommand, names: namesRunning, one: true},
+	{name: "rename", group: others, build: newRenameCommand, names: namesContainers, one: true},
+	{name: "restart", group: others, build: newRestartCommand, names: namesContainers},
+	{name: "rm", group: others, build: newRmCommand, names: namesContainers},
+	{name: "rmi", group: others, build: newRmiCommand, names: namesImages},
+	{name: "start", group: others, build: newStartCommand, names: namesContainers},
+	{name: "stop", group: others, build: newStopCommand, names: namesRunning},
+	{name: "tag", group: others, build: newTagCommand, names: namesImages, one: true},
+	{name: "top", group: others, build: newTopCommand, names: namesRunning, one: true},
+	{name: "unpause", group: others, build: newUnpauseCommand, names: namesRunning},
+	{name: "update", group: others, build: newUpdateCommand, names: namesContainers},
+	{name: "wait", group: others, build: newWaitCommand, names: namesContainers},
+	{name: "completion", group: others, short: "Print completion scripts for shells", sub: completionCommands},
+	{name: "help", group: others, build: newHelpCommand},
+}
+
+var containerCommands = []command{
+	{name: "attach", build: newAttachCommand, names: namesRunning, one: true},
+	{name: "create", build: newCreateCommand, names: namesImages, one: true},
+	{name: "exec", build: newExecCommand, names: namesRunning, one: true},
+	{name: "inspect", build: newContainerInspectCommand, names: namesContainers},
+	{name: "kill", build: newKillCommand, names: namesRunning},
+	{name: "logs", build: newLogsCommand, names: namesContainers, one: true},
+	{name: "ls list ps", build: newPsCommand},
+	{name: "pause", build: newPauseCommand, names: namesRunning},
+	{name: "port", build: newPortCommand, names: namesRunning, one: true},
+	{name: "prune", build: newContainerPruneCommand},
+	{name: "rename", build: newRenameCommand, names: namesContainers, one: true},
+	{name: "restart", build: newRestartCommand, names: namesContainers},
+	{name: "rm remove", build: newRmCommand, names: namesContainers},
+	{name: "run", build: newRunCommand, names: namesImages, one: true},
+	{name: "start", build: newStartCommand, names: namesContainers},
+	{name: "stop", build: newStopCommand, names: namesRunning},
+	{name: "top", build: newTopCommand, names: namesRunning, one: true},
+	{name: "unpause", build: newUnpauseCommand, names: namesRunning},
+	{name: "update", build: newUpdateCommand, names: namesContainers},
+	{name: "wait", build: newWaitCommand, names: namesContainers},
+}
+
+var contextCommands = []command{
+	{name: "inspect", build: newContextInspectCommand},
+	{name: "ls list", build: newContextLsCommand},
+	{name: "show", build: newContextShowCommand},
+	{name: "use", build: newContextUseCommand},
+}
+
+var imageCommands = []command{
+	{name: "history", build: newHistoryCommand, names: namesImages, one: true},
+	{name: "inspect", build: newImageInspectCommand, names: namesImages},
+	{name: "load", build: newLoadCommand},
+	{name: "ls list", build: newImagesCommand, names: namesImages, one: true},
+	{name: "prune", build: newImagePruneCommand},
+	{name: "rm remove", build: newRmiCommand, names: namesImages},
+	{name: "tag", build: newTagCommand, names: namesImages, one: true},
+}
+
+var systemCommands = []command{
+	{name: "df", build: newDfCommand},
+	{name: "events", build: newEventsCommand},
+	{name: "info", build: newInfoCommand},
+	{name: "prune", build: newSystemPruneCommand},
+}
+
+var completionCommands = []command{
+	{name: "bash", build: newCompletionCommand("bash")},
+	{name: "fish", build: newCompletionCommand("fish")},
+	{name: "zsh", build: newCompletionCommand("zsh")},
 }

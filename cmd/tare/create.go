@@ -77,7 +77,7 @@ func newCreateCommand(c *cli) *cobra.Command {
 // args wants an image, unless a directory stands in for it.
 func (o *createOptions) args(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 && o.rootfs == "" {
-		return wrongArgs(cmd, "requires at least 1 argument")
+		return tooFewArgs(cmd, 1)
 	}
 	return nil
 }
@@ -92,7 +92,7 @@ func (o *createOptions) fail(cmd *cobra.Command, err error) error {
 
 // notRun tells why there is no process, and where to read on.
 func notRun(cmd *cobra.Command, code int, err error) error {
-	return &exitError{code, fmt.Sprintf("%s: %s\n\nRun '%s --help' for more information", program, strings.TrimSuffix(err.Error(), "."), cmd.CommandPath())}
+	return &exitError{code, fmt.Sprintf("%s: %v\n\nRun '%s --help' for more information", program, err, cmd.CommandPath())}
 }
 
 // request makes the body of a create request of the flags.

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
+	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/client"
 )
 
 // formatHelp describes --format, which is the same everywhere.
@@ -40,12 +46,68 @@ func aliases(paths ...string) map[string]string {
 	return map[string]string{"aliases": strings.Join(paths, ", ")}
 }
 
-// each does one thing for several names and goes on after a failure. The
+// parallel bounds how many names one command works on at a time.
+const parallel = 50
+
+// errSaid is what each is told when there was nothing to do, the user knows,
+// and it is no failure.
+var errSaid = errors.New("nothing to do")
+
+// each does one thing for several names at once, goes on after a failure, and
+// prints the name of each that went well, in the order they were given. The
 // failures together are the result, a line each.
-func each(names []string, do func(name string) error) error {
+func each(out io.Writer, names []string, do func(name string) error) error {
+	results := make([]chan error, len(names))
+	slots := make(chan struct{}, parallel)
+	for i := range names {
+		results[i] = make(chan error, 1)
+	}
+	go func() {
+		for i, name := range names {
+			slots <- struct{}{}
+			go func() {
+				results[i] <- do(name)
+				<-slots
+			}()
+		}
+	}()
 	var errs []error
-	for _, name := range names {
-		errs = append(errs, do(name))
+	for i, name := range names {
+		switch err := <-results[i]; {
+		case errors.Is(err, errSaid):
+			continue
+		case err != nil:
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintln(out, safe(name))
 	}
 	return errors.Join(errs...)
+}
+
+// connected wraps what a command does with the engine.
+func (c *cli) connected(do func(ctx context.Context, cl *client.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		cl, err := c.connect()
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), cl, args)
+	}
+}
+
+// optionalInt is a number that may be left out; it is nil then.
+type optionalInt struct{ to **int }
+
+func (o optionalInt) String() string { return "" }
+func (o optionalInt) Type() string   { return "int" }
+
+func (o optionalInt) Set(s string) error {
+	n, err := strconv.ParseInt(s, 0, 32)
+	if err != nil {
+		return err
+	}
+	v := int(n)
+	*o.to = &v
+	return nil
 }

@@ -30,7 +30,7 @@ func newInspectCommand(c *cli) *cobra.Command {
 		Args:  minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.kind != "" && inspectors(o)[o.kind] == nil {
-				return fmt.Errorf("%q is not a valid value for --type", o.kind)
+				return fmt.Errorf(`unknown type: %q: must be one of "container", "image", "network", "volume"`, o.kind)
 			}
 			return c.inspect(cmd, o, args)
 		},

@@ -37,7 +37,7 @@ func main() {
 
 // execute runs one command line and returns its exit code.
 func execute(args []string, in, out, errOut *os.File) int {
-	c := &cli{in: in, out: out, err: errOut}
+	c := &cli{in: in, out: out, err: errOut, tree: commands}
 	root := newRootCommand(c, args)
 	root.SetArgs(args)
 	return report(errOut, root.Execute())

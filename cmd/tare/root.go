@@ -96,7 +96,7 @@ func newRootCommand(c *cli, args []string) *cobra.Command {
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true}) // ours is in the list
 	root.Flags().SetInterspersed(false)
 	c.global.add(root.Flags())
-	assemble(c, root, commands, words(root.Flags(), args))
+	assemble(c, root, c.tree, words(root.Flags(), args))
 	return root
 }
 
@@ -123,6 +123,8 @@ type command struct {
 	group string // the heading it stands under
 	build func(*cli) *cobra.Command
 	sub   []command
+	names string // what the arguments name, for completion
+	one   bool   // only the first of them does
 }
 
 func (e command) is(word string) bool {
@@ -151,6 +153,9 @@ func (e command) command(c *cli, args []string) *cobra.Command {
 		cmd.Annotations = map[string]string{}
 	}
 	cmd.Annotations["group"] = e.group
+	if e.names != "" {
+		cmd.ValidArgsFunction = c.completer(e.names, e.one)
+	}
 	return cmd
 }
 

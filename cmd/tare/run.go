@@ -88,11 +88,12 @@ func runDetached(cmd *cobra.Command, c *cli, cl *client.Client, o *runOptions, r
 	if err != nil {
 		return o.fail(cmd, err)
 	}
-	if err := cl.ContainerStart(cmd.Context(), resp.ID); err != nil {
+	err = cl.ContainerStart(cmd.Context(), resp.ID)
+	fmt.Fprintln(c.out, resp.ID) // it exists, started or not
+	if err != nil {
 		return notStarted(cmd, err)
 	}
-	_, err = fmt.Fprintln(c.out, resp.ID)
-	return err
+	return nil
 }
 
 // run is one attached run: what it takes to make the container, and the

@@ -35,9 +35,16 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 }
 
 // wrongArgs explains a wrong number of arguments.
-func wrongArgs(cmd *cobra.Command, wants string) error {
+func wrongArgs(cmd *cobra.Command, wants string) error { return argsError(cmd, wants, "Run") }
+
+// tooFewArgs is wrongArgs in docker's words for commands that take any number.
+func tooFewArgs(cmd *cobra.Command, n int) error {
+	return argsError(cmd, "requires at least "+count(n), "See")
+}
+
+func argsError(cmd *cobra.Command, wants, verb string) error {
 	path := cmd.CommandPath()
-	return &exitError{1, fmt.Sprintf("%s: '%s' %s\n\nUsage:  %s\n\nRun '%s --help' for more information", program, path, wants, usageLine(cmd), path)}
+	return &exitError{1, fmt.Sprintf("%s: '%s' %s\n\nUsage:  %s\n\n%s '%s --help' for more information", program, path, wants, usageLine(cmd), verb, path)}
 }
 
 // noArgs, exactArgs, minArgs and maxArgs check the number of arguments.
@@ -62,7 +69,7 @@ func minArgs(n int) cobra.PositionalArgs {
 		if len(args) >= n {
 			return nil
 		}
-		return wrongArgs(cmd, "requires at least "+count(n))
+		return tooFewArgs(cmd, n)
 	}
 }
 

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/tare-engine/tare/api"
+)
+
+func newCompletionCommand(shell string) func(c *cli) *cobra.Command {
+	return func(c *cli) *cobra.Command {
+		return &cobra.Command{
+			Use:   shell,
+			Short: "Print the completion script for " + shell,
+			Args:  noArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				root := newRootCommand(c, nil) // the whole tree
+				switch shell {
+				case "bash":
+					return root.GenBashCompletionV2(c.out, true)
+				case "zsh":
+					return root.GenZshCompletion(c.out)
+				}
+				return root.GenFishCompletion(c.out, true)
+			},
+		}
+	}
+}
+
+// completionTime bounds how long a Tab key may wait for an engine.
+const completionTime = 2 * time.Second
+
+// What the arguments of a command name, for completion.
+const (
+	namesRunning    = "running containers"
+	namesContainers = "containers"
+	namesImages     = "images"
+)
+
+// completer returns what completes the arguments of a command. one says that
+// only the first of them is such a name.
+func (c *cli) completer(what string, one bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if one && len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+		defer cancel()
+		names, err := c.names(ctx, what)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func (c *cli) names(ctx context.Context, what string) (names []string, err error) {
+	cl, err := c.connect()
+	if err != nil {
+		return nil, err
+	}
+	if what == namesImages {
+		list, err := cl.ImageList(ctx, api.ImageListOptions{})
+		for _, i := range list {
+			names = append(names, i.RepoTags...)
+		}
+		return names, err
+	}
+	list, err := cl.ContainerList(ctx, api.ListOptions{All: what == namesContainers})
+	for _, ct := range list {
+		for _, n := range ct.Names {
+			names = append(names, strings.TrimPrefix(n, "/"))
+		}
+	}
+	return names, err
+}

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+	"github.com/tare-engine/tare/client"
+)
+
+func newTagCommand(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:         "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+		Short:       "Give an image another name",
+		Args:        exactArgs(2),
+		Annotations: aliases("image tag", "tag"),
+		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
+			repo, tag := splitTag(args[1])
+			if tag == "" {
+				tag = "latest"
+			}
+			return cl.ImageTag(ctx, args[0], repo, tag)
+		}),
+	}
+}
