@@ -59,6 +59,7 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 			return nil, programming(errdefs.Internal, e, err)
 		}
 	}
+	s.forgetFlows(e, got, false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.Ports = merge(e.Ports, got)
@@ -131,6 +132,7 @@ func (s *Service) unpublish(e *Endpoint) error {
 	for _, p := range ports {
 		err = errors.Join(err, s.ports.release(p))
 	}
+	s.forgetFlows(e, ports, true)
 	return err
 }
 

@@ -247,3 +247,31 @@ func TestForeignFirewallIsReported(t *testing.T) {
 		t.Fatal(w, err)
 	}
 }
+
+// A client that never stops sending from one port follows the published port
+// to another container.
+func TestUDPClientFollowsPublishedPort(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	var c net.Conn
+	must(t, netns.Do(world, func() (err error) { c, err = net.Dial("udp", "192.0.2.1:5300"); return }))
+	defer c.Close()
+	c.Write([]byte("nobody there yet"))
+	answered := func() bool {
+		c.Write([]byte("x"))
+		c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		_, err := c.Read(make([]byte, 100))
+		return err == nil
+	}
+	for range 2 {
+		if answered() {
+			t.Error("answered by nobody")
+		}
+		e := attach(t, s)
+		serve(t, e.NetNS, "udp", "0.0.0.0:53")
+		publish(t, s, e, Port{Proto: "udp", Container: 53, Host: 5300})
+		eventually(t, "answer", 2*time.Second, answered)
+		must(t, s.Release(context.Background(), e.ContainerID))
+		eventually(t, "silence", 2*time.Second, func() bool { return !answered() })
+	}
+}
