@@ -132,7 +132,7 @@ func TestExecTellsWhatIsWrong(t *testing.T) {
 		{"true", "/nowhere", `chdir to cwd ("/nowhere") set in config.json failed: no such file or directory`, 127},
 		// The first clone is not in the container's PID namespace: no "self" there.
 		{"true", "/proc/self/fd/1", `chdir to cwd ("/proc/self/fd/1") set in config.json failed: no such file or directory`, 127},
-		{"true", "/proc/1/root", "current working directory is outside of container mount namespace root", 125},
+		{"true", "/proc/1/root", "current working directory is outside of container mount namespace root", 128},
 	} {
 		p := execOf(t, c.arg)
 		p.Cwd = c.cwd

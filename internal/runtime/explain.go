@@ -13,9 +13,10 @@ import (
 	"github.com/tare-engine/tare/internal/linux/inroot"
 )
 
-// Exit codes of a container whose program never ran, as Docker's.
+// Exit codes of a container whose program never ran, as Docker's. The command
+// line shows 125 for the first.
 const (
-	exitEngine      = 125
+	exitEngine      = 128
 	exitCannotStart = 126
 	exitNotFound    = 127
 )
@@ -29,7 +30,7 @@ const (
 
 // StartError says why a program did not start.
 type StartError struct {
-	Code   int    // 125: the engine's fault, 126: cannot be run, 127: not found
+	Code   int    // State.ExitCode: 126 cannot be run, 127 not found, 128 all else
 	Text   string // Docker's
 	Client bool   // what the client asked for cannot work
 	err    error
@@ -99,7 +100,11 @@ func (x explainer) Explain(e *keeper.StepError) error {
 	case markCwd:
 		return x.explainCwd(m, e.Errno)
 	case markSysctl:
-		return x.failed(exitEngine, true, e.Errno, "open sysctl %s: %v", m.object, e.Errno)
+		code := exitEngine
+		if e.Errno == syscall.ENOENT {
+			code = exitNotFound
+		}
+		return x.failed(code, true, e.Errno, "open /proc/sys/%s: %v", strings.ReplaceAll(m.object, ".", "/"), e.Errno)
 	case markRlimit:
 		return x.failed(exitEngine, true, e.Errno, "error setting rlimit type %s: %v", m.object, e.Errno)
 	case markLabel:

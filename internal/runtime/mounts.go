@@ -47,11 +47,15 @@ func mountError(m specs.Mount, err error) error {
 	if errdefs.KindOf(err) != errdefs.Internal {
 		return err
 	}
-	text := fmt.Sprintf("error mounting %q to rootfs at %q: ", m.Source, m.Destination)
-	if errors.Is(err, syscall.ENOTDIR) {
-		return &StartError{Code: exitCannotStart, Client: true, Text: createFailed + text + "not a directory" + typeHint, err: err}
+	e := &StartError{Code: exitEngine, Text: fmt.Sprintf("%serror mounting %q to rootfs at %q: %v", createFailed, m.Source, m.Destination, err), err: err}
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		e.Code, e.Client = exitNotFound, true
+		e.Text += typeHint
+	case errors.Is(err, os.ErrNotExist):
+		e.Code, e.Client = exitNotFound, true
 	}
-	return &StartError{Code: exitCannotStart, Client: errors.Is(err, os.ErrNotExist), Text: createFailed + text + err.Error(), err: err}
+	return e
 }
 
 func (b *builder) openMount(m specs.Mount) (*mountPoint, error) {

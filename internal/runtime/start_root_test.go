@@ -137,7 +137,7 @@ func TestBinds(t *testing.T) {
 func TestPrivileged(t *testing.T) {
 	l := newLab(t)
 	dir := rootDir(t)
-	s := sh(t, `grep -E '^(CapEff|Seccomp:)' /proc/self/status; ls -l /dev/snd/timer /dev/fuse | while read m a b c d e; do echo $m $d; done; echo 0 > /proc/sys/kernel/printk_ratelimit_burst_none 2>/dev/null; mount -t tmpfs x /tmp && echo mounted; mkdir /sys/fs/cgroup/pids/sub && echo sub`)
+	s := sh(t, `grep -E '^(CapEff|Seccomp:)' /proc/self/status; for f in /dev/snd/timer /dev/fuse; do ls -l $f; done | while read m a b c d e; do echo $m $d; done; mount -t tmpfs x /tmp && echo mounted; mkdir /sys/fs/cgroup/pids/sub && echo sub`)
 	all := capNames()
 	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
 	s.Linux.Seccomp, s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil, nil
@@ -284,8 +284,8 @@ func TestStartTellsWhatIsWrong(t *testing.T) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/etc", Source: "/etc/passwd", Type: "bind", Options: []string{"rbind"}})
 		}, 127, typeHint},
 		{"unknown rlimit", "true", func(s *specs.Spec) { s.Process.Rlimits[0].Type = "RLIMIT_NO" }, 0, `process.rlimits: unknown type "RLIMIT_NO"`},
-		{"limit too high", "true", func(s *specs.Spec) { s.Process.Rlimits[0].Hard = 1 << 40 }, 125, "error setting rlimit type RLIMIT_NOFILE"},
-		{"tmpfs option", "true", func(s *specs.Spec) { s.Mounts[6].Options = []string{"size=nonsense"} }, 125, `error mounting "shm" to rootfs at "/dev/shm": invalid argument`},
+		{"limit too high", "true", func(s *specs.Spec) { s.Process.Rlimits[0].Hard = 1 << 40 }, 128, "error setting rlimit type RLIMIT_NOFILE"},
+		{"tmpfs option", "true", func(s *specs.Spec) { s.Mounts[6].Options = []string{"size=nonsense"} }, 128, `error mounting "shm" to rootfs at "/dev/shm": invalid argument`},
 	} {
 		s := dockerSpec(t, c.arg)
 		if c.change != nil {
