@@ -92,6 +92,15 @@ func (f Filters) Add(key, value string) {
 	f[key][value] = true
 }
 
+// With returns f with a value added to a key; f may be nil, and may change.
+func (f Filters) With(key, value string) Filters {
+	if f == nil {
+		f = Filters{}
+	}
+	f.Add(key, value)
+	return f
+}
+
 // Has reports whether the key has values.
 func (f Filters) Has(key string) bool { return len(f[key]) > 0 }
 

@@ -31,7 +31,7 @@ type containerBackend interface {
 }
 
 func (s *Server) createContainer(w http.ResponseWriter, r *request) error {
-	req, err := createRequest(r)
+	req, warnings, err := createRequest(r)
 	if err != nil {
 		return err
 	}
@@ -43,33 +43,22 @@ func (s *Server) createContainer(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	res.Warnings = listOf(res.Warnings)
+	res.Warnings = append(listOf(res.Warnings), warnings...)
 	return r.json(http.StatusCreated, res)
 }
 
 // createRequest decodes the body of a create request, and brings what older
 // clients send into today's shape.
-func createRequest(r *request) (container.CreateRequest, error) {
-	var req container.CreateRequest
+func createRequest(r *request) (req container.CreateRequest, warnings []string, err error) {
 	b, err := r.bodyBytes(&req)
 	if err != nil {
-		return req, err
+		return req, nil, err
 	}
 	if b == nil {
-		return req, errdefs.New(errdefs.InvalidArgument, "invalid JSON: got EOF while reading request body")
+		return req, nil, errdefs.New(errdefs.InvalidArgument, "invalid JSON: got EOF while reading request body")
 	}
-	return req, completeCreate(&req, b, r.version)
-}
-
-// completeCreate makes a decoded create request whole.
-func completeCreate(req *container.CreateRequest, body []byte, v api.Version) error {
-	if req.Config == nil {
-		return errdefs.New(errdefs.InvalidArgument, "config cannot be empty in order to create a container")
-	}
-	if req.HostConfig == nil {
-		req.HostConfig = &container.HostConfig{}
-	}
-	return upgradeCreate(req, body, v)
+	warnings, err = upgradeCreate(&req, b, r.version)
+	return req, warnings, err
 }
 
 // createPlatform reads the platform of a create request, "os/arch/variant".
@@ -83,8 +72,9 @@ func createPlatform(r *request) (*ocispec.Platform, error) {
 
 func (s *Server) startContainer(w http.ResponseWriter, r *request) error {
 	// Docker took a HostConfig here once; taking none silently would start
-	// something else than what was asked for. "{}" means nothing.
-	if r.ContentLength > 2 || r.ContentLength == -1 {
+	// something else than what was asked for. "{}" and "null" mean nothing, and
+	// there is no setting in 7 bytes.
+	if r.ContentLength > 7 || r.ContentLength == -1 {
 		return errdefs.New(errdefs.InvalidArgument, "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	}
 	if r.text("checkpoint") != "" || r.text("checkpoint-dir") != "" {

@@ -39,6 +39,11 @@ func (s *Server) listContainers(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	for _, key := range []string{"since", "before"} { // parameters of their own once
+		if v := r.text(key); v != "" {
+			f = f.With(key, v)
+		}
+	}
 	limit, err := r.number("limit")
 	if err != nil {
 		return err
@@ -125,7 +130,7 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *request) error {
 	if r.begun && framed {
 		// The status went out with the first line; the frames have a stream
 		// for what comes later.
-		if _, werr := api.NewFrameWriter(out, api.System).Write([]byte(err.Error())); werr == nil {
+		if _, werr := api.NewFrameWriter(out, api.System).Write([]byte("Error grabbing logs: " + err.Error() + "\n")); werr == nil {
 			return out.close()
 		}
 	}

@@ -40,6 +40,9 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *request) error {
 	r.flush()
 	out := &stream{r: r, live: true}
 	err = s.backend.Events(ctx, since, until, f, func(m events.Message) error {
+		if r.version.Before(46) && m.Type == events.ImageEventType && m.Action == events.ActionCreate {
+			return nil
+		}
 		_, err := out.Write(eventLine(m, contentType, r.version))
 		return err
 	})

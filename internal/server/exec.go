@@ -26,7 +26,7 @@ func (s *Server) createExec(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	if len(req.Cmd) == 0 {
-		return errdefs.New(errdefs.InvalidArgument, "no exec command specified")
+		return errdefs.New(errdefs.InvalidArgument, "No exec command specified")
 	}
 	if _, err := api.ParseDetachKeys(req.DetachKeys); err != nil {
 		return errdefs.New(errdefs.InvalidArgument, "Invalid escape keys (%s) provided", req.DetachKeys)
@@ -46,13 +46,8 @@ func (s *Server) startExec(w http.ResponseWriter, r *request) error {
 	if err := r.body(&req); err != nil {
 		return err
 	}
-	if req.ConsoleSize != nil {
-		switch {
-		case r.version.Before(42), req.Detach:
-			req.ConsoleSize = nil
-		case !req.Tty:
-			return errdefs.New(errdefs.InvalidArgument, "ConsoleSize is only supported when allocating a TTY")
-		}
+	if r.version.Before(42) || !req.Tty {
+		req.ConsoleSize = nil
 	}
 	if err := s.backend.ExecStart(r.Context(), r.name, req, r.hijacker(r.attachType)); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -32,10 +33,7 @@ func (s *Server) listImages(w http.ResponseWriter, r *request) error {
 	}
 	// Until 1.40 a filter by reference was a parameter of its own.
 	if ref := r.text("filter"); ref != "" && r.version.Before(41) {
-		if f == nil {
-			f = api.Filters{}
-		}
-		f.Add("reference", ref)
+		f = f.With("reference", ref)
 	}
 	list, err := s.backend.ImageList(r.Context(), api.ImageListOptions{
 		All: r.flag("all"), SharedSize: r.flag("shared-size"), Manifests: r.flag("manifests"), Filters: f,
@@ -47,7 +45,7 @@ func (s *Server) listImages(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) inspectImage(w http.ResponseWriter, r *request) error {
-	platforms, err := r.platforms()
+	platforms, err := r.platforms("platform")
 	if err != nil {
 		return err
 	}
@@ -64,35 +62,40 @@ func (s *Server) inspectImage(w http.ResponseWriter, r *request) error {
 	return r.json(http.StatusOK, imageShape(img, r.version))
 }
 
-// checkPlatform refuses an image that is not for the one platform asked for.
-func checkPlatform(ref string, img image.InspectResponse, platforms []ocispec.Platform) error {
+// checkPlatform is checkPlatform for handlers that do not have the image.
+func (s *Server) checkPlatform(r *request, platforms []ocispec.Platform) error {
 	if len(platforms) == 0 {
 		return nil
 	}
-	p := platforms[0]
-	if p.OS == img.Os && p.Architecture == img.Architecture && (p.Variant == "" || p.Variant == img.Variant) {
+	img, err := s.backend.ImageInspect(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	return checkPlatform(r.name, img, platforms)
+}
+
+// checkPlatform refuses an image that is not for each of the platforms.
+func checkPlatform(ref string, img image.InspectResponse, platforms []ocispec.Platform) error {
+	i := slices.IndexFunc(platforms, func(p ocispec.Platform) bool {
+		return p.OS != img.Os || p.Architecture != img.Architecture || p.Variant != "" && p.Variant != img.Variant
+	})
+	if i < 0 {
 		return nil
 	}
-	name := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
-		name += "/" + p.Variant
+	name := platforms[i].OS + "/" + platforms[i].Architecture
+	if v := platforms[i].Variant; v != "" {
+		name += "/" + v
 	}
 	return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)", ref, name)
 }
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *request) error {
-	platforms, err := r.platforms()
+	platforms, err := r.platforms("platform")
 	if err != nil {
 		return err
 	}
-	if len(platforms) > 0 {
-		img, err := s.backend.ImageInspect(r.Context(), r.name)
-		if err != nil {
-			return err
-		}
-		if err := checkPlatform(r.name, img, platforms); err != nil {
-			return err
-		}
+	if err := s.checkPlatform(r, platforms); err != nil {
+		return err
 	}
 	history, err := s.backend.ImageHistory(r.Context(), r.name)
 	if err != nil {
@@ -110,6 +113,13 @@ func (s *Server) tagImage(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) removeImage(w http.ResponseWriter, r *request) error {
+	platforms, err := r.platforms("platforms")
+	if err != nil {
+		return err
+	}
+	if err := s.checkPlatform(r, platforms); err != nil {
+		return err
+	}
 	done, err := s.backend.ImageRemove(r.Context(), r.name, r.flag("force"), !r.flag("noprune"))
 	if err != nil {
 		return err
@@ -139,7 +149,7 @@ type progressLine struct {
 // loadImages answers 200 with lines of progress, of which the last may be an
 // error: the archive is read while the answer is on its way.
 func (s *Server) loadImages(w http.ResponseWriter, r *request) error {
-	platforms, err := r.platforms()
+	platforms, err := r.platforms("platform")
 	if err != nil {
 		return err
 	}

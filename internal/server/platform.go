@@ -35,11 +35,11 @@ func parsePlatform(s string) (*ocispec.Platform, error) {
 	return p, nil
 }
 
-// platforms returns the query parameter platform, of which each value is an
-// OCI platform as a JSON document.
-func (r *request) platforms() ([]ocispec.Platform, error) {
+// platforms returns a query parameter of which each value is an OCI platform as
+// a JSON document.
+func (r *request) platforms(key string) ([]ocispec.Platform, error) {
 	var list []ocispec.Platform
-	for _, s := range r.query["platform"] {
+	for _, s := range r.query[key] {
 		if s == "" {
 			continue
 		}

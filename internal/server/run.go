@@ -26,7 +26,7 @@ func (s *Server) runContainer(w http.ResponseWriter, r *request) error {
 	if req.Rootfs == "" {
 		req.Rootfs = r.text("rootfs") // where create has it
 	}
-	if err := completeCreate(&req.Create, b, api.MaxVersion); err != nil {
+	if _, err := upgradeCreate(&req.Create, b, api.MaxVersion); err != nil {
 		return err
 	}
 	if _, err := api.ParseDetachKeys(req.Attach.DetachKeys); err != nil {

@@ -144,7 +144,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	defer s.recoverPanic(r)
 	err := s.handle(w, r)
 	if s.log.Enabled(hr.Context(), slog.LevelDebug) {
-		s.log.Debug("request", "method", hr.Method, "path", hr.URL.Path, "query", hr.URL.RawQuery,
+		s.log.Debug("request", "method", hr.Method, "path", hr.URL.Path,
 			"took", time.Since(began), "peer", peerOf(hr), "error", err)
 	}
 	if err != nil {

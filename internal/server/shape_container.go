@@ -5,6 +5,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
 	"github.com/tare-engine/tare/api"
 )
 
@@ -21,7 +22,12 @@ func inspectShape(c container.InspectResponse, v api.Version) any {
 	if !v.Before(52) {
 		return c
 	}
-	c.Storage = nil
+	if s := c.Storage; s != nil {
+		if c.GraphDriver == nil && s.RootFS != nil && s.RootFS.Snapshot != nil {
+			c.GraphDriver = &storage.DriverData{Name: s.RootFS.Snapshot.Name}
+		}
+		c.Storage = nil
+	}
 	if v.Before(45) {
 		c.NetworkSettings = withShortIDAliases(c)
 	}
@@ -31,9 +37,6 @@ func inspectShape(c container.InspectResponse, v api.Version) any {
 	}
 	if c.NetworkSettings != nil {
 		old.NetworkSettings = newNetworkSettings151(c.NetworkSettings)
-		if old.Config != nil {
-			old.Config.MacAddress = old.NetworkSettings.MacAddress
-		}
 	}
 	return old
 }
@@ -47,8 +50,7 @@ type inspect151 struct {
 
 type config151 struct {
 	*container.Config
-	MacAddress string `json:",omitempty"`
-	OnBuild    []string
+	OnBuild []string
 }
 
 // networkSettings151 shows the endpoint of the default network once more, from

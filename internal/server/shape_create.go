@@ -1,8 +1,7 @@
 package server
 
 import (
-	"bytes"
-	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,11 +13,39 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
-// upgradeCreate turns a create request of an older version of the API into
-// today's: defaults that have changed since are filled in, fields that did not
-// exist then are dropped, as the engine of that time would have.
-func upgradeCreate(req *container.CreateRequest, body []byte, v api.Version) error {
-	hc := req.HostConfig
+// upgradeCreate makes a decoded create request whole, and turns one of an older
+// version of the API into today's: defaults that have changed since are filled
+// in, fields that did not exist then are dropped, as the engine of that time
+// would have.
+func upgradeCreate(req *container.CreateRequest, body []byte, v api.Version) (warnings []string, err error) {
+	if req.Config == nil {
+		return nil, errdefs.New(errdefs.InvalidArgument, "config cannot be empty in order to create a container")
+	}
+	if req.HostConfig == nil {
+		req.HostConfig = &container.HostConfig{}
+	}
+	upgradeHostConfig(req.HostConfig, v)
+	if v.Before(44) && req.Healthcheck != nil {
+		req.Healthcheck.StartInterval = 0
+	}
+	if err := upgradeMounts(req.HostConfig.Mounts, v); err != nil {
+		return nil, err
+	}
+	nameDefaultNetwork(req)
+	if err := upgradeEndpoints(req, v); err != nil {
+		return nil, err
+	}
+	if w := upgradePorts(req.HostConfig, v); w != "" {
+		warnings = append(warnings, w)
+	}
+	w, err := upgradeMAC(req, body, v)
+	if w != "" {
+		warnings = append(warnings, w)
+	}
+	return warnings, err
+}
+
+func upgradeHostConfig(hc *container.HostConfig, v api.Version) {
 	if v.Before(25) {
 		hc.AutoRemove = false // the client did it then
 	}
@@ -30,54 +57,28 @@ func upgradeCreate(req *container.CreateRequest, body []byte, v api.Version) err
 	}
 	if v.Before(42) {
 		hc.ConsoleSize = [2]uint{}
-		if hc.PidsLimit != nil && *hc.PidsLimit <= 0 {
-			hc.PidsLimit = nil
-		}
 	}
 	if v.Before(43) {
 		hc.Annotations = nil
 	}
-	if v.Before(44) && req.Healthcheck != nil {
-		req.Healthcheck.StartInterval = 0
-	}
 	if v.Before(56) {
 		hc.Umask = nil
 	}
-	if err := upgradeMounts(hc.Mounts, v); err != nil {
-		return err
+	// Docker's command line sends 0 when nobody asked for a limit; who wants
+	// none says -1.
+	if hc.PidsLimit != nil && *hc.PidsLimit == 0 {
+		hc.PidsLimit = nil
 	}
-	if err := upgradeEndpoints(req, v); err != nil {
-		return err
-	}
-	if v.Before(52) {
-		return upgradeMAC(req, body)
-	}
-	return nil
 }
 
 func upgradeMounts(mounts []mount.Mount, v api.Version) error {
 	for i := range mounts {
 		m := &mounts[i]
-		if o := m.BindOptions; o != nil {
-			if v.Before(40) {
-				o.NonRecursive = false
-			}
-			if v.Before(42) {
-				o.CreateMountpoint = false
-			}
-			if v.Before(44) {
-				if o.ReadOnlyForceRecursive {
-					return errdefs.New(errdefs.InvalidArgument, "BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer")
-				}
-				o.ReadOnlyNonRecursive = false
-			}
+		if v.Before(42) {
+			dropForeignOptions(m)
 		}
-		// Read-only was not recursive before 1.44.
-		if v.Before(44) && m.Type == mount.TypeBind && m.ReadOnly {
-			if m.BindOptions == nil {
-				m.BindOptions = &mount.BindOptions{}
-			}
-			m.BindOptions.ReadOnlyNonRecursive = true
+		if err := upgradeBind(m, v); err != nil {
+			return err
 		}
 		if o := m.VolumeOptions; o != nil && o.Subpath != "" && v.Before(45) {
 			return errdefs.New(errdefs.InvalidArgument, "VolumeOptions.Subpath needs API v1.45 or newer")
@@ -86,72 +87,107 @@ func upgradeMounts(mounts []mount.Mount, v api.Version) error {
 			o.Options = nil
 		}
 		if m.Type == mount.TypeImage && v.Before(48) {
-			return errdefs.New(errdefs.InvalidArgument, "mount type %q needs API v1.48 or newer", string(m.Type))
+			return errdefs.New(errdefs.InvalidArgument, `Mount type "Image" needs API v1.48 or newer`)
 		}
 	}
 	return nil
+}
+
+// dropForeignOptions takes away the options of other types of mount, which
+// nobody looked at until 1.41.
+func dropForeignOptions(m *mount.Mount) {
+	if m.Type != mount.TypeVolume {
+		m.VolumeOptions = nil
+	}
+	if m.Type != mount.TypeTmpfs {
+		m.TmpfsOptions = nil
+	}
+	if m.BindOptions != nil {
+		m.BindOptions.CreateMountpoint = false
+	}
+}
+
+func upgradeBind(m *mount.Mount, v api.Version) error {
+	o := m.BindOptions
+	if o != nil && v.Before(40) {
+		o.NonRecursive = false
+	}
+	if m.Type != mount.TypeBind || !v.Before(44) {
+		return nil
+	}
+	if o != nil && o.ReadOnlyForceRecursive {
+		return errdefs.New(errdefs.InvalidArgument, "BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer")
+	}
+	if o != nil {
+		o.ReadOnlyNonRecursive = false
+	}
+	if m.ReadOnly { // was not recursive then
+		if o == nil {
+			m.BindOptions = &mount.BindOptions{}
+		}
+		m.BindOptions.ReadOnlyNonRecursive = true
+	}
+	return nil
+}
+
+// nameDefaultNetwork gives the default network, which a client may call
+// "default" or leave open, the name that inspect shows.
+func nameDefaultNetwork(req *container.CreateRequest) {
+	if req.HostConfig.NetworkMode != "" && !req.HostConfig.NetworkMode.IsDefault() {
+		return
+	}
+	req.HostConfig.NetworkMode = network.NetworkBridge
+	if req.NetworkingConfig == nil {
+		return
+	}
+	endpoints := req.NetworkingConfig.EndpointsConfig
+	if e, ok := endpoints[network.NetworkDefault]; ok {
+		endpoints[network.NetworkBridge] = e
+		delete(endpoints, network.NetworkDefault)
+	}
 }
 
 // upgradeEndpoints refuses several networks where a container could be made
-// with one only.
+// with one only, and drops what endpoints did not have.
 func upgradeEndpoints(req *container.CreateRequest, v api.Version) error {
-	if req.NetworkingConfig == nil || !v.Before(44) {
-		return nil
-	}
-	if names := slices.Sorted(maps.Keys(req.NetworkingConfig.EndpointsConfig)); len(names) > 1 {
-		return errdefs.New(errdefs.InvalidArgument, "Container cannot be created with multiple network endpoints: %s", strings.Join(names, ", "))
-	}
-	return nil
-}
-
-// upgradeMAC moves the MAC address, which until 1.51 was a property of the
-// container, to the endpoint of its network.
-func upgradeMAC(req *container.CreateRequest, body []byte) error {
-	if !bytes.Contains(body, []byte(`"MacAddress"`)) {
-		return nil
-	}
-	var old struct{ MacAddress network.HardwareAddr }
-	if err := json.Unmarshal(body, &old); err != nil {
-		return errdefs.New(errdefs.InvalidArgument, "invalid MAC address: %w", err)
-	}
-	if len(old.MacAddress) == 0 {
-		return nil
-	}
-	mode := req.HostConfig.NetworkMode
-	if mode.IsHost() || mode.IsContainer() || mode.IsNone() {
-		return errdefs.New(errdefs.InvalidArgument, "conflicting options: mac-address and the network mode")
-	}
-	name := string(mode)
-	if name == "" {
-		name = network.NetworkDefault
-	}
-	return setMAC(req, name, old.MacAddress)
-}
-
-func setMAC(req *container.CreateRequest, name string, mac network.HardwareAddr) error {
 	if req.NetworkingConfig == nil {
-		req.NetworkingConfig = &network.NetworkingConfig{}
+		return nil
 	}
 	endpoints := req.NetworkingConfig.EndpointsConfig
-	if endpoints == nil {
-		endpoints = map[string]*network.EndpointSettings{}
-		req.NetworkingConfig.EndpointsConfig = endpoints
+	if names := slices.Sorted(maps.Keys(endpoints)); len(names) > 1 && v.Before(44) {
+		return errdefs.New(errdefs.InvalidArgument, "Container cannot be created with multiple network endpoints: %s", strings.Join(names, ", "))
 	}
-	e := endpoints[name]
-	if e == nil && (name == network.NetworkDefault || name == network.NetworkBridge) {
-		// The default network has two names.
-		e = endpoints[network.NetworkDefault]
+	for _, e := range endpoints {
 		if e == nil {
-			e = endpoints[network.NetworkBridge]
+			continue
+		}
+		if v.Before(48) {
+			e.GwPriority = 0
+		}
+		if v.Before(44) {
+			e.MacAddress = nil
 		}
 	}
-	if e == nil {
-		e = &network.EndpointSettings{}
-		endpoints[name] = e
-	}
-	if len(e.MacAddress) > 0 && e.MacAddress.String() != mac.String() {
-		return errdefs.New(errdefs.InvalidArgument, "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty")
-	}
-	e.MacAddress = mac
 	return nil
+}
+
+// upgradePorts fills bindings that are an empty list with one to any free
+// port, as until 1.52, or drops them.
+func upgradePorts(hc *container.HostConfig, v api.Version) (warning string) {
+	var empty []string
+	for port, bindings := range hc.PortBindings {
+		switch {
+		case len(bindings) > 0:
+		case v.Before(53):
+			hc.PortBindings[port] = []network.PortBinding{{}}
+			empty = append(empty, port.String())
+		default:
+			delete(hc.PortBindings, port)
+		}
+	}
+	if len(empty) == 0 || v.Before(52) {
+		return ""
+	}
+	slices.Sort(empty)
+	return fmt.Sprintf("Following container port(s) have an empty list of port-bindings: %s. Starting with API 1.53, such bindings will be discarded.", strings.Join(empty, ", "))
 }

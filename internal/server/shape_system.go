@@ -11,6 +11,9 @@ import (
 
 // infoShape is what the version of the API says of the engine.
 func infoShape(info system.Info, v api.Version) any {
+	if v.Before(44) {
+		info.Runtimes = withoutStatus(info.Runtimes)
+	}
 	if v.Before(46) {
 		info.Containerd = nil
 	}
@@ -34,6 +37,14 @@ func infoShape(info system.Info, v api.Version) any {
 		old.InitCommit = commit148{info.InitCommit.ID, info.InitCommit.ID}
 	} else {
 		old.ContainerdCommit, old.RuncCommit, old.InitCommit = info.ContainerdCommit, info.RuncCommit, info.InitCommit
+	}
+	return old
+}
+
+func withoutStatus(runtimes map[string]system.RuntimeWithStatus) map[string]system.RuntimeWithStatus {
+	old := make(map[string]system.RuntimeWithStatus, len(runtimes))
+	for name, r := range runtimes {
+		old[name] = system.RuntimeWithStatus{Runtime: r.Runtime}
 	}
 	return old
 }

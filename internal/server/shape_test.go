@@ -57,7 +57,6 @@ func TestShapesOfVersions(t *testing.T) {
 		{"/containers/c1/json", "1.51", "NetworkSettings.Gateway", "172.17.0.1"},
 		{"/containers/c1/json", "1.51", "NetworkSettings.MacAddress", "02:00:00:00:00:01"},
 		{"/containers/c1/json", "1.51", "NetworkSettings.SecondaryIPAddresses", nil},
-		{"/containers/c1/json", "1.51", "Config.MacAddress", "02:00:00:00:00:01"},
 		{"/containers/c1/json", "1.51", "Config.Image", "img"},
 		{"/containers/c1/json", "1.51", "Config.OnBuild", nil},
 		{"/containers/c1/json", "1.52", "Config.OnBuild", absent},
@@ -152,11 +151,12 @@ func TestMACAddressOfOldClients(t *testing.T) {
 	f := &fake{}
 	c := unixClient(t, newServer(t, f))
 	tests := []struct{ version, body, network, mac string }{
-		{"1.51", `{"Image":"img","MacAddress":"02:00:00:00:00:09"}`, "default", "02:00:00:00:00:09"},
+		{"1.51", `{"Image":"img","MacAddress":"02:00:00:00:00:09"}`, "bridge", "02:00:00:00:00:09"},
 		{"1.51", `{"Image":"img","MacAddress":"02:00:00:00:00:09","HostConfig":{"NetworkMode":"own"},"NetworkingConfig":{"EndpointsConfig":{"own":{"Aliases":["a"]}}}}`, "own", "02:00:00:00:00:09"},
 		{"1.51", `{"Image":"img","MacAddress":"02:00:00:00:00:09","HostConfig":{"NetworkMode":"default"},"NetworkingConfig":{"EndpointsConfig":{"bridge":{}}}}`, "bridge", "02:00:00:00:00:09"},
 		{"1.52", `{"Image":"img","MacAddress":"02:00:00:00:00:09"}`, "", ""},
 		{"1.51", `{"Image":"img","MacAddress":""}`, "", ""},
+		{"1.43", `{"Image":"img","MacAddress":"02:00:00:00:00:09","HostConfig":{"NetworkMode":"own"},"NetworkingConfig":{"EndpointsConfig":{"0123":{}}}}`, "0123", "02:00:00:00:00:09"},
 	}
 	for _, tt := range tests {
 		f.created = container.CreateRequest{}
@@ -165,7 +165,7 @@ func TestMACAddressOfOldClients(t *testing.T) {
 			continue
 		}
 		if tt.network == "" {
-			if f.created.NetworkingConfig != nil {
+			if f.created.NetworkingConfig != nil && len(f.created.NetworkingConfig.EndpointsConfig) > 0 {
 				t.Errorf("%s %s: %+v", tt.version, tt.body, f.created.NetworkingConfig)
 			}
 			continue
@@ -174,8 +174,45 @@ func TestMACAddressOfOldClients(t *testing.T) {
 			t.Errorf("%s: endpoint %+v", tt.body, e)
 		}
 	}
-	if res, _ := do(t, c, "POST", "/v1.51/containers/create", "application/json", `{"Image":"img","MacAddress":"nonsense"}`); res.StatusCode != 400 {
-		t.Errorf("bad address: %d", res.StatusCode)
+	refused := []struct{ version, body, want string }{
+		{"1.51", `{"Image":"img","MacAddress":"nonsense"}`, "invalid JSON: "},
+		{"1.43", `{"Image":"img","MacAddress":"02:00:00:00:00:09","HostConfig":{"NetworkMode":"host"}}`, "conflicting options: mac-address and the network mode"},
+		{"1.44", `{"Image":"img","MacAddress":"02:00:00:00:00:09","NetworkingConfig":{"EndpointsConfig":{"other":{}}}}`, "HostConfig.NetworkMode must match the identity"},
+		{"1.44", `{"Image":"img","MacAddress":"02:00:00:00:00:09","NetworkingConfig":{"EndpointsConfig":{"bridge":{"MacAddress":"02:00:00:00:00:08"}}}}`, "must match the endpoint-specific MAC address"},
+	}
+	for _, tt := range refused {
+		if res, body := do(t, c, "POST", "/v"+tt.version+"/containers/create", "application/json", tt.body); res.StatusCode != 400 || !strings.Contains(body, tt.want) {
+			t.Errorf("%s %s: %d %s", tt.version, tt.body, res.StatusCode, body)
+		}
+	}
+	if _, body := do(t, c, "POST", "/v1.44/containers/create", "application/json", `{"Image":"img","MacAddress":"02:00:00:00:00:09"}`); !strings.Contains(body, "now deprecated") {
+		t.Errorf("no warning: %s", body)
+	}
+}
+
+func TestEmptyPortBindings(t *testing.T) {
+	f := &fake{}
+	c := unixClient(t, newServer(t, f))
+	for version, want := range map[string]struct {
+		bindings int
+		warning  bool
+	}{"1.51": {1, false}, "1.52": {1, true}, "1.53": {0, false}} {
+		_, body := do(t, c, "POST", "/v"+version+"/containers/create", "application/json", `{"Image":"img","HostConfig":{"PortBindings":{"80/tcp":[]}}}`)
+		if n := len(f.created.HostConfig.PortBindings); n != want.bindings || strings.Contains(body, "empty list of port-bindings: 80/tcp") != want.warning {
+			t.Errorf("%s: %d bindings, %s", version, n, body)
+		}
+	}
+}
+
+func TestDefaultNetworkHasOneName(t *testing.T) {
+	f := &fake{}
+	c := unixClient(t, newServer(t, f))
+	do(t, c, "POST", "/containers/create", "application/json", `{"Image":"img","HostConfig":{"NetworkMode":"default","PidsLimit":0},"NetworkingConfig":{"EndpointsConfig":{"default":{"Aliases":["a"]}}}}`)
+	if e := f.created.NetworkingConfig.EndpointsConfig["bridge"]; f.created.HostConfig.NetworkMode != "bridge" || e == nil || len(f.created.NetworkingConfig.EndpointsConfig) != 1 {
+		t.Errorf("mode %q, endpoints %v", f.created.HostConfig.NetworkMode, f.created.NetworkingConfig.EndpointsConfig)
+	}
+	if f.created.HostConfig.PidsLimit != nil {
+		t.Error("a limit of 0 is not the default")
 	}
 }
 
@@ -222,7 +259,7 @@ func FuzzCreateBody(f *testing.F) {
 		r, _ := http.NewRequest("POST", "/", strings.NewReader(string(body)))
 		r.Header.Set("Content-Type", "application/json")
 		v := api.Version{Major: 1, Minor: minor}
-		req, err := createRequest(&request{Request: r, version: v, w: noDeadline{}, log: discard})
+		req, _, err := createRequest(&request{Request: r, version: v, w: noDeadline{}, log: discard})
 		switch {
 		case err != nil && statusOf(err) >= 500:
 			t.Fatalf("%q: %v", body, err)

@@ -34,10 +34,7 @@ func (s *Server) pruneVolumes(w http.ResponseWriter, r *request) error {
 	}
 	// Until 1.41 all unused volumes went, named ones too.
 	if r.version.Before(42) {
-		if f == nil {
-			f = api.Filters{}
-		}
-		f["all"] = map[string]bool{"true": true}
+		f = f.With("all", "true")
 	}
 	report, err := s.backend.VolumesPrune(r.Context(), f)
 	if err != nil {
