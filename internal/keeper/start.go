@@ -33,11 +33,7 @@ func (k *Keeper) doStart(s *session, m *message) (any, parcel, error) {
 	if err != nil {
 		return nil, parcel{}, err
 	}
-	defer func() {
-		for _, c := range b.clients {
-			c.Conn.Close()
-		}
-	}()
+	defer b.closeClients()
 	if b.Born != nil {
 		b.tell = func(pid int) { s.queueFor(m.request, opBorn, idDoc{ID: b.ID, Pid: pid}) }
 	}
@@ -70,6 +66,13 @@ func (k *Keeper) doStart(s *session, m *message) (any, parcel, error) {
 	return doc, p, nil
 }
 
+// closeClients closes the connections that the streamer has not taken.
+func (b *begin) closeClients() {
+	for _, c := range b.clients {
+		c.Conn.Close()
+	}
+}
+
 // readStart decodes a start. Its descriptors are then b's; the plan's are
 // closed by the message.
 func readStart(m *message) (*begin, error) {
@@ -95,6 +98,7 @@ func readStart(m *message) (*begin, error) {
 	for i, cd := range d.Clients {
 		var c Client
 		if c, rest, err = cd.client(rest, m.take(d.Files+i)); err != nil {
+			b.closeClients()
 			return nil, err
 		}
 		b.clients = append(b.clients, c)
