@@ -55,7 +55,7 @@ func mountPoints(h *container.HostConfig) ([]mountPoint, error) {
 	for _, target := range sortedKeysOf(h.Tmpfs) {
 		m, err := parseTmpfs(target, h.Tmpfs[target])
 		if err != nil {
-			return nil, errdefs.New(errdefs.InvalidArgument, "invalid mount config for type %q: %w", mount.TypeTmpfs, err)
+			return nil, errdefs.As(errdefs.InvalidArgument, err)
 		}
 		list = append(list, m)
 	}
@@ -347,7 +347,7 @@ func (m *mountPoint) setTmpfs(words []string) error {
 		opposite, flag := tmpfsFlags[w]
 		check, known := tmpfsValues[key]
 		if !flag && (!hasValue || !known || !check(value)) {
-			return fmt.Errorf("invalid tmpfs option %q", w)
+			return fmt.Errorf("invalid tmpfs option %q", strings.SplitN(w, "=", 2))
 		}
 		m.options = slices.DeleteFunc(m.options, func(o string) bool {
 			return o == w || flag && o == opposite || hasValue && strings.HasPrefix(o, key+"=")

@@ -50,7 +50,7 @@ func Validate(name string, req *container.CreateRequest) (warnings []string, err
 		}
 	}
 	if req == nil || req.Config == nil {
-		return nil, invalid("Config cannot be empty in order to create a container")
+		return nil, invalid("config cannot be empty in order to create a container")
 	}
 	if req.HostConfig == nil {
 		req.HostConfig = &container.HostConfig{}

@@ -90,7 +90,7 @@ func validateCpuset(r *container.Resources) error {
 		}
 		asked, ok := numberSet(c.value)
 		if !ok {
-			return invalid("Invalid value %s for cpuset %s", shown(c.value), c.kind)
+			return invalid("Invalid value %[1]s for cpuset %[2]s: invalid format: %[1]s", shown(c.value), c.kind)
 		}
 		text, err := os.ReadFile(c.file)
 		online := strings.TrimSpace(string(text))
