@@ -2,17 +2,30 @@ package server
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
 
-// TestDockerUnderstands lets the real command line read our answers.
+// TestDockerUnderstands lets the real command lines read our answers: a new
+// one, and Debian's (20.10, version 1.41 of the API).
 func TestDockerUnderstands(t *testing.T) {
-	docker, err := exec.LookPath("docker")
-	if err != nil {
+	found := map[string]bool{}
+	for _, docker := range []string{"/usr/local/bin/docker", "/usr/bin/docker"} {
+		real, err := filepath.EvalSymlinks(docker)
+		if err != nil || found[real] {
+			continue
+		}
+		found[real] = true
+		t.Run(docker, func(t *testing.T) { dockerUnderstands(t, docker) })
+	}
+	if len(found) == 0 {
 		t.Skip("this host has no docker command line")
 	}
+}
+
+func dockerUnderstands(t *testing.T, docker string) {
 	f := &fake{waitGo: make(chan struct{})}
 	close(f.waitGo)
 	path := newServer(t, f)
@@ -44,6 +57,8 @@ func TestDockerUnderstands(t *testing.T) {
 		{"network ls --format {{.Name}}", "", 0, "bridge"},
 		{"container prune -f", "", 0, "Total reclaimed space: 7B"},
 		{"ps --filter nope=x", "", 1, "invalid filter 'nope'"},
+		{"system prune -f", "", 0, "Total reclaimed space: 7B"},
+		{"run nope true", "", 125, "bring images in with"},
 		{"node ls", "", 1, "This node is not a swarm manager"},
 		{"plugin ls --format {{.Name}}", "", 0, ""},
 		{"system df --format {{.Type}}|{{.Size}}", "", 0, "Images|42B"},

@@ -66,7 +66,7 @@ func (f *fake) find(what, ref string) error {
 
 func (f *fake) ContainerCreate(_ context.Context, name string, req container.CreateRequest, p *ocispec.Platform, rootfs string) (container.CreateResponse, error) {
 	f.created, f.rootfs = req, rootfs
-	if req.Image == "gone" {
+	if req.Image == "gone" || req.Image == "nope" {
 		return container.CreateResponse{}, errdefs.New(errdefs.NotFound, "No such image: gone:latest")
 	}
 	return container.CreateResponse{ID: fakeID}, nil

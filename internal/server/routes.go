@@ -64,7 +64,9 @@ var routes = []struct {
 	{"GET", "/volumes", (*Server).listVolumes},
 	{"POST", "/volumes/prune", (*Server).pruneVolumes},
 
-	// What an engine without plugins and in no swarm says.
+	// What this engine does not have.
+	{"POST", "/build/prune", (*Server).pruneBuildCache},
+	{"POST", "/images/create", (*Server).pullImage},
 	{"GET", "/plugins", (*Server).listPlugins},
 	{"GET", "/plugins/{name}/json", (*Server).noPlugin},
 	{"POST", "/swarm/init", (*Server).noSwarmHere},

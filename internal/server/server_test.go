@@ -150,6 +150,8 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/swarm/leave", "", "", 503, "This node is not part of a swarm"},
 		{"POST", "/swarm/init", "application/json", "{}", 501, "Swarm mode is not offered: Tare runs the containers of one machine; use Kubernetes to spread them over several"},
 		{"GET", "/plugins", "", "", 200, "[]\n"},
+		{"POST", "/build/prune", "", "", 200, `{"CachesDeleted":[],"SpaceReclaimed":0}`},
+		{"POST", "/images/create?fromImage=x&tag=1", "", "", 501, `cannot fetch image "x": this engine does not speak to registries, bring images in with "docker load"`},
 	}
 	c := unixClient(t, newServer(t, &fake{}))
 	for _, tt := range tests {

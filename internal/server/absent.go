@@ -3,12 +3,14 @@ package server
 import (
 	"net/http"
 
+	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/plugin"
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
-// Clients ask these of every engine ("docker info", compose, CI runners), and
-// understand what an engine in no swarm and without plugins says.
+// Clients ask these of every engine ("docker info", "docker system prune",
+// compose, CI runners), and understand what an engine in no swarm, without
+// plugins and without a build cache says.
 
 func (s *Server) noManager(w http.ResponseWriter, r *request) error {
 	return errdefs.New(errdefs.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
@@ -31,4 +33,20 @@ func (s *Server) listPlugins(w http.ResponseWriter, r *request) error {
 
 func (s *Server) noPlugin(w http.ResponseWriter, r *request) error {
 	return errdefs.New(errdefs.NotFound, "plugin %q not found", r.name)
+}
+
+func (s *Server) pruneBuildCache(w http.ResponseWriter, r *request) error {
+	if _, err := r.filters(); err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, build.CachePruneReport{CachesDeleted: []string{}})
+}
+
+// pullImage is what "docker run" asks for when there is no such image.
+func (s *Server) pullImage(w http.ResponseWriter, r *request) error {
+	ref := r.text("fromImage")
+	if ref == "" {
+		ref = r.text("fromSrc")
+	}
+	return errdefs.New(errdefs.NotImplemented, `cannot fetch image %q: this engine does not speak to registries, bring images in with "docker load"`, ref)
 }
