@@ -1,7 +1,6 @@
 package network
 
 import (
-	"net/netip"
 	"strconv"
 
 	"github.com/moby/moby/api/types/network"
@@ -50,15 +49,11 @@ func (s *Service) describe(n *Network) network.Network {
 // clients look for.
 func (s *Service) bridgeOptions(n *Network) map[string]string {
 	const prefix = "com.docker.network.bridge."
-	hostIP := s.cfg.HostIP
-	if !hostIP.IsValid() {
-		hostIP = netip.IPv4Unspecified()
-	}
 	return map[string]string{
 		prefix + "default_bridge":       "true",
 		prefix + "enable_icc":           strconv.FormatBool(!s.cfg.NoICC),
 		prefix + "enable_ip_masquerade": "true",
-		prefix + "host_binding_ipv4":    hostIP.String(),
+		prefix + "host_binding_ipv4":    s.cfg.hostIP().String(),
 		prefix + "name":                 n.link.Name,
 		"com.docker.network.driver.mtu": strconv.Itoa(s.cfg.MTU),
 	}

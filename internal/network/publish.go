@@ -91,10 +91,7 @@ func programming(k errdefs.Kind, e *Endpoint, err error) error {
 // before.
 func (s *Service) reserve(e *Endpoint, p Port) (_ Port, fresh bool, err error) {
 	if !p.HostIP.IsValid() {
-		p.HostIP = s.cfg.HostIP
-	}
-	if !p.HostIP.IsValid() {
-		p.HostIP = netip.IPv4Unspecified()
+		p.HostIP = s.cfg.hostIP()
 	}
 	if !p.HostIP.Is4() {
 		return p, false, errdefs.New(errdefs.InvalidArgument, "invalid host address %s: ports are published on IPv4 addresses", p.HostIP)

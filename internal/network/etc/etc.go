@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Hosts is what /etc/hosts of a container is made from.
@@ -80,7 +81,7 @@ func ParseExtraHosts(values []string, gateway netip.Addr) ([]Host, error) {
 	var all []Host
 	for _, v := range values {
 		name, addr, ok := strings.Cut(v, ":")
-		if !ok || name == "" {
+		if !ok || name == "" || strings.ContainsFunc(name, notInName) {
 			return nil, fmt.Errorf("bad format for add-host: %q", v)
 		}
 		if addr == hostGateway {
@@ -101,6 +102,9 @@ func ParseExtraHosts(values []string, gateway netip.Addr) ([]Host, error) {
 	}
 	return all, nil
 }
+
+// notInName finds what would begin another name or line.
+func notInName(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '#' }
 
 // HostnameFile returns /etc/hostname.
 func HostnameFile(hostname string) []byte { return []byte(hostname + "\n") }

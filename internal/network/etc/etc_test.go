@@ -21,7 +21,7 @@ func TestHostsFile(t *testing.T) {
 	if s := string(HostsFile(Hosts{IPv6: true})); !strings.Contains(s, "::1\tlocalhost ip6-localhost ip6-loopback\n") {
 		t.Error(s)
 	}
-	for _, bad := range []string{"x", ":1.2.3.4", "x:1.2.3", "x:"} {
+	for _, bad := range []string{"x", ":1.2.3.4", "x:1.2.3", "x:", "a b:1.2.3.4", "a\n1.1.1.1 b:1.2.3.4"} {
 		if _, err := ParseExtraHosts([]string{bad}, netip.Addr{}); err == nil {
 			t.Errorf("%q accepted", bad)
 		}
