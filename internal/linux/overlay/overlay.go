@@ -1,0 +1,267 @@
+// Package overlay makes overlayfs mounts that are attached nowhere: the result
+// is a descriptor, to be opened through or to be attached by move_mount(2).
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options of a mount. Lower directories come topmost first. Without Upper the
+// mount is read-only.
+type Options struct {
+	Lower       []string
+	Upper, Work string
+	Volatile    bool // never write to disk what is changed
+	Metacopy    bool
+	// Scratch is a directory for the fall-back, on any file system; only this
+	// package's own entries are made in it.
+	Scratch string
+}
+
+// errNoLowerdirPlus says that the kernel lacks "lowerdir+" (before 6.7).
+var errNoLowerdirPlus = errors.New("overlay: no lowerdir+")
+
+// maxValue is what fsconfig(2) takes as a string, without the final zero.
+const maxValue = 255
+
+// Mount makes the mount. The caller closes it.
+func Mount(o Options) (*os.File, error) {
+	if os.Getenv("TARE_PROBE") != "5.10" {
+		f, err := mountByLayer(o)
+		if !errors.Is(err, errNoLowerdirPlus) {
+			return f, err
+		}
+	}
+	return mountLegacy(o)
+}
+
+// mountByLayer hands the layers over one by one (Linux 6.7).
+func mountByLayer(o Options) (*os.File, error) {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("fsopen overlay: %w", err)
+	}
+	defer unix.Close(fs)
+	for i, dir := range o.Lower {
+		err := setPath(fs, "lowerdir+", dir)
+		if i == 0 && err == unix.EINVAL {
+			return nil, errNoLowerdirPlus
+		}
+		if err != nil {
+			return nil, fmt.Errorf("overlay: lower directory %s: %w", dir, err)
+		}
+	}
+	if err := setUpper(fs, o); err != nil {
+		return nil, err
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, explain(fs, err)
+	}
+	attr := 0
+	if o.Upper == "" {
+		attr = unix.MOUNT_ATTR_RDONLY
+	}
+	m, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
+	if err != nil {
+		return nil, explain(fs, err)
+	}
+	return os.NewFile(uintptr(m), "overlay"), nil
+}
+
+func setUpper(fs int, o Options) error {
+	if o.Upper != "" {
+		if err := setPath(fs, "upperdir", o.Upper); err != nil {
+			return fmt.Errorf("overlay: upper directory %s: %w", o.Upper, err)
+		}
+		if err := setPath(fs, "workdir", o.Work); err != nil {
+			return fmt.Errorf("overlay: work directory %s: %w", o.Work, err)
+		}
+	}
+	for _, key := range fixed {
+		if err := unix.FsconfigSetString(fs, key, "off"); err != nil {
+			return fmt.Errorf("overlay: %s=off: %w", key, err)
+		}
+	}
+	if o.Volatile && o.Upper != "" {
+		if err := unix.FsconfigSetFlag(fs, "volatile"); err != nil {
+			return fmt.Errorf("overlay: volatile: %w", err)
+		}
+	}
+	if o.Metacopy {
+		if err := unix.FsconfigSetString(fs, "metacopy", "on"); err != nil {
+			return fmt.Errorf("overlay: metacopy: %w", err)
+		}
+	}
+	return nil
+}
+
+// fixed are off whatever the kernel was built with: an index refuses an upper
+// directory that a dying mount still holds, and redirections would make the
+// upper directory unreadable without the lower ones.
+var fixed = []string{"index", "redirect_dir"}
+
+// setPath sets an option to a path. One that is too long for fsconfig goes by
+// a descriptor's name, which the kernel resolves at once.
+func setPath(fs int, key, p string) error {
+	if len(p) <= maxValue {
+		return unix.FsconfigSetString(fs, key, p)
+	}
+	fd, err := unix.Open(p, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.FsconfigSetString(fs, key, "/proc/self/fd/"+strconv.Itoa(fd))
+}
+
+// explain adds what the kernel wrote into the context's log.
+func explain(fs int, err error) error {
+	var b [1024]byte
+	var said []string
+	for len(said) < 8 {
+		n, e := unix.Read(fs, b[:])
+		if e != nil || n == 0 {
+			break
+		}
+		said = append(said, strings.TrimSpace(string(b[:n])))
+	}
+	if len(said) > 0 {
+		return fmt.Errorf("mount overlay: %w (%s)", err, strings.Join(said, "; "))
+	}
+	return fmt.Errorf("mount overlay: %w", err)
+}
+
+// mountLegacy is for kernels before 6.7. All options of mount(2) must fit into
+// one page: the directories go by two-letter links, relative to a scratch
+// directory in which a thread of its own stands. 400 layers take 1,200 bytes.
+func mountLegacy(o Options) (*os.File, error) {
+	dir, err := os.MkdirTemp(o.Scratch, "overlay-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	lower := make([]string, len(o.Lower))
+	for i, p := range o.Lower {
+		if lower[i], err = shortName(i); err != nil {
+			return nil, err
+		}
+		if err := os.Symlink(p, dir+"/"+lower[i]); err != nil {
+			return nil, err
+		}
+	}
+	options := strings.Join(fixed, "=off,") + "=off,lowerdir=" + strings.Join(lower, ":")
+	if o.Upper != "" {
+		if err := errors.Join(os.Symlink(o.Upper, dir+"/u"), os.Symlink(o.Work, dir+"/w")); err != nil {
+			return nil, err
+		}
+		options += ",upperdir=u,workdir=w"
+		if o.Volatile {
+			options += ",volatile"
+		}
+	}
+	if o.Metacopy {
+		options += ",metacopy=on"
+	}
+	return mountIn(dir, options, o.Upper == "")
+}
+
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+func shortName(i int) (string, error) {
+	if i >= len(letters)*len(letters) {
+		return "", fmt.Errorf("overlay: %d lower directories: %w", i, unix.E2BIG)
+	}
+	return string(letters[i/len(letters)]) + string(letters[i%len(letters)]), nil
+}
+
+// mountIn mounts with dir as the working directory and returns the mount,
+// detached. The thread that changed its directory is not used again, and the
+// mount is seen in its private mount namespace only.
+func mountIn(dir, options string, readOnly bool) (*os.File, error) {
+	type result struct {
+		f   *os.File
+		err error
+	}
+	c := make(chan result)
+	go func() {
+		runtime.LockOSThread() // for ever: the thread ends with the goroutine
+		f, err := mountHere(dir, options, readOnly)
+		c <- result{f, err}
+	}()
+	r := <-c
+	return r.f, r.err
+}
+
+func mountHere(dir, options string, readOnly bool) (*os.File, error) {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return nil, fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return nil, fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Chdir(dir); err != nil {
+		return nil, err
+	}
+	if err := unix.Mkdir("m", 0700); err != nil {
+		return nil, err
+	}
+	flags := uintptr(0)
+	if readOnly {
+		flags = unix.MS_RDONLY
+	}
+	if err := unix.Mount("overlay", "m", "overlay", flags, options); err != nil {
+		return nil, fmt.Errorf("mount overlay: %w", err)
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, "m", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err := unix.Unmount("m", unix.MNT_DETACH); err != nil {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open_tree: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "overlay"), nil
+}
+
+// Supported reports whether overlayfs can be mounted with an upper directory
+// below dir, and why not.
+func Supported(dir string) error {
+	tmp, err := os.MkdirTemp(dir, "probe-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	for _, d := range []string{"lower", "upper", "work"} {
+		if err := os.Mkdir(tmp+"/"+d, 0700); err != nil {
+			return err
+		}
+	}
+	m, err := Mount(Options{Lower: []string{tmp + "/lower"}, Upper: tmp + "/upper", Work: tmp + "/work", Scratch: tmp})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return upperIsWhole(tmp + "/upper")
+}
+
+// upperIsWhole tries the trusted attribute that overlayfs stores in its upper
+// directory: without it directories cannot become opaque.
+func upperIsWhole(dir string) error {
+	if err := unix.Setxattr(dir, "trusted.overlay.opaque", []byte("y"), 0); err != nil {
+		return fmt.Errorf("%s: trusted attributes: %w", dir, err)
+	}
+	return nil
+}
+
+// Opaque reports whether a directory of an upper directory hides the lower one.
+func Opaque(dir *os.File) bool {
+	var v [1]byte
+	n, err := unix.Fgetxattr(int(dir.Fd()), "trusted.overlay.opaque", v[:])
+	return err == nil && n == 1 && v[0] == 'y'
+}
