@@ -1,0 +1,321 @@
+package untar
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// again runs f, which makes the entry base, and once more after taking away
+// what is in the way: in an archive the later entry counts.
+func (u *unpacker) again(parent int, base, p string, f func() error) (replaced bool, err error) {
+	err = ignoreEINTR(f)
+	if err != unix.EEXIST {
+		return false, err
+	}
+	whiteout, err := u.clear(parent, base, p)
+	if err != nil {
+		return false, err
+	}
+	return whiteout, ignoreEINTR(f)
+}
+
+func (u *unpacker) makeFile(parent int, base, p string, h *tar.Header, r io.Reader) error {
+	var fd int
+	_, err := u.again(parent, base, p, func() (err error) {
+		fd, err = unix.Openat(parent, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0600)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := u.copyData(fd, h.Size, r); err != nil {
+		return err
+	}
+	return u.setFile(fd, h)
+}
+
+// zeroRun is the size of blocks that become holes when they are all zero.
+const zeroRun = 64 << 10
+
+var zeros [zeroRun]byte
+
+// copyData writes size bytes of r to fd and leaves holes for zeros. Sparse
+// entries come out of archive/tar with their holes filled.
+func (u *unpacker) copyData(fd int, size int64, r io.Reader) error {
+	var offset, end int64 // end of what was written
+	for offset < size {
+		n := min(size-offset, int64(len(u.buffer)))
+		b := u.buffer[:n]
+		if _, err := io.ReadFull(r, b); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+		for len(b) > 0 {
+			k := min(len(b), zeroRun)
+			if k == zeroRun && b[0] == 0 && bytes.Equal(b[:k], zeros[:]) {
+				if u.holes += int64(k); u.holes > maxHoles {
+					return inputErrorf("holes of more than %d bytes", int64(maxHoles))
+				}
+				b, offset = b[k:], offset+int64(k)
+				continue
+			}
+			if k == zeroRun {
+				k = dataRun(b)
+			}
+			if err := u.writeAt(fd, b[:k], offset); err != nil {
+				return err
+			}
+			b, offset = b[k:], offset+int64(k)
+			end = offset
+		}
+	}
+	if end < size {
+		return ignoreEINTR(func() error { return unix.Ftruncate(fd, size) })
+	}
+	return nil
+}
+
+// dataRun returns how many bytes of b to write at once: whole blocks up to the
+// next one that is all zero.
+func dataRun(b []byte) int {
+	k := zeroRun
+	for k+zeroRun <= len(b) && (b[k] != 0 || !bytes.Equal(b[k:k+zeroRun], zeros[:])) {
+		k += zeroRun
+	}
+	if len(b)-k < zeroRun {
+		return len(b)
+	}
+	return k
+}
+
+func (u *unpacker) writeAt(fd int, b []byte, offset int64) error {
+	if u.result.Size += int64(len(b)); u.result.Size > u.options.Bytes {
+		return inputErrorf("more than %d bytes", u.options.Bytes)
+	}
+	for len(b) > 0 {
+		n, err := unix.Pwrite(fd, b, offset)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b, offset = b[n:], offset+int64(n)
+	}
+	return nil
+}
+
+func (u *unpacker) makeDir(parent int, base, p string, h *tar.Header) error {
+	err := unix.Mkdirat(parent, base, 0700)
+	opaque := false
+	if err == unix.EEXIST {
+		var st unix.Stat_t
+		if err := unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			if opaque, err = u.clear(parent, base, p); err != nil {
+				return err
+			}
+			err = unix.Mkdirat(parent, base, 0700)
+		} else {
+			err = nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	fd, err := openBeneath(parent, base, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if opaque { // it replaces what the archive itself whited out
+		if err := setOpaque(fd); err != nil {
+			return err
+		}
+	}
+	return u.setDir(fd, p, h)
+}
+
+func (u *unpacker) makeLink(parent int, base, p string, h *tar.Header) error {
+	target := clean(h.Linkname)
+	if target == p {
+		return nil
+	}
+	if err := u.checkName(target); err != nil {
+		return err
+	}
+	dir, name := split(target)
+	from, err := openIn(int(u.root.Fd()), dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return inputErrorf("hard link to %.300q: %w", h.Linkname, err)
+	}
+	defer unix.Close(from)
+	_, err = u.again(parent, base, p, func() error { return unix.Linkat(from, name, parent, base, 0) })
+	if err != nil {
+		return inputErrorf("hard link to %.300q: %w", h.Linkname, err)
+	}
+	return nil
+}
+
+func (u *unpacker) makeSymlink(parent int, base, p string, h *tar.Header) error {
+	_, err := u.again(parent, base, p, func() error { return unix.Symlinkat(h.Linkname, parent, base) })
+	if err != nil {
+		return err
+	}
+	return u.setNode(parent, base, h)
+}
+
+func (u *unpacker) makeNode(parent int, base, p string, h *tar.Header) error {
+	mode := uint32(h.Mode & 07777)
+	switch h.Typeflag {
+	case tar.TypeChar:
+		mode |= unix.S_IFCHR
+	case tar.TypeBlock:
+		mode |= unix.S_IFBLK
+	default:
+		mode |= unix.S_IFIFO
+	}
+	if h.Devmajor < 0 || h.Devmajor >= 1<<12 || h.Devminor < 0 || h.Devminor >= 1<<20 {
+		return inputErrorf("device %d:%d", h.Devmajor, h.Devminor)
+	}
+	dev := unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
+	if h.Typeflag == tar.TypeChar && dev == 0 {
+		return nil // overlayfs would take it for a whiteout, and no driver answers to it
+	}
+	_, err := u.again(parent, base, p, func() error { return unix.Mknodat(parent, base, mode, int(dev)) })
+	if err != nil {
+		return err
+	}
+	if err := unix.Fchmodat(parent, base, uint32(h.Mode&07777), 0); err != nil {
+		return err
+	}
+	return u.setNode(parent, base, h)
+}
+
+// setFile sets owner, mode, attributes and times through a descriptor. The
+// order counts: chown clears set-user-ID bits and file capabilities.
+func (u *unpacker) setFile(fd int, h *tar.Header) error {
+	if err := u.setOwner(fd, h); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(fd, "", times(h), unix.AT_EMPTY_PATH)
+}
+
+func (u *unpacker) setOwner(fd int, h *tar.Header) error {
+	if err := unix.Fchown(fd, h.Uid, h.Gid); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(fd, uint32(h.Mode&07777)); err != nil {
+		return err
+	}
+	return eachXattr(h, func(name string, value []byte) error {
+		return unix.Fsetxattr(fd, name, value, 0)
+	})
+}
+
+func (u *unpacker) setDir(fd int, p string, h *tar.Header) error {
+	if err := u.setOwner(fd, h); err != nil {
+		return err
+	}
+	ts := times(h)
+	u.dirs = append(u.dirs, dirTimes{p, time.Unix(ts[0].Unix()), time.Unix(ts[1].Unix())})
+	return nil
+}
+
+// setDirTimes runs at the end, the last entry of a directory counts.
+func (u *unpacker) setDirTimes() error {
+	for _, d := range u.dirs {
+		fd, err := openNoLinks(int(u.root.Fd()), d.path, unix.O_PATH|unix.O_DIRECTORY)
+		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
+			continue // removed or replaced by a later entry
+		}
+		if err != nil {
+			return err
+		}
+		ts := []unix.Timespec{timespec(d.atime), timespec(d.mtime)}
+		err = unix.UtimesNanoAt(fd, "", ts, unix.AT_EMPTY_PATH)
+		unix.Close(fd)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setNode is setFile for what must not be opened: links, devices, FIFOs.
+func (u *unpacker) setNode(parent int, base string, h *tar.Header) error {
+	if err := unix.Fchownat(parent, base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if h.Typeflag != tar.TypeSymlink { // chown took set-user-ID bits
+		if err := unix.Fchmodat(parent, base, uint32(h.Mode&07777), 0); err != nil {
+			return err
+		}
+	}
+	err := eachXattr(h, func(name string, value []byte) error {
+		err := unix.Lsetxattr("/proc/self/fd/"+strconv.Itoa(parent)+"/"+base, name, value, 0)
+		if err == unix.EPERM { // user.* exists on files and directories only
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(parent, base, times(h), unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func times(h *tar.Header) []unix.Timespec {
+	atime := h.AccessTime
+	if atime.IsZero() {
+		atime = h.ModTime
+	}
+	return []unix.Timespec{timespec(atime), timespec(h.ModTime)}
+}
+
+func timespec(t time.Time) unix.Timespec {
+	if t.IsZero() {
+		t = time.Unix(0, 0)
+	}
+	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
+}
+
+// eachXattr calls set for the attributes that a layer may bring along.
+func eachXattr(h *tar.Header, set func(name string, value []byte) error) error {
+	for key, value := range h.PAXRecords {
+		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
+		if !ok || !xattrAllowed(name) {
+			continue
+		}
+		if err := set(name, []byte(value)); err != nil && err != unix.EOPNOTSUPP {
+			return inputErrorf("attribute %.300q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// xattrAllowed keeps attributes out that would steer overlayfs or a security
+// module: of security.* only file capabilities are the image's business.
+func xattrAllowed(name string) bool {
+	for _, p := range []string{"trusted.overlay.", "user.overlay.", "user.fuseoverlayfs."} {
+		if strings.HasPrefix(name, p) {
+			return false
+		}
+	}
+	switch name {
+	case "security.capability", "system.posix_acl_access", "system.posix_acl_default":
+		return true
+	}
+	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")
+}
