@@ -1,0 +1,315 @@
+package layer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/filemeta"
+	"github.com/tare-engine/tare/internal/linux/syncfs"
+	"github.com/tare-engine/tare/internal/linux/untar"
+)
+
+// Batch is a set of layers that is unpacked in staging and committed together,
+// with one write to disk for all. Layers of a driver that stacks may be
+// unpacked at the same time and in any order.
+//
+//	b := s.NewBatch()
+//	defer b.Close()
+//	b.Unpack(ctx, "", base, r)
+//	b.Unpack(ctx, layer.Chain("", base), second, r2)
+//	b.Commit(ctx, top)
+type Batch struct {
+	s *Service
+
+	mu     sync.Mutex
+	staged map[ChainID]*staged
+}
+
+// staged is an unpacked layer that nobody sees yet.
+type staged struct {
+	id      ChainID
+	record  record
+	dir     string   // holds diff/, later layer.json
+	implied []string // directories without metadata of their own
+}
+
+// NewBatch begins a batch. It is closed by its maker.
+func (s *Service) NewBatch() *Batch { return &Batch{s: s, staged: map[ChainID]*staged{}} }
+
+// Close throws away what was not committed.
+func (b *Batch) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var errs []error
+	for _, st := range b.staged {
+		errs = append(errs, b.s.trash.put(st.dir))
+	}
+	b.staged = nil
+	return errors.Join(errs...)
+}
+
+// Unpack unpacks the layer diff on top of parent from its uncompressed tar
+// stream. The caller verifies that the stream is what diff says, before Commit.
+func (b *Batch) Unpack(ctx context.Context, parent ChainID, diff DiffID, r io.Reader) error {
+	id := Chain(parent, diff)
+	if err := errors.Join(checkChain(id), checkChain(parent)); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(b.s.staging(), "layer-")
+	if err != nil {
+		return err
+	}
+	st := &staged{id: id, record: record{Version: recordVersion, Parent: parent, DiffID: diff}, dir: dir}
+	failpoint.Hit("load/layer-staging")
+	if err := b.fill(ctx, st, r); err != nil {
+		return errors.Join(err, b.s.trash.put(dir))
+	}
+	failpoint.Hit("load/layer-unpacked")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.staged[id] != nil {
+		return b.s.trash.put(dir)
+	}
+	b.staged[id] = st
+	return nil
+}
+
+func (b *Batch) fill(ctx context.Context, st *staged, r io.Reader) error {
+	diff := filepath.Join(st.dir, "diff")
+	if err := os.Mkdir(diff, 0755); err != nil {
+		return err
+	}
+	o := untar.Options{Whiteouts: untar.Overlay}
+	if free, err := syncfs.Free(b.s.layers); err == nil {
+		o.Bytes = max(free-free/20, 1)
+	}
+	if !b.s.driver.Stacked() {
+		o.Whiteouts = untar.Remove
+		if err := b.copyParent(ctx, st.record.Parent, diff); err != nil {
+			return err
+		}
+	}
+	root, err := os.Open(diff)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	res, err := unpackConfined(ctx, root, r, o)
+	var in *untar.InputError
+	if errors.As(err, &in) {
+		return errdefs.New(errdefs.InvalidArgument, "unpack layer %s: %w", st.record.DiffID, err)
+	}
+	if err != nil {
+		return fmt.Errorf("unpack layer %s: %w", st.record.DiffID, err)
+	}
+	st.record.Size, st.implied = res.Size, res.Implied
+	return nil
+}
+
+// unpackConfined is where the archive meets us.
+func unpackConfined(ctx context.Context, root *os.File, r io.Reader, o untar.Options) (untar.Result, error) {
+	return untar.Unpack(ctx, root, r, o)
+}
+
+// copyParent makes diff a copy of the layers below, for drivers that keep
+// whole roots.
+func (b *Batch) copyParent(ctx context.Context, parent ChainID, diff string) error {
+	lower, err := b.lower(parent)
+	if err != nil || len(lower) == 0 {
+		return err
+	}
+	return b.s.driver.Prepare(ctx, Root{Upper: diff, Lower: lower})
+}
+
+// lower returns the directories of a chain, staged or committed, topmost first.
+func (b *Batch) lower(id ChainID) ([]string, error) {
+	var dirs []string
+	for {
+		b.mu.Lock()
+		st := b.staged[id]
+		b.mu.Unlock()
+		if st == nil {
+			break
+		}
+		dirs = append(dirs, filepath.Join(st.dir, "diff"))
+		if id = st.record.Parent; id == "" {
+			return dirs, nil
+		}
+		if len(dirs) > maxLayers {
+			return nil, errdefs.New(errdefs.InvalidArgument, "more than %d layers", maxLayers)
+		}
+	}
+	c, err := b.s.chainOf(id)
+	if err != nil {
+		return nil, err
+	}
+	return append(dirs, c.lower...), nil
+}
+
+// Commit writes the staged layers to disk and makes them visible, with the
+// mount points of the chains tops ready for containers. More to be written to
+// the same disk rides along if it was made before.
+func (b *Batch) Commit(ctx context.Context, tops ...ChainID) error {
+	order, err := b.order()
+	if err != nil {
+		return err
+	}
+	for _, st := range order {
+		if err := b.finish(st); err != nil {
+			return fmt.Errorf("finish layer %s: %w", st.record.DiffID, err)
+		}
+	}
+	for _, top := range tops {
+		if err := b.makeInit(ctx, top); err != nil {
+			return err
+		}
+	}
+	failpoint.Hit("load/layers-finished")
+	if err := syncfs.All(b.s.layers); err != nil {
+		return err
+	}
+	failpoint.Hit("load/synced")
+	if err := b.publish(order); err != nil {
+		return err
+	}
+	failpoint.Hit("load/layers-renamed")
+	return syncfs.Dir(b.s.layers)
+}
+
+// order returns the staged layers, parents first.
+func (b *Batch) order() ([]*staged, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var order []*staged
+	done := map[ChainID]bool{"": true}
+	for len(order) < len(b.staged) {
+		before := len(order)
+		for id, st := range b.staged {
+			if p := st.record.Parent; done[id] || !done[p] && b.staged[p] != nil {
+				continue
+			}
+			order = append(order, st)
+			done[id] = true
+		}
+		if len(order) == before {
+			return nil, errors.New("layers in a circle")
+		}
+	}
+	return order, nil
+}
+
+// finish gives directories that a layer only implies the metadata that they
+// have below, and writes the layer's record.
+func (b *Batch) finish(st *staged) error {
+	if len(st.implied) > 0 && b.s.driver.Stacked() {
+		if err := b.inherit(st); err != nil {
+			return err
+		}
+	}
+	j, err := json.Marshal(st.record)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(st.dir, "layer.json"), append(j, '\n'), 0600)
+}
+
+func (b *Batch) inherit(st *staged) error {
+	lower, err := b.lower(st.record.Parent)
+	if err != nil {
+		return err
+	}
+	own, err := os.Open(filepath.Join(st.dir, "diff"))
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	roots := make([]*os.File, len(lower))
+	for i, dir := range lower {
+		if roots[i], err = os.Open(dir); err != nil {
+			return err
+		}
+		defer roots[i].Close()
+	}
+	for i := len(st.implied) - 1; i >= 0; i-- { // children before parents: times stay
+		if err := inheritDir(own, roots, st.implied[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inheritDir takes the metadata of p from the topmost of the lower directories
+// that has it. What exists nowhere stays as it was made.
+func inheritDir(own *os.File, lower []*os.File, p string) error {
+	for _, f := range lower {
+		m, err := filemeta.At(f, p)
+		switch {
+		case err == nil:
+			err = m.SetAt(own, p)
+			if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+				return nil // replaced later in the archive
+			}
+			return err
+		case errors.Is(err, syscall.ENOENT):
+		default: // a file or whiteout hides what is below
+			return nil
+		}
+	}
+	return nil
+}
+
+// publish renames the staged layers to their places. One that has appeared
+// meanwhile stays.
+func (b *Batch) publish(order []*staged) error {
+	for _, st := range order {
+		err := os.Rename(st.dir, b.s.dir(st.id))
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
+			err = b.s.trash.put(st.dir)
+		}
+		if err != nil {
+			return err
+		}
+		failpoint.Hit("load/layer-renamed")
+		b.mu.Lock()
+		delete(b.staged, st.id)
+		b.mu.Unlock()
+		b.s.mu.Lock()
+		delete(b.s.doomed, st.id)
+		b.s.mu.Unlock()
+	}
+	return nil
+}
+
+// Apply unpacks one layer, verifies it and commits it.
+func (s *Service) Apply(ctx context.Context, parent ChainID, diff DiffID, r io.Reader) (ChainID, error) {
+	id := Chain(parent, diff)
+	if s.Has(id) {
+		return id, nil
+	}
+	b := s.NewBatch()
+	defer b.Close()
+	v := digest.SHA256.Digester()
+	r = io.TeeReader(r, v.Hash())
+	if err := b.Unpack(ctx, parent, diff, r); err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return "", err
+	}
+	if got := v.Digest(); got != diff {
+		return "", errdefs.New(errdefs.InvalidArgument, "layer has diff ID %s, expected %s", got, diff)
+	}
+	return id, b.Commit(ctx, id)
+}

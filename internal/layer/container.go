@@ -1,0 +1,270 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/undo"
+)
+
+// Options of a container's layer.
+type Options struct {
+	Volatile bool // gone after a reboot anyway: never wait for a disk
+}
+
+const (
+	lowerLink    = "lower"
+	volatileLink = "lower-volatile"
+)
+
+// Prepare makes the read-write directories of a container over a chain. One
+// that was prepared before over the same chain keeps what it has.
+func (s *Service) Prepare(ctx context.Context, id string, on ChainID, o Options) (err error) {
+	if err := checkContainer(id); err != nil {
+		return err
+	}
+	c, known, err := s.claim(id, placement{on, o.Volatile})
+	if err != nil {
+		return err
+	}
+	var u undo.Stack
+	defer u.Run(&err)
+	if !known {
+		u.Add(func() error { return s.Remove(context.WithoutCancel(ctx), id) })
+	}
+
+	in, err := s.initOf(ctx, c)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(s.containers, id)
+	if err := mkdirs(dir, filepath.Join(dir, "rw"), filepath.Join(dir, "work")); err != nil {
+		return err
+	}
+	failpoint.Hit("create/layer-directories")
+	if err := s.driver.Prepare(ctx, s.root(id, c, in, o.Volatile)); err != nil {
+		return err
+	}
+	if err := in.root.Set(filepath.Join(dir, "rw")); err != nil {
+		return err
+	}
+	failpoint.Hit("create/layer-prepared")
+	link := lowerLink
+	if o.Volatile {
+		link = volatileLink
+	}
+	err = os.Symlink(filepath.Join("..", "..", "layers", s.driver.Name(), filepath.Base(s.dir(on))), filepath.Join(dir, link))
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	failpoint.Hit("create/layer-linked")
+	return err
+}
+
+func checkContainer(id string) error {
+	if id == "" || id != filepath.Base(id) || id == "." || id == ".." || len(id) > 128 {
+		return errdefs.New(errdefs.InvalidArgument, "invalid container ID %q", id)
+	}
+	return nil
+}
+
+func mkdirs(dirs ...string) error {
+	for _, d := range dirs {
+		if err := os.Mkdir(d, 0710); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// claim notes that a container stands on a chain, which keeps the chain, and
+// reports whether that was known.
+func (s *Service) claim(id string, p placement) (c *chain, known bool, err error) {
+	if err := checkChain(p.chain); err != nil {
+		return nil, false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, err = s.load(p.chain); err != nil {
+		return nil, false, err
+	}
+	old, known := s.containing[id]
+	if known && old != p {
+		return nil, true, errdefs.New(errdefs.Conflict, "container %s stands on layer %s", id, old.chain)
+	}
+	s.containing[id] = p
+	return c, known, nil
+}
+
+func (s *Service) root(id string, c *chain, in *initLayer, volatile bool) Root {
+	dir := filepath.Join(s.containers, id)
+	return Root{
+		Upper:    filepath.Join(dir, "rw"),
+		Work:     filepath.Join(dir, "work"),
+		Lower:    append([]string{in.dir}, c.lower...),
+		Volatile: volatile,
+	}
+}
+
+// rootOf finds what a prepared container consists of.
+func (s *Service) rootOf(ctx context.Context, id string) (Root, error) {
+	s.mu.Lock()
+	p, ok := s.containing[id]
+	s.mu.Unlock()
+	if !ok {
+		return Root{}, errdefs.New(errdefs.NotFound, "container %s has no layer", id)
+	}
+	c, err := s.chainOf(p.chain)
+	if err != nil {
+		return Root{}, err
+	}
+	in, err := s.initOf(ctx, c)
+	if err != nil {
+		return Root{}, err
+	}
+	return s.root(id, c, in, p.volatile), nil
+}
+
+// Mount mounts a container's root, attached nowhere. The caller closes the
+// result. A container is mounted once at a time.
+func (s *Service) Mount(ctx context.Context, id string) (*os.File, error) {
+	r, err := s.rootOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit("start/root-mount")
+	f, err := s.driver.Mount(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("mount root of container %s: %w", id, err)
+	}
+	return f, nil
+}
+
+// Remove takes a container's layer away. It does not fail because someone
+// holds a file or has it mounted, and removes nothing else of the container's
+// directory. A container that has no layer is no error.
+func (s *Service) Remove(ctx context.Context, id string) error {
+	if err := checkContainer(id); err != nil {
+		return err
+	}
+	dir := filepath.Join(s.containers, id)
+	// The links go last: until then a restart knows what the container stood on.
+	for _, n := range []string{"rw", "work", lowerLink, volatileLink} {
+		if err := s.trash.put(filepath.Join(dir, n)); err != nil && !errors.Is(err, syscall.ENOTDIR) {
+			return err
+		}
+		failpoint.Hit("rm/layer-" + n)
+	}
+	_ = os.Remove(dir) // if it was only ours
+	s.mu.Lock()
+	delete(s.containing, id)
+	dead := s.unneeded()
+	s.mu.Unlock()
+	return s.drop(dead)
+}
+
+// Usage measures a container's own layer.
+func (s *Service) Usage(ctx context.Context, id string) (Usage, error) {
+	r, err := s.rootOf(ctx, id)
+	if err != nil {
+		return Usage{}, err
+	}
+	return usage(ctx, r.Upper)
+}
+
+// usage counts allocated blocks; files with several names count once.
+func usage(ctx context.Context, dir string) (Usage, error) {
+	var u Usage
+	linked := map[uint64]struct{}{}
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) { // a running container goes on working
+				return nil
+			}
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		if st.Nlink > 1 && !d.IsDir() {
+			if _, seen := linked[st.Ino]; seen {
+				return nil
+			}
+			linked[st.Ino] = struct{}{}
+		}
+		u.Inodes++
+		if info.Mode().IsRegular() {
+			u.Bytes += min(info.Size(), st.Blocks*512)
+		}
+		return nil
+	})
+	return u, err
+}
+
+// Changes lists in what a container differs from its image, sorted by path.
+func (s *Service) Changes(ctx context.Context, id string) ([]Change, error) {
+	r, err := s.rootOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.driver.Changes(ctx, r)
+}
+
+// findContainers reads the links of all containers.
+func (s *Service) findContainers() error {
+	entries, err := os.ReadDir(s.containers)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		for _, link := range []string{lowerLink, volatileLink} {
+			to, err := os.Readlink(filepath.Join(s.containers, e.Name(), link))
+			if err != nil {
+				continue
+			}
+			dir, base := filepath.Split(to)
+			if filepath.Base(dir) != s.driver.Name() {
+				break // of another driver
+			}
+			p := placement{volatile: link == volatileLink}
+			if base != "none" {
+				p.chain = digest.NewDigestFromEncoded(digest.SHA256, base)
+			}
+			if checkChain(p.chain) == nil {
+				s.containing[e.Name()] = p
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// Containers returns the IDs of all containers that have a layer, for finding
+// those that nobody else knows.
+func (s *Service) Containers() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]string, 0, len(s.containing))
+	for id := range s.containing {
+		ids = append(ids, strings.Clone(id))
+	}
+	return ids
+}

@@ -1,0 +1,325 @@
+// Package layer turns chains of layers into mounted root file systems.
+//
+// A layer is a directory unpacked from a tar stream; its diff ID is the digest
+// of that stream. A chain is a layer on top of others; its chain ID (OCI image
+// specification) names the whole. A container is a chain, one generated layer
+// with the mount points that every container needs (see mountpoints.go), and a
+// read-write directory of its own:
+//
+//	DATAROOT/layers/DRIVER/CHAIN/layer.json   parent, diff ID, size
+//	                             diff/        the layer, in the driver's form
+//	                             init/        made on first use: mount points
+//	DATAROOT/layers/DRIVER/none/init/         the same for the empty chain
+//	DATAROOT/layers/DRIVER/staging/           what is not committed; emptied at start
+//	DATAROOT/containers/ID/{rw,work}          the container's own layer
+//	DATAROOT/containers/ID/lower              link to its chain; lower-volatile with --rm
+//	DATAROOT/trash/                           removed, being deleted; emptied at start
+//
+// A layer appears by one rename after it is on disk, and disappears by one
+// rename into the trash: it is whole or not there, whenever we are killed.
+//
+// Starting a container reads nothing from disk: the directories of chains that
+// were used once are known from memory.
+package layer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/filemeta"
+)
+
+// ChainID names a chain of layers; "" is the chain of none.
+type ChainID = digest.Digest
+
+// DiffID is the digest of a layer's uncompressed tar stream.
+type DiffID = digest.Digest
+
+// Root is what a driver mounts: an own directory on top of lower ones.
+type Root struct {
+	Upper, Work string   // both exist
+	Lower       []string // topmost first
+	Volatile    bool     // nothing of it has to survive a power cut
+}
+
+// Driver stores layers in its own form and mounts them. What a driver must do
+// is said by package layertest.
+type Driver interface {
+	// Name is the driver's name and its directory.
+	Name() string
+	// Stacked reports whether a layer's directory holds the layer only, with
+	// whiteouts as overlayfs has them. If not, it holds the whole chain.
+	Stacked() bool
+	// Prepare makes the empty directory r.Upper ready to be mounted.
+	Prepare(ctx context.Context, r Root) error
+	// Mount returns a mount that is attached nowhere; the caller closes it.
+	Mount(ctx context.Context, r Root) (*os.File, error)
+	// View returns the same of lower directories alone, read-only.
+	View(ctx context.Context, lower []string) (*os.File, error)
+	// Changes tells what r.Upper changes.
+	Changes(ctx context.Context, r Root) ([]Change, error)
+}
+
+// Kind of a change.
+type Kind int
+
+// Kinds; the numbers are those of the Engine API.
+const (
+	Modified Kind = iota
+	Added
+	Deleted
+)
+
+// Change is one path in which a container differs from its image.
+type Change struct {
+	Kind Kind
+	Path string // absolute
+}
+
+// Usage is the space that a container's own layer takes.
+type Usage struct{ Bytes, Inodes int64 }
+
+// Service owns the layers and the containers' read-write directories of one
+// data root.
+type Service struct {
+	driver     Driver
+	layers     string // DATAROOT/layers/DRIVER
+	containers string
+	trash      *trash
+
+	mu         sync.Mutex
+	chains     map[ChainID]*chain   // loaded ones
+	containing map[string]placement // container ID → what it stands on
+	doomed     map[ChainID]struct{} // to be removed when no container needs them
+	initMu     sync.Mutex           // one maker of init layers at a time
+}
+
+// placement is what a container's root consists of.
+type placement struct {
+	chain    ChainID
+	volatile bool
+}
+
+// chain is a committed layer with all below it. It does not change, except
+// that init appears.
+type chain struct {
+	id     ChainID
+	record record
+	lower  []string // directories, topmost first
+
+	// +checklocks:Service.mu
+	init *initLayer
+}
+
+// initLayer is the generated layer of mount points on top of a chain.
+type initLayer struct {
+	dir  string
+	root filemeta.Meta // what a container's root directory gets
+}
+
+// record is layer.json.
+type record struct {
+	Version int     `json:"version"`
+	Parent  ChainID `json:"parent,omitempty"`
+	DiffID  DiffID  `json:"diffID"`
+	Size    int64   `json:"size"`
+}
+
+const recordVersion = 1
+
+// Config of a Service.
+type Config struct {
+	Root   string // the data root
+	Driver Driver
+}
+
+// Open makes the directories, empties staging and trash, and learns which
+// chains containers stand on. Nothing else is read.
+func Open(c Config) (*Service, error) {
+	s := &Service{
+		driver:     c.Driver,
+		layers:     filepath.Join(c.Root, "layers", c.Driver.Name()),
+		containers: filepath.Join(c.Root, "containers"),
+		chains:     map[ChainID]*chain{},
+		containing: map[string]placement{},
+		doomed:     map[ChainID]struct{}{},
+	}
+	for _, dir := range []string{s.layers, s.staging(), s.containers} {
+		if err := os.MkdirAll(dir, 0710); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if s.trash, err = openTrash(filepath.Join(c.Root, "trash")); err != nil {
+		return nil, err
+	}
+	if err := s.emptyStaging(); err != nil {
+		return nil, errors.Join(err, s.trash.close())
+	}
+	if err := s.findContainers(); err != nil {
+		return nil, errors.Join(err, s.trash.close())
+	}
+	return s, nil
+}
+
+// Close stops the deletion of what was removed; the next Open goes on with it.
+func (s *Service) Close() error { return s.trash.close() }
+
+// Driver returns the driver's name.
+func (s *Service) Driver() string { return s.driver.Name() }
+
+func (s *Service) staging() string { return filepath.Join(s.layers, "staging") }
+
+func (s *Service) emptyStaging() error {
+	entries, err := os.ReadDir(s.staging())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := s.trash.put(filepath.Join(s.staging(), e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Discard removes a file or directory of the data root at once by a rename;
+// deletion follows in the background.
+func (s *Service) Discard(path string) error { return s.trash.put(path) }
+
+// dir is the directory of a committed chain.
+func (s *Service) dir(id ChainID) string {
+	if id == "" {
+		return filepath.Join(s.layers, "none")
+	}
+	return filepath.Join(s.layers, id.Encoded())
+}
+
+// checkChain makes sure that an ID is fit for a file name.
+func checkChain(id ChainID) error {
+	if id == "" {
+		return nil
+	}
+	if err := id.Validate(); err != nil || id.Algorithm() != digest.SHA256 {
+		return errdefs.New(errdefs.InvalidArgument, "invalid chain ID %q", id)
+	}
+	return nil
+}
+
+// chainOf returns a committed chain; the first time it is read from disk.
+func (s *Service) chainOf(id ChainID) (*chain, error) {
+	if err := checkChain(id); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.load(id)
+}
+
+// load is chainOf. Preconditions: s.mu is held.
+func (s *Service) load(id ChainID) (*chain, error) {
+	var missing []*chain
+	var below *chain
+	for at := id; ; {
+		if c := s.chains[at]; c != nil {
+			below = c
+			break
+		}
+		c, err := s.read(at)
+		if err != nil {
+			return nil, err
+		}
+		missing = append(missing, c)
+		if at == "" || c.record.Parent == "" {
+			break
+		}
+		at = c.record.Parent
+		if len(missing) > maxLayers {
+			return nil, fmt.Errorf("layer %s: more than %d layers", id, maxLayers)
+		}
+	}
+	for i := len(missing) - 1; i >= 0; i-- {
+		c := missing[i]
+		if c.id != "" {
+			c.lower = []string{filepath.Join(s.dir(c.id), "diff")}
+		}
+		if below != nil {
+			c.lower = append(c.lower, below.lower...)
+		}
+		s.chains[c.id] = c
+		below = c
+	}
+	return below, nil
+}
+
+// maxLayers bounds a chain; overlayfs takes 500.
+const maxLayers = 500
+
+func (s *Service) read(id ChainID) (*chain, error) {
+	if id == "" {
+		return &chain{}, nil
+	}
+	name := filepath.Join(s.dir(id), "layer.json")
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errdefs.New(errdefs.NotFound, "layer %s does not exist", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &chain{id: id}
+	if err := json.Unmarshal(b, &c.record); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if c.record.Version != recordVersion {
+		return nil, fmt.Errorf("%s: version %d, want %d", name, c.record.Version, recordVersion)
+	}
+	return c, checkChain(c.record.Parent)
+}
+
+// Has reports whether a chain is committed.
+func (s *Service) Has(id ChainID) bool {
+	_, err := s.chainOf(id)
+	return err == nil
+}
+
+// Size returns the bytes of a chain's topmost layer alone.
+func (s *Service) Size(id ChainID) (int64, error) {
+	c, err := s.chainOf(id)
+	if err != nil {
+		return 0, err
+	}
+	return c.record.Size, nil
+}
+
+// View returns a read-only mount of a chain, attached nowhere. The caller
+// closes it.
+func (s *Service) View(ctx context.Context, id ChainID) (*os.File, error) {
+	c, err := s.chainOf(id)
+	if err != nil {
+		return nil, err
+	}
+	return s.driver.View(ctx, c.lower)
+}
+
+// Chain returns the ID of a layer on top of a chain (OCI image specification,
+// "Layer ChainID").
+func Chain(parent ChainID, diff DiffID) ChainID {
+	if parent == "" {
+		return diff
+	}
+	return digest.FromString(strings.Join([]string{string(parent), string(diff)}, " "))
+}
+
+// Stacked reports whether layers may be unpacked in any order.
+func (s *Service) Stacked() bool { return s.driver.Stacked() }
