@@ -1,0 +1,323 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	goruntime "runtime"
+	"sync"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tare-engine/tare/internal/content"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/syncfs"
+)
+
+const arch = goruntime.GOARCH
+
+// Loaded is one thing that a load brought: a name of an image, or an image
+// without names.
+type Loaded struct {
+	ID   ID
+	Name string // familiar reference, "" if the image came without one
+}
+
+// LoadOptions of a load.
+type LoadOptions struct {
+	Quiet bool                     // no progress
+	Out   func(jsonstream.Message) // progress and result as Docker words them; may be nil
+}
+
+// Load reads an archive of `docker save` or an OCI layout, of which the outer
+// file and each layer may be packed by gzip or zstd. All images of the archive
+// are kept, or none. When it returns they are on disk.
+func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions) (_ []Loaded, err error) {
+	stage, err := s.content.NewStage()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stage.Close()) }()
+	a, err := receive(ctx, r, stage)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit("load/received")
+	list, err := a.candidates()
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit("load/parsed")
+	end, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	l := &load{s: s, stage: stage, out: reporter{out: o.Out, quiet: o.Quiet}}
+	return l.run(ctx, list)
+}
+
+// load is one load that has received and understood its archive.
+type load struct {
+	s     *Service
+	stage *content.Stage
+	out   reporter
+}
+
+func (l *load) run(ctx context.Context, list []*candidate) ([]Loaded, error) {
+	batch := l.s.layers.NewBatch()
+	defer batch.Close()
+	if err := l.unpack(ctx, batch, list); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("load/unpacked")
+	if err := l.addBlobs(list); err != nil {
+		return nil, err
+	}
+	if err := l.s.mark(); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("load/marked")
+	if err := l.publish(ctx, batch, list); err != nil {
+		return nil, errors.Join(err, l.s.sweep(context.WithoutCancel(ctx)))
+	}
+	return l.result(list), nil
+}
+
+// publish makes everything visible: one write to disk, then names.
+func (l *load) publish(ctx context.Context, batch *layer.Batch, list []*candidate) error {
+	ctx = context.WithoutCancel(ctx) // short, and worse half done than done
+	tops := make([]layer.ChainID, 0, len(list))
+	for _, c := range list {
+		tops = append(tops, c.parts.top())
+	}
+	if err := batch.Commit(ctx, tops...); err != nil { // syncs the blobs as well: one file system
+		return err
+	}
+	if err := l.stage.Publish(); err != nil {
+		return err
+	}
+	failpoint.Hit("load/blobs-renamed")
+	err := l.s.update(ctx, func(ctx context.Context) error {
+		for _, c := range list {
+			if err := l.s.nameLoaded(ctx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("load/named")
+	return l.s.unmark()
+}
+
+// nameLoaded points a loaded image's names at it, inside a transaction.
+func (s *Service) nameLoaded(ctx context.Context, c *candidate) error {
+	for _, n := range c.names {
+		if err := s.setName(ctx, n, c.id, c.target); err != nil {
+			return err
+		}
+	}
+	return s.dangle(ctx, c.id, c.target) // does nothing if it has a name
+}
+
+// layerJob is one layer to be unpacked or only verified.
+type layerJob struct {
+	parent layer.ChainID
+	diff   layer.DiffID
+	from   *member
+}
+
+// unpack unpacks and verifies the layers of all images, two at a time or more.
+func (l *load) unpack(ctx context.Context, batch *layer.Batch, list []*candidate) error {
+	var jobs []layerJob
+	seen := map[layer.ChainID]digest.Digest{}
+	for _, c := range list {
+		var parent layer.ChainID
+		for i, chain := range c.parts.chains {
+			from := c.layers[i]
+			if was, ok := seen[chain]; !ok || was != from.digest {
+				jobs = append(jobs, layerJob{parent, c.parts.config.RootFS.DiffIDs[i], from})
+				seen[chain] = from.digest
+			}
+			parent = chain
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(2, goruntime.GOMAXPROCS(0)))
+	if !l.s.layers.Stacked() {
+		g.SetLimit(1) // each layer needs the one below
+	}
+	for _, j := range jobs {
+		g.Go(func() error { return l.layer(ctx, batch, j) })
+	}
+	return g.Wait()
+}
+
+// layer verifies one layer's diff ID and unpacks it unless it is there.
+func (l *load) layer(ctx context.Context, batch *layer.Batch, j layerJob) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	packed, err := j.from.compression()
+	if err != nil {
+		return err
+	}
+	have := l.s.layers.Has(layer.Chain(j.parent, j.diff))
+	if packed == plain { // the member's digest is the diff ID
+		if j.from.digest != j.diff {
+			return mismatch(j.from.digest, j.diff)
+		}
+		if have {
+			return nil
+		}
+	}
+	f, err := os.Open(j.from.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	id := ident.Short(j.diff.Encoded())
+	r := io.Reader(&progress{r: f, ctx: ctx, out: &l.out, id: id, total: j.from.size})
+	if packed == plain {
+		return batch.Unpack(ctx, j.parent, j.diff, r)
+	}
+	return l.packedLayer(ctx, batch, j, r, have)
+}
+
+func (l *load) packedLayer(ctx context.Context, batch *layer.Batch, j layerJob, r io.Reader, have bool) error {
+	out, _, err := decompress(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	d := newDigester()
+	defer d.stop()
+	tee := io.TeeReader(out, d)
+	if !have {
+		if err := batch.Unpack(ctx, j.parent, j.diff, tee); err != nil {
+			return err
+		}
+	}
+	if _, err := io.Copy(io.Discard, tee); err != nil {
+		return err
+	}
+	if got := d.sum(); got != j.diff {
+		return mismatch(got, j.diff)
+	}
+	return nil
+}
+
+func mismatch(got, want digest.Digest) error {
+	return errdefs.New(errdefs.InvalidArgument, "invalid diffID for layer: expected %q, got %q", want, got)
+}
+
+// addBlobs puts what is not yet stored on the list of what becomes visible.
+func (l *load) addBlobs(list []*candidate) error {
+	for _, c := range list {
+		for _, m := range append([]*member{c.config}, c.layers...) {
+			if l.s.content.Has(m.digest) {
+				continue
+			}
+			if err := l.stage.Add(m.digest, m.path); err != nil {
+				return err
+			}
+		}
+		if l.s.content.Has(c.target.Digest) {
+			continue
+		}
+		if _, err := l.stage.AddBytes(c.manifest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// result words what was loaded.
+func (l *load) result(list []*candidate) []Loaded {
+	var all []Loaded
+	for _, c := range list {
+		for _, n := range c.names {
+			name := n
+			if ref, err := reference.ParseNormalizedNamed(n); err == nil {
+				name = reference.FamiliarString(ref)
+			}
+			all = append(all, Loaded{c.id, name})
+			l.out.say(jsonstream.Message{Stream: "Loaded image: " + name + "\n"})
+		}
+		if len(c.names) == 0 {
+			all = append(all, Loaded{ID: c.id})
+			l.out.say(jsonstream.Message{Stream: "Loaded image ID: " + c.id.String() + "\n"})
+		}
+	}
+	return all
+}
+
+// reporter passes messages on, one at a time.
+type reporter struct {
+	quiet bool
+
+	mu  sync.Mutex
+	out func(jsonstream.Message)
+}
+
+func (r *reporter) say(m jsonstream.Message) {
+	if r.out == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.out(m)
+}
+
+// progress tells how far a layer has been read, ten times a second at most.
+type progress struct {
+	r     io.Reader
+	ctx   context.Context // of one layer: reading stops when another one fails
+	out   *reporter
+	id    string
+	n     int64
+	total int64
+	said  time.Time
+}
+
+func (p *progress) Read(b []byte) (int, error) {
+	if err := p.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := p.r.Read(b)
+	p.n += int64(n)
+	if p.out.quiet {
+		return n, err
+	}
+	if now := time.Now(); now.Sub(p.said) > 100*time.Millisecond || err == io.EOF {
+		p.said = now
+		p.out.say(jsonstream.Message{ID: p.id, Status: "Loading layer", Progress: &jsonstream.Progress{Current: p.n, Total: p.total}})
+	}
+	return n, err
+}
+
+// marker exists while blobs and layers may be there that no name leads to.
+func (s *Service) marker() string { return s.root + "/images.sweep" }
+
+func (s *Service) mark() error {
+	return os.WriteFile(s.marker(), nil, 0600)
+}
+
+func (s *Service) unmark() error {
+	if err := os.Remove(s.marker()); err != nil {
+		return fmt.Errorf("images: %w", err)
+	}
+	return syncfs.Dir(s.root)
+}

@@ -1,0 +1,407 @@
+package image
+
+import (
+	"encoding/json"
+	"path"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// candidate is one image as an archive describes it.
+type candidate struct {
+	id       ID
+	config   *member
+	layers   []*member // base first
+	parts    *parts
+	names    []string // normalized references
+	manifest []byte
+	target   ocispec.Descriptor // of manifest
+}
+
+const (
+	maxImages = 1000 // in one archive
+	maxNames  = 1000 // of one image
+)
+
+func invalid(format string, args ...any) error {
+	return errdefs.New(errdefs.InvalidArgument, "invalid archive: "+format, args...)
+}
+
+// candidates reads the archive's documents: manifest.json of `docker save` or
+// index.json of an OCI layout. Where both are, the first has all names, and the
+// second the manifests that belong to them.
+func (a *archive) candidates() ([]*candidate, error) {
+	b, _, ok, err := a.document("manifest.json")
+	if err != nil {
+		return nil, err
+	}
+	if ok && !blank(b) {
+		return a.docker(b)
+	}
+	b, _, ok, err = a.document("index.json")
+	if err != nil {
+		return nil, err
+	}
+	if !ok || blank(b) {
+		return nil, errdefs.New(errdefs.InvalidArgument, "invalid archive: %w", errNoImage)
+	}
+	return a.oci(b)
+}
+
+// docker reads manifest.json.
+func (a *archive) docker(b []byte) ([]*candidate, error) {
+	var list []*struct {
+		Config   string
+		RepoTags []string
+		Layers   []string
+	}
+	if err := json.Unmarshal(b, &list); err != nil {
+		return nil, invalid("manifest.json: %w", err)
+	}
+	if len(list) > maxImages {
+		return nil, invalid("manifest.json lists %d images, at most %d are possible", len(list), maxImages)
+	}
+	given := a.manifests()
+	var all []*candidate
+	for _, e := range list {
+		if e == nil {
+			return nil, invalid("manifest.json: null instead of an image")
+		}
+		if len(e.Layers) > maxLayers {
+			return nil, errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", len(e.Layers), maxLayers)
+		}
+		c, err := a.dockerImage(e.Config, e.RepoTags, e.Layers)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.settle(given[c.id]); err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func (a *archive) dockerImage(config string, tags, layers []string) (*candidate, error) {
+	m, err := a.named(config)
+	if err != nil {
+		return nil, err
+	}
+	c := &candidate{config: m, id: m.digest}
+	if err := c.readConfig(a, config); err != nil {
+		return nil, err
+	}
+	for _, l := range layers {
+		m, err := a.named(l)
+		if err != nil {
+			return nil, err
+		}
+		c.layers = append(c.layers, m)
+	}
+	if len(tags) > maxNames {
+		return nil, invalid("image has %d names", len(tags))
+	}
+	for _, t := range tags {
+		if err := c.addName(t); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// named finds a member; where its name is a digest it must be the right one.
+func (a *archive) named(name string) (*member, error) {
+	if hex, ok := strings.CutPrefix(memberName(name), "blobs/sha256/"); ok {
+		return a.blob(digest.NewDigestFromEncoded(digest.SHA256, hex))
+	}
+	return a.member(name)
+}
+
+func (c *candidate) readConfig(a *archive, name string) error {
+	b, _, _, err := a.document(name)
+	if err != nil {
+		return err
+	}
+	if c.parts, err = parseConfig(b); err != nil {
+		return err
+	}
+	if os := c.parts.config.OS; os != "" && os != "linux" {
+		return errdefs.New(errdefs.InvalidArgument, "cannot load %.20s image on linux", os)
+	}
+	return nil
+}
+
+func (c *candidate) addName(ref string) error {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return errdefs.New(errdefs.InvalidArgument, "invalid tag %.300q: %w", ref, err)
+	}
+	if _, ok := named.(reference.Digested); ok {
+		return errdefs.New(errdefs.InvalidArgument, "invalid tag %.300q", ref)
+	}
+	c.names = append(c.names, reference.TagNameOnly(named).String())
+	return nil
+}
+
+// settle checks that layers and configuration belong together, and finds or
+// writes the manifest.
+func (c *candidate) settle(given []byte) error {
+	if want := len(c.parts.chains); len(c.layers) != want {
+		return invalid("image %s has %d layers, its configuration lists %d", c.id, len(c.layers), want)
+	}
+	c.manifest = given
+	if c.manifest == nil {
+		if err := c.writeManifest(); err != nil {
+			return err
+		}
+	}
+	c.target = ocispec.Descriptor{
+		MediaType: manifestType(c.manifest), Digest: digest.FromBytes(c.manifest), Size: int64(len(c.manifest)),
+	}
+	return nil
+}
+
+func manifestType(b []byte) string {
+	var m struct{ MediaType string }
+	if json.Unmarshal(b, &m) == nil && m.MediaType != "" {
+		return m.MediaType
+	}
+	return ocispec.MediaTypeImageManifest
+}
+
+// writeManifest makes the OCI manifest of an image that came without one.
+func (c *candidate) writeManifest() error {
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: c.id, Size: c.config.size},
+		Layers:    []ocispec.Descriptor{},
+	}
+	for _, l := range c.layers {
+		packed, err := l.compression()
+		if err != nil {
+			return err
+		}
+		d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.digest, Size: l.size}
+		switch packed {
+		case plain:
+		case gzipped:
+			d.MediaType = ocispec.MediaTypeImageLayerGzip
+		case zstded:
+			d.MediaType = ocispec.MediaTypeImageLayerZstd
+		default:
+			d.MediaType += "+" + string(packed)
+		}
+		m.Layers = append(m.Layers, d)
+	}
+	var err error
+	c.manifest, err = json.Marshal(m)
+	return err
+}
+
+// manifests returns the manifests that an index beside manifest.json leads to,
+// by image. What is wrong with them is no matter: they are a bonus.
+func (a *archive) manifests() map[ID][]byte {
+	found := map[ID][]byte{}
+	b, _, ok, err := a.document("index.json")
+	if !ok || err != nil {
+		return found
+	}
+	index, err := parseIndex(b)
+	if err != nil {
+		return found
+	}
+	for _, d := range index.Manifests {
+		c, err := a.ociImage(d, 0)
+		if err == nil && c != nil && c.parts != nil && len(c.layers) == len(c.parts.chains) {
+			found[c.id] = c.manifest
+		}
+	}
+	return found
+}
+
+// parseIndex refuses what could be read as index and as manifest.
+func parseIndex(b []byte) (*ocispec.Index, error) {
+	if err := oneKind(b); err != nil {
+		return nil, err
+	}
+	i := new(ocispec.Index)
+	if err := json.Unmarshal(b, i); err != nil {
+		return nil, invalid("index: %w", err)
+	}
+	if len(i.Manifests) > maxImages {
+		return nil, invalid("index lists %d manifests, at most %d are possible", len(i.Manifests), maxImages)
+	}
+	return i, nil
+}
+
+// oneKind refuses documents that are manifest and index at once
+// (CVE-2021-41190): two readers would see two images.
+func oneKind(b []byte) error {
+	var d struct {
+		Manifests, Layers, Config json.RawMessage
+	}
+	if err := json.Unmarshal(b, &d); err != nil {
+		return invalid("%w", err)
+	}
+	if d.Manifests != nil && (d.Layers != nil || d.Config != nil) {
+		return invalid("a document is manifest and index at once")
+	}
+	return nil
+}
+
+// oci reads index.json.
+func (a *archive) oci(b []byte) ([]*candidate, error) {
+	index, err := parseIndex(b)
+	if err != nil {
+		return nil, err
+	}
+	var all []*candidate
+	byID := map[ID]*candidate{}
+	for _, d := range index.Manifests {
+		c, err := a.ociImage(d, 0)
+		if err != nil {
+			return nil, err
+		}
+		if c == nil {
+			continue
+		}
+		if err := c.nameOCI(d.Annotations); err != nil {
+			return nil, err
+		}
+		if old := byID[c.id]; old != nil { // once per name
+			old.names = append(old.names, c.names...)
+			continue
+		}
+		if err := c.settle(c.manifest); err != nil {
+			return nil, err
+		}
+		byID[c.id] = c
+		all = append(all, c)
+	}
+	if len(all) == 0 {
+		return nil, errdefs.New(errdefs.InvalidArgument, "invalid archive: %w", errNoImage)
+	}
+	return all, nil
+}
+
+// nameOCI takes the name from a descriptor's annotations: containerd's and
+// Docker's full one, or the specification's, which may be a tag only.
+func (c *candidate) nameOCI(annotations map[string]string) error {
+	if n := annotations["io.containerd.image.name"]; n != "" {
+		return c.addName(n)
+	}
+	n := annotations[ocispec.AnnotationRefName]
+	if strings.ContainsAny(n, ":/") {
+		return c.addName(n)
+	}
+	return nil // a bare tag has no repository
+}
+
+const maxNesting = 4 // of indexes
+
+// ociImage follows a descriptor to the image for this machine; nil if the
+// descriptor leads to none (attestations, other machines).
+func (a *archive) ociImage(d ocispec.Descriptor, depth int) (*candidate, error) {
+	if depth > maxNesting {
+		return nil, invalid("indexes are nested more than %d deep", maxNesting)
+	}
+	if d.Annotations["vnd.docker.reference.type"] != "" || d.ArtifactType != "" {
+		return nil, nil
+	}
+	m, err := a.blob(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if m.size != d.Size {
+		return nil, invalid("blob %s has %d bytes, its descriptor says %d", d.Digest, m.size, d.Size)
+	}
+	b, _, _, err := a.document(path.Join("blobs/sha256", d.Digest.Encoded()))
+	if err != nil {
+		return nil, err
+	}
+	if err := oneKind(b); err != nil {
+		return nil, err
+	}
+	switch d.MediaType {
+	case ocispec.MediaTypeImageIndex, "application/vnd.docker.distribution.manifest.list.v2+json":
+		return a.ociIndex(b, depth)
+	case ocispec.MediaTypeImageManifest, "application/vnd.docker.distribution.manifest.v2+json":
+		return a.ociManifest(b)
+	}
+	return nil, invalid("media type %.100q of %s", d.MediaType, d.Digest)
+}
+
+// ociIndex chooses this machine's manifest; of several fitting ones the first.
+func (a *archive) ociIndex(b []byte, depth int) (*candidate, error) {
+	index, err := parseIndex(b)
+	if err != nil {
+		return nil, err
+	}
+	var fallback *candidate
+	for _, d := range index.Manifests {
+		// An archive of one platform lists the others without their blobs.
+		if m, _ := a.member("blobs/sha256/" + d.Digest.Encoded()); m == nil {
+			continue
+		}
+		c, err := a.ociImage(d, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case c == nil:
+		case d.Platform == nil || d.Platform.OS == "linux" && d.Platform.Architecture == arch:
+			return c, nil
+		case fallback == nil:
+			fallback = c
+		}
+	}
+	return fallback, nil
+}
+
+func (a *archive) ociManifest(b []byte) (*candidate, error) {
+	var m ocispec.Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, invalid("manifest: %w", err)
+	}
+	if m.ArtifactType != "" && m.Config.MediaType != ocispec.MediaTypeImageConfig {
+		return nil, nil
+	}
+	if len(m.Layers) > maxLayers {
+		return nil, errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", len(m.Layers), maxLayers)
+	}
+	config, err := a.described(m.Config)
+	if err != nil {
+		return nil, err
+	}
+	c := &candidate{id: config.digest, config: config, manifest: b}
+	if err := c.readConfig(a, path.Join("blobs/sha256", config.digest.Encoded())); err != nil {
+		return nil, err
+	}
+	for _, d := range m.Layers {
+		l, err := a.described(d)
+		if err != nil {
+			return nil, err
+		}
+		c.layers = append(c.layers, l)
+	}
+	return c, nil
+}
+
+// described finds a blob and checks all that its descriptor says.
+func (a *archive) described(d ocispec.Descriptor) (*member, error) {
+	m, err := a.blob(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if m.size != d.Size {
+		return nil, invalid("blob %s has %d bytes, its descriptor says %d", d.Digest, m.size, d.Size)
+	}
+	return m, nil
+}

@@ -1,0 +1,242 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/metadata/boltutil"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/distribution/reference"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/layer"
+)
+
+const (
+	namespace      = "tare"
+	danglingPrefix = "dangling@" // + ID: the name of an image without references
+	labelID        = "tare/image-id"
+	maxDocument    = 4 << 20 // bytes of a manifest, index or configuration
+)
+
+// view is all names at one moment. It is never changed once stored.
+type view struct {
+	names map[string]name // by reference, or dangling name
+	byID  map[ID][]string // names, sorted
+}
+
+// name is what a reference points to.
+type name struct {
+	id     ID
+	target ocispec.Descriptor
+	tagged time.Time
+}
+
+// inDB is the context that containerd's stores want.
+func inDB(ctx context.Context) context.Context { return namespaces.WithNamespace(ctx, namespace) }
+
+// update runs f in one transaction, then publishes the new view. It ignores
+// that the client leaves. Preconditions: the change token is held.
+func (s *Service) update(ctx context.Context, f func(ctx context.Context) error) error {
+	ctx = inDB(context.WithoutCancel(ctx))
+	err := s.db.Update(func(tx *bolt.Tx) error { return f(boltutil.WithTransaction(ctx, tx)) })
+	return errors.Join(err, s.refresh(ctx))
+}
+
+// refresh reads images.db anew.
+func (s *Service) refresh(ctx context.Context) error {
+	list, err := s.names.List(inDB(ctx))
+	if err != nil {
+		return fmt.Errorf("images.db: %w", err)
+	}
+	v := &view{names: map[string]name{}, byID: map[ID][]string{}}
+	for _, i := range list {
+		id := digest.Digest(i.Labels[labelID])
+		if id.Validate() != nil {
+			slog.Warn("images.db names an image without ID", "name", i.Name)
+			continue
+		}
+		v.names[i.Name] = name{id, i.Target, i.UpdatedAt}
+		v.byID[id] = append(v.byID[id], i.Name)
+	}
+	for _, names := range v.byID {
+		slices.Sort(names)
+	}
+	s.view.Store(v)
+	return nil
+}
+
+// setName points a reference at an image, inside a transaction. The image that
+// it pointed at becomes dangling if that was its last name; one that was
+// dangling is so no more.
+func (s *Service) setName(ctx context.Context, ref string, id ID, target ocispec.Descriptor) error {
+	record := images.Image{Name: ref, Target: target, Labels: map[string]string{labelID: string(id)}}
+	old, err := s.names.Get(ctx, ref)
+	if err != nil {
+		if _, err := s.names.Create(ctx, record); err != nil {
+			return err
+		}
+	} else if _, err := s.names.Update(ctx, record); err != nil {
+		return err
+	}
+	if oldID := ID(old.Labels[labelID]); err == nil && oldID != id {
+		if err := s.dangle(ctx, oldID, old.Target); err != nil {
+			return err
+		}
+	}
+	if strings.HasPrefix(ref, danglingPrefix) {
+		return nil
+	}
+	if _, err := s.names.Get(ctx, danglingPrefix+string(id)); err == nil {
+		return s.names.Delete(ctx, danglingPrefix+string(id))
+	}
+	return nil
+}
+
+// dangle keeps an image that has lost a name, inside a transaction.
+func (s *Service) dangle(ctx context.Context, id ID, target ocispec.Descriptor) error {
+	list, err := s.names.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, i := range list {
+		if i.Labels[labelID] == string(id) {
+			return nil
+		}
+	}
+	return s.setName(ctx, danglingPrefix+string(id), id, target)
+}
+
+// parts is what an ID stands for.
+type parts struct {
+	config  *dockerspec.DockerOCIImage
+	chains  []layer.ChainID // of each layer, base first
+	size    int64
+	created time.Time
+}
+
+func (p *parts) top() layer.ChainID {
+	if len(p.chains) == 0 {
+		return ""
+	}
+	return p.chains[len(p.chains)-1]
+}
+
+// partsOf reads the configuration of an image; the result is kept.
+func (s *Service) partsOf(ctx context.Context, id ID) (*parts, error) {
+	if p, ok := s.loaded.Load(id); ok {
+		return p.(*parts), nil
+	}
+	b, err := s.content.Read(ctx, id, maxDocument)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", id, err)
+	}
+	p, err := parseConfig(b)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", id, err)
+	}
+	for _, c := range p.chains {
+		size, err := s.layers.Size(c)
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", id, err)
+		}
+		p.size += size
+	}
+	s.loaded.Store(id, p)
+	return p, nil
+}
+
+// maxLayers is what an image may have. Docker stops at 127, overlayfs at 500.
+const maxLayers = 490
+
+// parseConfig reads an image configuration and checks what others rely on.
+func parseConfig(b []byte) (*parts, error) {
+	p := &parts{config: new(dockerspec.DockerOCIImage)}
+	if err := json.Unmarshal(b, p.config); err != nil {
+		return nil, errdefs.New(errdefs.InvalidArgument, "invalid image configuration: %w", err)
+	}
+	diffs := p.config.RootFS.DiffIDs
+	if p.config.RootFS.Type != "layers" && len(diffs) > 0 {
+		return nil, errdefs.New(errdefs.InvalidArgument, "invalid image configuration: rootfs type %q", p.config.RootFS.Type)
+	}
+	if len(diffs) > maxLayers {
+		return nil, errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", len(diffs), maxLayers)
+	}
+	var chain layer.ChainID
+	for _, d := range diffs {
+		if err := d.Validate(); err != nil || d.Algorithm() != digest.SHA256 {
+			return nil, errdefs.New(errdefs.InvalidArgument, "invalid image configuration: diff ID %.80q", d)
+		}
+		chain = layer.Chain(chain, d)
+		p.chains = append(p.chains, chain)
+	}
+	if p.config.Created != nil {
+		p.created = *p.config.Created
+	}
+	return p, nil
+}
+
+// image makes the picture of an image from its names in v.
+func (s *Service) image(ctx context.Context, v *view, id ID) (*Image, error) {
+	p, err := s.partsOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	i := &Image{
+		ID: id, Config: p.config, Layers: p.config.RootFS.DiffIDs, Chain: p.top(),
+		Size: p.size, Created: p.created, RepoTags: []string{}, RepoDigests: []string{},
+	}
+	for _, n := range v.byID[id] {
+		at := v.names[n]
+		if i.Manifest.Digest == "" || at.tagged.After(i.Tagged) {
+			i.Manifest, i.Tagged = at.target, at.tagged
+		}
+		if strings.HasPrefix(n, danglingPrefix) {
+			i.Tagged = time.Time{}
+			continue
+		}
+		ref, err := reference.ParseNormalizedNamed(n)
+		if err != nil {
+			return nil, fmt.Errorf("images.db: %q: %w", n, err)
+		}
+		if _, ok := ref.(reference.Digested); ok {
+			i.RepoDigests = append(i.RepoDigests, reference.FamiliarString(ref))
+		} else {
+			i.RepoTags = append(i.RepoTags, reference.FamiliarString(ref))
+		}
+	}
+	return i, nil
+}
+
+// List returns all images, newest first.
+func (s *Service) List(ctx context.Context) ([]*Image, error) {
+	v := s.view.Load()
+	list := make([]*Image, 0, len(v.byID))
+	for id := range v.byID {
+		i, err := s.image(ctx, v, id)
+		if err != nil {
+			// One damaged image damages one image.
+			slog.Error("image is damaged", "image", id, "error", err)
+			continue
+		}
+		list = append(list, i)
+	}
+	slices.SortFunc(list, func(a, b *Image) int {
+		if c := b.Created.Compare(a.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(string(a.ID), string(b.ID))
+	})
+	return list, nil
+}
