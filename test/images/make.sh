@@ -6,7 +6,7 @@
 #   make.sh layers127 DIR   layers127.tar: 127 layers on busybox, made without an engine
 #   make.sh all       DIR
 #
-# Needs root and Debian's busybox-static, debootstrap, docker.io, jq.
+# Needs root and Debian's busybox-static, debootstrap, docker.io.
 set -eu
 
 say() { echo "make.sh: $*" >&2; }
@@ -116,16 +116,14 @@ make_debian() {
 	debootstrap --variant=minbase bookworm "$d/root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$d/debootstrap.log" 2>&1 ||
 		{ tail "$d/debootstrap.log" >&2; exit 1; }
 	rm -rf "$d/root/var/cache/apt/archives"/*.deb "$d/root/var/lib/apt/lists"/*
-	ns=make-images-$$
-	ip netns add "$ns"
-	ip netns exec "$ns" ip link set lo up
 	sock=unix://$d/docker.sock
-	ip netns exec "$ns" dockerd -H "$sock" --data-root "$d/data" --exec-root "$d/exec" --pidfile "$d/pid" \
+	unshare --net sh -c 'ip link set lo up; exec dockerd "$@"' dockerd -H "$sock" --data-root "$d/data" --exec-root "$d/exec" --pidfile "$d/pid" \
 		--bridge none --iptables=false --ip-masq=false >"$d/dockerd.log" 2>&1 &
 	pid=$!
-	trap 'kill "$pid" 2>/dev/null; wait "$pid" || :; ip netns del "$ns"; rm -rf --one-file-system "$d"' EXIT
+	trap 'kill "$pid" 2>/dev/null; wait "$pid" || :; rm -rf --one-file-system "$d"' EXIT
 	for _ in $(seq 100); do
 		docker -H "$sock" version >/dev/null 2>&1 && break
+		kill -0 "$pid" || { tail "$d/dockerd.log" >&2; exit 1; }
 		sleep 0.2
 	done
 	tar -C "$d/root" -c . | docker -H "$sock" import - base:1 >/dev/null
