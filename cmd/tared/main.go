@@ -1,0 +1,124 @@
+// Command tared is the engine: it decides everything and may be killed,
+// restarted and upgraded at any time. main.go is its life, wire.go puts its
+// parts together.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/pflag"
+
+	"github.com/tare-engine/tare/internal/server"
+)
+
+// Set by the linker.
+var version, commit = "dev", "unknown"
+
+func main() {
+	if err := run(os.Args[1:]); err != nil && !errors.Is(err, pflag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "tared:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	cfg, err := parseArgs(args, os.Stderr)
+	if err != nil {
+		return err
+	}
+	if cfg.ShowVersion {
+		fmt.Printf("Tare version %s, build %s\n", version, commit)
+		return nil
+	}
+	var level slog.LevelVar
+	slog.SetDefault(cfg.newLogger(os.Stderr, &level))
+	logrus.SetOutput(io.Discard) // of containerd's libraries: what matters comes back as an error
+	lock, err := lockRoots(cfg)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if cfg.Uninstall {
+		return uninstall(cfg)
+	}
+	return serve(cfg, &level)
+}
+
+// serve is the engine's life: boot, answer, stop. Containers outlive it.
+func serve(cfg *Config, level *slog.LevelVar) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE)
+
+	if cfg.PIDFile != "" {
+		remove, err := writePIDFile(cfg.PIDFile)
+		if err != nil {
+			return err
+		}
+		defer remove()
+	}
+	began := time.Now()
+	p, err := assemble(context.Background(), cfg)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	ends, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	defer ends.close()
+	srv := server.New(p.engine, server.Config{Version: version, Names: ends.names()})
+	failed := make(chan error, len(ends.listeners))
+	for _, l := range ends.listeners {
+		go func() { failed <- srv.Serve(l) }()
+	}
+	notifySystemd("READY=1")
+	slog.Info("ready", "hosts", cfg.Hosts, "after", time.Since(began).Round(time.Microsecond))
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				cfg = reload(cfg, ends, level)
+				continue
+			}
+			slog.Info("stop", "signal", s.String())
+			notifySystemd("STOPPING=1")
+			ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+			defer cancel()
+			return srv.Shutdown(ctx)
+		}
+	}
+}
+
+// stopPatience is how long requests may take to end when the engine stops.
+const stopPatience = 10 * time.Second
+
+// reload reads the configuration again. After an error the old one stays.
+func reload(cfg *Config, ends *endpoints, level *slog.LevelVar) *Config {
+	next, err := cfg.reload()
+	if err == nil {
+		err = ends.reload(next)
+	}
+	if err != nil {
+		slog.Error("reload: the configuration in force is kept", "err", err)
+		return cfg
+	}
+	level.Set(next.level())
+	if names := cfg.needRestart(next); len(names) > 0 {
+		slog.Warn("reload: these settings take effect at the next start", "keys", names)
+	}
+	slog.Info("reloaded", "file", next.ConfigFile)
+	return next
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/content"
+	"github.com/tare-engine/tare/internal/engine"
+	"github.com/tare-engine/tare/internal/event"
+	"github.com/tare-engine/tare/internal/image"
+	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/layer/overlay"
+	"github.com/tare-engine/tare/internal/layer/vfs"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/store"
+)
+
+// Limits of a container's log unless its LogConfig names some.
+const (
+	logMaxSize = 20 << 20
+	logMaxFile = 5
+)
+
+// parts is the engine with what it is made of, in the order of making.
+type parts struct {
+	layers     *layer.Service
+	images     *image.Service
+	networks   *network.Service
+	containers *container.Service
+	engine     *engine.Engine
+}
+
+// identity is engine.json: what tells this engine's kernel objects from those
+// of others.
+type identity struct {
+	Version int
+	ID      string // 8 hexadecimal digits
+}
+
+// assemble makes all parts and boots them.
+func assemble(ctx context.Context, cfg *Config) (_ *parts, err error) {
+	id, err := openIdentity(cfg.DataRoot)
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	driver, err := driverOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if p.layers, err = layer.Open(layer.Config{Root: cfg.DataRoot, Driver: driver}); err != nil {
+		return nil, err
+	}
+	blobs, err := content.Open(filepath.Join(cfg.DataRoot, "content"))
+	if err != nil {
+		return nil, err
+	}
+	if p.images, err = image.Open(ctx, cfg.DataRoot, blobs, p.layers); err != nil {
+		return nil, err
+	}
+	if p.networks, err = network.Open(networkConfig(cfg, id)); err != nil {
+		return nil, err
+	}
+	events := event.NewLog()
+	if p.containers, err = newContainers(cfg, id, p, events); err != nil {
+		return nil, err
+	}
+	if err := p.containers.Boot(ctx); err != nil {
+		return nil, err
+	}
+	p.engine = engine.New(engine.Config{
+		ID: id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Cgroup: cgroupParent(cfg, id), Version: version, Commit: commit,
+		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(),
+		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, InitPath: besideUs("tare-init"),
+	}, p.containers, p.images, p.layers, p.networks, events)
+	return p, nil
+}
+
+func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*container.Service, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, err
+	}
+	dirs := keeperDirs{containers: filepath.Join(cfg.DataRoot, "containers"), spool: filepath.Join(cfg.DataRoot, "spool")}
+	return container.New(container.Config{
+		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), InitPath: besideUs("tare-init"),
+		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile,
+	}, p.layers, p.networks, events, store.New(), dirs.dialer(cfg, id)), nil
+}
+
+// close gives the parts back, the newest first. Containers go on.
+func (p *parts) close() {
+	if p.containers != nil {
+		p.containers.Close()
+	}
+	var err error
+	if p.networks != nil {
+		err = p.networks.Close()
+	}
+	if p.images != nil {
+		err = errors.Join(err, p.images.Close())
+	}
+	if p.layers != nil {
+		err = errors.Join(err, p.layers.Close())
+	}
+	if err != nil {
+		slog.Warn("close", "err", err)
+	}
+}
+
+func driverOf(cfg *Config) (layer.Driver, error) {
+	if cfg.StorageDriver == "vfs" {
+		return vfs.New(), nil
+	}
+	return overlay.New(cfg.DataRoot)
+}
+
+// isDefault reports whether this is the one engine of the host whose kernel
+// objects have plain names.
+func isDefault(cfg *Config) bool {
+	d := defaultConfig()
+	return cfg.DataRoot == d.DataRoot && cfg.ExecRoot == d.ExecRoot
+}
+
+func cgroupParent(cfg *Config, id string) string {
+	if isDefault(cfg) {
+		return "tare"
+	}
+	return "tare-" + id
+}
+
+func networkConfig(cfg *Config, id string) network.Config {
+	n := network.Config{EngineID: id, Default: isDefault(cfg), Dir: filepath.Join(cfg.DataRoot, "networks"), BIP: cfg.BIP, Log: slog.Default()}
+	if cfg.Bridge != defaultConfig().Bridge || isDefault(cfg) {
+		n.Link = cfg.Bridge
+	}
+	return n
+}
+
+// besideUs is the path of a program of ours that lies where tared lies, "" if
+// it does not.
+func besideUs(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// openIdentity reads engine.json, or makes it.
+func openIdentity(root string) (string, error) {
+	path := filepath.Join(root, "engine.json")
+	var id identity
+	err := store.Get(path, &id)
+	switch {
+	case err == nil && len(id.ID) == 8:
+		return id.ID, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("%w: without it the engine does not know its own links and rules", err)
+	}
+	var b [4]byte
+	rand.Read(b[:])
+	id = identity{Version: 1, ID: hex.EncodeToString(b[:])}
+	return id.ID, store.New().Put(path, id)
+}
+
+// lockRoots takes the data root and the exec root for this engine alone, until
+// the file is closed or the process ends.
+func lockRoots(cfg *Config) (*os.File, error) {
+	for _, dir := range []string{cfg.DataRoot, cfg.ExecRoot} {
+		if err := os.MkdirAll(dir, 0710); err != nil {
+			return nil, err
+		}
+		if err := os.Chmod(dir, 0710); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(cfg.DataRoot, "lock"), os.O_CREATE|os.O_RDWR, 0600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("data root %s: another tared is using it", cfg.DataRoot)
+	}
+	return f, nil
+}
+
+// keeperDirs are the directories that the keeper gets descriptors of.
+type keeperDirs struct{ containers, spool string }
+
+// dialer connects with the keeper of the exec root; it starts one if there is
+// none.
+func (d keeperDirs) dialer(cfg *Config, id string) container.DialKeeper {
+	return func(ctx context.Context, ev keeper.Events) (*keeper.Conn, error) {
+		if err := os.MkdirAll(d.spool, 0700); err != nil {
+			return nil, err
+		}
+		containers, err := os.Open(d.containers)
+		if err != nil {
+			return nil, err
+		}
+		defer containers.Close()
+		spool, err := os.Open(d.spool)
+		if err != nil {
+			return nil, err
+		}
+		defer spool.Close()
+		hello := keeper.Hello{EngineID: id, Containers: containers, Spool: spool}
+		conn, err := keeper.Dial(ctx, keeper.SocketPath(cfg.ExecRoot), hello, ev)
+		if err == nil {
+			return conn, nil
+		}
+		program := besideUs("tare-keeper")
+		if program == "" {
+			return nil, fmt.Errorf("no keeper answers in %s, and there is no program tare-keeper beside tared to start one: %w", cfg.ExecRoot, err)
+		}
+		if err := keeper.Spawn(ctx, program, cfg.ExecRoot); err != nil {
+			return nil, err
+		}
+		return keeper.Dial(ctx, keeper.SocketPath(cfg.ExecRoot), hello, ev)
+	}
+}
+
+// uninstall removes what a stopped engine has left in the kernel.
+func uninstall(cfg *Config) error {
+	id, err := openIdentity(cfg.DataRoot)
+	if err != nil {
+		return err
+	}
+	p := &parts{}
+	if p.networks, err = network.Open(networkConfig(cfg, id)); err != nil {
+		return err
+	}
+	defer p.close()
+	return errors.Join(p.networks.Destroy(), cgroup.RemoveParent(cgroupParent(cfg, id)))
+}

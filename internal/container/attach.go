@@ -1,0 +1,190 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/unixconn"
+)
+
+// Hijack takes a client's connection out of the API server's hands, with the
+// bytes that were read from it already.
+type Hijack = func(tty bool) (conn net.Conn, buffered []byte, err error)
+
+// keeperEnd is a client's connection on its way to the keeper.
+type keeperEnd struct {
+	client keeper.Client
+	alive  func() bool // false once the client has gone
+}
+
+// Attach connects a client with the container's streams. One that does not run
+// yet gets the client when it starts.
+func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, hijack Hijack) error {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	keys, err := api.ParseDetachKeys(o.DetachKeys)
+	if err != nil {
+		return errdefs.New(errdefs.InvalidArgument, "Invalid detach keys (%s) provided: %w", o.DetachKeys, err)
+	}
+	if c.View().Status == Paused {
+		return errdefs.New(errdefs.Conflict, "container %s is paused, unpause the container before attach", ref)
+	}
+	conn, buffered, err := hijack(c.View().Config.Tty)
+	if err != nil {
+		return err
+	}
+	s.publishEvent(c.View(), events.ActionAttach)
+	if !o.Stream {
+		defer conn.Close()
+		return s.replay(ctx, c, o, conn)
+	}
+	end, err := newKeeperEnd(conn, buffered, o, keys)
+	if err != nil {
+		conn.Close()
+		return err
+	}
+	failpoint.Hit("attach/hijacked")
+	return s.hand(ctx, c, o, end)
+}
+
+// hand gives the client to the keeper, or keeps it until the start.
+func (s *Service) hand(ctx context.Context, c *Container, o api.AttachOptions, end keeperEnd) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.View().Alive() {
+		if o.Logs {
+			if err := s.replayTo(ctx, c, o, end); err != nil {
+				closeEnds([]keeperEnd{end})
+				return err
+			}
+		}
+		c.waiting = append(liveEnds(c.waiting), end)
+		return nil
+	}
+	defer closeEnds([]keeperEnd{end})
+	conn, err := s.keeperConn()
+	if err != nil {
+		return err
+	}
+	end.client.Hold = o.Logs
+	id, at, err := conn.Attach(ctx, c.ID, end.client)
+	if err != nil {
+		return fmt.Errorf("attach to container %s: %w", c.ID, err)
+	}
+	failpoint.Hit("attach/handed-over")
+	if !o.Logs {
+		return nil
+	}
+	return errors.Join(s.replayUntil(ctx, c, o, end, at), conn.Resume(ctx, id))
+}
+
+// newKeeperEnd makes what the keeper gets of a connection. A unix socket is
+// handed over as it is; of any other kind the keeper gets one end of a pair,
+// and we carry the bytes.
+func newKeeperEnd(conn net.Conn, buffered []byte, o api.AttachOptions, keys []byte) (keeperEnd, error) {
+	end := keeperEnd{client: keeper.Client{
+		Buffered: buffered, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, DetachKeys: keys,
+	}}
+	var err error
+	if u, ok := conn.(*net.UnixConn); ok {
+		end.client.Conn, err = u.File()
+		u.Close()
+	} else {
+		end.client.Conn, err = carry(conn)
+	}
+	if err != nil {
+		return end, err
+	}
+	f := end.client.Conn
+	end.alive = func() bool { return !unixconn.HungUp(int(f.Fd())) }
+	return end, nil
+}
+
+// carry copies between a connection and a new socket pair, and returns the
+// other end.
+func carry(conn net.Conn) (*os.File, error) {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	far := os.NewFile(uintptr(pair[0]), "client")
+	nearFile := os.NewFile(uintptr(pair[1]), "client")
+	defer nearFile.Close()
+	n, err := net.FileConn(nearFile)
+	if err != nil {
+		far.Close()
+		return nil, err
+	}
+	near := n.(*net.UnixConn)
+	go func() {
+		io.Copy(near, conn)
+		near.CloseWrite()
+	}()
+	go func() {
+		io.Copy(conn, near)
+		conn.Close()
+		near.Close()
+	}()
+	return far, nil
+}
+
+func closeEnds(ends []keeperEnd) {
+	for _, e := range ends {
+		e.client.Conn.Close()
+	}
+}
+
+// liveEnds closes and drops the ends whose client has gone.
+func liveEnds(ends []keeperEnd) []keeperEnd {
+	var live []keeperEnd
+	for _, e := range ends {
+		if e.alive() {
+			live = append(live, e)
+		} else {
+			e.client.Conn.Close()
+		}
+	}
+	return live
+}
+
+func clients(ends []keeperEnd) []keeper.Client {
+	cs := make([]keeper.Client, len(ends))
+	for i, e := range ends {
+		cs[i] = e.client
+	}
+	return cs
+}
+
+// Resize sets the size of the container's terminal.
+func (s *Service) Resize(ctx context.Context, ref string, rows, cols uint16) error {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	if !c.View().Alive() {
+		return errNotRunning(c.View())
+	}
+	conn, err := s.keeperConn()
+	if err != nil {
+		return err
+	}
+	v := c.View()
+	if err := conn.Resize(ctx, c.ID, rows, cols); err != nil {
+		return err
+	}
+	s.publishEvent(v, events.ActionResize, "height", fmt.Sprint(rows), "width", fmt.Sprint(cols))
+	return nil
+}

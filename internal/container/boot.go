@@ -1,0 +1,261 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/linux/pidfd"
+	"github.com/tare-engine/tare/internal/linux/proc"
+	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/store"
+)
+
+// Boot reads the records, adopts what runs, removes what belongs to no
+// container, and connects with the keeper. The API may be served after it.
+func (s *Service) Boot(ctx context.Context) error {
+	for _, dir := range []string{s.cfg.DataRoot, s.cfg.ExecRoot} {
+		if err := os.MkdirAll(filepath.Join(dir, "containers"), 0710); err != nil {
+			return err
+		}
+	}
+	if err := s.loadRecords(); err != nil {
+		return err
+	}
+	for _, c := range s.index.list() {
+		s.adopt(c)
+	}
+	if err := s.adoptNetworks(ctx); err != nil {
+		return err
+	}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	s.watchDead()
+	return errors.Join(s.removeStrayGroups(), s.removeStrayLayers(ctx), s.removeStrayFiles())
+}
+
+// loadRecords fills the index. A record that cannot be read is set aside and
+// named; the others are not harmed by it.
+func (s *Service) loadRecords() error {
+	dirs, err := os.ReadDir(filepath.Join(s.cfg.DataRoot, "containers"))
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		if ident.Valid(d.Name()) {
+			s.load(d.Name())
+		}
+	}
+	return nil
+}
+
+// load reads one container's record, wherever it lies.
+func (s *Service) load(id string) {
+	durable := filepath.Join(s.dir(id), "record.json")
+	path := durable
+	r := new(Record)
+	err := store.Get(path, r)
+	if errors.Is(err, fs.ErrNotExist) {
+		path = filepath.Join(s.cfg.ExecRoot, "containers", id+".json")
+		r = new(Record)
+		err = store.Get(path, r)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return // garbage of a create or remove that was cut off
+	}
+	if err == nil {
+		err = r.check(id)
+	}
+	if err == nil {
+		err = s.index.reserve(r.Name, r.ID)
+	}
+	if err != nil {
+		s.setAside(id, path, err)
+		return
+	}
+	status := Created
+	if !r.Last.StartedAt.IsZero() {
+		status = Exited
+	}
+	s.index.add(newContainer(r, status))
+}
+
+// setAside takes a container that cannot be read out of the way: its whole
+// directory is renamed, so that nothing of it is lost.
+func (s *Service) setAside(id, record string, cause error) {
+	to, err := store.SetAside(s.dir(id))
+	slog.Error("a container's record cannot be read; the container is set aside", "record", record, "cause", cause, "kept", to, "err", err)
+}
+
+// check refuses what our own writer does not write.
+func (r *Record) check(id string) error {
+	switch {
+	case r.Version < 1 || r.Version > recordVersion:
+		return fmt.Errorf("version %d is not known", r.Version)
+	case r.ID != id:
+		return fmt.Errorf("it is of container %q", r.ID)
+	case r.Config == nil || r.HostConfig == nil || r.Name == "":
+		return errors.New("it is not whole")
+	}
+	return nil
+}
+
+// adopt takes over the process of a container that ran when the last engine
+// ended, if that process lives. If it does not, its exit is at the keeper.
+func (s *Service) adopt(c *Container) {
+	var l live
+	err := store.Get(s.livePath(c.ID), &l)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil && l.BootID != s.cfg.BootID {
+		err = errors.New("it is of another boot")
+	}
+	if err != nil {
+		slog.Warn("drop a live record", "container", c.ID, "err", err)
+		os.Remove(s.livePath(c.ID))
+		return
+	}
+	p := &process{pid: l.Pid, startTicks: l.StartTicks, user: l.User}
+	if p.cgroup, err = cgroup.Open(l.Cgroup); err != nil {
+		slog.Warn("open the group of a running container", "container", c.ID, "err", err)
+		p.cgroup = cgroup.Absent(l.Cgroup)
+	}
+	p.fd = openProcess(l.Pid, l.StartTicks)
+	status := Running
+	if frozen, err := p.cgroup.Frozen(); err == nil && frozen {
+		status = Paused
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.process = p
+	c.view.Store(&View{Record: c.View().Record, Status: status, Pid: l.Pid, Started: l.StartedAt, Network: l.Network})
+}
+
+// openProcess returns a descriptor of a process if it is still the one that
+// began at that time, else nil.
+func openProcess(pid int, ticks uint64) *os.File {
+	fd, err := pidfd.Open(pid)
+	if err != nil {
+		return nil
+	}
+	if now, err := proc.StartTime(pid); err != nil || now != ticks {
+		fd.Close()
+		return nil
+	}
+	return fd
+}
+
+// watchDead reports the end of containers whose process has gone while nobody
+// of ours was there: the keeper has no exit of theirs to tell.
+func (s *Service) watchDead() {
+	for _, c := range s.index.list() {
+		c.mu.Lock()
+		p := c.process
+		gone := p != nil && p.fd == nil
+		c.mu.Unlock()
+		if !gone {
+			continue
+		}
+		s.background.Go(func() {
+			time.Sleep(deadGrace)
+			s.containerEnded(keeper.Exit{ID: c.ID, Pid: p.pid, At: time.Now(), Unknown: true})
+		})
+	}
+}
+
+// deadGrace is how long the keeper's report of an exit may take to come in
+// after we have connected with it.
+const deadGrace = 500 * time.Millisecond
+
+// adoptNetworks tells the network service which endpoints are in use; it
+// removes all others of ours.
+func (s *Service) adoptNetworks(ctx context.Context) error {
+	var live []network.Record
+	for _, c := range s.index.list() {
+		if v := c.View(); v.Network != nil && v.Network.Record != nil {
+			live = append(live, *v.Network.Record)
+		}
+	}
+	report, err := s.networks.Adopt(ctx, live, nil)
+	for _, what := range report.Removed {
+		slog.Info("removed what was left of a network", "what", what)
+	}
+	for _, e := range report.Lost {
+		slog.Warn("could not keep a published port", "err", e)
+	}
+	return err
+}
+
+// removeStrayGroups removes the groups of containers that do not run.
+func (s *Service) removeStrayGroups() error {
+	names, err := cgroup.List(s.cfg.Cgroup)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !ident.Valid(name) {
+			continue
+		}
+		if c := s.index.get(name); c != nil && c.View().Alive() {
+			continue
+		}
+		g, err := cgroup.Open(s.cfg.Cgroup + "/" + name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(g.Kill(), g.Remove())
+		}
+		slog.Info("removed a group without container", "group", name, "err", err)
+	}
+	return nil
+}
+
+// removeStrayLayers removes directories of containers without a record.
+func (s *Service) removeStrayLayers(ctx context.Context) error {
+	dirs, err := os.ReadDir(filepath.Join(s.cfg.DataRoot, "containers"))
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		id := d.Name()
+		if !ident.Valid(id) || s.index.get(id) != nil {
+			continue
+		}
+		slog.Info("remove a container that was never acknowledged, or whose removal was cut off", "container", id)
+		if err := errors.Join(s.layers.Remove(ctx, id), s.layers.Discard(s.dir(id))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeStrayFiles removes what lies on tmpfs of containers that are gone.
+func (s *Service) removeStrayFiles() error {
+	dir := filepath.Join(s.cfg.ExecRoot, "containers")
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		id, _, _ := strings.Cut(f.Name(), ".")
+		if s.index.get(id) == nil {
+			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, syscall.ENOENT) {
+				return err
+			}
+		}
+	}
+	return nil
+}

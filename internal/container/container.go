@@ -1,0 +1,73 @@
+package container
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
+)
+
+// Container is one container of the engine.
+//
+// Whoever changes it holds mu from the decision until the record is written.
+// Readers take the view and no lock.
+type Container struct {
+	ID string
+
+	view  atomic.Pointer[View]
+	turns turns
+
+	mu      sync.Mutex
+	process *process    // nil unless the view is Alive; guarded by mu
+	waiting []keeperEnd // clients attached before the start; guarded by mu
+}
+
+// process is a running container's hold on the host.
+type process struct {
+	pid        int
+	startTicks uint64
+	fd         *os.File     // pidfd
+	files      keeper.Files // the engine's duplicates of its streams
+	cgroup     *cgroup.Group
+	user       specs.User
+}
+
+func (p *process) close() {
+	p.fd.Close()
+	p.files.Close()
+}
+
+func newContainer(r *Record, status Status) *Container {
+	c := &Container{ID: r.ID, turns: newTurns()}
+	c.view.Store(&View{Record: r, Status: status, Started: r.Last.StartedAt})
+	return c
+}
+
+// View returns the container's current picture.
+func (c *Container) View() *View { return c.view.Load() }
+
+// publish stores a changed view. It panics on a step that state.go does not
+// list: that is a bug of ours.
+//
+// Preconditions: c.mu is held.
+func (c *Container) publish(change func(*View)) *View {
+	old := c.View()
+	next := *old
+	change(&next)
+	if next.Status != old.Status && !maySucceed(old.Status, next.Status) {
+		panic("container: step from " + string(old.Status) + " to " + string(next.Status))
+	}
+	c.view.Store(&next)
+	return &next
+}
+
+// withRecord returns a changed copy of a record.
+func withRecord(r *Record, change func(*Record)) *Record {
+	next := *r
+	change(&next)
+	return &next
+}

@@ -1,0 +1,138 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/undo"
+)
+
+// Create makes a container. When it returns, the record and the empty layer
+// are on disk; after an error nothing is left.
+func (s *Service) Create(ctx context.Context, spec Spec) (_ *View, err error) {
+	var u undo.Stack
+	defer u.Run(&err)
+
+	r := newRecord(spec)
+	if err := s.reserveName(r); err != nil {
+		return nil, err
+	}
+	u.Add(func() error { s.index.release(r.Name, r.ID); return nil })
+	failpoint.Hit("create/name-reserved")
+
+	dir := s.dir(r.ID)
+	if err := os.Mkdir(dir, 0710); err != nil {
+		return nil, err
+	}
+	u.Add(func() error { return os.RemoveAll(dir) })
+	failpoint.Hit("create/directory-made")
+
+	if err := s.prepareLayer(ctx, r); err != nil {
+		return nil, err
+	}
+	u.Add(func() error { return s.layers.Remove(context.WithoutCancel(ctx), r.ID) })
+	failpoint.Hit("create/layer-prepared")
+
+	if err := os.Mkdir(dir+"/log", 0700); err != nil {
+		return nil, err
+	}
+	if err := s.putNewRecord(r); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("create/record-written")
+	c := newContainer(r, Created)
+	s.index.add(c)
+	s.publishEvent(c.View(), events.ActionCreate)
+	return c.View(), nil
+}
+
+func newRecord(spec Spec) *Record {
+	r := &Record{
+		Version: recordVersion, ID: ident.New(), Name: spec.Name, Created: time.Now().UTC(),
+		Image: spec.Image, Chain: spec.Chain, Rootfs: spec.Rootfs, Platform: spec.Platform,
+		Config: spec.Config, HostConfig: spec.HostConfig, Networking: spec.Networking,
+	}
+	if r.Config.Hostname == "" && r.HostConfig.NetworkMode != "host" && !r.HostConfig.UTSMode.IsHost() {
+		r.Config.Hostname = ident.Short(r.ID)
+	}
+	argv := append(append([]string(nil), spec.Config.Entrypoint...), spec.Config.Cmd...)
+	if len(argv) > 0 {
+		r.Path, r.Args = argv[0], argv[1:]
+	}
+	return r
+}
+
+// reserveName takes the record's name, or makes one up.
+func (s *Service) reserveName(r *Record) error {
+	if r.Name != "" {
+		return s.index.reserve(r.Name, r.ID)
+	}
+	for try := 0; ; try++ {
+		name := madeUpName(try)
+		err := s.index.reserve(name, r.ID)
+		if err == nil {
+			r.Name = name
+			return nil
+		}
+		if try > 100 || !errdefs.Is(err, errdefs.Conflict) {
+			return err
+		}
+	}
+}
+
+// prepareLayer makes the read-write layer. A container on a host directory
+// has none.
+func (s *Service) prepareLayer(ctx context.Context, r *Record) error {
+	if r.Rootfs != "" {
+		return nil
+	}
+	return s.layers.Prepare(ctx, r.ID, r.Chain, layer.Options{Volatile: r.HostConfig.AutoRemove})
+}
+
+// putNewRecord writes a record whose directory is new as well.
+func (s *Service) putNewRecord(r *Record) error {
+	if r.HostConfig.AutoRemove {
+		return s.putRecord(r)
+	}
+	return s.store.Put(s.recordPath(r), r, s.cfg.DataRoot+"/containers")
+}
+
+// Rename gives the container another name.
+func (s *Service) Rename(ref, name string) (err error) {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.View()
+	old := v.Name
+	if old == name {
+		return errdefs.New(errdefs.InvalidArgument, "Renaming a container with the same name as its current name")
+	}
+	if v.Status == Removing || v.Status == Dead {
+		return errdefs.New(errdefs.NotFound, "No such container: %s", ref)
+	}
+	var u undo.Stack
+	defer u.Run(&err)
+	if err := s.index.reserve(name, c.ID); err != nil {
+		return err
+	}
+	u.Add(func() error { s.index.release(name, c.ID); return nil })
+	r := withRecord(v.Record, func(r *Record) { r.Name = name })
+	if err := s.putRecord(r); err != nil {
+		return errors.Join(err, s.putRecord(v.Record))
+	}
+	v = c.publish(func(v *View) { v.Record = r })
+	s.index.release(old, c.ID)
+	s.publishEvent(v, events.ActionRename, "oldName", "/"+old)
+	return nil
+}

@@ -1,0 +1,153 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/keeper"
+)
+
+// unknownExit is the exit code of a run whose end nobody saw.
+const unknownExit = 255
+
+// Exited is called by the keeper's connection when a process has ended and its
+// output has been read. It implements keeper.Events and does not block.
+func (s *Service) Exited(e keeper.Exit) {
+	s.background.Go(func() {
+		if !s.execEnded(e) {
+			s.containerEnded(e)
+		}
+		if conn, err := s.keeperConn(); err == nil {
+			if err := conn.Ack(context.Background(), e.ID); err != nil {
+				slog.Warn("acknowledge exit", "id", e.ID, "err", err)
+			}
+		}
+	})
+}
+
+// Detached tells that a client left its container by the detach keys.
+func (s *Service) Detached(id string, _ uint64) {
+	if c := s.index.get(id); c != nil {
+		s.publishEvent(c.View(), events.ActionDetach)
+	}
+}
+
+// StdinClosed tells that a process is to see the end of its input: our
+// duplicate of the writing end must go.
+func (s *Service) StdinClosed(id string) {
+	if s.execs.closeStdin(id) {
+		return
+	}
+	c := s.index.get(id)
+	if c == nil {
+		return
+	}
+	s.background.Go(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.process != nil && c.process.files.Stdin != nil {
+			c.process.files.Stdin.Close()
+			c.process.files.Stdin = nil
+		}
+	})
+}
+
+// containerEnded takes note of the end of a container's first process.
+func (s *Service) containerEnded(e keeper.Exit) {
+	c := s.index.get(e.ID)
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	p := c.process
+	if p == nil || p.pid != e.Pid {
+		c.mu.Unlock()
+		return
+	}
+	kills, err := p.cgroup.OOMKills()
+	if err != nil {
+		slog.Warn("read the group's OOM kills", "container", c.ID, "err", err)
+	}
+	oom := kills > 0
+	failpoint.Hit("exit/noticed")
+	if err := s.giveBack(c, p); err != nil {
+		slog.Warn("clean up after exit", "container", c.ID, "err", err)
+	}
+	failpoint.Hit("exit/given-back")
+	v := s.publishExit(c, e, oom)
+	c.mu.Unlock()
+
+	s.afterExit(c, v, p)
+}
+
+// publishExit stores the outcome and wakes who waits for it.
+//
+// Preconditions: c.mu is held.
+func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) *View {
+	code := exitCode(e)
+	v := c.publish(func(v *View) {
+		v.Status, v.Pid, v.Network = Exited, 0, nil
+		v.Record = withRecord(v.Record, func(r *Record) {
+			r.Last.ExitCode, r.Last.FinishedAt, r.Last.OOMKilled = code, e.At.UTC(), oom
+			if e.Unknown {
+				r.Last.Error = "the exit status is not known: the process that waited for it was killed"
+			}
+		})
+	})
+	c.process = nil
+	if oom {
+		s.publishEvent(v, events.ActionOOM)
+	}
+	ran := int(e.At.Sub(v.Started) / time.Second)
+	s.publishEvent(v, events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(max(ran, 0)))
+	c.turns.exited(Result{ExitCode: code})
+	return v
+}
+
+func exitCode(e keeper.Exit) int {
+	switch {
+	case e.Unknown:
+		return unknownExit
+	case e.Status.Signaled():
+		return 128 + int(e.Status.Signal())
+	}
+	return e.Status.ExitStatus()
+}
+
+// giveBack frees what others may be waiting for: ports, addresses, the live
+// record. What nobody waits for is left to afterExit.
+//
+// Preconditions: c.mu is held.
+func (s *Service) giveBack(c *Container, p *process) error {
+	err := s.networks.Release(context.Background(), c.ID)
+	if e := os.Remove(s.livePath(c.ID)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// afterExit removes the rest of the run, and the container if it removes
+// itself.
+func (s *Service) afterExit(c *Container, v *View, p *process) {
+	if v.AutoRemove() {
+		if err := s.remove(context.Background(), c); err != nil {
+			slog.Warn("remove after exit", "container", c.ID, "err", err)
+		}
+	} else if err := s.saveRecord(c); err != nil {
+		slog.Error("record exit", "container", c.ID, "err", err)
+	}
+	failpoint.Hit("exit/recorded")
+	p.close()
+	if err := p.cgroup.Remove(); err != nil {
+		slog.Warn("remove cgroup", "container", c.ID, "err", err)
+	}
+	failpoint.Hit("exit/cgroup-removed")
+}

@@ -1,0 +1,178 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/keeper"
+)
+
+// DialKeeper connects with the keeper, starting one if there is none. The
+// service's events come over the connection.
+type DialKeeper func(ctx context.Context, ev keeper.Events) (*keeper.Conn, error)
+
+// keeperPatience is how long a request waits for a keeper that is being
+// replaced.
+const keeperPatience = 5 * time.Second
+
+// keeperConn returns the connection with the keeper.
+func (s *Service) keeperConn() (*keeper.Conn, error) {
+	for end := time.Now().Add(keeperPatience); ; time.Sleep(5 * time.Millisecond) {
+		s.keeperMu.Lock()
+		conn := s.keeper
+		s.keeperMu.Unlock()
+		if conn != nil {
+			return conn, nil
+		}
+		if time.Now().After(end) {
+			return nil, errdefs.New(errdefs.Unavailable, "the keeper of the containers' processes is being replaced; try again")
+		}
+	}
+}
+
+// session is one connection with the keeper. Only the loss of an established
+// one starts a replacement: while one is being made its maker tries again.
+type session struct {
+	*Service
+	established bool // guarded by Service.keeperMu
+}
+
+// connect dials the keeper and brings it and our view of what runs together.
+func (s *Service) connect(ctx context.Context) error {
+	ses := &session{Service: s}
+	conn, err := s.dial(ctx, ses)
+	if err != nil {
+		return fmt.Errorf("connect with the keeper: %w", err)
+	}
+	procs, exits, err := conn.List(ctx)
+	if err != nil {
+		return errors.Join(fmt.Errorf("list the keeper's processes: %w", err), conn.Close())
+	}
+	s.reconcile(ctx, conn, procs)
+	s.keeperMu.Lock()
+	s.keeper, ses.established = conn, true
+	s.keeperMu.Unlock()
+	for _, e := range exits {
+		s.Exited(e)
+	}
+	return nil
+}
+
+// Lost is called when the connection with the keeper has broken. A keeper that
+// was killed is replaced and given the streams of all that runs.
+func (s *session) Lost(cause error) {
+	s.keeperMu.Lock()
+	replace := s.established && !s.closing
+	if replace {
+		s.keeper = nil
+	}
+	s.keeperMu.Unlock()
+	if !replace {
+		return
+	}
+	slog.Warn("lost the keeper", "cause", cause)
+	s.background.Go(func() {
+		for delay := 10 * time.Millisecond; ; delay = min(2*delay, time.Second) {
+			err := s.connect(context.Background())
+			if err == nil {
+				slog.Info("the keeper is back")
+				return
+			}
+			slog.Error("replace the keeper", "err", err)
+			if s.isClosing() {
+				return
+			}
+			time.Sleep(delay)
+		}
+	})
+}
+
+func (s *Service) isClosing() bool {
+	s.keeperMu.Lock()
+	defer s.keeperMu.Unlock()
+	return s.closing
+}
+
+// reconcile compares what we believe to run with what the keeper has.
+func (s *Service) reconcile(ctx context.Context, conn *keeper.Conn, procs []keeper.Process) {
+	known := map[string]*keeper.Process{}
+	for i := range procs {
+		known[procs[i].ID] = &procs[i]
+	}
+	for _, c := range s.index.list() {
+		p := known[c.ID]
+		delete(known, c.ID)
+		if err := s.reunite(ctx, conn, c, p); err != nil {
+			slog.Error("adopt container", "container", c.ID, "err", err)
+		}
+	}
+	for _, p := range known {
+		if x := s.execs.get(p.ID); x != nil {
+			x.adopt(p)
+			continue
+		}
+		s.stray(p)
+	}
+}
+
+// reunite makes a container's state and the keeper's agree. p is nil if the
+// keeper does not know the container.
+func (s *Service) reunite(ctx context.Context, conn *keeper.Conn, c *Container, p *keeper.Process) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ours := c.process
+	switch {
+	case ours == nil && p == nil:
+		return nil
+	case ours == nil: // its start was never answered
+		s.stray(p)
+		return nil
+	case p != nil && p.Pid == ours.pid && !p.Orphan:
+		ours.files.Close()
+		ours.files = p.Files
+		return nil
+	}
+	given := keeper.Process{ID: c.ID, Pid: ours.pid, StartTicks: ours.startTicks, Started: c.View().Started, Files: ours.files}
+	return conn.Adopt(ctx, given, s.stdio(c.View(), c.user()))
+}
+
+// stray ends a process that belongs to no container we know: its start was cut
+// off before it was answered.
+func (s *Service) stray(p *keeper.Process) {
+	slog.Warn("end a process of a start that was cut off", "id", p.ID, "pid", p.Pid)
+	p.Files.Close()
+	if proc, err := os.FindProcess(p.Pid); err == nil { // by pidfd
+		if err := proc.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			slog.Error("end stray process", "pid", p.Pid, "err", err)
+		}
+		proc.Release()
+	}
+}
+
+// user is the user that the container's first process had at its start: the
+// owner of its FIFOs.
+func (c *Container) user() specs.User {
+	if c.process != nil {
+		return c.process.user
+	}
+	return specs.User{}
+}
+
+// stdio says what a container's process gets as its streams.
+func (s *Service) stdio(v *View, u specs.User) keeper.Stdio {
+	st := keeper.Stdio{
+		TTY: v.Config.Tty, Rows: uint16(v.HostConfig.ConsoleSize[0]), Cols: uint16(v.HostConfig.ConsoleSize[1]),
+		OpenStdin: v.Config.OpenStdin, StdinOnce: v.Config.StdinOnce, UID: int(u.UID), GID: int(u.GID),
+	}
+	if v.HostConfig.LogConfig.Type != "none" {
+		st.Log = s.logOf(v)
+	}
+	return st
+}

@@ -1,0 +1,141 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/logfile"
+	"github.com/tare-engine/tare/internal/logs"
+)
+
+// Logs writes lines of the container's log to what start returns: as they are
+// if the container has a terminal, else as frames.
+func (s *Service) Logs(ctx context.Context, ref string, o api.LogsOptions, start func(tty bool) io.Writer) error {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	v := c.View()
+	if !o.Stdout && !o.Stderr {
+		return errdefs.New(errdefs.InvalidArgument, "You must choose at least one stream")
+	}
+	if v.HostConfig.LogConfig.Type == "none" {
+		return errdefs.New(errdefs.NotImplemented, "configured logging driver does not support reading")
+	}
+	ro := logs.Options{Since: o.Since, Until: o.Until, Tail: tail(o.Tail), Follow: o.Follow, Stdout: o.Stdout, Stderr: o.Stderr}
+	w := &logWriter{w: start(v.Config.Tty), framed: !v.Config.Tty, timestamps: o.Timestamps, details: o.Details}
+	err = logs.Read(ctx, s.logDir(c.ID), ro, c.ended(), w.write)
+	if errors.Is(err, context.Canceled) {
+		return nil // the client left
+	}
+	return err
+}
+
+func (s *Service) logDir(id string) string { return s.dir(id) + "/log" }
+
+// tail understands a number of lines; anything else is all of them, as in
+// Docker.
+func tail(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// ended returns a channel that is closed when the container's run has ended
+// and no more output will come.
+func (c *Container) ended() <-chan struct{} {
+	exit, _ := c.turns.next()
+	if c.View().Alive() {
+		return exit.done
+	}
+	closed := make(chan struct{})
+	close(closed)
+	return closed
+}
+
+// logWriter writes entries as the Engine API sends them.
+type logWriter struct {
+	w                           io.Writer
+	framed, timestamps, details bool
+	buf                         []byte
+}
+
+func (l *logWriter) write(e logfile.Entry) error {
+	b := l.buf[:0]
+	if l.framed {
+		b = append(b, make([]byte, api.HeaderLen)...)
+	}
+	if l.timestamps {
+		b = e.Time.UTC().AppendFormat(b, time.RFC3339Nano+" ")
+	}
+	if l.details {
+		b = append(append(b, attributes(e.Attrs)...), ' ')
+	}
+	b = append(b, e.Line...)
+	if l.framed {
+		h := api.Header(api.Stream(e.Stream), len(b)-api.HeaderLen)
+		copy(b, h[:])
+	}
+	l.buf = b
+	_, err := l.w.Write(b)
+	return err
+}
+
+// attributes renders the log's attributes as --details shows them.
+func attributes(raw []byte) string {
+	var m map[string]string
+	if json.Unmarshal(raw, &m) != nil {
+		return ""
+	}
+	pairs := make([]string, 0, len(m))
+	for k, v := range m {
+		pairs = append(pairs, url.QueryEscape(k)+"="+url.QueryEscape(v))
+	}
+	slices.Sort(pairs)
+	return strings.Join(pairs, ",")
+}
+
+// replay writes all of the log so far to a client that attached for it alone.
+func (s *Service) replay(ctx context.Context, c *Container, o api.AttachOptions, w io.Writer) error {
+	if !o.Logs {
+		return nil
+	}
+	lo := logs.Options{Tail: -1, Stdout: o.Stdout, Stderr: o.Stderr}
+	lw := &logWriter{w: w, framed: !c.View().Config.Tty}
+	return logs.Read(ctx, s.logDir(c.ID), lo, c.ended(), lw.write)
+}
+
+// replayTo writes the log of earlier runs to a client that waits for the start.
+func (s *Service) replayTo(ctx context.Context, c *Container, o api.AttachOptions, end keeperEnd) error {
+	return s.replay(ctx, c, o, end.client.Conn)
+}
+
+var errReplayed = errors.New("replayed")
+
+// replayUntil writes the log up to a position, from which on the keeper goes on.
+func (s *Service) replayUntil(ctx context.Context, c *Container, o api.AttachOptions, end keeperEnd, at logfile.Position) error {
+	lo := logs.Options{Tail: -1, Stdout: o.Stdout, Stderr: o.Stderr}
+	lw := &logWriter{w: end.client.Conn, framed: !c.View().Config.Tty}
+	err := logs.Read(ctx, s.logDir(c.ID), lo, c.ended(), func(e logfile.Entry) error {
+		if at.Before(e.End) {
+			return errReplayed
+		}
+		return lw.write(e)
+	})
+	if errors.Is(err, errReplayed) || errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,231 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	api "github.com/moby/moby/api/types/network"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/proc"
+	"github.com/tare-engine/tare/internal/network"
+)
+
+// Networking is what a running container has of networks. It is never changed
+// once it is in a view.
+type Networking struct {
+	SandboxID  string
+	SandboxKey string
+	Endpoints  map[string]*api.EndpointSettings // by network
+	Ports      api.PortMap                      // published
+	Record     *network.Record                  `json:",omitempty"` // nil if it shares another container's
+}
+
+// attachment is a start's hold on the network.
+type attachment struct {
+	ep     *network.Endpoint // nil with container:ID
+	shared *os.File          // namespace of another container
+	files  *network.Files    // nil with container:ID, whose files are shared
+	view   *Networking
+}
+
+// netns is the namespace that the process joins; nil is the host's.
+func (a *attachment) netns() *os.File {
+	if a.shared != nil {
+		return a.shared
+	}
+	return a.ep.NetNS
+}
+
+// attachNetwork gives the container its place in a network, and publishes its
+// ports.
+func (l *launch) attachNetwork(ctx context.Context) error {
+	v := l.view
+	if v.HostConfig.NetworkMode.IsContainer() {
+		return l.joinNetwork(v.HostConfig.NetworkMode.ConnectedContainer())
+	}
+	name := string(v.HostConfig.NetworkMode)
+	req := network.Request{ContainerID: v.ID, Name: v.Name, Network: name}
+	if v.Networking != nil && v.Networking.EndpointsConfig[name] != nil {
+		req.MAC = []byte(v.Networking.EndpointsConfig[name].MacAddress)
+	}
+	ep, err := l.s.networks.Attach(ctx, req)
+	if err != nil {
+		return err
+	}
+	l.net = &attachment{ep: ep}
+	wanted, err := wantedPorts(v)
+	if err != nil {
+		return err
+	}
+	published, err := l.s.networks.Publish(ctx, v.ID, wanted)
+	if err != nil {
+		return err
+	}
+	files, err := l.s.networks.Files(ep, network.FileOptions{
+		Hostname: l.hostname(), Domainname: v.Config.Domainname, ExtraHosts: v.HostConfig.ExtraHosts,
+		DNS: addresses(v), DNSSearch: v.HostConfig.DNSSearch, DNSOptions: v.HostConfig.DNSOptions,
+	})
+	if err != nil {
+		return err
+	}
+	l.net.files = &files
+	l.net.view = networking(v, ep, published)
+	return nil
+}
+
+// hostname is the container's, or the host's if it shares the namespace.
+func (l *launch) hostname() string {
+	if l.view.HostConfig.UTSMode.IsHost() || l.view.Config.Hostname == "" {
+		if host, err := os.Hostname(); err == nil {
+			return host
+		}
+	}
+	return l.view.Config.Hostname
+}
+
+func addresses(v *View) []string {
+	list := make([]string, len(v.HostConfig.DNS))
+	for i, a := range v.HostConfig.DNS {
+		list[i] = a.String()
+	}
+	return list
+}
+
+// joinNetwork takes the namespace of a running container.
+func (l *launch) joinNetwork(ref string) error {
+	other, err := l.s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	ov := other.View()
+	if other.ID == l.view.ID || !ov.Alive() {
+		return errdefs.New(errdefs.Conflict, "cannot join network namespace of a non running container: %s", ov.ID)
+	}
+	ns, err := proc.OpenNamespace("/proc/"+strconv.Itoa(ov.Pid)+"/ns/net", syscall.CLONE_NEWNET)
+	if err != nil {
+		return fmt.Errorf("join the network of container %s: %w", ov.ID, err)
+	}
+	l.net = &attachment{shared: ns, view: &Networking{Endpoints: map[string]*api.EndpointSettings{}, Ports: api.PortMap{}}}
+	if ov.Network != nil {
+		l.net.view.SandboxID, l.net.view.SandboxKey = ov.Network.SandboxID, ov.Network.SandboxKey
+	}
+	return nil
+}
+
+// wantedPorts are the bindings of HostConfig, and with --publish-all those of
+// all exposed ports.
+func wantedPorts(v *View) ([]network.Port, error) {
+	var list []network.Port
+	for port, bindings := range v.HostConfig.PortBindings {
+		if len(bindings) == 0 {
+			bindings = []api.PortBinding{{}}
+		}
+		for _, b := range bindings {
+			p, err := wantedPort(port, b)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, p)
+		}
+	}
+	if v.HostConfig.PublishAllPorts {
+		for port := range v.Config.ExposedPorts {
+			if _, bound := v.HostConfig.PortBindings[port]; !bound {
+				list = append(list, network.Port{Proto: string(port.Proto()), Container: port.Num()})
+			}
+		}
+	}
+	return list, nil
+}
+
+// wantedPort understands a host port that is empty, a number, or a range.
+func wantedPort(port api.Port, b api.PortBinding) (network.Port, error) {
+	p := network.Port{Proto: string(port.Proto()), Container: port.Num(), HostIP: b.HostIP}
+	first, last, isRange := strings.Cut(b.HostPort, "-")
+	if first == "" {
+		return p, nil
+	}
+	n, err := strconv.ParseUint(first, 10, 16)
+	p.Host = uint16(n)
+	if err == nil && isRange {
+		n, err = strconv.ParseUint(last, 10, 16)
+		p.HostEnd = uint16(n)
+	}
+	if err != nil || isRange && p.HostEnd < p.Host {
+		return p, errdefs.New(errdefs.InvalidArgument, "invalid port specification: %q", b.HostPort)
+	}
+	return p, nil
+}
+
+// networking is the picture of an endpoint in the API's terms.
+func networking(v *View, ep *network.Endpoint, published []network.Port) *Networking {
+	es := &api.EndpointSettings{NetworkID: ep.NetworkID, EndpointID: ep.EndpointID, Gateway: ep.Gateway, MacAddress: api.HardwareAddr(ep.MAC)}
+	if v.Networking != nil && v.Networking.EndpointsConfig[ep.NetworkName] != nil {
+		asked := v.Networking.EndpointsConfig[ep.NetworkName]
+		es.IPAMConfig, es.Links, es.Aliases, es.DriverOpts = asked.IPAMConfig, asked.Links, asked.Aliases, asked.DriverOpts
+	}
+	if ep.IP.IsValid() {
+		es.IPAddress, es.IPPrefixLen = ep.IP.Addr(), ep.IP.Bits()
+	}
+	rec := ep.Record
+	n := &Networking{SandboxID: ep.EndpointID, Endpoints: map[string]*api.EndpointSettings{ep.NetworkName: es}, Ports: api.PortMap{}, Record: &rec}
+	rec.Ports = published
+	for _, p := range published {
+		key, ok := api.PortFrom(p.Container, api.IPProtocol(p.Proto))
+		if !ok {
+			continue
+		}
+		n.Ports[key] = append(n.Ports[key], api.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.Host))})
+	}
+	return n
+}
+
+// writeFiles writes hosts, hostname and resolv.conf of the run. They need no
+// sync: the next start writes them anew.
+func (l *launch) writeFiles() error {
+	if l.net.files == nil {
+		return nil
+	}
+	for name, b := range map[string][]byte{"hosts": l.net.files.Hosts, "hostname": l.net.files.Hostname, "resolv.conf": l.net.files.Resolv} {
+		if err := os.WriteFile(l.s.FilePath(l.view.ID, name), b, 0644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// filesOf is the container whose hosts, hostname and resolv.conf are used.
+func (l *launch) filesOf() (string, error) {
+	if l.net.files != nil {
+		return l.view.ID, nil
+	}
+	other, err := l.s.index.find(l.view.HostConfig.NetworkMode.ConnectedContainer())
+	if err != nil {
+		return "", err
+	}
+	return other.ID, nil
+}
+
+// started gives up the engine's descriptors of the namespace: the process
+// keeps it from now on.
+func (a *attachment) started() error {
+	if a.shared != nil {
+		return a.shared.Close()
+	}
+	return a.ep.CloseNetNS()
+}
+
+// release takes the place in the network back after a failed start.
+func (l *launch) releaseNetwork(ctx context.Context) error {
+	var err error
+	if l.net != nil && l.net.shared != nil {
+		err = l.net.shared.Close()
+	}
+	return errors.Join(err, l.s.networks.Release(ctx, l.view.ID))
+}

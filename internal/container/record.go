@@ -1,0 +1,78 @@
+package container
+
+import (
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// recordVersion is written into every record. A reader accepts this one and
+// the one before it.
+const recordVersion = 1
+
+// Record is what is kept of a container: its configuration and how its last
+// run ended. It is never changed once it is published; a change makes a copy.
+//
+// It lies in DATAROOT/containers/ID/record.json. The record of a container
+// that removes itself (--rm) lies in EXECROOT/containers/ID.json, on tmpfs: a
+// reboot removes such a container by definition.
+type Record struct {
+	Version int
+	ID      string
+	Name    string // without a slash
+	Created time.Time
+
+	Image    string           // image ID; empty with Rootfs
+	Chain    digest.Digest    // the image's layers; empty with Rootfs
+	Rootfs   string           `json:",omitempty"` // a host directory that is the root (--rootfs)
+	Platform ocispec.Platform // of the image
+
+	Path string // program and
+	Args []string
+
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	Networking *network.NetworkingConfig `json:",omitempty"`
+
+	Last Outcome
+}
+
+// Outcome says how the last run of a container went.
+type Outcome struct {
+	StartedAt  time.Time // zero: it never ran
+	FinishedAt time.Time
+	ExitCode   int
+	OOMKilled  bool   `json:",omitempty"`
+	Error      string `json:",omitempty"`
+	Restarts   int    `json:",omitempty"`
+}
+
+// Spec is what Create makes a container of. The engine has merged the image's
+// configuration into Config and applied defaults to HostConfig.
+type Spec struct {
+	Name       string // empty: one is made up
+	Image      string
+	Chain      digest.Digest
+	Rootfs     string
+	Platform   ocispec.Platform
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	Networking *network.NetworkingConfig
+}
+
+// live is what a reboot ends: the running process and what it holds of the
+// host. It lies in EXECROOT/containers/ID.live.json, and is written after the
+// keeper has started the process and before the start is answered.
+type live struct {
+	BootID     string
+	Pid        int
+	StartTicks uint64 // of /proc/PID/stat: a pid used again is never adopted
+	StartedAt  time.Time
+	User       specs.User  // of the process: owner of its FIFOs
+	Network    *Networking `json:",omitempty"`
+	Cgroup     string      // see package cgroup
+}

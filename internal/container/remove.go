@@ -1,0 +1,100 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+)
+
+// Remove takes a container away. A running one is refused unless force is
+// set; then it is killed first.
+func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	v := c.View()
+	if v.Alive() {
+		if !force {
+			return errRunning(v)
+		}
+		exit, _ := c.turns.next()
+		if err := s.killNow(ctx, c, exit); err != nil {
+			return fmt.Errorf("cannot remove container %q: could not kill: %w", "/"+v.Name, err)
+		}
+	}
+	return s.remove(ctx, c)
+}
+
+func errRunning(v *View) error {
+	what := "stop the container before removing or force remove"
+	if v.Status == Paused {
+		what = "unpause and then " + what
+	}
+	return errdefs.New(errdefs.Conflict, "cannot remove container %q: container is %s: %s", "/"+v.Name, v.Status, what)
+}
+
+// remove takes away a container that does not run.
+func (s *Service) remove(ctx context.Context, c *Container) error {
+	c.mu.Lock()
+	v := c.View()
+	switch {
+	case v.Status == Removing:
+		c.mu.Unlock()
+		return errdefs.New(errdefs.Conflict, "removal of container %s is already in progress", v.ID)
+	case v.Alive():
+		c.mu.Unlock()
+		return errRunning(v)
+	}
+	c.publish(func(v *View) { v.Status = Removing })
+	closeEnds(c.waiting)
+	c.waiting = nil
+	c.mu.Unlock()
+
+	failpoint.Hit("rm/marked")
+	if err := s.takeAway(ctx, c.View()); err != nil {
+		c.mu.Lock()
+		c.publish(func(v *View) { v.Status = Dead })
+		c.mu.Unlock()
+		return fmt.Errorf("remove container %s: %w", v.ID, err)
+	}
+	s.index.remove(c)
+	s.execs.forget(c.ID)
+	s.publishEvent(v, events.ActionDestroy)
+	c.turns.removed(Result{ExitCode: v.Last.ExitCode})
+	return nil
+}
+
+// takeAway removes what the container has on disk: the record first, so that
+// the rest is garbage from then on and goes at the next start at the latest.
+func (s *Service) takeAway(ctx context.Context, v *View) error {
+	path := s.recordPath(v.Record)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	failpoint.Hit("rm/record-removed")
+	if !v.AutoRemove() {
+		if err := s.store.SyncDirs(s.dir(v.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	failpoint.Hit("rm/record-synced")
+	if v.Rootfs != "" {
+		s.later("remove directory", v, func(context.Context) error { return os.RemoveAll(s.dir(v.ID)) })
+		return nil
+	}
+	if err := s.layers.Remove(ctx, v.ID); err != nil {
+		return err
+	}
+	failpoint.Hit("rm/layer-removed")
+	s.later("remove directory", v, func(context.Context) error { return os.RemoveAll(s.dir(v.ID)) })
+	return nil
+}

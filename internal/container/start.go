@@ -1,0 +1,237 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/linux/pidfd"
+	"github.com/tare-engine/tare/internal/runtime"
+	"github.com/tare-engine/tare/internal/store"
+	"github.com/tare-engine/tare/internal/undo"
+)
+
+// Start runs the container's program. It returns when the program has been
+// executed, or NotModified if the container runs already.
+func (s *Service) Start(ctx context.Context, ref string) error {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	err = s.start(context.WithoutCancel(ctx), c)
+	c.mu.Unlock()
+	if err != nil && !errdefs.Is(err, errdefs.NotModified) && c.View().AutoRemove() {
+		err = errors.Join(err, s.remove(context.WithoutCancel(ctx), c))
+	}
+	return err
+}
+
+// Preconditions: c.mu is held.
+func (s *Service) start(ctx context.Context, c *Container) error {
+	v := c.View()
+	switch v.Status {
+	case Running:
+		return errdefs.New(errdefs.NotModified, "container %s is already running", v.ID)
+	case Paused:
+		return errdefs.New(errdefs.Conflict, "cannot start a paused container, try unpause instead")
+	case Removing, Dead:
+		return errdefs.New(errdefs.Conflict, "container is marked for removal and cannot be started")
+	}
+	l, err := s.launch(ctx, c)
+	if err != nil {
+		s.failed(c, err)
+		return err
+	}
+	c.process = l.process
+	v = c.publish(func(v *View) {
+		v.Status, v.Pid, v.Started, v.Network = Running, l.live.Pid, l.live.StartedAt, l.live.Network
+		v.Record = withRecord(v.Record, func(r *Record) {
+			r.Last = Outcome{StartedAt: l.live.StartedAt}
+		})
+	})
+	s.publishEvent(v, events.ActionStart)
+	return nil
+}
+
+// failed records why a start did not come about.
+//
+// Preconditions: c.mu is held.
+func (s *Service) failed(c *Container, cause error) {
+	code := 128
+	var se *runtime.StartError
+	if errors.As(cause, &se) {
+		code = se.Code
+	}
+	v := c.publish(func(v *View) {
+		v.Record = withRecord(v.Record, func(r *Record) {
+			r.Last.ExitCode, r.Last.Error = code, cause.Error()
+		})
+	})
+	closeEnds(c.waiting)
+	c.waiting = nil
+	c.turns.exited(Result{ExitCode: code, Error: cause.Error()})
+	s.later("record failed start", v, func(context.Context) error { return s.saveRecord(c) })
+}
+
+// saveRecord writes the container's newest record, unless it is gone.
+func (s *Service) saveRecord(c *Container) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.View()
+	if v.Status == Removing || s.index.get(c.ID) == nil {
+		return nil
+	}
+	return s.putRecord(v.Record)
+}
+
+// launch is one start on its way: what it has acquired so far.
+type launch struct {
+	s       *Service
+	view    *View
+	root    *os.File // detached mount
+	net     *attachment
+	spec    *specs.Spec
+	start   *runtime.Start
+	process *process
+	live    live
+}
+
+// launch acquires what a run needs and has the keeper start it. After an error
+// everything is given back.
+//
+// Preconditions: c.mu is held.
+func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err error) {
+	var u undo.Stack
+	defer u.Run(&err)
+	l := &launch{s: s, view: c.View()}
+	network := make(chan error, 1)
+	go func() { network <- l.attachNetwork(ctx) }()
+	err = l.mountRoot(ctx)
+	err = errors.Join(err, <-network)
+	u.Add(func() error { return l.release(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	defer l.closeRoot()
+	failpoint.Hit("start/network-and-root")
+
+	if err := errors.Join(l.writeFiles(), l.makeSpec()); err != nil {
+		return nil, err
+	}
+	if err := l.makeCgroup(); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("start/cgroup-made")
+	if err := l.plan(); err != nil {
+		return nil, err
+	}
+	defer l.start.Close()
+	if err := l.run(ctx, c); err != nil {
+		return nil, err
+	}
+	u.Add(l.abort)
+	failpoint.Hit("start/running")
+	if err := store.PutVolatile(s.livePath(c.ID), l.live); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("start/live-recorded")
+	return l, nil
+}
+
+func (l *launch) mountRoot(ctx context.Context) (err error) {
+	if l.view.Rootfs != "" {
+		l.root, err = openHostRoot(l.view.Rootfs)
+		return err
+	}
+	l.root, err = l.s.layers.Mount(ctx, l.view.ID)
+	return err
+}
+
+func (l *launch) closeRoot() {
+	if l.root != nil {
+		l.root.Close()
+	}
+}
+
+// makeCgroup makes the container's groups with their limits.
+func (l *launch) makeCgroup() error {
+	g, err := cgroup.Create(l.s.cfg.Cgroup+"/"+l.view.ID, l.spec.Linux.Resources)
+	if err != nil {
+		return err
+	}
+	l.process = &process{cgroup: g}
+	l.live.Cgroup = g.Path()
+	return nil
+}
+
+func (l *launch) plan() (err error) {
+	h := l.view.HostConfig
+	l.start, err = runtime.NewStart(runtime.Config{
+		ID: l.view.ID, Spec: l.spec, Root: l.root, NetNS: l.net.netns(),
+		CgroupProcs: l.process.cgroup.ProcsPaths(), CgroupFD: l.process.cgroup.FD(),
+		Rows: uint16(h.ConsoleSize[0]), Cols: uint16(h.ConsoleSize[1]),
+	})
+	return err
+}
+
+// run sends the plan to the keeper and waits until the program is executed.
+func (l *launch) run(ctx context.Context, c *Container) error {
+	conn, err := l.s.keeperConn()
+	if err != nil {
+		return err
+	}
+	ends := liveEnds(c.waiting)
+	c.waiting = nil
+	defer closeEnds(ends)
+	p, err := conn.Start(ctx, keeper.Start{
+		ID: c.ID, Flags: l.start.Flags, CgroupFD: l.start.CgroupFD, Plan: l.start.Image, Second: l.start.Second, FDs: l.start.FDs,
+		Stdio: l.s.stdio(l.view, l.spec.Process.User), Clients: clients(ends),
+	})
+	var step *keeper.StepError
+	if errors.As(err, &step) {
+		return l.start.Explain(step)
+	}
+	if err != nil {
+		return fmt.Errorf("start container %s: %w", c.ID, err)
+	}
+	if err := l.net.started(); err != nil {
+		slog.Warn("close the network namespace", "container", c.ID, "err", err)
+	}
+	fd, err := pidfd.Open(p.Pid)
+	if err != nil {
+		return err
+	}
+	l.process.pid, l.process.startTicks, l.process.fd, l.process.files = p.Pid, p.StartTicks, fd, p.Files
+	l.process.user = l.spec.Process.User
+	l.live.BootID, l.live.Pid, l.live.StartTicks = l.s.cfg.BootID, p.Pid, p.StartTicks
+	l.live.StartedAt, l.live.Network, l.live.User = time.Now().UTC(), l.net.view, l.spec.Process.User
+	return nil
+}
+
+// abort ends a program that was started but could not be recorded.
+func (l *launch) abort() error {
+	err := pidfd.Signal(l.process.fd, syscall.SIGKILL)
+	l.process.close()
+	return err
+}
+
+// release gives back what a failed launch holds of the host.
+func (l *launch) release(ctx context.Context) error {
+	var err error
+	if l.process != nil {
+		err = l.process.cgroup.Remove()
+	}
+	return errors.Join(err, l.releaseNetwork(ctx))
+}

@@ -1,0 +1,63 @@
+package container
+
+import "time"
+
+// Status is where a container is in its life:
+//
+//	           ┌──────── start ────────┐
+//	           ▼                       │
+//	created ─ start ─▶ running ─ exit ─▶ exited
+//	   │               │     ▲           │
+//	   │             pause unpause       │
+//	   │               ▼     │           │
+//	   │              paused ┘── exit ──▶│
+//	   └──── remove ──▶ removing ◀─ remove ┘
+//	                    │     │
+//	                  (gone)  dead (a removal that failed; remove again)
+type Status string
+
+// The states, in Docker's words.
+const (
+	Created  Status = "created"
+	Running  Status = "running"
+	Paused   Status = "paused"
+	Exited   Status = "exited"
+	Removing Status = "removing"
+	Dead     Status = "dead"
+)
+
+// steps lists every legal step between states.
+var steps = map[Status][]Status{
+	Created:  {Running, Exited, Removing},
+	Running:  {Paused, Exited},
+	Paused:   {Running, Exited},
+	Exited:   {Running, Exited, Removing},
+	Removing: {Dead},
+	Dead:     {Removing},
+}
+
+// maySucceed reports whether a container may go from one state to another.
+func maySucceed(from, to Status) bool {
+	for _, s := range steps[from] {
+		if s == to {
+			return true
+		}
+	}
+	return false
+}
+
+// View is the picture of a container that readers get: never changed once it
+// is stored.
+type View struct {
+	*Record
+	Status  Status
+	Pid     int       // 0 unless Alive
+	Started time.Time // of this run if Alive, else of the last
+	Network *Networking
+}
+
+// Alive reports whether the container has a process.
+func (v *View) Alive() bool { return v.Status == Running || v.Status == Paused }
+
+// AutoRemove reports whether the container goes when its run ends.
+func (v *View) AutoRemove() bool { return v.HostConfig.AutoRemove }

@@ -1,0 +1,117 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/tare-engine/tare/internal/ident"
+)
+
+func TestPublishRefusesIllegalSteps(t *testing.T) {
+	c := testContainer(t, newIndex(), ident.New(), "x")
+	defer func() {
+		if recover() == nil {
+			t.Fatal("created → paused was accepted")
+		}
+	}()
+	c.publish(func(v *View) { v.Status = Paused })
+}
+
+func TestPublishKeepsOldViews(t *testing.T) {
+	c := testContainer(t, newIndex(), ident.New(), "x")
+	old := c.View()
+	c.publish(func(v *View) { v.Status = Running; v.Pid = 7 })
+	if old.Status != Created || c.View().Status != Running || !c.View().Alive() {
+		t.Fatal(old, c.View())
+	}
+}
+
+func TestWaitConditions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Service{index: newIndex()}
+		c := testContainer(t, s.index, ident.New(), "x")
+		got := make(chan Result, 3)
+		wait := func(cond container.WaitCondition) {
+			w, err := s.Wait("x", cond)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			go func() {
+				r, _ := w(t.Context())
+				got <- r
+			}()
+		}
+		wait("") // does not run: at once
+		synctest.Wait()
+		if len(got) != 1 {
+			t.Fatal("a container that does not run is waited for")
+		}
+		<-got
+		wait(container.WaitConditionNextExit)
+		wait(container.WaitConditionRemoved)
+		synctest.Wait()
+		if len(got) != 0 {
+			t.Fatal("ended early")
+		}
+		c.turns.exited(Result{ExitCode: 3})
+		synctest.Wait()
+		if r := <-got; r.ExitCode != 3 || len(got) != 0 {
+			t.Fatal(r, len(got))
+		}
+		c.turns.removed(Result{ExitCode: 3})
+		if r := <-got; r.ExitCode != 3 {
+			t.Fatal(r)
+		}
+	})
+}
+
+func TestWaitForTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := newTurn()
+		if ended, err := waitFor(t.Context(), turn, time.Second); ended || err != nil {
+			t.Fatal(ended, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := waitFor(ctx, turn, -1); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		close(turn.done)
+		if ended, err := waitFor(t.Context(), turn, -1); !ended || err != nil {
+			t.Fatal(ended, err)
+		}
+	})
+}
+
+func TestParseSignal(t *testing.T) {
+	for s, want := range map[string]syscall.Signal{"9": 9, "KILL": 9, "SIGKILL": 9, "sigterm": 15, "usr1": 10, "RTMIN": 34, "SIGRTMIN+3": 37, "rtmax-1": 63, "64": 64} {
+		if got, err := parseSignal(s); err != nil || got != want {
+			t.Errorf("parseSignal(%q) = %d, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "0", "65", "-1", "NOPE", "SIG", "RTMIN+31", "RTMAX+1", "RTMIN-1", "9 "} {
+		if got, err := parseSignal(s); err == nil {
+			t.Errorf("parseSignal(%q) = %d", s, got)
+		}
+	}
+}
+
+func TestPsColumns(t *testing.T) {
+	for args, want := range map[string]int{"": 8, "-ef": 8, "aux": 11, "-eo pid,comm": 2, "-o pid=P": 1, "opid,ppid,args": 3} {
+		if cols, err := psColumns(args); err != nil || len(cols) != want {
+			t.Errorf("%q: %d columns, %v", args, len(cols), err)
+		}
+	}
+	for _, args := range []string{"-eo", "-o nope", "--forest", "-eo pid;rm"} {
+		if _, err := psColumns(args); err == nil {
+			t.Errorf("%q was accepted", args)
+		}
+	}
+}

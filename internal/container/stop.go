@@ -1,0 +1,237 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/pidfd"
+)
+
+// killWait is how long an end by SIGKILL may take before we say that it did
+// not work: a process in an uninterruptible wait cannot be killed.
+const killWait = 10 * time.Second
+
+// stopTimeout is how long a container may take over its stop signal if neither
+// it nor the caller says.
+const stopTimeout = 10
+
+// errNotRunning is Docker's text for a signal to a container without process.
+func errNotRunning(v *View) error {
+	return errdefs.New(errdefs.Conflict, "container %s is not running", v.ID)
+}
+
+// Stop ends the container's run: its stop signal, then SIGKILL. It returns a
+// NotModified error if the container does not run.
+func (s *Service) Stop(ctx context.Context, ref string, o api.StopOptions) error {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	v := c.View()
+	if !v.Alive() {
+		return errdefs.New(errdefs.NotModified, "container %s is already stopped", v.ID)
+	}
+	return s.stop(context.WithoutCancel(ctx), c, o)
+}
+
+func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) error {
+	v := c.View()
+	name := o.Signal
+	if name == "" {
+		name = v.Config.StopSignal
+	}
+	sig := syscall.SIGTERM
+	if name != "" {
+		var err error
+		if sig, err = parseSignal(name); err != nil {
+			return err
+		}
+	}
+	seconds := stopTimeout
+	if v.Config.StopTimeout != nil {
+		seconds = *v.Config.StopTimeout
+	}
+	if o.Timeout != nil {
+		seconds = *o.Timeout
+	}
+	exit, _ := c.turns.next()
+	if err := s.signal(c, sig); err != nil && c.View().Alive() {
+		return err
+	}
+	failpoint.Hit("stop/signalled")
+	ended, err := waitFor(ctx, exit, time.Duration(seconds)*time.Second)
+	if err != nil {
+		return err
+	}
+	if !ended {
+		if err := s.killNow(ctx, c, exit); err != nil {
+			return err
+		}
+	}
+	failpoint.Hit("stop/ended")
+	s.publishEvent(c.View(), events.ActionStop)
+	return nil
+}
+
+// waitFor waits for a turn at most so long; negative is without end.
+func waitFor(ctx context.Context, t *turn, d time.Duration) (bool, error) {
+	if d >= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d, errPatience)
+		defer cancel()
+	}
+	_, err := t.wait(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errPatience) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+var errPatience = errors.New("waited long enough")
+
+// killNow sends SIGKILL and waits for the end.
+func (s *Service) killNow(ctx context.Context, c *Container, exit *turn) error {
+	if err := s.signal(c, syscall.SIGKILL); err != nil && c.View().Alive() {
+		return err
+	}
+	ended, err := waitFor(ctx, exit, killWait)
+	if err == nil && !ended {
+		err = fmt.Errorf("container %s: its process did not end within %s of SIGKILL", c.ID, killWait)
+	}
+	return err
+}
+
+// signal sends a signal to the container's first process. A frozen container
+// is thawed if the signal would end it.
+func (s *Service) signal(c *Container, sig syscall.Signal) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, p := c.View(), c.process
+	if p == nil {
+		return errNotRunning(v)
+	}
+	if err := pidfd.Signal(p.fd, sig); err != nil {
+		if errors.Is(err, os.ErrProcessDone) {
+			return errNotRunning(v)
+		}
+		return fmt.Errorf("kill container %s: %w", v.ID, err)
+	}
+	s.publishEvent(v, events.ActionKill, "signal", strconv.Itoa(int(sig)))
+	if v.Status == Paused && endsRun(v, sig) {
+		return s.thaw(c)
+	}
+	return nil
+}
+
+// endsRun reports whether a signal is meant to end the container.
+func endsRun(v *View, sig syscall.Signal) bool {
+	if sig == syscall.SIGKILL || v.Config.StopSignal == "" {
+		return true
+	}
+	stop, err := parseSignal(v.Config.StopSignal)
+	return err == nil && stop == sig
+}
+
+// Kill sends a signal; empty is SIGKILL, for whose effect it waits.
+func (s *Service) Kill(ctx context.Context, ref, name string) error {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	sig := syscall.SIGKILL
+	if name != "" && name != "0" {
+		if sig, err = parseSignal(name); err != nil {
+			return err
+		}
+	}
+	exit, _ := c.turns.next()
+	if !c.View().Alive() {
+		return fmt.Errorf("cannot kill container: %s: %w", ref, errNotRunning(c.View()))
+	}
+	if sig == syscall.SIGKILL {
+		err = s.killNow(context.WithoutCancel(ctx), c, exit)
+	} else {
+		err = s.signal(c, sig)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
+	}
+	return nil
+}
+
+// Restart stops the container if it runs, and starts it.
+func (s *Service) Restart(ctx context.Context, ref string, o api.StopOptions) error {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if c.View().Alive() {
+		if err := s.stop(ctx, c, o); err != nil {
+			return err
+		}
+	}
+	if err := s.Start(ctx, c.ID); err != nil && !errdefs.Is(err, errdefs.NotModified) {
+		return err
+	}
+	s.publishEvent(c.View(), events.ActionRestart)
+	return nil
+}
+
+// Pause freezes the container's processes.
+func (s *Service) Pause(ref string) error {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.View()
+	switch v.Status {
+	case Paused:
+		return errdefs.New(errdefs.Conflict, "container %s is already paused", v.ID)
+	case Running:
+	default:
+		return errNotRunning(v)
+	}
+	if err := c.process.cgroup.Freeze(); err != nil {
+		return fmt.Errorf("cannot pause container %s: %w", v.ID, err)
+	}
+	v = c.publish(func(v *View) { v.Status = Paused })
+	s.publishEvent(v, events.ActionPause)
+	return nil
+}
+
+// Unpause thaws what Pause froze.
+func (s *Service) Unpause(ref string) error {
+	c, err := s.index.find(ref)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.View()
+	if v.Status != Paused {
+		return errdefs.New(errdefs.Conflict, "container %s is not paused", v.ID)
+	}
+	return s.thaw(c)
+}
+
+// Preconditions: c.mu is held, the container is paused.
+func (s *Service) thaw(c *Container) error {
+	if err := c.process.cgroup.Thaw(); err != nil {
+		return fmt.Errorf("cannot unpause container %s: %w", c.ID, err)
+	}
+	s.publishEvent(c.publish(func(v *View) { v.Status = Running }), events.ActionUnPause)
+	return nil
+}

@@ -1,0 +1,337 @@
+package engine
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tare-engine/tare/api"
+	own "github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/image"
+)
+
+// ContainerCreate makes a container of an image, or of a host directory if
+// rootfs is set.
+func (e *Engine) ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform, rootfs string) (container.CreateResponse, error) {
+	spec := own.Spec{Name: strings.TrimPrefix(name, "/"), Config: req.Config, HostConfig: req.HostConfig, Networking: req.NetworkingConfig}
+	warnings, err := own.Validate(spec.Name, &req)
+	if err != nil {
+		return container.CreateResponse{}, err
+	}
+	spec.HostConfig = req.HostConfig
+	if rootfs != "" {
+		err = hostRoot(&spec, rootfs)
+	} else {
+		err = e.imageRoot(ctx, &spec, platform)
+	}
+	if err != nil {
+		return container.CreateResponse{}, err
+	}
+	if len(spec.Config.Entrypoint) == 0 && len(spec.Config.Cmd) == 0 {
+		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "no command specified")
+	}
+	v, err := e.containers.Create(ctx, spec)
+	if err != nil {
+		return container.CreateResponse{}, err
+	}
+	if warnings == nil {
+		warnings = []string{}
+	}
+	return container.CreateResponse{ID: v.ID, Warnings: warnings}, nil
+}
+
+// hostRoot makes a host directory the container's root.
+func hostRoot(spec *own.Spec, dir string) error {
+	if !filepath.IsAbs(dir) {
+		return errdefs.New(errdefs.InvalidArgument, "invalid rootfs %q: the path of the root directory must be absolute", dir)
+	}
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return errdefs.New(errdefs.InvalidArgument, "invalid rootfs: %w", err)
+	}
+	if !fi.IsDir() {
+		return errdefs.New(errdefs.InvalidArgument, "invalid rootfs %q: not a directory", dir)
+	}
+	spec.Rootfs = filepath.Clean(dir)
+	return nil
+}
+
+// imageRoot resolves the image and lets its configuration fill what the
+// request leaves open.
+func (e *Engine) imageRoot(ctx context.Context, spec *own.Spec, platform *ocispec.Platform) error {
+	if spec.Config.Image == "" {
+		return errdefs.New(errdefs.InvalidArgument, "no image specified: Config.Image is empty")
+	}
+	img, err := e.resolve(ctx, spec.Config.Image)
+	if err != nil {
+		return err
+	}
+	if platform != nil && !matches(platform, img.Config.Platform) {
+		return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s/%s)", spec.Config.Image, platform.OS, platform.Architecture)
+	}
+	spec.Image, spec.Chain, spec.Platform = img.ID.String(), img.Chain, img.Config.Platform
+	merge(spec.Config, img)
+	return nil
+}
+
+func matches(want *ocispec.Platform, have ocispec.Platform) bool {
+	return want.OS == have.OS && (want.Architecture == "" || want.Architecture == have.Architecture) &&
+		(want.Variant == "" || want.Variant == have.Variant)
+}
+
+// merge fills a container's configuration from its image, by Docker's rules.
+func merge(c *container.Config, img *image.Image) {
+	from := &img.Config.Config
+	if c.User == "" {
+		c.User = from.User
+	}
+	for p := range from.ExposedPorts {
+		exposePort(c, p)
+	}
+	c.Env = mergeEnv(c.Env, from.Env)
+	if c.Labels == nil {
+		c.Labels = map[string]string{}
+	}
+	for k, v := range from.Labels {
+		if _, set := c.Labels[k]; !set {
+			c.Labels[k] = v
+		}
+	}
+	if len(c.Entrypoint) == 0 { // an entrypoint of the request drops the image's arguments
+		if len(c.Cmd) == 0 {
+			c.Cmd = from.Cmd
+		}
+		if c.Entrypoint == nil {
+			c.Entrypoint = from.Entrypoint
+		}
+	}
+	if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" { // --entrypoint "" clears it
+		c.Entrypoint = nil
+	}
+	if c.WorkingDir == "" {
+		c.WorkingDir = from.WorkingDir
+	}
+	for v := range from.Volumes {
+		if c.Volumes == nil {
+			c.Volumes = map[string]struct{}{}
+		}
+		c.Volumes[v] = struct{}{}
+	}
+	if c.StopSignal == "" {
+		c.StopSignal = from.StopSignal
+	}
+}
+
+// exposePort adds a port as an image names it. One that is malformed is
+// nothing that a container could use.
+func exposePort(c *container.Config, name string) {
+	port, err := network.ParsePort(name)
+	if err != nil {
+		return
+	}
+	if c.ExposedPorts == nil {
+		c.ExposedPorts = network.PortSet{}
+	}
+	c.ExposedPorts[port] = struct{}{}
+}
+
+// mergeEnv adds the image's variables that the container does not set.
+func mergeEnv(own, image []string) []string {
+	set := map[string]bool{}
+	for _, kv := range own {
+		name, _, _ := strings.Cut(kv, "=")
+		set[name] = true
+	}
+	for _, kv := range image {
+		if name, _, _ := strings.Cut(kv, "="); !set[name] {
+			own = append(own, kv)
+		}
+	}
+	return own
+}
+
+// ContainerStart runs a container.
+func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
+	return e.containers.Start(ctx, ref)
+}
+
+// ContainerStop ends a run by the stop signal, then by SIGKILL.
+func (e *Engine) ContainerStop(ctx context.Context, ref string, o api.StopOptions) error {
+	return e.containers.Stop(ctx, ref, o)
+}
+
+// ContainerRestart stops and starts.
+func (e *Engine) ContainerRestart(ctx context.Context, ref string, o api.StopOptions) error {
+	return e.containers.Restart(ctx, ref, o)
+}
+
+// ContainerKill sends a signal.
+func (e *Engine) ContainerKill(ctx context.Context, ref, signal string) error {
+	return e.containers.Kill(ctx, ref, signal)
+}
+
+// ContainerPause freezes a container.
+func (e *Engine) ContainerPause(_ context.Context, ref string) error { return e.containers.Pause(ref) }
+
+// ContainerUnpause thaws a container.
+func (e *Engine) ContainerUnpause(_ context.Context, ref string) error {
+	return e.containers.Unpause(ref)
+}
+
+// ContainerRename gives a container another name.
+func (e *Engine) ContainerRename(_ context.Context, ref, name string) error {
+	name = strings.TrimPrefix(name, "/")
+	if err := own.ValidateName(name); err != nil {
+		return err
+	}
+	return e.containers.Rename(ref, name)
+}
+
+// ContainerResize sets the size of a container's terminal.
+func (e *Engine) ContainerResize(ctx context.Context, ref string, rows, cols uint16) error {
+	return e.containers.Resize(ctx, ref, rows, cols)
+}
+
+// ContainerRemove takes a container away.
+func (e *Engine) ContainerRemove(ctx context.Context, ref string, o api.RemoveOptions) error {
+	if o.Link {
+		return errdefs.New(errdefs.NotImplemented, "links between containers are not offered: remove the container itself, without --link")
+	}
+	return e.containers.Remove(ctx, ref, o.Force)
+}
+
+// ContainersPrune removes all containers that do not run and match.
+func (e *Engine) ContainersPrune(ctx context.Context, f api.Filters) (container.PruneReport, error) {
+	var report container.PruneReport
+	match, err := pruneFilter(f, api.ContainerPruneFilters)
+	if err != nil {
+		return report, err
+	}
+	for _, v := range e.containers.List() {
+		if v.Alive() || v.Status == own.Removing || !match(v.Created, v.Config.Labels) {
+			continue
+		}
+		rw, _, sizeErr := e.sizes(ctx, v)
+		if err := e.containers.Remove(ctx, v.ID, false); err != nil {
+			if errdefs.Is(err, errdefs.NotFound) || errdefs.Is(err, errdefs.Conflict) {
+				continue // somebody else was faster
+			}
+			return report, err
+		}
+		report.ContainersDeleted = append(report.ContainersDeleted, v.ID)
+		if sizeErr == nil {
+			report.SpaceReclaimed += uint64(rw)
+		}
+	}
+	return report, nil
+}
+
+// ContainerTop lists a container's processes.
+func (e *Engine) ContainerTop(_ context.Context, ref, args string) (container.TopResponse, error) {
+	return e.containers.Top(ref, args)
+}
+
+// ContainerWait registers a wait and returns how to go through with it.
+func (e *Engine) ContainerWait(_ context.Context, ref string, cond container.WaitCondition) (func(context.Context) (container.WaitResponse, error), error) {
+	wait, err := e.containers.Wait(ref, cond)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (container.WaitResponse, error) {
+		r, err := wait(ctx)
+		if err != nil {
+			return container.WaitResponse{}, err
+		}
+		res := container.WaitResponse{StatusCode: int64(r.ExitCode)}
+		if r.Error != "" {
+			res.Error = &container.WaitExitError{Message: r.Error}
+		}
+		return res, nil
+	}, nil
+}
+
+// ContainerAttach connects a client with a container's streams.
+func (e *Engine) ContainerAttach(ctx context.Context, ref string, o api.AttachOptions, hijack own.Hijack) error {
+	return e.containers.Attach(ctx, ref, o, hijack)
+}
+
+// ContainerLogs writes a container's log.
+func (e *Engine) ContainerLogs(ctx context.Context, ref string, o api.LogsOptions, start func(tty bool) io.Writer) error {
+	return e.containers.Logs(ctx, ref, o, start)
+}
+
+// ExecCreate registers a process for a running container.
+func (e *Engine) ExecCreate(_ context.Context, ref string, req container.ExecCreateRequest) (string, error) {
+	return e.containers.CreateExec(ref, req)
+}
+
+// ExecStart runs it.
+func (e *Engine) ExecStart(ctx context.Context, id string, req container.ExecStartRequest, hijack own.Hijack) error {
+	return e.containers.StartExec(ctx, id, req, hijack)
+}
+
+// ExecInspect returns what is known of it.
+func (e *Engine) ExecInspect(_ context.Context, id string) (container.ExecInspectResponse, error) {
+	x, err := e.containers.InspectExec(id)
+	if err != nil {
+		return container.ExecInspectResponse{}, err
+	}
+	res := container.ExecInspectResponse{
+		ID: x.ID, Running: x.Running, ExitCode: x.ExitCode, ContainerID: x.Container, Pid: x.Pid,
+		OpenStdin: x.Request.AttachStdin, OpenStdout: x.Request.AttachStdout, OpenStderr: x.Request.AttachStderr,
+		CanRemove: x.ExitCode != nil, DetachKeys: []byte(x.Request.DetachKeys),
+		ProcessConfig: &container.ExecProcessConfig{Tty: x.Request.Tty, User: x.Request.User, Privileged: &x.Request.Privileged},
+	}
+	if len(x.Request.Cmd) > 0 {
+		res.ProcessConfig.Entrypoint, res.ProcessConfig.Arguments = x.Request.Cmd[0], x.Request.Cmd[1:]
+	}
+	return res, nil
+}
+
+// ExecResize sets the size of its terminal.
+func (e *Engine) ExecResize(ctx context.Context, id string, rows, cols uint16) error {
+	return e.containers.ResizeExec(ctx, id, rows, cols)
+}
+
+// pruneFilter makes the condition of a prune: labels, and an age.
+func pruneFilter(f api.Filters, accepted []string) (func(created time.Time, labels map[string]string) bool, error) {
+	if err := validate(f, accepted); err != nil {
+		return nil, err
+	}
+	var until time.Time
+	if values := f.Get("until"); len(values) > 1 {
+		return nil, errdefs.New(errdefs.InvalidArgument, "more than one until filter specified")
+	} else if len(values) == 1 {
+		t, err := api.ParseTime(values[0], time.Now())
+		if err != nil {
+			return nil, errdefs.As(errdefs.InvalidArgument, err)
+		}
+		until = t
+	}
+	return func(created time.Time, labels map[string]string) bool {
+		if !until.IsZero() && !created.Before(until) {
+			return false
+		}
+		if f.Has("label") && !f.KV("label", labels) {
+			return false
+		}
+		return !f.Has("label!") || !f.KV("label!", labels)
+	}, nil
+}
+
+// ContainerUpdate changes limits of a container.
+func (e *Engine) ContainerUpdate(_ context.Context, ref string, c container.UpdateConfig) (container.UpdateResponse, error) {
+	warnings, err := e.containers.Update(ref, c)
+	if warnings == nil {
+		warnings = []string{}
+	}
+	return container.UpdateResponse{Warnings: warnings}, err
+}

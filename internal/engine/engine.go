@@ -1,0 +1,50 @@
+// Package engine is where the nouns meet: it answers the Engine API with what
+// containers, images and networks know, and holds the rules that need two of
+// them (a container's configuration comes from its image; an image in use is
+// not removed). Both front doors, REST and CRI, call it.
+package engine
+
+import (
+	"time"
+
+	"github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/event"
+	"github.com/tare-engine/tare/internal/image"
+	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/network"
+)
+
+// Config is what the engine says of itself.
+type Config struct {
+	ID         string
+	DataRoot   string
+	ExecRoot   string
+	Version    string
+	Commit     string
+	BuildTime  string
+	Driver     string // of layers
+	Cgroup     string // parent of the containers' groups
+	Debug      bool
+	Labels     []string
+	InitPath   string
+	MaxAPI     string
+	MinAPI     string
+	LogMaxSize int64
+	LogMaxFile int
+}
+
+// Engine answers the Engine API.
+type Engine struct {
+	cfg        Config
+	containers *container.Service
+	images     *image.Service
+	layers     *layer.Service
+	networks   *network.Service
+	events     *event.Log
+	started    time.Time
+}
+
+// New puts the parts together.
+func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, events *event.Log) *Engine {
+	return &Engine{cfg: cfg, containers: containers, images: images, layers: layers, networks: networks, events: events, started: time.Now()}
+}

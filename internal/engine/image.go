@@ -1,0 +1,317 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/storage"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+	own "github.com/tare-engine/tare/internal/image"
+	"github.com/tare-engine/tare/internal/image/hello"
+)
+
+// resolve finds an image. The embedded one is loaded when it is first asked for.
+func (e *Engine) resolve(ctx context.Context, ref string) (*own.Image, error) {
+	img, err := e.images.Resolve(ctx, ref)
+	if !errdefs.Is(err, errdefs.NotFound) || strings.TrimSuffix(ref, ":latest") != hello.Name {
+		return img, err
+	}
+	archive, herr := hello.Archive()
+	if herr != nil {
+		return nil, errors.Join(err, herr)
+	}
+	if _, err := e.images.Load(ctx, archive, own.LoadOptions{Quiet: true}); err != nil {
+		return nil, err
+	}
+	return e.images.Resolve(ctx, ref)
+}
+
+// ImageLoad reads an archive of images.
+func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, quiet bool, platforms []ocispec.Platform, out func(jsonstream.Message)) error {
+	loaded, err := e.images.Load(ctx, r, own.LoadOptions{Quiet: quiet, Out: out})
+	for _, l := range loaded {
+		name := l.Name
+		if name == "" {
+			name = l.ID.String()
+		}
+		e.imageEvent(events.ActionLoad, l.ID.String(), name)
+	}
+	return err
+}
+
+func (e *Engine) imageEvent(action events.Action, id, name string) {
+	attrs := map[string]string{}
+	if name != "" {
+		attrs["name"] = name
+	}
+	e.events.Publish(events.ImageEventType, action, id, attrs)
+}
+
+// ImageList returns images, the newest first.
+func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]image.Summary, error) {
+	match, err := e.imageFilter(ctx, o.Filters)
+	if err != nil {
+		return nil, err
+	}
+	all, err := e.images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	used := e.usedImages()
+	shared := map[own.ID]int64{}
+	if o.SharedSize {
+		if shared, err = e.sharedSizes(all); err != nil {
+			return nil, err
+		}
+	}
+	list := []image.Summary{}
+	for _, img := range all {
+		tags, digests, ok := match(img)
+		if !ok {
+			continue
+		}
+		s := image.Summary{
+			ID: img.ID.String(), RepoTags: tags, RepoDigests: digests, Created: unix(img.Created), Size: img.Size,
+			SharedSize: -1, Containers: int64(len(used[img.ID.String()])), Labels: img.Config.Config.Labels,
+		}
+		if o.SharedSize {
+			s.SharedSize = shared[img.ID]
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
+// usedImages returns the containers of each image, by ID.
+func (e *Engine) usedImages() map[string][]string {
+	used := map[string][]string{}
+	for _, v := range e.containers.List() {
+		if v.Image != "" {
+			used[v.Image] = append(used[v.Image], v.ID)
+		}
+	}
+	return used
+}
+
+// imageFilter makes the condition of a list: it returns the tags and digests
+// to show of an image that matches.
+func (e *Engine) imageFilter(ctx context.Context, f api.Filters) (func(*own.Image) (tags, digests []string, ok bool), error) {
+	if err := validate(f, api.ImageFilters); err != nil {
+		return nil, err
+	}
+	dangling, err := f.Bool("dangling", false)
+	if err != nil {
+		return nil, errdefs.As(errdefs.InvalidArgument, err)
+	}
+	before, since, err := e.imageAges(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return func(img *own.Image) (tags, digests []string, ok bool) {
+		tags, digests = img.RepoTags, img.RepoDigests
+		if f.Has("dangling") && (len(tags) == 0) != dangling {
+			return nil, nil, false
+		}
+		if !before.IsZero() && !img.Created.Before(before) || !since.IsZero() && !img.Created.After(since) {
+			return nil, nil, false
+		}
+		if f.Has("label") && !f.KV("label", img.Config.Config.Labels) {
+			return nil, nil, false
+		}
+		if f.Has("reference") {
+			tags, digests = matching(tags, f.Get("reference")), matching(digests, f.Get("reference"))
+			if len(tags)+len(digests) == 0 {
+				return nil, nil, false
+			}
+		}
+		return tags, digests, true
+	}, nil
+}
+
+// imageAges resolves the filters before, since and until: the earliest and
+// latest of the times that they mean.
+func (e *Engine) imageAges(ctx context.Context, f api.Filters) (before, since time.Time, err error) {
+	earlier := func(t time.Time) {
+		if before.IsZero() || t.Before(before) {
+			before = t
+		}
+	}
+	for _, ref := range f.Get("before") {
+		img, err := e.images.Resolve(ctx, ref)
+		if err != nil {
+			return before, since, err
+		}
+		earlier(img.Created)
+	}
+	for _, ref := range f.Get("since") {
+		img, err := e.images.Resolve(ctx, ref)
+		if err != nil {
+			return before, since, err
+		}
+		if img.Created.After(since) {
+			since = img.Created
+		}
+	}
+	for _, s := range f.Get("until") {
+		t, err := api.ParseTime(s, time.Now())
+		if err != nil {
+			return before, since, errdefs.As(errdefs.InvalidArgument, err)
+		}
+		earlier(t)
+	}
+	return before, since, nil
+}
+
+// matching returns the references that match one of the patterns.
+func matching(refs, patterns []string) []string {
+	list := []string{}
+	for _, r := range refs {
+		for _, p := range patterns {
+			if own.MatchReference(p, r) {
+				list = append(list, r)
+				break
+			}
+		}
+	}
+	return list
+}
+
+// ImageInspect returns all that is known of an image.
+func (e *Engine) ImageInspect(ctx context.Context, ref string) (image.InspectResponse, error) {
+	img, err := e.resolve(ctx, ref)
+	if err != nil {
+		return image.InspectResponse{}, err
+	}
+	c := img.Config
+	res := image.InspectResponse{
+		ID: img.ID.String(), RepoTags: img.RepoTags, RepoDigests: img.RepoDigests, Author: c.Author,
+		Config: &c.Config, Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: img.Size,
+		GraphDriver: &storage.DriverData{Name: e.cfg.Driver, Data: map[string]string{}},
+		RootFS:      image.RootFS{Type: "layers"}, Metadata: image.Metadata{LastTagTime: img.Tagged}, Descriptor: &img.Manifest,
+	}
+	if !img.Created.IsZero() {
+		res.Created = stamp(img.Created)
+	}
+	if n := len(c.History); n > 0 {
+		res.Comment = c.History[n-1].Comment
+	}
+	for _, d := range img.Layers {
+		res.RootFS.Layers = append(res.RootFS.Layers, d.String())
+	}
+	return res, nil
+}
+
+// ImageHistory returns the steps by which an image came about, newest first.
+func (e *Engine) ImageHistory(ctx context.Context, ref string) ([]image.HistoryResponseItem, error) {
+	img, err := e.resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := e.images.History(ctx, img)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]image.HistoryResponseItem, len(steps))
+	for i, s := range steps {
+		list[i] = image.HistoryResponseItem{ID: "<missing>", Created: unix(s.Created), CreatedBy: s.CreatedBy, Comment: s.Comment, Size: s.Size}
+	}
+	if len(list) > 0 {
+		list[0].ID, list[0].Tags = img.ID.String(), img.RepoTags
+	}
+	return list, nil
+}
+
+// ImageTag gives an image one more reference.
+func (e *Engine) ImageTag(ctx context.Context, ref, repo, tag string) error {
+	if _, err := e.resolve(ctx, ref); err != nil {
+		return err
+	}
+	name, img, err := e.images.Tag(ctx, ref, repo, tag)
+	if err != nil {
+		return err
+	}
+	e.imageEvent(events.ActionTag, img.ID.String(), name)
+	return nil
+}
+
+// ImageRemove takes a reference away, and the image if it was the last one.
+func (e *Engine) ImageRemove(ctx context.Context, ref string, force, prune bool) ([]image.DeleteResponse, error) {
+	done, err := e.images.Remove(ctx, ref, own.RemoveOptions{Force: force, NoPrune: !prune, InUse: e.imageUsers})
+	return e.deleted(done), err
+}
+
+// imageUsers tells which containers stand on an image.
+func (e *Engine) imageUsers(id own.ID) []own.User {
+	var users []own.User
+	for _, v := range e.containers.List() {
+		if v.Image == id.String() {
+			users = append(users, own.User{Container: v.ID, Running: v.Alive()})
+		}
+	}
+	return users
+}
+
+// deleted tells listeners what was removed, and turns it into the API's words.
+func (e *Engine) deleted(done []own.Removed) []image.DeleteResponse {
+	list := []image.DeleteResponse{}
+	for _, d := range done {
+		list = append(list, image.DeleteResponse{Untagged: d.Untagged, Deleted: d.Deleted})
+		if d.Untagged != "" {
+			e.imageEvent(events.ActionUnTag, d.ID.String(), d.Untagged)
+		} else {
+			e.imageEvent(events.ActionDelete, d.Deleted, "")
+		}
+	}
+	return list
+}
+
+// ImagesPrune removes dangling images, or with dangling=false all that no
+// container uses.
+func (e *Engine) ImagesPrune(ctx context.Context, f api.Filters) (image.PruneReport, error) {
+	var report image.PruneReport
+	dangling, err := f.Bool("dangling", true)
+	if err != nil {
+		return report, errdefs.As(errdefs.InvalidArgument, err)
+	}
+	match, err := pruneFilter(f, api.ImagePruneFilters)
+	if err != nil {
+		return report, err
+	}
+	all, err := e.images.List(ctx)
+	if err != nil {
+		return report, err
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Created.After(all[j].Created) }) // children before their parents
+	used := e.usedImages()
+	for _, img := range all {
+		if dangling && len(img.RepoTags) > 0 || len(used[img.ID.String()]) > 0 || !match(img.Created, img.Config.Config.Labels) {
+			continue
+		}
+		done, err := e.images.Remove(ctx, img.ID.String(), own.RemoveOptions{Force: true, InUse: e.imageUsers})
+		if err != nil && !errdefs.Is(err, errdefs.NotFound) && !errdefs.Is(err, errdefs.Conflict) {
+			return report, err
+		}
+		report.ImagesDeleted = append(report.ImagesDeleted, e.deleted(done)...)
+		for _, d := range done {
+			report.SpaceReclaimed += uint64(d.Size)
+		}
+	}
+	return report, nil
+}

@@ -1,0 +1,80 @@
+package engine
+
+import (
+	"context"
+
+	own "github.com/tare-engine/tare/internal/image"
+	"github.com/tare-engine/tare/internal/layer"
+)
+
+// layerUse is one unpacked layer and how many images stand on it.
+type layerUse struct {
+	size   int64
+	images int
+}
+
+// layerUses counts the layers of all images. A layer exists once on disk,
+// however many images it belongs to.
+func (e *Engine) layerUses(all []*own.Image) (map[layer.ChainID]*layerUse, error) {
+	uses := map[layer.ChainID]*layerUse{}
+	for _, img := range all {
+		for _, chain := range chains(img) {
+			u := uses[chain]
+			if u == nil {
+				size, err := e.layers.Size(chain)
+				if err != nil {
+					return nil, err
+				}
+				u = &layerUse{size: size}
+				uses[chain] = u
+			}
+			u.images++
+		}
+	}
+	return uses, nil
+}
+
+// chains are the IDs of an image's chain at each of its layers, base first.
+func chains(img *own.Image) []layer.ChainID {
+	var parent layer.ChainID
+	list := make([]layer.ChainID, len(img.Layers))
+	for i, diff := range img.Layers {
+		parent = layer.Chain(parent, diff)
+		list[i] = parent
+	}
+	return list
+}
+
+// sharedSizes returns for each image the size of the layers that it shares.
+func (e *Engine) sharedSizes(all []*own.Image) (map[own.ID]int64, error) {
+	uses, err := e.layerUses(all)
+	if err != nil {
+		return nil, err
+	}
+	shared := map[own.ID]int64{}
+	for _, img := range all {
+		for _, chain := range chains(img) {
+			if u := uses[chain]; u.images > 1 {
+				shared[img.ID] += u.size
+			}
+		}
+	}
+	return shared, nil
+}
+
+// imagesSize is what all images take together.
+func (e *Engine) imagesSize(ctx context.Context) (int64, error) {
+	all, err := e.images.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	uses, err := e.layerUses(all)
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	for _, u := range uses {
+		total += u.size
+	}
+	return total, nil
+}

@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"context"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+
+	own "github.com/tare-engine/tare/internal/container"
+)
+
+// ContainerInspect returns all that is known of a container.
+func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (container.InspectResponse, error) {
+	v, err := e.containers.View(ref)
+	if err != nil {
+		return container.InspectResponse{}, err
+	}
+	args := v.Args
+	if args == nil {
+		args = []string{}
+	}
+	c := container.InspectResponse{
+		ID: v.ID, Created: stamp(v.Created), Path: v.Path, Args: args, State: state(v), Image: v.Image,
+		ResolvConfPath: e.containers.FilePath(v.ID, "resolv.conf"), HostnamePath: e.containers.FilePath(v.ID, "hostname"),
+		HostsPath: e.containers.FilePath(v.ID, "hosts"), Name: "/" + v.Name, RestartCount: v.Last.Restarts,
+		Driver: e.cfg.Driver, Platform: platformOS(v), HostConfig: v.HostConfig, Config: v.Config,
+		GraphDriver: &storage.DriverData{Name: e.cfg.Driver, Data: e.driverData(v)},
+		Mounts:      e.containers.Mounts(v), NetworkSettings: networkSettings(v),
+	}
+	if v.HostConfig.LogConfig.Type == "json-file" {
+		c.LogPath = e.containers.LogPath(v.ID)
+	}
+	if ids := e.containers.Execs(v.ID); len(ids) > 0 {
+		c.ExecIDs = ids
+	}
+	if size {
+		rw, root, err := e.sizes(ctx, v)
+		if err != nil {
+			return c, err
+		}
+		c.SizeRw, c.SizeRootFs = &rw, &root
+	}
+	return c, nil
+}
+
+func platformOS(v *own.View) string {
+	if v.Platform.OS != "" {
+		return v.Platform.OS
+	}
+	return runtime.GOOS
+}
+
+// stamp renders a time as Docker does; the zero time is year 1.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+func state(v *own.View) *container.State {
+	s := &container.State{
+		Status: container.ContainerState(v.Status), Running: v.Alive(), Paused: v.Status == own.Paused,
+		OOMKilled: v.Last.OOMKilled, Dead: v.Status == own.Dead, Pid: v.Pid, ExitCode: v.Last.ExitCode,
+		Error: v.Last.Error, StartedAt: stamp(v.Last.StartedAt), FinishedAt: stamp(v.Last.FinishedAt),
+	}
+	return s
+}
+
+// endpoints returns the container's places in networks, by network name; of a
+// container that does not run, what was asked for.
+func endpoints(v *own.View) map[string]*network.EndpointSettings {
+	if v.Network != nil {
+		return v.Network.Endpoints
+	}
+	m := map[string]*network.EndpointSettings{}
+	if v.Networking != nil {
+		for name, ep := range v.Networking.EndpointsConfig {
+			m[name] = ep
+		}
+	}
+	mode := string(v.HostConfig.NetworkMode)
+	if len(m) == 0 && !strings.HasPrefix(mode, "container:") && mode != "" {
+		if mode == "default" {
+			mode = "bridge"
+		}
+		m[mode] = &network.EndpointSettings{}
+	}
+	return m
+}
+
+// ports returns the ports of a running container: the published ones with
+// their bindings, the exposed ones without.
+func ports(v *own.View) network.PortMap {
+	m := network.PortMap{}
+	if v.Network == nil || v.HostConfig.NetworkMode.IsHost() {
+		return m
+	}
+	for p := range v.Config.ExposedPorts {
+		m[p] = nil
+	}
+	for p, b := range v.Network.Ports {
+		m[p] = b
+	}
+	return m
+}
+
+func networkSettings(v *own.View) *container.NetworkSettings {
+	s := &container.NetworkSettings{Ports: ports(v), Networks: endpoints(v)}
+	if v.Network != nil {
+		s.SandboxID, s.SandboxKey = v.Network.SandboxID, v.Network.SandboxKey
+	}
+	return s
+}
+
+// driverData says where the container's layer lies.
+func (e *Engine) driverData(v *own.View) map[string]string {
+	if v.Rootfs != "" {
+		return map[string]string{"Rootfs": v.Rootfs}
+	}
+	dir := filepath.Join(e.cfg.DataRoot, "containers", v.ID)
+	return map[string]string{"ID": v.ID, "UpperDir": filepath.Join(dir, "rw"), "WorkDir": filepath.Join(dir, "work")}
+}

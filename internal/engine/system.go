@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/swarm"
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
+
+	"github.com/tare-engine/tare/api"
+	own "github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/linux/host"
+)
+
+// Version says what this engine is.
+func (e *Engine) Version(context.Context) (system.VersionResponse, error) {
+	kernel := host.KernelRelease()
+	details := map[string]string{
+		"ApiVersion": e.cfg.MaxAPI, "MinAPIVersion": e.cfg.MinAPI, "Arch": runtime.GOARCH, "BuildTime": e.cfg.BuildTime,
+		"Experimental": "false", "GitCommit": e.cfg.Commit, "GoVersion": runtime.Version(), "KernelVersion": kernel, "Os": runtime.GOOS,
+	}
+	return system.VersionResponse{
+		Platform: system.PlatformInfo{Name: "Tare Engine"}, Version: e.cfg.Version,
+		APIVersion: e.cfg.MaxAPI, MinAPIVersion: e.cfg.MinAPI, Os: runtime.GOOS, Arch: runtime.GOARCH,
+		GitCommit: e.cfg.Commit, GoVersion: runtime.Version(), KernelVersion: kernel, BuildTime: e.cfg.BuildTime,
+		Components: []system.ComponentVersion{{Name: "Engine", Version: e.cfg.Version, Details: details}},
+	}, nil
+}
+
+// Info says how this engine is set up and what it holds.
+func (e *Engine) Info(ctx context.Context) (system.Info, error) {
+	name, _ := os.Hostname()
+	images, err := e.images.List(ctx)
+	if err != nil {
+		return system.Info{}, err
+	}
+	can, err := cgroup.FeaturesOf(e.cfg.Cgroup)
+	if err != nil {
+		return system.Info{}, err
+	}
+	warnings, err := e.networks.Warnings()
+	if err != nil {
+		return system.Info{}, err
+	}
+	info := system.Info{
+		ID: e.cfg.ID, Images: len(images), Driver: e.cfg.Driver, DriverStatus: [][2]string{},
+		MemoryLimit: can.Memory, SwapLimit: can.Swap, CPUCfsPeriod: can.CPUQuota, CPUCfsQuota: can.CPUQuota, CPUShares: can.CPUShares, CPUSet: can.Cpuset, PidsLimit: can.Pids,
+		OomKillDisable: can.OOMDisable, IPv4Forwarding: true, Debug: e.cfg.Debug, NFd: host.OpenFiles(), NGoroutines: runtime.NumGoroutine(),
+		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: fmt.Sprint(can.Version),
+		KernelVersion: host.KernelRelease(), OperatingSystem: operatingSystem(), OSVersion: osRelease("VERSION_ID"), OSType: runtime.GOOS, Architecture: architecture(),
+		RegistryConfig: &registry.ServiceConfig{}, NCPU: runtime.NumCPU(), MemTotal: host.Memory(), DockerRootDir: e.cfg.DataRoot, Name: name,
+		Labels: e.cfg.Labels, ServerVersion: e.cfg.Version, DefaultRuntime: "tare", InitBinary: "tare-init",
+		Runtimes:        map[string]system.RuntimeWithStatus{"tare": {Runtime: system.Runtime{Path: "tare-runtime"}}},
+		SecurityOptions: securityOptions(), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
+		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{},
+		Plugins: system.PluginsInfo{
+			Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"},
+		},
+		Warnings: warnings,
+	}
+	if info.Labels == nil {
+		info.Labels = []string{}
+	}
+	for _, v := range e.containers.List() {
+		info.Containers++
+		switch {
+		case v.Status == own.Paused:
+			info.ContainersPaused++
+		case v.Alive():
+			info.ContainersRunning++
+		default:
+			info.ContainersStopped++
+		}
+	}
+	info.DriverStatus = append(info.DriverStatus, [2]string{"Default log limits", fmt.Sprintf("max-size=%dm max-file=%d", e.cfg.LogMaxSize>>20, e.cfg.LogMaxFile)})
+	return info, nil
+}
+
+func securityOptions() []string { return []string{"name=seccomp,profile=builtin", "name=cgroupns"} }
+
+func architecture() string {
+	if runtime.GOARCH == "amd64" {
+		return "x86_64"
+	}
+	return runtime.GOARCH
+}
+
+// operatingSystem is the host's name of itself; os-release(5).
+func operatingSystem() string {
+	if s := osRelease("PRETTY_NAME"); s != "" {
+		return s
+	}
+	return "Linux"
+}
+
+func osRelease(key string) string {
+	b, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, key+"="); ok {
+			return strings.Trim(strings.TrimSpace(v), `"'`)
+		}
+	}
+	return ""
+}
+
+// eventKeys are the filters of Events.
+var eventKeys = []string{"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"}
+
+// Events gives emit the events that match, as they come.
+func (e *Engine) Events(ctx context.Context, since, until time.Time, f api.Filters, emit func(events.Message) error) error {
+	if err := validate(f, eventKeys); err != nil {
+		return err
+	}
+	if !since.IsZero() && !until.IsZero() && until.Before(since) {
+		return errdefs.New(errdefs.InvalidArgument, "`since` time (%d) cannot be after `until` time (%d)", since.Unix(), until.Unix())
+	}
+	return e.events.Follow(ctx, since, until, nil, func(m events.Message) error {
+		if !eventMatches(f, &m) {
+			return nil
+		}
+		return emit(m)
+	})
+}
+
+func eventMatches(f api.Filters, m *events.Message) bool {
+	action, _, _ := strings.Cut(string(m.Action), ":")
+	if !f.Exact("event", string(m.Action)) && !f.Exact("event", action) {
+		return false
+	}
+	if !f.Exact("type", string(m.Type)) || !f.Exact("scope", m.Scope) || !f.KV("label", m.Actor.Attributes) {
+		return false
+	}
+	for _, typ := range []events.Type{events.ContainerEventType, events.ImageEventType, events.NetworkEventType, events.VolumeEventType, events.DaemonEventType, events.PluginEventType} {
+		key := string(typ)
+		if !f.Has(key) {
+			continue
+		}
+		if m.Type != typ {
+			return false
+		}
+		if !f.Prefix(key, m.Actor.ID) && !f.Exact(key, m.Actor.Attributes["name"]) && !imageNamed(f, key, m) {
+			return false
+		}
+	}
+	return true
+}
+
+// imageNamed reports whether an image filter names the event's image, with or
+// without its tag.
+func imageNamed(f api.Filters, key string, m *events.Message) bool {
+	if key != "image" {
+		return false
+	}
+	for _, name := range []string{m.Actor.ID, m.Actor.Attributes["name"]} {
+		repo := name
+		if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
+			repo = name[:i]
+		}
+		if f.Exact(key, name) || f.Exact(key, repo) {
+			return true
+		}
+	}
+	return false
+}
+
+// DiskUsage counts what images and containers take on disk.
+func (e *Engine) DiskUsage(ctx context.Context, o api.DiskUsageOptions) (system.DiskUsage, error) {
+	all := !o.Containers && !o.Images && !o.Volumes && !o.BuildCache
+	var du system.DiskUsage
+	if all || o.Containers {
+		cu, err := e.containerUsage(ctx, o.Verbose)
+		if err != nil {
+			return du, err
+		}
+		du.ContainerUsage = cu
+	}
+	if all || o.Images {
+		iu, err := e.imageUsage(ctx, o.Verbose)
+		if err != nil {
+			return du, err
+		}
+		du.ImageUsage = iu
+	}
+	if all || o.Volumes {
+		du.VolumeUsage = &volume.DiskUsage{}
+	}
+	if all || o.BuildCache {
+		du.BuildCacheUsage = &build.DiskUsage{}
+	}
+	return du, nil
+}
+
+func (e *Engine) containerUsage(ctx context.Context, verbose bool) (*container.DiskUsage, error) {
+	list, err := e.ContainerList(ctx, api.ListOptions{All: true, Size: true})
+	if err != nil {
+		return nil, err
+	}
+	du := &container.DiskUsage{TotalCount: int64(len(list))}
+	for _, c := range list {
+		du.TotalSize += c.SizeRw
+		if c.State == container.StateRunning || c.State == container.StatePaused {
+			du.ActiveCount++
+		} else {
+			du.Reclaimable += c.SizeRw
+		}
+	}
+	if verbose {
+		du.Items = list
+	}
+	return du, nil
+}
+
+func (e *Engine) imageUsage(ctx context.Context, verbose bool) (*image.DiskUsage, error) {
+	list, err := e.ImageList(ctx, api.ImageListOptions{All: true, SharedSize: true})
+	if err != nil {
+		return nil, err
+	}
+	total, err := e.imagesSize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	du := &image.DiskUsage{TotalCount: int64(len(list)), TotalSize: total, Reclaimable: total}
+	for _, img := range list {
+		if img.Containers > 0 {
+			du.ActiveCount++
+			du.Reclaimable -= img.Size - max(img.SharedSize, 0)
+		}
+	}
+	if verbose {
+		du.Items = list
+	}
+	return du, nil
+}
