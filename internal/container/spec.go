@@ -252,9 +252,9 @@ func capabilitiesOf(add, drop []string, privileged bool) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := caps.Supported()
-	if !contains(add, "ALL") {
-		base = defaultCapabilities()
+	base := defaultCapabilities()
+	if contains(add, "ALL") {
+		base = caps.Supported()
 	}
 	if contains(drop, "ALL") {
 		if contains(add, "ALL") {

@@ -74,6 +74,9 @@ func (o *securityOptions) set(key, value, opt string) error {
 // normalizeCapabilities turns names as users write them (chown, CAP_CHOWN,
 // all) into the kernel's.
 func normalizeCapabilities(list []string) ([]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
 	supported := caps.Supported()
 	var out []string
 	for _, c := range list {

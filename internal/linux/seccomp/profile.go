@@ -11,10 +11,21 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// defaults are the profiles that Default has given out, by capabilities, and
+// their programs: most starts ask for one of them, and need not digest it.
 var defaults = struct {
 	sync.Mutex
 	profiles map[string]*specs.LinuxSeccomp
-}{profiles: map[string]*specs.LinuxSeccomp{}}
+	programs map[*specs.LinuxSeccomp][]byte
+}{profiles: map[string]*specs.LinuxSeccomp{}, programs: map[*specs.LinuxSeccomp][]byte{}}
+
+// programOf returns the program of a profile that Default gave out.
+func programOf(p *specs.LinuxSeccomp) ([]byte, bool) {
+	defaults.Lock()
+	defer defaults.Unlock()
+	prog, ok := defaults.programs[p]
+	return prog, ok
+}
 
 // Default returns Docker's default profile for a process with the bounding
 // capabilities: some allow more calls. The result is shared and must not be
@@ -33,10 +44,15 @@ func Default(bounding []string) (*specs.LinuxSeccomp, error) {
 	if err != nil {
 		return nil, err
 	}
+	prog, err := compile(p)
+	if err != nil {
+		return nil, err
+	}
 	if len(defaults.profiles) >= cacheSize {
 		clear(defaults.profiles)
+		clear(defaults.programs)
 	}
-	defaults.profiles[key] = p
+	defaults.profiles[key], defaults.programs[p] = p, prog
 	return p, nil
 }
 

@@ -48,6 +48,9 @@ func Compile(p *specs.LinuxSeccomp) ([]byte, error) {
 	if p == nil {
 		return nil, errors.New("no seccomp profile")
 	}
+	if prog, ok := programOf(p); ok {
+		return prog, nil
+	}
 	id := digest(p)
 	cache.Lock()
 	prog, ok := cache.programs[id]
