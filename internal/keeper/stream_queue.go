@@ -63,7 +63,7 @@ func (q *turnQueue) done(t *streamSet, again bool) {
 	}
 }
 
-// close lets the workers end; sets stay queued.
+// close lets the workers end.
 func (q *turnQueue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -71,9 +71,10 @@ func (q *turnQueue) close() {
 	q.some.Broadcast()
 }
 
+// reopen makes the queue empty and usable.
 func (q *turnQueue) reopen() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.closed = false
+	q.closed, q.sets = false, nil // what was frozen has descriptors that others own now
 	q.some.L = &q.mu
 }

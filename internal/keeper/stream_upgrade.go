@@ -132,6 +132,8 @@ func (t *streamSet) freeze(errs *[]error) setDoc {
 			Held: c.held, Behind: c.behind, First: c.first, Place: c.place, Frame: c.frame, Leaves: c.leaves, Halved: c.halved,
 		})
 	}
+	// Who still has this set must find nothing to do.
+	t.clients, t.in, t.out, t.sock, t.ended, t.closed = nil, nil, [2]*source{}, -1, true, true
 	return d
 }
 
