@@ -52,6 +52,9 @@ func LinkElement(name string) Element { return Element{key: string(ifname(name))
 // PortElement sends a port of every address of the host to a destination.
 func PortElement(proto string, port uint16, to netip.AddrPort) (Element, error) {
 	n, err := protocol(proto)
+	if !to.Addr().Is4() {
+		return Element{}, fmt.Errorf("port map to %s: not IPv4", to)
+	}
 	return Element{string(appendPort(pad(n), port)), addrPort(to)}, err
 }
 

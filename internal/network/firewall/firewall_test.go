@@ -1,0 +1,62 @@
+package firewall
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/tare-engine/tare/internal/linux/nft"
+)
+
+func newFirewall() *Firewall {
+	return &Firewall{cfg: Config{Table: "t"}, bound: map[Binding]struct{}{}, ports: nft.PortMap("ports"), addrPorts: nft.AddrPortMap("address-ports")}
+}
+
+func TestTableHoldsElementsNotRules(t *testing.T) {
+	f := newFirewall()
+	f.state.Networks = []Network{{Name: "br0", Link: "br0", Subnet: netip.MustParsePrefix("10.0.0.0/24"), Beside: []string{"v1", "v2"}}}
+	count := func() (rules, elements int) {
+		tab, err := f.table()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range tab.Chains {
+			rules += len(c.Rules)
+		}
+		for _, s := range tab.Sets {
+			elements += len(s.Elements)
+		}
+		return rules, elements
+	}
+	rules, elements := count()
+	for i := range 100 {
+		a := netip.IPv4Unspecified()
+		if i%2 == 0 {
+			a = netip.MustParseAddr("192.0.2.1")
+		}
+		f.bound[Binding{"tcp", netip.AddrPortFrom(a, uint16(i+1)), netip.MustParseAddrPort("10.0.0.2:80")}] = struct{}{}
+	}
+	more, all := count()
+	if more != rules || elements != 3 || all != 103 {
+		t.Errorf("%d rules became %d, %d elements %d", rules, more, elements, all)
+	}
+}
+
+func FuzzRules(f *testing.F) {
+	f.Add("tcp", []byte{192, 0, 2, 1}, uint16(80), []byte{10, 0, 0, 2}, uint16(8080), "br0")
+	f.Add("sctp", []byte{0, 0, 0, 0}, uint16(0), make([]byte, 16), uint16(1), "\x00")
+	f.Fuzz(func(t *testing.T, proto string, from []byte, fp uint16, to []byte, tp uint16, link string) {
+		a, ok1 := netip.AddrFromSlice(from)
+		b, ok2 := netip.AddrFromSlice(to)
+		if !ok1 || !ok2 {
+			return
+		}
+		w := newFirewall()
+		w.state.Networks = []Network{{Name: link, Link: link, Subnet: netip.PrefixFrom(netip.IPv4Unspecified(), 8)}}
+		w.bound[Binding{proto, netip.AddrPortFrom(a, fp), netip.AddrPortFrom(b, tp)}] = struct{}{}
+		_, err := w.table()
+		valid := (proto == "tcp" || proto == "udp" || proto == "sctp") && b.Is4() && (a.Is4() || a.IsUnspecified())
+		if (err == nil) != valid {
+			t.Errorf("%s %s %s: %v", proto, a, b, err)
+		}
+	})
+}
