@@ -68,9 +68,14 @@ func newBuilder(c Config) (_ *builder, err error) {
 
 func newPlanBuilder() *builder {
 	b := &builder{Plan: spawn.NewPlan(), cgroupFD: -1}
+	b.constants()
+	return b
+}
+
+// constants puts into the plan what many steps point to.
+func (b *builder) constants() {
 	b.exact = b.Words(spawn.Int(inroot.OPath|inroot.OCloexec), spawn.Nil, spawn.Int(inroot.ResolveInRoot|inroot.ResolveNoSymlinks|inroot.ResolveNoMagic))
 	b.empty = b.Str("")
-	return b
 }
 
 func (b *builder) closeUnless(err *error) {

@@ -78,12 +78,13 @@ type explainer struct {
 	process *specs.Process
 	root    *os.File
 	prefix  string
+	wake    bool // the plan is a parked child's second
 	names   func(step int) string
 }
 
 // Explain turns the failure of a step into Docker's text and exit code.
 func (x explainer) Explain(e *keeper.StepError) error {
-	if e.Second {
+	if e.Second && !x.wake {
 		return x.explainExec(e.Errno)
 	}
 	var m mark

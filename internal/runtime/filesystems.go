@@ -21,7 +21,13 @@ func (b *builder) mountFS(p *mountPoint) error {
 	if p.Type == "tmpfs" && p.mode != "" && !hasKey(data, "mode") {
 		data = append([]string{p.mode}, data...)
 	}
-	b.newFS(p, p.Type, data)
+	if p.Type == "proc" && b.second != nil {
+		if err := b.joinedProc(p); err != nil {
+			return err
+		}
+	} else {
+		b.newFS(p, p.Type, data)
+	}
 	if p.dest == "/dev" && p.Type == "tmpfs" {
 		b.fillDev(spawn.Slot(slotMount))
 	}
@@ -57,6 +63,11 @@ func (b *builder) newFS(p *mountPoint, fstype string, data []string) {
 			b.Do(fstype+" "+d, spawn.SysFsconfig, fs, spawn.Int(mount.FSSetFlag), b.Str(k), spawn.Nil, spawn.Nil)
 		}
 	}
+	b.createFS(p, fstype)
+}
+
+func (b *builder) createFS(p *mountPoint, fstype string) {
+	fs := spawn.Slot(slotFS)
 	b.Do("create "+fstype, spawn.SysFsconfig, fs, spawn.Int(mount.FSCreate), spawn.Nil, spawn.Nil, spawn.Nil)
 	attr := (p.o.attr.Set | p.o.recAttr.Set) &^ mount.ReadOnly
 	b.Do("detached "+fstype, spawn.SysFsmount, fs, spawn.Int(mount.FSMountCloexec), spawn.Int(attr)).To(slotMount)

@@ -64,6 +64,9 @@ func (b *builder) openMount(m specs.Mount) (*mountPoint, error) {
 		return nil, err
 	}
 	p := &mountPoint{Mount: m, o: o}
+	if b.c.Root == nil {
+		return p, b.placeInCell(p)
+	}
 	if o.bind {
 		if p.bound, err = openBind(m.Source, o); err != nil {
 			return nil, err
@@ -132,6 +135,22 @@ func (b *builder) place(p *mountPoint) error {
 		p.mode = fmt.Sprintf("mode=%04o", st.Sys().(*syscall.Stat_t).Mode&07777)
 	}
 	return nil
+}
+
+// placeInCell settles the place of a mount for a cell, which has no root yet:
+// what goes into the root is left to the second part.
+func (b *builder) placeInCell(p *mountPoint) error {
+	p.dest, p.tree = path.Clean(p.Destination), "/"
+	for q := path.Dir(p.dest); q != "/"; q = path.Dir(q) {
+		if b.mountAt(q) != nil {
+			p.tree = q
+			break
+		}
+	}
+	if p.early = b.isEarly(p); !p.early {
+		return invalid("mounts: %s cannot be prepared in a cell", p.Destination)
+	}
+	return checkPlace(p)
 }
 
 // mounted tells a resolution what is mounted at a path: the tree of a bind;

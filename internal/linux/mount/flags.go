@@ -17,6 +17,7 @@ const (
 	FSMountCloexec = unix.FSMOUNT_CLOEXEC
 	FSSetFlag      = unix.FSCONFIG_SET_FLAG
 	FSSetString    = unix.FSCONFIG_SET_STRING
+	FSSetFD        = unix.FSCONFIG_SET_FD
 	FSCreate       = unix.FSCONFIG_CMD_CREATE
 
 	DetachFlag = unix.MNT_DETACH
