@@ -34,7 +34,7 @@ func newContainerPruneCommand(c *cli) *cobra.Command {
 		Args:  noArgs,
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {
 			if !o.force && !c.confirm("WARNING! This will remove all stopped containers.") {
-				return errCancelled
+				return nil
 			}
 			space, err := pruneContainers(ctx, cl, c.out, o)
 			return reclaimed(c.out, space, err)
@@ -56,7 +56,7 @@ func newImagePruneCommand(c *cli) *cobra.Command {
 				warning = "WARNING! This will remove all images without at least one container associated to them."
 			}
 			if !o.force && !c.confirm(warning) {
-				return errCancelled
+				return nil
 			}
 			space, err := pruneImages(ctx, cl, c.out, o)
 			return reclaimed(c.out, space, err)
@@ -75,7 +75,7 @@ func newSystemPruneCommand(c *cli) *cobra.Command {
 		Args:  noArgs,
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {
 			if !o.force && !c.confirm(systemWarning(o)) {
-				return errCancelled
+				return nil
 			}
 			space, err := pruneSystem(ctx, cl, c.out, o)
 			return reclaimed(c.out, space, err)
@@ -99,9 +99,6 @@ func systemWarning(o pruneOptions) string {
 	}
 	return "WARNING! This will remove:\n  - " + strings.Join(lines, "\n  - ") + "\n"
 }
-
-// errCancelled is the end of a command that was not confirmed.
-var errCancelled = &exitError{1, "the operation was cancelled"}
 
 // confirm asks before something is lost.
 func (c *cli) confirm(warning string) bool {

@@ -194,7 +194,7 @@ func (c *Container) hostConfig() (*container.HostConfig, error) {
 		ContainerIDFile: c.CIDFile, LogConfig: logging, NetworkMode: container.NetworkMode(c.networks.Mode()),
 		RestartPolicy: restart, AutoRemove: c.autoRemove, VolumeDriver: c.volumeDriver, VolumesFrom: c.volumesFrom.Values,
 		Annotations: pairs(c.annotations.Values),
-		CapAdd:      c.capAdd.Values, CapDrop: c.capDrop.Values, CgroupnsMode: container.CgroupnsMode(c.cgroupns),
+		CapAdd:      capabilities(c.capAdd.Values), CapDrop: capabilities(c.capDrop.Values), CgroupnsMode: container.CgroupnsMode(c.cgroupns),
 		DNS: dns, DNSOptions: orEmpty(c.dnsOptions.Values), DNSSearch: orEmpty(c.dnsSearch.Values), ExtraHosts: c.addHost.Values,
 		GroupAdd: c.groupAdd.Values, IpcMode: container.IpcMode(c.ipc), Links: c.links.Values, OomScoreAdj: c.oomScoreAdj,
 		PidMode: container.PidMode(c.pid), Privileged: c.privileged, PublishAllPorts: c.publishAll, ReadonlyRootfs: c.readOnly,

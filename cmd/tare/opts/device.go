@@ -3,6 +3,7 @@ package opts
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -184,19 +185,18 @@ func (u *Ulimits) String() string { return "" }
 // Type is what help calls the value.
 func (u *Ulimits) Type() string { return "ulimit" }
 
-// Set adds a limit; the last of a name counts.
+// Set adds a limit, in order of names; the last of a name counts.
 func (u *Ulimits) Set(s string) error {
 	l, err := units.ParseUlimit(s)
 	if err != nil {
 		return err
 	}
-	for i, old := range u.Values {
-		if old.Name == l.Name {
-			u.Values[i] = l
-			return nil
-		}
+	i, found := slices.BinarySearchFunc(u.Values, l, func(a, b *container.Ulimit) int { return strings.Compare(a.Name, b.Name) })
+	if found {
+		u.Values[i] = l
+	} else {
+		u.Values = slices.Insert(u.Values, i, l)
 	}
-	u.Values = append(u.Values, l)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -76,4 +77,19 @@ func ParseRestart(s string) (container.RestartPolicy, error) {
 	}
 	p.Name = container.RestartPolicyMode(name)
 	return p, nil
+}
+
+// capabilities writes names one way, in order and once: "net_raw" is
+// CAP_NET_RAW.
+func capabilities(names []string) []string {
+	var list []string
+	for _, name := range names {
+		name = strings.ToUpper(strings.TrimSpace(name))
+		if name != "ALL" && !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		list = append(list, name)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }

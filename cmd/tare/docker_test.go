@@ -1,0 +1,37 @@
+//go:build root
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestCreateRequestsAreDockers gives the same command lines to docker's
+// command line and to ours, and compares what an engine gets to see.
+func TestCreateRequestsAreDockers(t *testing.T) {
+	docker, err := exec.LookPath("docker")
+	if err != nil {
+		t.Fatal("install docker's command line: ", err)
+	}
+	for _, line := range createLines {
+		t.Run(line, func(t *testing.T) {
+			e := newFakeEngine(t)
+			cmd := exec.Command(docker, append([]string{"create"}, fields(line)...)...)
+			cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.host, "DOCKER_CONFIG="+t.TempDir())
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("docker: %v: %s", err, out)
+			}
+			want := e.lastCreate()
+			if r := tare(t, e.host, "", append([]string{"create"}, fields(line)...)...); r.code != 0 {
+				t.Fatalf("tare: %s", r.err)
+			}
+			if diff := cmp.Diff(plainValues(want), plainValues(e.lastCreate())); diff != "" {
+				t.Errorf("-docker +tare:\n%s", diff)
+			}
+		})
+	}
+}
