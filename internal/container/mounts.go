@@ -262,9 +262,6 @@ func (m *mountPoint) bindOf(s mount.Mount) error {
 	case m.bind.ReadOnlyForceRecursive && m.propagation != mount.PropagationRPrivate:
 		return errors.New("ReadOnlyForceRecursive needs propagation rprivate")
 	}
-	if _, err := os.Stat(m.source); errors.Is(err, fs.ErrNotExist) && !m.makeSource {
-		return fmt.Errorf("bind source path does not exist: %s", m.source)
-	}
 	return nil
 }
 
@@ -463,14 +460,25 @@ func (b *specBuilder) userMounts() ([]specs.Mount, error) {
 	return out, nil
 }
 
+// checkSource finds a source that is missing and will not be made.
+func (m mountPoint) checkSource() error {
+	if m.typ != mount.TypeBind || m.makeSource {
+		return nil
+	}
+	if _, err := os.Stat(m.source); errors.Is(err, fs.ErrNotExist) {
+		return errdefs.New(errdefs.InvalidArgument, "invalid mount config for type %q: bind source path does not exist: %s", mount.TypeBind, m.source)
+	}
+	return nil
+}
+
 // prepare makes a missing source of -v, a directory as Docker does.
 func (m mountPoint) prepare() error {
+	if err := m.checkSource(); err != nil {
+		return err
+	}
 	_, err := os.Stat(m.source)
 	if errors.Is(err, fs.ErrNotExist) && m.makeSource {
 		err = os.MkdirAll(m.source, 0o755)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return errdefs.New(errdefs.InvalidArgument, "invalid mount config for type %q: bind source path does not exist: %s", mount.TypeBind, m.source)
 	}
 	if err != nil {
 		return errdefs.New(errdefs.InvalidArgument, "error while creating mount source path '%s': %w", m.source, err)

@@ -59,9 +59,8 @@ func Validate(name string, req *container.CreateRequest) (warnings []string, err
 		return nil, err
 	}
 	for _, check := range []func(*container.CreateRequest) error{
-		validateConfig, validateHost, validateModes, validateConflicts, validateSecurity, validateNetworking,
+		validateConfig, validateHost, validateModes, validateConflicts, validateSecurity, validateNetworking, validateMounts,
 		func(r *container.CreateRequest) error { return validateResources(&r.HostConfig.Resources) },
-		func(r *container.CreateRequest) error { _, err := mountPoints(r.HostConfig); return err },
 	} {
 		if err := check(req); err != nil {
 			return nil, err
@@ -69,6 +68,30 @@ func Validate(name string, req *container.CreateRequest) (warnings []string, err
 	}
 	applyDefaults(req.HostConfig)
 	return warn(req.HostConfig), nil
+}
+
+// validateUpdate checks the configuration that an update request leads to: the
+// limits and the restart policy, which are all that it can change.
+func validateUpdate(h *container.HostConfig) (warnings []string, err error) {
+	if err := validateText("", reflect.ValueOf(&h.Resources)); err != nil {
+		return nil, err
+	}
+	if err := validateRestart(h); err != nil {
+		return nil, err
+	}
+	if err := validateResources(&h.Resources); err != nil {
+		return nil, err
+	}
+	applyDefaults(h)
+	return warn(h), nil
+}
+
+func validateMounts(req *container.CreateRequest) error {
+	list, err := mountPoints(req.HostConfig)
+	for i := 0; i < len(list) && err == nil; i++ {
+		err = list[i].checkSource()
+	}
+	return err
 }
 
 func invalid(format string, args ...any) error {
@@ -232,16 +255,25 @@ func validateUser(user string) error {
 	return nil
 }
 
-func validateHost(req *container.CreateRequest) error {
-	h := req.HostConfig
+func validateRestart(h *container.HostConfig) error {
 	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil {
 		return errdefs.As(errdefs.InvalidArgument, err)
 	}
 	switch {
-	case h.AutoRemove && !h.RestartPolicy.IsNone():
+	case h.RestartPolicy.IsNone():
+		return nil
+	case h.AutoRemove:
 		return invalid("can't create 'AutoRemove' container with restart policy")
-	case !h.RestartPolicy.IsNone():
-		return missing("RestartPolicy", h.RestartPolicy.Name)
+	}
+	return missing("RestartPolicy", h.RestartPolicy.Name)
+}
+
+func validateHost(req *container.CreateRequest) error {
+	h := req.HostConfig
+	if err := validateRestart(h); err != nil {
+		return err
+	}
+	switch {
 	case h.ShmSize < 0:
 		return invalid("SHM size can not be less than 0")
 	case h.OomScoreAdj < -1000 || h.OomScoreAdj > 1000:

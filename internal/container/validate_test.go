@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -218,6 +219,18 @@ func TestBadConfig(t *testing.T) {
 	if _, err := Validate("", bad); err == nil || !strings.Contains(err.Error(), `Labels["a"]`) {
 		t.Errorf("invalid UTF-8: %v", err)
 	}
+}
+
+func TestUpdateChecksLimitsOnly(t *testing.T) {
+	h := &container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "/nosuch", Target: "/x"}}}
+	if _, err := validateUpdate(h); err != nil {
+		t.Error(err)
+	}
+	h.Memory = 1
+	_, err := validateUpdate(h)
+	checkRefusal(t, "update", err, "Minimum memory limit allowed is 6MB")
+	_, err = validateUpdate(&container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "x"}})
+	checkRefusal(t, "update", err, "invalid restart policy: unknown policy 'x'")
 }
 
 func TestContainerNames(t *testing.T) {
