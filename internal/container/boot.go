@@ -42,6 +42,7 @@ func (s *Service) Boot(ctx context.Context) error {
 		return err
 	}
 	s.watchDead()
+	s.startCells()
 	return errors.Join(s.removeStrayGroups(), s.removeStrayLayers(ctx), s.removeStrayFiles())
 }
 
@@ -155,6 +156,20 @@ func openProcess(pid int, ticks uint64) *os.File {
 		return nil
 	}
 	return fd
+}
+
+// startCells begins to keep cells ready.
+func (s *Service) startCells() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.cells.run(ctx)
+	}()
+	s.stopCells = func() {
+		cancel()
+		<-done
+	}
 }
 
 // watchDead reports the end of containers whose process has gone while nobody

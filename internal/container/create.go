@@ -21,7 +21,7 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *View, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
 
-	r := newRecord(spec)
+	r := newRecord(s.cells.newID(&spec), spec)
 	if err := s.reserveName(r); err != nil {
 		return nil, err
 	}
@@ -54,9 +54,9 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *View, err error) {
 	return c.View(), nil
 }
 
-func newRecord(spec Spec) *Record {
+func newRecord(id string, spec Spec) *Record {
 	r := &Record{
-		Version: recordVersion, ID: ident.New(), Name: spec.Name, Created: time.Now().UTC(),
+		Version: recordVersion, ID: id, Name: spec.Name, Created: time.Now().UTC(),
 		Image: spec.Image, Chain: spec.Chain, Rootfs: spec.Rootfs, Platform: spec.Platform,
 		Config: spec.Config, HostConfig: spec.HostConfig, Networking: spec.Networking,
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/pidfd"
 	"github.com/tare-engine/tare/internal/runtime"
 )
 
@@ -32,6 +33,7 @@ type Exec struct {
 	started  bool
 	running  bool
 	pid      int
+	ticks    uint64 // when the process began: tells a reused pid
 	exitCode *int
 	files    keeper.Files
 	done     *turn
@@ -116,7 +118,7 @@ func (x *Exec) adopt(p *keeper.Process) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.files.Close()
-	x.files, x.running, x.pid = p.Files, true, p.Pid
+	x.files, x.running, x.pid, x.ticks = p.Files, true, p.Pid, p.StartTicks
 }
 
 func (x *Exec) exitCodeOf() *int {
@@ -173,9 +175,36 @@ func (s *Service) InspectExec(id string) (*ExecView, error) {
 	if x == nil {
 		return nil, errdefs.New(errdefs.NotFound, "No such exec instance: %s", id)
 	}
+	x.awaitEnd()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return &ExecView{ID: x.ID, Container: x.Container, Request: x.Request, Running: x.running, Pid: x.pid, ExitCode: x.exitCode}, nil
+}
+
+// awaitEnd waits for the report of an exec whose process has ended. Clients ask
+// for the exit code as soon as the stream has ended, which they learn from the
+// keeper, and may be faster than its report.
+func (x *Exec) awaitEnd() {
+	x.mu.Lock()
+	ended := x.running && !alive(x.pid, x.ticks)
+	x.mu.Unlock()
+	if ended {
+		ctx, cancel := context.WithTimeout(context.Background(), deadGrace)
+		defer cancel()
+		x.done.wait(ctx)
+	}
+}
+
+// alive reports whether a process is there, is the one that began at that
+// time, and has not ended.
+func alive(pid int, ticks uint64) bool {
+	fd := openProcess(pid, ticks)
+	if fd == nil {
+		return false
+	}
+	defer fd.Close()
+	ended, err := pidfd.Ended(fd)
+	return err == nil && !ended
 }
 
 // StartExec runs an exec. With detach it returns when the program has been
@@ -272,7 +301,7 @@ func (s *Service) launchExec(ctx context.Context, x *Exec, c *Container, req con
 		return fmt.Errorf("exec in container %s: %w", c.ID, err)
 	}
 	failpoint.Hit("exec/started")
-	x.running, x.pid, x.files = true, proc.Pid, proc.Files
+	x.running, x.pid, x.ticks, x.files = true, proc.Pid, proc.StartTicks, proc.Files
 	s.publishEvent(v, events.Action(string(events.ActionExecStart)+": "+commandLine(x.Request.Cmd)), "execID", x.ID)
 	return nil
 }

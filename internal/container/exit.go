@@ -127,7 +127,7 @@ func exitCode(e keeper.Exit) int {
 //
 // Preconditions: c.mu is held.
 func (s *Service) giveBack(c *Container, p *process) error {
-	err := s.networks.Release(context.Background(), c.ID)
+	err := errors.Join(s.networks.Release(context.Background(), c.ID), s.unmountShm(c.View()))
 	if e := os.Remove(s.livePath(c.ID)); e != nil && !errors.Is(e, fs.ErrNotExist) {
 		err = errors.Join(err, e)
 	}

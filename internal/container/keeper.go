@@ -77,6 +77,7 @@ func (s *session) Lost(cause error) {
 	if !replace {
 		return
 	}
+	s.background.Go(s.cells.drop)
 	slog.Warn("lost the keeper", "cause", cause)
 	s.background.Go(func() {
 		for delay := 10 * time.Millisecond; ; delay = min(2*delay, time.Second) {
@@ -118,7 +119,7 @@ func (s *Service) reconcile(ctx context.Context, conn *keeper.Conn, procs []keep
 			x.adopt(p)
 			continue
 		}
-		s.stray(p)
+		s.stray(conn, p)
 	}
 }
 
@@ -132,7 +133,7 @@ func (s *Service) reunite(ctx context.Context, conn *keeper.Conn, c *Container, 
 	case ours == nil && p == nil:
 		return nil
 	case ours == nil: // its start was never answered
-		s.stray(p)
+		s.stray(conn, p)
 		return nil
 	case p != nil && p.Pid == ours.pid && !p.Orphan:
 		ours.files.Close()
@@ -145,7 +146,13 @@ func (s *Service) reunite(ctx context.Context, conn *keeper.Conn, c *Container, 
 
 // stray ends a process that belongs to no container we know: its start was cut
 // off before it was answered.
-func (s *Service) stray(p *keeper.Process) {
+func (s *Service) stray(conn *keeper.Conn, p *keeper.Process) {
+	if p.Parked {
+		if err := conn.Evict(context.Background(), p.ID); err != nil {
+			slog.Warn("evict the cell of an earlier engine", "id", p.ID, "err", err)
+		}
+		return
+	}
 	slog.Warn("end a process of a start that was cut off", "id", p.ID, "pid", p.Pid)
 	p.Files.Close()
 	if proc, err := os.FindProcess(p.Pid); err == nil { // by pidfd

@@ -54,7 +54,13 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 	if v.Networking != nil && v.Networking.EndpointsConfig[name] != nil {
 		req.MAC = []byte(v.Networking.EndpointsConfig[name].MacAddress)
 	}
-	ep, err := l.s.networks.Attach(ctx, req)
+	var ep *network.Endpoint
+	var err error
+	if l.cell != nil {
+		ep, err = l.s.networks.Bind(v.ID, v.Name)
+	} else {
+		ep, err = l.s.networks.Attach(ctx, req)
+	}
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ type Service struct {
 	store    *store.Store
 	index    *index
 	execs    *execTable
+	cells    *cells
 
 	dial     DialKeeper
 	keeperMu sync.Mutex
@@ -61,14 +62,17 @@ type Service struct {
 	closing  bool
 
 	background sync.WaitGroup // clean-up that goes on after an answer
+	stopCells  func()         // ends the pool of cells and waits for it; set by Boot
 }
 
 // New returns a service without containers; Boot fills it.
 func New(cfg Config, layers *layer.Service, networks *network.Service, events *event.Log, store *store.Store, dial DialKeeper) *Service {
-	return &Service{
+	s := &Service{
 		cfg: cfg, layers: layers, networks: networks, events: events, store: store, dial: dial,
 		index: newIndex(), execs: newExecTable(),
 	}
+	s.cells = newCells(s)
+	return s
 }
 
 // View returns the picture of the container that ref names.
@@ -96,6 +100,9 @@ func (s *Service) Close() {
 	s.keeperMu.Lock()
 	s.closing = true
 	s.keeperMu.Unlock()
+	if s.stopCells != nil {
+		s.stopCells()
+	}
 	s.background.Wait()
 	s.keeperMu.Lock()
 	defer s.keeperMu.Unlock()

@@ -29,9 +29,11 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	s.cells.starting.Add(1)
 	c.mu.Lock()
 	err = s.start(context.WithoutCancel(ctx), c)
 	c.mu.Unlock()
+	s.cells.starting.Add(-1)
 	if err != nil && !errdefs.Is(err, errdefs.NotModified) && c.View().AutoRemove() {
 		err = errors.Join(err, s.remove(context.WithoutCancel(ctx), c))
 	}
@@ -100,6 +102,7 @@ func (s *Service) saveRecord(c *Container) error {
 type launch struct {
 	s       *Service
 	view    *View
+	cell    *cell    // half of the start, done ahead; nil: none, or it is used up
 	root    *os.File // detached mount
 	net     *attachment
 	spec    *specs.Spec
@@ -115,7 +118,7 @@ type launch struct {
 func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
-	l := &launch{s: s, view: c.View()}
+	l := &launch{s: s, view: c.View(), cell: s.cells.take(c.ID)}
 	network := make(chan error, 1)
 	go func() { network <- l.attachNetwork(ctx) }()
 	err = l.mountRoot(ctx)
@@ -130,11 +133,7 @@ func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err erro
 	if err := errors.Join(l.writeFiles(), l.makeSpec()); err != nil {
 		return nil, err
 	}
-	if err := l.makeCgroup(); err != nil {
-		return nil, err
-	}
-	failpoint.Hit("start/cgroup-made")
-	if err := l.plan(); err != nil {
+	if err := l.prepare(ctx); err != nil {
 		return nil, err
 	}
 	defer l.start.Close()
@@ -165,6 +164,31 @@ func (l *launch) closeRoot() {
 	}
 }
 
+// prepare makes the control groups and the plan: the second half of one if the
+// container has a cell that fits, else a whole one.
+func (l *launch) prepare(ctx context.Context) error {
+	if l.cell != nil {
+		err := l.wakeCell(l.cell)
+		if err == nil {
+			return nil
+		}
+		slog.Debug("a cell does not fit", "container", l.view.ID, "why", err)
+		l.process = nil
+		if err := errors.Join(l.evictCell(ctx), l.removeCellGroup()); err != nil {
+			return err
+		}
+	}
+	if err := l.makeCgroup(); err != nil {
+		return err
+	}
+	failpoint.Hit("start/cgroup-made")
+	c := l.config()
+	c.CgroupFD = l.process.cgroup.FD()
+	var err error
+	l.start, err = runtime.NewStart(c)
+	return err
+}
+
 // makeCgroup makes the container's groups with their limits.
 func (l *launch) makeCgroup() error {
 	g, err := cgroup.Create(l.s.cfg.Cgroup+"/"+l.view.ID, l.spec.Linux.Resources)
@@ -176,14 +200,14 @@ func (l *launch) makeCgroup() error {
 	return nil
 }
 
-func (l *launch) plan() (err error) {
-	h := l.view.HostConfig
-	l.start, err = runtime.NewStart(runtime.Config{
+// config is what the runtime needs to know. The groups have been made.
+func (l *launch) config() runtime.Config {
+	size := l.view.HostConfig.ConsoleSize
+	c := runtime.Config{
 		ID: l.view.ID, Spec: l.spec, Root: l.root, NetNS: l.net.netns(),
-		CgroupProcs: l.process.cgroup.ProcsPaths(), CgroupFD: l.process.cgroup.FD(),
-		Rows: uint16(h.ConsoleSize[0]), Cols: uint16(h.ConsoleSize[1]),
-	})
-	return err
+		CgroupProcs: l.process.cgroup.ProcsPaths(), Rows: uint16(size[0]), Cols: uint16(size[1]),
+	}
+	return c
 }
 
 // run sends the plan to the keeper and waits until the program is executed.
@@ -195,7 +219,11 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 	ends := liveEnds(c.waiting)
 	c.waiting = nil
 	defer closeEnds(ends)
-	p, err := conn.Start(ctx, keeper.Start{
+	start := conn.Start
+	if l.cell != nil {
+		start, l.cell = conn.Wake, nil
+	}
+	p, err := start(ctx, keeper.Start{
 		ID: c.ID, Flags: l.start.Flags, CgroupFD: l.start.CgroupFD, Plan: l.start.Image, Second: l.start.Second, FDs: l.start.FDs,
 		Stdio: l.s.stdio(l.view, l.spec.Process.User), Clients: clients(ends),
 	})
@@ -209,6 +237,11 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 	if err := l.net.started(); err != nil {
 		slog.Warn("close the network namespace", "container", c.ID, "err", err)
 	}
+	return l.started(p)
+}
+
+// started takes note of the running process.
+func (l *launch) started(p *keeper.Process) error {
 	fd, err := pidfd.Open(p.Pid)
 	if err != nil {
 		return err
@@ -230,8 +263,11 @@ func (l *launch) abort() error {
 // release gives back what a failed launch holds of the host.
 func (l *launch) release(ctx context.Context) error {
 	var err error
-	if l.process != nil {
+	switch {
+	case l.cell != nil:
+		err = errors.Join(l.evictCell(ctx), l.removeCellGroup())
+	case l.process != nil:
 		err = l.process.cgroup.Remove()
 	}
-	return errors.Join(err, l.releaseNetwork(ctx))
+	return errors.Join(err, l.releaseNetwork(ctx), l.s.unmountShm(l.view))
 }
