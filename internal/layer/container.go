@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -225,7 +226,9 @@ func (s *Service) Changes(ctx context.Context, id string) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.driver.Changes(ctx, r)
+	list, err := s.driver.Changes(ctx, r)
+	slices.SortFunc(list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	return list, err
 }
 
 // findContainers reads the links of all containers.

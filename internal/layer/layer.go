@@ -64,7 +64,8 @@ type Driver interface {
 	Prepare(ctx context.Context, r Root) error
 	// Mount returns a mount that is attached nowhere; the caller closes it.
 	Mount(ctx context.Context, r Root) (*os.File, error)
-	// View returns the same of lower directories alone, read-only.
+	// View returns the same of lower directories alone, read-only. There is at
+	// least one.
 	View(ctx context.Context, lower []string) (*os.File, error)
 	// Changes tells what r.Upper changes.
 	Changes(ctx context.Context, r Root) ([]Change, error)
@@ -308,6 +309,9 @@ func (s *Service) View(ctx context.Context, id ChainID) (*os.File, error) {
 	c, err := s.chainOf(id)
 	if err != nil {
 		return nil, err
+	}
+	if len(c.lower) == 0 {
+		return nil, errdefs.New(errdefs.InvalidArgument, "the empty chain has nothing to view")
 	}
 	return s.driver.View(ctx, c.lower)
 }

@@ -1,0 +1,274 @@
+// Package treecopy copies directory trees with everything that a file system
+// keeps of them: owners, modes, times, extended attributes, hard links, holes,
+// devices. Data is shared where the file system can (reflink).
+package treecopy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Copy copies what is in the directory from, and from's own metadata, into the
+// existing directory to. Nobody else changes either meanwhile. Mounts inside
+// are not entered.
+func Copy(ctx context.Context, from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Open(to)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	c := &copier{ctx: ctx, linked: map[inode]link{}}
+	defer c.close()
+	if err := c.dir(int(src.Fd()), int(dst.Fd())); err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
+	}
+	return nil
+}
+
+type inode struct{ dev, ino uint64 }
+
+// link is where the first name of a file with several was copied to.
+type link struct {
+	dir  int // descriptor of our own
+	name string
+}
+
+type copier struct {
+	ctx    context.Context // of one copy
+	linked map[inode]link
+	dirs   []int
+}
+
+func (c *copier) close() {
+	for _, fd := range c.dirs {
+		unix.Close(fd)
+	}
+}
+
+func open(dir int, name string, flags int) (int, error) {
+	for {
+		fd, err := unix.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// dir copies the entries, then the directory's own metadata.
+func (c *copier) dir(src, dst int) error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	again, err := open(src, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(again), "directory")
+	names, err := f.Readdirnames(-1)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := c.entry(src, dst, n); err != nil {
+			return fmt.Errorf("%s: %w", n, err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(src, &st); err != nil {
+		return err
+	}
+	return setMeta(src, dst, &st)
+}
+
+func (c *copier) entry(src, dst int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(src, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	kind := st.Mode & unix.S_IFMT
+	id := inode{st.Dev, st.Ino}
+	if kind != unix.S_IFDIR && st.Nlink > 1 {
+		if first, ok := c.linked[id]; ok {
+			return unix.Linkat(first.dir, first.name, dst, name, 0)
+		}
+		own, err := unix.FcntlInt(uintptr(dst), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return err
+		}
+		c.dirs = append(c.dirs, own)
+		c.linked[id] = link{own, name}
+	}
+	switch kind {
+	case unix.S_IFDIR:
+		return c.subdir(src, dst, name)
+	case unix.S_IFREG:
+		return file(src, dst, name, &st)
+	case unix.S_IFLNK:
+		return symlink(src, dst, name, &st)
+	}
+	if err := unix.Mknodat(dst, name, st.Mode, int(st.Rdev)); err != nil {
+		return err
+	}
+	return setMetaAt(src, dst, name, &st)
+}
+
+func (c *copier) subdir(src, dst int, name string) error {
+	if err := unix.Mkdirat(dst, name, 0700); err != nil && err != unix.EEXIST {
+		return err
+	}
+	from, err := open(src, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	to, err := open(dst, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	return c.dir(from, to)
+}
+
+func file(src, dst int, name string, st *unix.Stat_t) error {
+	from, err := open(src, name, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	to, err := unix.Openat(dst, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0600)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	if err := data(from, to, st.Size); err != nil {
+		return err
+	}
+	return setMeta(from, to, st)
+}
+
+// data copies by reflink, else the pieces between holes.
+func data(from, to int, size int64) error {
+	if size == 0 || unix.IoctlFileClone(to, from) == nil {
+		return nil
+	}
+	for at := int64(0); at < size; {
+		start, err := unix.Seek(from, at, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			break // a hole up to the end
+		}
+		if err != nil {
+			return err
+		}
+		end, err := unix.Seek(from, start, unix.SEEK_HOLE)
+		if err != nil {
+			return err
+		}
+		if err := piece(from, to, start, end); err != nil {
+			return err
+		}
+		at = end
+	}
+	return unix.Ftruncate(to, size)
+}
+
+func piece(from, to int, at, end int64) error {
+	in, out := at, at
+	for in < end {
+		n, err := unix.CopyFileRange(from, &in, to, &out, int(min(end-in, 1<<30)), 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.ErrUnexpectedEOF
+		}
+	}
+	return nil
+}
+
+func symlink(src, dst int, name string, st *unix.Stat_t) error {
+	b := make([]byte, 4096)
+	n, err := unix.Readlinkat(src, name, b)
+	if err != nil {
+		return err
+	}
+	if err := unix.Symlinkat(string(b[:n]), dst, name); err != nil {
+		return err
+	}
+	return setMetaAt(src, dst, name, st)
+}
+
+func times(st *unix.Stat_t) []unix.Timespec { return []unix.Timespec{st.Atim, st.Mtim} }
+
+func setMeta(src, dst int, st *unix.Stat_t) error {
+	if err := unix.Fchown(dst, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(dst, st.Mode&07777); err != nil {
+		return err
+	}
+	if err := xattrs("/proc/self/fd/"+strconv.Itoa(src), "/proc/self/fd/"+strconv.Itoa(dst), unix.Listxattr, unix.Getxattr, unix.Setxattr); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(dst, "", times(st), unix.AT_EMPTY_PATH)
+}
+
+// setMetaAt is setMeta for what cannot be opened.
+func setMetaAt(src, dst int, name string, st *unix.Stat_t) error {
+	if err := unix.Fchownat(dst, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		if err := unix.Fchmodat(dst, name, st.Mode&07777, 0); err != nil {
+			return err
+		}
+	}
+	path := func(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name }
+	if err := xattrs(path(src), path(dst), unix.Llistxattr, unix.Lgetxattr, unix.Lsetxattr); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(dst, name, times(st), unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func xattrs(src, dst string, list func(string, []byte) (int, error), get func(string, string, []byte) (int, error), set func(string, string, []byte, int) error) error {
+	n, err := list(src, nil)
+	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && n == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	b := make([]byte, n)
+	if n, err = list(src, b); err != nil {
+		return err
+	}
+	value := make([]byte, 64<<10)
+	for name := range strings.SplitSeq(string(b[:n]), "\x00") {
+		if name == "" || strings.HasPrefix(name, "trusted.overlay.") {
+			continue
+		}
+		k, err := get(src, name, value)
+		if err != nil {
+			return err
+		}
+		if err := set(dst, name, value[:k], 0); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+			return err
+		}
+	}
+	return nil
+}
