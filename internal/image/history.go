@@ -1,0 +1,56 @@
+package image
+
+import (
+	"context"
+	"path"
+	"time"
+
+	"github.com/distribution/reference"
+)
+
+// Step is one step by which an image came about.
+type Step struct {
+	Created   time.Time // zero if unknown
+	CreatedBy string
+	Comment   string
+	Size      int64 // of the layer that it made, 0 if it made none
+}
+
+// History returns the steps by which an image came about, newest first.
+// Layers without a step of their own, which `docker import` makes, come last.
+func (s *Service) History(ctx context.Context, i *Image) ([]Step, error) {
+	p, err := s.partsOf(ctx, i.ID)
+	if err != nil {
+		return nil, err
+	}
+	var steps []Step
+	next := 0
+	for _, h := range i.Config.History {
+		st := Step{CreatedBy: h.CreatedBy, Comment: h.Comment}
+		if h.Created != nil {
+			st.Created = *h.Created
+		}
+		if !h.EmptyLayer && next < len(p.chains) {
+			if st.Size, err = s.layers.Size(p.chains[next]); err != nil {
+				return nil, err
+			}
+			next++
+		}
+		steps = append([]Step{st}, steps...)
+	}
+	return steps, nil
+}
+
+// MatchReference reports whether a familiar reference matches a pattern of the
+// filter `reference`: shell wildcards over the name, with or without tag.
+func MatchReference(pattern, ref string) bool {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return false
+	}
+	if ok, err := reference.FamiliarMatch(pattern, named); err == nil && ok {
+		return true
+	}
+	ok, _ := path.Match(pattern, reference.FamiliarName(named))
+	return ok
+}

@@ -1,0 +1,321 @@
+package image
+
+import (
+	"context"
+	"strings"
+
+	"github.com/distribution/reference"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/layer"
+)
+
+// User is a container that stands on an image.
+type User struct {
+	Container string
+	Running   bool
+}
+
+// RemoveOptions of a removal.
+type RemoveOptions struct {
+	Force   bool
+	NoPrune bool // keep the image when its last reference goes
+	InUse   func(ID) []User
+}
+
+// Removed is one thing that a removal took away: a reference, or an image or
+// layer.
+type Removed struct {
+	ID       ID     // the image that it belonged to
+	Untagged string // familiar reference
+	Deleted  string // ID of an image, chain ID of a layer
+	Size     int64  // bytes that are free now
+}
+
+// Remove takes a reference away, and the image with its last one. Named by ID,
+// the image goes with all references, if they are of one repository. Conflicts
+// are Docker's: an image of a running container stays whatever is asked.
+func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
+	end, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	v := s.view.Load()
+	id, err := v.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	r := &removal{s: s, o: o, id: id, names: v.references(id)}
+	if o.InUse != nil {
+		r.users = o.InUse(id)
+	}
+	if r.byID(ref) {
+		return r.image(ctx)
+	}
+	return r.reference(ctx, v, ref)
+}
+
+// references lists the names of an image that are references.
+func (v *view) references(id ID) []string {
+	var refs []string
+	for _, n := range v.byID[id] {
+		if !strings.HasPrefix(n, danglingPrefix) {
+			refs = append(refs, n)
+		}
+	}
+	return refs
+}
+
+// removal is one removal under way.
+type removal struct {
+	s     *Service
+	o     RemoveOptions
+	id    ID
+	names []string // references, normalized
+	users []User
+	done  []Removed
+}
+
+// byID reports whether ref is the ID or its beginning, not a name.
+func (r *removal) byID(ref string) bool {
+	short := strings.TrimPrefix(ref, "sha256:")
+	if !ident.ValidPrefix(short) || !strings.HasPrefix(r.id.Encoded(), short) {
+		return false
+	}
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return true
+	}
+	_, isName := r.s.view.Load().names[reference.TagNameOnly(named).String()]
+	return !isName
+}
+
+// reference takes one reference away.
+func (r *removal) reference(ctx context.Context, v *view, ref string) ([]Removed, error) {
+	if !r.o.Force && r.oneRepository() && len(r.users) > 0 {
+		return nil, errdefs.New(errdefs.Conflict,
+			"conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
+			ref, ident.Short(r.users[0].Container), ident.Short(r.id.Encoded()))
+	}
+	name, err := v.nameOf(ref, r.id)
+	if err != nil {
+		return nil, err
+	}
+	gone := []string{name}
+	rest := without(r.names, name)
+	if onlyDigests(rest, name) { // they came with the tag and go with it
+		gone, rest = r.names, nil
+	}
+	if len(rest) > 0 || r.o.NoPrune || len(r.users) > 0 {
+		return r.untag(ctx, gone)
+	}
+	return r.delete(ctx)
+}
+
+// image takes an image away with all its references.
+func (r *removal) image(ctx context.Context) ([]Removed, error) {
+	for _, u := range r.users {
+		if u.Running {
+			return nil, r.conflict("cannot be forced", "image is being used by running container "+ident.Short(u.Container))
+		}
+	}
+	if !r.o.Force {
+		if len(r.names) > 1 && !r.oneRepository() {
+			return nil, r.conflict("must be forced", "image is referenced in multiple repositories")
+		}
+		for _, u := range r.users {
+			return nil, r.conflict("must be forced", "image is being used by stopped container "+ident.Short(u.Container))
+		}
+	}
+	return r.delete(ctx)
+}
+
+func (r *removal) conflict(force, why string) error {
+	return errdefs.New(errdefs.Conflict, "conflict: unable to delete %s (%s) - %s", ident.Short(r.id.Encoded()), force, why)
+}
+
+// oneRepository reports whether there is at most one tag, and nothing of
+// another repository.
+func (r *removal) oneRepository() bool {
+	tags, repositories := 0, map[string]bool{}
+	for _, n := range r.names {
+		ref, err := reference.ParseNormalizedNamed(n)
+		if err != nil {
+			continue
+		}
+		repositories[ref.Name()] = true
+		if _, ok := ref.(reference.Digested); !ok {
+			tags++
+		}
+	}
+	return tags <= 1 && len(repositories) <= 1
+}
+
+// nameOf is the name under which find found ref.
+func (v *view) nameOf(ref string, id ID) (string, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return "", errdefs.As(errdefs.InvalidArgument, err)
+	}
+	full := reference.TagNameOnly(named).String()
+	if d, ok := named.(reference.Digested); ok {
+		full = reference.TrimNamed(named).String() + "@" + d.Digest().String()
+	}
+	if _, ok := v.names[full]; ok {
+		return full, nil
+	}
+	for _, n := range v.references(id) { // a digest that leads to a tag
+		if other, err := reference.ParseNormalizedNamed(n); err == nil && other.Name() == named.Name() {
+			return n, nil
+		}
+	}
+	return "", noSuchImage(reference.FamiliarString(named))
+}
+
+func without(names []string, name string) []string {
+	var rest []string
+	for _, n := range names {
+		if n != name {
+			rest = append(rest, n)
+		}
+	}
+	return rest
+}
+
+// onlyDigests reports whether all that is left are digests in the repository
+// of the tag that goes.
+func onlyDigests(rest []string, gone string) bool {
+	ref, err := reference.ParseNormalizedNamed(gone)
+	if err != nil {
+		return false
+	}
+	if _, ok := ref.(reference.Digested); ok {
+		return false
+	}
+	for _, n := range rest {
+		other, err := reference.ParseNormalizedNamed(n)
+		if err != nil || other.Name() != ref.Name() {
+			return false
+		}
+		if _, ok := other.(reference.Digested); !ok {
+			return false
+		}
+	}
+	return len(rest) > 0
+}
+
+// untag removes names and keeps the image.
+func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
+	target := r.s.view.Load().names[gone[0]].target
+	err := r.s.update(ctx, func(ctx context.Context) error {
+		for _, n := range gone {
+			if err := r.s.names.Delete(ctx, n); err != nil {
+				return err
+			}
+		}
+		return r.s.dangle(ctx, r.id, target)
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.noteUntagged(gone)
+	return r.done, nil
+}
+
+func (r *removal) noteUntagged(gone []string) {
+	for _, n := range gone {
+		if ref, err := reference.ParseNormalizedNamed(n); err == nil {
+			r.done = append(r.done, Removed{ID: r.id, Untagged: reference.FamiliarString(ref)})
+		}
+	}
+}
+
+// delete removes the image with all its names, then the blobs and layers that
+// no other image needs. Killed in between, the sweep at start does the rest.
+func (r *removal) delete(ctx context.Context) ([]Removed, error) {
+	ctx = context.WithoutCancel(ctx)
+	parts, _ := r.s.partsOf(ctx, r.id) // a damaged image can be removed as well
+	v := r.s.view.Load()
+	if err := r.s.mark(); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("rmi/marked")
+	err := r.s.update(ctx, func(ctx context.Context) error {
+		for _, n := range v.byID[r.id] {
+			if err := r.s.names.Delete(ctx, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit("rmi/unnamed")
+	r.noteUntagged(r.names)
+	r.s.loaded.Delete(r.id)
+	r.done = append(r.done, Removed{ID: r.id, Deleted: r.id.String()})
+	if err := r.free(ctx, v, parts); err != nil {
+		return r.done, err
+	}
+	failpoint.Hit("rmi/freed")
+	return r.done, r.s.unmark()
+}
+
+// free removes what belonged to the image alone.
+func (r *removal) free(ctx context.Context, old *view, p *parts) error {
+	if p == nil {
+		return r.s.sweep(ctx)
+	}
+	blobs := map[ID]bool{}
+	for _, n := range old.byID[r.id] {
+		for _, d := range r.s.blobsOf(ctx, old.names[n]) {
+			blobs[d] = true
+		}
+	}
+	chains := map[layer.ChainID]bool{}
+	for _, c := range p.chains {
+		chains[c] = true
+	}
+	for id, names := range r.s.view.Load().byID {
+		for _, n := range names {
+			for _, d := range r.s.blobsOf(ctx, old.names[n]) {
+				delete(blobs, d)
+			}
+		}
+		other, err := r.s.partsOf(ctx, id)
+		if err != nil { // what it needs is not known
+			return nil
+		}
+		for _, c := range other.chains {
+			delete(chains, c)
+		}
+	}
+	for d := range blobs {
+		if err := r.s.content.Remove(ctx, d); err != nil {
+			return err
+		}
+	}
+	return r.freeLayers(p, chains)
+}
+
+// freeLayers removes layers, the topmost first.
+func (r *removal) freeLayers(p *parts, gone map[layer.ChainID]bool) error {
+	for i := len(p.chains) - 1; i >= 0; i-- {
+		c := p.chains[i]
+		if !gone[c] {
+			continue
+		}
+		size, _ := r.s.layers.Size(c)
+		if err := r.s.layers.RemoveChain(c); err != nil {
+			return err
+		}
+		if !r.s.layers.Has(c) { // a container may need it still
+			r.done = append(r.done, Removed{ID: r.id, Deleted: c.String(), Size: size})
+		}
+	}
+	return nil
+}
