@@ -234,7 +234,7 @@ func (s *Service) connect(e *Endpoint) (err error) {
 		return err
 	}
 	u.Add(func() error { s.leaving.add(e); return nil })
-	e.Routed = s.leaving.ports(n) >= s.maxPorts
+	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted
 	e.IP = netip.PrefixFrom(ip, n.pool.Subnet().Bits())
 	e.Gateway = n.link.Gateway.Addr()
 	if e.MAC == nil {
