@@ -112,9 +112,10 @@ func (c *comparison) entry(p string, merged bool) (touched bool, err error) {
 		return low != nil, nil
 	case low == nil:
 		c.add(layer.Added, p)
-		if up.IsDir() {
-			_, err = c.dir(p, false)
+		if !up.IsDir() {
+			return true, nil
 		}
+		_, err = c.dir(p, false)
 		return true, err
 	case !up.IsDir():
 		c.add(layer.Modified, p)

@@ -1,0 +1,15 @@
+//go:build root
+
+package vfs_test
+
+import (
+	"testing"
+
+	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/layer/layertest"
+	"github.com/tare-engine/tare/internal/layer/vfs"
+)
+
+func TestSuite(t *testing.T) {
+	layertest.Run(t, func(*testing.T, string) layer.Driver { return vfs.New() })
+}
