@@ -8,6 +8,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// opSet is A&k != 0 ? jt : jf; libseccomp's programs use it.
+const opSet = 0x45
+
 // call is struct seccomp_data without the instruction pointer.
 type call struct {
 	nr, arch uint32
@@ -54,6 +57,8 @@ func run(prog []byte, c call) (ret uint32, steps int, err error) {
 			jump(acc > k)
 		case opGe:
 			jump(acc >= k)
+		case opSet:
+			jump(acc&k != 0)
 		case opRet:
 			return k, steps, nil
 		default:
