@@ -178,11 +178,12 @@ func (k *Keeper) over(pid int, e ended) {
 // openMountNS holds the mount namespace of a child that has just been cloned,
 // nil if it is gone already.
 func openMountNS(pid int) *os.File {
-	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/mnt")
+	path := "/proc/" + strconv.Itoa(pid) + "/ns/mnt"
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
-	return f
+	return os.NewFile(uintptr(fd), path)
 }
 
 // item is a line of the list.

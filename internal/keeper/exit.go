@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
@@ -101,10 +103,14 @@ type processRecord struct {
 }
 
 func (k *Keeper) writeProcess(p Process) error {
-	if err := os.MkdirAll(k.path("live", p.ID), 0o711); err != nil {
-		return err
+	path := k.path("live", p.ID, "process.json")
+	err := writeJSON(path, processRecord{p, bootID()})
+	if errors.Is(err, os.ErrNotExist) { // adopted: the directory may be gone
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			err = writeJSON(path, processRecord{p, bootID()})
+		}
 	}
-	return writeJSON(k.path("live", p.ID, "process.json"), processRecord{p, bootID()})
+	return err
 }
 
 func (k *Keeper) removeProcess(id string) {
@@ -114,22 +120,25 @@ func (k *Keeper) removeProcess(id string) {
 }
 
 // writeJSON replaces a file of the run directory, which is in memory: there is
-// nothing to sync.
+// nothing to sync. An os.File would cost every start twice as many calls.
 func writeJSON(path string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	fd, err := syscall.Open(path+".new", syscall.O_CREAT|syscall.O_TRUNC|syscall.O_WRONLY|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: path + ".new", Err: err}
 	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
+	n, err := syscall.Write(fd, b)
+	if err == nil && n < len(b) {
+		err = syscall.ENOSPC
+	}
+	if err = errors.Join(err, syscall.Close(fd)); err == nil {
+		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, os.Remove(path+".new"))
 	}
 	return nil
 }
@@ -142,10 +151,11 @@ func readJSON(path string, v any) error {
 	return json.Unmarshal(b, v)
 }
 
-func bootID() string {
+// bootID changes with every boot: a pid of another one means nothing.
+var bootID = sync.OnceValue(func() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
-}
+})

@@ -20,6 +20,10 @@ const spawnTimeout = 10 * time.Second
 // goes on when the caller ends; while both live, the caller is its parent.
 // More arguments go to the program as they are.
 func Spawn(ctx context.Context, path, execRoot string, args ...string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
 	dir := filepath.Dir(SocketPath(execRoot))
 	if err := os.MkdirAll(execRoot, 0o711); err != nil {
 		return err

@@ -53,7 +53,7 @@ func Reap(pid int) (syscall.WaitStatus, error) {
 // StartTicks is when a process was started, in ticks since boot. With the pid
 // it names a process for good.
 func StartTicks(pid int) (uint64, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := readProc("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, err
 	}
@@ -63,6 +63,18 @@ func StartTicks(pid int) (uint64, error) {
 		return 0, fmt.Errorf("/proc/%d/stat: %q", pid, b)
 	}
 	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// readProc reads a small file with the fewest calls.
+func readProc(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 4096)
+	n, err := unix.Read(fd, b)
+	return b[:max(n, 0)], err
 }
 
 // Open returns a pidfd that blocks nobody.

@@ -23,7 +23,7 @@ type Nursery struct {
 	slab *Slab
 
 	mu   sync.Mutex // one request at a time
-	sock *os.File
+	sock *os.File   // nil: closed; +checklocks:mu
 }
 
 // userTop is the end of the address space.
@@ -123,12 +123,21 @@ type span struct{ lo, hi uint64 }
 // Pid is the nursery's own.
 func (n *Nursery) Pid() int { return n.pid }
 
-// Close ends the nursery.
-func (n *Nursery) Close() error { return n.sock.Close() }
+// Close ends the nursery, after the request it is at.
+func (n *Nursery) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.sock == nil {
+		return nil
+	}
+	err := n.sock.Close()
+	n.sock = nil
+	return err
+}
 
 // Free gives the nursery's arena back. It must be reaped.
 func (n *Nursery) Free() {
-	n.sock.Close()
+	_ = n.Close()
 	n.slab.Put()
 }
 
@@ -160,8 +169,11 @@ func (n *Nursery) Start(s *Slab, o Options, fds []*os.File) (pid int, err error)
 	binary.LittleEndian.PutUint64(m[8:], s.addr)
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.sock == nil {
+		return 0, ErrNurseryDied
+	}
 	if err := sendFiles(n.sock, m[:], fds); err != nil {
-		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed) {
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 			return 0, ErrNurseryDied
 		}
 		return 0, err
