@@ -105,7 +105,7 @@ func (s *Service) unfinished(l netlink.Link) bool {
 		return false
 	}
 	for _, n := range s.networks {
-		if n.link != nil && !s.cfg.AdoptLink && l.Master == n.link.Index {
+		if n.link != nil && !s.cfg.AdoptLink && l.Master == n.link.Index() {
 			return true
 		}
 	}
@@ -126,9 +126,14 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 			r.Lost = append(r.Lost, fmt.Errorf("container %s: %s: %w", ident.Short(rec.ContainerID), e.IP.Addr(), err))
 			return nil
 		}
-		if l, ok := links[e.Index]; !ok || l.Name != e.Link {
+		switch l, ok := links[e.Index]; {
+		case !ok || l.Name != e.Link:
 			e.gone = true
 			r.Gone = append(r.Gone, e.ContainerID)
+		case e.Routed || l.Master != n.link.Index():
+			if err := s.reconnect(e); err != nil {
+				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
+			}
 		}
 	}
 	s.mu.Lock()
@@ -149,13 +154,13 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 		if n.link == nil {
 			continue
 		}
-		known, err := s.host.Neighbours(n.link.Index)
+		known, err := s.host.Neighbours(n.link.Index())
 		if err != nil {
 			return err
 		}
 		for _, ip := range known {
 			if ip.Is4() && !s.hasAddr(ip) {
-				b.DelNeighbour(n.link.Index, ip)
+				b.DelNeighbour(n.link.Index(), ip)
 				r.Removed = append(r.Removed, "neighbour "+ip.String())
 			}
 		}

@@ -132,6 +132,7 @@ func (l *leaving) linkGone(index int) {
 	if d != nil {
 		l.free(d.e)
 	}
+	l.s.bridgeGone(index)
 }
 
 // compare finds out by listing which links have disappeared.

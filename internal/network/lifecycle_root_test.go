@@ -52,7 +52,7 @@ func eventually(t *testing.T, what string, within time.Duration, ok func() bool)
 // left returns what a network has besides its bridge.
 func left(t *testing.T, s *Service) (n int) {
 	t.Helper()
-	bridge := s.networks[0].link.Index
+	bridge := s.networks[0].link.Index()
 	known, err := s.host.Neighbours(bridge)
 	must(t, err)
 	for _, a := range known {
@@ -320,11 +320,60 @@ func TestChosenSubnetAvoidsTheHosts(t *testing.T) {
 	}
 	abandon(t, s)
 	s, _ = reopen(t, Config{EngineID: "e3", Dir: dir, BIP: netip.MustParsePrefix("10.9.9.1/24")}, nil, nil)
-	addrs, err := c.Addrs(s.networks[0].link.Index)
+	addrs, err := c.Addrs(s.networks[0].link.Index())
 	must(t, err)
 	if len(addrs) != 1 || addrs[0].String() != "10.9.9.1/24" {
 		t.Error("the bridge kept an old address:", addrs)
 	}
 	must(t, s.Destroy())
+	must(t, s.Close())
+}
+
+func TestDeletedBridgeIsRestored(t *testing.T) {
+	world := newNeighbour(t)
+	cfg := Config{EngineID: "e4", Dir: t.TempDir()}
+	s, _ := reopen(t, cfg, nil, nil)
+	e := attach(t, s)
+	defer process(t, e.NetNS)()
+	serve(t, e.NetNS, "tcp", "0.0.0.0:80")
+	serve(t, world, "tcp", "192.0.2.2:80")
+	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080})
+	cut := func() {
+		old := s.networks[0].link.Index()
+		c, err := netlink.Open()
+		must(t, err)
+		defer c.Close()
+		var b netlink.Batch
+		b.DelLink(old)
+		must(t, c.Do(&b))
+	}
+	check := func(when string) {
+		t.Helper()
+		wantAnswer(t, when, world, "tcp", "192.0.2.1:8080", "192.0.2.2")
+		wantAnswer(t, when, e.NetNS, "tcp", "192.0.2.1:8080", e.Gateway.String())
+		wantAnswer(t, when, e.NetNS, "tcp", "192.0.2.2:80", "192.0.2.1")
+	}
+	cut()
+	eventually(t, "restored", 2*time.Second, func() bool { _, err := ask(nil, "tcp", "127.0.0.1:8080"); return err == nil })
+	check("deleted while the engine runs")
+
+	ns := dup(t, []*os.File{e.NetNS})[0]
+	defer ns.Close()
+	abandon(t, s)
+	cut()
+	s, r := reopen(t, cfg, []Record{e.Record}, nil)
+	if len(r.Lost) != 0 || len(r.Gone) != 0 {
+		t.Error(r)
+	}
+	e.NetNS = ns
+	check("deleted while the engine was away")
+	must(t, s.Release(context.Background(), e.ContainerID))
+	must(t, s.Destroy())
+	time.Sleep(100 * time.Millisecond)
+	for _, l := range links(t, "e4") {
+		if l == "tare-e4" {
+			t.Error("restored after Destroy")
+		}
+	}
 	must(t, s.Close())
 }

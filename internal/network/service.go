@@ -101,8 +101,10 @@ type Service struct {
 	leaving  *leaving
 	ports    *reservations
 	maxPorts int // bridge.MaxPorts, smaller in tests
-	stop     context.CancelFunc
-	done     sync.WaitGroup
+
+	destroyed atomic.Bool // links are not to be restored
+	stop      context.CancelFunc
+	done      sync.WaitGroup
 
 	mu        sync.Mutex
 	endpoints map[string]*Endpoint // by container
@@ -180,6 +182,7 @@ func (s *Service) Close() error {
 // Destroy removes the engine's links and rules from the kernel. There must be
 // no endpoints any more. The service can only be closed afterwards.
 func (s *Service) Destroy() error {
+	s.destroyed.Store(true)
 	var errs []error
 	for _, n := range s.networks {
 		if n.link != nil && !s.cfg.AdoptLink {

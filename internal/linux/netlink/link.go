@@ -137,13 +137,12 @@ func (b *Batch) SetHairpin(port int) {
 	b.end()
 }
 
-// Detach takes a link down and out of its bridge.
-func (b *Batch) Detach(index int) {
-	b.begin(unix.RTM_NEWLINK, 0, "detach link %d", index)
-	b.ifinfo(index, 0, unix.IFF_UP)
-	b.attr32(unix.IFLA_MASTER, 0)
+// SetMaster makes a link a port of a bridge.
+func (b *Batch) SetMaster(index, bridge int) {
+	b.begin(unix.RTM_NEWLINK, 0, "set master of link %d", index)
+	b.ifinfo(index, 0, 0)
+	b.attr32(unix.IFLA_MASTER, uint32(bridge))
 	b.end()
-	b.ignore(unix.ENODEV)
 }
 
 // DelLink removes a link; it is no error if there is none. This holds the lock

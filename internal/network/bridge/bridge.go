@@ -18,12 +18,12 @@
 package bridge
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/linux/netlink"
@@ -40,11 +40,16 @@ var ErrForeign = errors.New("link belongs to somebody else")
 // Link is the bridge of a network.
 type Link struct {
 	Name    string
-	Index   int
 	MAC     net.HardwareAddr
 	Gateway netip.Prefix // its own address, with the length of the subnet
 	MTU     int          // of endpoints; 0: the kernel's default
+
+	options Options
+	index   atomic.Int64 // changes when somebody deletes the bridge
 }
+
+// Index returns the bridge's number in the kernel.
+func (l *Link) Index() int { return int(l.index.Load()) }
 
 // Options describe the bridge of a network.
 type Options struct {
@@ -70,23 +75,52 @@ func Ensure(c *netlink.Conn, o Options) (*Link, error) {
 	case ok && !o.Adopt && l.Alias != o.Alias && !unfinished(l):
 		return nil, fmt.Errorf("bridge %s (alias %q): %w", o.Name, l.Alias, ErrForeign)
 	case !ok:
-		if l, err = add(c, o); err != nil {
+		if l, err = add(c, o, MACOf(o.Gateway.Addr())); err != nil {
 			return nil, err
 		}
 	}
-	link := &Link{Name: o.Name, Index: l.Index, MAC: l.MAC, Gateway: o.Gateway, MTU: o.MTU}
-	if err := link.configure(c, l, o); err != nil {
+	link := &Link{Name: o.Name, MAC: l.MAC, Gateway: o.Gateway, MTU: o.MTU, options: o}
+	link.index.Store(int64(l.Index))
+	if err := link.configure(c, l); err != nil {
 		return nil, err
 	}
 	return link, link.setParameters()
 }
 
+// Restore makes the bridge anew after somebody has deleted it, with the same
+// hardware address, which containers know. Reconnect the endpoints afterwards.
+func (l *Link) Restore(c *netlink.Conn) error {
+	have, ok, err := c.LinkByName(l.Name)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		if have, err = add(c, l.options, l.MAC); err != nil {
+			return err
+		}
+	}
+	l.index.Store(int64(have.Index))
+	if err := l.configure(c, have); err != nil {
+		return err
+	}
+	return l.setParameters()
+}
+
+// Reconnect makes a bridged endpoint a port of the bridge again.
+func (l *Link) Reconnect(c *netlink.Conn, e Endpoint) error {
+	var b netlink.Batch
+	b.SetMaster(e.Index, l.Index())
+	b.AddNeighbour(l.Index(), e.IP.Addr(), e.MAC)
+	b.AddForwarding(e.Index, e.MAC)
+	b.Settle(e.Index)
+	b.Settle(l.Index())
+	return c.Do(&b)
+}
+
 // add makes the bridge; configure gives it the alias, which the kernel does not
-// take in the same message.
-func add(c *netlink.Conn, o Options) (netlink.Link, error) {
-	mac := make(net.HardwareAddr, 6)
-	rand.Read(mac)
-	mac[0] = mac[0]&^1 | 2 // of one station, locally administered
+// take in the same message. The hardware address follows from the gateway's, so
+// that containers find the one they know if the bridge was lost.
+func add(c *netlink.Conn, o Options, mac net.HardwareAddr) (netlink.Link, error) {
 	var b netlink.Batch
 	b.AddBridge(o.Name, mac, o.MTU, Group)
 	if err := c.Do(&b); err != nil {
@@ -101,27 +135,28 @@ func unfinished(l netlink.Link) bool { return l.Alias == "" && l.Group == Group 
 
 // configure sets addresses and state. Addresses of another subnet, from an
 // earlier configuration, go, except those of an administrator's bridge.
-func (l *Link) configure(c *netlink.Conn, have netlink.Link, o Options) error {
-	addrs, err := c.Addrs(l.Index)
+func (l *Link) configure(c *netlink.Conn, have netlink.Link) error {
+	o, index := l.options, l.Index()
+	addrs, err := c.Addrs(index)
 	if err != nil {
 		return err
 	}
 	var b netlink.Batch
 	for _, a := range addrs {
 		if a.Addr().Is4() && a != l.Gateway && !o.Adopt {
-			b.DelAddr(l.Index, a)
+			b.DelAddr(index, a)
 		}
 	}
 	if !slices.Contains(addrs, l.Gateway) {
-		b.AddAddr(l.Index, netlink.Addr{Prefix: l.Gateway})
+		b.AddAddr(index, netlink.Addr{Prefix: l.Gateway})
 	}
 	if !o.Adopt && have.Alias != o.Alias {
-		b.SetAlias(l.Index, o.Alias)
+		b.SetAlias(index, o.Alias)
 	}
 	if have.Group != Group {
-		b.SetGroup(l.Index, Group)
+		b.SetGroup(index, Group)
 	}
-	b.SetUp(l.Index)
+	b.SetUp(index)
 	return c.Do(&b)
 }
 
@@ -172,7 +207,7 @@ const (
 // bridge port.
 func (e Endpoint) veth(l *Link, ns int) netlink.Veth {
 	return netlink.Veth{
-		Name: e.Name, Index: e.Index, Master: l.Index, Group: Group, MTU: l.MTU,
+		Name: e.Name, Index: e.Index, Master: l.Index(), Group: Group, MTU: l.MTU,
 		PeerName: "eth0", PeerIndex: ethIndex, PeerMAC: e.MAC, PeerNS: ns,
 	}
 }
@@ -188,7 +223,7 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	h.AddVeth(e.veth(l, ns))
 	h.SetAlias(e.Index, e.Alias)
 	h.SetNoLinkLocal(e.Index)
-	h.AddNeighbour(l.Index, e.IP.Addr(), e.MAC)
+	h.AddNeighbour(l.Index(), e.IP.Addr(), e.MAC)
 	h.AddForwarding(e.Index, e.MAC)
 	if err := host.Do(&h); err != nil {
 		return err
@@ -205,7 +240,7 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	// lost SYN costs it a second. The bridge comes up with its first port.
 	var c netlink.Batch
 	c.Settle(e.Index)
-	c.Settle(l.Index)
+	c.Settle(l.Index())
 	return host.Do(&c)
 }
 
@@ -227,7 +262,7 @@ func (l *Link) Hairpin(host *netlink.Conn, index int) error {
 // gone. Of a routed one the kernel has removed all.
 func (l *Link) Forget(host *netlink.Conn, ip netip.Addr) error {
 	var b netlink.Batch
-	b.DelNeighbour(l.Index, ip)
+	b.DelNeighbour(l.Index(), ip)
 	return host.Do(&b)
 }
 

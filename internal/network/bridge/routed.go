@@ -17,7 +17,7 @@ const MaxPorts = 1000
 // an address of the same subnet and reaches, and is reached by, the same
 // others; broadcasts end at the host.
 func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) error {
-	if err := l.answerForRouted(); err != nil {
+	if err := l.AnswerForRouted(); err != nil {
 		return err
 	}
 	gateway, one := l.Gateway.Addr(), netip.PrefixFrom(e.IP.Addr(), 32)
@@ -50,10 +50,11 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 	return host.Do(&c)
 }
 
-// answerForRouted makes the host answer, on the bridge, when a container asks
+// AnswerForRouted makes the host answer, on the bridge, when a container asks
 // for the hardware address of a routed one; at once, not after the random delay
-// that is meant for networks with several such routers.
-func (l *Link) answerForRouted() error {
+// that is meant for networks with several such routers. Connect does it for each
+// routed endpoint.
+func (l *Link) AnswerForRouted() error {
 	if _, err := sysctl.Set("net/ipv4/conf/"+l.Name+"/proxy_arp", "1"); err != nil {
 		return err
 	}
