@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tare-engine/tare/test/fixture"
 )
 
 // operation is one thing a client asks for. prepare makes what it needs; do
@@ -104,11 +106,11 @@ var operations = []operation{
 	{"load", nil,
 		func(b *box) error { return b.try("load", "-i", b.archive()) },
 		func(b *box, ack bool) {
-			out, err := b.tare("run", "--rm", "crash/test:latest", "/bin/busybox", "echo", "sound")
+			out, err := b.tare("run", "--rm", fixture.Image, "/bin/busybox", "echo", "sound")
 			if ack && (err != nil || out != "sound") {
 				b.t.Errorf("a load was acknowledged, and the image is not sound: %q, %v", out, err)
 			}
-			if _, absent := b.tare("image", "inspect", "crash/test:latest"); absent == nil && err != nil {
+			if _, absent := b.tare("image", "inspect", fixture.Image); absent == nil && err != nil {
 				b.t.Errorf("half an image is there: %v", err)
 			}
 		}},
@@ -122,7 +124,7 @@ var operations = []operation{
 		}},
 }
 
-func loadHello(b *box) { b.must("load", "-i", b.archive()); b.must("tag", "crash/test", "tare/hello") }
+func loadHello(b *box) { b.must("load", "-i", b.archive()); b.must("tag", fixture.Image, "tare/hello") }
 
 func startSleeper(b *box) {
 	b.must("run", "-d", "--name", "c", "--rootfs", b.rootfs(), "sleep", "1000")
