@@ -357,9 +357,10 @@ func validateExec(req *container.ExecCreateRequest) error {
 	return validateProgram(req.Cmd, req.Env)
 }
 
-// warn names what will not work as the user may think.
+// warn names what will not work as the user may think, after taking out limits
+// that cannot be kept.
 func warn(h *container.HostConfig) []string {
-	warnings := []string{}
+	warnings := append([]string{}, discardUnsupported(&h.Resources)...)
 	if h.OomKillDisable != nil && *h.OomKillDisable && h.Memory == 0 {
 		warnings = append(warnings, "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.")
 	}

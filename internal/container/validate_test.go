@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
 )
 
 func request(t testing.TB, body string) *container.CreateRequest {
@@ -348,6 +349,36 @@ func checkSpec(s *specs.Spec) error {
 		return err
 	}
 	return nil
+}
+
+func TestLimitsThatTheKernelLacksAreDiscarded(t *testing.T) {
+	all := cgroup.Features{Memory: true, Swap: true, Reservation: true, Swappiness: true, OOMDisable: true, CPUShares: true, CPUQuota: true,
+		Cpuset: true, Pids: true, Weight: true, WeightDevice: true, Throttle: true}
+	for body, c := range map[string]struct {
+		lack func(*cgroup.Features)
+		want string
+	}{
+		`{"Memory":10485760,"MemorySwap":20971520}`: {func(f *cgroup.Features) { f.Swap = false }, "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."},
+		`{"BlkioWeight":10}`:                        {func(f *cgroup.Features) { f.Weight = false }, "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."},
+		`{"MemorySwappiness":10}`:                   {func(f *cgroup.Features) { f.Swappiness = false }, "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."},
+		`{"OomKillDisable":true}`:                   {func(f *cgroup.Features) { f.OOMDisable = false }, "Your kernel does not support OomKillDisable. OomKillDisable discarded."},
+	} {
+		var r container.Resources
+		if err := json.Unmarshal([]byte(body), &r); err != nil {
+			t.Fatal(err)
+		}
+		if w := discard(&r, all); len(w) > 0 {
+			t.Errorf("%s: %v", body, w)
+		}
+		f := all
+		c.lack(&f)
+		if w := discard(&r, f); len(w) != 1 || w[0] != c.want {
+			t.Errorf("%s: %v", body, w)
+		}
+		if w := discard(&r, f); len(w) > 0 {
+			t.Errorf("%s: kept: %v", body, w)
+		}
+	}
 }
 
 func TestDefaultsAreDockers(t *testing.T) {

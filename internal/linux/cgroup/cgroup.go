@@ -308,6 +308,20 @@ func (g *Group) Stats() (*Stats, error) { return g.tree.stats(g) }
 // want of memory, the container's first one or any other.
 func (g *Group) OOMKills() (uint64, error) { return g.tree.oomKills(g) }
 
+// HostFeatures says which limits groups can have on this host. It looks once,
+// at a group that it makes and removes: the root of a tree lacks most files.
+var HostFeatures = sync.OnceValues(func() (Features, error) {
+	t, err := host()
+	if err != nil {
+		return Features{}, err
+	}
+	parent := fmt.Sprintf("%s-probe-%d", engineName, os.Getpid())
+	if err := prepare(t, parent); err != nil {
+		return Features{}, errors.Join(err, removeParent(t, parent))
+	}
+	return t.features(parent), removeParent(t, parent)
+})
+
 // FeaturesOf says which limits groups below the parent can have. The parent
 // must be prepared.
 func FeaturesOf(parent string) (Features, error) {

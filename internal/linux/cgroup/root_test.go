@@ -166,6 +166,13 @@ func TestRootOOMKillOfAChildIsCounted(t *testing.T) {
 	}
 }
 
+func TestRootHostFeatures(t *testing.T) {
+	f, err := HostFeatures()
+	if err != nil || !f.Memory || !f.Pids || !f.CPUQuota {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
 func TestRootCreateLeavesNothingOnError(t *testing.T) {
 	p := parent(t)
 	if _, err := Create(p+"/x", &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "4000"}}); err == nil {
