@@ -78,7 +78,7 @@ func (s *nurseries) pick() *spawn.Nursery {
 // clone has a nursery clone a child. A nursery that dies over it has either
 // made no child, and another one tries, or the kernel has noted the pid.
 func (k *Keeper) clone(s *spawn.Slab, o spawn.Options, fds []*os.File) (int, error) {
-	for range 10 {
+	for begun := time.Now(); time.Since(begun) < 5*time.Second; {
 		n := k.nursery.pick()
 		if n == nil {
 			break
@@ -90,6 +90,7 @@ func (k *Keeper) clone(s *spawn.Slab, o spawn.Options, fds []*os.File) (int, err
 		if pid := s.Pid(); pid > 0 {
 			return pid, nil
 		}
+		time.Sleep(time.Millisecond) // until it is reaped it may be picked again
 	}
 	return 0, errdefs.New(errdefs.Unavailable, "no nursery stays alive")
 }
