@@ -43,6 +43,7 @@ type builder struct {
 	cgroupFD int
 	second   *spawn.Plan // set if the program is started by a second clone
 	exec     bool        // in a running container
+	dry      bool        // the plan is compared, not run
 	marks    []mark
 
 	exact spawn.Arg // openat2's structure for targets, shared by all steps

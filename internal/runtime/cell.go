@@ -50,6 +50,7 @@ func NewWake(c Config, cell *Cell) (_ *Start, err error) {
 		return nil, err
 	}
 	defer b.closeUnless(&err)
+	b.dry = true
 	key, err := b.firstPart()
 	if err != nil {
 		return nil, err
@@ -86,5 +87,5 @@ func (b *builder) firstPart() ([]byte, error) {
 func (b *builder) newPart() {
 	b.Plan = spawn.NewPlan()
 	b.constants()
-	b.fds, b.marks, b.cgroupFD, b.flags = nil, nil, -1, 0
+	b.fds, b.marks, b.cgroupFD, b.flags, b.dry = nil, nil, -1, 0, false
 }

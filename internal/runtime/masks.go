@@ -128,26 +128,32 @@ func (b *builder) maskAll(early bool) error {
 			b.close(slotMount)
 			continue
 		}
-		f, err := cloneMask(m.kind)
+		f, err := b.maskSource(m.kind)
 		if err != nil {
 			return err
 		}
-		attached[m.kind] = b.pass(b.keep(f))
+		attached[m.kind] = b.pass(f)
 		b.move("mask "+m.path, attached[m.kind])
 	}
 	return nil
 }
 
-// cloneMask returns a detached mount to put over a path of the kind.
-func cloneMask(k maskKind) (*os.File, error) {
+// maskSource returns a detached mount to put over a path of the kind. A plan
+// that only gets compared needs none, and a mount that is closed without ever
+// having been attached costs milliseconds: the kernel waits for RCU.
+func (b *builder) maskSource(k maskKind) (*os.File, error) {
+	open, clone := nullDevice, func(f *os.File) (*os.File, error) { return mount.CloneOf(f, false) }
 	if k == maskDir {
-		return cloneEmpty()
+		open, clone = emptyDir, cloneEmpty
 	}
-	f, err := nullDevice()
-	if err != nil {
+	f, err := open()
+	if err != nil || b.dry {
+		return f, err
+	}
+	if f, err = clone(f); err != nil {
 		return nil, err
 	}
-	return mount.CloneOf(f, false)
+	return b.keep(f), nil
 }
 
 // readOnlyPath covers a path with a read-only copy of itself.
@@ -195,11 +201,7 @@ func newEmptyDir() (*os.File, error) {
 	return fs.Mount(mount.ReadOnly | mount.NoSuid | mount.NoDev | mount.NoExec)
 }
 
-func cloneEmpty() (*os.File, error) {
-	f, err := emptyDir()
-	if err != nil {
-		return nil, err
-	}
+func cloneEmpty(f *os.File) (*os.File, error) {
 	c, err := mount.CloneOf(f, false)
 	if errors.Is(err, syscall.EINVAL) { // before 6.15 a detached mount cannot be copied
 		return newEmptyDir()
