@@ -87,7 +87,7 @@ func assemble(ctx context.Context, cfg *Config) (_ *parts, err error) {
 		return nil, err
 	}
 	p.engine = engine.New(engine.Config{
-		ID: id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Cgroup: cgroupParent(cfg, id), Version: version, Commit: commit,
+		ID: id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Version: version, Commit: commit,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(),
 		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, InitPath: besideUs("tare-init"),
 	}, p.containers, p.images, p.layers, p.networks, events)

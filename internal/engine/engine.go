@@ -23,7 +23,6 @@ type Config struct {
 	Commit     string
 	BuildTime  string
 	Driver     string // of layers
-	Cgroup     string // parent of the containers' groups
 	Debug      bool
 	Labels     []string
 	InitPath   string

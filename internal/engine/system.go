@@ -46,7 +46,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	if err != nil {
 		return system.Info{}, err
 	}
-	can, err := cgroup.FeaturesOf(e.cfg.Cgroup)
+	can, err := cgroup.HostFeatures()
 	if err != nil {
 		return system.Info{}, err
 	}
