@@ -391,14 +391,7 @@ func (b *specBuilder) adapt(m specs.Mount) specs.Mount {
 		if b.in.ShmDir != "" {
 			return bindMount(b.in.ShmDir, m.Destination, "nosuid", "nodev", "noexec")
 		}
-	case "/dev/mqueue":
-		if h.IpcMode.IsHost() {
-			return bindMount("/dev/mqueue", m.Destination, "nosuid", "nodev", "noexec")
-		}
 	case "/sys":
-		if h.NetworkMode.IsHost() { // sysfs shows the host's devices then, and needs its namespace
-			m = specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: m.Options}
-		}
 		if h.Privileged {
 			m.Options = without(m.Options, "ro")
 		}

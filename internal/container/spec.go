@@ -2,11 +2,13 @@ package container
 
 import (
 	"os"
+	"path"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/caps"
 	"github.com/tare-engine/tare/internal/linux/seccomp"
 )
@@ -128,14 +130,14 @@ func grant(list []string, uid uint32) *specs.LinuxCapabilities {
 
 func (b *specBuilder) process() error {
 	c, p := b.in.Config, b.spec.Process
+	if h := b.in.HostConfig; h.Init != nil && *h.Init && b.in.InitPath == "" {
+		return errdefs.New(errdefs.NotImplemented, "Init=true: this engine has no init program")
+	}
 	p.Args = append(append([]string{}, c.Entrypoint...), c.Cmd...)
 	if b.hasInit() {
 		p.Args = append([]string{initTarget, "--"}, p.Args...)
 	}
-	p.Cwd = c.WorkingDir
-	if p.Cwd == "" {
-		p.Cwd = "/"
-	}
+	p.Cwd = path.Join("/", c.WorkingDir) // that of an old image may be relative
 	p.Env = environment(b.hostname, b.home, c.Tty, c.Env)
 	if size := b.in.HostConfig.ConsoleSize; c.Tty && size[0] > 0 && size[1] > 0 {
 		p.ConsoleSize = &specs.Box{Height: size[0], Width: size[1]}
@@ -159,7 +161,7 @@ func (b *specBuilder) process() error {
 // process of somebody else.
 func (b *specBuilder) hasInit() bool {
 	h := b.in.HostConfig
-	return h.Init != nil && *h.Init && b.in.InitPath != "" && h.PidMode.IsPrivate()
+	return h.Init != nil && *h.Init && h.PidMode.IsPrivate()
 }
 
 // defaultPath is where a program without a slash is looked for.

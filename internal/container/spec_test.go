@@ -151,8 +151,8 @@ func TestSpecParts(t *testing.T) {
 		"pid container": {func(in *SpecInput) { in.HostConfig.PidMode = "container:x"; in.PIDOf = 7 }, func(s *specs.Spec) any { return namespace(s, specs.PIDNamespace) }, "own/proc/7/ns/pid"},
 		"ipc container": {func(in *SpecInput) { in.HostConfig.IpcMode = "container:x"; in.IPCOf = 7; in.ShmDir = "/shm" }, func(s *specs.Spec) any { return find(s, "/dev/shm").Source + namespace(s, specs.IPCNamespace) }, "/shmown/proc/7/ns/ipc"},
 		"ipc host": {func(in *SpecInput) { in.HostConfig.IpcMode = "host" }, func(s *specs.Spec) any {
-			return find(s, "/dev/shm").Type + find(s, "/dev/mqueue").Type + namespace(s, specs.IPCNamespace)
-		}, "bindbindhost"},
+			return find(s, "/dev/shm").Source + find(s, "/dev/mqueue").Type + namespace(s, specs.IPCNamespace)
+		}, "/dev/shmmqueuehost"},
 		"ipc none": {func(in *SpecInput) { in.HostConfig.IpcMode = "none" }, func(s *specs.Spec) any { return find(s, "/dev/shm") == nil && find(s, "/dev/mqueue") == nil }, true},
 		"network host": {func(in *SpecInput) { in.HostConfig.NetworkMode = "host" }, func(s *specs.Spec) any {
 			return namespace(s, specs.NetworkNamespace) + s.Linux.Sysctl["net.ipv4.ping_group_range"]
@@ -242,6 +242,14 @@ func TestSpecParts(t *testing.T) {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+func TestSpecOfRefusesInitWithoutOne(t *testing.T) {
+	truth := true
+	_, err := specOf(input(t, func(in *SpecInput) { in.HostConfig.Init, in.InitPath = &truth, "" }))
+	if !errdefs.Is(err, errdefs.NotImplemented) {
+		t.Error(err)
 	}
 }
 

@@ -40,6 +40,9 @@ func validateConflicts(req *container.CreateRequest) error {
 	if h.UTSMode.IsHost() && c.Hostname != "" {
 		return invalid("conflicting options: hostname and the UTS mode")
 	}
+	if h.UTSMode.IsHost() && c.Domainname != "" {
+		return invalid("conflicting options: domainname and the UTS mode")
+	}
 	if !h.NetworkMode.IsContainer() {
 		return nil
 	}
