@@ -112,6 +112,15 @@ func (s *Service) Bind(containerID, name string) (*Endpoint, error) {
 	return e, nil
 }
 
+// Rename gives a container's endpoint the container's new name.
+func (s *Service) Rename(containerID, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.endpoints[containerID]; e != nil {
+		e.Name = name
+	}
+}
+
 // Check reports what is wrong with a request, without making anything.
 func (s *Service) Check(r Request) error {
 	n, err := s.network(r.Network)
@@ -137,12 +146,10 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	}
 	e := &Endpoint{network: n, NetworkName: n.rec.Name, ahead: ahead, Record: Record{
 		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC)}}
-	var u undo.Stack
-	defer u.Run(&err)
-	if err := s.book(e); err != nil {
+	if err := s.book(e.ContainerID); err != nil {
 		return nil, err
 	}
-	u.Add(func() error { s.unbook(e); return nil })
+	defer func() { s.enter(e, err) }()
 	failpoint.Hit("start/network-booked")
 	switch {
 	case n.link != nil:
@@ -157,22 +164,25 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	return e, nil
 }
 
-// book enters the endpoint: a container has one.
-func (s *Service) book(e *Endpoint) error {
+// book keeps a place for the container's endpoint: there is one.
+func (s *Service) book(containerID string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.endpoints[e.ContainerID] != nil {
-		return errdefs.New(errdefs.Conflict, "container %s is attached to a network already", ident.Short(e.ContainerID))
+	if s.endpoints[containerID] != nil || s.booked[containerID] {
+		return errdefs.New(errdefs.Conflict, "container %s is attached to a network already", ident.Short(containerID))
 	}
-	s.endpoints[e.ContainerID] = e
+	s.booked[containerID] = true
 	return nil
 }
 
-func (s *Service) unbook(e *Endpoint) {
+// enter puts a finished endpoint into the place that was booked, or gives the
+// place up.
+func (s *Service) enter(e *Endpoint, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.endpoints[e.ContainerID] == e {
-		delete(s.endpoints, e.ContainerID)
+	delete(s.booked, e.ContainerID)
+	if err == nil {
+		s.endpoints[e.ContainerID] = e
 	}
 }
 
@@ -234,7 +244,7 @@ func (s *Service) connect(e *Endpoint) (err error) {
 		return err
 	}
 	u.Add(func() error { s.leaving.add(e); return nil })
-	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted
+	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted, as it is booked
 	e.IP = netip.PrefixFrom(ip, n.pool.Subnet().Bits())
 	e.Gateway = n.link.Gateway.Addr()
 	if e.MAC == nil {
@@ -286,7 +296,9 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 	}
 	err := s.unpublish(e)
 	failpoint.Hit("stop/network-unpublished")
-	s.unbook(e)
+	s.mu.Lock()
+	delete(s.endpoints, containerID)
+	s.mu.Unlock()
 	err = errors.Join(err, e.CloseNetNS())
 	if e.network.link != nil {
 		s.leaving.add(e)

@@ -60,12 +60,13 @@ func (l *leaving) add(e *Endpoint) {
 	}
 }
 
-// ports counts the ports of a network's bridge, those that are leaving too.
+// ports counts the ports of a network's bridge, those that come and go too.
 func (l *leaving) ports(n *Network) (count int) {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	count = len(l.s.booked)
 	for _, e := range l.s.endpoints {
 		if e.network == n && !e.Routed {
 			count++
