@@ -11,39 +11,9 @@ import (
 
 	"github.com/moby/moby/api/types/jsonstream"
 
-	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
-	"github.com/tare-engine/tare/internal/layer/overlay"
 )
-
-type site struct {
-	root   string
-	images *image.Service
-	layers *layer.Service
-}
-
-func openSite(t testing.TB, root string) *site {
-	t.Helper()
-	d, err := overlay.New(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := layer.Open(layer.Config{Root: root, Driver: d})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := content.Open(filepath.Join(root, "content"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := image.Open(context.Background(), root, c, l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close(); l.Close() })
-	return &site{root, s, l}
-}
 
 // TestRealImages loads what test/images/make.sh made, from the directory
 // TARE_IMAGES.
