@@ -127,9 +127,6 @@ func (k *Keeper) settle(c *child) {
 	default:
 		k.ends[c.process.Pid] = k.finishes(c)
 	}
-	if c.state == starting {
-		c.state = running
-	}
 }
 
 // finishes returns what reports the child's end.

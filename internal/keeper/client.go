@@ -93,7 +93,7 @@ func Dial(ctx context.Context, path string, h Hello, ev Events) (*Conn, error) {
 // KeeperPid is the pid of the keeper.
 func (c *Conn) KeeperPid() int { return c.pid }
 
-// Close leaves the keeper to itself. Lost is not called after it returns.
+// Close leaves the keeper to itself. After it returns no event is told.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.lost = true
@@ -105,7 +105,6 @@ func (c *Conn) Close() error {
 
 // receive takes answers and events until the connection ends.
 func (c *Conn) receive() {
-	defer c.ended.Done()
 	var err error
 	for {
 		var m *message
@@ -132,8 +131,9 @@ func (c *Conn) receive() {
 	closed := c.lost
 	c.lost = true
 	c.mu.Unlock()
+	c.w.close()
+	c.ended.Done() // Lost may call Close
 	if !closed {
-		c.w.close()
 		c.ev.Lost(err)
 	}
 }

@@ -443,6 +443,36 @@ func TestUpgradeKeepsEverything(t *testing.T) {
 	}
 }
 
+// TestSubreaperKnowsTheStatus is the case of an engine that started the keeper
+// and inherits its children.
+func TestSubreaperKnowsTheStatus(t *testing.T) {
+	const setChildSubreaper = 36 // PR_SET_CHILD_SUBREAPER
+	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0); e != 0 {
+		t.Fatal(e)
+	}
+	defer syscall.RawSyscall(syscall.SYS_PRCTL, setChildSubreaper, 0, 0)
+	r := newEngineRig(t)
+	p := r.run(container("c1", "exec sleep 100"))
+	p.Files.Close()
+	kill := func(pid int, sig syscall.Signal) {
+		fd, err := process.Open(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		process.Kill(fd, sig)
+		fd.Close()
+	}
+	kill(r.KeeperPid(), syscall.SIGKILL)
+	<-r.ev.lost
+	r.Conn.Close()
+	r.spawn()
+	r.dial()
+	kill(p.Pid, syscall.SIGKILL)
+	if x := r.exit("c1"); x.Unknown || x.Status.Signal() != syscall.SIGKILL {
+		t.Errorf("%+v\n%s", x, r.log())
+	}
+}
+
 func TestKeeperDies(t *testing.T) {
 	r := newEngineRig(t)
 	p := r.run(container("c1", "trap 'echo bye; exit 11' TERM; echo ready; while :; do sleep 0.05; done"))

@@ -258,10 +258,15 @@ func (k *Keeper) awaitExec(b *begin, report io.Reader) error {
 // child. End of file on the report pipe says that both have got there.
 func (k *Keeper) awaitSecond(b *begin) error {
 	e := <-b.child.ended
+	pid := b.slab.SecondPid()
 	if !e.status.Exited() || e.status.ExitStatus() != 0 {
+		if pid > 0 { // somebody killed the first half behind its clone
+			k.book(pid, b.child.hears())
+			b.child.setPid(pid)
+			k.kill(b.child)
+		}
 		return fmt.Errorf("the child ended before its exec (status %d)", e.status)
 	}
-	pid := b.slab.SecondPid()
 	if pid <= 0 {
 		return errors.New("the first half cloned nothing")
 	}
@@ -285,6 +290,9 @@ func (k *Keeper) running(b *begin) error {
 		k.kill(b.child)
 		return err
 	}
+	k.mu.Lock()
+	b.child.state = running // listed before the answer is sent
+	k.mu.Unlock()
 	failpoint.Hit("keeper/start-running")
 	return nil
 }

@@ -88,7 +88,7 @@ func Open(pid int) (*os.File, error) {
 
 // Kill sends a signal to the process of a pidfd.
 func Kill(pidfd *os.File, sig syscall.Signal) error {
-	return unix.PidfdSendSignal(int(pidfd.Fd()), sig, nil, 0)
+	return unix.PidfdSendSignal(descriptor(pidfd), sig, nil, 0)
 }
 
 // pidfdInfo is the kernel's struct pidfd_info as of 6.15.
@@ -107,7 +107,7 @@ const (
 // somebody has reaped it.
 func Status(pidfd *os.File) (syscall.WaitStatus, bool) {
 	i := pidfdInfo{mask: infoExit}
-	_, _, e := unix.Syscall(unix.SYS_IOCTL, pidfd.Fd(), getInfo, uintptr(unsafe.Pointer(&i)))
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(descriptor(pidfd)), getInfo, uintptr(unsafe.Pointer(&i)))
 	if e != 0 || i.mask&infoExit == 0 {
 		return 0, false
 	}
@@ -124,10 +124,10 @@ func Poll(wake *os.File, pidfds []*os.File, reaped bool, ms int) ([]int, error) 
 	}
 	p := make([]unix.PollFd, 0, len(pidfds)+1)
 	for _, f := range pidfds {
-		p = append(p, unix.PollFd{Fd: int32(f.Fd()), Events: events})
+		p = append(p, unix.PollFd{Fd: int32(descriptor(f)), Events: events})
 	}
 	if wake != nil {
-		p = append(p, unix.PollFd{Fd: int32(wake.Fd()), Events: unix.POLLIN})
+		p = append(p, unix.PollFd{Fd: int32(descriptor(wake)), Events: unix.POLLIN})
 	}
 	if _, err := unix.Poll(p, ms); err != nil && !errors.Is(err, unix.EINTR) {
 		return nil, err
@@ -139,4 +139,14 @@ func Poll(wake *os.File, pidfds []*os.File, reaped bool, ms int) ([]int, error) 
 		}
 	}
 	return out, nil
+}
+
+// descriptor is the number of f, -1 if f is closed. File.Fd may make the open
+// file blocking, for everybody who shares it.
+func descriptor(f *os.File) int {
+	n := -1
+	if c, err := f.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { n = int(fd) })
+	}
+	return n
 }

@@ -26,6 +26,9 @@ type Nursery struct {
 	sock *os.File   // nil: closed; +checklocks:mu
 }
 
+// softFiles is the kernel's own soft limit of open files.
+const softFiles = 1024
+
 // userTop is the end of the address space.
 const userTop = 0x7ffffffff000
 
@@ -77,6 +80,12 @@ func (s *Slab) loadNursery(sock, null int) error {
 	def := set.Bytes(make([]byte, 32))
 	for sig := 1; sig <= 64; sig++ {
 		set.Do("default action", unix.SYS_RT_SIGACTION, Int(sig), def, Nil, Int(8)).IgnoreAll()
+	}
+	// Go raises the soft limit of its own process, which is nothing for children.
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
+		files.Cur = min(files.Max, softFiles)
+		set.Do("limit of files", unix.SYS_PRLIMIT64, Int(0), Int(unix.RLIMIT_NOFILE), set.Words(Int(files.Cur), Int(files.Max)), Nil).IgnoreAll()
 	}
 	// Whatever the parent's is, children begin with the kernel's default.
 	set.Do("open oom_score_adj", unix.SYS_OPEN, set.Str("/proc/self/oom_score_adj"), Int(unix.O_WRONLY|unix.O_CLOEXEC)).To(0).IgnoreAll()
