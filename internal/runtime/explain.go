@@ -115,7 +115,11 @@ func (x explainer) Explain(e *keeper.StepError) error {
 	case markCaps:
 		return x.failed(exitEngine, true, e.Errno, "unable to apply caps: %v", e.Errno)
 	}
-	return x.failed(exitEngine, false, e, "%s: %v", x.names(e.Step), e.Errno)
+	name := x.names(e.Step)
+	if name == "" {
+		name = "unknown step"
+	}
+	return x.failed(exitEngine, false, e, "%s: %v", name, e.Errno)
 }
 
 func (x explainer) failed(code int, client bool, err error, format string, args ...any) error {

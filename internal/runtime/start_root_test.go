@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -358,4 +357,10 @@ func TestStartIsQuick(t *testing.T) {
 	}
 }
 
-var _ = syscall.SIGKILL
+// TestHostsRootAsRoot is `--rootfs /`: a copy of the mount of "/" alone.
+func TestHostsRootAsRoot(t *testing.T) {
+	l := newLab(t)
+	s := sh(t, `echo $$; cat /proc/sys/kernel/hostname; touch /x 2>&1 | grep -c Read-only; ls /dev | grep -c vda; wc -l < /proc/net/dev`)
+	s.Root.Readonly = true
+	l.expect("/", s, "1\nbox\n1\n0\n3\n")
+}

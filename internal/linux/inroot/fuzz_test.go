@@ -1,0 +1,51 @@
+package inroot
+
+import (
+	"os"
+	"path"
+	"strings"
+	"testing"
+)
+
+// FuzzResolve makes paths in a root whose links have fuzzed targets: nothing
+// may appear outside, and what comes out is a clean path that leads to the
+// same file again without any link.
+func FuzzResolve(f *testing.F) {
+	for _, s := range [][3]string{
+		{"/a/b", "/etc", "../x"}, {"/l1/x", "/l2", "/l1"}, {"l1/../l2/y", "../../..", "/"}, {"//./l1//", "l2/..", "l1"},
+		{"/l1/l2/z", "/new/dir", "../l1/q"}, {"/..", "", "."}, {"/l1", "/proc/self/fd/3", "/dev/null"},
+	} {
+		f.Add(s[0], s[1], s[2])
+	}
+	f.Fuzz(func(t *testing.T, name, to1, to2 string) {
+		if len(name)+len(to1)+len(to2) > 2000 {
+			t.Skip()
+		}
+		root, dir, _ := tree(t) // its clean-up looks at the canary
+		for link, to := range map[string]string{"/l1": to1, "/l2": to2} {
+			if os.Symlink(to, dir+link) != nil {
+				t.Skip() // no target a link can have
+			}
+		}
+		got, err := Resolve(root, name, Options{Make: Dir})
+		if err != nil {
+			return
+		}
+		defer got.File.Close()
+		if path.Clean(got.Path) != got.Path || !strings.HasPrefix(got.Path, "/") {
+			t.Fatalf("%q is not clean", got.Path)
+		}
+		again, err := OpenExact(root, got.Path, OPath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		a, err := got.File.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := again.Stat(); err != nil || !os.SameFile(a, b) {
+			t.Fatalf("%q leads to another file: %v", got.Path, err)
+		}
+	})
+}
