@@ -31,6 +31,7 @@ const (
 	opUpgrade
 	opStatus // how an orphan ended, if the engine could reap it
 	opShutdown
+	opPing // instead of hello: is anybody there?
 )
 
 // The keeper answers and tells.
@@ -46,7 +47,7 @@ const (
 var opNames = map[op]string{
 	opHello: "hello", opStart: "start", opPark: "park", opWake: "wake", opEvict: "evict", opAttach: "attach",
 	opResume: "resume", opResize: "resize", opCloseStdin: "close stdin", opAck: "ack", opList: "list",
-	opAdopt: "adopt", opUpgrade: "upgrade", opStatus: "status", opShutdown: "shutdown", opReply: "reply", opBorn: "born",
+	opAdopt: "adopt", opUpgrade: "upgrade", opStatus: "status", opShutdown: "shutdown", opPing: "ping", opReply: "reply", opBorn: "born",
 	opExited: "exited", opDetached: "detached", opStdinClosed: "stdin closed", opOrphanEnded: "orphan ended",
 }
 

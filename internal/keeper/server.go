@@ -132,7 +132,9 @@ func (k *Keeper) Serve() error {
 func (k *Keeper) serve(c *net.UnixConn) {
 	s, err := k.greet(c)
 	if err != nil {
-		k.log.Debug("connection refused", "error", err)
+		if !errors.Is(err, errPing) {
+			k.log.Warn("connection refused", "error", err)
+		}
 		c.Close()
 		return
 	}
@@ -246,6 +248,9 @@ func (k *Keeper) enter() bool {
 	return !k.frozen
 }
 
+// errPing ends a connection that only asked whether somebody is here.
+var errPing = errors.New("ping")
+
 // greet checks who is there and makes it the engine.
 func (k *Keeper) greet(c *net.UnixConn) (*session, error) {
 	if err := checkPeer(c); err != nil {
@@ -261,6 +266,9 @@ func (k *Keeper) greet(c *net.UnixConn) (*session, error) {
 	}
 	defer m.close()
 	var hello helloDoc
+	if m.op == opPing {
+		return nil, errors.Join(errPing, s.reply(m.request, helloReply{Version: protocolVersion, Pid: os.Getpid()}, nil))
+	}
 	if m.op != opHello {
 		return nil, fmt.Errorf("%v before hello", m.op)
 	}

@@ -74,17 +74,27 @@ func awaitSocket(ctx context.Context, execRoot string, died <-chan error) error 
 	}
 }
 
-// Answers reports whether a keeper listens for the exec root.
+// Answers reports whether a keeper serves the exec root. It must say so: the
+// socket of one that has just been killed still accepts for a moment.
 func Answers(execRoot string) bool {
 	dir, short, err := shortPath(SocketPath(execRoot))
 	if err != nil {
 		return false
 	}
 	defer dir.Close()
-	c, err := net.Dial("unixpacket", short)
+	c, err := net.DialTimeout("unixpacket", short, time.Second)
 	if err != nil {
 		return false
 	}
-	c.Close()
-	return true
+	defer c.Close()
+	w := newWire(c.(*net.UnixConn))
+	if c.SetDeadline(time.Now().Add(time.Second)) != nil || w.send(&message{op: opPing, doc: []byte("{}")}) != nil {
+		return false
+	}
+	m, err := w.receive()
+	if err != nil {
+		return false
+	}
+	m.close()
+	return m.op == opReply
 }
