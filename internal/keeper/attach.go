@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/epoll"
 	"github.com/tare-engine/tare/internal/linux/rawfd"
 	"github.com/tare-engine/tare/internal/linux/unixconn"
@@ -71,9 +72,11 @@ func (s *streams) attach(id string, cl Client) (uint64, logfile.Position, error)
 	s.nextClient++
 	c.id = s.nextClient
 	s.mu.Unlock()
+	failpoint.Hit("attach/checked")
 	if err := t.addClient(c); err != nil {
 		return 0, at, err
 	}
+	failpoint.Hit("attach/booked")
 	cl.Conn.Close()
 	if cl.Hold {
 		t.hold(c)
@@ -154,6 +157,7 @@ func (s *streams) resume(id uint64) error {
 	t := c.src.set
 	t.mu.Lock()
 	defer t.unlock()
+	failpoint.Hit("attach/resumed")
 	c.held = false
 	c.took = time.Now()
 	s.queue.put(t)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/epoll"
 	"github.com/tare-engine/tare/internal/linux/fifo"
 	"github.com/tare-engine/tare/internal/linux/rawfd"
@@ -43,6 +44,7 @@ type streamSet struct {
 
 	log      *logfile.Writer // nil: none
 	reported int64           // dropped lines told
+	toldAt   time.Time
 	lastUse  time.Time
 
 	clients []*client
@@ -96,6 +98,7 @@ func (s *streams) open(id string, st Stdio) ([3]*os.File, error) {
 		s.remove(id)
 		return [3]*os.File{}, err
 	}
+	failpoint.Hit("start/streams-made")
 	return t.child, nil
 }
 
@@ -188,6 +191,7 @@ func (s *streams) started(id string) error {
 	if t.started {
 		return errdefs.New(errdefs.Conflict, "process %s has started already", id)
 	}
+	failpoint.Hit("start/streams-begin")
 	t.closeChild()
 	if t.stdio.TTY {
 		if err := t.takeMaster(); err != nil {
@@ -314,7 +318,9 @@ func (s *streams) drain(id string) {
 	if !t.started || t.ended {
 		return
 	}
+	failpoint.Hit("stop/drain-begins")
 	t.readRest()
+	failpoint.Hit("stop/drained")
 	t.ended = true
 	for i := range t.out {
 		t.endOutput(i)

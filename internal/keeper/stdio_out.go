@@ -140,14 +140,15 @@ func putHeader(b []byte, s logfile.Stream, n int) {
 	binary.BigEndian.PutUint64(b, uint64(s)<<56|uint64(uint32(n)))
 }
 
-// logged tells the engine of lines that were dropped.
+// logged tells the engine of lines that were dropped, once a second at most.
 func (t *streamSet) logged(err error) {
 	t.s.markBusy(t)
 	n := t.log.Dropped() - t.reported
-	if n == 0 {
-		return
+	now := time.Now()
+	if n == 0 || now.Sub(t.toldAt) < time.Second && !t.ended {
+		return // a full disk is no reason to fill another log
 	}
-	t.reported += n
+	t.reported, t.toldAt = t.reported+n, now
 	t.events = append(t.events, func(ev streamEvents) {
 		if d, ok := ev.(dropTeller); ok {
 			d.logDropped(t.id, n, err)
@@ -191,6 +192,9 @@ func (t *streamSet) outputsEnded() bool {
 // sweep closes what has been idle, and reports whether time has nothing more to
 // take back. It is called with mu held.
 func (t *streamSet) sweep(now time.Time) (idle bool) {
+	if t.log != nil && t.log.Dropped() > t.reported {
+		t.logged(nil)
+	}
 	if now.Sub(t.lastUse) < idleAfter {
 		return false
 	}

@@ -134,7 +134,7 @@ func (r *rig) dial(c Client) (*net.UnixConn, uint64, logfile.Position) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	id, at, err := r.attach("c1", c)
 	if err != nil {
 		c.Conn.Close()
@@ -372,7 +372,7 @@ func TestStoppedClientLosesNothing(t *testing.T) {
 	slow, _, _ := r.dial(both())
 	errOnly, _, _ := r.dial(Client{Stderr: true})
 	fast, _, _ := r.dial(both())
-	const size = 24 << 20
+	const size = 12 << 20
 	sum := make(chan [32]byte, 1)
 	go func() {
 		out, _ := frames(t, fast)

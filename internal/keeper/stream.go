@@ -52,6 +52,10 @@ type dropTeller interface {
 	logDropped(id string, lines int64, because error)
 }
 
+func (k *Keeper) logDropped(id string, lines int64, because error) {
+	k.log.Warn("log lines dropped", "process", id, "lines", lines, "error", because)
+}
+
 const (
 	turnWorkers = 4
 	// sweepEvery is how often idle files are looked at and stopped clients timed.
