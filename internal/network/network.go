@@ -100,7 +100,7 @@ func (s *Service) openBridge(n *Network) error {
 	}
 	n.rec.Gateway = gateway
 	n.link, err = bridge.Ensure(s.host, bridge.Options{
-		Name: s.cfg.Link, Alias: s.cfg.alias(), Gateway: gateway, MTU: s.cfg.MTU, Adopt: s.cfg.AdoptLink,
+		Name: s.cfg.Link, Alias: s.cfg.alias(), Gateway: gateway, MTU: s.cfg.MTU, NoICC: s.cfg.NoICC, Adopt: s.cfg.AdoptLink,
 	})
 	if err != nil {
 		return err

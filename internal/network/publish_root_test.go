@@ -275,3 +275,34 @@ func TestUDPClientFollowsPublishedPort(t *testing.T) {
 		eventually(t, "silence", 2*time.Second, func() bool { return !answered() })
 	}
 }
+
+func TestContainersAreKeptApart(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{NoICC: true})
+	for _, filtered := range []string{"0", "1"} {
+		sysctl.Write("net/bridge/bridge-nf-call-iptables", filtered)
+		a, b := attach(t, s), attach(t, s)
+		serve(t, b.NetNS, "tcp", "0.0.0.0:80")
+		serve(t, world, "tcp", "192.0.2.2:8"+filtered)
+		wantNoAnswer(t, "sibling", a.NetNS, "tcp", b.IP.Addr().String()+":80")
+		wantAnswer(t, "host", nil, "tcp", b.IP.Addr().String()+":80", "172.17.0.1")
+		wantAnswer(t, "world", a.NetNS, "tcp", "192.0.2.2:8"+filtered, "192.0.2.1")
+	}
+}
+
+// Published ports do not depend on br_netfilter, which hosts have on and off.
+func TestHairpinWithoutBridgeFilter(t *testing.T) {
+	newNeighbour(t)
+	if err := sysctl.Write("net/bridge/bridge-nf-call-iptables", "0"); err != nil {
+		t.Skip("this kernel has no br_netfilter to turn off:", err)
+	}
+	t.Cleanup(func() { must(t, sysctl.Write("net/bridge/bridge-nf-call-iptables", "1")) })
+	s := openService(t, Config{})
+	a, b := attach(t, s), attach(t, s)
+	serve(t, a.NetNS, "tcp", "0.0.0.0:80")
+	publish(t, s, a, Port{Proto: "tcp", Container: 80, Host: 8080})
+	for _, e := range []*Endpoint{a, b} {
+		wantAnswer(t, "hairpin", e.NetNS, "tcp", "192.0.2.1:8080", "172.17.0.1")
+		wantAnswer(t, "gateway", e.NetNS, "tcp", "172.17.0.1:8080", "172.17.0.1")
+	}
+}

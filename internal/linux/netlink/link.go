@@ -126,12 +126,22 @@ func (b *Batch) Settle(index int) {
 
 // SetHairpin lets a bridge send frames back out of the port they came from.
 func (b *Batch) SetHairpin(port int) {
-	b.begin(unix.RTM_NEWLINK, 0, "set hairpin mode of link %d", port)
+	b.portFlag(port, unix.IFLA_BRPORT_MODE, "set hairpin mode of link %d")
+}
+
+// SetIsolated keeps a bridge's isolated ports from reaching each other.
+func (b *Batch) SetIsolated(port int) {
+	b.portFlag(port, unix.IFLA_BRPORT_ISOLATED, "isolate link %d")
+}
+
+// portFlag turns an option of a bridge port on.
+func (b *Batch) portFlag(port, flag int, what string) {
+	b.begin(unix.RTM_NEWLINK, 0, what, port)
 	b.ifinfo(port, 0, 0)
 	b.nest(unix.IFLA_LINKINFO)
 	b.attrStr(unix.IFLA_INFO_SLAVE_KIND, "bridge")
 	b.nest(unix.IFLA_INFO_SLAVE_DATA)
-	b.attr(unix.IFLA_BRPORT_MODE, []byte{1})
+	b.attr(flag, []byte{1})
 	b.endNest()
 	b.endNest()
 	b.end()

@@ -57,6 +57,9 @@ type Options struct {
 	Alias   string // names the owner
 	Gateway netip.Prefix
 	MTU     int
+	// NoICC keeps endpoints from reaching each other on the bridge. (Whether the
+	// host's firewall sees what stays on a bridge depends on br_netfilter.)
+	NoICC bool
 	// Adopt uses a bridge that the administrator made, with its addresses.
 	Adopt bool
 }
@@ -112,6 +115,9 @@ func (l *Link) Reconnect(c *netlink.Conn, e Endpoint) error {
 	b.SetMaster(e.Index, l.Index())
 	b.AddNeighbour(l.Index(), e.IP.Addr(), e.MAC)
 	b.AddForwarding(e.Index, e.MAC)
+	if l.options.NoICC {
+		b.SetIsolated(e.Index)
+	}
 	b.Settle(e.Index)
 	b.Settle(l.Index())
 	return c.Do(&b)
@@ -225,6 +231,9 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	h.SetNoLinkLocal(e.Index)
 	h.AddNeighbour(l.Index(), e.IP.Addr(), e.MAC)
 	h.AddForwarding(e.Index, e.MAC)
+	if l.options.NoICC {
+		h.SetIsolated(e.Index)
+	}
 	if err := host.Do(&h); err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ import (
 )
 
 // ErrInUse says that an address is somebody else's.
+//
+//lint:ignore ST1005 Docker's text
 var ErrInUse = errors.New("Address already in use")
 
 // ErrExhausted says that a subnet has no free address.
