@@ -2,6 +2,9 @@ package network
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/network/etc"
@@ -33,6 +36,11 @@ func (s *Service) Files(e *Endpoint, o FileOptions) (Files, error) {
 	extra, err := etc.ParseExtraHosts(o.ExtraHosts, s.hostGateway())
 	if err != nil {
 		return Files{}, errdefs.As(errdefs.InvalidArgument, err)
+	}
+	for _, v := range slices.Concat(o.DNS, o.DNSSearch, o.DNSOptions) {
+		if v == "" || strings.ContainsFunc(v, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+			return Files{}, errdefs.New(errdefs.InvalidArgument, "invalid DNS setting %q", v)
+		}
 	}
 	own := etc.Resolver{Nameservers: or(o.DNS, s.cfg.DNS), Search: or(o.DNSSearch, s.cfg.DNSSearch), Options: or(o.DNSOptions, s.cfg.DNSOptions)}
 	f := Files{Hostname: etc.HostnameFile(o.Hostname)}

@@ -41,7 +41,7 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 	for _, p := range wanted {
 		p, fresh, err := s.reserve(e, p)
 		if err != nil {
-			return nil, programming(errdefs.Conflict, e, err)
+			return nil, programming(refused(err), e, err)
 		}
 		if fresh {
 			u.Add(func() error { return s.ports.release(p) })
@@ -80,6 +80,15 @@ func merge(have, more []Port) []Port {
 		}
 	}
 	return all
+}
+
+// refused is the kind of an error of reserving: the port is in the way, unless
+// the request is wrong by itself.
+func refused(err error) errdefs.Kind {
+	if errdefs.Is(err, errdefs.InvalidArgument) {
+		return errdefs.InvalidArgument
+	}
+	return errdefs.Conflict
 }
 
 // programming wraps an error of publishing in Docker's words.

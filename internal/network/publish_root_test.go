@@ -107,11 +107,17 @@ func TestTakenPort(t *testing.T) {
 	defer l.Close()
 	want(Port{Proto: "tcp", Container: 80, Host: 9090}, "failed to bind host port 0.0.0.0:9090/tcp: address already in use")
 	want(Port{Proto: "tcp", Container: 80, Host: 9091, HostIP: netip.MustParseAddr("203.0.113.9")}, "failed to bind host port 203.0.113.9:9091/tcp: cannot assign requested address")
+	want(Port{Proto: "tcp", Container: 80, HostIP: netip.MustParseAddr("203.0.113.9")}, "failed to bind host port 203.0.113.9:"+itoa(uintptr(first()))+"/tcp: cannot assign requested address")
+	if _, err := s.Publish(context.Background(), b.ContainerID, []Port{{Proto: "tcp", Container: 80, HostIP: netip.IPv6Loopback()}}); !errdefs.Is(err, errdefs.InvalidArgument) {
+		t.Error(err)
+	}
 	if len(b.Ports) != 0 || len(s.HeldPorts(b.ContainerID)) != 0 {
 		t.Errorf("a failed publish left %v", b.Ports)
 	}
 	publish(t, s, b, Port{Proto: "udp", Container: 80, Host: 8080}, Port{Proto: "tcp", Container: 1, Host: 7001})
 }
+
+func first() uint16 { begin, _ := clientPorts(); return begin }
 
 func loUp() error {
 	c, err := netlink.Open()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
@@ -65,7 +66,7 @@ func (r *reservations) take(container string, p Port) (Port, error) {
 // Preconditions: r.mu is held.
 func (r *reservations) takeOne(container string, p Port) error {
 	if r.taken(p) {
-		return fmt.Errorf("Bind for %s:%d failed: port is already allocated", p.HostIP, p.Host)
+		return fmt.Errorf("Bind for %s:%d failed: %w", p.HostIP, p.Host, errAllocated)
 	}
 	f, err := hostport.Reserve(p.Proto, p.key().addr)
 	if err != nil {
@@ -74,6 +75,9 @@ func (r *reservations) takeOne(container string, p Port) error {
 	r.held[p.key()] = reservation{container, f}
 	return nil
 }
+
+// errAllocated says that a container has the port.
+var errAllocated = errors.New("port is already allocated")
 
 // taken reports whether a container has the port on an address that overlaps:
 // the unspecified address is all.
@@ -100,9 +104,13 @@ func (r *reservations) takeAny(container string, p Port) (Port, error) {
 		if p.Host < begin || p.Host > end {
 			p.Host = begin
 		}
-		if err := r.takeOne(container, p); err == nil {
+		err := r.takeOne(container, p)
+		if err == nil {
 			r.last[p.Proto] = p.Host
 			return p, nil
+		}
+		if !errors.Is(err, errAllocated) && !errors.Is(err, syscall.EADDRINUSE) {
+			return p, err // no other port will do either
 		}
 	}
 	return p, errors.New("all ports are allocated")
