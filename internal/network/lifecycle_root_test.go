@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -376,4 +377,27 @@ func TestDeletedBridgeIsRestored(t *testing.T) {
 		}
 	}
 	must(t, s.Close())
+}
+
+func TestClosedServiceLeavesNoDescriptorsNorGoroutines(t *testing.T) {
+	count := func() (fds, goroutines int) {
+		d, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(d), runtime.NumGoroutine()
+	}
+	cycle := func() {
+		s, _ := reopen(t, Config{EngineID: "e5", Dir: t.TempDir()}, nil, nil)
+		for range 3 {
+			e := attach(t, s)
+			publish(t, s, e, Port{Proto: "udp", Container: 1})
+			must(t, s.Release(context.Background(), e.ContainerID))
+		}
+		attach(t, s)
+		must(t, s.Destroy())
+		must(t, s.Close())
+	}
+	cycle() // the first one opens what the runtime keeps
+	fds, goroutines := count()
+	cycle()
+	eventually(t, "as before", 2*time.Second, func() bool { f, g := count(); return f <= fds && g <= goroutines })
 }
