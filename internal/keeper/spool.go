@@ -22,11 +22,13 @@ const (
 	// spoolSlack is room for what must be kept in spite of that: the pipes'
 	// contents at the end of a process.
 	spoolSlack = 8 << 20
-	spoolSize  = spoolMax + spoolSlack
 )
 
-// spoolLimit is spoolMax but in tests.
-var spoolLimit int64 = spoolMax
+// What tests make smaller.
+var (
+	spoolLimit int64 = spoolMax
+	spoolSize  int64 = spoolMax + spoolSlack // of the file
+)
 
 var (
 	errSpoolFull = errors.New("the spool is full")

@@ -415,9 +415,50 @@ func TestStoppedClientLosesNothing(t *testing.T) {
 }
 
 func limitSpool(t *testing.T, bytes int64, stopped time.Duration) {
-	oldLimit, oldAfter := spoolLimit, stoppedAfter
-	spoolLimit, stoppedAfter = bytes, stopped
-	t.Cleanup(func() { spoolLimit, stoppedAfter = oldLimit, oldAfter })
+	oldLimit, oldSize, oldAfter := spoolLimit, spoolSize, stoppedAfter
+	// An odd size, so that frames and their headers lie across the end.
+	spoolLimit, spoolSize, stoppedAfter = bytes, bytes+8<<20+3, stopped
+	t.Cleanup(func() { spoolLimit, spoolSize, stoppedAfter = oldLimit, oldSize, oldAfter })
+}
+
+// The spool's file is written round and round while a client stays behind.
+func TestSpoolGoesRound(t *testing.T) {
+	limitSpool(t, 1<<20, time.Minute)
+	spoolSize = 1<<20 + 70_001
+	r := newRig(t)
+	p := r.start(Stdio{})
+	c, _, _ := r.dial(both())
+	only, _, _ := r.dial(Client{Stderr: true})
+	const n = 40_000
+	want := func(s string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "%s %d%s\n", s, i, strings.Repeat("x", i%211))
+		}
+		return b.String()
+	}
+	for s, w := range map[string]io.WriteCloser{"out": p.out, "err": p.err} {
+		go func() {
+			text := want(s)
+			for i := 0; i < len(text); i += 3001 {
+				io.WriteString(w, text[i:min(len(text), i+3001)])
+			}
+			w.Close()
+		}()
+	}
+	time.Sleep(50 * time.Millisecond)
+	done := make(chan string)
+	go func() {
+		_, errText := frames(t, only)
+		done <- errText
+	}()
+	out, errText := frames(t, c)
+	if out != want("out") || errText != want("err") {
+		t.Errorf("the client got %d and %d bytes of %d and %d", len(out), len(errText), len(want("out")), len(want("err")))
+	}
+	if got := <-done; got != want("err") {
+		t.Errorf("the client of stderr got %d bytes", len(got))
+	}
 }
 
 func TestFullSpoolWaitsForAReader(t *testing.T) {
