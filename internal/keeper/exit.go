@@ -114,9 +114,22 @@ func (k *Keeper) writeProcess(p Process) error {
 }
 
 func (k *Keeper) removeProcess(id string) {
-	if err := os.Remove(k.path("live", id, "process.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		k.log.Warn("process record stays", "id", id, "error", err)
+	for _, name := range []string{"process.json", "pid"} {
+		if err := os.Remove(k.path("live", id, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			k.log.Warn("process record stays", "id", id, "error", err)
+		}
 	}
+}
+
+// openPidFile makes live/ID/pid, into which a child writes its pid before all
+// else: between the clone and the record a next keeper knows it by that.
+func (k *Keeper) openPidFile(id string) (*os.File, error) {
+	path := k.path("live", id, "pid")
+	fd, err := syscall.Open(path, syscall.O_CREAT|syscall.O_TRUNC|syscall.O_WRONLY|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // writeJSON replaces a file of the run directory, which is in memory: there is

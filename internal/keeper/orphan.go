@@ -1,9 +1,9 @@
 package keeper
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -225,12 +225,12 @@ func (k *Keeper) takeUp() error {
 	if err := k.takeUpExits(); err != nil {
 		return err
 	}
-	records, err := filepath.Glob(k.path("live", "*", "process.json"))
+	dirs, err := os.ReadDir(k.path("live"))
 	if err != nil {
 		return err
 	}
-	for _, file := range records {
-		k.takeUpProcess(file)
+	for _, d := range dirs {
+		k.takeUpProcess(d.Name())
 	}
 	return nil
 }
@@ -253,16 +253,23 @@ func (k *Keeper) takeUpExits() error {
 	return nil
 }
 
-func (k *Keeper) takeUpProcess(file string) {
+// takeUpProcess looks for a process in live/ID.
+func (k *Keeper) takeUpProcess(id string) {
 	var r processRecord
-	id := filepath.Base(filepath.Dir(file))
-	if err := readJSON(file, &r); err != nil || r.ID != id || !usableID(id) {
-		k.log.Warn("process record set aside", "file", file, "error", err)
-		os.Remove(file)
-		return
+	err := readJSON(k.path("live", id, "process.json"), &r)
+	if errors.Is(err, os.ErrNotExist) {
+		r.Process, err = k.unrecorded(id)
+		r.BootID = bootID()
 	}
-	if _, ok := k.exits[id]; ok {
-		os.Remove(file)
+	_, ended := k.exits[id]
+	if err != nil || r.ID != id || !usableID(id) || ended {
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			k.log.Warn("process record set aside", "id", id, "error", err)
+		}
+		k.removeProcess(id)
+		if !ended {
+			k.streams.remove(id) // of a start that came to nothing
+		}
 		return
 	}
 	c, err := openOrphan(r.Process)
@@ -270,6 +277,32 @@ func (k *Keeper) takeUpProcess(file string) {
 		k.children[id] = c
 		return
 	}
+	if r.Started.IsZero() {
+		k.removeProcess(id)
+		k.streams.remove(id)
+		return // nobody was told of its start
+	}
 	k.log.Warn("process ended while there was no keeper", "id", id, "pid", r.Pid)
 	k.report(&child{process: r.Process}, Exit{ID: id, Container: r.Container, Pid: r.Pid, Status: unknownStatus, At: time.Now(), Unknown: true})
+}
+
+// unrecorded is the process of a start whose keeper died between the clone and
+// the record. The child itself has written its pid, or has ended.
+func (k *Keeper) unrecorded(id string) (Process, error) {
+	b, err := os.ReadFile(k.path("live", id, "pid"))
+	if err != nil {
+		return Process{}, err
+	}
+	if len(b) < 4 {
+		return Process{}, os.ErrNotExist
+	}
+	p := Process{ID: id, Pid: int(binary.LittleEndian.Uint32(b))}
+	ours, err := process.StartTicks(os.Getpid())
+	if err != nil {
+		return p, err
+	}
+	if p.StartTicks, err = process.StartTicks(p.Pid); err == nil && p.StartTicks > ours {
+		err = os.ErrNotExist // a process of after that keeper's death
+	}
+	return p, err
 }

@@ -178,6 +178,16 @@ func (k *Keeper) run(b *begin, stdio []*os.File) error {
 	defer report.Close()
 	fds := append(append([]*os.File{child}, stdio...), b.FDs...)
 	o := spawn.Options{Flags: b.Flags, Cgroup: -1}
+	if b.op != opPark && len(b.Second.Bytes) == 0 {
+		pidFile, err := k.openPidFile(b.ID)
+		if err != nil {
+			b.slab.Put()
+			return errors.Join(err, child.Close())
+		}
+		defer pidFile.Close()
+		o.PidFile = len(fds)
+		fds = append(fds, pidFile)
+	}
 	if b.CgroupFD >= 0 && b.CgroupFD < len(b.FDs) {
 		o.Cgroup = 1 + len(stdio) + b.CgroupFD
 	}

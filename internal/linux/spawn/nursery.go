@@ -154,6 +154,10 @@ func (n *Nursery) Free() {
 type Options struct {
 	Flags  uint64 // CLONE_NEW…
 	Cgroup int    // index in the descriptors of the cgroup to be born in; -1: none
+
+	// PidFile, if above 0, is the index of a file into which the child writes
+	// its pid (4 bytes, little endian, as its parent sees it) before all else.
+	PidFile int
 }
 
 // NamespaceFlags are the flags that Options may have.
@@ -167,7 +171,7 @@ var ErrNurseryDied = errors.New("nursery died")
 // Start has the nursery clone a child of the nursery's parent that runs the
 // slab's plan with the descriptors 4, 5, 6 …; they stay the caller's.
 func (n *Nursery) Start(s *Slab, o Options, fds []*os.File) (pid int, err error) {
-	if o.Flags&^uint64(NamespaceFlags) != 0 || o.Cgroup >= len(fds) {
+	if o.Flags&^uint64(NamespaceFlags) != 0 || o.Cgroup >= len(fds) || o.PidFile >= len(fds) {
 		return 0, syscall.EINVAL
 	}
 	if err := s.prepare(o); err != nil {
@@ -257,6 +261,7 @@ func (s *Slab) cloneArgs() *cloneArgs { return (*cloneArgs)(unsafe.Pointer(&s.me
 func (s *Slab) prepare(o Options) error {
 	p := NewPlan()
 	s.unmapOthers(p)
+	s.announce(p, o)
 	if s.second != nil {
 		s.privateSecond(p)
 		binary.LittleEndian.PutUint64(s.word(offSlots+8*slotSecond), s.second.addr+firstOff)
@@ -283,6 +288,19 @@ func (s *Slab) prepare(o Options) error {
 		ca.cgroup = uint64(ReportFD + o.Cgroup)
 	}
 	return nil
+}
+
+// announce lets the child say that it is there, and ends it if its parent is
+// not there any more. So each child that goes on is known: should the parent
+// die later, the pid is in the file.
+func (s *Slab) announce(p *Plan, o Options) {
+	if o.PidFile > 0 {
+		fd := Int(ReportFD + o.PidFile)
+		p.Do("write pid", unix.SYS_WRITE, fd, Int(s.addr+firstOff+offPid), Int(4))
+		p.Do("close pid file", unix.SYS_CLOSE, fd)
+	}
+	p.Do("is the parent there", unix.SYS_RECVFROM, Int(CommandFD), SlotPtr(0), Int(1), Int(unix.MSG_PEEK|unix.MSG_DONTWAIT), Nil, Nil).
+		Flag(FlagAny | FlagZeroExits)
 }
 
 // unmapOthers adds the steps that leave the child its own arenas only.
