@@ -49,7 +49,7 @@ func newCreateCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "create [OPTIONS] IMAGE [COMMAND] [ARG...]",
 		Short:       "Create a container without starting it",
-		Long:        "Exit codes: 0 done · 125 no container was made",
+		Long:        "Exit codes: 0 done · 1 the engine refused · 125 a flag makes no sense",
 		Args:        o.args,
 		Annotations: aliases("container create", "create"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -63,7 +63,7 @@ func newCreateCommand(c *cli) *cobra.Command {
 			}
 			resp, err := o.create(cmd.Context(), c, cl, req)
 			if err != nil {
-				return o.fail(cmd, err)
+				return err
 			}
 			_, err = fmt.Fprintln(c.out, resp.ID)
 			return err

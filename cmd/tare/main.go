@@ -16,7 +16,7 @@
 //
 //	0    it worked
 //	1    the engine refused, or an argument makes no sense
-//	125  a flag makes no sense, or (run, create) no container came of it
+//	125  a flag makes no sense, or (run) no container came of it
 //	126  (run, exec) the program in the container is not executable
 //	127  (run, exec) the program in the container was not found
 //	n    (run, exec, start -a, attach) the program's own code, 128+n after signal n

@@ -24,6 +24,7 @@ func securityOpts(values []string) (opts []string, unmasked bool, err error) {
 		}
 		key, value, ok := cutOption(opt)
 		if !ok && key != "no-new-privileges" {
+			//lint:ignore ST1005 docker's text
 			return nil, false, fmt.Errorf("Invalid --security-opt: %q", opt)
 		}
 		if key == "seccomp" && value != "unconfined" && value != "builtin" {
