@@ -125,7 +125,13 @@ func (k *Keeper) removeProcess(id string) {
 // else: between the clone and the record a next keeper knows it by that.
 func (k *Keeper) openPidFile(id string) (*os.File, error) {
 	path := k.path("live", id, "pid")
-	fd, err := syscall.Open(path, syscall.O_CREAT|syscall.O_TRUNC|syscall.O_WRONLY|syscall.O_CLOEXEC, 0o600)
+	const flags = syscall.O_CREAT | syscall.O_TRUNC | syscall.O_WRONLY | syscall.O_CLOEXEC
+	fd, err := syscall.Open(path, flags, 0o600)
+	if errors.Is(err, os.ErrNotExist) { // a terminal leaves nothing there
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			fd, err = syscall.Open(path, flags, 0o600)
+		}
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
