@@ -58,15 +58,12 @@ func (c *cli) proxySignals(target <-chan func(signal string) error) (stop func()
 
 // ignored reports whether a signal is our own affair.
 func (c *cli) ignored(s os.Signal) bool {
-	switch s {
-	case syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG: // the last is the Go scheduler's
-		return true
-	case syscall.SIGWINCH:
+	if s == resized {
 		// Our terminal was resized; to a server in the container the signal
 		// would mean something else.
 		return term.IsTerminal(c.in.Fd()) || term.IsTerminal(c.out.Fd())
 	}
-	return false
+	return neverPassed(s)
 }
 
 func signalName(s os.Signal) string {
@@ -103,7 +100,7 @@ func (c *cli) followSize(resize func(rows, cols uint16) error) (stop func()) {
 		return func() {}
 	}
 	changed := make(chan os.Signal, 1)
-	signal.Notify(changed, syscall.SIGWINCH)
+	signal.Notify(changed, resized)
 	quit := make(chan struct{})
 	go func() {
 		// The process may not have its terminal yet.

@@ -1,0 +1,17 @@
+//go:build !windows
+
+package main
+
+import (
+	"os"
+	"syscall"
+)
+
+// resized is the signal of a terminal that has changed its size.
+var resized os.Signal = syscall.SIGWINCH
+
+// neverPassed reports whether a signal is about this process alone. SIGURG is
+// the Go scheduler's.
+func neverPassed(s os.Signal) bool {
+	return s == syscall.SIGCHLD || s == syscall.SIGPIPE || s == syscall.SIGURG
+}

@@ -1,0 +1,12 @@
+package main
+
+import (
+	"os"
+	"syscall"
+)
+
+// resized is a signal that never comes: consoles on Windows have none.
+var resized os.Signal = syscall.Signal(0x1c)
+
+// neverPassed reports whether a signal is about this process alone.
+func neverPassed(s os.Signal) bool { return s == syscall.SIGPIPE }
