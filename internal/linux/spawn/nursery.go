@@ -299,8 +299,9 @@ func (s *Slab) announce(p *Plan, o Options) {
 		p.Do("write pid", unix.SYS_WRITE, fd, Int(s.addr+firstOff+offPid), Int(4))
 		p.Do("close pid file", unix.SYS_CLOSE, fd)
 	}
-	p.Do("is the parent there", unix.SYS_RECVFROM, Int(CommandFD), SlotPtr(0), Int(1), Int(unix.MSG_PEEK|unix.MSG_DONTWAIT), Nil, Nil).
-		Flag(FlagAny | FlagZeroExits)
+	// A report pipe that nobody reads is an error event, always polled for.
+	pollfd := p.Words(Int(ReportFD))
+	p.Do("is the parent there", unix.SYS_POLL, pollfd, Int(1), Nil).Flag(FlagParentExits)
 }
 
 // unmapOthers adds the steps that leave the child its own arenas only.

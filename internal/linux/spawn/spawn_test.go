@@ -446,6 +446,36 @@ func TestNurseryDeathIsSeen(t *testing.T) {
 	}
 }
 
+func TestUnknownChildEndsBeforeItsPlan(t *testing.T) {
+	k := newKindergarten(t)
+	s := k.Get()
+	defer s.Put()
+	dir := t.TempDir()
+	p := NewPlan()
+	p.Do("trace", SysMkdir, p.Str(dir+"/ran"), Int(0o700))
+	if err := s.Load(p.Image()); err != nil {
+		t.Fatal(err)
+	}
+	pidFile, err := os.Create(dir + "/pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pidFile.Close()
+	rep, repw := pipe(t)
+	rep.Close() // as if the keeper had died
+	pid, err := k.n.Start(s, Options{Cgroup: -1, PidFile: 1}, []*os.File{repw, pidFile})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, pid)
+	if _, err := os.Stat(dir + "/ran"); err == nil {
+		t.Error("the plan ran")
+	}
+	if b, _ := os.ReadFile(dir + "/pid"); len(b) != 4 || int(binary.LittleEndian.Uint32(b)) != pid {
+		t.Errorf("pid file %v, pid %d", b, pid)
+	}
+}
+
 func TestStartRefusesForeignFlags(t *testing.T) {
 	k := newKindergarten(t)
 	s := k.Get()
