@@ -52,10 +52,7 @@ func runAttach(ctx context.Context, c *cli, cl *client.Client, o attachOptions, 
 		return err
 	}
 	// Begun now, so that an exit while we attach is not missed.
-	wait, err := cl.ContainerWait(ctx, ct.ID, container.WaitConditionNotRunning)
-	if err != nil {
-		return err
-	}
+	ended := watchExit(ctx, cl, ct.ID, nil)
 	stream, err := cl.ContainerAttach(ctx, ct.ID, api.AttachOptions{
 		Stream: true, Stdin: stdin, Stdout: true, Stderr: true, DetachKeys: o.detachKeys,
 	})
@@ -88,7 +85,8 @@ func runAttach(ctx context.Context, c *cli, cl *client.Client, o attachOptions, 
 		}
 		return err
 	}
-	return exitWith(awaitExit(ctx, cl, ct.ID, wait))
+	end := <-ended
+	return exitWith(end.code, end.err)
 }
 
 // runningContainer describes a container that can be attached to.

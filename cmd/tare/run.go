@@ -140,6 +140,7 @@ func (r *run) inSteps() error {
 		return notStarted(r.cmd, err)
 	}
 	target <- func(sig string) error { return r.cl.ContainerKill(ctx, id, sig) }
+	ended := watchExit(ctx, r.cl, id, wait)
 	if r.s.tty {
 		defer r.c.followSize(func(rows, cols uint16) error { return r.cl.ContainerResize(ctx, id, rows, cols) })()
 	}
@@ -151,7 +152,8 @@ func (r *run) inSteps() error {
 	if err != nil {
 		return err
 	}
-	return exitWith(awaitExit(ctx, r.cl, id, wait))
+	end := <-ended
+	return exitWith(end.code, end.err)
 }
 
 // atOnce does the same in the one request that only tared knows. It returns
@@ -196,6 +198,7 @@ type runWatch struct {
 	target   chan<- func(string) error
 	id       string
 	last     api.RunStatus
+	ended    <-chan exit // the second source of the exit code
 	stopSize func()
 }
 
@@ -209,6 +212,7 @@ func (w *runWatch) status(st api.RunStatus) error {
 	w.id = st.ID
 	ctx, cl, id := w.r.cmd.Context(), w.r.cl, st.ID
 	w.target <- func(sig string) error { return cl.ContainerKill(ctx, id, sig) }
+	w.ended = watchLongRun(ctx, cl, id)
 	if w.r.s.tty {
 		w.stopSize = w.r.c.followSize(func(rows, cols uint16) error { return cl.ContainerResize(ctx, id, rows, cols) })
 	}
@@ -237,8 +241,13 @@ func (w *runWatch) result(ctx context.Context, err error) error {
 	if w.id == "" {
 		return w.r.o.fail(w.r.cmd, err)
 	}
-	// The engine went away between the output and the exit code.
-	return exitWith(awaitExit(ctx, w.r.cl, w.id, nil))
+	// The engine went away before it could tell the exit code.
+	select {
+	case end := <-w.ended:
+		return exitWith(end.code, end.err)
+	case <-time.After(patience):
+		return exitWith(awaitExit(ctx, w.r.cl, w.id, nil))
+	}
 }
 
 func (r *run) attachOptions() api.AttachOptions {

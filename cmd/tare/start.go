@@ -102,6 +102,7 @@ func runStartAttached(ctx context.Context, c *cli, cl *client.Client, o startOpt
 		return err
 	}
 	target <- func(sig string) error { return cl.ContainerKill(ctx, ct.ID, sig) }
+	ended := watchExit(ctx, cl, ct.ID, wait)
 	if tty {
 		defer c.followSize(func(rows, cols uint16) error { return cl.ContainerResize(ctx, ct.ID, rows, cols) })()
 	}
@@ -113,5 +114,6 @@ func runStartAttached(ctx context.Context, c *cli, cl *client.Client, o startOpt
 	case err != nil:
 		return err
 	}
-	return exitWith(awaitExit(ctx, cl, ct.ID, wait))
+	end := <-ended
+	return exitWith(end.code, end.err)
 }

@@ -43,6 +43,46 @@ func awaitExit(ctx context.Context, cl *client.Client, id string, wait func() (c
 	}
 }
 
+// exit is how a container ended, or why nobody knows.
+type exit struct {
+	code int
+	err  error
+}
+
+// watchExit begins to wait for the end of a container, by a wait that was
+// begun before its start. An engine that is killed meanwhile is replaced by
+// the next one while the container still runs: once a container started with
+// --rm has ended, no engine remembers it.
+func watchExit(ctx context.Context, cl *client.Client, id string, wait func() (container.WaitResponse, error)) <-chan exit {
+	ended := make(chan exit, 1)
+	go func() {
+		code, err := awaitExit(ctx, cl, id, wait)
+		ended <- exit{code, err}
+	}()
+	return ended
+}
+
+// shortRun is a time within which most containers that are run for their
+// output have ended; only those that go on are worth another request.
+const shortRun = 500 * time.Millisecond
+
+// watchLongRun is watchExit for a container whose exit code should come with
+// its output. It is the second source, for the case that the engine is killed.
+func watchLongRun(ctx context.Context, cl *client.Client, id string) <-chan exit {
+	ended := make(chan exit, 1)
+	go func() {
+		time.Sleep(shortRun)
+		wait, err := cl.ContainerWait(ctx, id, container.WaitConditionNextExit)
+		if client.StatusOf(err) != 0 {
+			ended <- exit{125, err}
+			return
+		}
+		code, err := awaitExit(ctx, cl, id, wait)
+		ended <- exit{code, err}
+	}()
+	return ended
+}
+
 // exitWith makes an exit code our own.
 func exitWith(code int, err error) error {
 	switch {
