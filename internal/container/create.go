@@ -133,6 +133,7 @@ func (s *Service) Rename(ref, name string) (err error) {
 	}
 	v = c.publish(func(v *View) { v.Record = r })
 	s.index.release(old, c.ID)
+	s.networks.Rename(c.ID, name)
 	s.publishEvent(v, events.ActionRename, "oldName", "/"+old)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -182,4 +183,17 @@ func (s *Service) stdio(v *View, u specs.User) keeper.Stdio {
 		st.Log = s.logOf(v)
 	}
 	return st
+}
+
+// endKeeper asks a keeper that has nothing to do to end. One that still has a
+// process does not.
+func endKeeper(pid int) {
+	p, err := os.FindProcess(pid) // by pidfd
+	if err == nil {
+		err = p.Signal(syscall.SIGTERM)
+		p.Release()
+	}
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		slog.Warn("end the keeper", "pid", pid, "err", err)
+	}
 }

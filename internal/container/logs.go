@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tare-engine/tare/api"
@@ -33,8 +35,10 @@ func (s *Service) Logs(ctx context.Context, ref string, o api.LogsOptions, start
 		return errdefs.New(errdefs.NotImplemented, "configured logging driver does not support reading")
 	}
 	ro := logs.Options{Since: o.Since, Until: o.Until, Tail: tail(o.Tail), Follow: o.Follow, Stdout: o.Stdout, Stderr: o.Stderr}
-	w := &logWriter{w: start(v.Config.Tty), framed: !v.Config.Tty, timestamps: o.Timestamps, details: o.Details}
+	out := newBatcher(start(v.Config.Tty))
+	w := &logWriter{w: out, framed: !v.Config.Tty, timestamps: o.Timestamps, details: o.Details}
 	err = logs.Read(ctx, s.logDir(c.ID), ro, c.ended(), w.write)
+	err = errors.Join(err, out.flush())
 	if errors.Is(err, context.Canceled) {
 		return nil // the client left
 	}
@@ -138,4 +142,45 @@ func (s *Service) replayUntil(ctx context.Context, c *Container, o api.AttachOpt
 		return nil
 	}
 	return err
+}
+
+// batcher collects small writes for a moment: each would be a system call, and
+// a chunk of HTTP.
+type batcher struct {
+	mu    sync.Mutex
+	w     *bufio.Writer
+	timer *time.Timer // runs while something is collected
+	err   error       // of a flush by the timer
+}
+
+const (
+	batchSize = 64 << 10
+	batchTime = 5 * time.Millisecond // what a follower may have to wait for a line
+)
+
+func newBatcher(w io.Writer) *batcher { return &batcher{w: bufio.NewWriterSize(w, batchSize)} }
+
+func (b *batcher) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.timer == nil {
+		b.timer = time.AfterFunc(batchTime, func() { b.flush() })
+	}
+	return b.w.Write(p)
+}
+
+func (b *batcher) flush() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.timer != nil {
+		b.timer.Stop()
+		b.timer = nil
+	}
+	if err := b.w.Flush(); b.err == nil {
+		b.err = err
+	}
+	return b.err
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 
 	api "github.com/moby/moby/api/types/network"
@@ -65,12 +64,11 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 		return err
 	}
 	l.net = &attachment{ep: ep}
-	wanted, err := wantedPorts(v)
+	wanted, err := network.WantedPorts(v.HostConfig.PortBindings, v.Config.ExposedPorts, v.HostConfig.PublishAllPorts)
 	if err != nil {
 		return err
 	}
-	published, err := l.s.networks.Publish(ctx, v.ID, wanted)
-	if err != nil {
+	if _, err := l.s.networks.Publish(ctx, v.ID, wanted); err != nil {
 		return err
 	}
 	files, err := l.s.networks.Files(ep, network.FileOptions{
@@ -81,7 +79,7 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 		return err
 	}
 	l.net.files = &files
-	l.net.view = networking(v, ep, published)
+	l.net.view = networking(v, ep)
 	return nil
 }
 
@@ -124,72 +122,18 @@ func (l *launch) joinNetwork(ref string) error {
 	return nil
 }
 
-// wantedPorts are the bindings of HostConfig, and with --publish-all those of
-// all exposed ports.
-func wantedPorts(v *View) ([]network.Port, error) {
-	var list []network.Port
-	for port, bindings := range v.HostConfig.PortBindings {
-		if len(bindings) == 0 {
-			bindings = []api.PortBinding{{}}
-		}
-		for _, b := range bindings {
-			p, err := wantedPort(port, b)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, p)
-		}
-	}
-	if v.HostConfig.PublishAllPorts {
-		for port := range v.Config.ExposedPorts {
-			if _, bound := v.HostConfig.PortBindings[port]; !bound {
-				list = append(list, network.Port{Proto: string(port.Proto()), Container: port.Num()})
-			}
-		}
-	}
-	return list, nil
-}
-
-// wantedPort understands a host port that is empty, a number, or a range.
-func wantedPort(port api.Port, b api.PortBinding) (network.Port, error) {
-	p := network.Port{Proto: string(port.Proto()), Container: port.Num(), HostIP: b.HostIP}
-	first, last, isRange := strings.Cut(b.HostPort, "-")
-	if first == "" {
-		return p, nil
-	}
-	n, err := strconv.ParseUint(first, 10, 16)
-	p.Host = uint16(n)
-	if err == nil && isRange {
-		n, err = strconv.ParseUint(last, 10, 16)
-		p.HostEnd = uint16(n)
-	}
-	if err != nil || isRange && p.HostEnd < p.Host {
-		return p, errdefs.New(errdefs.InvalidArgument, "invalid port specification: %q", b.HostPort)
-	}
-	return p, nil
-}
-
 // networking is the picture of an endpoint in the API's terms.
-func networking(v *View, ep *network.Endpoint, published []network.Port) *Networking {
-	es := &api.EndpointSettings{NetworkID: ep.NetworkID, EndpointID: ep.EndpointID, Gateway: ep.Gateway, MacAddress: api.HardwareAddr(ep.MAC)}
+func networking(v *View, ep *network.Endpoint) *Networking {
+	es := ep.Settings()
 	if v.Networking != nil && v.Networking.EndpointsConfig[ep.NetworkName] != nil {
 		asked := v.Networking.EndpointsConfig[ep.NetworkName]
 		es.IPAMConfig, es.Links, es.Aliases, es.DriverOpts = asked.IPAMConfig, asked.Links, asked.Aliases, asked.DriverOpts
 	}
-	if ep.IP.IsValid() {
-		es.IPAddress, es.IPPrefixLen = ep.IP.Addr(), ep.IP.Bits()
-	}
 	rec := ep.Record
-	n := &Networking{SandboxID: ep.EndpointID, Endpoints: map[string]*api.EndpointSettings{ep.NetworkName: es}, Ports: api.PortMap{}, Record: &rec}
-	rec.Ports = published
-	for _, p := range published {
-		key, ok := api.PortFrom(p.Container, api.IPProtocol(p.Proto))
-		if !ok {
-			continue
-		}
-		n.Ports[key] = append(n.Ports[key], api.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.Host))})
+	return &Networking{
+		SandboxID: ep.EndpointID, Endpoints: map[string]*api.EndpointSettings{ep.NetworkName: es},
+		Ports: network.PortMap(ep.Ports, nil), Record: &rec,
 	}
-	return n
 }
 
 // writeFiles writes hosts, hostname and resolv.conf of the run. They need no

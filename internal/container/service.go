@@ -95,7 +95,7 @@ func (s *Service) List() []*View {
 }
 
 // Close waits for clean-up that is under way and leaves the keeper. Containers
-// go on.
+// go on; a keeper without any ends.
 func (s *Service) Close() {
 	s.keeperMu.Lock()
 	s.closing = true
@@ -106,9 +106,22 @@ func (s *Service) Close() {
 	s.background.Wait()
 	s.keeperMu.Lock()
 	defer s.keeperMu.Unlock()
-	if s.keeper != nil {
-		s.keeper.Close()
+	if s.keeper == nil {
+		return
 	}
+	s.keeper.Close()
+	if !s.anyAlive() {
+		endKeeper(s.keeper.KeeperPid())
+	}
+}
+
+func (s *Service) anyAlive() bool {
+	for _, c := range s.index.list() {
+		if c.View().Alive() {
+			return true
+		}
+	}
+	return false
 }
 
 // dir is a container's folder below the data root.

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"os"
 	"strings"
 
@@ -42,9 +43,15 @@ func execSpec(in execInput) (*specs.Process, *specs.LinuxSeccomp, error) {
 	if privileged {
 		list = caps.Supported()
 	}
+	hostname := in.Config.Hostname
+	if in.HostConfig.UTSMode.IsHost() {
+		if hostname, err = os.Hostname(); err != nil {
+			return nil, nil, err
+		}
+	}
 	p := &specs.Process{
 		Terminal: in.Request.Tty, User: u.User, Args: in.Request.Cmd, Cwd: cwdOf(in),
-		Env:             environment(in.Config.Hostname, u.Home, in.Request.Tty, append(append([]string{}, in.Config.Env...), in.Request.Env...)),
+		Env:             environment(hostname, u.Home, in.Request.Tty, append(append([]string{}, in.Config.Env...), in.Request.Env...)),
 		NoNewPrivileges: security.noNewPrivileges, OOMScoreAdj: &in.HostConfig.OomScoreAdj,
 		Capabilities: grant(list, u.UID),
 	}
@@ -52,8 +59,8 @@ func execSpec(in execInput) (*specs.Process, *specs.LinuxSeccomp, error) {
 	for _, l := range in.HostConfig.Ulimits {
 		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(l.Name), Hard: uint64(l.Hard), Soft: uint64(l.Soft)})
 	}
-	if !privileged {
-		p.ApparmorProfile = in.AppArmor
+	if !privileged && security.appArmor != "unconfined" {
+		p.ApparmorProfile = cmp.Or(security.appArmor, in.AppArmor)
 	}
 	profile, err := seccompOf(security.seccomp, in.HostConfig.Privileged, list)
 	return p, profile, err

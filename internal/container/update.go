@@ -27,8 +27,7 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 	if u.RestartPolicy.Name != "" {
 		host.RestartPolicy = u.RestartPolicy
 	}
-	check := &container.CreateRequest{Config: v.Config, HostConfig: &host}
-	warnings, err := Validate(v.Name, check)
+	warnings, err := validateUpdate(&host)
 	if err != nil {
 		return nil, err
 	}
