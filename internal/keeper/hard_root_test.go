@@ -123,6 +123,37 @@ func TestManyStartsAtOnceLeaveNoDescriptor(t *testing.T) {
 	}
 }
 
+func TestUpgradeAmongStarts(t *testing.T) {
+	r := newEngineRig(t)
+	var all sync.WaitGroup
+	for worker := range 3 {
+		all.Go(func() {
+			for i := range 15 {
+				s := container(fmt.Sprintf("u%d-%d", worker, i), "exit 9")
+				s.Stdio.Log = nil
+				p, err := r.Start(t.Context(), s)
+				if err != nil {
+					t.Errorf("%s: %v", s.ID, err)
+					return
+				}
+				p.Files.Close()
+				if x := r.exit(s.ID); x.Status.ExitStatus() != 9 || x.Unknown {
+					t.Errorf("%+v", x)
+				}
+				if err := r.Ack(t.Context(), s.ID); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 4 {
+		if err := r.Upgrade(t.Context(), os.Args[0]); err != nil {
+			t.Error(err)
+		}
+	}
+	all.Wait()
+}
+
 func TestPidIsToldAtTheGate(t *testing.T) {
 	r := newEngineRig(t)
 	gateR, gateW, err := os.Pipe()

@@ -64,6 +64,7 @@ func (r *engineRig) exit(id string) Exit {
 		}
 		select {
 		case <-r.ev.change:
+		case <-time.After(20 * time.Millisecond): // another waiter took the word
 		case <-end:
 			r.t.Fatalf("no exit of %s\n%s", id, r.log())
 		}
