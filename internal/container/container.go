@@ -4,11 +4,13 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/linux/pidfd"
 )
 
 // Container is one container of the engine.
@@ -30,15 +32,25 @@ type Container struct {
 type process struct {
 	pid        int
 	startTicks uint64
-	fd         *os.File     // pidfd
+	fd         *os.File     // pidfd; nil if it had ended when we looked
 	files      keeper.Files // the engine's duplicates of its streams
 	cgroup     *cgroup.Group
 	user       specs.User
 }
 
 func (p *process) close() {
-	p.fd.Close()
+	if p.fd != nil {
+		p.fd.Close()
+	}
 	p.files.Close()
+}
+
+// signal sends a signal; os.ErrProcessDone if the process has ended.
+func (p *process) signal(sig syscall.Signal) error {
+	if p.fd == nil {
+		return os.ErrProcessDone
+	}
+	return pidfd.Signal(p.fd, sig)
 }
 
 func newContainer(r *Record, status Status) *Container {

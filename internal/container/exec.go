@@ -271,7 +271,7 @@ func (s *Service) execEnds(x *Exec, req container.ExecStartRequest, hijack Hijac
 func (s *Service) launchExec(ctx context.Context, x *Exec, c *Container, req container.ExecStartRequest, ends []keeperEnd) error {
 	c.mu.Lock()
 	v, p := c.View(), c.process
-	if p == nil {
+	if p == nil || p.fd == nil {
 		c.mu.Unlock()
 		return errNotRunning(v)
 	}

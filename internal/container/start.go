@@ -16,7 +16,6 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
-	"github.com/tare-engine/tare/internal/linux/pidfd"
 	"github.com/tare-engine/tare/internal/runtime"
 	"github.com/tare-engine/tare/internal/store"
 	"github.com/tare-engine/tare/internal/undo"
@@ -237,27 +236,23 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 	if err := l.net.started(); err != nil {
 		slog.Warn("close the network namespace", "container", c.ID, "err", err)
 	}
-	return l.started(p)
+	l.started(p)
+	return nil
 }
 
 // started takes note of the running process.
-func (l *launch) started(p *keeper.Process) error {
-	fd, err := pidfd.Open(p.Pid)
-	if err != nil {
-		return err
-	}
+func (l *launch) started(p *keeper.Process) {
+	fd := openProcess(p.Pid, p.StartTicks) // it may have ended already
 	l.process.pid, l.process.startTicks, l.process.fd, l.process.files = p.Pid, p.StartTicks, fd, p.Files
 	l.process.user = l.spec.Process.User
 	l.live.BootID, l.live.Pid, l.live.StartTicks = l.s.cfg.BootID, p.Pid, p.StartTicks
 	l.live.StartedAt, l.live.Network, l.live.User = time.Now().UTC(), l.net.view, l.spec.Process.User
-	return nil
 }
 
 // abort ends a program that was started but could not be recorded.
 func (l *launch) abort() error {
-	err := pidfd.Signal(l.process.fd, syscall.SIGKILL)
-	l.process.close()
-	return err
+	defer l.process.close()
+	return l.process.signal(syscall.SIGKILL)
 }
 
 // release gives back what a failed launch holds of the host.

@@ -14,7 +14,6 @@ import (
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
-	"github.com/tare-engine/tare/internal/linux/pidfd"
 )
 
 // killWait is how long an end by SIGKILL may take before we say that it did
@@ -120,7 +119,7 @@ func (s *Service) signal(c *Container, sig syscall.Signal) error {
 	if p == nil {
 		return errNotRunning(v)
 	}
-	if err := pidfd.Signal(p.fd, sig); err != nil {
+	if err := p.signal(sig); err != nil {
 		if errors.Is(err, os.ErrProcessDone) {
 			return errNotRunning(v)
 		}
