@@ -52,6 +52,8 @@ type Conn struct {
 	next  uint64             // +checklocks:mu
 	calls map[uint64]*inCall // +checklocks:mu
 	lost  bool               // +checklocks:mu
+
+	orphans map[int]bool // pids whose status reapOrphan takes; +checklocks:mu
 }
 
 // inCall is a request that waits for its answer.

@@ -81,6 +81,9 @@ func (c *Conn) List(ctx context.Context) (running []Process, exits []Exit, err e
 				return running, exits, err
 			}
 			running = append(running, p.Process)
+			if p.Orphan {
+				c.watchStrays(p.Pid)
+			}
 		}
 		exits = append(exits, r.Exits...)
 		if d.After = r.Next; d.After == "" {
@@ -107,6 +110,7 @@ func (c *Conn) Shutdown(ctx context.Context) error { return c.ask(ctx, opShutdow
 // Adopt has the keeper serve a process of an earlier keeper. Files that the
 // engine holds go along as duplicates; they stay the caller's.
 func (c *Conn) Adopt(ctx context.Context, p Process, st Stdio) error {
+	c.watchStrays(p.Pid)
 	doc := adoptDoc{processDoc: processDoc{Process: p}, Stdio: st}
 	files := doc.pack(p.Files)
 	_, err := c.call(ctx, opAdopt, doc, nil, files, nil, nil)
