@@ -5,6 +5,8 @@ package spawn
 func cloneRun(args, size, plan uintptr) (pid, errno uintptr)
 
 // cloneRunEnd marks where the interpreter ends. It is never called.
+//
+//lint:ignore U1000 its address is taken in assembly
 func cloneRunEnd()
 
 // codeRange is where the interpreter lies.

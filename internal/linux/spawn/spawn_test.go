@@ -304,7 +304,7 @@ func TestParkedChildWakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rep, repw = pipe(t)
+	_, repw = pipe(t)
 	out, outw := pipe(t)
 	null, _ := os.Open(os.DevNull)
 	if err := Wake(ours, at, []*os.File{repw, null, outw, outw, ownw}); err != nil {
