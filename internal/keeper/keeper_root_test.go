@@ -514,6 +514,11 @@ func TestKeeperDies(t *testing.T) {
 	if err := r.Adopt(t.Context(), *p, Stdio{Log: &Log{Dir: "c1"}}); err != nil {
 		t.Fatal(err)
 	}
+	before := cpuTicks(t, r.KeeperPid())
+	time.Sleep(300 * time.Millisecond)
+	if n := cpuTicks(t, r.KeeperPid()) - before; n > 5 {
+		t.Errorf("watching an orphan took %d ticks of CPU in 300 ms", n)
+	}
 	fd, _ := process.Open(p.Pid)
 	process.Kill(fd, syscall.SIGTERM)
 	fd.Close()
@@ -524,4 +529,19 @@ func TestKeeperDies(t *testing.T) {
 	if got := r.output("c1"); got != "ready\nbye\n" {
 		t.Errorf("output %q", got)
 	}
+}
+
+// cpuTicks is the CPU time of a process in hundredths of a second.
+func cpuTicks(t *testing.T, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	var user, system int
+	f := strings.Fields(rest)
+	fmt.Sscan(f[11], &user)
+	fmt.Sscan(f[12], &system)
+	return user + system
 }
