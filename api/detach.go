@@ -19,7 +19,8 @@ func ParseDetachKeys(s string) ([]byte, error) {
 	for _, part := range strings.Split(s, ",") {
 		b, ok := detachKey(part)
 		if !ok {
-			return nil, fmt.Errorf("Unknown character: '%s'", part) //nolint:staticcheck // Docker's text
+			//lint:ignore ST1005 the text is Docker's
+			return nil, fmt.Errorf("Unknown character: '%s'", part)
 		}
 		keys = append(keys, b)
 	}

@@ -125,8 +125,8 @@ func systemFrame(r io.Reader, n int64, system func([]byte) error) error {
 //
 // The client sends a RunRequest with "Upgrade: tcp". What fails before the
 // container exists is an ordinary error answer. Then the connection becomes a
-// stream of frames: output in Stdout and Stderr (with a terminal all of it in
-// Stdout), and RunStatus documents in System. The client's own bytes are the
+// stream of frames: output in Stdout and Stderr, and RunStatus documents in
+// System. A container with a terminal is refused: it needs the four requests. The client's own bytes are the
 // container's standard input, unframed; it half-closes the connection at its end.
 const RunPath = "/tare/run"
 

@@ -82,7 +82,7 @@ func TestBadFlags(t *testing.T) {
 		{"--tlsverify", "tlsverify needs tlscacert, tlscert and tlskey"},
 		{"--tlscert=/x", "tlscert and tlskey need each other"},
 		{"--data-root=rel", "want an absolute path"},
-		{"--data-root=/a/../b", "want an absolute path without . and .."},
+		{"--data-root=/a/../b", "want an absolute path, without . and .. in it"},
 		{"--data-root=/a --exec-root=/a", "data-root and exec-root are both /a"},
 		{"--debug=maybe", "want true or false"},
 		{"--log-level=loud", "want one of debug, info, warn, error, fatal"},

@@ -100,7 +100,7 @@ func oneOf(words ...string) func(string) error {
 
 func checkPath(s string) error {
 	if !filepath.IsAbs(s) || filepath.Clean(s) != s {
-		return errors.New("want an absolute path without . and ..")
+		return errors.New("want an absolute path, without . and .. in it")
 	}
 	return nil
 }
