@@ -71,6 +71,9 @@ func runRun(cmd *cobra.Command, c *cli, cl *client.Client, o *runOptions, req co
 		return err
 	}
 	r := &run{cmd: cmd, c: c, cl: cl, o: o, s: s, req: req}
+	if req.Tty { // its output has no frames for the exit code
+		return r.inSteps()
+	}
 	err = r.atOnce()
 	if errors.Is(err, client.ErrNoRun) {
 		return r.inSteps()

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type Container struct {
 	mu      sync.Mutex
 	process *process    // nil unless the view is Alive; guarded by mu
 	waiting []keeperEnd // clients attached before the start; guarded by mu
+	running []net.Conn  // our ends of the connections of runs (run.go); guarded by mu
 }
 
 // process is a running container's hold on the host.

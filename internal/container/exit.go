@@ -141,8 +141,12 @@ func (s *Service) afterExit(c *Container, v *View, p *process) {
 		if err := s.remove(context.Background(), c); err != nil {
 			slog.Warn("remove after exit", "container", c.ID, "err", err)
 		}
-	} else if err := s.saveRecord(c); err != nil {
-		slog.Error("record exit", "container", c.ID, "err", err)
+		s.endRuns(c, nil)
+	} else {
+		s.endRuns(c, nil)
+		if err := s.saveRecord(c); err != nil {
+			slog.Error("record exit", "container", c.ID, "err", err)
+		}
 	}
 	failpoint.Hit("exit/recorded")
 	p.close()

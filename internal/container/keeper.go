@@ -142,6 +142,8 @@ func (s *Service) reunite(ctx context.Context, conn *keeper.Conn, c *Container, 
 		return nil
 	}
 	given := keeper.Process{ID: c.ID, Pid: ours.pid, StartTicks: ours.startTicks, Started: c.View().Started, Files: ours.files}
+	// The clients were the old keeper's. Those of runs would wait for the end.
+	s.background.Go(func() { s.endRuns(c, nil) })
 	return conn.Adopt(ctx, given, s.stdio(c.View(), c.user()))
 }
 

@@ -9,7 +9,15 @@ import (
 )
 
 // ContainerRun makes a container, attaches the client, starts it and tells the
-// client how it ended: what Docker's clients do in four requests.
+// client how it ended: what Docker's clients do in four requests. A container
+// with a terminal needs the four: its output has no frames.
 func (e *Engine) ContainerRun(ctx context.Context, req api.RunRequest, hijack own.Hijack) error {
-	return errdefs.New(errdefs.NotFound, "page not found")
+	if req.Create.Config != nil && req.Create.Tty {
+		return errdefs.New(errdefs.InvalidArgument, "a run in one request cannot have a terminal: create, attach and start the container")
+	}
+	res, err := e.ContainerCreate(ctx, req.Name, req.Create, req.Platform, req.Rootfs)
+	if err != nil {
+		return err
+	}
+	return e.containers.Run(ctx, res.ID, res.Warnings, req.Attach, hijack)
 }

@@ -25,6 +25,7 @@ type client struct {
 	stdin bool // what it sends goes to the process
 	keys  detachKeys
 
+	status bool   // gets the status at the end, and its connection is not ended
 	held   bool   // gets nothing before resume
 	behind bool   // is served from the spool, beginning at place
 	first  []byte // to be sent before what is in the spool
@@ -116,8 +117,10 @@ func (t *streamSet) newClient(cl Client) (*client, error) {
 		src:   &source{fd: fd, set: t},
 		want:  [2]bool{cl.Stdout, cl.Stderr},
 		stdin: cl.Stdin && t.stdio.OpenStdin,
-		keys:  detachKeys{keys: cl.DetachKeys},
-		took:  time.Now(),
+
+		status: cl.Status && !t.stdio.TTY,
+		keys:   detachKeys{keys: cl.DetachKeys},
+		took:   time.Now(),
 	}
 	if t.stdio.TTY {
 		c.want = [2]bool{cl.Stdout || cl.Stderr, false}
@@ -173,8 +176,7 @@ func (t *streamSet) serveClients() {
 			c.gone = true // with stdin, reading comes to the end first
 		}
 		if !c.gone && !c.behind && t.through(c) {
-			unixconn.End(c.src.fd)
-			c.gone = true
+			t.leave(c)
 		}
 		if c.gone {
 			if c.stdin {
@@ -189,13 +191,24 @@ func (t *streamSet) serveClients() {
 	}
 }
 
+// leave lets a client go that has all output.
+func (t *streamSet) leave(c *client) {
+	c.gone = true
+	if !c.status || c.leaves || t.status == nil {
+		unixconn.End(c.src.fd)
+		return
+	}
+	_ = unixconn.SendBuffer(c.src.fd, 4*clientBuffer) // there is room, so it is sent whole
+	unixconn.Send(c.src.fd, t.status)
+}
+
 // through reports whether a client has everything it will get. One that may
 // type to a living process is only told that there is no more output.
 func (t *streamSet) through(c *client) bool {
 	if c.leaves || t.ended {
 		return true
 	}
-	if !t.outputsEnded() {
+	if c.status || !t.outputsEnded() {
 		return false
 	}
 	if c.stdin && t.in != nil {

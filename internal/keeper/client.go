@@ -275,7 +275,7 @@ func (c *Conn) Attach(ctx context.Context, id string, cl Client) (client uint64,
 }
 
 func (cl Client) doc() clientDoc {
-	return clientDoc{Buffered: len(cl.Buffered), Stdin: cl.Stdin, Stdout: cl.Stdout, Stderr: cl.Stderr, Hold: cl.Hold, DetachKeys: cl.DetachKeys}
+	return clientDoc{Buffered: len(cl.Buffered), Stdin: cl.Stdin, Stdout: cl.Stdout, Stderr: cl.Stderr, Hold: cl.Hold, Status: cl.Status, DetachKeys: cl.DetachKeys}
 }
 
 // Resume lets a held client go on.

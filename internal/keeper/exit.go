@@ -3,6 +3,7 @@ package keeper
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/logfile"
 )
 
 // finish reports the end of a child: what it wrote is in the log and with the
@@ -24,7 +26,7 @@ func (k *Keeper) finish(c *child, e ended) {
 		k.finishParked(c, x)
 		return
 	}
-	k.streams.drain(p.ID)
+	k.streams.drain(p.ID, statusFrame(x))
 	failpoint.Hit("keeper/exit-drained")
 	// Before the exit is told: then the ID may be started again.
 	k.streams.close(p.ID)
@@ -178,3 +180,19 @@ var bootID = sync.OnceValue(func() string {
 	}
 	return strings.TrimSpace(string(b))
 })
+
+// statusFrame is what a client with Status gets at the end: a document that
+// package api calls RunStatus, in a frame of stream 3.
+func statusFrame(x Exit) []byte {
+	code := x.Status.ExitStatus()
+	if x.Status.Signaled() {
+		code = 128 + int(x.Status.Signal())
+	}
+	doc := fmt.Sprintf(`{"Id":%q,"ExitCode":%d}`, x.ID, code)
+	b := make([]byte, frameHeader, frameHeader+len(doc))
+	putHeader(b, systemStream, len(doc))
+	return append(b, doc...)
+}
+
+// systemStream is the stream of a frame with the engine's own words.
+const systemStream logfile.Stream = 3

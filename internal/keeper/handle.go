@@ -106,7 +106,7 @@ func (d clientDoc) client(payload []byte, conn *os.File) (Client, []byte, error)
 		conn.Close()
 		return Client{}, nil, err
 	}
-	return Client{Conn: conn, Buffered: b, Stdin: d.Stdin, Stdout: d.Stdout, Stderr: d.Stderr, DetachKeys: d.DetachKeys, Hold: d.Hold}, rest, nil
+	return Client{Conn: conn, Buffered: b, Stdin: d.Stdin, Stdout: d.Stdout, Stderr: d.Stderr, DetachKeys: d.DetachKeys, Hold: d.Hold, Status: d.Status}, rest, nil
 }
 
 // doList answers with one page. A page holds as many processes as their

@@ -94,7 +94,7 @@ func (o *orphanage) drain(b []byte) {
 // finishOrphan finds out how an orphan ended and reports it.
 func (k *Keeper) finishOrphan(c *child, at time.Time) {
 	p := c.process
-	k.streams.drain(p.ID)
+	k.streams.drain(p.ID, nil)
 	ws, known := k.orphanStatus(c)
 	if !k.enter() {
 		return // the next program begins anew

@@ -92,6 +92,7 @@ type clientDoc struct {
 	ID                          string // of opAttach: whom to
 	Buffered                    int
 	Stdin, Stdout, Stderr, Hold bool
+	Status                      bool
 	DetachKeys                  []byte
 }
 

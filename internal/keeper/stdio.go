@@ -33,8 +33,9 @@ type streamSet struct {
 
 	mu      sync.Mutex
 	started bool
-	ended   bool // the process is dead and its pipes are read
-	closed  bool // forgotten by the server
+	ended   bool   // the process is dead and its pipes are read
+	status  []byte // frame for clients with Status, once ended
+	closed  bool   // forgotten by the server
 
 	child [3]*os.File // the child's ends until started
 	sock  int         // where the terminal's master arrives; -1
@@ -308,7 +309,7 @@ func (s *streams) resize(id string, rows, cols uint16) error {
 
 // drain says that the process is dead: what its pipes hold is read, logged and
 // given to clients; then its streams end.
-func (s *streams) drain(id string) {
+func (s *streams) drain(id string, status []byte) {
 	t, err := s.set(id)
 	if err != nil {
 		return // closed meanwhile
@@ -321,7 +322,7 @@ func (s *streams) drain(id string) {
 	failpoint.Hit("stop/drain-begins")
 	t.readRest()
 	failpoint.Hit("stop/drained")
-	t.ended = true
+	t.ended, t.status = true, status
 	for i := range t.out {
 		t.endOutput(i)
 	}

@@ -85,7 +85,7 @@ func TestFullDisk(t *testing.T) {
 	say(t, p.out, "the end\n")
 	p.out.(io.Closer).Close()
 	p.err.Close()
-	r.drain("c1")
+	r.drain("c1", nil)
 	if got := <-done; got != text+"the end\n" {
 		t.Errorf("the client got %d bytes of %d", len(got), len(text)+8)
 	}

@@ -239,7 +239,7 @@ func TestOutputGoesToClientsAndLog(t *testing.T) {
 	if out, err := frames(t, only); out != "" || err != "oops\nunfinished" {
 		t.Errorf("client of stderr only: %q, %q", out, err)
 	}
-	r.drain("c1")
+	r.drain("c1", nil)
 	if got := r.logText(); got != "stdout:hello|stderr:oops|stderr:unfinished|" {
 		t.Errorf("log %q", got)
 	}
@@ -252,7 +252,7 @@ func TestDrainReadsWhatPipesHold(t *testing.T) {
 	for i := range 100 {
 		say(t, p.out, fmt.Sprintf("%d\n", i))
 	}
-	r.drain("c1") // somebody else still has the pipe open
+	r.drain("c1", nil) // somebody else still has the pipe open
 	r.streams.close("c1")
 	out, _ := frames(t, c)
 	if !strings.HasSuffix(out, "98\n99\n") {
@@ -398,7 +398,7 @@ func TestStoppedClientLosesNothing(t *testing.T) {
 	if got := <-sum; got != want {
 		t.Error("the client that reads got something else")
 	}
-	r.drain("c1")
+	r.drain("c1", nil)
 	r.streams.close("c1") // what is left does not need the process
 	out, errText := frames(t, slow)
 	if sha256.Sum256([]byte(out)) != want || errText != strings.Repeat("note\n", size>>20) {
@@ -642,7 +642,7 @@ func TestFreezeAndThaw(t *testing.T) {
 	}
 	p.out.Close()
 	p.err.Close()
-	r.drain("c1")
+	r.drain("c1", nil)
 	if got := <-done; got != want {
 		t.Errorf("the quick client got %d bytes of %d", len(got), len(want))
 	}
@@ -679,7 +679,7 @@ func TestAdoptByPath(t *testing.T) {
 	p.out.Close()
 	p.err.Close()
 	io.ReadAll(c)
-	r.drain("c1")
+	r.drain("c1", nil)
 	if got := r.logText(); got != "stdout:first|stdout:meanwhile|stdout:last|" {
 		t.Errorf("log %q", got)
 	}

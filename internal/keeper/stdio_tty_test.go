@@ -88,7 +88,7 @@ func TestTerminal(t *testing.T) {
 	}
 	say(t, slave, "end\n")
 	slave.Close()
-	r.drain("c1")
+	r.drain("c1", nil)
 	if rest, err := io.ReadAll(c2); string(rest) != "end\n" || err != nil {
 		t.Errorf("the rest is %q, %v", rest, err)
 	}

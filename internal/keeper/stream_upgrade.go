@@ -30,6 +30,7 @@ type setDoc struct {
 	Out                    [2]int
 	Tails                  [2][]byte
 	Typed                  []byte
+	Status                 []byte
 	InEnds                 bool
 	Spool                  int
 	SpoolEnd               int64
@@ -47,6 +48,7 @@ type clientState struct {
 	First          []byte
 	Place, Frame   int64
 	Leaves, Halved bool
+	Status         bool
 }
 
 // freeze stops the loop and returns what thaw needs. The descriptors that the
@@ -112,7 +114,7 @@ func (t *streamSet) freeze(errs *[]error) setDoc {
 	d := setDoc{
 		ID: t.id, Stdio: t.stdio, Started: t.started, Ended: t.ended, Closed: t.closed,
 		Sock: keepFD(t.sock, errs), In: keepSource(t.in, errs), Out: [2]int{keepSource(t.out[0], errs), keepSource(t.out[1], errs)},
-		Typed: t.typed, InEnds: t.inEnds, Spool: keepFile(&t.spool.f, errs), SpoolEnd: t.spool.end,
+		Typed: t.typed, Status: t.status, InEnds: t.inEnds, Spool: keepFile(&t.spool.f, errs), SpoolEnd: t.spool.end,
 	}
 	for i := range t.child {
 		d.Child[i] = keepFile(&t.child[i], errs)
@@ -129,7 +131,7 @@ func (t *streamSet) freeze(errs *[]error) setDoc {
 		}
 		d.Clients = append(d.Clients, clientState{
 			ID: c.id, FD: keepFD(c.src.fd, errs), Want: c.want, Stdin: c.stdin, Keys: c.keys.keys, Seen: c.keys.seen,
-			Held: c.held, Behind: c.behind, First: c.first, Place: c.place, Frame: c.frame, Leaves: c.leaves, Halved: c.halved,
+			Held: c.held, Behind: c.behind, First: c.first, Place: c.place, Frame: c.frame, Leaves: c.leaves, Halved: c.halved, Status: c.status,
 		})
 	}
 	// Who still has this set must find nothing to do.
@@ -188,7 +190,7 @@ func openFD(fd int, name string) *os.File {
 
 func (s *streams) thawSet(d setDoc) error {
 	t := s.newSet(d.ID, d.Stdio)
-	t.ended, t.closed, t.sock, t.typed, t.inEnds = d.Ended, d.Closed, d.Sock, d.Typed, d.InEnds
+	t.ended, t.closed, t.sock, t.typed, t.inEnds, t.status = d.Ended, d.Closed, d.Sock, d.Typed, d.InEnds, d.Status
 	for i, fd := range d.Child {
 		t.child[i] = openFD(fd, "child")
 	}
@@ -240,7 +242,7 @@ func (t *streamSet) thawClients(states []clientState) error {
 		c := &client{
 			id: d.ID, src: &source{fd: d.FD, set: t}, want: d.Want, stdin: d.Stdin, keys: detachKeys{d.Keys, d.Seen},
 			held: d.Held, behind: d.Behind, first: d.First, place: d.Place, frame: d.Frame,
-			took: time.Now(), leaves: d.Leaves, halved: d.Halved,
+			took: time.Now(), leaves: d.Leaves, halved: d.Halved, status: d.Status,
 		}
 		if err := t.addClient(c); err != nil {
 			errs = append(errs, err)

@@ -33,10 +33,11 @@ type streamer interface {
 	resize(id string, rows, cols uint16) error
 	closeStdin(id string) error
 
-	// drain says that the process is dead: read what is left (not more than
+	// drain says that the process is dead (status is the frame for clients with
+	// Status, nil if there is none): read what is left (not more than
 	// pipes hold), log it, give it to clients, and end their streams. It
 	// returns when the log has it.
-	drain(id string)
+	drain(id string, status []byte)
 
 	// close forgets the process: after drain, or when its start failed. remove
 	// takes its FIFOs from the disk as well.

@@ -35,6 +35,12 @@ type Client struct {
 	Stdin, Stdout, Stderr bool
 	DetachKeys            []byte
 	Hold                  bool // send nothing before Resume
+
+	// Status gives the client, behind all output, a frame of the system stream
+	// with the exit code. Its connection is then not ended, only closed: the
+	// engine has a duplicate and ends it when it has taken note of the exit.
+	// Not for terminals, whose output has no frames.
+	Status bool
 }
 
 // Files are a process's streams as seen from outside; nil where it has none.

@@ -1,0 +1,94 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+)
+
+// Run attaches a client to a new container, starts it, and returns; the client
+// is told how it ended. It is a run in one request (api.RunPath): the keeper
+// sends the output and the exit code, so neither needs the engine to live on;
+// the connection ends when the engine has taken note of the exit, and removed
+// the container if it removes itself.
+func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.AttachOptions, hijack Hijack) error {
+	c := s.index.get(id)
+	if c == nil {
+		return errdefs.New(errdefs.NotFound, "No such container: %s", id)
+	}
+	keys, err := api.ParseDetachKeys(o.DetachKeys)
+	if err != nil {
+		return errdefs.New(errdefs.InvalidArgument, "Invalid detach keys (%s) provided: %w", o.DetachKeys, err)
+	}
+	conn, buffered, err := hijack(false)
+	if err != nil {
+		return err
+	}
+	if err := api.WriteRunStatus(conn, api.RunStatus{ID: id, Warnings: warnings}); err != nil {
+		conn.Close()
+		return s.dropRun(ctx, c)
+	}
+	failpoint.Hit("run/client-told")
+	end, err := newKeeperEnd(conn, buffered, o, keys)
+	if err != nil {
+		conn.Close()
+		return err
+	}
+	end.client.Status = true
+	own, err := duplicate(end.client.Conn)
+	if err != nil {
+		closeEnds([]keeperEnd{end})
+		return err
+	}
+	c.mu.Lock()
+	c.waiting = append(c.waiting, end)
+	c.running = append(c.running, own)
+	c.mu.Unlock()
+	if err := s.Start(ctx, id); err != nil {
+		s.endRuns(c, func(run net.Conn) error { return api.WriteRunStatus(run, failedRun(id, c, err)) })
+	}
+	return nil
+}
+
+// dropRun removes the container of a run whose client has left before the
+// start.
+func (s *Service) dropRun(ctx context.Context, c *Container) error {
+	if c.View().AutoRemove() {
+		return s.remove(context.WithoutCancel(ctx), c)
+	}
+	return nil
+}
+
+// failedRun is the status of a run that did not start.
+func failedRun(id string, c *Container, cause error) api.RunStatus {
+	code := c.View().Last.ExitCode
+	return api.RunStatus{ID: id, Error: cause.Error(), ExitCode: &code}
+}
+
+// duplicate returns a second end of a client's connection, for the engine.
+func duplicate(f *os.File) (net.Conn, error) {
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate a client's connection: %w", err)
+	}
+	return conn, nil
+}
+
+// endRuns ends the engine's part of the connections of runs.
+func (s *Service) endRuns(c *Container, last func(net.Conn) error) {
+	c.mu.Lock()
+	runs := c.running
+	c.running = nil
+	c.mu.Unlock()
+	for _, r := range runs {
+		if last != nil {
+			last(r) // a client that has left hears nothing
+		}
+		r.Close()
+	}
+}
