@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
+	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/server"
 )
 
@@ -65,6 +66,11 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 			return err
 		}
 		defer remove()
+	}
+	// The children of a keeper that dies become ours, and their exit codes with
+	// them: package keeper reaps them.
+	if err := process.Subreaper(); err != nil {
+		return err
 	}
 	began := time.Now()
 	p, err := assemble(context.Background(), cfg)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/test/fixture"
 )
 
@@ -22,7 +23,7 @@ type bench struct {
 	loop    string
 	tare    *engine
 	docker  *engine // nil if it is not measured
-	unready []error // why a contestant is missing
+	running *client.Client
 }
 
 // engine is a running daemon and its socket.
@@ -46,6 +47,9 @@ func newBench(o options) (_ *bench, err error) {
 		return nil, err
 	}
 	if err := errors.Join(fixture.Rootfs(b.path("rootfs")), fixture.Archive(b.path("image.tar"))); err != nil {
+		return nil, err
+	}
+	if err := emptyProgram(b.path("empty")); err != nil {
 		return nil, err
 	}
 	if b.tare, err = b.startTare(); err != nil {
@@ -150,6 +154,33 @@ func command(name string, args ...string) error {
 // tareCLI is our own command line against our own engine.
 func (b *bench) tareCLI(args ...string) error {
 	return command(filepath.Join(b.o.bin, "tare"), append([]string{"-H", "unix://" + b.tare.socket}, args...)...)
+}
+
+// client is a connection-keeping client of our engine, in this process.
+func (b *bench) client() (*client.Client, error) {
+	if b.running == nil {
+		c, err := client.New(client.Options{Host: "unix://" + b.tare.socket})
+		if err != nil {
+			return nil, err
+		}
+		b.running = c
+	}
+	return b.running, nil
+}
+
+// emptyProgram builds a Go program that does nothing: what any command line in
+// Go costs.
+func emptyProgram(path string) error {
+	src := path + ".go"
+	if err := os.WriteFile(src, []byte("package main\n\nfunc main() {}\n"), 0600); err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", path, src)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the empty program: %w: %s", err, out)
+	}
+	return nil
 }
 
 func (b *bench) close() error {

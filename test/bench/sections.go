@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/test/fixture"
 )
 
@@ -71,6 +76,8 @@ func (b *bench) runs() error {
 			n++
 			return command("runc", "--root", filepath.Join(b.tmpfs, "runc"), "run", "--bundle", bundle, "b"+strconv.Itoa(n))
 		}},
+		{"an empty Go program", func() error { return command(b.path("empty")) }},
+		{"one request from a running client: run --rm true", b.runRequest},
 		{"tare version (one request)", func() error { return b.tareCLI("version") }},
 		{"tare run --rm true", func() error { return b.tareCLI("run", "--rm", fixture.Image, "true") }},
 		{"tare run --rm --network none true", func() error { return b.tareCLI("run", "--rm", "--network", "none", fixture.Image, "true") }},
@@ -81,6 +88,34 @@ func (b *bench) runs() error {
 		rows = append(rows, contestant{"docker run --rm true against dockerd", func() error { return b.docker.docker("run", "--rm", fixture.Image, "true") }})
 	}
 	return b.race("run", b.o.rounds, rows...)
+}
+
+// runRequest is a run without a command line: what the engine, the keeper and
+// the kernel take.
+func (b *bench) runRequest() error {
+	c, err := b.client()
+	if err != nil {
+		return err
+	}
+	req := api.RunRequest{Attach: api.AttachOptions{Stream: true, Stdout: true, Stderr: true}}
+	req.Create.Config = &container.Config{Image: fixture.Image, Cmd: []string{"true"}}
+	req.Create.HostConfig = &container.HostConfig{AutoRemove: true}
+	stream, err := c.Run(context.Background(), req, "")
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	code := -1
+	err = stream.RunOutput(io.Discard, io.Discard, func(st api.RunStatus) error {
+		if st.ExitCode != nil {
+			code = *st.ExitCode
+		}
+		return nil
+	})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit code %d", code)
+	}
+	return err
 }
 
 func (b *bench) execs() error {

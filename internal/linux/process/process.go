@@ -22,6 +22,11 @@ func Hide() error {
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 }
 
+// Subreaper makes the process the parent of descendants whose own parent dies.
+func Subreaper() error {
+	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+}
+
 // PeekExit waits until a child has ended and returns its pid, leaving it to be
 // reaped. ECHILD means that there are no children.
 func PeekExit() (int, error) {
