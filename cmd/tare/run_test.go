@@ -163,15 +163,25 @@ func TestDetachedRunPrintsTheID(t *testing.T) {
 
 // TestTerminalIsSaneAfterDetach types the detach keys into a real terminal.
 func TestTerminalIsSaneAfterDetach(t *testing.T) {
-	e := newFakeEngine(t)
+	e := stepsEngine(t)
+	const id = "0123456789abcdef"
 	typed := make(chan string, 1)
-	e.handle["POST "+api.RunPath] = func(w http.ResponseWriter, r *http.Request) {
-		hijackRun(t, w, r, func(_ api.RunRequest, stdin io.Reader, out io.Writer) {
-			api.WriteRunStatus(out, api.RunStatus{ID: "c0ffee"})
-			io.WriteString(api.NewFrameWriter(out, api.Stdout), "ready")
-			text, _ := io.ReadAll(stdin)
+	e.handle["POST /containers/"+id+"/attach"] = func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nready")
+		go func() {
+			defer conn.Close()
+			text, _ := io.ReadAll(conn)
 			typed <- string(text)
-		})
+		}()
+	}
+	e.handle["POST /containers/"+id+"/wait"] = func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		<-r.Context().Done() // the process goes on
 	}
 	t.Setenv("TARE_HOST", e.host)
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
