@@ -165,7 +165,8 @@ func TestDetachedRunPrintsTheID(t *testing.T) {
 func TestTerminalIsSaneAfterDetach(t *testing.T) {
 	e := stepsEngine(t)
 	const id = "0123456789abcdef"
-	typed := make(chan string, 1)
+	typed, over := make(chan string, 1), make(chan struct{})
+	t.Cleanup(func() { close(over) })
 	e.handle["POST /containers/"+id+"/attach"] = func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -181,7 +182,7 @@ func TestTerminalIsSaneAfterDetach(t *testing.T) {
 	}
 	e.handle["POST /containers/"+id+"/wait"] = func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
-		<-r.Context().Done() // the process goes on
+		<-over // the process goes on
 	}
 	t.Setenv("TARE_HOST", e.host)
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
