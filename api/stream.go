@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bufio"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -64,47 +66,97 @@ func (e *SystemError) Error() string { return "error from daemon in stream: " + 
 
 // Demux copies the frames of r to stdout and stderr and gives those of the
 // System stream to system; a nil system makes the first of them a SystemError.
-// It reads no byte beyond the last frame and returns nil at an end between two
-// frames, io.ErrUnexpectedEOF at an end within one.
+// It returns nil at an end between two frames, io.ErrUnexpectedEOF at an end
+// within one.
+//
+// What has arrived together is written together: a log has a frame for each
+// line, and a write for each would be most of the work. Nothing is held back
+// while more has to be waited for.
 func Demux(r io.Reader, stdout, stderr io.Writer, system func([]byte) error) error {
-	var h [HeaderLen]byte
-	buf := make([]byte, 32<<10)
+	d := demux{r: bufio.NewReaderSize(r, demuxSize), buf: make([]byte, 0, demuxSize)}
 	for {
-		switch _, err := io.ReadFull(r, h[:]); err {
+		var h [HeaderLen]byte
+		switch _, err := io.ReadFull(d.r, h[:]); err {
 		case nil:
 		case io.EOF:
-			return nil
+			return d.flush()
 		default:
-			return err
+			return errors.Join(d.flush(), err)
 		}
 		n := int64(binary.BigEndian.Uint32(h[4:]))
 		var err error
 		switch Stream(h[0]) {
 		case Stdin, Stdout:
-			err = copyFrame(stdout, r, n, buf)
+			err = d.frame(stdout, n)
 		case Stderr:
-			err = copyFrame(stderr, r, n, buf)
+			err = d.frame(stderr, n)
 		case System:
-			err = systemFrame(r, n, system)
+			if err = d.flush(); err == nil {
+				err = systemFrame(d.r, n, system)
+			}
 		default:
 			err = fmt.Errorf("unrecognized stream: %d", h[0])
 		}
 		if err != nil {
-			return err
+			return errors.Join(d.flush(), err)
 		}
 	}
 }
 
-func copyFrame(w io.Writer, r io.Reader, n int64, buf []byte) error {
-	got, err := io.CopyBuffer(onlyWriter{w}, io.LimitReader(r, n), buf)
-	if err == nil && got < n {
-		return io.ErrUnexpectedEOF
-	}
-	return err
+// demuxSize is how much is read, and written, at once.
+const demuxSize = 64 << 10
+
+// demux collects the bytes of frames that go to the same writer.
+type demux struct {
+	r   *bufio.Reader
+	w   io.Writer // of what is in buf
+	buf []byte
 }
 
-// onlyWriter hides a ReadFrom that would allocate its own buffer.
-type onlyWriter struct{ io.Writer }
+// frame copies the n bytes of a frame to w, now or with the next one.
+func (d *demux) frame(w io.Writer, n int64) error {
+	if d.w != w {
+		if err := d.flush(); err != nil {
+			return err
+		}
+		d.w = w
+	}
+	for n > 0 {
+		if len(d.buf) == cap(d.buf) {
+			if err := d.flush(); err != nil {
+				return err
+			}
+		}
+		free := d.buf[len(d.buf):cap(d.buf)]
+		got, err := d.r.Read(free[:min(n, int64(len(free)))])
+		d.buf = d.buf[:len(d.buf)+got]
+		n -= int64(got)
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil && n > 0 {
+			return err
+		}
+		if d.r.Buffered() == 0 {
+			if err := d.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if d.r.Buffered() < HeaderLen {
+		return d.flush()
+	}
+	return nil
+}
+
+func (d *demux) flush() error {
+	if len(d.buf) == 0 {
+		return nil
+	}
+	_, err := d.w.Write(d.buf)
+	d.buf = d.buf[:0]
+	return err
+}
 
 func systemFrame(r io.Reader, n int64, system func([]byte) error) error {
 	if n > maxSystemFrame {
