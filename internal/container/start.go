@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -245,6 +246,9 @@ func (l *launch) started(p *keeper.Process) {
 	fd := openProcess(p.Pid, p.StartTicks) // it may have ended already
 	l.process.pid, l.process.startTicks, l.process.fd, l.process.files = p.Pid, p.StartTicks, fd, p.Files
 	l.process.user = l.spec.Process.User
+	if l.net.shared == nil {
+		l.net.view.SandboxKey = "/proc/" + strconv.Itoa(p.Pid) + "/ns/net" // as nsenter wants it
+	}
 	l.live.BootID, l.live.Pid, l.live.StartTicks = l.s.cfg.BootID, p.Pid, p.StartTicks
 	l.live.StartedAt, l.live.Network, l.live.User = time.Now().UTC(), l.net.view, l.spec.Process.User
 }
