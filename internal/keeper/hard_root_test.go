@@ -330,3 +330,47 @@ func TestKeeperShowsNothingOfItself(t *testing.T) {
 		t.Errorf("%v\n%s", err, points)
 	}
 }
+
+// TestStoppedExecsStopNobodyElse: processes of a container can stop what
+// appears among them before it has begun. Here it stops itself.
+func TestStoppedExecsStopNobodyElse(t *testing.T) {
+	r := newEngineRig(t)
+	c := r.run(container("c1", "exec sleep 100"))
+	c.Files.Close()
+	fd, err := process.Open(c.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	const execs = 2 * maxStarts
+	done := make(chan error, execs)
+	for i := range execs {
+		x := execIn(fd, fmt.Sprintf("x%d", i), "")
+		p := spawn.NewPlan()
+		p.Do("setsid", spawn.SysSetsid)
+		p.Do("stop the process group", syscall.SYS_KILL, spawn.Nil, spawn.Int(syscall.SIGSTOP))
+		p.Exec("true", "/bin", []string{"true"}, nil)
+		x.Second = p.Image()
+		go func() {
+			_, err := r.Start(t.Context(), x)
+			done <- err
+		}()
+	}
+	for range execs - maxSeconds - maxStarts { // that many at least are refused
+		if err := <-done; err == nil {
+			t.Error("a stopped process has begun")
+		}
+	}
+	begun := time.Now()
+	r.run(container("c2", "exec true")).Files.Close()
+	if d := time.Since(begun); d > 2*time.Second {
+		t.Errorf("another container started after %v", d)
+	}
+	process.Kill(fd, 9)
+	for range maxSeconds + maxStarts {
+		<-done // killed: how far it got cannot be told
+	}
+	if d := time.Since(begun); d > secondWait/2 {
+		t.Errorf("the execs ended after %v", d)
+	}
+}

@@ -37,6 +37,7 @@ type Keeper struct {
 	ends     map[int]onEnd     // by pid; +checklocks:mu
 	early    map[int]ended     // ends of children not booked yet; +checklocks:mu
 	inFlight int               // clones whose pid is not booked; +checklocks:mu
+	seconds  map[string]int    // second halves that have not begun, by container; +checklocks:mu
 	exits    map[string]Exit   // not acknowledged; +checklocks:mu
 	session  *session          // the engine; nil: none; +checklocks:mu
 	last     *session          // the engine that is or was; +checklocks:mu
@@ -98,6 +99,7 @@ func newKeeper(execRoot string, log *slog.Logger, level string) *Keeper {
 		children: map[string]*child{},
 		ends:     map[int]onEnd{},
 		early:    map[int]ended{},
+		seconds:  map[string]int{},
 		exits:    map[string]Exit{},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -20,6 +21,7 @@ const maxStartClients = 10
 // begin is a start that is under way.
 type begin struct {
 	Start
+	release func() // gives the token back; may be called again
 	op      op
 	slab    *spawn.Slab
 	child   *child
@@ -38,7 +40,8 @@ func (k *Keeper) doStart(s *session, m *message) (any, parcel, error) {
 		b.tell = func(pid int) { s.queueFor(m.request, opBorn, idDoc{ID: b.ID, Pid: pid}) }
 	}
 	k.starts <- struct{}{}
-	defer func() { <-k.starts }()
+	b.release = sync.OnceFunc(func() { <-k.starts })
+	defer b.release()
 	switch m.op {
 	case opWake:
 		err = k.wake(b)
@@ -120,6 +123,9 @@ func (k *Keeper) start(b *begin) (err error) {
 			k.forget(b.child)
 		}
 	}()
+	if err := k.mayPair(b); err != nil {
+		return err
+	}
 	if err := k.load(b); err != nil {
 		return err
 	}
@@ -192,7 +198,8 @@ func (k *Keeper) run(b *begin, stdio []*os.File) error {
 		o.Cgroup = 1 + len(stdio) + b.CgroupFD
 	}
 	k.cloning(1)
-	defer k.cloning(-1)
+	booked := sync.OnceFunc(func() { k.cloning(-1) })
+	defer booked()
 	pid, err := k.clone(b.slab, o, fds)
 	child.Close()
 	if err != nil {
@@ -202,20 +209,15 @@ func (k *Keeper) run(b *begin, stdio []*os.File) error {
 	k.book(pid, b.child.hears())
 	failpoint.Hit("keeper/start-cloned")
 	k.born(b, pid)
-	if err := k.awaitExec(b, report); err != nil {
-		b.slab.Put()
-		return err
-	}
 	if len(b.Second.Bytes) > 0 {
-		if err := k.awaitSecond(b); err != nil {
-			b.slab.Put()
-			return err
-		}
+		err = k.awaitSecond(b, report, booked)
+	} else {
+		err = k.awaitExec(b, report)
 	}
-	if b.op != opPark {
+	if err != nil || b.op != opPark {
 		b.slab.Put()
 	}
-	return nil
+	return err
 }
 
 // born notes what can be known of a child as soon as there is one. Its mount
@@ -247,44 +249,22 @@ const newMountNS = 0x20000 // CLONE_NEWNS
 
 // awaitExec reads the report pipe: end of file is success.
 func (k *Keeper) awaitExec(b *begin, report io.Reader) error {
-	r, err := io.ReadAll(io.LimitReader(report, 64))
+	r, err := readReport(report)
 	if err == nil && len(r) == 0 {
 		return nil
 	}
-	e := <-b.child.ended
+	<-b.child.ended
 	if err != nil {
 		return err
 	}
-	got := b.slab.ReadReport(r)
-	if got.Second && len(b.Second.Bytes) > 0 && e.status.Exited() && e.status.ExitStatus() == 0 {
-		// The second half must be reaped, or its container's end hangs.
-		k.book(b.slab.SecondPid(), b.child.hears())
-		<-b.child.ended
-	}
-	return &StepError{Errno: got.Errno, Step: got.Step, Second: got.Second}
+	return b.stepError(r)
 }
 
-// awaitSecond takes the first half's end and books the second half as the
-// child. End of file on the report pipe says that both have got there.
-func (k *Keeper) awaitSecond(b *begin) error {
-	e := <-b.child.ended
-	pid := b.slab.SecondPid()
-	if !e.status.Exited() || e.status.ExitStatus() != 0 {
-		if pid > 0 { // somebody killed the first half behind its clone
-			k.book(pid, b.child.hears())
-			b.child.setPid(pid)
-			k.kill(b.child)
-		}
-		return fmt.Errorf("the child ended before its exec (status %d)", e.status)
-	}
-	if pid <= 0 {
-		return errors.New("the first half cloned nothing")
-	}
-	k.book(pid, b.child.hears())
-	failpoint.Hit("keeper/exec-second")
-	b.child.setPid(pid)
-	k.record(b.child)
-	return nil
+func readReport(report io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(report, 64)) }
+
+func (b *begin) stepError(report []byte) error {
+	got := b.slab.ReadReport(report)
+	return &StepError{Errno: got.Errno, Step: got.Step, Second: got.Second}
 }
 
 // running gives the streams their clients and lets them begin.
@@ -309,9 +289,13 @@ func (k *Keeper) running(b *begin) error {
 
 // kill ends a child whose start went wrong after its exec, and reaps it.
 func (k *Keeper) kill(c *child) {
+	k.signal(c)
+	<-c.ended
+}
+
+func (k *Keeper) signal(c *child) {
 	if p, err := process.Open(c.process.Pid); err == nil {
 		process.Kill(p, 9)
 		p.Close()
 	}
-	<-c.ended
 }
