@@ -8,8 +8,6 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
-
-	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // validateModes checks the words that choose namespaces.
@@ -63,10 +61,12 @@ func validateConflicts(req *container.CreateRequest) error {
 // engineNetworks are those that exist without having been made.
 var engineNetworks = []string{"", "default", "bridge", "host", "none"}
 
+// An unknown network is a wrong request rather than a missing object: docker's
+// command line takes a 404 of create for a missing image and pulls that.
 func validateNetworking(req *container.CreateRequest) error {
 	h := req.HostConfig
 	if !h.NetworkMode.IsContainer() && !contains(engineNetworks, string(h.NetworkMode)) {
-		return errdefs.New(errdefs.NotFound, "network %s not found", shown(string(h.NetworkMode)))
+		return invalid("network %s not found", shown(string(h.NetworkMode)))
 	}
 	if req.NetworkingConfig != nil {
 		for _, name := range sortedKeysOf(req.NetworkingConfig.EndpointsConfig) {
@@ -91,8 +91,8 @@ func validateNetworking(req *container.CreateRequest) error {
 }
 
 func validateEndpoint(name string, e *network.EndpointSettings, mode container.NetworkMode) error {
-	if !contains(engineNetworks, name) {
-		return errdefs.New(errdefs.NotFound, "network %s not found", shown(name))
+	if !contains(engineNetworks, name) && name != string(mode) {
+		return invalid("network %s not found", shown(name))
 	}
 	if e == nil {
 		return nil

@@ -181,6 +181,11 @@ func statusConditions(f api.Filters, add func(func(*own.View) bool)) (all bool, 
 		all = true
 		add(func(v *own.View) bool { return v.Status == own.Exited && codes[v.Last.ExitCode] })
 	}
+	for _, s := range f.Get("health") {
+		if !slices.Contains([]string{"none", "starting", "healthy", "unhealthy"}, s) {
+			return false, errdefs.New(errdefs.InvalidArgument, "invalid filter 'health=%s'", s)
+		}
+	}
 	if f.Has("health") {
 		add(func(*own.View) bool { return f.Exact("health", "none") })
 	}
