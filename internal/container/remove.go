@@ -26,9 +26,14 @@ func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
 		if !force {
 			return errRunning(v)
 		}
-		exit, _ := c.turns.next()
+		exit, removal := c.turns.next()
 		if err := s.killNow(ctx, c, exit); err != nil {
 			return fmt.Errorf("cannot remove container %q: could not kill: %w", "/"+v.Name, err)
+		}
+		if v.AutoRemove() { // its end removes it
+			if gone, err := waitFor(ctx, removal, killWait); gone || err != nil {
+				return err
+			}
 		}
 	}
 	return s.remove(ctx, c)
