@@ -10,5 +10,7 @@
 // kills itself (SIGKILL), gets an error or sleeps (milliseconds) there; N*
 // skips the first N-1 hits. Names are operation/step. With
 // TARE_FAILPOINTS_LOG=FILE each name that is hit is appended to the file, which
-// is how test/crash learns which points an operation passes.
+// is how test/crash learns which points an operation passes. A point whose name
+// stands in TARE_FAILPOINTS_FILE=FILE kills the process that comes there first,
+// once: a test arms a running engine and its keeper so.
 package failpoint

@@ -25,6 +25,7 @@ var (
 	mu     sync.Mutex
 	points = parse(os.Getenv("TARE_FAILPOINTS"))
 	log    = openLog(os.Getenv("TARE_FAILPOINTS_LOG"))
+	armed  = os.Getenv("TARE_FAILPOINTS_FILE")
 )
 
 func openLog(path string) *os.File {
@@ -79,6 +80,9 @@ func Err(name string) error {
 		fmt.Fprintln(log, name)
 	}
 	a := points[name]
+	if a == nil && strikes(name) {
+		a = &action{verb: "kill"}
+	}
 	if a != nil && a.skip > 0 {
 		a.skip--
 		a = nil
@@ -98,4 +102,14 @@ func Err(name string) error {
 		return fmt.Errorf("failpoint %s", name)
 	}
 	return nil
+}
+
+// strikes reports whether the file of armed points names this one. It does so
+// once: the file is taken away.
+func strikes(name string) bool {
+	if armed == "" {
+		return false
+	}
+	b, err := os.ReadFile(armed)
+	return err == nil && strings.TrimSpace(string(b)) == name && os.Remove(armed) == nil
 }
