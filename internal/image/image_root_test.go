@@ -16,6 +16,7 @@ import (
 
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -205,6 +206,9 @@ func TestBadArchivesLeaveNothing(t *testing.T) {
 	lying[1].Data = append(lying[1].Data, ' ')
 	confused := imagetest.OCI(simple("z"))
 	confused[len(confused)-1].Data = []byte(`{"manifests":[],"layers":[]}`)
+	// CVE-2021-41190: what a blob is must not depend on whom one asks.
+	typed := imagetest.OCI(simple("z"))
+	typed[len(typed)-1].Data = bytes.ReplaceAll(typed[len(typed)-1].Data, []byte(ocispec.MediaTypeImageManifest), []byte("application/vnd.docker.distribution.manifest.v2+json"))
 	whole := imagetest.Tar(imagetest.Docker(simple("x:1")))
 	for name, b := range map[string][]byte{
 		"empty":            nil,
@@ -230,6 +234,7 @@ func TestBadArchivesLeaveNothing(t *testing.T) {
 		"digest as tag":    imagetest.Tar(edit("manifest.json", replace("x:1", "x@"+string(digest.FromString(""))))),
 		"lying blob":       imagetest.Tar(lying),
 		"index, manifest":  imagetest.Tar(confused),
+		"two types":        imagetest.Tar(typed),
 		"one of two":       imagetest.Tar(append(imagetest.Docker(simple("x:1"), other)[:0:0], imagetest.Docker(simple("x:1"), other)...)),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -168,11 +168,19 @@ func (c *candidate) settle(given []byte) error {
 }
 
 func manifestType(b []byte) string {
-	var m struct{ MediaType string }
-	if json.Unmarshal(b, &m) == nil && m.MediaType != "" {
-		return m.MediaType
+	if own := ownType(b); own != "" {
+		return own
 	}
 	return ocispec.MediaTypeImageManifest
+}
+
+// ownType is what a document says that it is, "" if it does not.
+func ownType(b []byte) string {
+	var m struct{ MediaType string }
+	if json.Unmarshal(b, &m) != nil {
+		return ""
+	}
+	return m.MediaType
 }
 
 // writeManifest makes the OCI manifest of an image that came without one.
@@ -328,6 +336,9 @@ func (a *archive) ociImage(d ocispec.Descriptor, depth int) (*candidate, error) 
 	}
 	if err := oneKind(b); err != nil {
 		return nil, err
+	}
+	if own := ownType(b); own != "" && own != d.MediaType {
+		return nil, invalid("blob %s says that it is %.100q, its descriptor %.100q", d.Digest, own, d.MediaType)
 	}
 	switch d.MediaType {
 	case ocispec.MediaTypeImageIndex, "application/vnd.docker.distribution.manifest.list.v2+json":
