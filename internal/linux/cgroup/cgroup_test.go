@@ -326,6 +326,7 @@ func TestDeviceProgramFollowsTheRules(t *testing.T) {
 		{DefaultDevices(), kindChar, accessMknod, 10, 200, true},
 		{DefaultDevices(), kindChar, accessMknod | accessRead, 10, 200, false},
 		{DefaultDevices(), kindChar, accessRead, 1, 1, false}, // mem
+		{DefaultDevices(), kindChar, accessRead, 5, 1, false}, // the host's console
 		{DefaultDevices(), kindBlock, accessRead, 1, 3, false},
 		{DefaultDevices(), kindBlock, accessMknod, 8, 0, true},
 		{DefaultDevices(), kindChar, accessWrite, 136, 77, true},

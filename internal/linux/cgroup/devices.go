@@ -31,7 +31,6 @@ func DefaultDevices() []specs.LinuxDeviceCgroup {
 	add(1, 8, "rwm")     // random
 	add(1, 9, "rwm")     // urandom
 	add(5, 0, "rwm")     // tty
-	add(5, 1, "rwm")     // console
 	add(5, 2, "rwm")     // ptmx
 	add(136, any, "rwm") // pts
 	return rules
