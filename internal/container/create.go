@@ -22,6 +22,7 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *View, err error) {
 	defer u.Run(&err)
 
 	r := newRecord(s.cells.newID(&spec), spec)
+	s.nameHost(r)
 	if err := s.reserveName(r); err != nil {
 		return nil, err
 	}
@@ -60,14 +61,27 @@ func newRecord(id string, spec Spec) *Record {
 		Image: spec.Image, Chain: spec.Chain, Rootfs: spec.Rootfs, Platform: spec.Platform,
 		Config: spec.Config, HostConfig: spec.HostConfig, Networking: spec.Networking,
 	}
-	if r.Config.Hostname == "" && r.HostConfig.NetworkMode != "host" && !r.HostConfig.UTSMode.IsHost() {
-		r.Config.Hostname = ident.Short(r.ID)
-	}
 	argv := append(append([]string(nil), spec.Config.Entrypoint...), spec.Config.Cmd...)
 	if len(argv) > 0 {
 		r.Path, r.Args = argv[0], argv[1:]
 	}
 	return r
+}
+
+// nameHost gives the container its hostname: that of the container whose
+// network it joins, because /etc/hosts goes with the network, else its own ID.
+// A donor that does not exist yet is an error of the start.
+func (s *Service) nameHost(r *Record) {
+	if r.Config.Hostname != "" || r.HostConfig.NetworkMode == "host" || r.HostConfig.UTSMode.IsHost() {
+		return
+	}
+	r.Config.Hostname = ident.Short(r.ID)
+	if r.HostConfig.NetworkMode.IsContainer() {
+		if donor, err := s.index.find(r.HostConfig.NetworkMode.ConnectedContainer()); err == nil {
+			c := donor.View().Config
+			r.Config.Hostname, r.Config.Domainname = c.Hostname, c.Domainname
+		}
+	}
 }
 
 // reserveName takes the record's name, or makes one up.

@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 
+	"github.com/moby/moby/api/types/events"
+
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
@@ -40,6 +42,7 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 		return err
 	}
 	end.client.Status = true
+	s.publishEvent(c.View(), events.ActionAttach)
 	own, err := duplicate(end.client.Conn)
 	if err != nil {
 		closeEnds([]keeperEnd{end})
