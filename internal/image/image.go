@@ -35,6 +35,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/layer"
@@ -125,7 +126,7 @@ func openDB(path string) (db *bolt.DB, damaged bool, err error) {
 	if err == nil {
 		return db, false, nil
 	}
-	if errors.Is(err, os.ErrPermission) || errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, false, fmt.Errorf("open %s: %w", path, err)
 	}
 	aside := fmt.Sprintf("%s.damaged-%d", path, time.Now().Unix())
