@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,9 +20,10 @@ import (
 // bin holds programs built with failpoints.
 var bin string
 
-// TestMain runs the tests in a network and mount namespace of their own, with
-// programs that have failpoints.
+// TestMain runs the tests in a mount namespace of their own, with programs that
+// have failpoints. Most of the time is spent waiting: four boxes at once.
 func TestMain(m *testing.M) {
+	flag.Parse()
 	if os.Getenv("TARE_CRASH_BOX") == "" {
 		os.Exit(enterBox())
 	}
@@ -31,7 +33,7 @@ func TestMain(m *testing.M) {
 	}
 	bin = dir
 	code := 1
-	if err := build(); err != nil {
+	if err := errors.Join(flag.Set("test.parallel", "4"), build()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
 		code = m.Run()
@@ -41,12 +43,15 @@ func TestMain(m *testing.M) {
 }
 
 func enterBox() int {
-	args := append([]string{"-n", "-m", "--propagation", "private", "--", "/proc/self/exe"}, os.Args[1:]...)
-	args[5], _ = os.Executable()
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	args := append([]string{"-m", "--propagation", "private", "--", self}, os.Args[1:]...)
 	cmd := exec.Command("unshare", args...)
 	cmd.Env = append(os.Environ(), "TARE_CRASH_BOX=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	err := cmd.Run()
+	err = cmd.Run()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
@@ -58,9 +63,14 @@ func enterBox() int {
 	return 0
 }
 
+// build makes the programs, and a place for the names of network namespaces
+// that ends with our mount namespace.
 func build() error {
+	if err := os.MkdirAll("/run/netns", 0755); err != nil {
+		return err
+	}
 	for _, args := range [][]string{
-		{"ip", "link", "set", "lo", "up"},
+		{"mount", "-t", "tmpfs", "tare-crash", "/run/netns"},
 		{"go", "build", "-tags", "failpoint", "-o", bin, "../../cmd/tared", "../../cmd/tare-keeper", "../../cmd/tare", "../../cmd/tare-init"},
 	} {
 		cmd := exec.Command(args[0], args[1:]...)
@@ -72,10 +82,12 @@ func build() error {
 	return nil
 }
 
-// box is one engine's data, its processes, and what must be true of them.
+// box is one engine's data and network, its processes, and what must be true
+// of them.
 type box struct {
 	t      *testing.T
-	dir    string // data/, run/, failpoints.log, tared.log
+	dir    string // data/, run/, failpoints.log, armed, tared.log
+	netns  string // its name
 	engine *exec.Cmd
 	ended  chan error
 }
@@ -86,8 +98,13 @@ func newBox(t *testing.T) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &box{t: t, dir: dir}
+	b := &box{t: t, dir: dir, netns: filepath.Base(dir)}
 	t.Cleanup(b.close)
+	for _, args := range [][]string{{"ip", "netns", "add", b.netns}, {"ip", "-n", b.netns, "link", "set", "lo", "up"}} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
 	return b
 }
 
@@ -95,34 +112,65 @@ func (b *box) path(name string) string { return filepath.Join(b.dir, name) }
 
 func (b *box) socket() string { return b.path("run/tared.sock") }
 
-// up starts the engine with failpoints ("" for none) and waits until it
-// answers, or has killed itself at one of them.
-func (b *box) up(failpoints string) {
+// tared is the engine's program with arguments, in the box's network.
+func (b *box) tared(args ...string) *exec.Cmd {
+	program := []string{"--net=/run/netns/" + b.netns, "--", filepath.Join(bin, "tared"), "--data-root", b.path("data"), "--exec-root", b.path("run"), "-H", "unix://" + b.socket()}
+	cmd := exec.Command("nsenter", append(program, args...)...)
+	cmd.Env = append(os.Environ(), "TARE_FAILPOINTS_LOG="+b.path("failpoints.log"), "TARE_FAILPOINTS_FILE="+b.path("armed"))
+	return cmd
+}
+
+// arm has the process that comes to a point first killed there. "" arms none.
+func (b *box) arm(point string) {
+	b.t.Helper()
+	os.Remove(b.path("armed"))
+	if point == "" {
+		return
+	}
+	tmp := b.path("armed.new")
+	if err := errors.Join(os.WriteFile(tmp, []byte(point), 0600), os.Rename(tmp, b.path("armed"))); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// struck reports whether the armed point has been reached.
+func (b *box) struck() bool {
+	_, err := os.Stat(b.path("armed"))
+	return err != nil
+}
+
+// up starts the engine and waits until it answers.
+func (b *box) up() {
 	b.t.Helper()
 	log, err := os.OpenFile(b.path("tared.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0600)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	defer log.Close()
-	fmt.Fprintf(log, "--- up %q\n", failpoints)
-	cmd := exec.Command(filepath.Join(bin, "tared"), "--data-root", b.path("data"), "--exec-root", b.path("run"), "--log-level", "debug")
+	fmt.Fprintln(log, "--- up")
+	cmd := b.tared("--log-level", "debug")
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), "TARE_FAILPOINTS="+failpoints, "TARE_FAILPOINTS_LOG="+b.path("failpoints.log"))
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
 	b.engine, b.ended = cmd, make(chan error, 1)
 	ended := b.ended
 	go func() { ended <- cmd.Wait() }()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if b.dead() {
-			return
-		}
-		if _, err := b.tare("version"); err == nil {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end) && !b.dead(); time.Sleep(10 * time.Millisecond) {
+		if b.answers() {
 			return
 		}
 	}
 	b.t.Fatalf("the engine does not answer:\n%s", b.tail())
+}
+
+// answers reports whether somebody accepts on the engine's socket.
+func (b *box) answers() bool {
+	if fi, err := os.Stat(b.socket()); err != nil || fi.Mode()&os.ModeSocket == 0 {
+		return false
+	}
+	_, err := b.tare("version")
+	return err == nil
 }
 
 // dead reports whether the engine's process has ended.
@@ -143,25 +191,42 @@ func (b *box) kill() {
 	b.ended <- err
 }
 
-// keeperPid is the process that listens on the keeper's socket, 0 if none does.
-func (b *box) keeperPid() int {
-	for _, p := range processes() {
-		if strings.Contains(p.args, "tare-keeper") && strings.Contains(p.args, b.path("run")) && p.ppidName != "tare-keeper" {
-			return p.pid
+// down stops the engine as an administrator does.
+func (b *box) down() {
+	b.t.Helper()
+	b.engine.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-b.ended:
+		b.ended <- err
+		if err != nil {
+			b.t.Errorf("the engine's end: %v\n%s", err, b.tail())
+		}
+	case <-time.After(40 * time.Second):
+		b.t.Fatalf("the engine does not stop:\n%s", b.tail())
+	}
+}
+
+// killKeeper ends the keeper by SIGKILL.
+func (b *box) killKeeper() {
+	for _, p := range b.ours() {
+		if p.name == "tare-keeper" && p.ppidName != "tare-keeper" {
+			syscall.Kill(p.pid, syscall.SIGKILL)
 		}
 	}
-	return 0
 }
 
 // tare runs the command line against the engine.
 func (b *box) tare(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "tare"), append([]string{"-H", "unix://" + b.socket()}, args...)...)
 	cmd.Env = append(os.Environ(), "HOME="+b.dir)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			b.t.Errorf("tare %s: no answer in 40 s", strings.Join(args, " "))
+		}
 		return strings.TrimSpace(out.String()), fmt.Errorf("tare %s: %w: %s", strings.Join(args, " "), err, errs.String())
 	}
 	return strings.TrimSpace(out.String()), nil
@@ -181,7 +246,7 @@ func (b *box) must(args ...string) string {
 func (b *box) tail() string {
 	log, _ := os.ReadFile(b.path("tared.log"))
 	lines := strings.Split(string(log), "\n")
-	return strings.Join(lines[max(0, len(lines)-40):], "\n")
+	return strings.Join(lines[max(0, len(lines)-30):], "\n")
 }
 
 // close ends everything of the box, whatever state it is in.
@@ -197,11 +262,13 @@ func (b *box) close() {
 		for _, p := range left {
 			syscall.Kill(p.pid, syscall.SIGKILL)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
-	out, err := exec.Command(filepath.Join(bin, "tared"), "--data-root", b.path("data"), "--exec-root", b.path("run"), "--uninstall").CombinedOutput()
-	if err != nil {
+	if out, err := b.tared("--uninstall").CombinedOutput(); err != nil {
 		b.t.Errorf("uninstall: %v\n%s", err, out)
+	}
+	if out, err := exec.Command("ip", "netns", "del", b.netns).CombinedOutput(); err != nil {
+		b.t.Errorf("remove the network namespace: %v\n%s", err, out)
 	}
 	os.RemoveAll(b.dir)
 }

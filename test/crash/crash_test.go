@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,77 +30,77 @@ type operation struct {
 
 var operations = []operation{
 	{"create", nil,
-		func(b *box) error { return b.try("create", "--name", "c", "--rootfs", b.rootfs(), "sleep", "1000") },
-		func(b *box, ack bool) { b.present("c", ack) }},
+		func(b *box) error { return b.try("create", "--name", "box", "--rootfs", b.rootfs(), "sleep", "1000") },
+		func(b *box, ack bool) { b.present("box", ack) }},
 	{"create from image", loadHello,
-		func(b *box) error { return b.try("create", "--name", "c", "tare/hello") },
-		func(b *box, ack bool) { b.present("c", ack) }},
-	{"start", func(b *box) { b.must("create", "--name", "c", "--rootfs", b.rootfs(), "sleep", "1000") },
-		func(b *box) error { return b.try("start", "c") },
+		func(b *box) error { return b.try("create", "--name", "box", "tare/hello") },
+		func(b *box, ack bool) { b.present("box", ack) }},
+	{"start", func(b *box) { b.must("create", "--name", "box", "--rootfs", b.rootfs(), "sleep", "1000") },
+		func(b *box) error { return b.try("start", "box") },
 		func(b *box, ack bool) {
-			if state := b.state("c"); ack && state != "running" {
+			if state := b.state("box"); ack && state != "running" {
 				b.t.Errorf("a start was acknowledged, and the container is %q", state)
 			}
-			b.present("c", true)
+			b.present("box", true)
 		}},
 	{"run", loadHello,
-		func(b *box) error { return b.try("run", "--name", "c", "tare/hello") },
+		func(b *box) error { return b.try("run", "--name", "box", "tare/hello") },
 		func(b *box, ack bool) {
-			if state := b.state("c"); ack && state != "exited" {
+			if state := b.state("box"); ack && state != "exited" {
 				b.t.Errorf("a run was acknowledged, and the container is %q", state)
 			}
 		}},
 	{"run --rm", nil,
-		func(b *box) error { return b.try("run", "--rm", "--name", "c", "--rootfs", b.rootfs(), "true") },
+		func(b *box) error { return b.try("run", "--rm", "--name", "box", "--rootfs", b.rootfs(), "true") },
 		func(b *box, ack bool) {
 			if ack {
-				b.absent("c")
+				b.absent("box")
 			}
 		}},
 	{"stop", startSleeper,
-		func(b *box) error { return b.try("stop", "-t", "0", "c") },
+		func(b *box) error { return b.try("stop", "-t", "0", "box") },
 		func(b *box, ack bool) {
-			b.present("c", true)
-			if state := b.state("c"); ack && state != "exited" {
+			b.present("box", true)
+			if state := b.state("box"); ack && state != "exited" {
 				b.t.Errorf("a stop was acknowledged, and the container is %q", state)
 			}
 		}},
 	{"kill", startSleeper,
-		func(b *box) error { return b.try("kill", "c") },
+		func(b *box) error { return b.try("kill", "box") },
 		func(b *box, ack bool) {
-			if state := b.state("c"); ack && state != "exited" {
+			if state := b.state("box"); ack && state != "exited" {
 				b.t.Errorf("a kill was acknowledged, and the container is %q", state)
 			}
 		}},
-	{"rm", func(b *box) { b.must("create", "--name", "c", "--rootfs", b.rootfs(), "true") },
-		func(b *box) error { return b.try("rm", "c") },
+	{"rm", func(b *box) { b.must("create", "--name", "box", "--rootfs", b.rootfs(), "true") },
+		func(b *box) error { return b.try("rm", "box") },
 		func(b *box, ack bool) {
 			if ack {
-				b.absent("c")
+				b.absent("box")
 			}
 		}},
 	{"rm -f", startSleeper,
-		func(b *box) error { return b.try("rm", "-f", "c") },
+		func(b *box) error { return b.try("rm", "-f", "box") },
 		func(b *box, ack bool) {
 			if ack {
-				b.absent("c")
+				b.absent("box")
 			}
 		}},
 	{"exec", startSleeper,
-		func(b *box) error { return b.try("exec", "c", "true") },
+		func(b *box) error { return b.try("exec", "box", "true") },
 		func(b *box, _ bool) {
-			if state := b.state("c"); state != "running" {
+			if state := b.state("box"); state != "running" {
 				b.t.Errorf("the container of an exec is %q", state)
 			}
 		}},
 	{"attach", startSleeper,
 		func(b *box) error {
-			cmd := exec.Command("timeout", "1", filepath.Join(bin, "tare"), "-H", "unix://"+b.socket(), "attach", "--no-stdin", "c")
+			cmd := exec.Command("timeout", "1", filepath.Join(bin, "tare"), "-H", "unix://"+b.socket(), "attach", "--no-stdin", "box")
 			cmd.Run() // ends by the time, or with the engine
 			return nil
 		},
 		func(b *box, _ bool) {
-			if state := b.state("c"); state != "running" {
+			if state := b.state("box"); state != "running" {
 				b.t.Errorf("the container of an attach is %q", state)
 			}
 		}},
@@ -115,10 +116,10 @@ var operations = []operation{
 			}
 		}},
 	{"rename", func(b *box) { b.must("create", "--name", "old", "--rootfs", b.rootfs(), "true") },
-		func(b *box) error { return b.try("rename", "old", "c") },
+		func(b *box) error { return b.try("rename", "old", "box") },
 		func(b *box, ack bool) {
 			if ack {
-				b.present("c", true)
+				b.present("box", true)
 				b.absent("old")
 			}
 		}},
@@ -127,84 +128,132 @@ var operations = []operation{
 func loadHello(b *box) { b.must("load", "-i", b.archive()); b.must("tag", fixture.Image, "tare/hello") }
 
 func startSleeper(b *box) {
-	b.must("run", "-d", "--name", "c", "--rootfs", b.rootfs(), "sleep", "1000")
+	b.must("run", "-d", "--name", "box", "--rootfs", b.rootfs(), "sleep", "1000")
 }
 
 // TestKillAtEachPoint kills at each point that an operation passes, then looks.
 func TestKillAtEachPoint(t *testing.T) {
+	var mu sync.Mutex
 	seen := map[string]bool{}
-	for _, op := range operations {
-		t.Run(op.name, func(t *testing.T) {
-			for _, point := range pointsOf(t, op) {
-				seen[point] = true
-				t.Run(point, func(t *testing.T) { killAt(t, op, point) })
-			}
-		})
-	}
+	t.Run("operations", func(t *testing.T) {
+		for _, op := range operations {
+			t.Run(op.name, func(t *testing.T) {
+				t.Parallel()
+				points := killAtEach(t, op)
+				mu.Lock()
+				defer mu.Unlock()
+				for _, p := range points {
+					seen[p] = true
+				}
+			})
+		}
+	})
 	const atLeast = 60
 	if len(seen) < atLeast {
-		t.Errorf("the operations pass %d points, want at least %d: %v", len(seen), atLeast, slices.Sorted(maps.Keys(seen)))
+		t.Errorf("killed at %d points, want at least %d: %v", len(seen), atLeast, slices.Sorted(maps.Keys(seen)))
 	}
-	t.Logf("%d points", len(seen))
+	t.Logf("killed at %d points", len(seen))
 }
 
-// pointsOf runs the operation undisturbed and returns the points it passes.
-func pointsOf(t *testing.T, op operation) []string {
+// killAtEach tries an operation once undisturbed, which tells its points and
+// what a stopped engine then has, and once with a kill at each. It returns the
+// points that were reached.
+func killAtEach(t *testing.T, op operation) (reached []string) {
 	b := newBox(t)
-	b.up("")
+	b.up()
+	os.Remove(b.path("failpoints.log")) // of the boot
+	b.down()
+	b.up()
+	points := b.undisturbed(op)
+	base := b.snapshot()
+	for _, d := range []string{"data/containers", "data/trash", "data/spool", "run/containers", "run/live", "run/exits"} {
+		if entries, _ := os.ReadDir(b.path(d)); len(entries) > 0 {
+			t.Errorf("undisturbed, and %s holds %v", d, entries)
+		}
+	}
+	if left := b.ours(); len(left) > 0 {
+		t.Errorf("undisturbed, and these run: %v", left)
+	}
+	for _, point := range points {
+		t.Run(point, func(t *testing.T) {
+			b.t = t
+			defer func() { b.t = t }()
+			if b.killAt(op, point) {
+				reached = append(reached, point)
+			}
+			b.settled(base)
+		})
+	}
+	b.t = t
+	return reached
+}
+
+// undisturbed runs the operation and returns the points it passes.
+func (b *box) undisturbed(op operation) []string {
+	b.must("run", "--rm", "--rootfs", b.rootfs(), "true") // makes what the first start makes for good
 	if op.prepare != nil {
 		op.prepare(b)
 	}
-	os.Remove(b.path("failpoints.log"))
-	b.kill() // the log is opened at start
-	b.up("")
+	os.Truncate(b.path("failpoints.log"), 0)
 	if err := op.do(b); err != nil {
-		t.Fatalf("undisturbed: %v\n%s", err, b.tail())
+		b.t.Fatalf("undisturbed: %v\n%s", err, b.tail())
 	}
-	time.Sleep(100 * time.Millisecond) // what goes on after the answer
+	time.Sleep(300 * time.Millisecond) // what goes on after the answer
 	log, err := os.ReadFile(b.path("failpoints.log"))
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	points := map[string]bool{}
 	for name := range strings.Lines(string(log)) {
 		points[strings.TrimSpace(name)] = true
 	}
+	op.verify(b, true)
+	b.clear()
 	return slices.Sorted(maps.Keys(points))
 }
 
-func killAt(t *testing.T, op operation, point string) {
-	b := newBox(t)
-	b.up("")
+// killAt runs the operation with a kill at a point and checks what holds after
+// the next start. It reports whether the point was reached.
+func (b *box) killAt(op operation, point string) bool {
+	b.up()
 	if op.prepare != nil {
 		op.prepare(b)
 	}
-	b.kill()
-	if strings.HasPrefix(point, "keeper/") {
-		b.killKeeper() // the new one has the failpoint
+	b.arm(point)
+	acknowledged := op.do(b) == nil
+	for end := time.Now().Add(time.Second); !b.struck() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 	}
-	b.up(point + "=kill")
-	acknowledged := false
-	if !b.dead() {
-		acknowledged = op.do(b) == nil
-		time.Sleep(50 * time.Millisecond)
-	}
-	if !b.dead() {
-		b.kill()
-	}
-	if strings.HasPrefix(point, "keeper/") {
-		b.killKeeper()
-	}
-	b.up("")
-	if b.dead() {
-		t.Fatalf("the engine does not start after the kill:\n%s", b.tail())
+	reached := b.struck()
+	b.arm("")
+	if !b.survived() { // else it was the keeper, which the engine replaces
+		b.up()
 	}
 	op.verify(b, acknowledged)
-	b.settled(b.ids()...)
+	b.clear()
+	return reached
+}
+
+// survived reports whether the engine was not what was killed. A process that
+// is about to die says nothing any more.
+func (b *box) survived() bool {
+	for !b.dead() {
+		if b.answers() {
+			return true
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return false
+}
+
+// clear removes all containers, and the image that was loaded, and stops the
+// engine.
+func (b *box) clear() {
+	b.t.Helper()
 	if ids := b.ids(); len(ids) > 0 {
 		b.must(append([]string{"rm", "-f"}, ids...)...)
 	}
-	b.settled()
+	b.tare("rmi", "-f", "tare/hello", fixture.Image)
+	b.down()
 }
 
 func (b *box) try(args ...string) error {
@@ -230,13 +279,5 @@ func (b *box) absent(name string) {
 	b.t.Helper()
 	if s := b.state(name); s != "" {
 		b.t.Errorf("the removal of container %q was acknowledged, and it is there (%s)", name, s)
-	}
-}
-
-func (b *box) killKeeper() {
-	if pid := b.keeperPid(); pid != 0 {
-		if p, err := os.FindProcess(pid); err == nil {
-			p.Kill()
-		}
 	}
 }

@@ -4,6 +4,8 @@ package crash
 
 import (
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,9 +17,8 @@ import (
 
 // process is one process of the host.
 type process struct {
-	pid, ppid      int
-	args, ppidName string
-	state          byte
+	pid, ppid            int
+	name, args, ppidName string
 }
 
 // processes lists all processes that are not dead.
@@ -33,13 +34,13 @@ func processes() []process {
 		s := string(stat)
 		open, end := strings.IndexByte(s, '('), strings.LastIndexByte(s, ')')
 		f := strings.Fields(s[end+1:])
-		p := process{state: f[0][0]}
+		p := process{name: s[open+1 : end]}
 		p.pid, _ = strconv.Atoi(filepath.Base(d))
 		p.ppid, _ = strconv.Atoi(f[1])
-		names[p.pid] = s[open+1 : end]
+		names[p.pid] = p.name
 		args, _ := os.ReadFile(d + "/cmdline")
 		p.args = strings.ReplaceAll(string(args), "\x00", " ")
-		if p.state != 'Z' {
+		if f[0] != "Z" {
 			list = append(list, p)
 		}
 	}
@@ -59,10 +60,14 @@ func (b *box) engineID() string {
 // groups lists the control groups of the engine, with the processes in them.
 func (b *box) groups() map[string]string {
 	groups := map[string]string{}
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/tare-" + b.engineID())
-	for _, top := range append(dirs, "/sys/fs/cgroup/tare-"+b.engineID()) {
+	id := b.engineID()
+	if id == "" {
+		return groups
+	}
+	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/tare-" + id)
+	for _, top := range append(dirs, "/sys/fs/cgroup/tare-"+id) {
 		filepath.WalkDir(top, func(p string, d os.DirEntry, err error) error {
-			if err == nil && d.IsDir() && len(filepath.Base(p)) == 64 {
+			if err == nil && d.IsDir() {
 				procs, _ := os.ReadFile(p + "/cgroup.procs")
 				groups[p] = strings.TrimSpace(string(procs))
 			}
@@ -73,89 +78,86 @@ func (b *box) groups() map[string]string {
 }
 
 // ours lists the processes that belong to the box: the engine, the keeper with
-// its nurseries, and what is in the engine's control groups.
+// its nurseries, and what is in the engine's control groups or networks.
 func (b *box) ours() []process {
-	inGroup := map[int]bool{}
+	mine := map[int]bool{}
 	for _, pids := range b.groups() {
 		for _, f := range strings.Fields(pids) {
 			pid, _ := strconv.Atoi(f)
-			inGroup[pid] = true
+			mine[pid] = true
 		}
 	}
-	var keepers []int
-	all := processes()
-	for _, p := range all {
-		if strings.Contains(p.args, b.dir) {
-			keepers = append(keepers, p.pid)
-		}
+	var home os.FileInfo
+	if fi, err := os.Stat("/run/netns/" + b.netns); err == nil {
+		home = fi
 	}
 	var list []process
-	for _, p := range all {
-		if p.pid != os.Getpid() && (inGroup[p.pid] || strings.Contains(p.args, b.dir+"/run") || slices.Contains(keepers, p.ppid) && p.ppid != os.Getpid() && strings.Contains(p.args, "tare")) {
+	for _, p := range processes() {
+		fi, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", p.pid))
+		if mine[p.pid] || err == nil && home != nil && os.SameFile(fi, home) {
 			list = append(list, p)
 		}
 	}
 	return list
 }
 
-// leftovers lists what is there although no container is: promise 2 of "what
-// was not acknowledged leaves nothing". containers are the IDs that may have
-// something.
-func (b *box) leftovers(containers ...string) []string {
-	var left []string
-	belongs := func(s string) bool {
-		for _, id := range containers {
-			if strings.Contains(s, id) || strings.Contains(s, id[:12]) {
-				return true
-			}
-		}
-		return false
-	}
-	add := func(kind, what string) {
-		if !belongs(what) {
-			left = append(left, kind+" "+what)
-		}
-	}
-	for g := range b.groups() {
+// snapshot is all that a stopped engine without containers has on this host:
+// after any crash, the next stop must find the same.
+func (b *box) snapshot() []string {
+	var all []string
+	add := func(kind, what string) { all = append(all, kind+" "+what) }
+	for g := range maps.Keys(b.groups()) {
 		add("cgroup", g)
 	}
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
 		if strings.Contains(line, b.dir+"/") {
-			add("mount", line)
+			add("mount", strings.TrimSpace(line))
 		}
 	}
-	links, _ := exec.Command("ip", "-o", "link").Output()
+	links, _ := exec.Command("ip", "-n", b.netns, "-o", "link").Output()
 	for line := range strings.Lines(string(links)) {
-		if strings.Contains(line, "alias tare:"+b.engineID()+":") || strings.Contains(line, ": tv") {
-			add("link", line)
+		if f := strings.Fields(line); len(f) > 1 {
+			add("link", f[1])
 		}
 	}
-	for _, dir := range []string{"data/containers", "data/trash", "data/layers/overlay/staging", "data/spool", "run/containers", "run/live", "run/exits"} {
-		entries, _ := os.ReadDir(b.path(dir))
-		for _, e := range entries {
-			add("file", dir+"/"+e.Name())
-		}
+	rules, _ := exec.Command("nsenter", "--net=/run/netns/"+b.netns, "nft", "list", "ruleset").Output()
+	for line := range strings.Lines(string(rules)) {
+		add("nft", strings.TrimSpace(line))
+	}
+	for _, root := range []string{"data", "run"} {
+		filepath.WalkDir(b.path(root), func(path string, d fs.DirEntry, err error) error {
+			if err == nil {
+				add("file", strings.TrimPrefix(path, b.dir))
+			}
+			return nil
+		})
 	}
 	for _, p := range b.ours() {
-		if strings.Contains(p.args, "tare-keeper") || strings.Contains(p.args, "tared") || strings.Contains(p.args, "tare-nursery") {
-			continue
-		}
-		group, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.pid))
-		add("process", fmt.Sprintf("%d %s %s", p.pid, p.args, group))
+		add("process", fmt.Sprintf("%s %s", p.name, p.args))
 	}
-	return left
+	slices.Sort(all)
+	return all
 }
 
-// settled waits until nothing is left over, and says what is if that does not
-// come about: links and trash go in the background.
-func (b *box) settled(containers ...string) {
+// settled waits until a stopped engine has what it had at base, and says what
+// differs if that does not come about: the kernel takes links away in the
+// background.
+func (b *box) settled(base []string) {
 	b.t.Helper()
-	var left []string
-	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if left = b.leftovers(containers...); len(left) == 0 {
+	var more []string
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if more = beyond(b.snapshot(), base); len(more) == 0 {
 			return
 		}
 	}
-	b.t.Errorf("left over:\n  %s\n%s", strings.Join(left, "\n  "), b.tail())
+	b.t.Errorf("left over:\n  %s\n%s", strings.Join(more, "\n  "), b.tail())
+}
+
+// beyond lists what is in a and not in base.
+func beyond(a, base []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(s string) bool {
+		_, known := slices.BinarySearch(base, s)
+		return known
+	})
 }
