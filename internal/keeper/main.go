@@ -85,7 +85,7 @@ func prepare(self *os.File, args []string, root string) error {
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(root, 0o711); err != nil {
+	if err := os.MkdirAll(root, 0o710); err != nil {
 		return err
 	}
 	if err := ownMounts(root); err != nil {

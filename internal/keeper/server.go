@@ -61,7 +61,7 @@ type Keeper struct {
 func Open(execRoot string, log *slog.Logger, level string) (*Keeper, error) {
 	k := newKeeper(execRoot, log, level)
 	for _, d := range []string{execRoot, k.path("live"), k.path("exits"), k.path("keeper")} {
-		if err := os.MkdirAll(d, 0o711); err != nil {
+		if err := os.MkdirAll(d, 0o710); err != nil {
 			return nil, err
 		}
 	}
@@ -255,7 +255,7 @@ var errPing = errors.New("ping")
 
 // greet checks who is there and makes it the engine.
 func (k *Keeper) greet(c *net.UnixConn) (*session, error) {
-	if err := checkPeer(c); err != nil {
+	if err := k.checkPeer(c); err != nil {
 		return nil, err
 	}
 	s := newSession(newWire(c))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -156,7 +157,7 @@ func checkClient(f *os.File) error {
 
 // checkPeer lets in only our own user from our own PID and user namespace: a
 // container that got hold of the socket would be root of the host.
-func checkPeer(c *net.UnixConn) error {
+func (k *Keeper) checkPeer(c *net.UnixConn) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -188,6 +189,23 @@ func checkPeer(c *net.UnixConn) error {
 		}
 		if ours != theirs {
 			return fmt.Errorf("peer %d is in another %s namespace", cred.Pid, ns)
+		}
+	}
+	return k.checkGroup(int(cred.Pid))
+}
+
+// checkGroup refuses processes of our containers: one that shares the host's
+// PID namespace is told by its control groups, which it cannot leave.
+func (k *Keeper) checkGroup(pid int) error {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for part := range strings.FieldsFuncSeq(string(b), func(r rune) bool { return r == '/' || r == '\n' }) {
+		if k.children[part] != nil {
+			return fmt.Errorf("peer %d is a process of container %s", pid, part)
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ func Spawn(ctx context.Context, path, execRoot string, args ...string) error {
 		return err
 	}
 	dir := filepath.Dir(SocketPath(execRoot))
-	if err := os.MkdirAll(execRoot, 0o711); err != nil {
+	if err := os.MkdirAll(execRoot, 0o710); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
