@@ -248,7 +248,9 @@ func (s *Service) makeCell(ctx context.Context) (_ *cell, err error) {
 		return nil, err
 	}
 	defer c.plan.Close()
-	_, err = conn.Park(ctx, keeper.Start{ID: c.id, Flags: c.plan.Flags, CgroupFD: c.plan.CgroupFD, Plan: c.plan.Image, FDs: c.plan.FDs})
+	// A stop waits for the keeper's answer: a child that is on its way could not
+	// be taken back.
+	_, err = conn.Park(context.WithoutCancel(ctx), keeper.Start{ID: c.id, Flags: c.plan.Flags, CgroupFD: c.plan.CgroupFD, Plan: c.plan.Image, FDs: c.plan.FDs})
 	failpoint.Hit("cell/parked")
 	return c, err
 }

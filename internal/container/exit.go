@@ -122,14 +122,35 @@ func exitCode(e keeper.Exit) int {
 	return e.Status.ExitStatus()
 }
 
-// giveBack frees what others may be waiting for: ports, addresses, the live
-// record. What nobody waits for is left to afterExit.
+// giveBack frees what others may be waiting for: ports and addresses. What
+// nobody waits for is left to afterExit.
 //
 // Preconditions: c.mu is held.
 func (s *Service) giveBack(c *Container, p *process) error {
-	err := errors.Join(s.networks.Release(context.Background(), c.ID), s.unmountShm(c.View()))
-	if e := os.Remove(s.livePath(c.ID)); e != nil && !errors.Is(e, fs.ErrNotExist) {
-		err = errors.Join(err, e)
+	return errors.Join(s.networks.Release(context.Background(), c.ID), s.unmountShm(c.View()))
+}
+
+// recordExit makes the outcome durable and then removes the live record: who is
+// killed before that finds the exit again at the keeper.
+func (s *Service) recordExit(c *Container) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.View()
+	if c.process != nil { // it has been started again; the live record is of that run
+		return nil
+	}
+	if v.Status != Removing && s.index.get(c.ID) != nil {
+		if err := s.putRecord(v.Record); err != nil {
+			return err
+		}
+	}
+	return s.removeLive(c.ID)
+}
+
+func (s *Service) removeLive(id string) error {
+	err := os.Remove(s.livePath(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	return err
 }
@@ -138,13 +159,13 @@ func (s *Service) giveBack(c *Container, p *process) error {
 // itself.
 func (s *Service) afterExit(c *Container, v *View, p *process) {
 	if v.AutoRemove() {
-		if err := s.remove(context.Background(), c); err != nil {
+		if err := errors.Join(s.remove(context.Background(), c), s.removeLive(c.ID)); err != nil {
 			slog.Warn("remove after exit", "container", c.ID, "err", err)
 		}
 		s.endRuns(c, nil)
 	} else {
 		s.endRuns(c, nil)
-		if err := s.saveRecord(c); err != nil {
+		if err := s.recordExit(c); err != nil {
 			slog.Error("record exit", "container", c.ID, "err", err)
 		}
 	}
