@@ -29,6 +29,11 @@ func (s *Service) Boot(ctx context.Context) error {
 			return err
 		}
 	}
+	// Before the first group: one whose parent's rules are half written, by us
+	// beside it or by an engine that was killed, would keep too many rights.
+	if err := cgroup.Prepare(s.cfg.Cgroup); err != nil {
+		return err
+	}
 	if err := s.loadRecords(); err != nil {
 		return err
 	}
