@@ -39,31 +39,49 @@ func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, h
 	if err != nil {
 		return errdefs.New(errdefs.InvalidArgument, "Invalid detach keys (%s) provided: %w", o.DetachKeys, err)
 	}
-	if c.View().Status == Paused {
-		return errdefs.New(errdefs.Conflict, "container %s is paused, unpause the container before attach", ref)
-	}
-	conn, buffered, err := hijack(c.View().Config.Tty)
-	if err != nil {
-		return err
-	}
-	s.publishEvent(c.View(), events.ActionAttach)
 	if !o.Stream {
+		conn, _, err := s.answerAttach(c, ref, hijack)
+		if err != nil {
+			return err
+		}
 		defer conn.Close()
 		return s.replay(ctx, c, o, conn)
 	}
+	// The lock is held from before the client is told until its end waits or
+	// the keeper has it: the client's next request may be the start, which must
+	// not overtake its attach, or the first output is lost.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conn, buffered, err := s.answerAttach(c, ref, hijack)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("attach/hijacked")
 	end, err := newKeeperEnd(conn, buffered, o, keys)
 	if err != nil {
 		conn.Close()
 		return err
 	}
-	failpoint.Hit("attach/hijacked")
 	return s.hand(ctx, c, o, end)
 }
 
+// answerAttach tells the client that its connection is a stream from now on.
+func (s *Service) answerAttach(c *Container, ref string, hijack Hijack) (net.Conn, []byte, error) {
+	v := c.View()
+	if v.Status == Paused {
+		return nil, nil, errdefs.New(errdefs.Conflict, "container %s is paused, unpause the container before attach", ref)
+	}
+	conn, buffered, err := hijack(v.Config.Tty)
+	if err == nil {
+		s.publishEvent(v, events.ActionAttach)
+	}
+	return conn, buffered, err
+}
+
 // hand gives the client to the keeper, or keeps it until the start.
+//
+// Preconditions: c.mu is held.
 func (s *Service) hand(ctx context.Context, c *Container, o api.AttachOptions, end keeperEnd) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !c.View().Alive() {
 		if o.Logs {
 			if err := s.replayTo(ctx, c, o, end); err != nil {
