@@ -48,6 +48,10 @@ unit-test: ## the tests that need neither root nor installed programs
 root-test: build ## the tests that need root; in namespaces of their own
 	$(GOTEST) -tags root ./...
 
+.PHONY: reference-test
+reference-test: build ## the terminal sessions of test/script with Debian's dockerd
+	TARE_REFERENCE=1 $(GOTEST) -tags root -run TestReference ./test/script/...
+
 .PHONY: crash-test
 crash-test: build ## kill the engine and the keeper at every named point
 	$(GOTEST) -tags "root failpoint" -v ./test/crash/...

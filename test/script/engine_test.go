@@ -1,0 +1,166 @@
+//go:build root
+
+package script
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// engine is one that runs for the tests.
+type engine struct {
+	cmd       *exec.Cmd
+	socket    string
+	images    string // directory of image archives
+	bin       string // directory of Tare's programs
+	docker    string // the command line
+	makeImage string // the script that makes image archives
+	reference bool   // dockerd
+}
+
+// programs is the directory that `make build` fills.
+func programs(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../../bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "tared")); err != nil {
+		t.Fatalf("%v: run make build first", err)
+	}
+	return dir
+}
+
+func dockerCLI(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("docker")
+	if err != nil {
+		t.Fatalf("%v: run make deps first", err)
+	}
+	return path
+}
+
+// workdir is a short path: a socket's name may have 107 bytes.
+func workdir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "tare-script-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func startTared(t *testing.T) *engine {
+	t.Helper()
+	dir, bin := workdir(t), programs(t)
+	args := []string{"--data-root", dir + "/data", "--exec-root", dir + "/run"}
+	t.Cleanup(func() {
+		if out, err := exec.Command(filepath.Join(bin, "tared"), append(args, "--uninstall")...).CombinedOutput(); err != nil {
+			t.Errorf("uninstall: %v: %s", err, out)
+		}
+	})
+	return start(t, &engine{socket: dir + "/engine.sock", bin: bin}, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...)
+}
+
+// startDockerd starts Debian's engine.
+func startDockerd(t *testing.T) *engine {
+	t.Helper()
+	dir := workdir(t)
+	if err := os.WriteFile(dir+"/daemon.json", []byte("{}"), 0600); err != nil {
+		t.Fatal(err)
+	}
+	return start(t, &engine{socket: dir + "/engine.sock", bin: programs(t), reference: true}, dir, "dockerd",
+		"--data-root", dir+"/data", "--exec-root", dir+"/run", "--pidfile", dir+"/pid", "--config-file", dir+"/daemon.json")
+}
+
+// start starts a program that serves the API, and stops it at the end.
+func start(t *testing.T, e *engine, dir, program string, args ...string) *engine {
+	t.Helper()
+	log, err := os.Create(dir + "/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { log.Close() })
+	e.cmd = exec.Command(program, append(args, "-H", "unix://"+e.socket)...)
+	e.cmd.Stdout, e.cmd.Stderr = log, log
+	if err := e.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.stop(t, log) })
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if exec.Command("docker", "-H", "unix://"+e.socket, "version").Run() == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s does not answer", program)
+		}
+	}
+	e.images = dir + "/images"
+	script, err := filepath.Abs("../images/make.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.makeImage = script
+	if out, err := exec.Command(script, "busybox", e.images).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return e
+}
+
+func (e *engine) stop(t *testing.T, log *os.File) {
+	e.cmd.Process.Signal(syscall.SIGTERM)
+	if err := e.cmd.Wait(); err != nil {
+		t.Errorf("the engine: %v", err)
+	}
+	if !t.Failed() {
+		return
+	}
+	if _, err := log.Seek(0, io.SeekStart); err != nil {
+		t.Error(err)
+	}
+	text, _ := io.ReadAll(log)
+	t.Logf("the engine's log:\n%s", text[max(0, len(text)-4000):])
+}
+
+func (e *engine) load(t *testing.T, name string) {
+	t.Helper()
+	e.output(t, "load", "-q", "-i", filepath.Join(e.images, name))
+}
+
+func (e *engine) output(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(e.docker, append([]string{"-H", "unix://" + e.socket}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v: %s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// removeOf takes away what a session made.
+func (e *engine) removeOf(session string) {
+	host := []string{"-H", "unix://" + e.socket}
+	for _, list := range [][]string{
+		{"ps", "-aq", "--filter", "name=^/?" + session + "-"},
+		{"images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=" + session + "-*"},
+	} {
+		out, _ := exec.Command(e.docker, append(host, list...)...).Output()
+		remove := "rm"
+		if list[0] == "images" {
+			remove = "rmi"
+		}
+		if objects := strings.Fields(string(out)); len(objects) > 0 {
+			exec.Command(e.docker, append(append(host, remove, "-f"), objects...)...).Run()
+		}
+	}
+}
