@@ -241,7 +241,7 @@ func (s *Service) makeCell(ctx context.Context) (_ *cell, err error) {
 	if c.group, err = cgroup.Create(in.CgroupPath, spec.Linux.Resources); err != nil {
 		return nil, err
 	}
-	u.Add(c.group.Remove)
+	u.Add(func() error { return errors.Join(c.group.Kill(), c.group.Remove()) })
 	failpoint.Hit("cell/cgroup-made")
 	c.plan, err = runtime.NewCell(runtime.Config{ID: c.id, Spec: spec, NetNS: ep.NetNS, CgroupProcs: c.group.ProcsPaths()})
 	if err != nil {
@@ -283,7 +283,7 @@ func (s *Service) evict(c *cell) {
 
 // abandon gives back what a cell held whose child is gone.
 func (s *Service) abandon(c *cell) {
-	if err := errors.Join(s.networks.Release(context.Background(), c.id), c.group.Remove()); err != nil {
+	if err := errors.Join(s.networks.Release(context.Background(), c.id), c.group.Kill(), c.group.Remove()); err != nil {
 		slog.Warn("give up a cell", "id", c.id, "err", err)
 	}
 }

@@ -265,8 +265,8 @@ func (l *launch) release(ctx context.Context) error {
 	switch {
 	case l.cell != nil:
 		err = errors.Join(l.evictCell(ctx), l.removeCellGroup())
-	case l.process != nil:
-		err = l.process.cgroup.Remove()
+	case l.process != nil: // with a child, if the keeper was killed before it answered
+		err = errors.Join(l.process.cgroup.Kill(), l.process.cgroup.Remove())
 	}
 	return errors.Join(err, l.releaseNetwork(ctx), l.s.unmountShm(l.view))
 }
