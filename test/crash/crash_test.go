@@ -46,6 +46,9 @@ var operations = []operation{
 	{"run", loadHello,
 		func(b *box) error { return b.try("run", "--name", "box", "tare/hello") },
 		func(b *box, ack bool) {
+			if ack { // by the keeper
+				b.soon(func() bool { return b.state("box") == "exited" })
+			}
 			if state := b.state("box"); ack && state != "exited" {
 				b.t.Errorf("a run was acknowledged, and the container is %q", state)
 			}
@@ -53,7 +56,8 @@ var operations = []operation{
 	{"run --rm", nil,
 		func(b *box) error { return b.try("run", "--rm", "--name", "box", "--rootfs", b.rootfs(), "true") },
 		func(b *box, ack bool) {
-			if ack {
+			if ack { // by the keeper, which needs no engine; the next engine removes beside its answers
+				b.soon(func() bool { return b.state("box") == "" })
 				b.absent("box")
 			}
 		}},
@@ -68,6 +72,9 @@ var operations = []operation{
 	{"kill", startSleeper,
 		func(b *box) error { return b.try("kill", "box") },
 		func(b *box, ack bool) {
+			if ack { // the signal is sent; the end comes by itself
+				b.soon(func() bool { return b.state("box") == "exited" })
+			}
 			if state := b.state("box"); ack && state != "exited" {
 				b.t.Errorf("a kill was acknowledged, and the container is %q", state)
 			}
@@ -253,7 +260,18 @@ func (b *box) clear() {
 		b.must(append([]string{"rm", "-f"}, ids...)...)
 	}
 	b.tare("rmi", "-f", "tare/hello", fixture.Image)
+	b.soon(func() bool { // a stop waits for neither
+		trash, _ := os.ReadDir(b.path("data/trash"))
+		exits, _ := os.ReadDir(b.path("run/exits"))
+		return len(trash)+len(exits) == 0
+	})
 	b.down()
+}
+
+// soon waits for what is to come about by itself.
+func (b *box) soon(come func() bool) {
+	for end := time.Now().Add(8 * time.Second); !come() && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	}
 }
 
 func (b *box) try(args ...string) error {
