@@ -144,10 +144,14 @@ func (e *engine) close() {
 		e.tared.Process.Signal(syscall.SIGTERM)
 		e.tared.Wait()
 	}
-	for _, p := range keepers(e.path("run")) {
-		syscall.Kill(p, syscall.SIGTERM)
+	for end := time.Now().Add(5 * time.Second); len(keepers(e.path("run"))) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for _, p := range keepers(e.path("run")) {
+			syscall.Kill(p, syscall.SIGTERM)
+		}
 	}
-	exec.Command(e.path("bin/tared"), "--data-root", e.path("data"), "--exec-root", e.path("run"), "--uninstall").Run()
+	if out, err := exec.Command(e.path("bin/tared"), "--data-root", e.path("data"), "--exec-root", e.path("run"), "--uninstall").CombinedOutput(); err != nil {
+		e.t.Errorf("uninstall: %v\n%s", err, out)
+	}
 	os.RemoveAll(e.dir)
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -107,9 +106,7 @@ func checkDev(tty bool) {
 func checkDevices() {
 	numbers := [][3]int{{'b', 8, 0}, {'b', 254, 0}, {'b', 253, 0}, {'b', 259, 0}, {'b', 7, 0}, {'b', 1, 0}, {'c', 1, 1}, {'c', 1, 2}, {'c', 1, 4}, {'c', 1, 11},
 		{'c', 10, 229}, {'c', 10, 237}, {'c', 10, 232}, {'c', 10, 200}, {'c', 10, 183}, {'c', 5, 1}, {'c', 4, 0}, {'c', 4, 64}, {'c', 21, 0}, {'c', 29, 0}, {'c', 226, 0}}
-	for _, n := range hostDisks() {
-		numbers = append(numbers, n)
-	}
+	numbers = append(numbers, hostDisks()...)
 	for _, n := range numbers {
 		mode := uint32(syscall.S_IFCHR | 0600)
 		if n[0] == 'b' {
@@ -243,9 +240,4 @@ func checkMounts() {
 			hole("mounts", "%s is writable", point)
 		}
 	}
-}
-
-func exists(p string) bool {
-	_, err := os.Lstat(p)
-	return !errors.Is(err, fs.ErrNotExist)
 }
