@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
 )
 
 // DialKeeper connects with the keeper, starting one if there is none. The
@@ -163,6 +165,17 @@ func (s *Service) stray(conn *keeper.Conn, p *keeper.Process) {
 			slog.Error("end stray process", "pid", p.Pid, "err", err)
 		}
 		proc.Release()
+	}
+	// It may have entered its group after the start that failed removed it.
+	g, err := cgroup.Open(s.cfg.Cgroup + "/" + p.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		err = errors.Join(g.Kill(), g.Remove())
+	}
+	if err != nil {
+		slog.Warn("remove the group of a stray process", "id", p.ID, "err", err)
 	}
 }
 
