@@ -125,6 +125,8 @@ func (b *box) soakRound(k soakKind) time.Duration {
 		}
 	}
 	for _, name := range w.gone {
+		// A run's exit code comes from the keeper: the next engine removes beside its answers.
+		b.soon(func() bool { return b.state(name) == "" })
 		b.absent(name)
 	}
 	if w.loaded {
