@@ -101,8 +101,9 @@ func (c *cli) followSize(resize func(rows, cols uint16) error) (stop func()) {
 	}
 	changed := make(chan os.Signal, 1)
 	signal.Notify(changed, resized)
-	quit := make(chan struct{})
+	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(done)
 		// The process may not have its terminal yet.
 		for wait := 10 * time.Millisecond; !c.sendSize(resize) && wait < time.Second; wait *= 2 {
 			select {
@@ -123,6 +124,7 @@ func (c *cli) followSize(resize func(rows, cols uint16) error) (stop func()) {
 	return func() {
 		signal.Stop(changed)
 		close(quit)
+		<-done
 	}
 }
 

@@ -138,7 +138,10 @@ func (s *Service) adopt(c *Container) {
 		slog.Warn("open the group of a running container", "container", c.ID, "err", err)
 		p.cgroup = cgroup.Absent(l.Cgroup)
 	}
-	p.fd = openProcess(l.Pid, l.StartTicks)
+	if l.Pid != 0 {
+		p.fd = openProcess(l.Pid, l.StartTicks)
+	}
+	p.live = l
 	status := Running
 	if frozen, err := p.cgroup.Frozen(); err == nil && frozen {
 		status = Paused

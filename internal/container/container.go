@@ -38,6 +38,7 @@ type process struct {
 	files      keeper.Files // the engine's duplicates of its streams
 	cgroup     *cgroup.Group
 	user       specs.User
+	live       live // what is on tmpfs of it; set at boot
 }
 
 func (p *process) close() {

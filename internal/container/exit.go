@@ -68,7 +68,7 @@ func (s *Service) containerEnded(e keeper.Exit) {
 	}
 	c.mu.Lock()
 	p := c.process
-	if p == nil || p.pid != e.Pid {
+	if p == nil || p.pid != e.Pid && p.pid != 0 {
 		c.mu.Unlock()
 		return
 	}
@@ -96,6 +96,7 @@ func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) *View {
 	v := c.publish(func(v *View) {
 		v.Status, v.Pid, v.Network = Exited, 0, nil
 		v.Record = withRecord(v.Record, func(r *Record) {
+			r.Last.StartedAt = v.Started
 			r.Last.ExitCode, r.Last.FinishedAt, r.Last.OOMKilled = code, e.At.UTC(), oom
 			if e.Unknown {
 				r.Last.Error = "the exit status is not known: the process that waited for it was killed"

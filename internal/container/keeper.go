@@ -15,6 +15,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/store"
 )
 
 // DialKeeper connects with the keeper, starting one if there is none. The
@@ -58,7 +59,7 @@ func (s *Service) connect(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("list the keeper's processes: %w", err), conn.Close())
 	}
-	s.reconcile(ctx, conn, procs)
+	s.reconcile(ctx, conn, procs, exits)
 	s.keeperMu.Lock()
 	s.keeper, ses.established = conn, true
 	s.keeperMu.Unlock()
@@ -105,7 +106,11 @@ func (s *Service) isClosing() bool {
 }
 
 // reconcile compares what we believe to run with what the keeper has.
-func (s *Service) reconcile(ctx context.Context, conn *keeper.Conn, procs []keeper.Process) {
+func (s *Service) reconcile(ctx context.Context, conn *keeper.Conn, procs []keeper.Process, exits []keeper.Exit) {
+	ended := map[string]bool{}
+	for _, e := range exits {
+		ended[e.ID] = true
+	}
 	known := map[string]*keeper.Process{}
 	for i := range procs {
 		known[procs[i].ID] = &procs[i]
@@ -113,17 +118,68 @@ func (s *Service) reconcile(ctx context.Context, conn *keeper.Conn, procs []keep
 	for _, c := range s.index.list() {
 		p := known[c.ID]
 		delete(known, c.ID)
+		if err := s.settleStart(conn, c, p, ended[c.ID]); err != nil {
+			slog.Error("settle a start that was cut off", "container", c.ID, "err", err)
+		}
 		if err := s.reunite(ctx, conn, c, p); err != nil {
 			slog.Error("adopt container", "container", c.ID, "err", err)
 		}
 	}
 	for _, p := range known {
-		if x := s.execs.get(p.ID); x != nil {
+		if x := s.execOf(p); x != nil {
 			x.adopt(p)
 			continue
 		}
 		s.stray(conn, p)
 	}
+}
+
+// execOf is the exec of a process; one of an earlier engine is booked again.
+func (s *Service) execOf(p *keeper.Process) *Exec {
+	if x := s.execs.get(p.ID); x != nil {
+		return x
+	}
+	c := s.index.get(p.Container)
+	if c == nil || !c.View().Alive() || p.Orphan {
+		return nil
+	}
+	x := &Exec{ID: p.ID, Container: p.Container, started: true, done: newTurn()}
+	s.execs.add(x)
+	return x
+}
+
+// settleStart finds out what became of a start during which the engine was
+// killed: the keeper has the process, or its exit, or it never came about.
+func (s *Service) settleStart(conn *keeper.Conn, c *Container, p *keeper.Process, ended bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ours := c.process
+	if ours == nil || ours.pid != 0 || ended {
+		return nil
+	}
+	if p == nil || p.Parked {
+		return s.neverStarted(c, ours)
+	}
+	ours.pid, ours.startTicks, ours.fd = p.Pid, p.StartTicks, openProcess(p.Pid, p.StartTicks)
+	ours.live.Pid, ours.live.StartTicks = p.Pid, p.StartTicks
+	v := *c.View()
+	v.Pid = p.Pid
+	c.view.Store(&v)
+	return store.PutVolatile(s.livePath(c.ID), ours.live)
+}
+
+// neverStarted gives back what a start had acquired that was cut off.
+//
+// Preconditions: c.mu is held.
+func (s *Service) neverStarted(c *Container, p *process) error {
+	c.process = nil
+	status := Created
+	if !c.View().Last.StartedAt.IsZero() {
+		status = Exited
+	}
+	c.view.Store(&View{Record: c.View().Record, Status: status, Started: c.View().Last.StartedAt})
+	slog.Info("a start was cut off before the program ran", "container", c.ID)
+	return errors.Join(s.giveBack(c, p), p.cgroup.Kill(), p.cgroup.Remove(), os.Remove(s.livePath(c.ID)))
 }
 
 // reunite makes a container's state and the keeper's agree. p is nil if the

@@ -69,7 +69,7 @@ type Spec struct {
 // keeper has started the process and before the start is answered.
 type live struct {
 	BootID     string
-	Pid        int
+	Pid        int    // 0: the keeper was about to start it
 	StartTicks uint64 // of /proc/PID/stat: a pid used again is never adopted
 	StartedAt  time.Time
 	User       specs.User  // of the process: owner of its FIFOs

@@ -137,6 +137,11 @@ func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err erro
 		return nil, err
 	}
 	defer l.start.Close()
+	if err := l.announce(); err != nil {
+		return nil, err
+	}
+	u.Add(func() error { return os.Remove(s.livePath(c.ID)) })
+	failpoint.Hit("start/announced")
 	if err := l.run(ctx, c); err != nil {
 		return nil, err
 	}
@@ -147,6 +152,15 @@ func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err erro
 	}
 	failpoint.Hit("start/live-recorded")
 	return l, nil
+}
+
+// announce writes the live record without a process. If we are killed before we
+// know the process, the next engine takes it over as the container's: by then
+// its client may have been told how it ended.
+func (l *launch) announce() error {
+	l.live.BootID, l.live.StartedAt = l.s.cfg.BootID, time.Now().UTC()
+	l.live.Network, l.live.User = l.net.view, l.spec.Process.User
+	return store.PutVolatile(l.s.livePath(l.view.ID), l.live)
 }
 
 func (l *launch) mountRoot(ctx context.Context) (err error) {
@@ -249,8 +263,7 @@ func (l *launch) started(p *keeper.Process) {
 	if l.net.shared == nil {
 		l.net.view.SandboxKey = "/proc/" + strconv.Itoa(p.Pid) + "/ns/net" // as nsenter wants it
 	}
-	l.live.BootID, l.live.Pid, l.live.StartTicks = l.s.cfg.BootID, p.Pid, p.StartTicks
-	l.live.StartedAt, l.live.Network, l.live.User = time.Now().UTC(), l.net.view, l.spec.Process.User
+	l.live.Pid, l.live.StartTicks, l.live.StartedAt = p.Pid, p.StartTicks, time.Now().UTC()
 }
 
 // abort ends a program that was started but could not be recorded.
