@@ -313,6 +313,10 @@ func (s *Service) execEnded(e keeper.Exit) bool {
 		return false
 	}
 	x.mu.Lock()
+	if x.exitCode != nil { // an exit may be told more than once
+		x.mu.Unlock()
+		return true
+	}
 	code := exitCode(e)
 	x.running, x.exitCode = false, &code
 	x.files.Close()

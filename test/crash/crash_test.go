@@ -229,14 +229,25 @@ func (b *box) killAt(op operation, point string) bool {
 		op.prepare(b)
 	}
 	b.arm(point)
-	acknowledged := op.do(b) == nil
+	done := make(chan error, 1)
+	go func() { done <- op.do(b) }()
+	var err error
+	for ended := false; !ended && !(b.struck() && b.dead()); {
+		select {
+		case err = <-done:
+			done <- err
+			ended = true
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 	for end := time.Now().Add(time.Second); !b.struck() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 	}
 	reached := b.struck()
 	b.arm("")
 	if !b.survived() { // else it was the keeper, which the engine replaces
-		b.up()
+		b.up() // a client may be waiting for it
 	}
+	acknowledged := <-done == nil
 	op.verify(b, acknowledged)
 	b.clear()
 	return reached

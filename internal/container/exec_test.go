@@ -1,0 +1,28 @@
+package container
+
+import (
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/tare-engine/tare/internal/event"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/keeper"
+)
+
+func TestExitOfAnExecMayBeToldTwice(t *testing.T) {
+	s := &Service{index: newIndex(), execs: newExecTable(), events: event.NewLog()}
+	c := testContainer(t, s.index, ident.New(), "x")
+	x := &Exec{ID: ident.New(), Container: c.ID, Request: container.ExecCreateRequest{}, started: true, running: true, done: newTurn()}
+	s.execs.add(x)
+	for range 2 {
+		if !s.execEnded(keeper.Exit{ID: x.ID, At: time.Now(), Status: 3 << 8}) {
+			t.Fatal("not an exec")
+		}
+	}
+	v, err := s.InspectExec(x.ID)
+	if err != nil || v.Running || *v.ExitCode != 3 {
+		t.Fatal(v, err)
+	}
+}
