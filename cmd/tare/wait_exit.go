@@ -23,6 +23,9 @@ func awaitExit(ctx context.Context, cl *client.Client, id string, wait func() (c
 		var resp container.WaitResponse
 		var err error
 		if wait == nil {
+			if neverStarted(ctx, cl, id) {
+				return 125, fmt.Errorf("container %s was made, but the engine ended before it started it", id)
+			}
 			wait, err = cl.ContainerWait(ctx, id, container.WaitConditionNotRunning)
 		}
 		if err == nil {
@@ -41,6 +44,13 @@ func awaitExit(ctx context.Context, cl *client.Client, id string, wait func() (c
 		wait = nil
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// neverStarted reports whether the container is there and has not run: a wait
+// for its end would say 0 at once.
+func neverStarted(ctx context.Context, cl *client.Client, id string) bool {
+	c, err := cl.ContainerInspect(ctx, id)
+	return err == nil && c.State != nil && c.State.Status == container.StateCreated
 }
 
 // exit is how a container ended, or why nobody knows.
