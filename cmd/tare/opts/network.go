@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -139,11 +138,7 @@ func endpoints(networks []Network, flags Network) (map[string]*network.EndpointS
 		if _, twice := out[n.Name]; twice {
 			return nil, fmt.Errorf("network %q is specified multiple times", n.Name)
 		}
-		// A lone network without settings needs none: the mode says it all, and
-		// "container:NAME" is no network that could have some.
-		if settings := n.settings(); len(networks) > 1 || !reflect.ValueOf(*settings).IsZero() {
-			out[n.Name] = settings
-		}
+		out[n.Name] = n.settings()
 	}
 	return out, nil
 }
