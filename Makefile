@@ -38,7 +38,7 @@ deps: ## install what the tests need (Debian)
 test: deps build ## install what the tests need and run them all
 	CGO_ENABLED=1 $(GOTEST) -race ./... 2>&1 | test/summary.sh unit
 	$(GOTEST) -tags root ./... 2>&1 | test/summary.sh root
-	$(GOTEST) -tags "root failpoint" ./internal/failpoint/... ./test/crash/... 2>&1 | test/summary.sh crash
+	$(GOTEST) -tags "root failpoint" -short ./internal/failpoint/... ./test/crash/... 2>&1 | test/summary.sh crash
 
 .PHONY: unit-test
 unit-test: ## the tests that need neither root nor installed programs
