@@ -102,7 +102,7 @@ var operations = []operation{
 		}},
 	{"attach", startSleeper,
 		func(b *box) error {
-			cmd := exec.Command("timeout", "1", filepath.Join(bin, "tare"), "-H", "unix://"+b.socket(), "attach", "--no-stdin", "box")
+			cmd := exec.Command("timeout", "-s", "KILL", "1", filepath.Join(bin, "tare"), "-H", "unix://"+b.socket(), "attach", "--no-stdin", "box")
 			cmd.Run() // ends by the time, or with the engine
 			return nil
 		},
