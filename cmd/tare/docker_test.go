@@ -3,8 +3,11 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,9 +32,18 @@ func TestCreateRequestsAreDockers(t *testing.T) {
 			if r := tare(t, e.host, "", append([]string{"create"}, fields(line)...)...); r.code != 0 {
 				t.Fatalf("tare: %s", r.err)
 			}
-			if diff := cmp.Diff(plainValues(want), plainValues(e.lastCreate())); diff != "" {
+			got := e.lastCreate()
+			sortEnv(want) // docker's order is that of a map: any
+			sortEnv(got)
+			if diff := cmp.Diff(plainValues(want), plainValues(got)); diff != "" {
 				t.Errorf("-docker +tare:\n%s", diff)
 			}
 		})
+	}
+}
+
+func sortEnv(create map[string]any) {
+	if env, ok := create["Env"].([]any); ok {
+		slices.SortFunc(env, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	}
 }
