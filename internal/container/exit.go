@@ -43,6 +43,12 @@ func (s *Service) Detached(id string, _ uint64) {
 // StdinClosed tells that a process is to see the end of its input: our
 // duplicate of the writing end must go.
 func (s *Service) StdinClosed(id string) {
+	// Not here: a start holds the lock until the keeper's answer, which comes
+	// over the connection that called us.
+	s.background.Go(func() { s.closeStdin(id) })
+}
+
+func (s *Service) closeStdin(id string) {
 	if s.execs.closeStdin(id) {
 		return
 	}
@@ -50,14 +56,12 @@ func (s *Service) StdinClosed(id string) {
 	if c == nil {
 		return
 	}
-	s.background.Go(func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.process != nil && c.process.files.Stdin != nil {
-			c.process.files.Stdin.Close()
-			c.process.files.Stdin = nil
-		}
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != nil && c.process.files.Stdin != nil {
+		c.process.files.Stdin.Close()
+		c.process.files.Stdin = nil
+	}
 }
 
 // containerEnded takes note of the end of a container's first process.
