@@ -15,8 +15,7 @@ import (
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
-	"github.com/tare-engine/tare/internal/linux/pidfd"
-	"github.com/tare-engine/tare/internal/linux/proc"
+	kernel "github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/store"
 )
@@ -155,13 +154,9 @@ func (s *Service) adopt(c *Container) {
 // openProcess returns a descriptor of a process if it is still the one that
 // began at that time, else nil.
 func openProcess(pid int, ticks uint64) *os.File {
-	fd, err := pidfd.Open(pid)
-	if err != nil {
-		return nil
-	}
-	if now, err := proc.StartTime(pid); err != nil || now != ticks {
-		fd.Close()
-		return nil
+	fd, err := kernel.Reopen(pid, ticks)
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		slog.Error("open process", "pid", pid, "err", err)
 	}
 	return fd
 }
@@ -188,14 +183,25 @@ func (s *Service) watchDead() {
 		p := c.process
 		gone := p != nil && p.fd == nil
 		c.mu.Unlock()
-		if !gone {
-			continue
+		if gone {
+			s.reportGone(c.ID, p)
 		}
-		s.background.Go(func() {
-			time.Sleep(deadGrace)
-			s.containerEnded(keeper.Exit{ID: c.ID, Pid: p.pid, At: time.Now(), Unknown: true})
-		})
 	}
+}
+
+// reportGone reports the end of a process that the keeper does not know, unless
+// the keeper reports it first. The kernel tells how it ended if we held it.
+func (s *Service) reportGone(id string, p *process) {
+	e := keeper.Exit{ID: id, Pid: p.pid, At: time.Now(), Unknown: true}
+	if p.fd != nil {
+		if ws, ok := kernel.Status(p.fd); ok {
+			e.Status, e.Unknown = ws, false
+		}
+	}
+	s.background.Go(func() {
+		time.Sleep(deadGrace)
+		s.containerEnded(e)
+	})
 }
 
 // deadGrace is how long the keeper's report of an exit may take to come in

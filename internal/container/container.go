@@ -11,7 +11,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
-	"github.com/tare-engine/tare/internal/linux/pidfd"
+	kernel "github.com/tare-engine/tare/internal/linux/process"
 )
 
 // Container is one container of the engine.
@@ -53,7 +53,7 @@ func (p *process) signal(sig syscall.Signal) error {
 	if p.fd == nil {
 		return os.ErrProcessDone
 	}
-	return pidfd.Signal(p.fd, sig)
+	return kernel.Signal(p.fd, sig)
 }
 
 func newContainer(r *Record, status Status) *Container {

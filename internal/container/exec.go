@@ -16,7 +16,7 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/keeper"
-	"github.com/tare-engine/tare/internal/linux/pidfd"
+	kernel "github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/runtime"
 )
 
@@ -203,7 +203,7 @@ func alive(pid int, ticks uint64) bool {
 		return false
 	}
 	defer fd.Close()
-	ended, err := pidfd.Ended(fd)
+	ended, err := kernel.Ended(fd)
 	return err == nil && !ended
 }
 

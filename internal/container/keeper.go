@@ -202,7 +202,12 @@ func (s *Service) reunite(ctx context.Context, conn *keeper.Conn, c *Container, 
 	given := keeper.Process{ID: c.ID, Pid: ours.pid, StartTicks: ours.startTicks, Started: c.View().Started, Files: ours.files}
 	// The clients were the old keeper's. Those of runs would wait for the end.
 	s.background.Go(func() { s.endRuns(c, nil) })
-	return conn.Adopt(ctx, given, s.stdio(c.View(), c.user()))
+	err := conn.Adopt(ctx, given, s.stdio(c.View(), c.user()))
+	if errdefs.Is(err, errdefs.NotFound) { // it ended while no keeper was there
+		s.reportGone(c.ID, ours)
+		return nil
+	}
+	return err
 }
 
 // stray ends a process that belongs to no container we know: its start was cut

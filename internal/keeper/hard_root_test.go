@@ -42,14 +42,14 @@ func (r *engineRig) childrenOf(name string) (pids []int) {
 func kill(t testing.TB, pid int, sig syscall.Signal) {
 	t.Helper()
 	fd, err := process.Open(pid)
-	if errors.Is(err, syscall.ESRCH) {
+	if errors.Is(err, os.ErrProcessDone) {
 		return
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer fd.Close()
-	if err := process.Kill(fd, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := process.Signal(fd, sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatal(err)
 	}
 }
@@ -366,7 +366,7 @@ func TestStoppedExecsStopNobodyElse(t *testing.T) {
 	if d := time.Since(begun); d > 2*time.Second {
 		t.Errorf("another container started after %v", d)
 	}
-	process.Kill(fd, 9)
+	process.Signal(fd, 9)
 	for range maxSeconds + maxStarts {
 		<-done // killed: how far it got cannot be told
 	}

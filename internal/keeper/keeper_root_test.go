@@ -116,7 +116,7 @@ func (r *engineRig) end() {
 			continue
 		}
 		if fd, err := process.Open(p.Pid); err == nil {
-			process.Kill(fd, syscall.SIGKILL)
+			process.Signal(fd, syscall.SIGKILL)
 			fd.Close()
 		}
 		exits = append(exits, r.exit(p.ID))
@@ -460,7 +460,7 @@ func TestSubreaperKnowsTheStatus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		process.Kill(fd, sig)
+		process.Signal(fd, sig)
 		fd.Close()
 	}
 	kill(r.KeeperPid(), syscall.SIGKILL)
@@ -484,7 +484,7 @@ func TestKeeperDies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	process.Kill(k, syscall.SIGKILL)
+	process.Signal(k, syscall.SIGKILL)
 	k.Close()
 	<-r.ev.lost
 	r.Conn.Close()
@@ -520,7 +520,7 @@ func TestKeeperDies(t *testing.T) {
 		t.Errorf("watching an orphan took %d ticks of CPU in 300 ms", n)
 	}
 	fd, _ := process.Open(p.Pid)
-	process.Kill(fd, syscall.SIGTERM)
+	process.Signal(fd, syscall.SIGTERM)
 	fd.Close()
 	x := r.exit("c1")
 	if !x.Unknown && x.Status.ExitStatus() != 11 {

@@ -212,15 +212,12 @@ func (k *Keeper) claimOrphan(p Process) (*child, error) {
 // openOrphan takes hold of a process by its pid, if it is still the same.
 func openOrphan(p Process) (*child, error) {
 	p.Files = Files{}
-	fd, err := process.Open(p.Pid)
-	if err != nil {
+	fd, err := process.Reopen(p.Pid, p.StartTicks)
+	if errors.Is(err, os.ErrProcessDone) {
 		return nil, errdefs.New(errdefs.NotFound, "process %s: %w", p.ID, err)
 	}
-	// Compared after the pidfd is open: now the pid cannot change hands.
-	ticks, err := process.StartTicks(p.Pid)
-	if err != nil || ticks != p.StartTicks {
-		fd.Close()
-		return nil, errdefs.New(errdefs.NotFound, "process %s: pid %d is another process now", p.ID, p.Pid)
+	if err != nil {
+		return nil, err
 	}
 	return &child{process: p, state: orphan, pidfd: fd, mounts: openMountNS(p.Pid)}, nil
 }

@@ -168,7 +168,7 @@ func (d errorDoc) err() error {
 	case d.Step != nil:
 		return &StepError{Errno: d.Errno, Step: d.Step.Step, Second: d.Step.Second}
 	case d.Errno != 0:
-		return &remoteError{d.Error, d.Errno}
+		return errdefs.As(d.Kind, &remoteError{d.Error, d.Errno})
 	}
 	return errdefs.New(d.Kind, "%s", d.Error)
 }

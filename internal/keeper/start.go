@@ -295,7 +295,7 @@ func (k *Keeper) kill(c *child) {
 
 func (k *Keeper) signal(c *child) {
 	if p, err := process.Open(c.process.Pid); err == nil {
-		process.Kill(p, 9)
+		process.Signal(p, 9)
 		p.Close()
 	}
 }

@@ -115,6 +115,10 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 	if err := errorOf(errdefs.New(errdefs.NotFound, "no process %s", "x")).err(); !errdefs.Is(err, errdefs.NotFound) || err.Error() != "no process x" {
 		t.Error(err)
 	}
+	gone := errorOf(errdefs.New(errdefs.NotFound, "process x: %w", syscall.ESRCH)).err()
+	if !errdefs.Is(gone, errdefs.NotFound) || !errors.Is(gone, syscall.ESRCH) {
+		t.Errorf("%v", gone)
+	}
 	if err := errorOf(&os.PathError{Op: "open", Path: "x", Err: syscall.EMFILE}).err(); !errors.Is(err, syscall.EMFILE) {
 		t.Error(err)
 	}

@@ -11,7 +11,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/tare-engine/tare/internal/keeper"
-	"github.com/tare-engine/tare/internal/linux/pidfd"
+	"github.com/tare-engine/tare/internal/linux/process"
 )
 
 // sleeper starts a container that sleeps, and returns it with its pidfd.
@@ -25,12 +25,12 @@ func (l *lab) sleeper(dir string, change func(*specs.Spec)) (running, *os.File) 
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	f, err := pidfd.Open(r.pid)
+	f, err := process.Open(r.pid)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() {
-		pidfd.Signal(f, syscall.SIGKILL)
+		process.Signal(f, syscall.SIGKILL)
 		reap(r.pid)
 		f.Close()
 		r.out.Close()

@@ -2,11 +2,9 @@
 package proc
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -84,21 +82,4 @@ func CheckNamespace(f *os.File, typ int) error {
 		return fmt.Errorf("%s is a namespace of another type", f.Name())
 	}
 	return nil
-}
-
-// StartTime returns when the process began, in clock ticks since boot. With
-// the number of the process it names one process of this boot.
-func StartTime(pid int) (uint64, error) {
-	path := "/proc/" + strconv.Itoa(pid) + "/stat"
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	// The name, in parentheses, may contain anything; field 22 counts from 1.
-	i := bytes.LastIndexByte(b, ')')
-	fields := bytes.Fields(b[i+1:])
-	if i < 0 || len(fields) < 20 {
-		return 0, fmt.Errorf("%s: unexpected form", path)
-	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
 }

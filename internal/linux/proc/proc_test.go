@@ -6,20 +6,6 @@ import (
 	"testing"
 )
 
-func TestStartTimeNamesAProcess(t *testing.T) {
-	a, err := StartTime(os.Getpid())
-	if err != nil || a == 0 {
-		t.Fatal(a, err)
-	}
-	b, err := StartTime(1)
-	if err != nil || b >= a {
-		t.Fatal(a, b, err)
-	}
-	if _, err := StartTime(1 << 30); !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-}
-
 func TestOpenNamespaceChecksTheType(t *testing.T) {
 	f, err := OpenNamespace("/proc/self/ns/net", syscall.CLONE_NEWNET)
 	if err != nil {

@@ -1,6 +1,8 @@
 // Package process is what a parent of many processes needs of the kernel
 // beside fork and exec: to see which child has ended without reaping it, to
-// watch processes that are not its children, and to hide itself from others.
+// hold and watch processes that are not its children by descriptors, which
+// unlike numbers never come to mean another process, and to hide itself from
+// others.
 package process
 
 import (
@@ -82,18 +84,48 @@ func readProc(path string) ([]byte, error) {
 	return b[:max(n, 0)], err
 }
 
-// Open returns a pidfd that blocks nobody.
+// Open returns a pidfd that blocks nobody. It is readable (poll) from the
+// moment the process has ended. A process that is gone is os.ErrProcessDone.
 func Open(pid int) (*os.File, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil, fmt.Errorf("pid %d: %w", pid, os.ErrProcessDone)
+	}
 	if err != nil {
-		return nil, os.NewSyscallError("pidfd_open", err)
+		return nil, os.NewSyscallError("pidfd_open "+strconv.Itoa(pid), err)
 	}
 	return os.NewFile(uintptr(fd), "pidfd:"+strconv.Itoa(pid)), nil
 }
 
-// Kill sends a signal to the process of a pidfd.
-func Kill(pidfd *os.File, sig syscall.Signal) error {
-	return unix.PidfdSendSignal(descriptor(pidfd), sig, nil, 0)
+// Reopen returns a pidfd of the process that had the pid and StartTicks;
+// os.ErrProcessDone if the pid is free or another's by now.
+func Reopen(pid int, ticks uint64) (*os.File, error) {
+	f, err := Open(pid)
+	if err != nil {
+		return nil, err
+	}
+	// Compared after the pidfd is open: now the pid cannot change hands.
+	if now, err := StartTicks(pid); err != nil || now != ticks {
+		f.Close()
+		return nil, fmt.Errorf("pid %d is another process now: %w", pid, os.ErrProcessDone)
+	}
+	return f, nil
+}
+
+// Signal sends a signal to the process of a pidfd. One that has been reaped is
+// os.ErrProcessDone.
+func Signal(pidfd *os.File, sig syscall.Signal) error {
+	err := unix.PidfdSendSignal(descriptor(pidfd), sig, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return os.ErrProcessDone
+	}
+	return os.NewSyscallError("pidfd_send_signal", err)
+}
+
+// Ended reports whether the process of a pidfd has ended, reaped or not.
+func Ended(pidfd *os.File) (bool, error) {
+	ended, err := Poll(nil, []*os.File{pidfd}, false, 0)
+	return len(ended) > 0, err
 }
 
 // pidfdInfo is the kernel's struct pidfd_info as of 6.15.

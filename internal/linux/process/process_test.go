@@ -80,3 +80,47 @@ func TestStartTicks(t *testing.T) {
 		t.Fatal(a, b, err)
 	}
 }
+
+func TestSignalAndEnd(t *testing.T) {
+	c := exec.Command("sleep", "100")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(c.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if ended, err := Ended(f); ended || err != nil {
+		t.Fatal(ended, err)
+	}
+	if err := Signal(f, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait()
+	if ended, err := Ended(f); !ended || err != nil {
+		t.Fatal(ended, err)
+	}
+	if err := Signal(f, syscall.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+		t.Fatal(err)
+	}
+	if _, err := Open(1 << 30); err == nil {
+		t.Fatal("no such process was opened")
+	}
+}
+
+func TestReopenKnowsTheProcess(t *testing.T) {
+	pid := os.Getpid()
+	ticks, err := StartTicks(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Reopen(pid, ticks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if _, err := Reopen(pid, ticks+1); !errors.Is(err, os.ErrProcessDone) {
+		t.Fatal(err)
+	}
+}
