@@ -1,0 +1,194 @@
+// Package health probes containers and tells when their health changes.
+//
+// A Monitor belongs to one running container. Between two probes it is a timer
+// and costs no goroutine; the probe itself is a function that the owner gives:
+// a command in the container (the exec of Docker's HEALTHCHECK), or one of the
+// probes of this package, which the engine makes itself inside the container's
+// network namespace or root, without a process.
+//
+// The rules are Docker's ("HEALTHCHECK" in the Dockerfile reference): probes
+// that fail in the start period do not count until one has succeeded; Retries
+// failures in a row make the container unhealthy; one success makes it healthy.
+package health
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+)
+
+// What applies where the configuration says nothing (Docker's values).
+const (
+	defaultInterval      = 30 * time.Second
+	defaultTimeout       = 30 * time.Second
+	defaultStartInterval = 5 * time.Second
+	defaultRetries       = 3
+)
+
+// How much is kept of the past: the last results, and of each so much output.
+const (
+	keptResults = 5
+	MaxOutput   = 4096 // bytes
+)
+
+// timedOut is the exit code of a probe that did not answer in time.
+const timedOut = -1
+
+// Probe asks a container once. The code is 0 for healthy; the output says why
+// it is not. An error means that the question could not be put at all. It must
+// return soon after ctx has ended, with whatever output there is by then.
+type Probe func(ctx context.Context) (code int, output string, err error)
+
+// Timing says how often to probe, and what to make of the answers.
+type Timing struct {
+	Interval, Timeout          time.Duration
+	StartPeriod, StartInterval time.Duration
+	Retries                    int // failures in a row that make it unhealthy
+}
+
+// TimingOf returns the timing of a configuration, with Docker's defaults.
+func TimingOf(c *container.HealthConfig) Timing {
+	or := func(d, preset time.Duration) time.Duration {
+		if d == 0 {
+			return preset
+		}
+		return d
+	}
+	t := Timing{
+		Interval: or(c.Interval, defaultInterval), Timeout: or(c.Timeout, defaultTimeout),
+		StartPeriod: c.StartPeriod, StartInterval: or(c.StartInterval, defaultStartInterval), Retries: c.Retries,
+	}
+	if t.Retries == 0 {
+		t.Retries = defaultRetries
+	}
+	return t
+}
+
+// Monitor probes one running container.
+type Monitor struct {
+	timing  Timing
+	probe   Probe
+	changed func(container.HealthStatus)
+	started time.Time // the container's start
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	mu      sync.Mutex
+	timer   *time.Timer
+	stopped bool
+	status  container.HealthStatus
+	streak  int // failures in a row that count
+	results []*container.HealthcheckResult
+}
+
+// Start begins to probe a container that started at the given time. changed is
+// called, on a goroutine of its own and with no lock held, when the status has
+// become another.
+func Start(t Timing, started time.Time, probe Probe, changed func(container.HealthStatus)) *Monitor {
+	m := &Monitor{timing: t, probe: probe, changed: changed, started: started, status: container.Starting}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.schedule()
+	return m
+}
+
+// Stop ends the probing. A probe under way is cancelled and says no more.
+func (m *Monitor) Stop() {
+	m.mu.Lock()
+	m.stopped = true
+	m.timer.Stop()
+	m.mu.Unlock()
+	m.cancel()
+}
+
+// Status is the health as of the last probe.
+func (m *Monitor) Status() container.HealthStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status
+}
+
+// Health is what inspect shows. The caller owns it.
+func (m *Monitor) Health() *container.Health {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &container.Health{Status: m.status, FailingStreak: m.streak, Log: append([]*container.HealthcheckResult{}, m.results...)}
+}
+
+// schedule sets the timer for the next probe.
+//
+// Preconditions: m.mu is held.
+func (m *Monitor) schedule() {
+	d := m.timing.Interval
+	if m.starting(time.Now()) {
+		d = min(d, m.timing.StartInterval)
+	}
+	m.timer = time.AfterFunc(d, m.run)
+}
+
+// starting reports whether failures do not count yet.
+//
+// Preconditions: m.mu is held.
+func (m *Monitor) starting(now time.Time) bool {
+	return m.status == container.Starting && now.Sub(m.started) < m.timing.StartPeriod
+}
+
+// run is one probe, on the timer's goroutine.
+func (m *Monitor) run() {
+	ctx, cancel := context.WithTimeout(m.ctx, m.timing.Timeout)
+	defer cancel()
+	r := &container.HealthcheckResult{Start: time.Now()}
+	code, output, err := m.probe(ctx)
+	r.ExitCode, r.Output = code, clip(output)
+	switch {
+	case ctx.Err() != nil:
+		r.ExitCode = timedOut
+		text := fmt.Sprintf("Health check exceeded timeout (%v)", m.timing.Timeout)
+		if r.Output != "" {
+			text += ": " + r.Output
+		}
+		r.Output = clip(text)
+	case err != nil:
+		r.ExitCode, r.Output = timedOut, clip(err.Error())
+	}
+	r.End = time.Now()
+	if status, changed := m.take(r); changed {
+		m.changed(status)
+	}
+}
+
+// take enters a result and plans the next probe.
+func (m *Monitor) take(r *container.HealthcheckResult) (container.HealthStatus, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopped {
+		return m.status, false
+	}
+	m.results = append(m.results, r)
+	if n := len(m.results); n > keptResults {
+		m.results = append(m.results[:0:0], m.results[n-keptResults:]...)
+	}
+	was := m.status
+	switch {
+	case r.ExitCode == 0:
+		m.streak, m.status = 0, container.Healthy
+	case !m.starting(r.End):
+		m.streak++
+		if m.streak >= m.timing.Retries {
+			m.status = container.Unhealthy
+		}
+	}
+	m.schedule()
+	return m.status, m.status != was
+}
+
+func clip(s string) string {
+	if len(s) <= MaxOutput {
+		return s
+	}
+	return s[:MaxOutput]
+}
