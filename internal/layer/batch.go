@@ -16,6 +16,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/confine"
 	"github.com/tare-engine/tare/internal/linux/filemeta"
 	"github.com/tare-engine/tare/internal/linux/syncfs"
 	"github.com/tare-engine/tare/internal/linux/untar"
@@ -118,9 +119,22 @@ func (b *Batch) fill(ctx context.Context, st *staged, r io.Reader) error {
 	return nil
 }
 
-// unpackConfined is where the archive meets us.
-func unpackConfined(ctx context.Context, root *os.File, r io.Reader, o untar.Options) (untar.Result, error) {
-	return untar.Unpack(ctx, root, r, o)
+// unpackConfined is where the archive meets us: on a thread that can change
+// files of all owners in the staging directory and nothing else. SYS_ADMIN is
+// for attributes trusted.*, overlayfs's opaque mark among them, and is there
+// during those calls only.
+func unpackConfined(ctx context.Context, root *os.File, r io.Reader, o untar.Options) (res untar.Result, err error) {
+	o.Raise = func(f func() error) error { return confine.Raise(confine.SysAdmin, f) }
+	rights := confine.Options{
+		Dir:     root,
+		Keep:    []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap},
+		Reserve: []confine.Capability{confine.SysAdmin},
+	}
+	err = confine.Run(rights, func() (err error) {
+		res, err = untar.Unpack(ctx, root, r, o)
+		return err
+	})
+	return res, err
 }
 
 // copyParent makes diff a copy of the layers below, for drivers that keep

@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/confine"
 )
 
 // Run runs the suite. newDriver makes the driver for a data root.
@@ -41,6 +42,7 @@ func Run(t *testing.T, newDriver func(t *testing.T, root string) layer.Driver) {
 		"PruneKeepsWhatIsNeeded":         testPrune,
 		"EmptyChain":                     testEmptyChain,
 		"ImageLinksDoNotLeadMountsAside": testLinks,
+		"UnpackingHasNoRightsToSpare":    testConfined,
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
@@ -278,7 +280,7 @@ func testImplied(t *testing.T, s *site) {
 
 func testMetadata(t *testing.T, s *site) {
 	chain := s.apply(t, []File{
-		{Name: "f", Data: "data", Mode: 04755, UID: 1000, Xattrs: map[string]string{"user.a": "b", "trusted.overlay.opaque": "y", "security.evil": "x"}},
+		{Name: "f", Data: "data", Mode: 04755, UID: 1000, Xattrs: map[string]string{"user.a": "b", "trusted.mine": "m", "trusted.overlay.opaque": "y", "security.evil": "x"}},
 		{Name: "hard", Hard: "f"}, {Name: "soft", Link: "f"}, {Name: "d/", Mode: 02775}})
 	root := s.container(t, "c", chain, layer.Options{})
 	info, err := os.Stat(root + "/f")
@@ -292,6 +294,9 @@ func testMetadata(t *testing.T, s *site) {
 	b := make([]byte, 8)
 	if n, err := syscall.Getxattr(root+"/f", "user.a", b); err != nil || string(b[:n]) != "b" {
 		t.Errorf("user.a: %q, %v", b[:max(n, 0)], err)
+	}
+	if n, err := syscall.Getxattr(root+"/f", "trusted.mine", b); err != nil || string(b[:n]) != "m" {
+		t.Errorf("trusted.mine: %q, %v", b[:max(n, 0)], err)
 	}
 	if _, err := syscall.Getxattr(root+"/f", "security.evil", b); err == nil {
 		t.Error("security.evil was kept")
@@ -454,5 +459,50 @@ func testLinks(t *testing.T, s *site) {
 	}
 	if left, _ := os.ReadDir(outside); len(left) > 0 {
 		t.Errorf("made outside: %v", left)
+	}
+}
+
+// prober tries, from where a layer is unpacked, what an archive must not reach.
+type prober struct {
+	io.Reader
+	try func() error
+	err error
+}
+
+func (p *prober) Read(b []byte) (int, error) {
+	if p.try != nil {
+		p.err, p.try = p.try(), nil
+	}
+	return p.Reader.Read(b)
+}
+
+func testConfined(t *testing.T, s *site) {
+	b := Tar(t, File{Name: "d/"}, File{Name: "d/f", Data: "x"}, File{Name: "g", Hard: "d/f"})
+	dir := t.TempDir()
+	calls := map[string]func() error{
+		"mount": func() error { return syscall.Mount("x", dir, "tmpfs", 0, "") },
+		"setuid": func() error {
+			_, _, e := syscall.RawSyscall(syscall.SYS_SETUID, 1, 0, 0)
+			return e
+		},
+		"chroot": func() error { return syscall.Chroot(dir) },
+	}
+	if confine.Landlock() >= 2 {
+		calls["write"] = func() error { return os.WriteFile(dir+"/x", nil, 0600) }
+		calls["read"] = func() error { _, err := os.ReadFile("/etc/shadow"); return err }
+	}
+	for name, try := range calls {
+		p := &prober{Reader: bytes.NewReader(b), try: try}
+		batch := s.NewBatch()
+		if err := batch.Unpack(t.Context(), "", digest.FromBytes(b), p); err != nil {
+			t.Errorf("%s: unpack: %v", name, err)
+		}
+		if !errors.Is(p.err, syscall.EPERM) && !errors.Is(p.err, syscall.EACCES) {
+			t.Errorf("%s: %v", name, p.err)
+		}
+		batch.Close()
+	}
+	if err := os.WriteFile(dir+"/x", nil, 0600); err != nil { // the process can still
+		t.Error(err)
 	}
 }

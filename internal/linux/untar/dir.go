@@ -137,7 +137,7 @@ func (u *unpacker) markOpaque(parent int, base string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return setOpaque(fd)
+	return u.setOpaque(fd)
 }
 
 // clear takes away what is at base and reports whether it was a whiteout.

@@ -140,7 +140,7 @@ func (u *unpacker) makeDir(parent int, base, p string, h *tar.Header) error {
 	}
 	defer unix.Close(fd)
 	if opaque { // it replaces what the archive itself whited out
-		if err := setOpaque(fd); err != nil {
+		if err := u.setOpaque(fd); err != nil {
 			return err
 		}
 	}
@@ -219,7 +219,7 @@ func (u *unpacker) setOwner(fd int, h *tar.Header) error {
 	if err := unix.Fchmod(fd, uint32(h.Mode&07777)); err != nil {
 		return err
 	}
-	return eachXattr(h, func(name string, value []byte) error {
+	return u.eachXattr(h, func(name string, value []byte) error {
 		return unix.Fsetxattr(fd, name, value, 0)
 	})
 }
@@ -263,7 +263,7 @@ func (u *unpacker) setNode(parent int, base string, h *tar.Header) error {
 			return err
 		}
 	}
-	err := eachXattr(h, func(name string, value []byte) error {
+	err := u.eachXattr(h, func(name string, value []byte) error {
 		err := unix.Lsetxattr("/proc/self/fd/"+strconv.Itoa(parent)+"/"+base, name, value, 0)
 		if err == unix.EPERM { // user.* exists on files and directories only
 			return nil
@@ -292,13 +292,17 @@ func timespec(t time.Time) unix.Timespec {
 }
 
 // eachXattr calls set for the attributes that a layer may bring along.
-func eachXattr(h *tar.Header, set func(name string, value []byte) error) error {
+func (u *unpacker) eachXattr(h *tar.Header, set func(name string, value []byte) error) error {
 	for key, value := range h.PAXRecords {
 		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
 		if !ok || !xattrAllowed(name) {
 			continue
 		}
-		if err := set(name, []byte(value)); err != nil && err != unix.EOPNOTSUPP {
+		call := func() error { return set(name, []byte(value)) }
+		if strings.HasPrefix(name, trustedPrefix) {
+			call = func() error { return u.options.Raise(func() error { return set(name, []byte(value)) }) }
+		}
+		if err := call(); err != nil && err != unix.EOPNOTSUPP {
 			return inputErrorf("attribute %.300q: %w", name, err)
 		}
 	}
@@ -317,5 +321,5 @@ func xattrAllowed(name string) bool {
 	case "security.capability", "system.posix_acl_access", "system.posix_acl_default":
 		return true
 	}
-	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")
+	return strings.HasPrefix(name, "user.") || strings.HasPrefix(name, trustedPrefix)
 }

@@ -46,6 +46,10 @@ type Options struct {
 	Bytes     int64 // data of all files together
 	Entries   int
 	Depth     int // directories above an entry
+
+	// Raise calls f with the right to set attributes trusted.*, which takes
+	// CAP_SYS_ADMIN. nil: the caller's thread has it.
+	Raise func(f func() error) error
 }
 
 // Defaults of the limits. Real images stay far below: the largest layers seen
@@ -165,6 +169,9 @@ func newUnpacker(root *os.File, o Options) *unpacker {
 	}
 	if o.Depth <= 0 {
 		o.Depth = maxDepth
+	}
+	if o.Raise == nil {
+		o.Raise = func(f func() error) error { return f() }
 	}
 	u := &unpacker{root: root, options: o, parent: -1, buffer: make([]byte, 512<<10)}
 	if o.Whiteouts == Remove {

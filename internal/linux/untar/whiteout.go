@@ -10,6 +10,7 @@ const (
 	whiteoutPrefix = ".wh."
 	metaPrefix     = ".wh..wh." // of aufs: its own files; only the next one concerns us
 	opaqueName     = ".wh..wh..opq"
+	trustedPrefix  = "trusted."
 	opaqueXattr    = "trusted.overlay.opaque"
 )
 
@@ -42,7 +43,7 @@ func (u *unpacker) whiteout(dir, base string) error {
 		return nil
 	}
 	defer unix.Close(fd)
-	return setOpaque(fd)
+	return u.setOpaque(fd)
 }
 
 func (u *unpacker) opaque(dir string) error {
@@ -56,7 +57,7 @@ func (u *unpacker) opaque(dir string) error {
 	}
 	defer unix.Close(fd)
 	if u.options.Whiteouts == Overlay {
-		return setOpaque(fd)
+		return u.setOpaque(fd)
 	}
 	u.closeParent() // what it points to may go
 	return emptyDir(fd, dir, u.made)
@@ -98,7 +99,9 @@ func (u *unpacker) see(p string) {
 	}
 }
 
-func setOpaque(fd int) error { return unix.Fsetxattr(fd, opaqueXattr, []byte("y"), 0) }
+func (u *unpacker) setOpaque(fd int) error {
+	return u.options.Raise(func() error { return unix.Fsetxattr(fd, opaqueXattr, []byte("y"), 0) })
+}
 
 func isWhiteout(parent int, base string) bool {
 	var st unix.Stat_t
