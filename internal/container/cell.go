@@ -12,6 +12,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/keeper"
@@ -60,19 +61,19 @@ func newCells(s *Service) *cells {
 
 // fitsCell reports whether a container may be what cells are made for. Only
 // what is cheap to see is looked at; NewWake compares the rest.
-func fitsCell(spec *Spec) bool {
-	h, c := spec.HostConfig, spec.Config
+func fitsCell(req *Request) bool {
+	h, c := req.HostConfig, req.Config
 	return !h.Privileged && (h.NetworkMode.IsDefault() || h.NetworkMode.IsBridge()) && h.PidMode == "" && h.UTSMode == "" &&
 		h.IpcMode == container.IPCModePrivate && h.CgroupnsMode == container.CgroupnsModePrivate && h.CgroupParent == "" &&
 		h.UsernsMode == "" && len(h.CapAdd)+len(h.CapDrop)+len(h.Devices)+len(h.Sysctls)+len(h.SecurityOpt) == 0 &&
-		c.Hostname == "" && c.Domainname == "" && h.OomScoreAdj == 0 && !asksMAC(spec)
+		c.Hostname == "" && c.Domainname == "" && h.OomScoreAdj == 0 && !asksMAC(req)
 }
 
-func asksMAC(spec *Spec) bool {
-	if spec.Networking == nil {
+func asksMAC(req *Request) bool {
+	if req.Networking == nil {
 		return false
 	}
-	for _, ep := range spec.Networking.EndpointsConfig {
+	for _, ep := range req.Networking.EndpointsConfig {
 		if ep != nil && len(ep.MacAddress) > 0 {
 			return true
 		}
@@ -81,8 +82,8 @@ func asksMAC(spec *Spec) bool {
 }
 
 // newID returns the ID for a new container: that of a ready cell if one fits.
-func (p *cells) newID(spec *Spec) string {
-	if !fitsCell(spec) {
+func (p *cells) newID(req *Request) string {
+	if !fitsCell(req) {
 		return ident.New()
 	}
 	p.mu.Lock()
@@ -228,7 +229,7 @@ func (s *Service) makeCell(ctx context.Context) (_ *cell, err error) {
 		return nil, err
 	}
 	defer in.Root.Close()
-	spec, err := specOf(in)
+	made, err := spec.Of(in)
 	if err != nil {
 		return nil, err
 	}
@@ -238,12 +239,12 @@ func (s *Service) makeCell(ctx context.Context) (_ *cell, err error) {
 	}
 	u.Add(func() error { return s.networks.Release(context.WithoutCancel(ctx), c.id) })
 	failpoint.Hit("cell/network-reserved")
-	if c.group, err = cgroup.Create(in.CgroupPath, spec.Linux.Resources); err != nil {
+	if c.group, err = cgroup.Create(in.CgroupPath, made.Linux.Resources); err != nil {
 		return nil, err
 	}
 	u.Add(func() error { return errors.Join(c.group.Kill(), c.group.Remove()) })
 	failpoint.Hit("cell/cgroup-made")
-	c.plan, err = runtime.NewCell(runtime.Config{ID: c.id, Spec: spec, NetNS: ep.NetNS, CgroupProcs: c.group.ProcsPaths()})
+	c.plan, err = runtime.NewCell(runtime.Config{ID: c.id, Spec: made, NetNS: ep.NetNS, CgroupProcs: c.group.ProcsPaths()})
 	if err != nil {
 		return nil, err
 	}
@@ -256,17 +257,17 @@ func (s *Service) makeCell(ctx context.Context) (_ *cell, err error) {
 }
 
 // cellSpec is the input for the spec of a container with nothing special.
-func (s *Service) cellSpec(id string) (SpecInput, error) {
+func (s *Service) cellSpec(id string) (spec.Input, error) {
 	root, err := os.Open(s.cfg.ExecRoot + "/containers") // users are looked up there: there are none
 	if err != nil {
-		return SpecInput{}, err
+		return spec.Input{}, err
 	}
 	req := &container.CreateRequest{Config: &container.Config{Cmd: []string{"/"}, Hostname: ident.Short(id)}, HostConfig: &container.HostConfig{}}
-	if _, err := Validate("", req); err != nil {
+	if _, err := spec.Validate("", req); err != nil {
 		root.Close()
-		return SpecInput{}, err
+		return spec.Input{}, err
 	}
-	return SpecInput{ID: id, Config: req.Config, HostConfig: req.HostConfig, Root: root, CgroupPath: s.cfg.Cgroup + "/" + id}, nil
+	return spec.Input{ID: id, Config: req.Config, HostConfig: req.HostConfig, Root: root, CgroupPath: s.cfg.Cgroup + "/" + id}, nil
 }
 
 // evict ends a cell's child and gives back what it held.

@@ -17,11 +17,11 @@ import (
 
 // Create makes a container. When it returns, the record and the empty layer
 // are on disk; after an error nothing is left.
-func (s *Service) Create(ctx context.Context, spec Spec) (_ *View, err error) {
+func (s *Service) Create(ctx context.Context, req Request) (_ *View, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
 
-	r := newRecord(s.cells.newID(&spec), spec)
+	r := newRecord(s.cells.newID(&req), req)
 	s.nameHost(r)
 	if err := s.reserveName(r); err != nil {
 		return nil, err
@@ -55,13 +55,13 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *View, err error) {
 	return c.View(), nil
 }
 
-func newRecord(id string, spec Spec) *Record {
+func newRecord(id string, req Request) *Record {
 	r := &Record{
-		Version: recordVersion, ID: id, Name: spec.Name, Created: time.Now().UTC(),
-		Image: spec.Image, Chain: spec.Chain, Rootfs: spec.Rootfs, Platform: spec.Platform,
-		Config: spec.Config, HostConfig: spec.HostConfig, Networking: spec.Networking,
+		Version: recordVersion, ID: id, Name: req.Name, Created: time.Now().UTC(),
+		Image: req.Image, Chain: req.Chain, Rootfs: req.Rootfs, Platform: req.Platform,
+		Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking,
 	}
-	argv := append(append([]string(nil), spec.Config.Entrypoint...), spec.Config.Cmd...)
+	argv := append(append([]string(nil), req.Config.Entrypoint...), req.Config.Cmd...)
 	if len(argv) > 0 {
 		r.Path, r.Args = argv[0], argv[1:]
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
@@ -143,7 +144,7 @@ func (s *Service) CreateExec(ref string, req container.ExecCreateRequest) (strin
 	case !v.Alive():
 		return "", errNotRunning(v)
 	}
-	if err := validateExec(&req); err != nil {
+	if err := spec.ValidateExec(&req); err != nil {
 		return "", err
 	}
 	if req.DetachKeys != "" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
 )
@@ -78,7 +79,7 @@ func TestNamesAreValidAndMany(t *testing.T) {
 	seen := map[string]bool{}
 	for range 1000 {
 		n := madeUpName(0)
-		if err := ValidateName(n); err != nil {
+		if err := spec.ValidateName(n); err != nil {
 			t.Fatal(n, err)
 		}
 		seen[n] = true

@@ -51,9 +51,9 @@ type Outcome struct {
 	Restarts   int    `json:",omitempty"`
 }
 
-// Spec is what Create makes a container of. The engine has merged the image's
+// Request is what Create makes a container of. The engine has merged the image's
 // configuration into Config and applied defaults to HostConfig.
-type Spec struct {
+type Request struct {
 	Name       string // empty: one is made up
 	Image      string
 	Chain      digest.Digest

@@ -14,8 +14,8 @@
 // state.go draws the states. Each change holds the container's lock from the
 // decision to the record; readers take an immutable View and no lock.
 //
-// Spec generation (spec*.go), the rules for bad requests (validate*.go) and
-// users (user*.go) are pure functions in this package.
+// Rooms of it: spec (bad requests, defaults, the OCI runtime spec), health and
+// restart. They know nothing of the Service.
 package container
 
 import (

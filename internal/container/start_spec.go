@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/inroot"
@@ -22,7 +23,7 @@ import (
 // makeSpec makes the OCI spec of this run.
 func (l *launch) makeSpec() (err error) {
 	v := l.view
-	in := SpecInput{
+	in := spec.Input{
 		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Root: l.root,
 		InitPath: l.s.cfg.InitPath, CgroupPath: l.s.cfg.Cgroup + "/" + v.ID,
 	}
@@ -40,7 +41,7 @@ func (l *launch) makeSpec() (err error) {
 	if in.ShmDir, err = l.sharedMemory(); err != nil {
 		return err
 	}
-	l.spec, err = specOf(in)
+	l.spec, err = spec.Of(in)
 	return err
 }
 
@@ -136,11 +137,12 @@ func openHostRoot(dir string) (*os.File, error) {
 
 // logOf says where and how the container's output is kept.
 func (s *Service) logOf(v *View) *keeper.Log {
-	o, err := parseLogOptions(v.HostConfig.LogConfig, s.cfg.LogMaxSize, s.cfg.LogMaxFile)
+	o, err := spec.ParseLogOptions(v.HostConfig.LogConfig, s.cfg.LogMaxSize, s.cfg.LogMaxFile)
 	if err != nil { // checked at create; a record of before is served with the defaults
-		o = jsonFileOptions{maxSize: s.cfg.LogMaxSize, maxFile: s.cfg.LogMaxFile}
+		o = spec.LogOptions{MaxSize: s.cfg.LogMaxSize, MaxFiles: s.cfg.LogMaxFile}
 	}
-	return &keeper.Log{Dir: v.ID + "/log", MaxSize: o.maxSize, MaxFiles: o.maxFile, Compress: o.compress, Attrs: logAttributes(v)}
+	attrs := spec.LogAttributes(spec.LogSubject{ID: v.ID, Name: v.Name, ImageID: v.Image, Config: v.Config}, v.HostConfig.LogConfig)
+	return &keeper.Log{Dir: v.ID + "/log", MaxSize: o.MaxSize, MaxFiles: o.MaxFiles, Compress: o.Compress, Attrs: attrs}
 }
 
 // planExec makes the plan of an exec and says as which user it runs.
@@ -150,7 +152,7 @@ func (s *Service) planExec(v *View, p *process, x *Exec, req container.ExecStart
 		return nil, specs.User{}, fmt.Errorf("exec in container %s: %w", v.ID, err)
 	}
 	defer root.Close()
-	process, seccomp, err := execSpec(execInput{Config: v.Config, HostConfig: v.HostConfig, Request: &x.Request, Root: root})
+	process, seccomp, err := spec.OfExec(spec.ExecInput{Config: v.Config, HostConfig: v.HostConfig, Request: &x.Request, Root: root})
 	if err != nil {
 		return nil, specs.User{}, err
 	}

@@ -3,7 +3,6 @@ package container
 import (
 	"context"
 	"errors"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,19 +87,6 @@ func TestWaitForTime(t *testing.T) {
 			t.Fatal(ended, err)
 		}
 	})
-}
-
-func TestParseSignal(t *testing.T) {
-	for s, want := range map[string]syscall.Signal{"9": 9, "KILL": 9, "SIGKILL": 9, "sigterm": 15, "usr1": 10, "RTMIN": 34, "SIGRTMIN+3": 37, "rtmax-1": 63, "64": 64} {
-		if got, err := parseSignal(s); err != nil || got != want {
-			t.Errorf("parseSignal(%q) = %d, %v", s, got, err)
-		}
-	}
-	for _, s := range []string{"", "0", "65", "-1", "NOPE", "SIG", "RTMIN+31", "RTMAX+1", "RTMIN-1", "9 "} {
-		if got, err := parseSignal(s); err == nil {
-			t.Errorf("parseSignal(%q) = %d", s, got)
-		}
-	}
 }
 
 func TestPsColumns(t *testing.T) {

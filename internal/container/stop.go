@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 )
@@ -52,7 +53,7 @@ func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) err
 	sig := syscall.SIGTERM
 	if name != "" {
 		var err error
-		if sig, err = parseSignal(name); err != nil {
+		if sig, err = spec.ParseSignal(name); err != nil {
 			return err
 		}
 	}
@@ -137,7 +138,7 @@ func endsRun(v *View, sig syscall.Signal) bool {
 	if sig == syscall.SIGKILL || v.Config.StopSignal == "" {
 		return true
 	}
-	stop, err := parseSignal(v.Config.StopSignal)
+	stop, err := spec.ParseSignal(v.Config.StopSignal)
 	return err == nil && stop == sig
 }
 
@@ -149,7 +150,7 @@ func (s *Service) Kill(ctx context.Context, ref, name string) error {
 	}
 	sig := syscall.SIGKILL
 	if name != "" && name != "0" {
-		if sig, err = parseSignal(name); err != nil {
+		if sig, err = spec.ParseSignal(name); err != nil {
 			return err
 		}
 	}

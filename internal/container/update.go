@@ -6,6 +6,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
@@ -27,12 +28,12 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 	if u.RestartPolicy.Name != "" {
 		host.RestartPolicy = u.RestartPolicy
 	}
-	warnings, err := validateUpdate(&host)
+	warnings, err := spec.ValidateUpdate(&host)
 	if err != nil {
 		return nil, err
 	}
 	if c.process != nil {
-		r, err := resourcesOf(&host.Resources)
+		r, err := spec.Resources(&host.Resources)
 		if err != nil {
 			return nil, err
 		}

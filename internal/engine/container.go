@@ -14,6 +14,7 @@ import (
 
 	"github.com/tare-engine/tare/api"
 	own "github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/image"
 )
@@ -21,24 +22,24 @@ import (
 // ContainerCreate makes a container of an image, or of a host directory if
 // rootfs is set.
 func (e *Engine) ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform, rootfs string) (container.CreateResponse, error) {
-	spec := own.Spec{Name: strings.TrimPrefix(name, "/"), Config: req.Config, HostConfig: req.HostConfig, Networking: req.NetworkingConfig}
-	warnings, err := own.Validate(spec.Name, &req)
+	want := own.Request{Name: strings.TrimPrefix(name, "/"), Config: req.Config, HostConfig: req.HostConfig, Networking: req.NetworkingConfig}
+	warnings, err := spec.Validate(want.Name, &req)
 	if err != nil {
 		return container.CreateResponse{}, err
 	}
-	spec.HostConfig = req.HostConfig
+	want.HostConfig = req.HostConfig
 	if rootfs != "" {
-		err = hostRoot(&spec, rootfs)
+		err = hostRoot(&want, rootfs)
 	} else {
-		err = e.imageRoot(ctx, &spec, platform)
+		err = e.imageRoot(ctx, &want, platform)
 	}
 	if err != nil {
 		return container.CreateResponse{}, err
 	}
-	if len(spec.Config.Entrypoint) == 0 && len(spec.Config.Cmd) == 0 {
+	if len(want.Config.Entrypoint) == 0 && len(want.Config.Cmd) == 0 {
 		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "no command specified")
 	}
-	v, err := e.containers.Create(ctx, spec)
+	v, err := e.containers.Create(ctx, want)
 	if err != nil {
 		return container.CreateResponse{}, err
 	}
@@ -49,7 +50,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 }
 
 // hostRoot makes a host directory the container's root.
-func hostRoot(spec *own.Spec, dir string) error {
+func hostRoot(want *own.Request, dir string) error {
 	if !filepath.IsAbs(dir) {
 		return errdefs.New(errdefs.InvalidArgument, "invalid rootfs %q: the path of the root directory must be absolute", dir)
 	}
@@ -60,25 +61,25 @@ func hostRoot(spec *own.Spec, dir string) error {
 	if !fi.IsDir() {
 		return errdefs.New(errdefs.InvalidArgument, "invalid rootfs %q: not a directory", dir)
 	}
-	spec.Rootfs = filepath.Clean(dir)
+	want.Rootfs = filepath.Clean(dir)
 	return nil
 }
 
 // imageRoot resolves the image and lets its configuration fill what the
 // request leaves open.
-func (e *Engine) imageRoot(ctx context.Context, spec *own.Spec, platform *ocispec.Platform) error {
-	if spec.Config.Image == "" {
+func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *ocispec.Platform) error {
+	if want.Config.Image == "" {
 		return errdefs.New(errdefs.InvalidArgument, "no image specified: Config.Image is empty")
 	}
-	img, err := e.resolve(ctx, spec.Config.Image)
+	img, err := e.resolve(ctx, want.Config.Image)
 	if err != nil {
 		return err
 	}
 	if platform != nil && !matches(platform, img.Config.Platform) {
-		return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s/%s)", spec.Config.Image, platform.OS, platform.Architecture)
+		return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s/%s)", want.Config.Image, platform.OS, platform.Architecture)
 	}
-	spec.Image, spec.Chain, spec.Platform = img.ID.String(), img.Chain, img.Config.Platform
-	merge(spec.Config, img)
+	want.Image, want.Chain, want.Platform = img.ID.String(), img.Chain, img.Config.Platform
+	merge(want.Config, img)
 	return nil
 }
 
@@ -189,7 +190,7 @@ func (e *Engine) ContainerUnpause(_ context.Context, ref string) error {
 // ContainerRename gives a container another name.
 func (e *Engine) ContainerRename(_ context.Context, ref, name string) error {
 	name = strings.TrimPrefix(name, "/")
-	if err := own.ValidateName(name); err != nil {
+	if err := spec.ValidateName(name); err != nil {
 		return err
 	}
 	return e.containers.Rename(ref, name)

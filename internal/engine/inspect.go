@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 
 	own "github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/container/spec"
 )
 
 // ContainerInspect returns all that is known of a container.
@@ -30,7 +31,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 		HostsPath: e.containers.FilePath(v.ID, "hosts"), Name: "/" + v.Name, RestartCount: v.Last.Restarts,
 		Driver: e.cfg.Driver, Platform: platformOS(v), HostConfig: v.HostConfig, Config: v.Config,
 		GraphDriver: &storage.DriverData{Name: e.cfg.Driver, Data: e.driverData(v)},
-		Mounts:      e.containers.Mounts(v), NetworkSettings: networkSettings(v),
+		Mounts:      spec.Mounts(v.HostConfig), NetworkSettings: networkSettings(v),
 	}
 	if v.HostConfig.LogConfig.Type == "json-file" {
 		c.LogPath = e.containers.LogPath(v.ID)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tare-engine/tare/api"
 	own "github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
@@ -52,7 +53,7 @@ func (e *Engine) summary(ctx context.Context, v *own.View) container.Summary {
 		ID: v.ID, Names: []string{"/" + v.Name}, Image: e.imageName(ctx, v), ImageID: v.Image,
 		Command: command(v), Created: v.Created.Unix(), Ports: portSummaries(v), Labels: v.Config.Labels,
 		State: container.ContainerState(v.Status), Status: statusText(v, time.Now()),
-		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpoints(v)}, Mounts: e.containers.Mounts(v),
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpoints(v)}, Mounts: spec.Mounts(v.HostConfig),
 	}
 	if s.Labels == nil {
 		s.Labels = map[string]string{}
@@ -266,7 +267,7 @@ func onNetwork(f api.Filters, v *own.View) bool {
 }
 
 func (e *Engine) hasMount(f api.Filters, v *own.View) bool {
-	for _, m := range e.containers.Mounts(v) {
+	for _, m := range spec.Mounts(v.HostConfig) {
 		if f.Exact("volume", m.Name) && m.Name != "" || f.Exact("volume", m.Destination) || f.Exact("volume", m.Source) && m.Source != "" {
 			return true
 		}

@@ -1,4 +1,4 @@
-package container
+package spec
 
 import (
 	"errors"
@@ -203,7 +203,7 @@ func devicesAt(path string) ([]device.Node, error) {
 }
 
 func (b *specBuilder) resources() error {
-	r, err := resourcesOf(&b.in.HostConfig.Resources)
+	r, err := Resources(&b.in.HostConfig.Resources)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package container
+package spec
 
 import (
 	"fmt"
@@ -70,9 +70,9 @@ func Validate(name string, req *container.CreateRequest) (warnings []string, err
 	return warn(req.HostConfig), nil
 }
 
-// validateUpdate checks the configuration that an update request leads to: the
+// ValidateUpdate checks the configuration that an update request leads to: the
 // limits and the restart policy, which are all that it can change.
-func validateUpdate(h *container.HostConfig) (warnings []string, err error) {
+func ValidateUpdate(h *container.HostConfig) (warnings []string, err error) {
 	if err := validateText("", reflect.ValueOf(&h.Resources)); err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func validateConfig(req *container.CreateRequest) error {
 		}
 	}
 	if c.StopSignal != "" {
-		if _, err := parseSignal(c.StopSignal); err != nil {
+		if _, err := ParseSignal(c.StopSignal); err != nil {
 			return err
 		}
 	}
@@ -315,7 +315,7 @@ func validateHost(req *container.CreateRequest) error {
 // otherLogDrivers are Docker's that are not done yet.
 var otherLogDrivers = []string{"local", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs"}
 
-// validateLog checks the log driver and the options that parseLogOptions
+// validateLog checks the log driver and the options that ParseLogOptions
 // leaves to it.
 func validateLog(l container.LogConfig) error {
 	switch {
@@ -333,12 +333,12 @@ func validateLog(l container.LogConfig) error {
 	if _, ok := l.Config["max-buffer-size"]; ok && mode != container.LogModeNonBlock {
 		return invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
 	}
-	_, err := parseLogOptions(l, 0, 0)
+	_, err := ParseLogOptions(l, 0, 0)
 	return err
 }
 
-// validateExec checks a request for a further process.
-func validateExec(req *container.ExecCreateRequest) error {
+// ValidateExec checks a request for a further process.
+func ValidateExec(req *container.ExecCreateRequest) error {
 	if len(req.Cmd) == 0 {
 		return invalid("No exec command specified")
 	}

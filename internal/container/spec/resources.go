@@ -1,4 +1,4 @@
-package container
+package spec
 
 import (
 	"github.com/moby/moby/api/types/blkiodev"
@@ -9,9 +9,9 @@ import (
 	"github.com/tare-engine/tare/internal/linux/device"
 )
 
-// resourcesOf turns limits of the API, at create or update, into those of the
+// Resources turns limits of the API, at create or update, into those of the
 // runtime spec. Devices are not among them.
-func resourcesOf(r *container.Resources) (*specs.LinuxResources, error) {
+func Resources(r *container.Resources) (*specs.LinuxResources, error) {
 	out := &specs.LinuxResources{Memory: memoryOf(r), CPU: cpuOf(r)}
 	if r.PidsLimit != nil {
 		limit := *r.PidsLimit

@@ -1,4 +1,4 @@
-package container
+package spec
 
 import (
 	"regexp"
@@ -12,39 +12,39 @@ import (
 	"github.com/tare-engine/tare/internal/ident"
 )
 
-// jsonFileOptions are the options of a json-file log.
-type jsonFileOptions struct {
-	maxSize  int64 // bytes; 0: without end
-	maxFile  int
-	compress bool
+// LogOptions are the options of a json-file log.
+type LogOptions struct {
+	MaxSize  int64 // bytes; 0: without end
+	MaxFiles int
+	Compress bool
 }
 
-// parseLogOptions reads the options of the log driver json-file. One that
+// ParseLogOptions reads the options of the log driver json-file. One that
 // names neither size nor number gets the defaults: a log without bounds fills
 // the disk sooner or later.
-func parseLogOptions(c container.LogConfig, maxSize int64, maxFile int) (o jsonFileOptions, err error) {
+func ParseLogOptions(c container.LogConfig, maxSize int64, maxFile int) (o LogOptions, err error) {
 	size, sized := c.Config["max-size"]
 	files, counted := c.Config["max-file"]
 	if !sized && !counted {
-		o.maxSize, o.maxFile = maxSize, maxFile
+		o.MaxSize, o.MaxFiles = maxSize, maxFile
 	} else {
-		o.maxFile = 1
+		o.MaxFiles = 1
 	}
 	if sized && size != "-1" {
-		if o.maxSize, err = units.FromHumanSize(size); err != nil || o.maxSize <= 0 {
+		if o.MaxSize, err = units.FromHumanSize(size); err != nil || o.MaxSize <= 0 {
 			return o, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option max-size", size)
 		}
 	}
 	if counted {
-		if o.maxFile, err = strconv.Atoi(files); err != nil || o.maxFile < 1 {
+		if o.MaxFiles, err = strconv.Atoi(files); err != nil || o.MaxFiles < 1 {
 			return o, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option max-file: max-file cannot be less than 1", files)
 		}
-		if o.maxFile > 1 && o.maxSize == 0 {
+		if o.MaxFiles > 1 && o.MaxSize == 0 {
 			return o, errdefs.New(errdefs.InvalidArgument, "invalid log options: max-file needs max-size")
 		}
 	}
 	if v, ok := c.Config["compress"]; ok {
-		if o.compress, err = strconv.ParseBool(v); err != nil {
+		if o.Compress, err = strconv.ParseBool(v); err != nil {
 			return o, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option compress", v)
 		}
 	}
@@ -70,19 +70,26 @@ func checkLogKeys(c container.LogConfig) error {
 	return nil
 }
 
+// LogSubject is the container whose lines get attributes.
+type LogSubject struct {
+	ID, Name string
+	ImageID  string
+	Config   *container.Config
+}
+
 func knownTag(v string) bool {
-	return !strings.Contains(tagReplacer(&View{Record: &Record{Config: &container.Config{}}}).Replace(v), "{{")
+	return !strings.Contains(LogSubject{Config: &container.Config{}}.tags().Replace(v), "{{")
 }
 
-func tagReplacer(v *View) *strings.Replacer {
-	return strings.NewReplacer("{{.ID}}", ident.Short(v.ID), "{{.FullID}}", v.ID, "{{.Name}}", v.Name,
-		"{{.ImageName}}", v.Config.Image, "{{.ImageID}}", v.Image, "{{.ImageFullID}}", v.Image, "{{.DaemonName}}", "docker")
+func (c LogSubject) tags() *strings.Replacer {
+	return strings.NewReplacer("{{.ID}}", ident.Short(c.ID), "{{.FullID}}", c.ID, "{{.Name}}", c.Name,
+		"{{.ImageName}}", c.Config.Image, "{{.ImageID}}", c.ImageID, "{{.ImageFullID}}", c.ImageID, "{{.DaemonName}}", "docker")
 }
 
-// logAttributes are what the options labels, env and tag add to each line; nil
+// LogAttributes are what the options labels, env and tag add to each line; nil
 // if there are none.
-func logAttributes(v *View) map[string]string {
-	c := v.HostConfig.LogConfig.Config
+func LogAttributes(of LogSubject, log container.LogConfig) map[string]string {
+	c := log.Config
 	attrs := map[string]string{}
 	add := func(names, pattern string, pairs func(func(k, value string))) {
 		wanted := strings.Split(c[names], ",")
@@ -99,19 +106,19 @@ func logAttributes(v *View) map[string]string {
 		})
 	}
 	add("labels", "labels-regex", func(f func(string, string)) {
-		for k, value := range v.Config.Labels {
+		for k, value := range of.Config.Labels {
 			f(k, value)
 		}
 	})
 	add("env", "env-regex", func(f func(string, string)) {
-		for _, kv := range v.Config.Env {
+		for _, kv := range of.Config.Env {
 			if k, value, ok := strings.Cut(kv, "="); ok {
 				f(k, value)
 			}
 		}
 	})
 	if tag := c["tag"]; tag != "" {
-		attrs["tag"] = tagReplacer(v).Replace(tag)
+		attrs["tag"] = of.tags().Replace(tag)
 	}
 	if len(attrs) == 0 {
 		return nil

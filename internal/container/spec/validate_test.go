@@ -1,4 +1,4 @@
-package container
+package spec
 
 import (
 	"encoding/json"
@@ -224,13 +224,13 @@ func TestBadConfig(t *testing.T) {
 
 func TestUpdateChecksLimitsOnly(t *testing.T) {
 	h := &container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "/nosuch", Target: "/x"}}}
-	if _, err := validateUpdate(h); err != nil {
+	if _, err := ValidateUpdate(h); err != nil {
 		t.Error(err)
 	}
 	h.Memory = 1
-	_, err := validateUpdate(h)
+	_, err := ValidateUpdate(h)
 	checkRefusal(t, "update", err, "Minimum memory limit allowed is 6MB")
-	_, err = validateUpdate(&container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "x"}})
+	_, err = ValidateUpdate(&container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "x"}})
 	checkRefusal(t, "update", err, "invalid restart policy: unknown policy 'x'")
 }
 
@@ -260,9 +260,9 @@ func TestBadExec(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &r); err != nil {
 			t.Fatal(err)
 		}
-		checkRefusal(t, body, validateExec(&r), want)
+		checkRefusal(t, body, ValidateExec(&r), want)
 	}
-	if err := validateExec(&container.ExecCreateRequest{Cmd: []string{"x"}, User: "app:wheel", WorkingDir: "/"}); err != nil {
+	if err := ValidateExec(&container.ExecCreateRequest{Cmd: []string{"x"}, User: "app:wheel", WorkingDir: "/"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -305,7 +305,7 @@ func FuzzCreateBody(f *testing.F) {
 			}
 			return
 		}
-		in := SpecInput{ID: "x", CgroupPath: "tare/x", Config: r.Config, HostConfig: r.HostConfig, Root: root, InitPath: "/init", PIDOf: 1, IPCOf: 1}
+		in := Input{ID: "x", CgroupPath: "tare/x", Config: r.Config, HostConfig: r.HostConfig, Root: root, InitPath: "/init", PIDOf: 1, IPCOf: 1}
 		for _, b := range r.HostConfig.Binds { // would be made on this host
 			if _, err := os.Stat(strings.Split(b, ":")[0]); errors.Is(err, fs.ErrNotExist) {
 				return
@@ -316,7 +316,7 @@ func FuzzCreateBody(f *testing.F) {
 				return
 			}
 		}
-		s, err := specOf(in)
+		s, err := Of(in)
 		if err != nil {
 			if errdefs.KindOf(err) == errdefs.Internal {
 				t.Errorf("%s: %v is our fault", body, err)
@@ -400,7 +400,7 @@ func TestDefaultsAreDockers(t *testing.T) {
 func BenchmarkSpecOf(b *testing.B) {
 	in := input(b, nil)
 	for b.Loop() {
-		if _, err := specOf(in); err != nil {
+		if _, err := Of(in); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package container
+package spec
 
 import (
 	"os"
@@ -13,9 +13,9 @@ import (
 	"github.com/tare-engine/tare/internal/linux/seccomp"
 )
 
-// SpecInput is what a runtime spec is made of. Config and HostConfig have
+// Input is what a runtime spec is made of. Config and HostConfig have
 // passed Validate and have their defaults.
-type SpecInput struct {
+type Input struct {
 	ID         string
 	Config     *container.Config
 	HostConfig *container.HostConfig
@@ -42,7 +42,7 @@ type SpecInput struct {
 
 // specBuilder fills a spec, part by part.
 type specBuilder struct {
-	in       SpecInput
+	in       Input
 	security securityOptions
 	mounts   []mountPoint // of the user
 	hostname string
@@ -50,10 +50,10 @@ type specBuilder struct {
 	spec     *specs.Spec
 }
 
-// specOf makes the OCI runtime spec of a container. It reads /etc/passwd and
+// Of makes the OCI runtime spec of a container. It reads /etc/passwd and
 // /etc/group of the root, looks at the host's device nodes, and makes missing
 // sources of -v binds as Docker does; else it is a function of its input.
-func specOf(in SpecInput) (*specs.Spec, error) {
+func Of(in Input) (*specs.Spec, error) {
 	b, err := newSpecBuilder(in)
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func specOf(in SpecInput) (*specs.Spec, error) {
 	return b.spec, nil
 }
 
-func newSpecBuilder(in SpecInput) (*specBuilder, error) {
+func newSpecBuilder(in Input) (*specBuilder, error) {
 	security, err := parseSecurityOpts(in.HostConfig.SecurityOpt)
 	if err != nil {
 		return nil, err

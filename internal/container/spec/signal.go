@@ -1,4 +1,4 @@
-package container
+package spec
 
 import (
 	"strconv"
@@ -22,8 +22,8 @@ var signals = map[string]syscall.Signal{
 // Real-time signals as programs may use them: glibc keeps the first two.
 const sigRTMin, sigRTMax = 34, 64
 
-// parseSignal understands 9, KILL, SIGKILL, RTMIN+3 and RTMAX-3, in any case.
-func parseSignal(s string) (syscall.Signal, error) {
+// ParseSignal understands 9, KILL, SIGKILL, RTMIN+3 and RTMAX-3, in any case.
+func ParseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n < 1 || n > sigRTMax {
 			return 0, errdefs.New(errdefs.InvalidArgument, "invalid signal: %s", s)

@@ -1,4 +1,4 @@
-package container
+package spec
 
 import (
 	"github.com/moby/moby/api/types/container"
@@ -6,14 +6,14 @@ import (
 )
 
 // Mounts lists what the user mounted into a container, as inspect shows it.
-func (s *Service) Mounts(v *View) []container.MountPoint {
+func Mounts(h *container.HostConfig) []container.MountPoint {
 	list := []container.MountPoint{}
-	points, err := mountPoints(v.HostConfig)
+	points, err := mountPoints(h)
 	if err != nil {
 		return list // it was checked at create; a record of before shows none
 	}
 	for _, m := range points {
-		if m.typ == mount.TypeTmpfs && len(v.HostConfig.Tmpfs) > 0 && v.HostConfig.Tmpfs[m.target] != "" {
+		if m.typ == mount.TypeTmpfs && len(h.Tmpfs) > 0 && h.Tmpfs[m.target] != "" {
 			continue // --tmpfs shows in HostConfig only
 		}
 		list = append(list, container.MountPoint{

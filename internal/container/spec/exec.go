@@ -1,4 +1,4 @@
-package container
+package spec
 
 import (
 	"cmp"
@@ -11,8 +11,8 @@ import (
 	"github.com/tare-engine/tare/internal/linux/caps"
 )
 
-// execInput is what a further process of a running container is made of.
-type execInput struct {
+// ExecInput is what a further process of a running container is made of.
+type ExecInput struct {
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	Request    *container.ExecCreateRequest
@@ -20,9 +20,9 @@ type execInput struct {
 	AppArmor   string
 }
 
-// execSpec makes the process of an exec and the filter it runs under: those of
+// OfExec makes the process of an exec and the filter it runs under: those of
 // the container, with what the request changes.
-func execSpec(in execInput) (*specs.Process, *specs.LinuxSeccomp, error) {
+func OfExec(in ExecInput) (*specs.Process, *specs.LinuxSeccomp, error) {
 	security, err := parseSecurityOpts(in.HostConfig.SecurityOpt)
 	if err != nil {
 		return nil, nil, err
@@ -66,7 +66,7 @@ func execSpec(in execInput) (*specs.Process, *specs.LinuxSeccomp, error) {
 	return p, profile, err
 }
 
-func cwdOf(in execInput) string {
+func cwdOf(in ExecInput) string {
 	for _, dir := range []string{in.Request.WorkingDir, in.Config.WorkingDir} {
 		if dir != "" {
 			return dir
