@@ -81,13 +81,13 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 	if err != nil {
 		return err
 	}
-	defer p.close()
+	defer p.end()
 	ends, err := listen(cfg)
 	if err != nil {
 		return err
 	}
 	defer ends.close()
-	srv := server.New(p.engine, server.Config{Version: version, Names: ends.names()})
+	srv := server.New(p.engine, server.Config{Version: version, Names: ends.names(), DataRoot: cfg.DataRoot})
 	failed := make(chan error, len(ends.listeners))
 	for _, l := range ends.listeners {
 		go func() { failed <- srv.Serve(l) }()

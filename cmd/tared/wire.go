@@ -34,8 +34,12 @@ const (
 	logMaxFile = 5
 )
 
+// reserveSize is what removing takes on a full disk, and changes of records.
+const reserveSize = 1 << 20
+
 // parts is the engine with what it is made of, in the order of making.
 type parts struct {
+	reserve    *store.Reserve
 	layers     *layer.Service
 	images     *image.Service
 	networks   *network.Service
@@ -50,13 +54,27 @@ type identity struct {
 	ID      string // 8 hexadecimal digits
 }
 
-// assemble makes all parts and boots them.
-func assemble(ctx context.Context, cfg *Config) (_ *parts, err error) {
+// assemble makes all parts and boots them, on a full disk too.
+func assemble(ctx context.Context, cfg *Config) (p *parts, err error) {
 	id, err := openIdentity(cfg.DataRoot)
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{}
+	reserve := store.OpenReserve(filepath.Join(cfg.DataRoot, "reserve"), reserveSize)
+	err = reserve.Use(func() (err error) {
+		p, err = assembleParts(ctx, cfg, id, reserve)
+		return err
+	})
+	if err != nil {
+		reserve.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// assembleParts leaves nothing behind after an error.
+func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.Reserve) (_ *parts, err error) {
+	p := &parts{reserve: reserve}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -89,7 +107,7 @@ func assemble(ctx context.Context, cfg *Config) (_ *parts, err error) {
 	p.engine = engine.New(engine.Config{
 		ID: id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Version: version, Commit: commit,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(),
-		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, InitPath: besideUs("tare-init"),
+		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, InitPath: besideUs("tare-init"), Reserve: p.reserve,
 	}, p.containers, p.images, p.layers, p.networks, events)
 	return p, nil
 }
@@ -103,7 +121,13 @@ func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*contai
 	return container.New(container.Config{
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), InitPath: besideUs("tare-init"),
 		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile,
-	}, p.layers, p.networks, events, store.New(), dirs.dialer(cfg, id)), nil
+	}, p.layers, p.networks, events, store.NewReserved(p.reserve), dirs.dialer(cfg, id)), nil
+}
+
+// end gives everything back when the engine stops.
+func (p *parts) end() {
+	p.close()
+	p.reserve.Close()
 }
 
 // close gives the parts back, the newest first. Containers go on.

@@ -206,7 +206,7 @@ func (e *Engine) ContainerRemove(ctx context.Context, ref string, o api.RemoveOp
 	if o.Link {
 		return errdefs.New(errdefs.NotImplemented, "links between containers are not offered: remove the container itself, without --link")
 	}
-	return e.containers.Remove(ctx, ref, o.Force)
+	return e.cfg.Reserve.Use(func() error { return e.containers.Remove(ctx, ref, o.Force) })
 }
 
 // ContainersPrune removes all containers that do not run and match.
@@ -221,7 +221,8 @@ func (e *Engine) ContainersPrune(ctx context.Context, f api.Filters) (container.
 			continue
 		}
 		rw, _, sizeErr := e.sizes(ctx, v)
-		if err := e.containers.Remove(ctx, v.ID, false); err != nil {
+		err := e.cfg.Reserve.Use(func() error { return e.containers.Remove(ctx, v.ID, false) })
+		if err != nil {
 			if errdefs.Is(err, errdefs.NotFound) || errdefs.Is(err, errdefs.Conflict) {
 				continue // somebody else was faster
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/store"
 )
 
 // Config is what the engine says of itself.
@@ -30,6 +31,7 @@ type Config struct {
 	MinAPI     string
 	LogMaxSize int64
 	LogMaxFile int
+	Reserve    *store.Reserve // space for what must work on a full disk
 }
 
 // Engine answers the Engine API.

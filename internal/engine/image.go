@@ -253,8 +253,21 @@ func (e *Engine) ImageTag(ctx context.Context, ref, repo, tag string) error {
 
 // ImageRemove takes a reference away, and the image if it was the last one.
 func (e *Engine) ImageRemove(ctx context.Context, ref string, force, prune bool) ([]image.DeleteResponse, error) {
-	done, err := e.images.Remove(ctx, ref, own.RemoveOptions{Force: force, NoPrune: !prune, InUse: e.imageUsers})
+	done, err := e.removeImage(ctx, ref, own.RemoveOptions{Force: force, NoPrune: !prune, InUse: e.imageUsers})
 	return e.deleted(done), err
+}
+
+// removeImage removes an image on a full disk too.
+func (e *Engine) removeImage(ctx context.Context, ref string, o own.RemoveOptions) (done []own.Removed, err error) {
+	err = e.cfg.Reserve.Use(func() error {
+		some, err := e.images.Remove(ctx, ref, o)
+		if len(done) > 0 && errdefs.Is(err, errdefs.NotFound) {
+			return nil // the first try got as far as its name
+		}
+		done = append(done, some...)
+		return err
+	})
+	return done, err
 }
 
 // imageUsers tells which containers stand on an image.
@@ -304,7 +317,7 @@ func (e *Engine) ImagesPrune(ctx context.Context, f api.Filters) (image.PruneRep
 		if dangling && len(img.RepoTags) > 0 || len(used[img.ID.String()]) > 0 || !match(img.Created, img.Config.Config.Labels) {
 			continue
 		}
-		done, err := e.images.Remove(ctx, img.ID.String(), own.RemoveOptions{Force: true, InUse: e.imageUsers})
+		done, err := e.removeImage(ctx, img.ID.String(), own.RemoveOptions{Force: true, InUse: e.imageUsers})
 		if err != nil && !errdefs.Is(err, errdefs.NotFound) && !errdefs.Is(err, errdefs.Conflict) {
 			return report, err
 		}

@@ -169,7 +169,7 @@ func (s *Server) loadImages(w http.ResponseWriter, r *request) error {
 	_ = http.NewResponseController(w).EnableFullDuplex()
 	err = s.backend.ImageLoad(r.Context(), r.Request.Body, r.flagOr("quiet", true), platforms, out)
 	if err != nil {
-		out(jsonstream.Message{Error: &jsonstream.Error{Message: err.Error()}})
+		out(jsonstream.Message{Error: &jsonstream.Error{Message: s.explain(err).Error()}})
 	}
 	if !r.begun {
 		r.begin(http.StatusOK, "application/json")

@@ -32,6 +32,8 @@ type Config struct {
 	Builder string       // preferred builder, for Builder-Version: "1" classic, "2" (the default) BuildKit
 	Names   []string     // names by which clients may call us over TCP; addresses and localhost always may
 	Log     *slog.Logger // nil: slog.Default()
+	// DataRoot is what texts about a full disk name where an error names no path.
+	DataRoot string
 
 	// MaxConns bounds the open client connections; those beyond it are told
 	// 503. Zero is half of the descriptors the process may open, so that the
@@ -55,6 +57,7 @@ type Server struct {
 	names    map[string]bool
 	headers  http.Header // every answer has these
 	builder  string
+	dataRoot string
 	maxConns int
 	conns    atomic.Int64
 	http     *http.Server
@@ -69,6 +72,7 @@ func New(b Backend, c Config) *Server {
 		log:      c.Log,
 		names:    map[string]bool{"localhost": true},
 		builder:  c.Builder,
+		dataRoot: c.DataRoot,
 		maxConns: c.MaxConns,
 		headers: http.Header{
 			"Server":              {"Tare/" + c.Version + " (linux)"},

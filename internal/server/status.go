@@ -43,6 +43,7 @@ func statusOf(err error) int {
 // must not take it for a whole one: the connection is cut.
 func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
 	status := statusOf(err)
+	err = s.explain(err)
 	gone := r.Context().Err() != nil || errors.Is(err, context.Canceled)
 	if status == http.StatusInternalServerError && !gone {
 		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)

@@ -22,10 +22,13 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/disk"
 )
 
 // Store writes records durably. The zero value is not usable: see New.
 type Store struct {
+	reserve *Reserve
+
 	mu      sync.Mutex
 	pending []*job
 	running bool
@@ -41,10 +44,24 @@ type job struct {
 // New returns a store.
 func New() *Store { return &Store{} }
 
+// NewReserved returns a store that changes existing records on a full disk too,
+// by giving up r. New records are refused then.
+func NewReserved(r *Reserve) *Store { return &Store{reserve: r} }
+
 // Put writes v as JSON to path, durably. The directory of path must exist;
 // dirs are further directories whose entries must be durable too, such as the
 // parent of a directory that was just made.
 func (s *Store) Put(path string, v any, dirs ...string) error {
+	err := s.put(path, v, dirs)
+	if disk.IsFull(err) && s.reserve != nil {
+		if _, e := os.Lstat(path); e == nil {
+			return s.reserve.Use(func() error { return s.put(path, v, dirs) })
+		}
+	}
+	return err
+}
+
+func (s *Store) put(path string, v any, dirs []string) error {
 	tmp, err := writeTemp(path, v)
 	if err != nil {
 		return err

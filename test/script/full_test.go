@@ -1,0 +1,175 @@
+//go:build root
+
+package script
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// smallDisk mounts an ext4 of some megabytes at dir.
+func smallDisk(t *testing.T, dir string, options ...string) {
+	t.Helper()
+	img := dir + ".img"
+	for _, c := range [][]string{
+		{"truncate", "-s", "64M", img},
+		append(append([]string{"mkfs.ext4", "-q"}, options...), img),
+		{"mkdir", dir},
+		{"mount", "-o", "loop", img, dir},
+	} {
+		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", c, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		// The keeper ends soon after the engine and holds the file system until then.
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			out, err := exec.Command("umount", dir).CombinedOutput()
+			if err == nil || time.Now().After(end) {
+				if err != nil {
+					t.Errorf("%v: %s", err, out)
+				}
+				return
+			}
+		}
+	})
+}
+
+// fillBytes and fillInodes leave nothing in dir; what they return gives it back.
+func fillBytes(t *testing.T, dir string) (free func()) {
+	for _, size := range []int{1 << 20, 1 << 10} {
+		f, err := os.Create(filepath.Join(dir, fmt.Sprint("filler-", size)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for err == nil {
+			_, err = f.Write(make([]byte, size))
+		}
+	}
+	return func() { os.Remove(dir + "/filler-1048576"); os.Remove(dir + "/filler-1024") }
+}
+
+func fillInodes(t *testing.T, dir string) (free func()) {
+	into := dir + "/filler"
+	if err := os.Mkdir(into, 0700); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; ; i++ {
+		if err := os.WriteFile(filepath.Join(into, fmt.Sprint(i)), nil, 0600); err != nil {
+			return func() { os.RemoveAll(into) }
+		}
+	}
+}
+
+// TestFullDisk: what needs space is refused and leaves nothing; what exists
+// goes on, and can be stopped, renamed and removed, by the next engine too.
+func TestFullDisk(t *testing.T) {
+	t.Run("bytes", func(t *testing.T) { testFullDisk(t, fillBytes) })
+	t.Run("inodes", func(t *testing.T) { testFullDisk(t, fillInodes, "-N", "1000") })
+}
+
+func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), mkfs ...string) {
+	dir, bin := workdir(t), programs(t)
+	data := dir + "/data"
+	smallDisk(t, data, mkfs...)
+	args := []string{"--data-root", data, "--exec-root", dir + "/run"}
+	t.Cleanup(func() {
+		if out, err := exec.Command(filepath.Join(bin, "tared"), append(args, "--uninstall")...).CombinedOutput(); err != nil {
+			t.Errorf("uninstall: %v: %s", err, out)
+		}
+	})
+	e := start(t, &engine{socket: dir + "/engine.sock", bin: bin, docker: filepath.Join(bin, "tare")}, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...)
+	busybox := filepath.Join(e.images, "busybox.tar")
+	e.load(t, "busybox.tar")
+	e.output(t, "tag", "busybox", "other")
+	for _, name := range []string{"one", "two"} {
+		e.output(t, "create", "--name", name, "busybox", "true")
+	}
+	e.output(t, "run", "-d", "--name", "loud", "busybox", "sh", "-c", "trap 'exit 3' TERM; while :; do echo line; sleep 0.05; done")
+	before := e.output(t, "ps", "-a", "--format", "{{.Names}}")
+
+	free := fill(t, data)
+	for _, c := range [][]string{{"load", "-i", busybox}, {"create", "busybox"}, {"run", "--rm", "busybox", "true"}, {"start", "one"}} {
+		out, err := exec.Command(e.docker, append([]string{"-H", "unix://" + e.socket}, c...)...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "no space left on device (the file system mounted on "+data+" has ") {
+			t.Errorf("%q: %v: %s", c, err, out)
+		}
+	}
+	if after := e.output(t, "ps", "-a", "--format", "{{.Names}}"); after != before {
+		t.Errorf("containers %q, before %q", after, before)
+	}
+	if got := e.output(t, "exec", "loud", "echo", "in"); got != "in" {
+		t.Errorf("exec: %q", got)
+	}
+	if got := e.output(t, "logs", "--tail", "1", "loud"); got != "line" {
+		t.Errorf("logs: %q", got)
+	}
+	e.output(t, "rename", "one", "uno")
+	e.output(t, "stop", "loud")
+	e.again(t)
+	if got := e.output(t, "inspect", "-f", "{{.State.ExitCode}}", "loud"); got != "3" {
+		t.Errorf("exit code %q", got)
+	}
+	e.output(t, "rm", "loud", "uno")
+	e.output(t, "rmi", "other")
+	e.output(t, "container", "prune", "-f")
+	e.output(t, "image", "prune", "-af")
+	if left := e.output(t, "ps", "-aq") + e.output(t, "images", "-q"); left != "" {
+		t.Errorf("left: %q", left)
+	}
+	free()
+	e.again(t)
+	e.load(t, "busybox.tar")
+	if got := e.output(t, "run", "--rm", "busybox", "echo", "fine"); got != "fine" {
+		t.Errorf("run: %q", got)
+	}
+	for _, empty := range []string{"containers", "trash", "spool", "content/staging", "layers/overlay/staging"} {
+		if err := waitEmpty(filepath.Join(data, empty)); err != nil {
+			t.Error(err)
+		}
+	}
+	if list, err := os.ReadDir(data + "/reserve"); err != nil || len(list) == 0 {
+		t.Errorf("the reserve was not filled again: %v", err)
+	}
+}
+
+// again ends the engine and starts it anew.
+func (e *engine) again(t *testing.T) {
+	t.Helper()
+	c := exec.Command(e.cmd.Path, e.cmd.Args[1:]...)
+	c.Stdout, c.Stderr = e.cmd.Stdout, e.cmd.Stderr
+	e.cmd.Process.Signal(os.Interrupt)
+	if err := e.cmd.Wait(); err != nil {
+		t.Errorf("the engine: %v", err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	e.cmd = c
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if exec.Command(e.docker, "-H", "unix://"+e.socket, "version").Run() == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("the engine does not come back")
+		}
+	}
+}
+
+func waitEmpty(dir string) error {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		list, err := os.ReadDir(dir)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s still holds %v", dir, list)
+		}
+	}
+}
