@@ -31,7 +31,7 @@ type keeperEnd struct {
 // Attach connects a client with the container's streams. One that does not run
 // yet gets the client when it starts.
 func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, hijack Hijack) error {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func clients(ends []keeperEnd) []keeper.Client {
 
 // Resize sets the size of the container's terminal.
 func (s *Service) Resize(ctx context.Context, ref string, rows, cols uint16) error {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}

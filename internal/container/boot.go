@@ -36,7 +36,7 @@ func (s *Service) Boot(ctx context.Context) error {
 	if err := s.loadRecords(); err != nil {
 		return err
 	}
-	for _, c := range s.index.list() {
+	for _, c := range s.index.List() {
 		s.adopt(c)
 	}
 	if err := s.adoptNetworks(ctx); err != nil {
@@ -83,7 +83,7 @@ func (s *Service) load(id string) {
 		err = r.check(id)
 	}
 	if err == nil {
-		err = s.index.reserve(r.Name, r.ID)
+		err = s.index.Reserve(r.Name, r.ID)
 	}
 	if err != nil {
 		s.setAside(id, path, err)
@@ -93,7 +93,7 @@ func (s *Service) load(id string) {
 	if !r.Last.StartedAt.IsZero() {
 		status = Exited
 	}
-	s.index.add(newContainer(r, status))
+	s.index.Add(newContainer(r, status))
 }
 
 // setAside takes a container that cannot be read out of the way: its whole
@@ -178,7 +178,7 @@ func (s *Service) startCells() {
 // watchDead reports the end of containers whose process has gone while nobody
 // of ours was there: the keeper has no exit of theirs to tell.
 func (s *Service) watchDead() {
-	for _, c := range s.index.list() {
+	for _, c := range s.index.List() {
 		c.mu.Lock()
 		p := c.process
 		gone := p != nil && p.fd == nil
@@ -212,7 +212,7 @@ const deadGrace = 500 * time.Millisecond
 // removes all others of ours.
 func (s *Service) adoptNetworks(ctx context.Context) error {
 	var live []network.Record
-	for _, c := range s.index.list() {
+	for _, c := range s.index.List() {
 		if v := c.View(); v.Network != nil && v.Network.Record != nil {
 			live = append(live, *v.Network.Record)
 		}
@@ -237,7 +237,7 @@ func (s *Service) removeStrayGroups() error {
 		if !ident.Valid(name) {
 			continue
 		}
-		if c := s.index.get(name); c != nil && c.View().Alive() {
+		if c := s.index.Get(name); c != nil && c.View().Alive() {
 			continue
 		}
 		g, err := cgroup.Open(s.cfg.Cgroup + "/" + name)
@@ -260,7 +260,7 @@ func (s *Service) removeStrayLayers(ctx context.Context) error {
 	}
 	for _, d := range dirs {
 		id := d.Name()
-		if !ident.Valid(id) || s.index.get(id) != nil {
+		if !ident.Valid(id) || s.index.Get(id) != nil {
 			continue
 		}
 		slog.Info("remove a container that was never acknowledged, or whose removal was cut off", "container", id)
@@ -280,7 +280,7 @@ func (s *Service) removeStrayFiles() error {
 	}
 	for _, f := range files {
 		id, _, _ := strings.Cut(f.Name(), ".")
-		if s.index.get(id) == nil {
+		if s.index.Get(id) == nil {
 			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, syscall.ENOENT) {
 				return err
 			}

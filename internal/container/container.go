@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
@@ -60,6 +61,12 @@ func newContainer(r *Record, status Status) *Container {
 	c := &Container{ID: r.ID, turns: newTurns()}
 	c.view.Store(&View{Record: r, Status: status, Started: r.Last.StartedAt})
 	return c
+}
+
+// Label is what the container is found by.
+func (c *Container) Label() index.Label {
+	v := c.View()
+	return index.Label{ID: c.ID, Name: v.Name, Created: v.Created}
 }
 
 // View returns the container's current picture.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
@@ -26,7 +27,7 @@ func (s *Service) Create(ctx context.Context, req Request) (_ *View, err error) 
 	if err := s.reserveName(r); err != nil {
 		return nil, err
 	}
-	u.Add(func() error { s.index.release(r.Name, r.ID); return nil })
+	u.Add(func() error { s.index.Release(r.Name, r.ID); return nil })
 	failpoint.Hit("create/name-reserved")
 
 	dir := s.dir(r.ID)
@@ -50,7 +51,7 @@ func (s *Service) Create(ctx context.Context, req Request) (_ *View, err error) 
 	}
 	failpoint.Hit("create/record-written")
 	c := newContainer(r, Created)
-	s.index.add(c)
+	s.index.Add(c)
 	s.publishEvent(c.View(), events.ActionCreate)
 	return c.View(), nil
 }
@@ -77,7 +78,7 @@ func (s *Service) nameHost(r *Record) {
 	}
 	r.Config.Hostname = ident.Short(r.ID)
 	if r.HostConfig.NetworkMode.IsContainer() {
-		if donor, err := s.index.find(r.HostConfig.NetworkMode.ConnectedContainer()); err == nil {
+		if donor, err := s.index.Find(r.HostConfig.NetworkMode.ConnectedContainer()); err == nil {
 			c := donor.View().Config
 			r.Config.Hostname, r.Config.Domainname = c.Hostname, c.Domainname
 		}
@@ -87,11 +88,11 @@ func (s *Service) nameHost(r *Record) {
 // reserveName takes the record's name, or makes one up.
 func (s *Service) reserveName(r *Record) error {
 	if r.Name != "" {
-		return s.index.reserve(r.Name, r.ID)
+		return s.index.Reserve(r.Name, r.ID)
 	}
 	for try := 0; ; try++ {
-		name := madeUpName(try)
-		err := s.index.reserve(name, r.ID)
+		name := index.MadeUpName(try)
+		err := s.index.Reserve(name, r.ID)
 		if err == nil {
 			r.Name = name
 			return nil
@@ -121,7 +122,7 @@ func (s *Service) putNewRecord(r *Record) error {
 
 // Rename gives the container another name.
 func (s *Service) Rename(ref, name string) (err error) {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
@@ -137,16 +138,16 @@ func (s *Service) Rename(ref, name string) (err error) {
 	}
 	var u undo.Stack
 	defer u.Run(&err)
-	if err := s.index.reserve(name, c.ID); err != nil {
+	if err := s.index.Reserve(name, c.ID); err != nil {
 		return err
 	}
-	u.Add(func() error { s.index.release(name, c.ID); return nil })
+	u.Add(func() error { s.index.Release(name, c.ID); return nil })
 	r := withRecord(v.Record, func(r *Record) { r.Name = name })
 	if err := s.putRecord(r); err != nil {
 		return errors.Join(err, s.putRecord(v.Record))
 	}
 	v = c.publish(func(v *View) { v.Record = r })
-	s.index.release(old, c.ID)
+	s.index.Release(old, c.ID)
 	s.networks.Rename(c.ID, name)
 	s.publishEvent(v, events.ActionRename, "oldName", "/"+old)
 	return nil

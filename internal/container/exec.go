@@ -133,7 +133,7 @@ func (s *Service) Execs(containerID string) []string { return s.execs.of(contain
 
 // CreateExec registers a process to be run in a running container.
 func (s *Service) CreateExec(ref string, req container.ExecCreateRequest) (string, error) {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return "", err
 	}
@@ -163,7 +163,7 @@ func (s *Service) findExec(id string) (*Exec, *Container, error) {
 	if x == nil {
 		return nil, nil, errdefs.New(errdefs.NotFound, "No such exec instance: %s", id)
 	}
-	c := s.index.get(x.Container)
+	c := s.index.Get(x.Container)
 	if c == nil || !c.View().Alive() {
 		return x, c, errdefs.New(errdefs.Conflict, "container %s is not running", x.Container)
 	}
@@ -326,7 +326,7 @@ func (s *Service) execEnded(e keeper.Exit) bool {
 	close(x.done.done)
 	x.mu.Unlock()
 	failpoint.Hit("exec/ended")
-	if c := s.index.get(x.Container); c != nil {
+	if c := s.index.Get(x.Container); c != nil {
 		s.publishEvent(c.View(), events.ActionExecDie, "execID", x.ID, "exitCode", fmt.Sprint(code))
 	}
 	time.AfterFunc(execKept, func() { s.execs.drop(x.ID) })

@@ -6,13 +6,14 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/keeper"
 )
 
 func TestExitOfAnExecMayBeToldTwice(t *testing.T) {
-	s := &Service{index: newIndex(), execs: newExecTable(), events: event.NewLog()}
+	s := &Service{index: index.New[*Container](), execs: newExecTable(), events: event.NewLog()}
 	c := testContainer(t, s.index, ident.New(), "x")
 	x := &Exec{ID: ident.New(), Container: c.ID, Request: container.ExecCreateRequest{}, started: true, running: true, done: newTurn()}
 	s.execs.add(x)

@@ -35,7 +35,7 @@ func (s *Service) Exited(e keeper.Exit) {
 
 // Detached tells that a client left its container by the detach keys.
 func (s *Service) Detached(id string, _ uint64) {
-	if c := s.index.get(id); c != nil {
+	if c := s.index.Get(id); c != nil {
 		s.publishEvent(c.View(), events.ActionDetach)
 	}
 }
@@ -52,7 +52,7 @@ func (s *Service) closeStdin(id string) {
 	if s.execs.closeStdin(id) {
 		return
 	}
-	c := s.index.get(id)
+	c := s.index.Get(id)
 	if c == nil {
 		return
 	}
@@ -66,7 +66,7 @@ func (s *Service) closeStdin(id string) {
 
 // containerEnded takes note of the end of a container's first process.
 func (s *Service) containerEnded(e keeper.Exit) {
-	c := s.index.get(e.ID)
+	c := s.index.Get(e.ID)
 	if c == nil {
 		return
 	}
@@ -144,7 +144,7 @@ func (s *Service) recordExit(c *Container) error {
 	if c.process != nil { // it has been started again; the live record is of that run
 		return nil
 	}
-	if v.Status != Removing && s.index.get(c.ID) != nil {
+	if v.Status != Removing && s.index.Get(c.ID) != nil {
 		if err := s.putRecord(v.Record); err != nil {
 			return err
 		}

@@ -115,7 +115,7 @@ func (s *Service) reconcile(ctx context.Context, conn *keeper.Conn, procs []keep
 	for i := range procs {
 		known[procs[i].ID] = &procs[i]
 	}
-	for _, c := range s.index.list() {
+	for _, c := range s.index.List() {
 		p := known[c.ID]
 		delete(known, c.ID)
 		if err := s.settleStart(conn, c, p, ended[c.ID]); err != nil {
@@ -139,7 +139,7 @@ func (s *Service) execOf(p *keeper.Process) *Exec {
 	if x := s.execs.get(p.ID); x != nil {
 		return x
 	}
-	c := s.index.get(p.Container)
+	c := s.index.Get(p.Container)
 	if c == nil || !c.View().Alive() || p.Orphan {
 		return nil
 	}

@@ -23,7 +23,7 @@ import (
 // Logs writes lines of the container's log to what start returns: as they are
 // if the container has a terminal, else as frames.
 func (s *Service) Logs(ctx context.Context, ref string, o api.LogsOptions, start func(tty bool) io.Writer) error {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func addresses(v *View) []string {
 
 // joinNetwork takes the namespace of a running container.
 func (l *launch) joinNetwork(ref string) error {
-	other, err := l.s.index.find(ref)
+	other, err := l.s.index.Find(ref)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (l *launch) filesOf() (string, error) {
 	if l.net.files != nil {
 		return l.view.ID, nil
 	}
-	other, err := l.s.index.find(l.view.HostConfig.NetworkMode.ConnectedContainer())
+	other, err := l.s.index.Find(l.view.HostConfig.NetworkMode.ConnectedContainer())
 	if err != nil {
 		return "", err
 	}

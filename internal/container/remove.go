@@ -16,7 +16,7 @@ import (
 // Remove takes a container away. A running one is refused unless force is
 // set; then it is killed first.
 func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (s *Service) remove(ctx context.Context, c *Container) error {
 		c.mu.Unlock()
 		return fmt.Errorf("remove container %s: %w", v.ID, err)
 	}
-	s.index.remove(c)
+	s.index.Remove(c)
 	s.execs.forget(c.ID)
 	s.publishEvent(v, events.ActionDestroy)
 	c.turns.removed(Result{ExitCode: v.Last.ExitCode})

@@ -19,7 +19,7 @@ import (
 // the connection ends when the engine has taken note of the exit, and removed
 // the container if it removes itself.
 func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.AttachOptions, hijack Hijack) error {
-	c := s.index.get(id)
+	c := s.index.Get(id)
 	if c == nil {
 		return errdefs.New(errdefs.NotFound, "No such container: %s", id)
 	}

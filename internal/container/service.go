@@ -26,6 +26,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/layer"
@@ -52,7 +53,7 @@ type Service struct {
 	networks *network.Service
 	events   *event.Log
 	store    *store.Store
-	index    *index
+	index    *index.Index[*Container]
 	execs    *execTable
 	cells    *cells
 
@@ -69,7 +70,7 @@ type Service struct {
 func New(cfg Config, layers *layer.Service, networks *network.Service, events *event.Log, store *store.Store, dial DialKeeper) *Service {
 	s := &Service{
 		cfg: cfg, layers: layers, networks: networks, events: events, store: store, dial: dial,
-		index: newIndex(), execs: newExecTable(),
+		index: index.New[*Container](), execs: newExecTable(),
 	}
 	s.cells = newCells(s)
 	return s
@@ -77,7 +78,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 
 // View returns the picture of the container that ref names.
 func (s *Service) View(ref string) (*View, error) {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (s *Service) View(ref string) (*View, error) {
 
 // List returns the pictures of all containers, the newest first.
 func (s *Service) List() []*View {
-	all := s.index.list()
+	all := s.index.List()
 	views := make([]*View, len(all))
 	for i, c := range all {
 		views[i] = c.View()
@@ -116,7 +117,7 @@ func (s *Service) Close() {
 }
 
 func (s *Service) anyAlive() bool {
-	for _, c := range s.index.list() {
+	for _, c := range s.index.List() {
 		if c.View().Alive() {
 			return true
 		}

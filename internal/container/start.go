@@ -25,7 +25,7 @@ import (
 // Start runs the container's program. It returns when the program has been
 // executed, or NotModified if the container runs already.
 func (s *Service) Start(ctx context.Context, ref string) error {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (s *Service) saveRecord(c *Container) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := c.View()
-	if v.Status == Removing || s.index.get(c.ID) == nil {
+	if v.Status == Removing || s.index.Get(c.ID) == nil {
 		return nil
 	}
 	return s.putRecord(v.Record)

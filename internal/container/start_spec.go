@@ -51,7 +51,7 @@ func (l *launch) processOf(kind string, joins bool, ref string) (int, error) {
 	if !joins {
 		return 0, nil
 	}
-	other, err := l.s.index.find(ref)
+	other, err := l.s.index.Find(ref)
 	if err != nil {
 		return 0, err
 	}
@@ -68,7 +68,7 @@ func (l *launch) sharedMemory() (string, error) {
 	mode := l.view.HostConfig.IpcMode
 	switch {
 	case mode.IsContainer():
-		other, err := l.s.index.find(mode.Container())
+		other, err := l.s.index.Find(mode.Container())
 		if err != nil {
 			return "", err
 		}

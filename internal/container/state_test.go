@@ -9,11 +9,22 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/ident"
 )
 
+func testContainer(t *testing.T, x *index.Index[*Container], id, name string) *Container {
+	t.Helper()
+	if err := x.Reserve(name, id); err != nil {
+		t.Fatal(err)
+	}
+	c := newContainer(&Record{ID: id, Name: name, Created: time.Now(), Config: &container.Config{}, HostConfig: &container.HostConfig{}}, Created)
+	x.Add(c)
+	return c
+}
+
 func TestPublishRefusesIllegalSteps(t *testing.T) {
-	c := testContainer(t, newIndex(), ident.New(), "x")
+	c := testContainer(t, index.New[*Container](), ident.New(), "x")
 	defer func() {
 		if recover() == nil {
 			t.Fatal("created → paused was accepted")
@@ -23,7 +34,7 @@ func TestPublishRefusesIllegalSteps(t *testing.T) {
 }
 
 func TestPublishKeepsOldViews(t *testing.T) {
-	c := testContainer(t, newIndex(), ident.New(), "x")
+	c := testContainer(t, index.New[*Container](), ident.New(), "x")
 	old := c.View()
 	c.publish(func(v *View) { v.Status = Running; v.Pid = 7 })
 	if old.Status != Created || c.View().Status != Running || !c.View().Alive() {
@@ -33,7 +44,7 @@ func TestPublishKeepsOldViews(t *testing.T) {
 
 func TestWaitConditions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Service{index: newIndex()}
+		s := &Service{index: index.New[*Container]()}
 		c := testContainer(t, s.index, ident.New(), "x")
 		got := make(chan Result, 3)
 		wait := func(cond container.WaitCondition) {
@@ -87,17 +98,4 @@ func TestWaitForTime(t *testing.T) {
 			t.Fatal(ended, err)
 		}
 	})
-}
-
-func TestPsColumns(t *testing.T) {
-	for args, want := range map[string]int{"": 8, "-ef": 8, "aux": 11, "-eo pid,comm": 2, "-o pid=P": 1, "opid,ppid,args": 3} {
-		if cols, err := psColumns(args); err != nil || len(cols) != want {
-			t.Errorf("%q: %d columns, %v", args, len(cols), err)
-		}
-	}
-	for _, args := range []string{"-eo", "-o nope", "--forest", "-eo pid;rm"} {
-		if _, err := psColumns(args); err == nil {
-			t.Errorf("%q was accepted", args)
-		}
-	}
 }

@@ -33,7 +33,7 @@ func errNotRunning(v *View) error {
 // Stop ends the container's run: its stop signal, then SIGKILL. It returns a
 // NotModified error if the container does not run.
 func (s *Service) Stop(ctx context.Context, ref string, o api.StopOptions) error {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func endsRun(v *View, sig syscall.Signal) bool {
 
 // Kill sends a signal; empty is SIGKILL, for whose effect it waits.
 func (s *Service) Kill(ctx context.Context, ref, name string) error {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (s *Service) Kill(ctx context.Context, ref, name string) error {
 
 // Restart stops the container if it runs, and starts it.
 func (s *Service) Restart(ctx context.Context, ref string, o api.StopOptions) error {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (s *Service) Restart(ctx context.Context, ref string, o api.StopOptions) er
 
 // Pause freezes the container's processes.
 func (s *Service) Pause(ref string) error {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (s *Service) Pause(ref string) error {
 
 // Unpause thaws what Pause froze.
 func (s *Service) Unpause(ref string) error {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}

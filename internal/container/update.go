@@ -13,7 +13,7 @@ import (
 // Update changes limits of a container, at once if it runs. Fields that are
 // zero stay as they are.
 func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error) {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return nil, err
 	}

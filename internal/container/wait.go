@@ -69,7 +69,7 @@ func (t *turns) removed(r Result) {
 // Wait returns a function that waits for a condition. The wait has begun when
 // Wait returns: an end of the run after that is not missed.
 func (s *Service) Wait(ref string, cond container.WaitCondition) (func(context.Context) (Result, error), error) {
-	c, err := s.index.find(ref)
+	c, err := s.index.Find(ref)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package container
+package index
 
 import (
 	"math/rand/v2"
@@ -20,9 +20,9 @@ var vessels = []string{
 	"smack", "tender", "tjalk", "trawler", "trimaran", "tug", "whaler", "wherry", "xebec", "yawl",
 }
 
-// madeUpName returns a name for a container that was given none. From the
+// MadeUpName returns a name for a container that was given none. From the
 // third try on it has a number, so that a full host still finds one.
-func madeUpName(try int) string {
+func MadeUpName(try int) string {
 	name := cargo[rand.IntN(len(cargo))] + "_" + vessels[rand.IntN(len(vessels))]
 	if try > 2 {
 		const digits = "0123456789"
