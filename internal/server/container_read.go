@@ -116,6 +116,7 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *request) error {
 	defer cancel()
 	out := &stream{r: r, live: o.Follow}
 	framed := false
+	r.paced.patience = max(r.paced.patience, logPatience)
 	err = s.backend.ContainerLogs(ctx, r.name, o, func(tty bool) io.Writer {
 		framed = !tty
 		r.begin(http.StatusOK, streamType(tty, r.version))

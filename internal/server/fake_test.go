@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,8 @@ type fake struct {
 	waitGo chan struct{} // closed: the container exits
 	tty    bool
 	panics bool
+	flood  int          // events at once
+	ended  atomic.Int32 // floods that a client's leaving cut short
 }
 
 var _ Backend = (*fake)(nil)
@@ -324,8 +327,11 @@ func (f *fake) DiskUsage(_ context.Context, o api.DiskUsageOptions) (system.Disk
 
 func (f *fake) Events(ctx context.Context, since, until time.Time, fl api.Filters, emit func(events.Message) error) error {
 	m := events.Message{Type: "container", Action: "start", Actor: events.Actor{ID: fakeID, Attributes: map[string]string{"image": "img", "name": "c1"}}, Scope: "local", Time: 1, TimeNano: 1e9}
-	if err := emit(m); err != nil {
-		return err
+	for range max(1, f.flood) {
+		if err := emit(m); err != nil {
+			f.ended.Add(1)
+			return err
+		}
 	}
 	if until.IsZero() {
 		<-ctx.Done()

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 	"syscall"
@@ -47,7 +46,7 @@ func (l *shedder) Accept() (net.Conn, error) {
 		case err != nil:
 			l.free()
 			return nil, err
-		case l.s.conns.Load() >= int64(l.s.maxConns):
+		case l.s.conns.count() >= l.s.maxConns && !l.s.conns.dropIdle():
 			turnAway(c)
 		default:
 			return c, nil
@@ -86,17 +85,6 @@ func turnAway(c net.Conn) {
 	_ = c.SetDeadline(time.Now().Add(shedTime))
 	_, _ = c.Read(make([]byte, 4096))
 	_, _ = io.WriteString(c, shedAnswer)
-}
-
-// countConn counts the open connections. One that was hijacked leaves the
-// count: it is the engine's, which has limits of its own for attached clients.
-func (s *Server) countConn(_ net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		s.conns.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		s.conns.Add(-1)
-	}
 }
 
 // descriptorLimit returns how many descriptors the process may open.

@@ -33,6 +33,7 @@ type request struct {
 	name     string // what stood for {name} in the route
 	query    url.Values
 	w        http.ResponseWriter
+	paced    *paced // what is behind w
 	log      *slog.Logger
 	begun    bool // the answer's header is out
 	hijacked bool // the connection belongs to the engine

@@ -1,12 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/tare-engine/tare/api"
@@ -39,6 +39,10 @@ type Config struct {
 	// 503. Zero is half of the descriptors the process may open, so that the
 	// engine can work whatever clients do.
 	MaxConns int
+
+	// Patience is how long a client may take for 32 KB of an answer. Zero is five
+	// minutes.
+	Patience time.Duration
 }
 
 const (
@@ -59,7 +63,8 @@ type Server struct {
 	builder  string
 	dataRoot string
 	maxConns int
-	conns    atomic.Int64
+	patience time.Duration // for a client to take a chunk of an answer
+	conns    connTable
 	http     *http.Server
 	closing  context.Context // done when streams shall end
 	close    context.CancelFunc
@@ -74,6 +79,7 @@ func New(b Backend, c Config) *Server {
 		builder:  c.Builder,
 		dataRoot: c.DataRoot,
 		maxConns: c.MaxConns,
+		patience: cmp.Or(c.Patience, patience),
 		headers: http.Header{
 			"Server":              {"Tare/" + c.Version + " (linux)"},
 			"Api-Version":         {api.MaxVersion.String()},
@@ -100,7 +106,7 @@ func New(b Backend, c Config) *Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ConnContext:       withConn,
-		ConnState:         s.countConn,
+		ConnState:         s.conns.note,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		// Only HTTP/1.1: attach takes the connection over.
 		Protocols: http1(),
@@ -144,15 +150,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		// (RFC 9112, section 6.1).
 		w.Header().Set("Connection", "close")
 	}
-	r := &request{Request: hr, w: w, log: s.log}
+	answer := newPaced(w, s.patience)
+	r := &request{Request: hr, w: answer, paced: answer, log: s.log}
 	defer s.recoverPanic(r)
-	err := s.handle(w, r)
+	err := s.handle(answer, r)
 	if s.log.Enabled(hr.Context(), slog.LevelDebug) {
 		s.log.Debug("request", "method", hr.Method, "path", hr.URL.Path,
 			"took", time.Since(began), "peer", peerOf(hr), "error", err)
 	}
 	if err != nil {
-		s.fail(w, r, err)
+		s.fail(answer, r, err)
+	}
+	if !r.hijacked {
+		answer.renew() // for the end of the answer, which net/http sends
 	}
 }
 

@@ -311,7 +311,7 @@ func TestTooManyConnectionsAreToldSo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(c, "GET /_ping HTTP/1.1\r\nHost: a\r\n\r\n")
+		_, _ = io.WriteString(c, "GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
 		if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
@@ -329,6 +329,19 @@ func TestTooManyConnectionsAreToldSo(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("closed connections are counted for ever")
+		}
+	}
+}
+
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	l, err := net.Listen("unix", t.TempDir()+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, l, &fake{}, Config{MaxConns: 2})
+	for i := range 10 { // each client keeps its connection
+		if res, body := do(t, unixClient(t, l.Addr().String()), "GET", "/_ping", "", ""); res.StatusCode != 200 {
+			t.Fatalf("client %d: status %d: %s", i, res.StatusCode, body)
 		}
 	}
 }

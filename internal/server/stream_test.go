@@ -212,6 +212,70 @@ func TestShutdownEndsStreams(t *testing.T) {
 	}
 }
 
+// flooded is a connection to a server of that patience, which
+// was asked for a flood of events.
+func flooded(t *testing.T, f *fake, patience time.Duration) net.Conn {
+	t.Helper()
+	l, err := net.Listen("unix", t.TempDir()+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, l, f, Config{Patience: patience})
+	c, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if _, err := io.WriteString(c, "GET /events?until=1 HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestReaderThatStopsIsCut(t *testing.T) {
+	f := &fake{flood: 1 << 30}
+	c := flooded(t, f, 50*time.Millisecond)
+	if _, err := io.ReadFull(c, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); f.ended.Load() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a client that does not read holds its request for ever")
+		}
+	}
+	if _, err := io.Copy(io.Discard, c); err != nil { // what was sent, then the end
+		t.Log(err)
+	}
+}
+
+func TestSlowReaderGetsEverything(t *testing.T) {
+	const patience = 400 * time.Millisecond
+	f := &fake{flood: 6000} // 1.3 MB
+	res, err := http.ReadResponse(bufio.NewReaderSize(&slowReader{flooded(t, f, patience), patience / 20}, 16<<10), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	b, err := io.ReadAll(res.Body)
+	if n := bytes.Count(b, []byte("\n")); err != nil || n != f.flood {
+		t.Errorf("%d of %d events in %v, %v", n, f.flood, time.Since(began), err)
+	}
+	if time.Since(began) < patience {
+		t.Errorf("read in %v, which proves nothing", time.Since(began))
+	}
+}
+
+// slowReader takes 16 KB at a time.
+type slowReader struct {
+	io.Reader
+	pause time.Duration
+}
+
+func (s *slowReader) Read(b []byte) (int, error) {
+	time.Sleep(s.pause)
+	return s.Reader.Read(b[:min(len(b), 16<<10)])
+}
+
 func TestEventsSpeakTheTypeAskedFor(t *testing.T) {
 	c := unixClient(t, newServer(t, &fake{}))
 	tests := []struct{ version, accept, want, prefix string }{
