@@ -50,6 +50,9 @@ func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, h
 	// The lock is held from before the client is told until its end waits or
 	// the keeper has it: the client's next request may be the start, which must
 	// not overtake its attach, or the first output is lost.
+	if _, err := s.keeperConn(); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	conn, buffered, err := s.answerAttach(c, ref, hijack)
@@ -93,7 +96,7 @@ func (s *Service) hand(ctx context.Context, c *Container, o api.AttachOptions, e
 		return nil
 	}
 	defer closeEnds([]keeperEnd{end})
-	conn, err := s.keeperConn()
+	conn, err := s.keeperNow()
 	if err != nil {
 		return err
 	}

@@ -303,7 +303,7 @@ func (l *launch) wakeCell(c *cell) (err error) {
 
 // evictCell ends the child of a cell that does not fit, or is not needed.
 func (l *launch) evictCell(ctx context.Context) error {
-	conn, err := l.s.keeperConn()
+	conn, err := l.s.keeperNow()
 	if err != nil {
 		return err
 	}

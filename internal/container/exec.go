@@ -216,6 +216,9 @@ func (s *Service) StartExec(ctx context.Context, id string, req container.ExecSt
 	if err != nil {
 		return err
 	}
+	if _, err := s.keeperConn(); err != nil {
+		return err
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.started {
@@ -283,7 +286,7 @@ func (s *Service) launchExec(ctx context.Context, x *Exec, c *Container, req con
 	}
 	defer plan.Close()
 	failpoint.Hit("exec/planned")
-	conn, err := s.keeperConn()
+	conn, err := s.keeperNow()
 	if err != nil {
 		return err
 	}

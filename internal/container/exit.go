@@ -25,12 +25,25 @@ func (s *Service) Exited(e keeper.Exit) {
 		if !s.execEnded(e) {
 			s.containerEnded(e)
 		}
-		if conn, err := s.keeperConn(); err == nil {
-			if err := conn.Ack(context.Background(), e.ID); err != nil {
-				slog.Warn("acknowledge exit", "id", e.ID, "err", err)
-			}
-		}
+		s.acknowledge(e.ID)
 	})
+}
+
+// acknowledge lets the keeper forget an exit. A keeper that is lost tells it
+// again when it has been replaced.
+func (s *Service) acknowledge(id string) {
+	for {
+		conn, err := s.keeperConn()
+		if err == nil {
+			if err := conn.Ack(context.Background(), id); err != nil {
+				slog.Warn("acknowledge exit", "id", id, "err", err)
+			}
+			return
+		}
+		if s.isClosing() {
+			return
+		}
+	}
 }
 
 // Detached tells that a client left its container by the detach keys.

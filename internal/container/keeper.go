@@ -26,19 +26,27 @@ type DialKeeper func(ctx context.Context, ev keeper.Events) (*keeper.Conn, error
 // replaced.
 const keeperPatience = 5 * time.Second
 
-// keeperConn returns the connection with the keeper.
+// keeperConn returns the connection with the keeper, which may have to be
+// replaced first. Its caller holds no lock of a container or exec: a new keeper
+// serves once reconcile has had each of them. Who is about to take one waits
+// here before, and uses keeperNow below it.
 func (s *Service) keeperConn() (*keeper.Conn, error) {
 	for end := time.Now().Add(keeperPatience); ; time.Sleep(5 * time.Millisecond) {
-		s.keeperMu.Lock()
-		conn := s.keeper
-		s.keeperMu.Unlock()
-		if conn != nil {
-			return conn, nil
-		}
-		if time.Now().After(end) {
-			return nil, errdefs.New(errdefs.Unavailable, "the keeper of the containers' processes is being replaced; try again")
+		conn, err := s.keeperNow()
+		if err == nil || time.Now().After(end) {
+			return conn, err
 		}
 	}
+}
+
+// keeperNow returns the connection with the keeper if there is one.
+func (s *Service) keeperNow() (*keeper.Conn, error) {
+	s.keeperMu.Lock()
+	defer s.keeperMu.Unlock()
+	if s.keeper == nil {
+		return nil, errdefs.New(errdefs.Unavailable, "the keeper of the containers' processes is being replaced; try again")
+	}
+	return s.keeper, nil
 }
 
 // session is one connection with the keeper. Only the loss of an established

@@ -29,6 +29,9 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := s.keeperConn(); err != nil {
+		return err
+	}
 	s.cells.starting.Add(1)
 	c.mu.Lock()
 	err = s.start(context.WithoutCancel(ctx), c)
@@ -226,7 +229,7 @@ func (l *launch) config() runtime.Config {
 
 // run sends the plan to the keeper and waits until the program is executed.
 func (l *launch) run(ctx context.Context, c *Container) error {
-	conn, err := l.s.keeperConn()
+	conn, err := l.s.keeperNow()
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -247,6 +248,16 @@ func (b *box) tail() string {
 	log, _ := os.ReadFile(b.path("tared.log"))
 	lines := strings.Split(string(log), "\n")
 	return strings.Join(lines[max(0, len(lines)-30):], "\n")
+}
+
+// story is what engine and keeper had to say since the engine was last
+// started, its requests left out.
+func (b *box) story() string {
+	engine, _ := os.ReadFile(b.path("tared.log"))
+	keeper, _ := os.ReadFile(b.path("run/keeper/log"))
+	last := string(engine[max(0, strings.LastIndex(string(engine), "--- up")):])
+	lines := slices.DeleteFunc(strings.Split(last, "\n"), func(l string) bool { return strings.Contains(l, "msg=request") })
+	return strings.Join(lines, "\n") + "\nkeeper:\n" + string(keeper)
 }
 
 // close ends everything of the box, whatever state it is in.

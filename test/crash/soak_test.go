@@ -71,6 +71,9 @@ func soak(t *testing.T, k soakKind) string {
 			b.t = t
 			slowest = max(slowest, b.soakRound(k))
 			b.settled(base)
+			if t.Failed() {
+				t.Log(b.story())
+			}
 		})
 		b.t = t
 		done++
