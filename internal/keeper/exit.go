@@ -42,11 +42,11 @@ func (k *Keeper) report(c *child, x Exit) {
 		k.log.Error("exit is not recorded", "id", x.ID, "error", err)
 	}
 	failpoint.Hit("keeper/exit-recorded")
-	k.removeProcess(x.ID)
 	k.mu.Lock()
 	delete(k.children, x.ID)
 	k.exits[x.ID] = x
 	k.mu.Unlock()
+	k.removeProcess(x.ID) // after it is off the list: doAdopt writes the record and then looks
 	failpoint.Hit("keeper/exit-listed")
 	k.tell(opExited, x)
 	failpoint.Hit("keeper/exit-told")

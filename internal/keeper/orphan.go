@@ -182,6 +182,12 @@ func (k *Keeper) doAdopt(m *message) error {
 	if err := k.writeProcess(c.process); err != nil {
 		k.log.Warn("process is not recorded", "id", d.ID, "error", err)
 	}
+	k.mu.Lock()
+	ended := k.children[d.ID] != c
+	k.mu.Unlock()
+	if ended {
+		k.removeProcess(d.ID)
+	}
 	k.orphans.wakeUp()
 	return nil
 }
