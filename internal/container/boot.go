@@ -200,7 +200,7 @@ func (s *Service) reportGone(id string, p *process) {
 	}
 	s.background.Go(func() {
 		time.Sleep(deadGrace)
-		s.containerEnded(e)
+		s.insist(s.containerEnded(e))
 	})
 }
 

@@ -29,6 +29,12 @@ type Container struct {
 	process *process    // nil unless the view is Alive; guarded by mu
 	waiting []keeperEnd // clients attached before the start; guarded by mu
 	running []net.Conn  // our ends of the connections of runs (run.go); guarded by mu
+	// settled is closed when the last exit is durable; nil: there was none; guarded
+	// by mu.
+	settled chan struct{}
+	// removing is closed at the end of the last removal, whether it succeeded or
+	// not; nil: there was none; guarded by mu.
+	removing chan struct{}
 }
 
 // process is a running container's hold on the host.

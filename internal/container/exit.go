@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -22,10 +23,11 @@ const unknownExit = 255
 // output has been read. It implements keeper.Events and does not block.
 func (s *Service) Exited(e keeper.Exit) {
 	s.background.Go(func() {
-		if !s.execEnded(e) {
-			s.containerEnded(e)
+		if !s.execEnded(e) && !s.insist(s.containerEnded(e)) {
+			return
 		}
 		s.acknowledge(e.ID)
+		s.strays.gone(e.ID)
 	})
 }
 
@@ -43,6 +45,40 @@ func (s *Service) acknowledge(id string) {
 		if s.isClosing() {
 			return
 		}
+	}
+}
+
+// insist calls settle until what an exit changes is durable; a disk may be full
+// for a while. It gives up, and returns false, when the engine closes: the exit
+// stays at the keeper for the next one.
+func (s *Service) insist(settle func() error) bool {
+	for delay := settleDelay; settle != nil; delay = min(2*delay, settleDelayMax) {
+		err := settle()
+		if err == nil {
+			break
+		}
+		slog.Error("record exit; it stays at the keeper", "err", err)
+		if !s.pause(delay) {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	settleDelay    = 100 * time.Millisecond
+	settleDelayMax = 10 * time.Second
+)
+
+// pause sleeps; false: not to the end, because the engine closes.
+func (s *Service) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-s.closing:
+		return false
+	case <-t.C:
+		return true
 	}
 }
 
@@ -77,17 +113,19 @@ func (s *Service) closeStdin(id string) {
 	}
 }
 
-// containerEnded takes note of the end of a container's first process.
-func (s *Service) containerEnded(e keeper.Exit) {
+// containerEnded takes note of the end of a container's first process. What it
+// returns makes that durable; nil: there is nothing to be made so.
+func (s *Service) containerEnded(e keeper.Exit) (settle func() error) {
 	c := s.index.Get(e.ID)
 	if c == nil {
-		return
+		return nil
 	}
 	c.mu.Lock()
 	p := c.process
 	if p == nil || p.pid != e.Pid && p.pid != 0 {
+		settled := c.settled
 		c.mu.Unlock()
-		return
+		return s.settledBefore(settled)
 	}
 	kills, err := p.cgroup.OOMKills()
 	if err != nil {
@@ -99,16 +137,32 @@ func (s *Service) containerEnded(e keeper.Exit) {
 		slog.Warn("clean up after exit", "container", c.ID, "err", err)
 	}
 	failpoint.Hit("exit/given-back")
-	v := s.publishExit(c, e, oom)
+	s.publishExit(c, e, oom)
 	c.mu.Unlock()
 
-	s.afterExit(c, v, p)
+	return s.afterExit(c, p)
+}
+
+// settledBefore waits for what the first telling of an exit does: it may be at
+// it when the exit is told again.
+func (s *Service) settledBefore(settled chan struct{}) func() error {
+	if settled == nil {
+		return nil
+	}
+	return func() error {
+		select {
+		case <-settled:
+			return nil
+		case <-s.closing:
+			return errors.New("the engine closes")
+		}
+	}
 }
 
 // publishExit stores the outcome and wakes who waits for it.
 //
 // Preconditions: c.mu is held.
-func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) *View {
+func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
 	code := exitCode(e)
 	v := c.publish(func(v *View) {
 		v.Status, v.Pid, v.Network = Exited, 0, nil
@@ -120,14 +174,13 @@ func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) *View {
 			}
 		})
 	})
-	c.process = nil
+	c.process, c.settled = nil, make(chan struct{})
 	if oom {
 		s.publishEvent(v, events.ActionOOM)
 	}
 	ran := int(e.At.Sub(v.Started) / time.Second)
 	s.publishEvent(v, events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(max(ran, 0)))
 	c.turns.exited(Result{ExitCode: code})
-	return v
 }
 
 func exitCode(e keeper.Exit) int {
@@ -148,8 +201,31 @@ func (s *Service) giveBack(c *Container, p *process) error {
 	return errors.Join(s.networks.Release(context.Background(), c.ID), s.unmountShm(c.View()))
 }
 
-// recordExit makes the outcome durable and then removes the live record: who is
-// killed before that finds the exit again at the keeper.
+// settleExit makes the outcome of a run durable, or takes the container away if
+// it removes itself, and then removes the live record: who is killed before
+// that finds the exit again at the keeper.
+func (s *Service) settleExit(c *Container) error {
+	c.awaitRemoval()
+	if s.index.Get(c.ID) != nil && c.View().AutoRemove() && !c.View().Alive() {
+		if err := s.remove(context.Background(), c); err != nil {
+			slog.Warn("remove after exit", "container", c.ID, "err", err)
+			c.awaitRemoval() // it may be another's that was in progress
+		}
+	}
+	return s.recordExit(c)
+}
+
+// awaitRemoval waits for the end of a removal that is in progress.
+func (c *Container) awaitRemoval() {
+	c.mu.Lock()
+	removing := c.removing
+	c.mu.Unlock()
+	if removing != nil {
+		<-removing
+	}
+}
+
+// recordExit makes the outcome durable, unless the container is gone.
 func (s *Service) recordExit(c *Container) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,12 +233,26 @@ func (s *Service) recordExit(c *Container) error {
 	if c.process != nil { // it has been started again; the live record is of that run
 		return nil
 	}
-	if v.Status != Removing && s.index.Get(c.ID) != nil {
+	there := s.index.Get(c.ID) != nil
+	if there && v.Status == Removing {
+		return fmt.Errorf("container %s: its removal is in progress", c.ID)
+	}
+	if there && !s.recordTaken(v) {
 		if err := s.putRecord(v.Record); err != nil {
 			return err
 		}
 	}
 	return s.removeLive(c.ID)
+}
+
+// recordTaken reports whether a removal that failed took the record before: the
+// container is garbage then, and must not come back.
+func (s *Service) recordTaken(v *View) bool {
+	if v.Status != Dead {
+		return false
+	}
+	_, err := os.Lstat(s.recordPath(v.Record))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func (s *Service) removeLive(id string) error {
@@ -174,23 +264,31 @@ func (s *Service) removeLive(id string) error {
 }
 
 // afterExit removes the rest of the run, and the container if it removes
-// itself.
-func (s *Service) afterExit(c *Container, v *View, p *process) {
-	if v.AutoRemove() {
-		if err := errors.Join(s.remove(context.Background(), c), s.removeLive(c.ID)); err != nil {
-			slog.Warn("remove after exit", "container", c.ID, "err", err)
-		}
+// itself. It returns what makes the outcome durable if that has not been
+// possible.
+func (s *Service) afterExit(c *Container, p *process) (settle func() error) {
+	if !c.View().AutoRemove() { // else the client waits for the removal
 		s.endRuns(c, nil)
-	} else {
-		s.endRuns(c, nil)
-		if err := s.recordExit(c); err != nil {
-			slog.Error("record exit", "container", c.ID, "err", err)
-		}
 	}
+	c.mu.Lock()
+	settled := c.settled
+	c.mu.Unlock()
+	try := func() error {
+		err := s.settleExit(c)
+		if err == nil {
+			close(settled)
+		}
+		return err
+	}
+	if try() != nil {
+		settle = try
+	}
+	s.endRuns(c, nil)
 	failpoint.Hit("exit/recorded")
 	p.close()
 	if err := p.cgroup.Remove(); err != nil {
 		slog.Warn("remove cgroup", "container", c.ID, "err", err)
 	}
 	failpoint.Hit("exit/cgroup-removed")
+	return settle
 }

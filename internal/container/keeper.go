@@ -81,7 +81,7 @@ func (s *Service) connect(ctx context.Context) error {
 // was killed is replaced and given the streams of all that runs.
 func (s *session) Lost(cause error) {
 	s.keeperMu.Lock()
-	replace := s.established && !s.closing
+	replace := s.established && !s.isClosing()
 	if replace {
 		s.keeper = nil
 	}
@@ -99,18 +99,20 @@ func (s *session) Lost(cause error) {
 				return
 			}
 			slog.Error("replace the keeper", "err", err)
-			if s.isClosing() {
+			if !s.pause(delay) {
 				return
 			}
-			time.Sleep(delay)
 		}
 	})
 }
 
 func (s *Service) isClosing() bool {
-	s.keeperMu.Lock()
-	defer s.keeperMu.Unlock()
-	return s.closing
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return false
+	}
 }
 
 // reconcile compares what we believe to run with what the keeper has.
@@ -228,6 +230,7 @@ func (s *Service) stray(conn *keeper.Conn, p *keeper.Process) {
 		return
 	}
 	slog.Warn("end a process of a start that was cut off", "id", p.ID, "pid", p.Pid)
+	s.strays.killed(p.ID)
 	p.Files.Close()
 	if proc, err := os.FindProcess(p.Pid); err == nil { // by pidfd
 		if err := proc.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -60,6 +60,8 @@ func (s *Service) remove(ctx context.Context, c *Container) error {
 		return errRunning(v)
 	}
 	c.publish(func(v *View) { v.Status = Removing })
+	c.removing = make(chan struct{})
+	defer close(c.removing)
 	closeEnds(c.waiting)
 	c.waiting = nil
 	c.mu.Unlock()

@@ -59,8 +59,9 @@ type Service struct {
 
 	dial     DialKeeper
 	keeperMu sync.Mutex
-	keeper   *keeper.Conn // nil while the keeper is away
-	closing  bool
+	keeper   *keeper.Conn  // nil while the keeper is away
+	closing  chan struct{} // closed when Close begins
+	strays   strays
 
 	background sync.WaitGroup // clean-up that goes on after an answer
 	stopCells  func()         // ends the pool of cells and waits for it; set by Boot
@@ -70,7 +71,7 @@ type Service struct {
 func New(cfg Config, layers *layer.Service, networks *network.Service, events *event.Log, store *store.Store, dial DialKeeper) *Service {
 	s := &Service{
 		cfg: cfg, layers: layers, networks: networks, events: events, store: store, dial: dial,
-		index: index.New[*Container](), execs: newExecTable(),
+		closing: make(chan struct{}), index: index.New[*Container](), execs: newExecTable(),
 	}
 	s.cells = newCells(s)
 	return s
@@ -99,11 +100,12 @@ func (s *Service) List() []*View {
 // go on; a keeper without any ends.
 func (s *Service) Close() {
 	s.keeperMu.Lock()
-	s.closing = true
+	close(s.closing)
 	s.keeperMu.Unlock()
 	if s.stopCells != nil {
 		s.stopCells()
 	}
+	s.strays.wait(strayWait)
 	s.background.Wait()
 	s.keeperMu.Lock()
 	defer s.keeperMu.Unlock()
