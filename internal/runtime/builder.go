@@ -44,6 +44,7 @@ type builder struct {
 	second   *spawn.Plan // set if the program is started by a second clone
 	exec     bool        // in a running container
 	dry      bool        // the plan is compared, not run
+	stops    []Stop      // those that the plan has
 	marks    []mark
 
 	exact spawn.Arg // openat2's structure for targets, shared by all steps

@@ -26,7 +26,7 @@
 //	start, err := runtime.NewStart(runtime.Config{ID: id, Spec: spec, Root: root})
 //	defer start.Close()
 //	process, err := keeper.Start(ctx, keeper.Start{Plan: start.Image, FDs: start.FDs, …})
-//	if e, ok := errors.AsType[*keeper.StepError](err); ok {
+//	if e, ok := errors.AsType[*spawn.StepError](err); ok {
 //		err = start.Explain(e) // 127: exec: "nosuch": executable file not found in $PATH
 //	}
 //

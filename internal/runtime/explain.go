@@ -9,8 +9,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/tare-engine/tare/internal/errdefs"
-	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/spawn"
 )
 
 // Exit codes of a container whose program never ran, as Docker's. The command
@@ -83,7 +83,7 @@ type explainer struct {
 }
 
 // Explain turns the failure of a step into Docker's text and exit code.
-func (x explainer) Explain(e *keeper.StepError) error {
+func (x explainer) Explain(e *spawn.StepError) error {
 	if e.Second && !x.wake {
 		return x.explainExec(e.Errno)
 	}

@@ -19,21 +19,13 @@ import (
 func (b *builder) process() error {
 	p := b.spec.Process
 	b.stdio(p)
-	last := b.Plan
 	if b.second == nil {
 		session(b.Plan, p)
-	} else {
-		last = b.second
-		session(last, p)
 	}
 	if err := b.attributes(p, b.spec.Linux.Seccomp); err != nil {
 		return err
 	}
-	if b.second != nil {
-		b.CloneSecond()
-	}
-	b.mark(mark{kind: markExec})
-	execute(last, p)
+	b.finish()
 	return nil
 }
 
@@ -143,6 +135,9 @@ func (b *builder) oomScore(procfs spawn.Arg, p *specs.Process) {
 // keyring gives the process a session keyring of its own. It is anonymous: a
 // name could be taken by another container first.
 func (b *builder) keyring() {
+	if b.c.NoKeyring {
+		return
+	}
 	const joinSessionKeyring = 1
 	b.Do("session keyring", spawn.SysKeyctl, spawn.Int(joinSessionKeyring), spawn.Nil).Ignore(int(syscall.ENOSYS))
 }

@@ -16,6 +16,7 @@ import (
 // image. See the package comment.
 func (b *builder) prepare() error {
 	b.ResetSignals()
+	b.stop(StopBorn)
 	b.Do("umask", spawn.SysUmask, spawn.Nil)
 	b.enter()
 	if err := b.writeProc(); err != nil {
@@ -65,22 +66,46 @@ func (b *builder) adopt() error {
 	for _, top := range tops {
 		b.Do("take "+top.path, spawn.SysOpenTree, spawn.Int(atCwd), b.Str(top.path), spawn.Int(mount.TreeCloexec)).To(top.slot)
 	}
-	if err := b.pivot(tops); err != nil {
+	if err := b.rootPropagation(); err != nil {
 		return err
 	}
-	if err := b.mountLate(); err != nil {
-		return err
+	fill := b.fillRoot
+	if b.hooked() {
+		b.placeRoot(b.c.RootPath, tops)
+		if err := b.fillRoot(); err != nil {
+			return err
+		}
+		b.stop(StopHooks)
+		fill = func() error { return nil }
+	} else {
+		b.placeRoot("/", tops)
 	}
-	if err := b.otherDevices(); err != nil {
-		return err
-	}
-	if err := b.maskAll(false); err != nil {
+	b.changeRoot()
+	if err := fill(); err != nil {
 		return err
 	}
 	if err := b.finishRoot(); err != nil {
 		return err
 	}
 	return b.process()
+}
+
+// hooked reports whether hooks are to see the root complete at its own place,
+// in the host's tree.
+func (b *builder) hooked() bool {
+	return b.c.Gate != nil && slices.Contains(b.c.Stops, StopHooks)
+}
+
+// fillRoot adds what goes into the root, which is the working directory: the
+// root of all targets.
+func (b *builder) fillRoot() error {
+	if err := b.mountLate(); err != nil {
+		return err
+	}
+	if err := b.otherDevices(); err != nil {
+		return err
+	}
+	return b.maskAll(false)
 }
 
 type top struct {
@@ -102,25 +127,46 @@ func (b *builder) preparedTops() []top {
 	return out
 }
 
-// pivot makes the root's mount "/" and lets the host's tree go. The root is
-// mounted on top of "/", so no directory of the host is needed for it; the
-// prepared trees move while both are there.
-func (b *builder) pivot(tops []top) error {
-	if err := b.rootPropagation(); err != nil {
-		return err
-	}
+// placeRoot mounts the root at a path of the host's tree and goes there. Over
+// "/" no directory of the host is needed for it. The prepared trees move while
+// both roots are there.
+func (b *builder) placeRoot(at string, tops []top) {
 	root := b.pass(b.c.Root)
-	dot := b.Str(".")
-	b.Do("root over /", spawn.SysMoveMount, root, b.empty, spawn.Int(atCwd), b.Str("/"), spawn.Int(mount.MoveFromFD))
+	b.Do("root over "+at, spawn.SysMoveMount, root, b.empty, spawn.Int(atCwd), b.Str(at), spawn.Int(mount.MoveFromFD))
 	b.Do("into the root", spawn.SysFchdir, root)
-	b.Do("pivot", spawn.SysPivotRoot, dot, dot)
+	if at == "/" && !b.c.NoPivot {
+		b.pivot()
+	}
 	for _, top := range tops {
 		b.target(top.path)
 		b.move(top.path, spawn.Slot(top.slot))
 	}
-	b.Do("let the host's tree go", spawn.SysUmount2, dot, spawn.Int(mount.DetachFlag))
+}
+
+// pivot makes the root's mount, the working directory, "/". The host's tree is
+// mounted over it until changeRoot.
+func (b *builder) pivot() {
+	dot := b.Str(".")
+	b.Do("pivot", spawn.SysPivotRoot, dot, dot)
+}
+
+// changeRoot lets the host's tree go. Without pivot_root it stays below, where
+// the root over "/" hides it.
+func (b *builder) changeRoot() {
+	dot := b.Str(".")
+	switch {
+	case b.c.NoPivot:
+		if b.hooked() {
+			b.Do("root over /", spawn.SysMount, dot, b.Str("/"), spawn.Nil, spawn.Int(mount.MoveFlag), spawn.Nil)
+		}
+		b.Do("change root", spawn.SysChroot, dot)
+	default:
+		if b.hooked() {
+			b.pivot()
+		}
+		b.Do("let the host's tree go", spawn.SysUmount2, dot, spawn.Int(mount.DetachFlag))
+	}
 	b.Do("to the root", spawn.SysChdir, b.Str("/"))
-	return nil
 }
 
 // rootPropagation cuts the root off from the host's mounts, if it is a copy of

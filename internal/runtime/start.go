@@ -19,6 +19,11 @@ type Config struct {
 	CgroupFD    *os.File // cgroup v2 directory in which the child is born; nil: none
 
 	Rows, Cols uint16 // of the terminal, if the process has one
+
+	Waiting
+	RootPath  string // where the root is while hooks run (StopHooks)
+	NoPivot   bool   // change the root by chroot: "/" is a ramdisk, which pivot_root refuses
+	NoKeyring bool   // keep the caller's session keyring
 }
 
 // Start is a process that is ready to be started. It owns the descriptors that
@@ -30,6 +35,7 @@ type Start struct {
 	Flags    uint64      // CLONE_NEW…
 	FDs      []*os.File  // spawn.FD(0), FD(1) …
 	CgroupFD int         // index in FDs, -1: none
+	Stops    []Stop      // in order
 
 	explainer
 	own []*os.File
@@ -60,7 +66,7 @@ func NewStart(c Config) (_ *Start, err error) {
 }
 
 func (b *builder) start() *Start {
-	s := &Start{Plan: b.Plan, Image: b.Image(), Flags: b.flags, FDs: b.fds, CgroupFD: b.cgroupFD, own: b.own}
+	s := &Start{Plan: b.Plan, Image: b.Image(), Flags: b.flags, FDs: b.fds, CgroupFD: b.cgroupFD, Stops: b.stops, own: b.own}
 	s.explainer = explainer{first: b.marks, process: b.spec.Process, root: b.c.Root, prefix: createFailed, names: b.StepName}
 	if b.second != nil {
 		s.Second = b.second.Image()

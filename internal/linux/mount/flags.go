@@ -21,6 +21,7 @@ const (
 	FSCreate       = unix.FSCONFIG_CMD_CREATE
 
 	DetachFlag = unix.MNT_DETACH
+	MoveFlag   = unix.MS_MOVE
 	recFlag    = unix.MS_REC
 )
 

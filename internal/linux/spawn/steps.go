@@ -135,18 +135,50 @@ func (p *Plan) receive(name string, to Arg, n int) {
 	p.Do(name, unix.SYS_RECVMSG, Int(CommandFD), msg, Int(unix.MSG_CMSG_CLOEXEC)).Flag(FlagZeroExits)
 }
 
-// CloneSecond ends the first half of a pair: it keeps the report pipe at 3,
-// closes all else from 4 on, clones the second half into the PID namespace
-// joined before (a child of the keeper) and exits. The second half reports at
-// 3; its plan was loaded with [Slab.Pair].
+// CloneSecond ends the first half of a pair: it keeps the report pipe at 3
+// and the descriptors keep (ascending) from 4 on, closes all else, clones the
+// second half into the PID namespace joined before (a child of the keeper) and
+// exits. The second half reports at 3; its plan was loaded with [Slab.Pair].
+// It returns where the kept descriptors are.
 //
 // It is clone, not clone3: Docker's seccomp profile, which is in force by now,
 // answers ENOSYS to the latter. The kernel writes the second's pid into memory
 // that the second does not have.
-func (p *Plan) CloneSecond() {
+func (p *Plan) CloneSecond(keep ...Arg) []Arg {
 	p.Do("report at 3", unix.SYS_DUP3, Int(ReportFD), Int(CommandFD), Int(unix.O_CLOEXEC))
 	p.Do("report there", NrStore, HeaderPtr(offReport), Int(CommandFD+1))
-	p.Do("close all but the report", unix.SYS_CLOSE_RANGE, Int(ReportFD), Int(uint32(0xffffffff)), Nil)
+	at := make([]Arg, len(keep))
+	for i, k := range keep {
+		at[i] = Int(ReportFD + i)
+		p.Do("keep", unix.SYS_DUP3, k, at[i], Int(unix.O_CLOEXEC))
+	}
+	p.Do("close all but the report", unix.SYS_CLOSE_RANGE, Int(ReportFD+len(keep)), Int(uint32(0xffffffff)), Nil)
 	flags := unix.CLONE_PARENT | unix.CLONE_PARENT_SETTID | int(unix.SIGCHLD)
 	p.Do("clone second", unix.SYS_CLONE, Int(flags), Nil, HeaderPtr(offPid2), Nil, Nil).Child(slotSecond).Flag(FlagParentExits)
+	return at
+}
+
+// WaitByte waits for a byte on in; end of file there ends the child.
+func (p *Plan) WaitByte(in Arg) {
+	p.Do("wait blocks", unix.SYS_FCNTL, in, Int(unix.F_SETFL), Nil)
+	p.Do("wait", unix.SYS_READ, in, p.Bytes(make([]byte, 8)), Int(1)).Flag(FlagZeroExits)
+}
+
+// Preserve gives the program the descriptors at (ascending, each above its
+// place) as 3, 4, 5 …, and moves the report out of their way. It goes behind
+// everything that uses a descriptor.
+func (p *Plan) Preserve(report int, at []Arg) {
+	if len(at) == 0 {
+		return
+	}
+	high := int(at[len(at)-1].v) + 1
+	p.Do("report out of the way", unix.SYS_DUP3, Int(report), Int(high), Int(unix.O_CLOEXEC))
+	p.Do("report there", NrStore, HeaderPtr(offReport), Int(high+1))
+	for i, a := range at {
+		if int(a.v) == CommandFD+i { // dup3 refuses
+			p.Do("preserve", unix.SYS_FCNTL, a, Int(unix.F_SETFD), Nil)
+			continue
+		}
+		p.Do("preserve", unix.SYS_DUP3, a, Int(CommandFD+i), Nil)
+	}
 }

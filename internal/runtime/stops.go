@@ -1,0 +1,132 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"syscall"
+
+	"github.com/tare-engine/tare/internal/linux/spawn"
+)
+
+// Stop is a place where a plan waits for its starter.
+type Stop int
+
+// Stops, in the order in which a plan comes to them.
+const (
+	// StopBorn: the child is there and has done nothing. Time for id maps,
+	// cgroups, network devices: what only others can do for it.
+	StopBorn Stop = iota
+	// StopHooks: everything is mounted at Config.RootPath, which is not "/" yet.
+	StopHooks
+	// StopFilter: the filter is in force, its listener in [Start.Listener].
+	StopFilter
+	// StopReady: nothing is left but the execve.
+	StopReady
+)
+
+// Gate are a child's ends of two pipes: at a stop it writes a byte to Out and
+// waits for one on In. End of file there ends it.
+type Gate struct{ Out, In *os.File }
+
+// Waiting says how a plan waits, beside its stops, before it becomes the
+// user's program, and what else it takes along.
+type Waiting struct {
+	Gate  *Gate
+	Stops []Stop   // the wanted ones
+	Start *os.File // FIFO, open for reading and writing, of which a byte is read last; nil: none
+
+	Preserve []*os.File // become the program's descriptors 3, 4, 5 …
+}
+
+// stop adds a stop, if it is wanted.
+func (b *builder) stop(s Stop) {
+	if b.c.Gate == nil || !slices.Contains(b.c.Stops, s) {
+		return
+	}
+	b.stops = append(b.stops, s)
+	b.Gate(b.pass(b.c.Gate.Out), b.pass(b.c.Gate.In))
+}
+
+// waits reports whether the plan has something to do between the end of the
+// setup and the execve.
+func (b *builder) waits() bool {
+	return b.wantsReady() || b.c.Start != nil || len(b.c.Preserve) > 0
+}
+
+func (b *builder) wantsReady() bool { return b.c.Gate != nil && slices.Contains(b.c.Stops, StopReady) }
+
+// finish ends the plan: a second clone, if one is needed, the last stop and
+// the execve.
+func (b *builder) finish() {
+	last, keep := b.Plan, b.lastFiles()
+	if b.second != nil {
+		last = b.second
+		kept := make([]spawn.Arg, len(keep))
+		for i, f := range keep {
+			kept[i] = b.pass(f)
+		}
+		at := b.CloneSecond(kept...)
+		session(last, b.spec.Process)
+		b.lastSteps(last, spawn.CommandFD, at)
+	} else if b.waits() {
+		at := make([]spawn.Arg, len(keep))
+		for i, f := range keep {
+			at[i] = b.pass(f)
+		}
+		b.lastSteps(last, spawn.ReportFD, at)
+	}
+	b.mark(mark{kind: markExec})
+	execute(last, b.spec.Process)
+}
+
+// lastFiles are the descriptors of the last steps, in the order in which the
+// child receives them.
+func (b *builder) lastFiles() []*os.File {
+	var out []*os.File
+	if b.wantsReady() {
+		out = append(out, b.c.Gate.Out, b.c.Gate.In)
+	}
+	if b.c.Start != nil {
+		out = append(out, b.c.Start)
+	}
+	return append(out, b.c.Preserve...)
+}
+
+// lastSteps adds what comes between the setup and the execve; at is where the
+// files of lastFiles are, report the descriptor that reports failures.
+func (b *builder) lastSteps(plan *spawn.Plan, report int, at []spawn.Arg) {
+	if b.wantsReady() {
+		b.stops = append(b.stops, StopReady)
+		plan.Gate(at[0], at[1])
+		at = at[2:]
+	}
+	if b.c.Start != nil {
+		plan.WaitByte(at[0])
+		at = at[1:]
+	}
+	plan.Preserve(report, at)
+}
+
+// errNoStop says that a child ended before it reached a stop.
+var errNoStop = errors.New("the child ended before its next stop")
+
+// AwaitStop waits, on the starter's end of Gate.Out, until the child has
+// reached a stop. If the child fails before, its report says why.
+func AwaitStop(out *os.File) error {
+	var b [1]byte
+	n, err := out.Read(b[:])
+	if n == 1 {
+		return nil
+	}
+	return errors.Join(errNoStop, err)
+}
+
+// Pass lets the child go on from its stop; in is the starter's end of Gate.In.
+func Pass(in *os.File) error {
+	_, err := in.Write([]byte{1})
+	if errors.Is(err, syscall.EPIPE) {
+		return errNoStop
+	}
+	return err
+}
