@@ -45,6 +45,7 @@ type builder struct {
 	exec     bool        // in a running container
 	dry      bool        // the plan is compared, not run
 	stops    []Stop      // those that the plan has
+	program  string      // instead of the process's first argument
 	marks    []mark
 
 	exact spawn.Arg // openat2's structure for targets, shared by all steps
@@ -53,7 +54,7 @@ type builder struct {
 
 // newBuilder checks the spec and opens what it names; no step exists yet.
 func newBuilder(c Config) (_ *builder, err error) {
-	if err := check(c.Spec); err != nil {
+	if err := check(c); err != nil {
 		return nil, err
 	}
 	b := newPlanBuilder()

@@ -8,14 +8,16 @@ import (
 )
 
 // check refuses what the plan would leave out silently, by the field's name.
-func check(s *specs.Spec) error {
+func check(c Config) error {
+	s := c.Spec
 	switch {
 	case s == nil || s.Process == nil || s.Linux == nil:
 		return invalid("process and linux must be set")
-	case s.Hooks != nil:
-		return unsupported("hooks")
 	case s.Solaris != nil || s.Windows != nil || s.VM != nil || s.ZOS != nil || s.FreeBSD != nil:
 		return unsupported("a platform other than linux")
+	}
+	if s.Hooks != nil && c.Gate == nil {
+		return unsupported("hooks")
 	}
 	if err := checkLinux(s.Linux); err != nil {
 		return err

@@ -20,6 +20,10 @@ type ExecConfig struct {
 	CgroupProcs []string // cgroup.procs files of the container's cgroups
 
 	Rows, Cols uint16 // of the terminal, if the process has one
+
+	Program  string     // instead of the first argument, if not empty
+	UserNS   bool       // the container has a user namespace of its own
+	Preserve []*os.File // become the program's descriptors 3, 4, 5 …
 }
 
 // Exec is a process that is ready to be started in a running container, by two
@@ -56,17 +60,18 @@ func NewExec(c ExecConfig) (_ *Exec, err error) {
 	}
 	b := newPlanBuilder()
 	b.c = Config{CgroupProcs: c.CgroupProcs, Rows: c.Rows, Cols: c.Cols}
+	b.c.Preserve, b.program = c.Preserve, c.Program
 	b.spec = &specs.Spec{Process: c.Process, Linux: &specs.Linux{Seccomp: c.Seccomp}}
 	b.second, b.exec = spawn.NewPlan(), true
 	defer b.closeUnless(&err)
-	if err := b.join(c.PidFD); err != nil {
+	if err := b.join(c.PidFD, c.UserNS); err != nil {
 		return nil, err
 	}
 	if err := b.process(); err != nil {
 		return nil, err
 	}
 	e := &Exec{FirstPlan: b.Plan, SecondPlan: b.second, First: b.Image(), Second: b.second.Image(), FDs: b.fds, own: b.own}
-	e.explainer = explainer{first: b.marks, process: c.Process, prefix: execFailed, names: b.StepName}
+	e.explainer = explainer{first: b.marks, process: c.Process, program: c.Program, prefix: execFailed, names: b.StepName}
 	if root, err := os.OpenFile("/proc/"+strconv.Itoa(c.Pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0); err == nil {
 		e.explainer.root = root
 		e.own = append(e.own, root)
@@ -75,7 +80,7 @@ func NewExec(c ExecConfig) (_ *Exec, err error) {
 }
 
 // join adds the steps of an exec that lead into the container.
-func (b *builder) join(pidfd *os.File) error {
+func (b *builder) join(pidfd *os.File, user bool) error {
 	fd := b.pass(pidfd)
 	b.ResetSignals()
 	b.Do("umask", spawn.SysUmask, spawn.Nil)
@@ -87,6 +92,36 @@ func (b *builder) join(pidfd *os.File) error {
 	b.enterCgroups()
 	b.keyring()
 	b.Do("join pid namespace", spawn.SysSetns, fd, spawn.Int(syscall.CLONE_NEWPID))
-	b.Do("join other namespaces", spawn.SysSetns, fd, spawn.Int(joinAll))
+	b.joinOthers(fd, user)
 	return b.dropBounding(b.spec.Process)
+}
+
+// joinOthers joins all namespaces but the PID namespace. The kernel takes the
+// user namespace first, whose rights cover the others then.
+func (b *builder) joinOthers(pidfd spawn.Arg, user bool) {
+	flags := joinAll
+	if user {
+		flags |= syscall.CLONE_NEWUSER
+	}
+	b.Do("join other namespaces", spawn.SysSetns, pidfd, spawn.Int(flags))
+}
+
+// NewHook builds the two plans of a program of the host that runs, with our
+// rights, in the namespaces of a container that is being made: its root is
+// still the host's.
+func NewHook(pidfd *os.File, program string, args, env []string, user bool) (*Exec, error) {
+	b := newPlanBuilder()
+	p := &specs.Process{Args: args, Env: env}
+	b.spec = &specs.Spec{Process: p, Linux: &specs.Linux{}}
+	b.second, b.exec, b.program = spawn.NewPlan(), true, program
+	fd := b.pass(pidfd)
+	b.ResetSignals()
+	b.Do("join pid namespace", spawn.SysSetns, fd, spawn.Int(syscall.CLONE_NEWPID))
+	b.joinOthers(fd, user)
+	b.Stdio()
+	b.CloseOnExec()
+	b.finish()
+	e := &Exec{FirstPlan: b.Plan, SecondPlan: b.second, First: b.Image(), Second: b.second.Image(), FDs: b.fds}
+	e.explainer = explainer{first: b.marks, process: p, program: program, names: b.StepName}
+	return e, nil
 }

@@ -33,8 +33,12 @@ type StartError struct {
 	Code   int    // State.ExitCode: 126 cannot be run, 127 not found, 128 all else
 	Text   string // Docker's
 	Client bool   // what the client asked for cannot work
+	prefix string // of Text
 	err    error
 }
+
+// Reason is the text without what other programs put before it.
+func (e *StartError) Reason() string { return strings.TrimPrefix(e.Text, e.prefix) }
 
 func (e *StartError) Error() string { return e.Text }
 
@@ -76,11 +80,15 @@ func (b *builder) mark(m mark) {
 type explainer struct {
 	first   []mark
 	process *specs.Process
+	program string // instead of the first argument, if not empty
 	root    *os.File
 	prefix  string
 	wake    bool // the plan is a parked child's second
 	names   func(step int) string
 }
+
+// Process is the process of the plan.
+func (x explainer) Process() *specs.Process { return x.process }
 
 // Explain turns the failure of a step into Docker's text and exit code.
 func (x explainer) Explain(e *spawn.StepError) error {
@@ -123,13 +131,16 @@ func (x explainer) Explain(e *spawn.StepError) error {
 }
 
 func (x explainer) failed(code int, client bool, err error, format string, args ...any) error {
-	return &StartError{Code: code, Client: client, Text: x.prefix + fmt.Sprintf(format, args...), err: err}
+	return &StartError{Code: code, Client: client, Text: x.prefix + fmt.Sprintf(format, args...), prefix: x.prefix, err: err}
 }
 
 // explainExec tells apart what an execve's errno leaves open. A bare name that
 // is nowhere executable is "not found", whatever was met on the way.
 func (x explainer) explainExec(errno syscall.Errno) error {
-	name := x.process.Args[0]
+	name := x.program
+	if name == "" {
+		name = x.process.Args[0]
+	}
 	if !strings.Contains(name, "/") && (errno == syscall.ENOENT || errno == syscall.EACCES) {
 		return x.failed(exitNotFound, true, errno, "exec: %q: executable file not found in $PATH", name)
 	}

@@ -47,7 +47,7 @@ func mountError(m specs.Mount, err error) error {
 	if errdefs.KindOf(err) != errdefs.Internal {
 		return err
 	}
-	e := &StartError{Code: exitEngine, Text: fmt.Sprintf("%serror mounting %q to rootfs at %q: %v", createFailed, m.Source, m.Destination, err), err: err}
+	e := &StartError{Code: exitEngine, Text: fmt.Sprintf("%serror mounting %q to rootfs at %q: %v", createFailed, m.Source, m.Destination, err), prefix: createFailed, err: err}
 	switch {
 	case errors.Is(err, syscall.ENOTDIR):
 		e.Code, e.Client = exitNotFound, true

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"os"
+	"slices"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -126,4 +127,14 @@ func (b *builder) loopback() {
 	ifreq[syscall.IFNAMSIZ] = syscall.IFF_UP
 	b.Do("set lo up", spawn.SysIoctl, spawn.Slot(slotTmp), spawn.Int(syscall.SIOCSIFFLAGS), b.Bytes(ifreq))
 	b.close(slotTmp)
+}
+
+// NamespaceTypes are the namespaces that a container can have.
+func NamespaceTypes() []string {
+	out := make([]string, 0, len(cloneFlags))
+	for t := range cloneFlags {
+		out = append(out, string(t))
+	}
+	slices.Sort(out)
+	return out
 }

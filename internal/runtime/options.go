@@ -92,3 +92,16 @@ func (o mountOptions) changes() []mount.Change {
 	}
 	return append(out, o.propagation...)
 }
+
+// MountOptions are the names of all options that are not a file system's own.
+func MountOptions() []string {
+	out := []string{"bind", "rbind", "defaults"}
+	for name := range attributes {
+		out = append(out, name, "r"+name)
+	}
+	for name := range propagations {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}

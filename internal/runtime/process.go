@@ -264,7 +264,8 @@ func (b *builder) identity(p *specs.Process) error {
 	prctl(b, "clear ambient capabilities", caps.Ambient, caps.AmbientClear)
 	for i := range caps.Last() + 1 {
 		if s.ambient&(1<<i) != 0 {
-			prctl(b, "ambient capability", caps.Ambient, caps.AmbientRaise, i)
+			// What is not inheritable cannot be ambient; runc leaves it out too.
+			prctl(b, "ambient capability", caps.Ambient, caps.AmbientRaise, i).Ignore(int(syscall.EPERM))
 		}
 	}
 	b.mark(mark{})
@@ -274,13 +275,22 @@ func (b *builder) identity(p *specs.Process) error {
 // defaultPath is what execve's search uses if the environment has no PATH.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// execute ends a plan with the user's program.
-func execute(plan *spawn.Plan, p *specs.Process) {
+// execute ends a plan with the user's program: the first argument, unless
+// another is named.
+func execute(plan *spawn.Plan, p *specs.Process, program string) {
+	if program == "" {
+		program = p.Args[0]
+	}
+	plan.Exec(program, SearchPath(p.Env), p.Args, p.Env)
+}
+
+// SearchPath is where an execve of a bare name looks.
+func SearchPath(env []string) string {
 	search := defaultPath
-	for _, e := range p.Env {
+	for _, e := range env {
 		if v, ok := strings.CutPrefix(e, "PATH="); ok {
 			search = v
 		}
 	}
-	plan.Exec(p.Args[0], search, p.Args, p.Env)
+	return search
 }

@@ -40,12 +40,12 @@ func TestWhatIsNotDoneIsAnError(t *testing.T) {
 	} {
 		s := small()
 		change(s)
-		err := check(s)
+		err := check(Config{Spec: s})
 		if k := errdefs.KindOf(err); err == nil || !strings.Contains(err.Error(), field) || k != errdefs.InvalidArgument && k != errdefs.NotImplemented {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	if err := check(small()); err != nil {
+	if err := check(Config{Spec: small()}); err != nil {
 		t.Error(err)
 	}
 }
@@ -62,7 +62,7 @@ func TestSysctlNeedsItsNamespace(t *testing.T) {
 	} {
 		s := small()
 		s.Linux.Sysctl = map[string]string{c.key: c.value}
-		if err := check(s); (err == nil) != c.ok {
+		if err := check(Config{Spec: s}); (err == nil) != c.ok {
 			t.Errorf("%q=%q: %v", c.key, c.value, err)
 		}
 	}

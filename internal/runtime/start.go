@@ -36,6 +36,7 @@ type Start struct {
 	FDs      []*os.File  // spawn.FD(0), FD(1) …
 	CgroupFD int         // index in FDs, -1: none
 	Stops    []Stop      // in order
+	UserNS   bool        // the container has a user namespace of its own
 
 	explainer
 	own []*os.File

@@ -77,7 +77,7 @@ func (b *builder) finish() {
 		b.lastSteps(last, spawn.ReportFD, at)
 	}
 	b.mark(mark{kind: markExec})
-	execute(last, b.spec.Process)
+	execute(last, b.spec.Process, b.program)
 }
 
 // lastFiles are the descriptors of the last steps, in the order in which the

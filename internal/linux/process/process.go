@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -126,6 +127,27 @@ func Signal(pidfd *os.File, sig syscall.Signal) error {
 func Ended(pidfd *os.File) (bool, error) {
 	ended, err := Poll(nil, []*os.File{pidfd}, false, 0)
 	return len(ended) > 0, err
+}
+
+// SignalNumber returns the number of a signal's name ("SIGTERM", "SIGRTMIN+3"),
+// 0 if there is none.
+func SignalNumber(name string) syscall.Signal {
+	const rtmin, rtmax = 34, 64
+	for prefix, base := range map[string]int{"SIGRTMIN": rtmin, "SIGRTMAX": rtmax} {
+		rest, ok := strings.CutPrefix(name, prefix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.Atoi("0" + strings.TrimLeft(rest, "+-"))
+		if base == rtmax {
+			n = -n
+		}
+		if err != nil || base+n < rtmin || base+n > rtmax {
+			return 0
+		}
+		return syscall.Signal(base + n)
+	}
+	return unix.SignalNum(name)
 }
 
 // pidfdInfo is the kernel's struct pidfd_info as of 6.15.

@@ -1,0 +1,326 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/linux/fifo"
+	"github.com/tare-engine/tare/internal/linux/mount"
+	"github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/runtime"
+	"github.com/tare-engine/tare/internal/undo"
+)
+
+// CreateOptions say how a container is made from a bundle.
+type CreateOptions struct {
+	ID, Bundle    string
+	ConsoleSocket string                   // path of the socket that takes the terminal's master
+	Console       func() (*os.File, error) // or such a socket; closed when the child has it
+	PidFile       string
+	NoPivot       bool
+	NoKeyring     bool
+	SystemdCgroup bool
+	Preserve      []*os.File // the program's descriptors 3, 4, 5 …
+	Env           []string   // added to the process's
+	Run           bool       // start it too: the program runs when Create returns
+
+	Warn func(format string, args ...any)
+}
+
+// creation is a container being made.
+type creation struct {
+	CreateOptions
+	root  Root
+	b     *bundle
+	c     *Container
+	group *cgroup.Group
+	l     *launcher
+	gate  *gate
+	child *child
+	start *runtime.Start
+	files []*os.File // ours, until the child has them
+}
+
+// Create makes a container. Its first process is set up and waits for Start,
+// or, with Run, has become the program: it is the caller's child either way. A
+// failed creation leaves nothing.
+func (r Root) Create(o CreateOptions) (_ *Container, err error) {
+	b, err := openBundle(o.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	if n := dropUnknownCaps(b.spec.Process); len(n) > 0 {
+		o.Warn("ignoring unknown or unavailable capabilities: %q", n)
+	}
+	var u undo.Stack
+	defer u.Run(&err)
+	k := &creation{CreateOptions: o, root: r, b: b}
+	if err := k.register(&u); err != nil {
+		return nil, err
+	}
+	defer k.c.Close()
+	if err := k.makeCgroup(&u); err != nil {
+		return nil, err
+	}
+	if err := k.launch(&u); err != nil {
+		k.stopHooks()
+		return nil, fmt.Errorf("unable to start container process: %w", err)
+	}
+	return k.c, nil
+}
+
+// register reserves the id and writes the first record: from here on Delete
+// finds whatever there is.
+func (k *creation) register(u *undo.Stack) (err error) {
+	if k.c, err = k.root.reserve(k.ID); err != nil {
+		return err
+	}
+	u.Add(k.c.forget)
+	k.c.config = k.b.spec
+	k.c.record = record{
+		Version: recordVersion, ID: k.ID, Bundle: k.b.dir, Rootfs: k.b.rootfs, Created: time.Now().UTC(),
+		Owner: os.Getuid(), Cgroup: cgroupOf(k.b.spec, k.ID), Boot: bootID(),
+	}
+	if err := os.WriteFile(k.c.file(configFile), k.b.raw, 0o600); err != nil {
+		return err
+	}
+	return k.c.save()
+}
+
+func (k *creation) makeCgroup(u *undo.Stack) error {
+	if k.SystemdCgroup {
+		if _, err := os.Stat("/run/systemd/system"); err != nil {
+			return errors.New("systemd not running on this host, cannot use systemd cgroups manager")
+		}
+		return errors.New("systemd cgroups are not supported, use a cgroupsPath without --systemd-cgroup")
+	}
+	g, made, err := cgroup.Ensure(k.c.Cgroup, resourcesOf(k.b.spec))
+	if err != nil {
+		return err
+	}
+	k.group = g
+	if made {
+		u.Add(func() error { return errors.Join(g.Kill(), g.Remove()) })
+	}
+	return nil
+}
+
+// launch starts the first process and leads it through its stops.
+func (k *creation) launch(u *undo.Stack) (err error) {
+	if k.gate, err = newGate(); err != nil {
+		return err
+	}
+	defer k.gate.close()
+	defer k.closeFiles()
+	if err := k.build(); err != nil {
+		return err
+	}
+	defer k.start.Close()
+	if k.l, err = newLauncher(); err != nil {
+		return err
+	}
+	defer k.l.close()
+	if err := k.clone(); err != nil {
+		return err
+	}
+	defer k.child.close()
+	u.Add(func() error {
+		k.child.kill()
+		return nil
+	})
+	for _, s := range k.start.Stops {
+		if err := k.child.await(k.gate.out); err != nil {
+			return err
+		}
+		if err := k.at(s); err != nil {
+			return err
+		}
+		if err := runtime.Pass(k.gate.in); err != nil {
+			return err
+		}
+	}
+	if k.Run {
+		return k.ran()
+	}
+	return nil
+}
+
+// build makes the plan.
+func (k *creation) build() error {
+	root, err := mount.Clone(k.b.rootfs, true)
+	if err != nil {
+		return fmt.Errorf("invalid rootfs: %w", err)
+	}
+	k.files = append(k.files, root)
+	c := runtime.Config{
+		ID: k.ID, Spec: k.spec(), Root: root, CgroupProcs: k.group.ProcsPaths(), CgroupFD: k.group.FD(),
+		RootPath: k.b.rootfs, NoPivot: k.NoPivot, NoKeyring: k.NoKeyring,
+		Waiting: runtime.Waiting{Gate: &k.gate.child, Stops: k.stops(), Preserve: k.Preserve},
+	}
+	if !k.Run {
+		if c.Start, err = k.makeFIFO(); err != nil {
+			return err
+		}
+		k.files = append(k.files, c.Start)
+	}
+	k.start, err = runtime.NewStart(c)
+	return err
+}
+
+func (k *creation) closeFiles() {
+	for _, f := range append(k.files, k.Preserve...) {
+		f.Close()
+	}
+}
+
+// spec is the bundle's, with what the command line adds. The plan's cgroup
+// limits are none of its business.
+func (k *creation) spec() *specs.Spec {
+	s := *k.b.spec
+	p := *s.Process
+	p.Env = append(p.Env[:len(p.Env):len(p.Env)], k.Env...)
+	s.Process = &p
+	return &s
+}
+
+func (k *creation) stops() []runtime.Stop {
+	stops := []runtime.Stop{runtime.StopReady}
+	//lint:ignore SA1019 prestart hooks are deprecated, and still used
+	if h := k.b.spec.Hooks; h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 {
+		stops = append(stops, runtime.StopHooks)
+	}
+	return stops
+}
+
+// makeFIFO makes the FIFO at which the process waits for Start. Opened for
+// both, its read blocks though nobody writes, and Start finds a reader.
+func (k *creation) makeFIFO() (*os.File, error) {
+	if err := fifo.Make(k.c.file(fifoFile), 0, 0); err != nil {
+		return nil, err
+	}
+	fd, err := fifo.Both(k.c.file(fifoFile))
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), fifoFile), nil
+}
+
+func (k *creation) clone() error {
+	stdio, done, err := k.stdio()
+	if err != nil {
+		return err
+	}
+	defer done()
+	s := k.start
+	k.child, err = k.l.start(image{s.Image, s.Second, s.Flags, s.CgroupFD, s.FDs, explainer(s.Explain)}, stdio)
+	k.gate.cloned()
+	return err
+}
+
+// at does what belongs to a stop.
+func (k *creation) at(s runtime.Stop) error {
+	switch s {
+	case runtime.StopHooks:
+		return k.createHooks()
+	case runtime.StopReady:
+		return k.ready()
+	}
+	return nil
+}
+
+// ready records the process, which from here on outlives us.
+func (k *creation) ready() error {
+	k.c.Pid = k.child.pid()
+	ticks, err := process.StartTicks(k.c.Pid)
+	if err != nil {
+		return err
+	}
+	k.c.Ticks = ticks
+	if !k.Run {
+		if err := k.findProgram(); err != nil {
+			return err
+		}
+	}
+	if err := k.c.save(); err != nil {
+		return err
+	}
+	if k.PidFile != "" {
+		if err := WritePid(k.PidFile, k.c.Pid); err != nil {
+			return err
+		}
+	}
+	if k.Run {
+		return k.c.startHooks()
+	}
+	return nil
+}
+
+// ran waits for the execve and runs the hooks after it.
+func (k *creation) ran() error {
+	if err := k.child.finish(); err != nil {
+		return err
+	}
+	return k.c.startedHooks()
+}
+
+// WritePid writes a pid file, whole or not at all.
+func WritePid(name string, pid int) error {
+	return writeFile(name, []byte(strconv.Itoa(pid)), 0o666)
+}
+
+// Start lets the first process of a created container become its program.
+func (c *Container) Start() error {
+	status, err := c.Status()
+	switch {
+	case err != nil:
+		return err
+	case status == Running || status == Paused:
+		return errors.New("cannot start an already running container")
+	case status == Stopped:
+		return errors.New("cannot start a container that has stopped")
+	}
+	f, err := c.openFIFO()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := c.startHooks(); err != nil {
+		return errors.Join(err, c.end())
+	}
+	if _, err := f.Write([]byte{0}); err != nil {
+		return err
+	}
+	if err := os.Remove(c.file(fifoFile)); err != nil {
+		return err
+	}
+	return c.startedHooks()
+}
+
+// end kills the first process and waits for its end, as long as it takes for
+// the kernel to take it down; it is another's child.
+func (c *Container) end() error {
+	pidfd, err := c.open()
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer pidfd.Close()
+	if err := process.Signal(pidfd, syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	if ended, err := process.Poll(nil, []*os.File{pidfd}, false, endTime); err != nil || len(ended) > 0 {
+		return err
+	}
+	return errors.New("container init still running")
+}
+
+// endTime is how long a killed process may take to end, in milliseconds.
+const endTime = 10_000

@@ -1,0 +1,110 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/runtime"
+)
+
+// ExecOptions say how a process is started in a container.
+type ExecOptions struct {
+	Process       *specs.Process
+	ConsoleSocket string                   // path of the socket that takes the terminal's master
+	Console       func() (*os.File, error) // or such a socket; closed when the child has it
+	PidFile       string
+	IgnorePaused  bool
+	Preserve      []*os.File
+	Cgroup        string // below the container's, of all hierarchies
+}
+
+// execution is a process that is ready to be started in a container.
+type execution struct {
+	*runtime.Exec
+	pidfd *os.File
+}
+
+func (e *execution) Close() {
+	e.Exec.Close()
+	e.pidfd.Close()
+}
+
+// newExec builds the plans; path, if not empty, is the program instead of the
+// first argument.
+func (c *Container) newExec(p *specs.Process, path string, preserve ...*os.File) (*execution, error) {
+	spec, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	pidfd, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	g, err := cgroup.Open(c.Cgroup)
+	if err != nil {
+		pidfd.Close()
+		return nil, err
+	}
+	e, err := runtime.NewExec(runtime.ExecConfig{
+		Process: p, Seccomp: spec.Linux.Seccomp, PidFD: pidfd, Pid: c.Pid, CgroupProcs: g.ProcsPaths(),
+		Program: path, UserNS: has(spec, specs.UserNamespace), Preserve: preserve,
+	})
+	if err != nil {
+		pidfd.Close()
+		return nil, err
+	}
+	return &execution{e, pidfd}, nil
+}
+
+// Exec starts a process in the container and returns its pid; it is our child.
+func (c *Container) Exec(o ExecOptions) (pid int, err error) {
+	status, err := c.Status()
+	switch {
+	case err != nil:
+		return 0, err
+	case status == Stopped || status == Creating:
+		return 0, fmt.Errorf("cannot exec in a %s container", Stopped)
+	case status == Paused && !o.IgnorePaused:
+		return 0, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+	}
+	dropUnknownCaps(o.Process)
+	e, err := c.newExec(o.Process, "", o.Preserve...)
+	if err != nil {
+		return 0, err
+	}
+	defer e.Close()
+	stdio, done, err := console{o.ConsoleSocket, o.Console}.stdio(o.Process.Terminal, e.HostUID(int(o.Process.User.UID)))
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	l, err := newLauncher()
+	if err != nil {
+		return 0, err
+	}
+	defer l.close()
+	if pid, err = spawnExec(l, e.Exec, stdio); err != nil {
+		return 0, fmt.Errorf("unable to start container process: %w", err)
+	}
+	if o.PidFile != "" {
+		if err := WritePid(o.PidFile, pid); err != nil {
+			return 0, errors.Join(err, killChild(pid))
+		}
+	}
+	return pid, nil
+}
+
+func killChild(pid int) error {
+	pidfd, err := process.Open(pid)
+	if err != nil {
+		return err
+	}
+	defer pidfd.Close()
+	err = process.Signal(pidfd, 9)
+	wait(pid)
+	return err
+}

@@ -1,0 +1,274 @@
+package oci
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/linux/memfd"
+	"github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/runtime"
+)
+
+// hookState is the state that a hook reads from its stdin.
+func (c *Container) hookState(status Status, pid int) ([]byte, error) {
+	spec, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(&specs.State{
+		Version: specs.Version, ID: c.ID, Status: specs.ContainerState(status), Pid: pid, Bundle: c.Bundle, Annotations: spec.Annotations,
+	})
+}
+
+// runHooks runs hooks in our own namespaces, in order; the first failure ends it.
+func (c *Container) runHooks(hooks []specs.Hook, status Status, pid int) error {
+	if len(hooks) == 0 {
+		return nil
+	}
+	state, err := c.hookState(status, pid)
+	if err != nil {
+		return err
+	}
+	for i, h := range hooks {
+		err := runHook(h, state, func(stdio [3]*os.File) (int, error) {
+			p, err := os.StartProcess(h.Path, hookArgs(h), &os.ProcAttr{Dir: c.Bundle, Env: hookEnv(h), Files: stdio[:]})
+			if err != nil {
+				return 0, err
+			}
+			pid := p.Pid
+			return pid, p.Release()
+		})
+		if err != nil {
+			return fmt.Errorf("error running hook #%d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func hookArgs(h specs.Hook) []string {
+	if len(h.Args) == 0 {
+		return []string{h.Path}
+	}
+	return h.Args
+}
+
+// hookEnv is exactly what the spec says, and never ours.
+func hookEnv(h specs.Hook) []string { return append([]string{}, h.Env...) }
+
+// runHook starts one hook by start and waits for it: its state on stdin, its
+// output kept for the error's text.
+func runHook(h specs.Hook, state []byte, start func(stdio [3]*os.File) (int, error)) error {
+	in, err := fileOf("state", state)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := memfd.New("hook")
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	pid, err := start([3]*os.File{in, out, out})
+	if err != nil {
+		return err
+	}
+	ws, err := waitHook(pid, h.Timeout)
+	if err == nil && !(ws.Exited() && ws.ExitStatus() == 0) {
+		err = fmt.Errorf("%s, stdout: %s", statusText(ws), outputOf(out))
+	}
+	return err
+}
+
+// fileOf returns a pipe with the bytes to read in it, or, what no pipe holds,
+// a file.
+func fileOf(name string, b []byte) (*os.File, error) {
+	const pipeSize = 64 << 10
+	if len(b) < pipeSize {
+		r, w, err := pipe()
+		if err != nil {
+			return nil, err
+		}
+		defer w.Close()
+		if _, err := w.Write(b); err != nil {
+			r.Close()
+			return nil, err
+		}
+		return r, nil
+	}
+	f, err := memfd.New(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Write(b); err != nil {
+		f.Close()
+		return nil, err
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return f, err
+}
+
+func outputOf(f *os.File) string {
+	const most = 4096
+	b := make([]byte, most)
+	n, _ := f.ReadAt(b, 0)
+	return string(bytes.TrimSpace(b[:n]))
+}
+
+// waitHook reaps a hook; one that takes longer than its timeout is killed.
+func waitHook(pid int, timeout *int) (syscall.WaitStatus, error) {
+	if timeout == nil || *timeout <= 0 {
+		return wait(pid), nil
+	}
+	pidfd, err := process.Open(pid)
+	if err != nil {
+		return wait(pid), nil
+	}
+	defer pidfd.Close()
+	limit := time.Duration(*timeout) * time.Second
+	ended, err := process.Poll(nil, []*os.File{pidfd}, false, int(limit.Milliseconds()))
+	if err == nil && len(ended) == 0 {
+		err = fmt.Errorf("hook ran past specified timeout of %.1fs", limit.Seconds())
+		_ = process.Signal(pidfd, syscall.SIGKILL)
+	}
+	return wait(pid), err
+}
+
+func statusText(ws syscall.WaitStatus) string {
+	if ws.Signaled() {
+		return "signal: " + ws.Signal().String()
+	}
+	return "exit status " + itoa(ws.ExitStatus())
+}
+
+// createHooks runs the hooks of create, in the specification's order: the
+// first two kinds in our namespaces, the third in the container's.
+func (k *creation) createHooks() error {
+	h, pid := k.b.spec.Hooks, k.child.first
+	//lint:ignore SA1019 prestart hooks are deprecated, and still used
+	if err := k.c.runHooks(h.Prestart, Creating, pid); err != nil {
+		return err
+	}
+	if err := k.c.runHooks(h.CreateRuntime, Creating, pid); err != nil {
+		return err
+	}
+	if len(h.CreateContainer) == 0 {
+		return nil
+	}
+	pidfd, err := process.Open(pid)
+	if err != nil {
+		return err
+	}
+	defer pidfd.Close()
+	state, err := k.c.hookState(Creating, pidInside(pid))
+	if err != nil {
+		return err
+	}
+	for i, hook := range h.CreateContainer {
+		e, err := runtime.NewHook(pidfd, hook.Path, hookArgs(hook), hookEnv(hook), k.start.UserNS)
+		if err != nil {
+			return err
+		}
+		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(k.l, e, stdio) })
+		e.Close()
+		if err != nil {
+			return fmt.Errorf("error running hook #%d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// startHooks runs the startContainer hooks, with the rights of the
+// container's process.
+func (c *Container) startHooks() error {
+	spec, err := c.Spec()
+	if err != nil || spec.Hooks == nil || len(spec.Hooks.StartContainer) == 0 {
+		return err
+	}
+	state, err := c.hookState(Created, pidInside(c.Pid))
+	if err != nil {
+		return err
+	}
+	l, err := newLauncher()
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	for i, hook := range spec.Hooks.StartContainer {
+		p := *spec.Process
+		p.Args, p.Env, p.Terminal = hookArgs(hook), hookEnv(hook), false
+		e, err := c.newExec(&p, hook.Path)
+		if err != nil {
+			return err
+		}
+		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(l, e.Exec, stdio) })
+		e.Close()
+		if err != nil {
+			return fmt.Errorf("error running hook #%d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// startedHooks runs the poststart hooks.
+func (c *Container) startedHooks() error {
+	spec, err := c.Spec()
+	if err != nil || spec.Hooks == nil {
+		return err
+	}
+	return c.runHooks(spec.Hooks.Poststart, Running, c.Pid)
+}
+
+// stopHooks runs the poststop hooks of a container that is gone; failures are
+// the caller's to log, and stop nothing.
+func (c *Container) stopHooks() error {
+	spec, err := c.Spec()
+	if err != nil || spec.Hooks == nil {
+		return nil
+	}
+	return c.runHooks(spec.Hooks.Poststop, Stopped, 0)
+}
+
+func (k *creation) stopHooks() {
+	if err := k.c.stopHooks(); err != nil {
+		k.Warn("%v", err)
+	}
+}
+
+// spawnExec starts a pair of clones and returns the program's pid.
+func spawnExec(l *launcher, e *runtime.Exec, stdio [3]*os.File) (int, error) {
+	c, err := l.start(image{plan: e.First, second: e.Second, cgroup: -1, files: e.FDs, explain: explainer(e.Explain)}, stdio)
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	if err := c.finish(); err != nil {
+		return 0, err
+	}
+	return c.pid(), nil
+}
+
+// pidInside is the process's pid in its own namespace.
+func pidInside(pid int) int {
+	b, err := os.ReadFile("/proc/" + itoa(pid) + "/status")
+	if err != nil {
+		return pid
+	}
+	_, rest, _ := strings.Cut(string(b), "\nNSpid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	f := strings.Fields(line)
+	if len(f) == 0 {
+		return pid
+	}
+	n := 0
+	if _, err := fmt.Sscan(f[len(f)-1], &n); err != nil {
+		return pid
+	}
+	return n
+}

@@ -1,0 +1,278 @@
+package oci
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+const (
+	stateFile  = "state.json"
+	configFile = "config.json"
+	fifoFile   = "exec.fifo"
+)
+
+// Errors whose texts other programs know.
+var (
+	ErrNotExist   = errors.New("container does not exist")
+	ErrExist      = errors.New("container with given ID already exists")
+	ErrInvalidID  = errors.New("invalid container ID format")
+	ErrNotRunning = errors.New("container not running")
+	ErrNotPaused  = errors.New("container not paused")
+)
+
+// Status of a container: created, running, paused, stopped.
+type Status string
+
+// Creating and the others are the specification's words, and "paused".
+const (
+	Creating Status = "creating"
+	Created  Status = "created"
+	Running  Status = "running"
+	Paused   Status = "paused"
+	Stopped  Status = "stopped"
+)
+
+// record is what is kept of a container.
+type record struct {
+	Version int
+	ID      string
+	Bundle  string
+	Rootfs  string
+	Created time.Time
+	Owner   int    // uid of who created it
+	Cgroup  string // path below the hierarchies' roots
+	Pid     int    // of the first process, 0 before there is one
+	Ticks   uint64 // when it was started, so that no other process is taken for it
+	Boot    string // kernel's boot id
+}
+
+const recordVersion = 1
+
+// Root is the directory of all containers.
+type Root struct {
+	Dir string
+}
+
+// Container is a container known by its record.
+type Container struct {
+	record
+	dir    string
+	lock   *os.File // see Root.lock
+	config *specs.Spec
+}
+
+// Close gives the lock back.
+func (c *Container) Close() {
+	if c.lock != nil {
+		c.lock.Close()
+		c.lock = nil
+	}
+}
+
+func checkID(id string) error {
+	ok := id != "" && id != "." && id != ".." && len(id) <= 1024
+	for _, r := range id {
+		ok = ok && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_+-.", r))
+	}
+	if !ok {
+		return ErrInvalidID
+	}
+	return nil
+}
+
+// Open reads a container's record.
+func (r Root) Open(id string) (*Container, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	c := &Container{dir: filepath.Join(r.Dir, id)}
+	b, err := os.ReadFile(c.file(stateFile))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b, &c.record); err != nil {
+		return nil, &os.PathError{Op: "read", Path: c.file(stateFile), Err: err}
+	}
+	return c, nil
+}
+
+// Lock reads a container's record for a change: nobody else changes it until
+// Close.
+func (r Root) Lock(id string) (*Container, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(filepath.Join(r.Dir, id), syscall.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	c, err := r.Open(id)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	c.lock = lock
+	return c, nil
+}
+
+// lockDir locks a container's directory. One that was removed and made anew
+// while we waited is locked again.
+func lockDir(dir string, how int) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(dir, syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			return nil, ErrNotExist
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(f, how); err != nil {
+			f.Close()
+			return nil, err
+		}
+		locked, err := f.Stat()
+		if now, errNow := os.Stat(dir); err == nil && errNow == nil && os.SameFile(locked, now) {
+			return f, nil
+		}
+		f.Close()
+	}
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := syscall.Flock(int(f.Fd()), how)
+		if err != syscall.EINTR {
+			return err
+		}
+	}
+}
+
+// reserve makes the directory of a new container, locked. What a killed
+// creator left without a record is taken over.
+func (r Root) reserve(id string) (*Container, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(r.Dir, 0o711); err != nil {
+		return nil, err
+	}
+	c := &Container{dir: filepath.Join(r.Dir, id)}
+	err := os.Mkdir(c.dir, 0o700)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	if c.lock, err = lockDir(c.dir, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, ErrExist // its creator is at work, or it is being removed
+	}
+	if _, err := os.Lstat(c.file(stateFile)); err == nil {
+		c.Close()
+		return nil, ErrExist
+	}
+	return c, nil
+}
+
+func (c *Container) file(name string) string { return c.dir + "/" + name }
+
+// save writes the record, whole or not at all.
+func (c *Container) save() error {
+	b, err := json.Marshal(&c.record)
+	if err != nil {
+		return err
+	}
+	return writeFile(c.file(stateFile), b, 0o600)
+}
+
+// writeFile replaces a file by a rename.
+func writeFile(name string, b []byte, mode os.FileMode) error {
+	tmp := filepath.Dir(name) + "/." + filepath.Base(name)
+	if err := os.WriteFile(tmp, b, mode); err != nil {
+		return err
+	}
+	return os.Rename(tmp, name)
+}
+
+// forget removes the container's directory, the record last.
+func (c *Container) forget() error {
+	for _, name := range []string{fifoFile, configFile, "." + configFile, "." + stateFile, stateFile} {
+		if err := os.Remove(c.file(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	err := os.RemoveAll(c.dir)
+	c.Close()
+	return err
+}
+
+// Spec is the container's configuration as it was at create.
+func (c *Container) Spec() (*specs.Spec, error) {
+	if c.config == nil {
+		b, err := os.ReadFile(c.file(configFile))
+		if err != nil {
+			return nil, err
+		}
+		if c.config, err = parseSpec(b); err != nil {
+			return nil, err
+		}
+	}
+	return c.config, nil
+}
+
+// List returns all containers, by id.
+func (r Root) List() ([]*Container, error) {
+	entries, err := os.ReadDir(r.Dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var out []*Container
+	for _, e := range entries {
+		if c, err := r.Open(e.Name()); err == nil {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Container) int { return strings.Compare(a.ID, b.ID) })
+	return out, nil
+}
+
+// State is what is told of a container: the specification's fields and runc's.
+type State struct {
+	OCIVersion  string            `json:"ociVersion"`
+	ID          string            `json:"id"`
+	Pid         int               `json:"pid"`
+	Status      Status            `json:"status"`
+	Bundle      string            `json:"bundle"`
+	Rootfs      string            `json:"rootfs"`
+	Created     time.Time         `json:"created"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Owner       string            `json:"owner"`
+}
+
+// State looks at the container.
+func (c *Container) State() (*State, error) {
+	status, err := c.Status()
+	if err != nil {
+		return nil, err
+	}
+	spec, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	s := &State{
+		OCIVersion: specs.Version, ID: c.ID, Pid: c.Pid, Status: status, Bundle: c.Bundle, Rootfs: c.Rootfs,
+		Created: c.Created, Annotations: spec.Annotations,
+	}
+	if status == Stopped {
+		s.Pid = 0
+	}
+	return s, nil
+}
