@@ -68,7 +68,7 @@ func (r Root) Create(o CreateOptions) (_ *Container, err error) {
 	if err := k.makeCgroup(&u); err != nil {
 		return nil, err
 	}
-	if err := k.launch(&u); err != nil {
+	if err := k.launch(); err != nil {
 		k.stopHooks()
 		return nil, fmt.Errorf("unable to start container process: %w", err)
 	}
@@ -112,7 +112,7 @@ func (k *creation) makeCgroup(u *undo.Stack) error {
 }
 
 // launch starts the first process and leads it through its stops.
-func (k *creation) launch(u *undo.Stack) (err error) {
+func (k *creation) launch() (err error) {
 	if k.gate, err = newGate(); err != nil {
 		return err
 	}
@@ -129,11 +129,12 @@ func (k *creation) launch(u *undo.Stack) (err error) {
 	if err := k.clone(); err != nil {
 		return err
 	}
-	defer k.child.close()
-	u.Add(func() error {
-		k.child.kill()
-		return nil
-	})
+	defer func() {
+		if err != nil {
+			k.child.kill()
+		}
+		k.child.close()
+	}()
 	for _, s := range k.start.Stops {
 		if err := k.child.await(k.gate.out); err != nil {
 			return err

@@ -56,6 +56,7 @@ type child struct {
 	first  int
 	report *os.File
 	done   bool // the first half is reaped
+	dead   bool // and the second
 }
 
 // start clones a child with the three streams. The image's files stay the
@@ -159,11 +160,10 @@ func (c *child) kill() {
 		_ = syscall.Kill(c.first, syscall.SIGKILL) // ours, and not reaped
 		c.reapFirst()
 	}
-	if c.paired() {
-		if pid := c.slab.SecondPid(); pid > 0 {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			wait(pid)
-		}
+	if pid := c.slab.SecondPid(); c.paired() && !c.dead && pid > 0 {
+		c.dead = true
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		wait(pid)
 	}
 }
 
