@@ -30,6 +30,7 @@ type member struct {
 	path   string
 	size   int64
 	digest digest.Digest
+	early  *unpacking // nil if it is not being unpacked yet
 }
 
 // maxMembers bounds an archive: images of some hundred layers have some
@@ -38,7 +39,8 @@ const maxMembers = 100_000
 
 // receive reads the archive into staging and computes digests on the way. The
 // bytes are not looked at: documents at the end of the archive say what they are.
-func receive(ctx context.Context, r io.Reader, stage *content.Stage) (*archive, error) {
+// Each member is passed to begin.
+func receive(ctx context.Context, r io.Reader, stage *content.Stage, begin func(*member)) (*archive, error) {
 	out, _, err := decompress(ctx, r)
 	if err != nil {
 		return nil, err
@@ -61,7 +63,7 @@ func receive(ctx context.Context, r io.Reader, stage *content.Stage) (*archive, 
 		if n >= maxMembers {
 			return nil, errdefs.New(errdefs.InvalidArgument, "archive has more than %d members", maxMembers)
 		}
-		if err := a.add(h, tr, stage, buf); err != nil {
+		if err := a.add(h, tr, stage, buf, begin); err != nil {
 			return nil, archiveError(err)
 		}
 	}
@@ -79,7 +81,7 @@ func archiveError(err error) error {
 	return err
 }
 
-func (a *archive) add(h *tar.Header, r io.Reader, stage *content.Stage, buf []byte) error {
+func (a *archive) add(h *tar.Header, r io.Reader, stage *content.Stage, buf []byte, begin func(*member)) error {
 	name := memberName(h.Name)
 	switch h.Typeflag {
 	case tar.TypeSymlink:
@@ -97,6 +99,7 @@ func (a *archive) add(h *tar.Header, r io.Reader, stage *content.Stage, buf []by
 			_ = os.Remove(old.path)
 		}
 		a.files[name] = m
+		begin(m)
 		delete(a.links, name)
 		failpoint.Hit("load/member-received")
 	}

@@ -47,7 +47,11 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions) (_ []Loa
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stage.Close()) }()
-	a, err := receive(ctx, r, stage)
+	batch := s.layers.NewBatch()
+	defer func() { err = errors.Join(err, batch.Close()) }()
+	early := s.newEarly(ctx, batch)
+	defer early.stop()
+	a, err := receive(ctx, r, stage, early.begin)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +66,7 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions) (_ []Loa
 		return nil, err
 	}
 	defer end()
-	l := &load{s: s, stage: stage, out: reporter{out: o.Out, quiet: o.Quiet}}
+	l := &load{s: s, stage: stage, batch: batch, out: reporter{out: o.Out, quiet: o.Quiet}}
 	return l.run(ctx, list)
 }
 
@@ -70,13 +74,12 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions) (_ []Loa
 type load struct {
 	s     *Service
 	stage *content.Stage
+	batch *layer.Batch
 	out   reporter
 }
 
 func (l *load) run(ctx context.Context, list []*candidate) ([]Loaded, error) {
-	batch := l.s.layers.NewBatch()
-	defer batch.Close()
-	if err := l.unpack(ctx, batch, list); err != nil {
+	if err := l.unpack(ctx, list); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("load/unpacked")
@@ -87,20 +90,20 @@ func (l *load) run(ctx context.Context, list []*candidate) ([]Loaded, error) {
 		return nil, err
 	}
 	failpoint.Hit("load/marked")
-	if err := l.publish(ctx, batch, list); err != nil {
+	if err := l.publish(ctx, list); err != nil {
 		return nil, errors.Join(err, l.s.sweep(context.WithoutCancel(ctx)))
 	}
 	return l.result(list), nil
 }
 
 // publish makes everything visible: one write to disk, then names.
-func (l *load) publish(ctx context.Context, batch *layer.Batch, list []*candidate) error {
+func (l *load) publish(ctx context.Context, list []*candidate) error {
 	ctx = context.WithoutCancel(ctx) // short, and worse half done than done
 	tops := make([]layer.ChainID, 0, len(list))
 	for _, c := range list {
 		tops = append(tops, c.parts.top())
 	}
-	if err := batch.Commit(ctx, tops...); err != nil { // syncs the blobs as well: one file system
+	if err := l.batch.Commit(ctx, tops...); err != nil { // syncs the blobs as well: one file system
 		return err
 	}
 	if err := l.stage.Publish(); err != nil {
@@ -140,7 +143,7 @@ type layerJob struct {
 }
 
 // unpack unpacks and verifies the layers of all images, two at a time or more.
-func (l *load) unpack(ctx context.Context, batch *layer.Batch, list []*candidate) error {
+func (l *load) unpack(ctx context.Context, list []*candidate) error {
 	var jobs []layerJob
 	seen := map[layer.ChainID]digest.Digest{}
 	for _, c := range list {
@@ -160,13 +163,13 @@ func (l *load) unpack(ctx context.Context, batch *layer.Batch, list []*candidate
 		g.SetLimit(1) // each layer needs the one below
 	}
 	for _, j := range jobs {
-		g.Go(func() error { return l.layer(ctx, batch, j) })
+		g.Go(func() error { return l.layer(ctx, j) })
 	}
 	return g.Wait()
 }
 
 // layer verifies one layer's diff ID and unpacks it unless it is there.
-func (l *load) layer(ctx context.Context, batch *layer.Batch, j layerJob) error {
+func (l *load) layer(ctx context.Context, j layerJob) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -183,6 +186,9 @@ func (l *load) layer(ctx context.Context, batch *layer.Batch, j layerJob) error 
 			return nil
 		}
 	}
+	if u := j.from.early; u != nil && !have && !u.taken.Swap(true) {
+		return l.takeEarly(ctx, u, j)
+	}
 	f, err := os.Open(j.from.path)
 	if err != nil {
 		return err
@@ -191,32 +197,36 @@ func (l *load) layer(ctx context.Context, batch *layer.Batch, j layerJob) error 
 	id := ident.Short(j.diff.Encoded())
 	r := io.Reader(&progress{r: f, ctx: ctx, out: &l.out, id: id, total: j.from.size})
 	if packed == plain {
-		return batch.Unpack(ctx, j.parent, j.diff, r)
+		return l.batch.Unpack(ctx, j.parent, j.diff, r)
 	}
-	return l.packedLayer(ctx, batch, j, r, have)
+	var got digest.Digest
+	err = unpackPacked(ctx, r, func(r io.Reader) error {
+		if have { // only to be verified
+			return nil
+		}
+		return l.batch.Unpack(ctx, j.parent, j.diff, r)
+	}, &got)
+	if err == nil && got != j.diff {
+		err = mismatch(got, j.diff)
+	}
+	return err
 }
 
-func (l *load) packedLayer(ctx context.Context, batch *layer.Batch, j layerJob, r io.Reader, have bool) error {
-	out, _, err := decompress(ctx, r)
-	if err != nil {
-		return err
+// takeEarly gives a layer that was unpacked while the archive came its place.
+func (l *load) takeEarly(ctx context.Context, u *unpacking, j layerJob) error {
+	select {
+	case <-u.done:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	defer out.Close()
-	d := newDigester()
-	defer d.stop()
-	tee := io.TeeReader(out, d)
-	if !have {
-		if err := batch.Unpack(ctx, j.parent, j.diff, tee); err != nil {
-			return err
-		}
+	if u.err != nil {
+		return layer.UnpackError(j.diff, u.err)
 	}
-	if _, err := io.Copy(io.Discard, tee); err != nil {
-		return err
+	if u.diff != j.diff {
+		return mismatch(u.diff, j.diff)
 	}
-	if got := d.sum(); got != j.diff {
-		return mismatch(got, j.diff)
-	}
-	return nil
+	l.out.progress(ident.Short(j.diff.Encoded()), j.from.size, j.from.size)
+	return l.batch.Adopt(u.layer, j.parent, j.diff)
 }
 
 func mismatch(got, want digest.Digest) error {
@@ -281,6 +291,12 @@ func (r *reporter) say(m jsonstream.Message) {
 	r.out(m)
 }
 
+func (r *reporter) progress(id string, n, total int64) {
+	if !r.quiet {
+		r.say(jsonstream.Message{ID: id, Status: "Loading layer", Progress: &jsonstream.Progress{Current: n, Total: total}})
+	}
+}
+
 // progress tells how far a layer has been read, ten times a second at most.
 type progress struct {
 	r     io.Reader
@@ -298,12 +314,9 @@ func (p *progress) Read(b []byte) (int, error) {
 	}
 	n, err := p.r.Read(b)
 	p.n += int64(n)
-	if p.out.quiet {
-		return n, err
-	}
 	if now := time.Now(); now.Sub(p.said) > 100*time.Millisecond || err == io.EOF {
 		p.said = now
-		p.out.say(jsonstream.Message{ID: p.id, Status: "Loading layer", Progress: &jsonstream.Progress{Current: p.n, Total: p.total}})
+		p.out.progress(p.id, p.n, p.total)
 	}
 	return n, err
 }

@@ -35,19 +35,22 @@ type Batch struct {
 	s *Service
 
 	mu     sync.Mutex
-	staged map[ChainID]*staged
+	staged map[ChainID]*Staged
+	loose  map[*Staged]struct{} // without a place
 }
 
-// staged is an unpacked layer that nobody sees yet.
-type staged struct {
-	id      ChainID
+// Staged is an unpacked layer that nobody sees yet.
+type Staged struct {
+	id      ChainID // "" until it has a place
 	record  record
 	dir     string   // holds diff/, later layer.json
 	implied []string // directories without metadata of their own
 }
 
 // NewBatch begins a batch. It is closed by its maker.
-func (s *Service) NewBatch() *Batch { return &Batch{s: s, staged: map[ChainID]*staged{}} }
+func (s *Service) NewBatch() *Batch {
+	return &Batch{s: s, staged: map[ChainID]*Staged{}, loose: map[*Staged]struct{}{}}
+}
 
 // Close throws away what was not committed.
 func (b *Batch) Close() error {
@@ -57,37 +60,79 @@ func (b *Batch) Close() error {
 	for _, st := range b.staged {
 		errs = append(errs, b.s.trash.put(st.dir))
 	}
-	b.staged = nil
+	for st := range b.loose {
+		errs = append(errs, b.s.trash.put(st.dir))
+	}
+	b.staged, b.loose = nil, nil
 	return errors.Join(errs...)
 }
 
 // Unpack unpacks the layer diff on top of parent from its uncompressed tar
 // stream. The caller verifies that the stream is what diff says, before Commit.
 func (b *Batch) Unpack(ctx context.Context, parent ChainID, diff DiffID, r io.Reader) error {
-	id := Chain(parent, diff)
-	if err := errors.Join(checkChain(id), checkChain(parent)); err != nil {
+	if err := checkChain(parent); err != nil {
 		return err
 	}
+	st, err := b.stage(ctx, parent, r)
+	if err != nil {
+		return UnpackError(diff, err)
+	}
+	return b.Adopt(st, parent, diff)
+}
+
+// Stage unpacks a layer before anybody knows its place, which Adopt gives it.
+// Only for drivers that stack.
+func (b *Batch) Stage(ctx context.Context, r io.Reader) (*Staged, error) {
+	if !b.s.driver.Stacked() {
+		return nil, fmt.Errorf("driver %s unpacks layers in order", b.s.driver.Name())
+	}
+	return b.stage(ctx, "", r)
+}
+
+// UnpackError names the layer in an error of Stage, which could not, and makes
+// it InvalidArgument if it is the archive's fault.
+func UnpackError(diff DiffID, err error) error {
+	if _, ok := errors.AsType[*untar.InputError](err); ok {
+		return errdefs.New(errdefs.InvalidArgument, "unpack layer %s: %w", diff, err)
+	}
+	return fmt.Errorf("unpack layer %s: %w", diff, err)
+}
+
+func (b *Batch) stage(ctx context.Context, parent ChainID, r io.Reader) (*Staged, error) {
 	dir, err := os.MkdirTemp(b.s.staging(), "layer-")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	st := &staged{id: id, record: record{Version: recordVersion, Parent: parent, DiffID: diff}, dir: dir}
+	st := &Staged{dir: dir}
 	failpoint.Hit("load/layer-staging")
-	if err := b.fill(ctx, st, r); err != nil {
-		return errors.Join(err, b.s.trash.put(dir))
+	if err := b.fill(ctx, st, parent, r); err != nil {
+		return nil, errors.Join(err, b.s.trash.put(dir))
 	}
 	failpoint.Hit("load/layer-unpacked")
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.staged[id] != nil {
-		return b.s.trash.put(dir)
+	b.loose[st] = struct{}{}
+	return st, nil
+}
+
+// Adopt makes a staged layer the layer diff on top of parent.
+func (b *Batch) Adopt(st *Staged, parent ChainID, diff DiffID) error {
+	id := Chain(parent, diff)
+	if err := errors.Join(checkChain(id), checkChain(parent)); err != nil {
+		return err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.loose, st)
+	if b.staged[id] != nil {
+		return b.s.trash.put(st.dir)
+	}
+	st.id, st.record = id, record{Version: recordVersion, Parent: parent, DiffID: diff, Size: st.record.Size}
 	b.staged[id] = st
 	return nil
 }
 
-func (b *Batch) fill(ctx context.Context, st *staged, r io.Reader) error {
+func (b *Batch) fill(ctx context.Context, st *Staged, parent ChainID, r io.Reader) error {
 	diff := filepath.Join(st.dir, "diff")
 	if err := os.Mkdir(diff, 0755); err != nil {
 		return err
@@ -98,7 +143,7 @@ func (b *Batch) fill(ctx context.Context, st *staged, r io.Reader) error {
 	}
 	if !b.s.driver.Stacked() {
 		o.Whiteouts = untar.Remove
-		if err := b.copyParent(ctx, st.record.Parent, diff); err != nil {
+		if err := b.copyParent(ctx, parent, diff); err != nil {
 			return err
 		}
 	}
@@ -108,15 +153,8 @@ func (b *Batch) fill(ctx context.Context, st *staged, r io.Reader) error {
 	}
 	defer root.Close()
 	res, err := unpackConfined(ctx, root, r, o)
-	var in *untar.InputError
-	if errors.As(err, &in) {
-		return errdefs.New(errdefs.InvalidArgument, "unpack layer %s: %w", st.record.DiffID, err)
-	}
-	if err != nil {
-		return fmt.Errorf("unpack layer %s: %w", st.record.DiffID, err)
-	}
 	st.record.Size, st.implied = res.Size, res.Implied
-	return nil
+	return err
 }
 
 // unpackConfined is where the archive meets us: on a thread that can change
@@ -203,10 +241,10 @@ func (b *Batch) Commit(ctx context.Context, tops ...ChainID) error {
 }
 
 // order returns the staged layers, parents first.
-func (b *Batch) order() ([]*staged, error) {
+func (b *Batch) order() ([]*Staged, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var order []*staged
+	var order []*Staged
 	done := map[ChainID]bool{"": true}
 	for len(order) < len(b.staged) {
 		before := len(order)
@@ -226,7 +264,7 @@ func (b *Batch) order() ([]*staged, error) {
 
 // finish gives directories that a layer only implies the metadata that they
 // have below, and writes the layer's record.
-func (b *Batch) finish(st *staged) error {
+func (b *Batch) finish(st *Staged) error {
 	if len(st.implied) > 0 && b.s.driver.Stacked() {
 		if err := b.inherit(st); err != nil {
 			return err
@@ -239,7 +277,7 @@ func (b *Batch) finish(st *staged) error {
 	return os.WriteFile(filepath.Join(st.dir, "layer.json"), append(j, '\n'), 0600)
 }
 
-func (b *Batch) inherit(st *staged) error {
+func (b *Batch) inherit(st *Staged) error {
 	lower, err := b.lower(st.record.Parent)
 	if err != nil {
 		return err
@@ -286,7 +324,7 @@ func inheritDir(own *os.File, lower []*os.File, p string) error {
 
 // publish renames the staged layers to their places. One that has appeared
 // meanwhile stays.
-func (b *Batch) publish(order []*staged) error {
+func (b *Batch) publish(order []*Staged) error {
 	for _, st := range order {
 		err := os.Rename(st.dir, b.s.dir(st.id))
 		if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
