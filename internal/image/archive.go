@@ -16,6 +16,7 @@ import (
 	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/syncfs"
 )
 
 // archive is a received tar file: its members in staging. Their names are keys
@@ -123,6 +124,7 @@ func receiveMember(size int64, r io.Reader, stage *content.Stage, buf []byte) (*
 	if n != size {
 		return nil, io.ErrUnexpectedEOF
 	}
+	syncfs.Begin(f) // the disk works while we unpack
 	return &member{path: f.Name(), size: n, digest: d.sum()}, nil
 }
 

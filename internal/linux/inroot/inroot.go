@@ -185,8 +185,11 @@ func readlinkAt(f *os.File) (string, error) {
 
 func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) }
 
-// check refuses what no path can contain.
+// check refuses what no path can be.
 func check(path string) error {
+	if len(path) >= unix.PathMax {
+		return &fs.PathError{Op: "resolve", Path: path[:100] + "…", Err: unix.ENAMETOOLONG}
+	}
 	if strings.IndexByte(path, 0) >= 0 {
 		return &fs.PathError{Op: "resolve", Path: fmt.Sprintf("%q", path), Err: unix.EINVAL}
 	}

@@ -209,3 +209,23 @@ func TestMkdirAllAgainstSwaps(t *testing.T) {
 		t.Error("never succeeded")
 	}
 }
+
+// Forty links of 4 KB each are a path of 160 KB: whoever owns the root cannot
+// make us walk it.
+func TestEndlessPathsEndSoon(t *testing.T) {
+	root, dir, _ := tree(t)
+	for i := range maxLinks {
+		to := "/" + strings.Repeat("etc/../", 500) + fmt.Sprint("l", i+1)
+		if err := os.Symlink(to, fmt.Sprint(dir, "/l", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	looked := 0
+	_, err := Resolve(root, "l0/x", Options{Make: Dir, Mounted: func(string) (*os.File, bool) { looked++; return nil, false }})
+	if !errors.Is(err, unix.ENAMETOOLONG) || looked > 10*maxSteps {
+		t.Errorf("%v after %d looks", err, looked)
+	}
+	if _, err := Resolve(root, strings.Repeat("x/", 4000), Options{Make: Dir}); !errors.Is(err, unix.ENAMETOOLONG) {
+		t.Error(err)
+	}
+}

@@ -57,9 +57,15 @@ type walk struct {
 	o        Options
 	at, todo string
 	links    int
+	steps    int
 }
 
-const maxLinks = 40 // as the kernel's
+const (
+	maxLinks = 40 // as the kernel's
+	// Forty links can hold 160 KB of path, and each step looks its directory up
+	// from the root: whoever owns the root must not keep us busy.
+	maxSteps = 1024
+)
 
 func (w *walk) run() (Target, error) {
 	if t, ok, err := w.whole(); ok || err != nil {
@@ -69,6 +75,9 @@ func (w *walk) run() (Target, error) {
 	for w.todo != "" {
 		if tree, at := w.tree(w.at); tree == nil {
 			return w.unseen(at)
+		}
+		if w.steps++; w.steps > maxSteps {
+			return Target{}, unix.ENAMETOOLONG
 		}
 		name, rest, _ := strings.Cut(w.todo, "/")
 		w.todo = rest

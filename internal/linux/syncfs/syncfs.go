@@ -3,6 +3,7 @@ package syncfs
 
 import (
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,13 @@ func All(dir string) error {
 		return &os.PathError{Op: "syncfs", Path: dir, Err: err}
 	}
 	return nil
+}
+
+// Begin has the kernel start to write what it has of a file in memory, and does
+// not wait: a later All finds less to do. It promises nothing.
+func Begin(f *os.File) {
+	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	runtime.KeepAlive(f)
 }
 
 // Dir writes the names in a directory to disk: renames and removals in it.
