@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -129,6 +130,29 @@ func TestCommandLineIsLean(t *testing.T) {
 			if ours && noun(p) != "client" && noun(p) != "api" && noun(p) != "cmd" {
 				t.Errorf("%s: the command line imports %s", file, p)
 			}
+			if path == "text/template" && dir != "cmd/tare/template" || path == "html/template" || path == "regexp" {
+				t.Errorf("%s: imports %s, which costs every start (see cmd/tare/template)", file, path)
+			}
 		}
 	})
+}
+
+// TestCommandLineKeepsNoMethods: if any code in the program can ask for a method by
+// a name that is not constant, the linker keeps all exported ones.
+func TestCommandLineKeepsNoMethods(t *testing.T) {
+	cmd := exec.Command("go", "build", "-o", filepath.Join(t.TempDir(), "tare"), "-ldflags", "-dumpdep", "./cmd/tare")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %.2000s", err, out)
+	}
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		seen++
+		if strings.Contains(line, "<ReflectMethod>") {
+			t.Error(line)
+		}
+	}
+	if seen < 1000 {
+		t.Fatalf("the linker said nothing: %.2000s", out)
+	}
 }

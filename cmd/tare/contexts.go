@@ -53,7 +53,7 @@ func printContexts(out io.Writer, rows []contextRow, tmpl string, quiet bool) er
 		{Title: "DESCRIPTION", Value: contextRow.Description},
 		{Title: "DOCKER ENDPOINT", Value: contextRow.DockerEndpoint},
 		{Title: "ERROR", Value: contextRow.Error},
-	}, format.Titles{"DockerEndpoint": "DOCKER ENDPOINT"}, rows)
+	}, contextFields(), rows)
 }
 
 func newContextUseCommand(c *cli) *cobra.Command {
@@ -149,9 +149,8 @@ func (c *cli) inspectContexts(config *configFile, o inspectOptions, names []stri
 	if err != nil {
 		return &exitError{64, err.Error()}
 	}
-	t.Option("missingkey=error")
 	for _, raw := range found {
-		errs = append(errs, printObject(format.Screen(c.out, o.format), t, raw, nil))
+		errs = append(errs, printObject(format.Screen(c.out, o.format), t.Strict(), raw, nil))
 	}
 	return errors.Join(errs...)
 }
@@ -212,6 +211,17 @@ func (c *cli) contextRows(config *configFile) ([]contextRow, error) {
 	return rows, nil
 }
 
+// contextFields are what templates see of a context.
+func contextFields() format.Fields[contextRow] {
+	return format.Fields[contextRow]{Type: "*formatter.clientContextContext", List: []format.Field[contextRow]{
+		format.Text("Name", "", contextRow.Name),
+		format.Text("Description", "", contextRow.Description),
+		format.Text("DockerEndpoint", "DOCKER ENDPOINT", contextRow.DockerEndpoint),
+		format.Text("Error", "", contextRow.Error),
+		{Name: "Current", Value: func(r contextRow) any { return r.current }},
+	}}
+}
+
 // contextRow is a context as "context ls" and templates show it.
 type contextRow struct {
 	m       *contextMeta
@@ -228,7 +238,6 @@ func (r contextRow) marked() string {
 }
 
 func (r contextRow) Name() string           { return r.m.Name }
-func (r contextRow) Current() bool          { return r.current }
 func (r contextRow) Description() string    { return strings.TrimSpace(r.m.Metadata.Description) }
 func (r contextRow) DockerEndpoint() string { return r.m.Endpoints["docker"].Host }
 func (r contextRow) Error() string          { return r.err }

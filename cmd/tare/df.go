@@ -63,7 +63,18 @@ func runDf(ctx context.Context, cl *client.Client, out io.Writer, o dfOptions) e
 		{Title: "ACTIVE", Value: usageRow.Active},
 		{Title: "SIZE", Value: usageRow.Size},
 		{Title: "RECLAIMABLE", Value: usageRow.Reclaimable},
-	}, format.Titles{"TotalCount": "TOTAL"}, rows)
+	}, usageFields(), rows)
+}
+
+// usageFields are what templates see of a line of the summary.
+func usageFields() format.Fields[usageRow] {
+	return format.Fields[usageRow]{Type: "*formatter.diskUsageImagesContext", List: []format.Field[usageRow]{
+		format.Text("Type", "", usageRow.Type),
+		format.Text("TotalCount", "TOTAL", usageRow.TotalCount),
+		format.Text("Active", "", usageRow.Active),
+		format.Text("Size", "", usageRow.Size),
+		format.Text("Reclaimable", "", usageRow.Reclaimable),
+	}}
 }
 
 // usageRow is one line of the summary.
@@ -200,19 +211,19 @@ func printUsage(out io.Writer, u system.DiskUsage, tmpl string) error {
 		format.Column[imageRow]{Title: "SHARED SIZE", Value: imageRow.SharedSize},
 		format.Column[imageRow]{Title: "UNIQUE SIZE", Value: imageRow.UniqueSize},
 		format.Column[imageRow]{Title: "CONTAINERS", Value: imageRow.Containers})
-	if err := format.Print(out, "", columns, nil, images); err != nil {
+	if err := format.Print(out, "", columns, format.Fields[imageRow]{}, images); err != nil {
 		return err
 	}
 	fmt.Fprint(out, "\nContainers space usage:\n\n")
-	if err := format.Print(out, "", containerUsageColumns(), nil, containers); err != nil {
+	if err := format.Print(out, "", containerUsageColumns(), format.Fields[containerRow]{}, containers); err != nil {
 		return err
 	}
 	fmt.Fprint(out, "\nLocal Volumes space usage:\n\n")
-	if err := format.Print(out, "", volumeUsageColumns(), nil, u.VolumeUsage.Items); err != nil {
+	if err := format.Print(out, "", volumeUsageColumns(), format.Fields[volume.Volume]{}, u.VolumeUsage.Items); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(u.BuildCacheUsage.TotalSize)))
-	return format.Print(out, "", cacheUsageColumns(now), nil, u.BuildCacheUsage.Items)
+	return format.Print(out, "", cacheUsageColumns(now), format.Fields[build.CacheRecord]{}, u.BuildCacheUsage.Items)
 }
 
 func templateOrJSON(text string) string {

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/template"
 	"time"
 
 	"github.com/moby/moby/api/types/events"
@@ -97,7 +96,6 @@ func eventTemplate(out io.Writer, text string) (func(io.Writer, events.Message) 
 	if err != nil {
 		return nil, &exitError{64, err.Error()}
 	}
-	t = t.Funcs(template.FuncMap{})
 	out = format.Screen(out, text)
 	return func(_ io.Writer, m events.Message) error { return format.Execute(out, t, m) }, nil
 }

@@ -65,14 +65,25 @@ func runHistory(ctx context.Context, cl *client.Client, out io.Writer, o history
 	if !o.human {
 		created = "CREATED AT"
 	}
-	titles := format.Titles{"ID": "IMAGE", "CreatedSince": created, "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY"}
 	return format.Print(out, o.format, []format.Column[historyRow]{
 		{Title: "IMAGE", Value: historyRow.ID},
 		{Title: created, Value: historyRow.CreatedSince},
 		{Title: "CREATED BY", Value: historyRow.CreatedBy},
 		{Title: "SIZE", Value: historyRow.Size},
 		{Title: "COMMENT", Value: historyRow.Comment},
-	}, titles, rows)
+	}, historyFields(created), rows)
+}
+
+// historyFields are what templates see of a step.
+func historyFields(created string) format.Fields[historyRow] {
+	return format.Fields[historyRow]{Type: "*history.historyContext", List: []format.Field[historyRow]{
+		format.Text("ID", "IMAGE", historyRow.ID),
+		format.Text("CreatedSince", created, historyRow.CreatedSince),
+		format.Text("CreatedAt", "CREATED AT", historyRow.CreatedAt),
+		format.Text("CreatedBy", "CREATED BY", historyRow.CreatedBy),
+		format.Text("Size", "", historyRow.Size),
+		format.Text("Comment", "", historyRow.Comment),
+	}}
 }
 
 // historyRow is a step of an image's making.

@@ -71,8 +71,24 @@ func runImages(ctx context.Context, cl *client.Client, out io.Writer, o imagesOp
 		}
 		return nil
 	}
-	titles := format.Titles{"ID": "IMAGE ID", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE", "VirtualSize": "VIRTUAL SIZE"}
-	return format.Print(out, o.format, imageColumns(o.digests), titles, rows)
+	return format.Print(out, o.format, imageColumns(o.digests), imageFields(), rows)
+}
+
+// imageFields are what templates see of an image.
+func imageFields() format.Fields[imageRow] {
+	return format.Fields[imageRow]{Type: "*formatter.imageContext", List: []format.Field[imageRow]{
+		format.Text("ID", "IMAGE ID", imageRow.ID),
+		format.Text("Repository", "", imageRow.Repository),
+		format.Text("Tag", "", imageRow.Tag),
+		format.Text("Digest", "", imageRow.Digest),
+		format.Text("CreatedSince", "CREATED", imageRow.CreatedSince),
+		format.Text("CreatedAt", "CREATED AT", imageRow.CreatedAt),
+		format.Text("Size", "", imageRow.Size),
+		format.Text("Containers", "", imageRow.Containers),
+		format.Text("VirtualSize", "VIRTUAL SIZE", imageRow.VirtualSize),
+		format.Text("SharedSize", "SHARED SIZE", imageRow.SharedSize),
+		format.Text("UniqueSize", "UNIQUE SIZE", imageRow.UniqueSize),
+	}}
 }
 
 func imageColumns(digests bool) []format.Column[imageRow] {

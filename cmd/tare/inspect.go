@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/template"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/cmd/tare/format"
+	"github.com/tare-engine/tare/cmd/tare/template"
 )
 
 type inspectOptions struct {
@@ -119,7 +119,7 @@ func runInspect(ctx context.Context, cl *client.Client, out io.Writer, o inspect
 		if t, err = format.Parse(o.format); err != nil {
 			return &exitError{64, err.Error()}
 		}
-		t.Option("missingkey=error")
+		t = t.Strict()
 		out = format.Screen(out, o.format)
 	}
 	var found []json.RawMessage

@@ -80,7 +80,7 @@ func runPs(ctx context.Context, cl *client.Client, out io.Writer, o psOptions) e
 		}
 		return nil
 	}
-	return format.Print(out, o.format, containerColumns(o.size), containerTitles(), rows)
+	return format.Print(out, o.format, containerColumns(o.size), containerFields(), rows)
 }
 
 func containerColumns(size bool) []format.Column[containerRow] {
@@ -99,10 +99,26 @@ func containerColumns(size bool) []format.Column[containerRow] {
 	return columns
 }
 
-func containerTitles() format.Titles {
-	return format.Titles{
-		"ID": "CONTAINER ID", "CreatedAt": "CREATED AT", "RunningFor": "CREATED", "LocalVolumes": "LOCAL VOLUMES",
-	}
+// containerFields are what templates see of a container.
+func containerFields() format.Fields[containerRow] {
+	return format.Fields[containerRow]{Type: "*formatter.ContainerContext", List: []format.Field[containerRow]{
+		format.Text("ID", "CONTAINER ID", containerRow.ID),
+		format.Text("Names", "", containerRow.Names),
+		format.Text("Image", "", containerRow.Image),
+		format.Text("Command", "", containerRow.Command),
+		format.Text("CreatedAt", "CREATED AT", containerRow.CreatedAt),
+		format.Text("RunningFor", "CREATED", containerRow.RunningFor),
+		format.Text("Ports", "", containerRow.Ports),
+		format.Text("State", "", containerRow.State),
+		format.Text("Status", "", containerRow.Status),
+		format.Text("Size", "", containerRow.Size),
+		format.Text("Labels", "", containerRow.Labels),
+		format.Text("Mounts", "", containerRow.Mounts),
+		format.Text("LocalVolumes", "LOCAL VOLUMES", containerRow.LocalVolumes),
+		format.Text("Networks", "", containerRow.Networks),
+		{Name: "Platform", Value: containerRow.Platform},
+		format.Label(containerRow.Label),
+	}}
 }
 
 // containerRow is a container as ps and templates show it.

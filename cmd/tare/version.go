@@ -38,8 +38,9 @@ func newVersionCommand(c *cli) *cobra.Command {
 
 // versions is what templates of the version command see.
 type versions struct {
-	Client clientVersion
-	Server *system.VersionResponse
+	Client   clientVersion
+	Server   *system.VersionResponse
+	ServerOK bool `json:"-"` // for templates
 }
 
 type clientVersion struct {
@@ -55,9 +56,6 @@ type clientVersion struct {
 	Context           string
 }
 
-// ServerOK is for templates.
-func (v versions) ServerOK() bool { return v.Server != nil }
-
 // runVersion shows both sides. Without an engine it shows ours and fails.
 func runVersion(ctx context.Context, cl *client.Client, out io.Writer, tmpl, contextName string) error {
 	server, err := cl.ServerVersion(ctx)
@@ -66,7 +64,7 @@ func runVersion(ctx context.Context, cl *client.Client, out io.Writer, tmpl, con
 		GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, BuildTime: readableTime(built), Context: contextName,
 	}}
 	if err == nil {
-		v.Server = &server
+		v.Server, v.ServerOK = &server, true
 	}
 	if printErr := printVersion(out, tmpl, v); printErr != nil {
 		return printErr

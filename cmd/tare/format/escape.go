@@ -1,13 +1,13 @@
 // Package format prints lists and objects the way docker's command line does:
 // as tables, as JSON, or through Go templates, for the --format flag.
 //
-// A list is a slice of rows. A row is a value whose exported methods without
-// arguments are the fields that templates and JSON see:
+// A list is a slice of rows. What templates and JSON see of a row is said by its
+// Fields, the default table by its columns:
 //
-//	type row struct{ c container.Summary }
 //	func (r row) ID() string
+//	fields := format.Fields[row]{"*formatter.Row", []format.Field[row]{format.Text("ID", "", row.ID)}}
 //
-//	format.Print(out, "table {{.ID}}", columns, titles, rows)
+//	format.Print(out, "table {{.ID}}", columns, fields, rows)
 //
 // # What others wrote
 //

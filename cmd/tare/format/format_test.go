@@ -55,6 +55,7 @@ func (p pet) Label(k string) string { return k + "!" }
 func TestPrint(t *testing.T) {
 	rows := []pet{{"rex", "dog"}, {"ti\x1bger", "<cat>"}}
 	columns := []Column[pet]{{"NAME", pet.Name}, {"KIND OF PET", pet.Kind}}
+	fields := Fields[pet]{"*main.Pet", []Field[pet]{Text("Name", "", pet.Name), Text("Kind", "KIND OF PET", pet.Kind), Label(pet.Label)}}
 	for format, want := range map[string]string{
 		"":                                      "NAME        KIND OF PET\nrex         dog\nti\\x1bger   <cat>\n",
 		"table":                                 "NAME        KIND OF PET\nrex         dog\nti\\x1bger   <cat>\n",
@@ -65,13 +66,16 @@ func TestPrint(t *testing.T) {
 		`{{truncate .Name 2}}{{pad .Kind 1 1}}`: "re dog \nti <cat> \n",
 	} {
 		var b strings.Builder
-		if err := Print(&b, format, columns, Titles{"Kind": "KIND OF PET"}, rows); err != nil {
+		if err := Print(&b, format, columns, fields, rows); err != nil {
 			t.Errorf("%s: %v", format, err)
 		} else if b.String() != want {
 			t.Errorf("%s:\n got %q\nwant %q", format, b.String(), want)
 		}
 	}
-	if err := Print(&strings.Builder{}, "{{.Nope}}", columns, nil, rows); err == nil {
-		t.Error("a field that is not there is no error")
+	for _, format := range []string{"{{.Nope}}", "table {{.Nope}}"} {
+		err := Print(&strings.Builder{}, format, columns, fields, rows)
+		if err == nil || !strings.HasSuffix(err.Error(), "can't evaluate field Nope in type *main.Pet") {
+			t.Errorf("%s: a field that is not there: %v", format, err)
+		}
 	}
 }

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"reflect"
 	"strings"
 	"text/tabwriter"
-	"text/template"
 
 	"github.com/moby/term"
+	"github.com/tare-engine/tare/cmd/tare/template"
 )
 
 // Column is a column of the default table.
@@ -20,12 +19,82 @@ type Column[R any] struct {
 	Value func(R) string
 }
 
-// Titles are the headings of fields in "table TEMPLATE". A field without one
-// is headed by its name in capitals.
-type Titles map[string]string
+// Fields are what templates and JSON see of a row.
+type Fields[R any] struct {
+	Type string // what docker calls such a row in error texts
+	List []Field[R]
+}
 
-// Label is the heading of {{.Label "a.b.name"}}.
-func (Titles) Label(name string) string {
+// Field is one of them. Its title heads it in "table TEMPLATE"; without one
+// that is its name in capitals.
+type Field[R any] struct {
+	Name, Title string
+	Value       func(R) any
+}
+
+// Text is a field that is a text.
+func Text[R any](name, title string, value func(R) string) Field[R] {
+	return Field[R]{name, title, func(r R) any { return value(r) }}
+}
+
+// Label is {{.Label "a.b.name"}}: a text for each key, no part of the JSON.
+func Label[R any](value func(r R, key string) string) Field[R] {
+	return Field[R]{"Label", "", func(r R) any { return func(key string) string { return value(r, key) } }}
+}
+
+// row is a row as templates see it.
+type row[R any] struct {
+	fields Fields[R]
+	r      R
+}
+
+var _ template.Object = row[int]{}
+
+// TemplateType is the row's name in error texts.
+func (r row[R]) TemplateType() string { return r.fields.Type }
+
+// TemplateField finds a field by its name.
+func (r row[R]) TemplateField(name string) (any, bool) {
+	for _, f := range r.fields.List {
+		if f.Name == name {
+			return f.Value(r.r), true
+		}
+	}
+	return nil, false
+}
+
+// MarshalJSON writes the fields by their names.
+func (r row[R]) MarshalJSON() ([]byte, error) {
+	all := map[string]any{}
+	for _, f := range r.fields.List {
+		v := f.Value(r.r)
+		if _, label := v.(func(string) string); !label {
+			all[f.Name] = v
+		}
+	}
+	return json.Marshal(all)
+}
+
+// heading stands in for a row where the table's heading is made.
+type heading map[string]string
+
+// TemplateType is not needed: a heading has every field.
+func (heading) TemplateType() string { return "" }
+
+// TemplateField is the title of a field.
+func (h heading) TemplateField(name string) (any, bool) {
+	if name == "Label" {
+		return labelTitle, true
+	}
+	title, ok := h[name]
+	if !ok {
+		return nil, true // the row will say so
+	}
+	return title, true
+}
+
+// labelTitle is the heading of {{.Label "a.b.name"}}.
+func labelTitle(name string) string {
 	name = name[strings.LastIndexByte(name, '.')+1:]
 	return strings.NewReplacer("-", " ", "_", " ").Replace(name)
 }
@@ -33,16 +102,16 @@ func (Titles) Label(name string) string {
 // Print writes rows to w as format says: "" and "table" make the default
 // table, "table TEMPLATE" one of the caller's, "json" a document a line, any
 // other text is a template for each row.
-func Print[R any](w io.Writer, format string, columns []Column[R], titles Titles, rows []R) error {
+func Print[R any](w io.Writer, format string, columns []Column[R], fields Fields[R], rows []R) error {
 	switch text := strings.TrimSpace(format); {
 	case text == "" || text == "table":
 		return printTable(w, columns, rows)
 	case text == "json":
-		return printJSON(w, rows)
+		return printJSON(w, fields, rows)
 	case strings.HasPrefix(text, "table "):
-		return printTemplateTable(w, strings.TrimPrefix(text, "table "), titles, rows)
+		return printTemplateTable(w, strings.TrimPrefix(text, "table "), fields, rows)
 	default:
-		return printTemplate(w, format, rows)
+		return printTemplate(w, format, fields, rows)
 	}
 }
 
@@ -72,9 +141,9 @@ func printTable[R any](w io.Writer, columns []Column[R], rows []R) error {
 	return t.Flush()
 }
 
-func printJSON[R any](w io.Writer, rows []R) error {
+func printJSON[R any](w io.Writer, fields Fields[R], rows []R) error {
 	for _, r := range rows {
-		text, err := json.Marshal(fields(r))
+		text, err := json.Marshal(row[R]{fields, r})
 		if err != nil {
 			return err
 		}
@@ -85,64 +154,44 @@ func printJSON[R any](w io.Writer, rows []R) error {
 	return nil
 }
 
-// fields returns what templates see of a row, for JSON.
-func fields(row any) any {
-	v := reflect.ValueOf(row)
-	out := map[string]any{}
-	for i := range v.NumMethod() {
-		m := v.Type().Method(i)
-		if m.Type.NumIn() == 1 && m.Type.NumOut() == 1 { // the receiver alone
-			out[m.Name] = v.Method(i).Call(nil)[0].Interface()
-		}
-	}
-	if len(out) == 0 {
-		return row
-	}
-	return out
-}
-
-func printTemplate[R any](w io.Writer, text string, rows []R) error {
+func printTemplate[R any](w io.Writer, text string, fields Fields[R], rows []R) error {
 	t, err := Parse(text)
 	if err != nil {
 		return err
 	}
 	w = Screen(w, text)
 	for _, r := range rows {
-		if err := Execute(w, t, r); err != nil {
+		if err := Execute(w, t, row[R]{fields, r}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func printTemplateTable[R any](w io.Writer, text string, titles Titles, rows []R) error {
+func printTemplateTable[R any](w io.Writer, text string, fields Fields[R], rows []R) error {
 	t, err := Parse(text)
 	if err != nil {
 		return err
 	}
 	table := NewTable(Screen(w, text))
-	head := template.Must(t.Clone()).Funcs(titleFuncs())
-	if err := Execute(table, head, titlesOf[R](titles)); err != nil {
+	if err := Execute(table, t.With(titleFuncs()), titlesOf(fields)); err != nil {
 		return err
 	}
 	for _, r := range rows {
-		if err := Execute(table, t, r); err != nil {
+		if err := Execute(table, t, row[R]{fields, r}); err != nil {
 			return err
 		}
 	}
 	return table.Flush()
 }
 
-// titlesOf completes the titles with the fields that have none.
-func titlesOf[R any](titles Titles) Titles {
-	all := Titles{}
-	t := reflect.TypeFor[R]()
-	for i := range t.NumMethod() {
-		name := t.Method(i).Name
-		all[name] = strings.ToUpper(name)
-	}
-	for name, title := range titles {
-		all[name] = title
+func titlesOf[R any](fields Fields[R]) heading {
+	all := heading{}
+	for _, f := range fields.List {
+		all[f.Name] = f.Title
+		if f.Title == "" {
+			all[f.Name] = strings.ToUpper(f.Name)
+		}
 	}
 	return all
 }

@@ -5,23 +5,24 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"text/template"
 	"unicode"
+
+	"github.com/tare-engine/tare/cmd/tare/template"
 )
 
 // Parse makes a template with docker's functions. The two characters \t and
 // \n in it are a tab and a line break, as shells make them hard to type.
 func Parse(text string) (*template.Template, error) {
 	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
-	t, err := template.New("").Funcs(funcs()).Parse(text)
+	t, err := template.Parse(text, funcs())
 	if err != nil {
 		return nil, fmt.Errorf("template parsing error: %w", err)
 	}
 	return t, nil
 }
 
-func funcs() template.FuncMap {
-	return template.FuncMap{
+func funcs() template.Funcs {
+	return template.Funcs{
 		"json":     toJSON,
 		"split":    strings.Split,
 		"join":     strings.Join,
@@ -36,9 +37,9 @@ func funcs() template.FuncMap {
 
 // titleFuncs stand in for funcs in the heading of a table: they leave the
 // title of a column as it is.
-func titleFuncs() template.FuncMap {
+func titleFuncs() template.Funcs {
 	same := func(v string) string { return v }
-	return template.FuncMap{
+	return template.Funcs{
 		"json": same, "title": same, "lower": same, "upper": same,
 		"split":    func(v, _ string) string { return v },
 		"join":     func(v, _ string) string { return v },
@@ -50,9 +51,6 @@ func toJSON(v any) (string, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if v != nil {
-		v = fields(v)
-	}
 	if err := e.Encode(v); err != nil {
 		return "", err
 	}
