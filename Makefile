@@ -56,6 +56,10 @@ reference-test: build ## the terminal sessions of test/script with Debian's dock
 crash-test: build ## kill the engine and the keeper at every named point
 	$(GOTEST) -tags "root failpoint" -v ./test/crash/...
 
+.PHONY: kernel-test
+kernel-test: build ## the root tests on Debian's 6.1 kernel (cgroup v2, AppArmor) in qemu
+	test/kernel/run.sh
+
 .PHONY: bench
 bench: build ## compare start times with the floor, runc and Debian's dockerd
 	go run ./test/bench

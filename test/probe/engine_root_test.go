@@ -55,18 +55,30 @@ func newEngine(t *testing.T) *engine {
 	e := &engine{t: t, dir: dir}
 	t.Cleanup(e.close)
 	e.command("ip", "link", "set", "lo", "up")
-	e.command("go", "build", "-trimpath", "-o", e.path("bin")+"/", "../../cmd/tared", "../../cmd/tare-keeper", "../../cmd/tare")
-	e.command("go", "build", "-trimpath", "-ldflags", "-E main.start", "-o", e.path("bin/tare-init"), "../../cmd/tare-init")
 	for _, d := range []string{"root/tmp", "root/etc"} {
 		if err := os.MkdirAll(e.path(d), 0755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	e.command("go", "build", "-trimpath", "-o", e.path("root/probe"), ".")
+	e.programs()
 	e.write("root/etc/passwd", "root:x:0:0::/root:/probe\n1000:x:0:0::/:/probe\n")
 	e.write("root/etc/group", "root:x:0:\n")
 	e.up()
 	return e
+}
+
+// programs brings the engine's programs and the probe: new ones, or those of
+// the directory that TARE_TEST_BIN names (where there is no compiler).
+func (e *engine) programs() {
+	e.t.Helper()
+	if made := os.Getenv("TARE_TEST_BIN"); made != "" {
+		e.command("cp", "-r", made, e.path("bin"))
+		e.command("mv", e.path("bin/probe"), e.path("root/probe"))
+		return
+	}
+	e.command("go", "build", "-trimpath", "-o", e.path("bin")+"/", "../../cmd/tared", "../../cmd/tare-keeper", "../../cmd/tare")
+	e.command("go", "build", "-trimpath", "-ldflags", "-E main.start", "-o", e.path("bin/tare-init"), "../../cmd/tare-init")
+	e.command("go", "build", "-trimpath", "-o", e.path("root/probe"), ".")
 }
 
 func (e *engine) path(name string) string { return filepath.Join(e.dir, name) }

@@ -283,7 +283,8 @@ func (absent) stats(*Group) (*Stats, error)    { return nil, os.ErrNotExist }
 func (absent) oomKills(*Group) (uint64, error) { return 0, nil }
 func (absent) features(string) Features        { return Features{} }
 
-// Update changes the limits that r sets.
+// Update changes the limits that r sets, one after the other; device rules stay
+// as they are. If one is refused those before it are in force.
 func (g *Group) Update(r *specs.LinuxResources) error { return g.tree.apply(g, r, false) }
 
 // Freeze stops all processes of the group and waits, with a bound, until they
@@ -337,6 +338,7 @@ type Features struct {
 	Version                                            int // 1 or 2
 	Memory, Swap, Reservation, Swappiness, OOMDisable  bool
 	CPUShares, CPUQuota, CPURealtime, Cpuset           bool
+	CPUBurst, CPUIdle                                  bool // since 5.14, 5.15
 	Pids, Weight, WeightDevice, Throttle, Huge, Freeze bool
 }
 

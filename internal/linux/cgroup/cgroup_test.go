@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -145,7 +146,7 @@ func TestV2WritesLimits(t *testing.T) {
 	want := map[string]string{
 		"memory.max": "104857600", "memory.swap.max": "52428800", "memory.low": "52428800", "memory.high": "90000000",
 		"cpu.weight": "100", "cpu.max": "50000 200000", "cpuset.cpus": "0-1", "cpuset.mems": "0", "pids.max": "4096",
-		"io.weight": "default 18:0 10000", "io.max": "8:16 rbps=10485768:16 wiops=max", "hugetlb.2MB.max": "4194304",
+		"io.weight": "default 18:0 10000", "io.max": "8:16 rbps=10485768:16 wiops=max", "hugetlb.2MB.max": "4194304", "hugetlb.2MB.rsvd.max": "4194304",
 	}
 	if d := cmp.Diff(want, files(t, g.dirs[0].path)); d != "" {
 		t.Error(d)
@@ -176,14 +177,28 @@ func TestV2DelegatesControllers(t *testing.T) {
 func TestV2RefusesWhatItCannotDo(t *testing.T) {
 	for name, r := range map[string]*specs.LinuxResources{
 		"swappiness": {Memory: &specs.LinuxMemory{Swappiness: ptr(uint64(10))}},
+		"oom killer": {Memory: &specs.LinuxMemory{DisableOOMKiller: ptr(true)}},
+		"tcp":        {Memory: &specs.LinuxMemory{KernelTCP: ptr(int64(1))}},
+		"real time":  {CPU: &specs.LinuxCPU{RealtimeRuntime: ptr(int64(1))}},
+		"leaf":       {BlockIO: &specs.LinuxBlockIO{LeafWeight: ptr(uint16(10))}},
+		"class":      {Network: &specs.LinuxNetwork{ClassID: ptr(uint32(1))}},
+		"page size":  {HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "../../x", Limit: 1}}},
 		"swap alone": {Memory: &specs.LinuxMemory{Swap: ptr(int64(1 << 30))}},
 		"swap below": {Memory: &specs.LinuxMemory{Swap: ptr(int64(1)), Limit: ptr(int64(2))}},
 		"unified":    {Unified: map[string]string{"../x.y": "1"}},
 		"device":     {Devices: []specs.LinuxDeviceCgroup{{Allow: true, Type: "z", Access: "r"}}},
 	} {
 		tree := fake(t, "memory")
-		if _, err := create(tree, "tare/x", r); err == nil {
+		_, err := create(tree, "tare/x", r)
+		if err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+		var u *Unsupported
+		if errors.As(err, &u) != slices.Contains([]string{"swappiness", "oom killer", "tcp", "real time", "leaf", "class"}, name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if u != nil && (u.Version != 1 || !errors.Is(err, errors.ErrUnsupported) || !strings.HasSuffix(err.Error(), "needs cgroup v1")) {
+			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := os.Stat(tree.root + "/tare/x"); name == "swappiness" && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: group left: %v", name, err)
@@ -203,6 +218,66 @@ func TestV2UpdateKeepsTheOtherHalfOfCPUMax(t *testing.T) {
 	}
 }
 
+// values are the files of limits with what goes into them.
+func values(l limits) []string {
+	var out []string
+	for _, x := range l {
+		out = append(out, x.file+"="+x.value)
+	}
+	return out
+}
+
+func TestBurstNeverExceedsQuota(t *testing.T) {
+	tree := fake(t, "cpu")
+	g, err := create(tree, "tare/x", &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(9000)), Period: ptr(uint64(9000)), Burst: ptr(uint64(8000))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		quota int64
+		burst uint64
+		want  []string
+	}{
+		{5000, 4000, []string{"cpu.max.burst=4000", "cpu.max=5000 9000"}},
+		{20000, 15000, []string{"cpu.max=20000 9000", "cpu.max.burst=15000"}},
+		{5000, 0, []string{"cpu.max.burst=0", "cpu.max=5000 9000"}},
+	} {
+		l, err := tree.limits(g, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &c.quota, Burst: &c.burst}})
+		if err != nil || !slices.Equal(values(l), c.want) {
+			t.Errorf("%v, %v, want %v", values(l), err, c.want)
+		}
+	}
+}
+
+func TestUnboundedMemoryUnboundsTheSum(t *testing.T) {
+	tree := fake(t, "memory")
+	g := &Group{path: "x", tree: tree, dirs: []dir{{path: t.TempDir()}}}
+	r := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(-1))}}
+	l, err := tree.limits(g, r)
+	if want := []string{"memory.swap.max=max", "memory.max=max"}; err != nil || !slices.Equal(values(l), want) {
+		t.Errorf("%v, %v", values(l), err)
+	}
+	one := &v1{trees: []dir{{path: t.TempDir(), controllers: []string{"memory"}}}}
+	g = &Group{path: "x", tree: one, dirs: one.trees}
+	if err := os.WriteFile(one.trees[0].path+"/memory.memsw.limit_in_bytes", []byte("4096"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"memory.memsw.limit_in_bytes=-1", "memory.limit_in_bytes=-1"}
+	if got := values(one.limits(g, r, false)); !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestHostCPU(t *testing.T) {
+	total, online, err := hostCPU("cpu  1 2 3 4 5 6 7 8 900 900\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu3 0 1 2 3 4 5 6 7 0 0\nintr 5\n")
+	if err != nil || online != 2 || total != 360*time.Millisecond {
+		t.Errorf("%v %d %v", total, online, err)
+	}
+	if _, _, err := hostCPU("x"); err == nil {
+		t.Error("nothing accepted")
+	}
+}
+
 func TestV2ReadsCounters(t *testing.T) {
 	tree := fake(t, "")
 	g, err := create(tree, "tare/x", nil)
@@ -212,7 +287,7 @@ func TestV2ReadsCounters(t *testing.T) {
 	for f, v := range map[string]string{
 		"cpu.stat":       "usage_usec 10\nuser_usec 6\nsystem_usec 4\nnr_periods 3\nnr_throttled 2\nthrottled_usec 1\n",
 		"memory.current": "4096\n", "memory.max": "max\n", "memory.peak": "8192\n", "memory.events": "low 0\nmax 5\noom 1\noom_kill 2\n",
-		"memory.stat": "anon 1\nfile 2\n", "pids.current": "3\n", "pids.max": "max\n", "io.stat": "8:0 rbytes=4096 wbytes=8 rios=1 wios=2\nx\n",
+		"memory.stat": "anon 1\nfile 2\nslab 4\nkernel_stack 3\n", "memory.swap.current": "512\n", "memory.swap.max": "1024\n", "pids.current": "3\n", "pids.max": "max\n", "io.stat": "8:0 rbytes=4096 wbytes=8 rios=1 wios=2\nx\n",
 		"cgroup.events": "populated 1\nfrozen 1\n",
 	} {
 		if err := os.WriteFile(g.dirs[0].path+"/"+f, []byte(v), 0o644); err != nil {
@@ -225,10 +300,11 @@ func TestV2ReadsCounters(t *testing.T) {
 	}
 	none := ^uint64(0)
 	want := &Stats{
-		Memory: MemoryStats{Usage: 4096, Peak: 8192, Limit: none, Failures: 5, Detail: map[string]uint64{"anon": 1, "file": 2}},
-		CPU:    CPUStats{Total: 10000, User: 6000, System: 4000, Periods: 3, ThrottledPeriods: 2, Throttled: 1000},
-		Pids:   PidsStats{3, none},
-		IO:     []IOStats{{8, 0, "read", 4096, 1}, {8, 0, "write", 8, 2}},
+		Memory: MemoryStats{Usage: 4096, Peak: 8192, Limit: none, Swap: 512, SwapLimit: 1024, Kernel: 7, Failures: 5,
+			Detail: map[string]uint64{"anon": 1, "file": 2, "slab": 4, "kernel_stack": 3}},
+		CPU:  CPUStats{Total: 10000, User: 6000, System: 4000, Periods: 3, ThrottledPeriods: 2, Throttled: 1000},
+		Pids: PidsStats{3, none},
+		IO:   []IOStats{{8, 0, "read", 4096, 1}, {8, 0, "write", 8, 2}},
 	}
 	if d := cmp.Diff(want, s); d != "" {
 		t.Error(d)

@@ -3,20 +3,56 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
+// Unsupported is the error of a limit that this host cannot keep: its kernel
+// lacks the controller or the file, or its version of control groups has
+// nothing like it. errors.Is(err, errors.ErrUnsupported) holds. Features tells
+// beforehand.
+type Unsupported struct {
+	Limit      string // what was to be set: file=value, or the resource
+	Controller string // the one that would have it
+	Absent     bool   // the whole controller is missing
+	Version    int    // the version of control groups that would have it, 0: any
+}
+
+func (u *Unsupported) Error() string {
+	switch {
+	case u.Version != 0:
+		return fmt.Sprintf("%s: needs cgroup v%d", u.Limit, u.Version)
+	case u.Absent:
+		return fmt.Sprintf("limit %s: the host has no %s cgroup", u.Limit, u.Controller)
+	}
+	return fmt.Sprintf("limit %s: not offered by this kernel", u.Limit)
+}
+
+// Is makes the error one of errors.ErrUnsupported.
+func (u *Unsupported) Is(target error) bool { return target == errors.ErrUnsupported }
+
 // limits is a list of files to write, in order.
 type limits []limit
 
-type limit struct{ controller, file, value string }
+// limit is a file of the directory that has the controller (version 2: of the
+// only one).
+type limit struct {
+	controller, file, value string
+	optional                bool // where the file is missing nothing is lost
+}
 
 func (l *limits) set(controller, file, value string) {
-	*l = append(*l, limit{controller, file, value})
+	*l = append(*l, limit{controller: controller, file: file, value: value})
+}
+
+func (l *limits) setOptional(controller, file, value string) {
+	*l = append(*l, limit{controller, file, value, true})
 }
 
 func (l *limits) setUint(controller, file string, v *uint64) {
@@ -37,26 +73,47 @@ func (l *limits) setText(controller, file, v string) {
 	}
 }
 
-// write puts the values into the group's files.
-func (l limits) write(g *Group) error {
+// write puts the values into the group's files. Flags are added to those of
+// each open.
+func (l limits) write(g *Group, flags int) error {
 	for _, x := range l {
-		d, ok := g.dir(x.controller)
+		d, ok := g.limitDir(x.controller)
 		if !ok {
-			return fmt.Errorf("limit %s=%s: the host has no %s cgroup", x.file, x.value, x.controller)
+			return &Unsupported{Limit: x.file + "=" + x.value, Controller: x.controller, Absent: true}
 		}
-		err := write(d.path, x.file, x.value)
-		switch {
-		case err == nil:
-		case errors.Is(err, os.ErrNotExist) && exists(d.path, "cgroup.procs"):
-			return fmt.Errorf("limit %s=%s: not offered by this kernel", x.file, x.value)
-		case errors.Is(err, unix.EBUSY) && x.file == "memory.limit_in_bytes":
-			usage, _ := readUint(d.path, "memory.usage_in_bytes")
-			return fmt.Errorf("unable to set memory limit to %s (current usage: %d): %w", x.value, usage, err)
-		default:
-			return err
+		err := writeFlags(d.path, x.file, x.value, flags)
+		if err != nil && !(x.optional && errors.Is(err, os.ErrNotExist)) {
+			return x.explain(d, err)
 		}
 	}
 	return nil
+}
+
+// limitDir is the directory with the files of a controller.
+func (g *Group) limitDir(controller string) (dir, bool) {
+	if _, ok := g.tree.(*v2); ok && len(g.dirs) > 0 {
+		return g.dirs[0], true
+	}
+	return g.dir(controller)
+}
+
+// explain says what a refused write means.
+func (x limit) explain(d dir, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist) && exists(d.path, "cgroup.procs"):
+		u := &Unsupported{Limit: x.file + "=" + x.value, Controller: x.controller}
+		if has, err := read(d.path, "cgroup.controllers"); err == nil { // version 2
+			u.Controller, _, _ = strings.Cut(x.file, ".")
+			u.Absent = !slices.Contains(strings.Fields(has), u.Controller) && u.Controller != "cgroup"
+		}
+		return u
+	case errors.Is(err, unix.EBUSY) && x.file == "memory.limit_in_bytes":
+		usage, _ := readUint(d.path, "memory.usage_in_bytes")
+		return fmt.Errorf("unable to set memory limit to %s (current usage: %d): %w", x.value, usage, err)
+	case errors.Is(err, unix.EINVAL) && x.file == "cpu.rt_runtime_us":
+		return fmt.Errorf("%w (the groups above must have that much real time to give)", err)
+	}
+	return err
 }
 
 func uintText(v uint64) string { return strconv.FormatUint(v, 10) }
@@ -69,90 +126,46 @@ func maxOr(v int64) string {
 	return strconv.FormatInt(v, 10)
 }
 
-func (t *v1) memory(l *limits, m *specs.LinuxMemory, g *Group, fresh bool) {
-	if m == nil {
-		return
-	}
-	limit := func() { l.setInt("memory", "memory.limit_in_bytes", m.Limit) }
-	swap := func() { l.setInt("memory", "memory.memsw.limit_in_bytes", m.Swap) }
-	// At every moment memory plus swap must not be below memory.
-	if !fresh && t.raisesSwap(m, g) {
-		swap()
-		limit()
-	} else {
-		limit()
-		swap()
-	}
-	l.setInt("memory", "memory.soft_limit_in_bytes", m.Reservation)
-	if m.Swappiness != nil {
-		l.set("memory", "memory.swappiness", uintText(*m.Swappiness))
-	}
-	if m.DisableOOMKiller != nil && *m.DisableOOMKiller {
-		l.set("memory", "memory.oom_control", "1")
-	}
-	l.setInt("memory", "memory.kmem.tcp.limit_in_bytes", m.KernelTCP)
-}
-
-// raisesSwap reports whether the new sum of memory and swap is above the one
-// in force.
-func (t *v1) raisesSwap(m *specs.LinuxMemory, g *Group) bool {
-	d, ok := g.dir("memory")
-	if !ok || m.Swap == nil || m.Limit == nil {
-		return false
-	}
-	now, err := readUint(d.path, "memory.memsw.limit_in_bytes")
-	return err == nil && (*m.Swap < 0 || uint64(*m.Swap) > now)
-}
-
-func (t *v1) cpu(l *limits, c *specs.LinuxCPU) {
-	if c == nil {
-		return
-	}
-	l.setUint("cpu", "cpu.shares", c.Shares)
-	l.setUint("cpu", "cpu.cfs_period_us", c.Period)
-	l.setInt("cpu", "cpu.cfs_quota_us", c.Quota)
-	l.setUint("cpu", "cpu.cfs_burst_us", c.Burst)
-	l.setUint("cpu", "cpu.rt_period_us", c.RealtimePeriod)
-	l.setInt("cpu", "cpu.rt_runtime_us", c.RealtimeRuntime)
-	l.setInt("cpu", "cpu.idle", c.Idle)
-	l.setText("cpuset", "cpuset.cpus", c.Cpus)
-	l.setText("cpuset", "cpuset.mems", c.Mems)
-}
-
-func (t *v1) blockIO(l *limits, b *specs.LinuxBlockIO, g *Group) {
-	if b == nil {
-		return
-	}
-	prefix := "blkio."
-	if d, ok := g.dir("blkio"); ok && !exists(d.path, "blkio.weight") && exists(d.path, "blkio.bfq.weight") {
-		prefix = "blkio.bfq."
-	}
-	if b.Weight != nil && *b.Weight != 0 {
-		l.set("blkio", prefix+"weight", uintText(uint64(*b.Weight)))
-	}
-	for _, w := range b.WeightDevice {
-		if w.Weight != nil {
-			l.set("blkio", prefix+"weight_device", fmt.Sprintf("%d:%d %d", w.Major, w.Minor, *w.Weight))
+// checkNames refuses names that would lead to files elsewhere.
+func checkNames(r *specs.LinuxResources) error {
+	for _, h := range r.HugepageLimits {
+		if h.Pagesize == "" || strings.ContainsAny(h.Pagesize, "./\x00") {
+			return fmt.Errorf("invalid page size %q", h.Pagesize)
 		}
 	}
-	for file, devices := range map[string][]specs.LinuxThrottleDevice{
-		"read_bps_device": b.ThrottleReadBpsDevice, "write_bps_device": b.ThrottleWriteBpsDevice,
-		"read_iops_device": b.ThrottleReadIOPSDevice, "write_iops_device": b.ThrottleWriteIOPSDevice,
-	} {
-		for _, d := range devices {
-			l.set("blkio", "blkio.throttle."+file, fmt.Sprintf("%d:%d %d", d.Major, d.Minor, d.Rate))
+	for key := range r.Unified {
+		if key == "" || strings.ContainsAny(key, "/\x00") || !strings.Contains(key, ".") || strings.HasPrefix(key, ".") {
+			return fmt.Errorf("invalid unified resource %q", key)
 		}
+	}
+	return nil
+}
+
+// checkUsage keeps a limit that is below what is in use from being set, where
+// the specification's checkBeforeUpdate asks for that: version 2 would kill.
+func checkUsage(m *specs.LinuxMemory, usage func() (uint64, error)) error {
+	if m == nil || m.CheckBeforeUpdate == nil || !*m.CheckBeforeUpdate || m.Limit == nil || *m.Limit <= 0 {
+		return nil
+	}
+	if now, err := usage(); err == nil && uint64(*m.Limit) < now {
+		return fmt.Errorf("unable to set memory limit to %d (current usage: %d)", *m.Limit, now)
+	}
+	return nil
+}
+
+// setRdma sets limits of RDMA devices, alike in both versions. A device's
+// limits are one line.
+func (l *limits) setRdma(m map[string]specs.LinuxRdma) {
+	for _, name := range sortedKeys(m) {
+		line := name
+		if h := m[name].HcaHandles; h != nil {
+			line += fmt.Sprintf(" hca_handle=%d", *h)
+		}
+		if o := m[name].HcaObjects; o != nil {
+			line += fmt.Sprintf(" hca_object=%d", *o)
+		}
+		l.set("rdma", "rdma.max", line)
 	}
 }
 
-func (t *v1) network(l *limits, n *specs.LinuxNetwork) {
-	if n == nil {
-		return
-	}
-	if n.ClassID != nil {
-		l.set("net_cls", "net_cls.classid", uintText(uint64(*n.ClassID)))
-	}
-	for _, p := range n.Priorities {
-		l.set("net_prio", "net_prio.ifpriomap", fmt.Sprintf("%s %d", p.Name, p.Priority))
-	}
-}
+func sortedKeys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,25 +1,46 @@
 package cgroup
 
 import (
+	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
-// Stats are a group's counters. Fields of controllers that the host lacks are
-// zero; a limit that is not set is the largest number.
+// Stats are a group's counters, the groups below it included. Fields of
+// controllers that the host lacks are zero; a limit that is not set is the
+// largest number. Reading takes some ten small files and nothing else: no
+// process, no goroutine, no state kept between two readings.
 type Stats struct {
 	Memory MemoryStats
 	CPU    CPUStats
 	Pids   PidsStats
 	IO     []IOStats
+	Huge   map[string]HugeStats // by page size: 2MB
 }
 
-// MemoryStats are bytes, except for Failures. Detail is memory.stat.
+// MemoryStats are bytes, except for Failures, which counts how often the limit
+// was met. Swap is without memory, SwapLimit too; version 1, which bounds the
+// sum, gives their differences. Peak is 0 on version 2 before 5.19. Detail is
+// memory.stat.
 type MemoryStats struct {
 	Usage, Peak, Limit uint64
+	Swap, SwapLimit    uint64
+	Kernel             uint64 // of Usage
 	Failures           uint64
 	Detail             map[string]uint64
+}
+
+// Inactive is the page cache of Usage that the kernel would give up first:
+// what `docker stats` does not count.
+func (m *MemoryStats) Inactive() uint64 {
+	for _, key := range []string{"total_inactive_file", "inactive_file"} { // versions 1, 2
+		if v, ok := m.Detail[key]; ok {
+			return min(v, m.Usage)
+		}
+	}
+	return 0
 }
 
 // CPUStats are sums over all processors.
@@ -32,6 +53,9 @@ type CPUStats struct {
 
 // PidsStats counts tasks.
 type PidsStats struct{ Current, Limit uint64 }
+
+// HugeStats are bytes of huge pages; Failures counts refused ones.
+type HugeStats struct{ Usage, Peak, Failures uint64 }
 
 // IOStats are the transfers with one device. Op is "read", "write", ...
 type IOStats struct {
@@ -67,7 +91,52 @@ func (t *v1) stats(g *Group) (*Stats, error) {
 	if d, ok := g.dir("blkio"); ok {
 		s.IO = t.io(d.path)
 	}
+	if d, ok := g.dir("hugetlb"); ok {
+		s.Huge = hugeStats(d.path, ".usage_in_bytes", func(size string) (h HugeStats) {
+			h.Usage, _ = readUint(d.path, "hugetlb."+size+".usage_in_bytes")
+			h.Peak, _ = readUint(d.path, "hugetlb."+size+".max_usage_in_bytes")
+			h.Failures, _ = readUint(d.path, "hugetlb."+size+".failcnt")
+			return h
+		})
+	}
 	return s, nil
+}
+
+// pageSizes are those of the host, found once: 2MB, 1GB.
+var pageSizes = sync.OnceValue(func() []string {
+	entries, err := os.ReadDir("/sys/kernel/mm/hugepages")
+	if err != nil {
+		return nil // a kernel without
+	}
+	var sizes []string
+	for _, e := range entries {
+		kb, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimPrefix(e.Name(), "hugepages-"), "kB"), 10, 64)
+		switch {
+		case err != nil:
+		case kb >= 1<<20:
+			sizes = append(sizes, strconv.FormatUint(kb>>20, 10)+"GB")
+		case kb >= 1<<10:
+			sizes = append(sizes, strconv.FormatUint(kb>>10, 10)+"MB")
+		default:
+			sizes = append(sizes, strconv.FormatUint(kb, 10)+"KB")
+		}
+	}
+	return sizes
+})
+
+// hugeStats reads the counters of the page sizes that have the file.
+func hugeStats(d, file string, of func(size string) HugeStats) map[string]HugeStats {
+	var m map[string]HugeStats
+	for _, size := range pageSizes() {
+		if !exists(d, "hugetlb."+size+file) {
+			continue
+		}
+		if m == nil {
+			m = map[string]HugeStats{}
+		}
+		m[size] = of(size)
+	}
+	return m
 }
 
 func (t *v1) memoryStats(p string, m *MemoryStats) (err error) {
@@ -83,9 +152,31 @@ func (t *v1) memoryStats(p string, m *MemoryStats) (err error) {
 	if m.Failures, err = readUint(p, "memory.failcnt"); err != nil {
 		return err
 	}
+	m.SwapLimit = noLimit
+	if sum, err := readUint(p, "memory.memsw.usage_in_bytes"); err == nil { // not without swap accounting
+		m.Swap = sum - min(sum, m.Usage) // two readings: the sum may be the older one
+		bound, err := readUint(p, "memory.memsw.limit_in_bytes")
+		if err != nil {
+			return err
+		}
+		if m.SwapLimit = bound - min(bound, m.Limit); bound >= unlimited {
+			m.SwapLimit = noLimit
+		}
+	}
+	if m.Limit >= unlimited {
+		m.Limit = noLimit
+	}
+	m.Kernel, _ = readUint(p, "memory.kmem.usage_in_bytes")
 	m.Detail, err = readFlat(p, "memory.stat")
 	return err
 }
+
+// noLimit stands for a limit that is not set.
+const noLimit = ^uint64(0)
+
+// unlimited is what version 1 shows for it, or a little less: the largest
+// signed number in whole pages, which are up to 64 KB.
+const unlimited = 1<<63 - 64<<10
 
 // userHZ is the unit of cpuacct.stat, the same on all of Linux's systems.
 const userHZ = 100

@@ -183,27 +183,6 @@ func writeRules(d string, rules []specs.LinuxDeviceCgroup) error {
 	return nil
 }
 
-func (t *v1) apply(g *Group, r *specs.LinuxResources, fresh bool) error {
-	if len(r.Unified) > 0 {
-		return errors.New("unified resources need cgroup v2")
-	}
-	var l limits
-	t.memory(&l, r.Memory, g, fresh)
-	t.cpu(&l, r.CPU)
-	if r.Pids != nil && r.Pids.Limit != nil {
-		l.set("pids", "pids.max", maxOr(*r.Pids.Limit))
-	}
-	t.blockIO(&l, r.BlockIO, g)
-	for _, h := range r.HugepageLimits {
-		l.set("hugetlb", "hugetlb."+h.Pagesize+".limit_in_bytes", uintText(h.Limit))
-	}
-	t.network(&l, r.Network)
-	if err := l.write(g); err != nil {
-		return err
-	}
-	return t.devices(g, r.Devices, fresh)
-}
-
 // devices writes a group's own rules unless it inherits them.
 func (t *v1) devices(g *Group, rules []specs.LinuxDeviceCgroup, fresh bool) error {
 	d, ok := g.dir("devices")
@@ -342,6 +321,8 @@ func (t *v1) features(parent string) Features {
 		CPUShares:    has("cpu", "cpu.shares"),
 		CPUQuota:     has("cpu", "cpu.cfs_quota_us"),
 		CPURealtime:  has("cpu", "cpu.rt_runtime_us"),
+		CPUBurst:     has("cpu", "cpu.cfs_burst_us"),
+		CPUIdle:      has("cpu", "cpu.idle"),
 		Cpuset:       has("cpuset", "cpuset.cpus"),
 		Pids:         has("pids", "pids.max"),
 		Weight:       has("blkio", "blkio.weight") || has("blkio", "blkio.bfq.weight"),

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,22 +26,31 @@ type Options struct {
 	Scratch string
 }
 
-// errNoLowerdirPlus says that the kernel lacks "lowerdir+" (before 6.7).
-var errNoLowerdirPlus = errors.New("overlay: no lowerdir+")
-
 // maxValue is what fsconfig(2) takes as a string, without the final zero.
 const maxValue = 255
 
 // Mount makes the mount. The caller closes it.
 func Mount(o Options) (*os.File, error) {
-	if os.Getenv("TARE_PROBE") != "5.10" {
-		f, err := mountByLayer(o)
-		if !errors.Is(err, errNoLowerdirPlus) {
-			return f, err
-		}
+	if os.Getenv("TARE_PROBE") != "5.10" && byLayer() {
+		return mountByLayer(o)
 	}
 	return mountLegacy(o)
 }
+
+// byLayer reports whether overlayfs takes its lower directories one by one:
+// "lowerdir+", since 6.7. Before 6.5 it knew nothing of fsconfig(2), and the
+// kernel collected any option for it unseen, to be refused at the mount.
+var byLayer = sync.OnceValue(func() bool {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fs)
+	if unix.FsconfigSetString(fs, "no-such-option", "") == nil {
+		return false
+	}
+	return unix.FsconfigSetString(fs, "lowerdir+", "/") == nil
+})
 
 // mountByLayer hands the layers over one by one (Linux 6.7).
 func mountByLayer(o Options) (*os.File, error) {
@@ -49,12 +59,8 @@ func mountByLayer(o Options) (*os.File, error) {
 		return nil, fmt.Errorf("fsopen overlay: %w", err)
 	}
 	defer unix.Close(fs)
-	for i, dir := range o.Lower {
-		err := setPath(fs, "lowerdir+", dir)
-		if i == 0 && err == unix.EINVAL {
-			return nil, errNoLowerdirPlus
-		}
-		if err != nil {
+	for _, dir := range o.Lower {
+		if err := setPath(fs, "lowerdir+", dir); err != nil {
 			return nil, fmt.Errorf("overlay: lower directory %s: %w", dir, err)
 		}
 	}

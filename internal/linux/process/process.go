@@ -175,7 +175,7 @@ func Status(pidfd *os.File) (syscall.WaitStatus, bool) {
 
 // Poll waits for up to ms milliseconds (-1: for ever) until one of the pidfds'
 // processes has ended, or wake is readable; reaped asks whether they have been
-// reaped as well. It returns the indexes.
+// reaped as well, which kernels before 6.9 do not tell. It returns the indexes.
 func Poll(wake *os.File, pidfds []*os.File, reaped bool, ms int) ([]int, error) {
 	events := int16(unix.POLLIN)
 	if reaped {

@@ -2,6 +2,7 @@ package process
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"syscall"
@@ -33,6 +34,20 @@ func TestPeekLeavesTheChild(t *testing.T) {
 	}
 }
 
+// since reports whether the kernel is of this version or later.
+func since(t *testing.T, major, minor int) bool {
+	t.Helper()
+	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a, i int
+	if _, err := fmt.Sscanf(string(b), "%d.%d", &a, &i); err != nil {
+		t.Fatal(err)
+	}
+	return a > major || a == major && i >= minor
+}
+
 func TestStatusIsKnownAfterReaping(t *testing.T) {
 	pid := start(t, "kill -9 $$")
 	fd, err := Open(pid)
@@ -49,11 +64,12 @@ func TestStatusIsKnownAfterReaping(t *testing.T) {
 	if _, err := Reap(pid); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Poll(nil, []*os.File{fd}, true, 5000); err != nil || len(got) != 1 {
-		t.Fatal(got, err)
+	got, err := Poll(nil, []*os.File{fd}, true, 0)
+	if tells := since(t, 6, 9); err != nil || (len(got) == 1) != tells {
+		t.Error(got, err)
 	}
-	if ws, known := Status(fd); known && ws.Signal() != syscall.SIGKILL {
-		t.Error(ws)
+	if ws, known := Status(fd); known != since(t, 6, 15) || known && ws.Signal() != syscall.SIGKILL {
+		t.Error(ws, known)
 	}
 }
 
