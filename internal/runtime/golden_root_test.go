@@ -24,7 +24,11 @@ func TestPlanOfDefaultContainer(t *testing.T) {
 	s.Process.Env = []string{"PATH=/usr/sbin:/usr/bin", "HOME=/root"}
 	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = []string{"/proc/keys", "/sys/firmware"}, []string{"/proc/sys"}
 	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/etc/hosts", Source: "/etc/passwd", Type: "bind", Options: []string{"rbind", "rprivate"}})
-	start, err := NewStart(Config{ID: "golden", Spec: s, Root: cloneRoot(t, rootDir(t)), CgroupProcs: []string{"/sys/fs/cgroup/cpu,cpuacct/tare/golden/cgroup.procs", "/sys/fs/cgroup/pids/tare/golden/cgroup.procs"}})
+	file, groups := "testdata/default.plan", []string{"/sys/fs/cgroup/cpu,cpuacct/tare/golden/cgroup.procs", "/sys/fs/cgroup/pids/tare/golden/cgroup.procs"}
+	if unified() {
+		file, groups = "testdata/default-v2.plan", []string{"/sys/fs/cgroup/tare/golden/cgroup.procs"}
+	}
+	start, err := NewStart(Config{ID: "golden", Spec: s, Root: cloneRoot(t, rootDir(t)), CgroupProcs: groups})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +41,6 @@ func TestPlanOfDefaultContainer(t *testing.T) {
 		_, line, _ = strings.Cut(strings.TrimLeft(line, " "), " ") // without its number
 		got.WriteString(offsets.ReplaceAllString(line, "&data"))
 	}
-	const file = "testdata/default.plan"
 	if *update {
 		if err := os.WriteFile(file, []byte(got.String()), 0644); err != nil {
 			t.Fatal(err)
