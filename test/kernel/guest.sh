@@ -19,6 +19,7 @@ mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t mqueue mqueue /dev/mqueue
 ln -sfn /proc/self/fd /dev/fd
+for i in 0:stdin 1:stdout 2:stderr; do ln -sfn "/proc/self/fd/${i%:*}" "/dev/${i#*:}"; done
 mkdir -p /lib/modules /tree
 mount --bind "$kernel/lib/modules" /lib/modules # before others cover them
 mount --bind "$tree" /tree
@@ -30,6 +31,7 @@ for d in tmp var/tmp var/lib; do
 	chmod --reference="/$d" "/kernel-disk/$d"
 	mount --bind "/kernel-disk/$d" "/$d"
 done
+cp -r /kernel-test/tests /kernel-test/bin /kernel-disk/ # programs start faster from there
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t securityfs securityfs /sys/kernel/security
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
@@ -41,7 +43,7 @@ failed=() passed=0
 while read -r package name args; do
 	cd "/tree/$package" || finish 98
 	start=$SECONDS
-	if "/kernel-test/tests/$name" $args; then
+	if "/kernel-disk/tests/$name" $args; then
 		passed=$((passed + 1))
 		echo "ok    $package $((SECONDS - start))s"
 	else

@@ -125,7 +125,7 @@ if [ $# -gt 0 ]; then packages=("$@"); elif [ -n "$short" ]; then packages=("${b
 kernel
 initrd
 build "${packages[@]}"
-printf 'tree=%q\nkernel=%q\nexport %s\n' "$tree" "$kernel" "TARE_TEST_BIN=/kernel-test/bin ${KERNEL_ENV:-}" >"$work/settings"
+printf 'tree=%q\nkernel=%q\nexport %s\n' "$tree" "$kernel" "TARE_TEST_BIN=/kernel-disk/bin ${KERNEL_ENV:-}" >"$work/settings"
 
 bad=0
 if [ -z "$apparmor" ] && [ $# -eq 0 ]; then
