@@ -23,6 +23,7 @@ import (
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/layer/overlay"
 	"github.com/tare-engine/tare/internal/layer/vfs"
+	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/store"
@@ -45,6 +46,7 @@ type parts struct {
 	networks   *network.Service
 	containers *container.Service
 	engine     *engine.Engine
+	appArmor   *apparmor.Default // nil: none
 }
 
 // identity is engine.json: what tells this engine's kernel objects from those
@@ -97,6 +99,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if p.networks, err = network.Open(networkConfig(cfg, id)); err != nil {
 		return nil, err
 	}
+	p.appArmor = defaultAppArmor()
 	events := event.NewLog()
 	if p.containers, err = newContainers(cfg, id, p, events); err != nil {
 		return nil, err
@@ -104,8 +107,13 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if err := p.containers.Boot(ctx); err != nil {
 		return nil, err
 	}
+	profile := ""
+	if p.appArmor != nil {
+		profile = apparmor.DefaultName
+	}
 	p.engine = engine.New(engine.Config{
-		ID: id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Version: version, Commit: commit,
+		AppArmor: profile,
+		ID:       id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Version: version, Commit: commit,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(),
 		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, InitPath: besideUs("tare-init"), Reserve: p.reserve,
 	}, p.containers, p.images, p.layers, p.networks, events)
@@ -120,7 +128,7 @@ func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*contai
 	dirs := keeperDirs{containers: filepath.Join(cfg.DataRoot, "containers"), spool: filepath.Join(cfg.DataRoot, "spool")}
 	return container.New(container.Config{
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), InitPath: besideUs("tare-init"),
-		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile,
+		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, AppArmor: p.appArmor,
 	}, p.layers, p.networks, events, store.NewReserved(p.reserve), dirs.dialer(cfg, id)), nil
 }
 
@@ -148,6 +156,21 @@ func (p *parts) close() {
 	if err != nil {
 		slog.Warn("close", "err", err)
 	}
+}
+
+// defaultAppArmor loads the profile of containers that name none. Like dockerd
+// the engine goes on without where that cannot be: no AppArmor in the kernel,
+// or no parser on the host.
+func defaultAppArmor() *apparmor.Default {
+	if !apparmor.Enabled() {
+		return nil
+	}
+	d := new(apparmor.Default)
+	if err := d.Load(); err != nil {
+		slog.Warn("containers run without an AppArmor profile; install apparmor_parser (Debian: apparmor)", "err", err)
+		return nil
+	}
+	return d
 }
 
 func driverOf(cfg *Config) (layer.Driver, error) {

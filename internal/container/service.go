@@ -30,6 +30,7 @@ import (
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/store"
 )
@@ -44,6 +45,7 @@ type Config struct {
 	BootID     string // of this boot of the host
 	LogMaxSize int64  // of containers whose LogConfig names none
 	LogMaxFile int
+	AppArmor   *apparmor.Default // profile of containers that name none; nil: none
 }
 
 // Service owns the containers of an engine. Safe for concurrent use.

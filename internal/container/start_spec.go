@@ -15,6 +15,7 @@ import (
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/runtime"
@@ -41,8 +42,25 @@ func (l *launch) makeSpec() (err error) {
 	if in.ShmDir, err = l.sharedMemory(); err != nil {
 		return err
 	}
+	if in.AppArmor, err = l.s.defaultAppArmor(v.HostConfig); err != nil {
+		return err
+	}
 	l.spec, err = spec.Of(in)
 	return err
+}
+
+// defaultAppArmor is the name of the profile for containers that name none. If
+// this one will be under it, it is loaded when it returns.
+func (s *Service) defaultAppArmor(h *container.HostConfig) (string, error) {
+	if s.cfg.AppArmor == nil {
+		return "", nil
+	}
+	if spec.AppArmorProfile(h, apparmor.DefaultName) == apparmor.DefaultName {
+		if err := s.cfg.AppArmor.Ensure(); err != nil {
+			return "", fmt.Errorf("AppArmor enabled on system but the %s profile could not be loaded: %w", apparmor.DefaultName, err)
+		}
+	}
+	return apparmor.DefaultName, nil
 }
 
 // processOf is the first process of the container whose namespace is joined, 0
@@ -152,7 +170,11 @@ func (s *Service) planExec(v *View, p *process, x *Exec, req container.ExecStart
 		return nil, specs.User{}, fmt.Errorf("exec in container %s: %w", v.ID, err)
 	}
 	defer root.Close()
-	process, seccomp, err := spec.OfExec(spec.ExecInput{Config: v.Config, HostConfig: v.HostConfig, Request: &x.Request, Root: root})
+	in := spec.ExecInput{Config: v.Config, HostConfig: v.HostConfig, Request: &x.Request, Root: root}
+	if in.AppArmor, err = s.defaultAppArmor(v.HostConfig); err != nil {
+		return nil, specs.User{}, err
+	}
+	process, seccomp, err := spec.OfExec(in)
 	if err != nil {
 		return nil, specs.User{}, err
 	}

@@ -33,6 +33,9 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 		GraphDriver: &storage.DriverData{Name: e.cfg.Driver, Data: e.driverData(v)},
 		Mounts:      spec.Mounts(v.HostConfig), NetworkSettings: networkSettings(v),
 	}
+	if !v.Last.StartedAt.IsZero() { // Docker too settles it at the start
+		c.AppArmorProfile = spec.AppArmorProfile(v.HostConfig, e.cfg.AppArmor)
+	}
 	if v.HostConfig.LogConfig.Type == "json-file" {
 		c.LogPath = e.containers.LogPath(v.ID)
 	}

@@ -63,7 +63,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		RegistryConfig: &registry.ServiceConfig{}, NCPU: runtime.NumCPU(), MemTotal: host.Memory(), DockerRootDir: e.cfg.DataRoot, Name: name,
 		Labels: e.cfg.Labels, ServerVersion: e.cfg.Version, DefaultRuntime: "tare", InitBinary: "tare-init",
 		Runtimes:        map[string]system.RuntimeWithStatus{"tare": {Runtime: system.Runtime{Path: "tare-runtime"}}},
-		SecurityOptions: securityOptions(), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
+		SecurityOptions: e.securityOptions(), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{},
 		Plugins: system.PluginsInfo{
 			Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"},
@@ -88,7 +88,13 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	return info, nil
 }
 
-func securityOptions() []string { return []string{"name=seccomp,profile=builtin", "name=cgroupns"} }
+func (e *Engine) securityOptions() []string {
+	options := []string{"name=seccomp,profile=builtin", "name=cgroupns"}
+	if e.cfg.AppArmor != "" {
+		options = append([]string{"name=apparmor"}, options...)
+	}
+	return options
+}
 
 func architecture() string {
 	if runtime.GOARCH == "amd64" {

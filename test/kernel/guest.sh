@@ -35,9 +35,16 @@ cp -r /kernel-test/tests /kernel-test/bin /kernel-disk/ # programs start faster 
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t securityfs securityfs /sys/kernel/security
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
-modprobe -a bridge veth nf_tables nft_chain_nat nft_masq nft_ct nft_fib_inet br_netfilter tun fuse
+modprobe -a bridge veth nf_tables nft_chain_nat nft_masq nft_ct nft_fib_inet br_netfilter tun fuse loop
 hostname kernel-test
 ip link set lo up
+
+if [ -e /kernel-test/command ]; then
+	cd /tree || finish 98
+	export PATH=/kernel-disk/bin:$PATH
+	bash /kernel-test/command
+	finish $?
+fi
 
 failed=() passed=0
 while read -r package name args; do

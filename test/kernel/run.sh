@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# test/kernel/run.sh [-s] [-a] [PACKAGE...]: runs root tests on another kernel:
+# test/kernel/run.sh [-s] [-a] [-c COMMAND] [PACKAGE...]: runs root tests on another kernel:
 # Debian's 6.1 in qemu, with control groups of version 2 only.
 #
 #	-s        the short form: a choice of packages and tests, one boot
 #	-a        with AppArmor (the short form has it, the full one boots twice)
+#	-c        runs a line of shell there instead of tests, in this directory
 #	PACKAGE   directories; without any those of the chosen form
 #
 # The machine sees this one's root directory read-only (9p) below a tmpfs, so
@@ -17,11 +18,12 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 tree=$PWD
 
-short= apparmor=
-while getopts sa o; do
+short= apparmor= command=
+while getopts sac: o; do
 	case $o in
 	s) short=-test.short apparmor=1 ;;
 	a) apparmor=1 ;;
+	c) command=$OPTARG ;;
 	*) exit 2 ;;
 	esac
 done
@@ -83,7 +85,7 @@ initrd() {
 # build compiles the tests of all packages and writes the list of what to run.
 build() {
 	local p name only
-	mkdir "$work/tests"
+	mkdir "$work/tests" "$work/bin"
 	for p; do
 		name=${p//\//-}.test
 		CGO_ENABLED=0 go test -c -tags root -o "$work/tests/$name" "./$p"
@@ -92,7 +94,6 @@ build() {
 		[ -z "$short" ] || [ -n "$only" ] || only=$(pattern "$p")
 		echo "$p $name -test.timeout=20m $short ${only:+-test.run=$only}" >>"$work/list"
 	done
-	mkdir "$work/bin"
 	cp bin/* "$work/bin/"
 	CGO_ENABLED=0 go build -trimpath -o "$work/bin/probe" ./test/probe
 }
@@ -104,7 +105,7 @@ boot() {
 	truncate -s 8G "$work/disk"
 	mkfs.ext4 -q -E lazy_itable_init=1,lazy_journal_init=1 "$work/disk"
 	echo "kernel-test: $version, $options"
-	timeout -k 5 "${KERNEL_TIMEOUT:-1800}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "${KERNEL_MEMORY:-4096}" \
+	timeout -k 5 "${KERNEL_TIMEOUT:-1800}" qemu-system-x86_64 -accel tcg,thread=multi -cpu qemu64 -smp 2 -m "${KERNEL_MEMORY:-4096}" \
 		-nodefaults -no-reboot -display none -serial "file:$work/console" -serial stdio \
 		-kernel "$kernel/boot/vmlinuz-$version" -initrd "$work/initrd.gz" \
 		-append "console=ttyS0 quiet panic=-1 mitigations=off audit=0 random.trust_cpu=on $options" \
@@ -124,11 +125,19 @@ if [ $# -gt 0 ]; then packages=("$@"); elif [ -n "$short" ]; then packages=("${b
 [ -x bin/tared ] || { echo "run make build first" >&2; exit 1; }
 kernel
 initrd
-build "${packages[@]}"
+if [ -n "$command" ]; then
+	packages=(command)
+	mkdir "$work/tests" "$work/bin"
+	cp bin/* "$work/bin/"
+	echo "$command" >"$work/command"
+	: >"$work/list"
+else
+	build "${packages[@]}"
+fi
 printf 'tree=%q\nkernel=%q\nexport %s\n' "$tree" "$kernel" "TARE_TEST_BIN=/kernel-disk/bin ${KERNEL_ENV:-}" >"$work/settings"
 
 bad=0
-if [ -z "$apparmor" ] && [ $# -eq 0 ]; then
+if [ -z "$apparmor" ] && [ $# -eq 0 ] && [ -z "$command" ]; then
 	boot "apparmor=0" || bad=1
 	boot "apparmor=1 security=apparmor" || bad=1
 elif [ -n "$apparmor" ]; then

@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"cmp"
 	"os"
 	"strings"
 
@@ -17,7 +16,7 @@ type ExecInput struct {
 	HostConfig *container.HostConfig
 	Request    *container.ExecCreateRequest
 	Root       *os.File // of the running container: users are looked up there
-	AppArmor   string
+	AppArmor   string   // as in Input
 }
 
 // OfExec makes the process of an exec and the filter it runs under: those of
@@ -59,9 +58,7 @@ func OfExec(in ExecInput) (*specs.Process, *specs.LinuxSeccomp, error) {
 	for _, l := range in.HostConfig.Ulimits {
 		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(l.Name), Hard: uint64(l.Hard), Soft: uint64(l.Soft)})
 	}
-	if !privileged && security.appArmor != "unconfined" {
-		p.ApparmorProfile = cmp.Or(security.appArmor, in.AppArmor)
-	}
+	p.ApparmorProfile = appArmorOf(in.HostConfig, in.AppArmor)
 	profile, err := seccompOf(security.seccomp, in.HostConfig.Privileged, list)
 	return p, profile, err
 }

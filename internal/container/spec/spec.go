@@ -37,7 +37,7 @@ type Input struct {
 
 	InitPath   string // host path of the reaper for --init
 	CgroupPath string // tare-E8/ID
-	AppArmor   string // profile of containers that name none; empty: the host has no AppArmor
+	AppArmor   string // profile of containers that name none; empty: none
 }
 
 // specBuilder fills a spec, part by part.
@@ -145,15 +145,7 @@ func (b *specBuilder) process() error {
 	for _, u := range b.in.HostConfig.Ulimits {
 		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Hard: uint64(u.Hard), Soft: uint64(u.Soft)})
 	}
-	switch b.security.appArmor {
-	case "unconfined":
-	case "":
-		if !b.in.HostConfig.Privileged {
-			p.ApparmorProfile = b.in.AppArmor
-		}
-	default:
-		p.ApparmorProfile = b.security.appArmor
-	}
+	p.ApparmorProfile = appArmorOf(b.in.HostConfig, b.in.AppArmor)
 	return nil
 }
 

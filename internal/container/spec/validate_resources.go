@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/linux/seccomp"
 )
 
@@ -229,7 +230,7 @@ func validateSecurity(req *container.CreateRequest) error {
 	if err != nil {
 		return err
 	}
-	if o.appArmor != "" && o.appArmor != "unconfined" && !hasAppArmor() {
+	if o.appArmor != "" && o.appArmor != "unconfined" && !apparmor.Enabled() {
 		return invalid("invalid --security-opt 2: %q: AppArmor is not enabled on this host", "apparmor="+shown(o.appArmor))
 	}
 	if err := validateSeccomp(o.seccomp, h); err != nil {
@@ -248,13 +249,6 @@ func validateSecurity(req *container.CreateRequest) error {
 		}
 	}
 	return nil
-}
-
-// hasAppArmor: where it is not enabled, a profile must not be asked for in
-// vain.
-func hasAppArmor() bool {
-	b, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-	return err == nil && strings.HasPrefix(string(b), "Y")
 }
 
 func validateSeccomp(option string, h *container.HostConfig) error {
