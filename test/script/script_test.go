@@ -92,6 +92,9 @@ func run(t *testing.T, e *engine, cli string) {
 				switch c {
 				case "tare":
 					return filepath.Base(cli) == "tare", nil
+				case "apparmor":
+					b, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+					return err == nil && b[0] == 'Y', nil
 				case "reference":
 					return e.reference, nil
 				}
