@@ -5,7 +5,7 @@ package main
 import (
 	"os"
 
-	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/keeper/server"
 )
 
-func main() { os.Exit(keeper.Main(os.Args, os.Stderr)) }
+func main() { os.Exit(server.Main(os.Args, os.Stderr)) }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/keeper/wire"
 	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/logfile"
 )
@@ -42,7 +43,7 @@ var ErrLost = errdefs.New(errdefs.Unavailable, "connection to the keeper lost")
 
 // Conn is an engine's connection to its keeper.
 type Conn struct {
-	w     *wire
+	w     *wire.Socket
 	ev    Events
 	pid   int
 	gone  chan struct{}
@@ -58,14 +59,14 @@ type Conn struct {
 
 // inCall is a request that waits for its answer.
 type inCall struct {
-	answer chan *message // holds one
+	answer chan *wire.Message // holds one
 	born   func(pid int)
 }
 
 // Dial connects to the keeper that listens at path. The directories of the
 // hello stay the caller's.
 func Dial(ctx context.Context, path string, h Hello, ev Events) (*Conn, error) {
-	dir, short, err := shortPath(path)
+	dir, short, err := wire.ShortPath(path)
 	if err != nil {
 		return nil, err
 	}
@@ -75,16 +76,16 @@ func Dial(ctx context.Context, path string, h Hello, ev Events) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{w: newWire(nc.(*net.UnixConn)), ev: ev, gone: make(chan struct{}), calls: map[uint64]*inCall{}}
+	c := &Conn{w: wire.NewSocket(nc.(*net.UnixConn)), ev: ev, gone: make(chan struct{}), calls: map[uint64]*inCall{}}
 	c.ended.Add(1)
 	go c.receive()
-	doc := helloDoc{Version: protocolVersion, EngineID: h.EngineID}
+	doc := wire.HelloDoc{Version: wire.ProtocolVersion, EngineID: h.EngineID}
 	var files []*os.File
 	if h.Containers != nil && h.Spool != nil {
 		doc.Dirs, files = true, []*os.File{h.Containers, h.Spool}
 	}
-	var r helloReply
-	if _, err := c.call(ctx, opHello, doc, nil, files, &r, nil); err != nil {
+	var r wire.HelloReply
+	if _, err := c.call(ctx, wire.OpHello, doc, nil, files, &r, nil); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("hello: %w", err)
 	}
@@ -100,7 +101,7 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	c.lost = true
 	c.mu.Unlock()
-	err := c.w.close()
+	err := c.w.Close()
 	c.ended.Wait()
 	return err
 }
@@ -109,21 +110,21 @@ func (c *Conn) Close() error {
 func (c *Conn) receive() {
 	var err error
 	for {
-		var m *message
-		if m, err = c.w.receive(); err != nil {
+		var m *wire.Message
+		if m, err = c.w.Receive(); err != nil {
 			break
 		}
-		if m.op != opReply {
+		if m.Op != wire.OpReply {
 			c.event(m)
-			m.close()
+			m.Close()
 			continue
 		}
 		c.mu.Lock()
-		in := c.calls[m.request]
-		delete(c.calls, m.request)
+		in := c.calls[m.Request]
+		delete(c.calls, m.Request)
 		c.mu.Unlock()
 		if in == nil { // its caller has left
-			m.close()
+			m.Close()
 			continue
 		}
 		in.answer <- m
@@ -133,37 +134,37 @@ func (c *Conn) receive() {
 	closed := c.lost
 	c.lost = true
 	c.mu.Unlock()
-	c.w.close()
+	c.w.Close()
 	c.ended.Done() // Lost may call Close
 	if !closed {
 		c.ev.Lost(err)
 	}
 }
 
-func (c *Conn) event(m *message) {
+func (c *Conn) event(m *wire.Message) {
 	var x Exit
-	var d idDoc
+	var d wire.IDDoc
 	var err error
-	if m.op == opExited {
-		err = m.unmarshal(&x)
+	if m.Op == wire.OpExited {
+		err = m.Unmarshal(&x)
 	} else {
-		err = m.unmarshal(&d)
+		err = m.Unmarshal(&d)
 	}
 	if err != nil {
 		return // of a newer keeper
 	}
-	switch m.op {
-	case opExited:
+	switch m.Op {
+	case wire.OpExited:
 		c.ev.Exited(x)
-	case opDetached:
+	case wire.OpDetached:
 		c.ev.Detached(d.ID, d.Client)
-	case opStdinClosed:
+	case wire.OpStdinClosed:
 		c.ev.StdinClosed(d.ID)
-	case opOrphanEnded:
+	case wire.OpOrphanEnded:
 		go c.reapOrphan(d)
-	case opBorn:
+	case wire.OpBorn:
 		c.mu.Lock()
-		in := c.calls[m.request]
+		in := c.calls[m.Request]
 		c.mu.Unlock()
 		if in != nil && in.born != nil {
 			in.born(d.Pid)
@@ -173,32 +174,32 @@ func (c *Conn) event(m *message) {
 
 // reapOrphan takes the status of a process that became this engine's child
 // when its keeper died.
-func (c *Conn) reapOrphan(d idDoc) {
+func (c *Conn) reapOrphan(d wire.IDDoc) {
 	if ws, err := process.Reap(d.Pid); err == nil {
-		_ = c.ask(context.Background(), opStatus, statusDoc{d.ID, ws})
+		_ = c.ask(context.Background(), wire.OpStatus, wire.StatusDoc{ID: d.ID, Status: ws})
 	}
 }
 
 // call sends a request and waits for the answer, which is decoded into result;
 // its descriptors are the caller's. When the context ends first, what was
 // asked for goes on.
-func (c *Conn) call(ctx context.Context, o op, doc any, payload []byte, files []*os.File, result any, born func(int)) ([]*os.File, error) {
+func (c *Conn) call(ctx context.Context, o wire.Op, doc any, payload []byte, files []*os.File, result any, born func(int)) ([]*os.File, error) {
 	b, err := json.Marshal(doc)
 	if err != nil {
 		return nil, err
 	}
-	in := &inCall{answer: make(chan *message, 1), born: born}
+	in := &inCall{answer: make(chan *wire.Message, 1), born: born}
 	c.mu.Lock()
 	if c.lost {
 		c.mu.Unlock()
 		return nil, ErrLost
 	}
 	c.next++
-	m := &message{op: o, request: c.next, doc: b, payload: payload, files: files}
-	c.calls[m.request] = in
+	m := &wire.Message{Op: o, Request: c.next, Doc: b, Payload: payload, Files: files}
+	c.calls[m.Request] = in
 	c.mu.Unlock()
-	if err := c.w.send(m); err != nil {
-		c.drop(m.request, in)
+	if err := c.w.Send(m); err != nil {
+		c.drop(m.Request, in)
 		if errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) {
 			err = ErrLost
 		}
@@ -206,14 +207,14 @@ func (c *Conn) call(ctx context.Context, o op, doc any, payload []byte, files []
 	}
 	select {
 	case m := <-in.answer:
-		return m.answer(result)
+		return answer(m, result)
 	case <-ctx.Done():
-		c.drop(m.request, in)
+		c.drop(m.Request, in)
 		return nil, ctx.Err()
 	case <-c.gone:
 		select {
 		case m := <-in.answer:
-			return m.answer(result)
+			return answer(m, result)
 		default:
 			return nil, ErrLost
 		}
@@ -227,39 +228,33 @@ func (c *Conn) drop(request uint64, in *inCall) {
 	c.mu.Unlock()
 	select {
 	case m := <-in.answer:
-		m.close()
+		m.Close()
 	default:
 	}
 }
 
 // answer decodes a reply.
-func (m *message) answer(result any) ([]*os.File, error) {
-	var e errorDoc
-	err := m.unmarshal(&e)
+func answer(m *wire.Message, result any) ([]*os.File, error) {
+	var e wire.ErrorDoc
+	err := m.Unmarshal(&e)
 	if err == nil {
-		err = e.err()
+		err = e.Err()
 	}
 	if err == nil && result != nil {
-		err = m.unmarshal(result)
+		err = m.Unmarshal(result)
 	}
 	if err != nil {
-		m.close()
+		m.Close()
 		return nil, err
 	}
-	return m.files, nil
+	return m.Files, nil
 }
 
 // ask is call for requests that are answered by nothing.
-func (c *Conn) ask(ctx context.Context, o op, doc any) error {
+func (c *Conn) ask(ctx context.Context, o wire.Op, doc any) error {
 	files, err := c.call(ctx, o, doc, nil, nil, nil, nil)
-	closeFiles(files)
+	wire.CloseFiles(files)
 	return err
-}
-
-func closeFiles(files []*os.File) {
-	for _, f := range files {
-		f.Close()
-	}
 }
 
 // Attach hands over a client of a running process. On success its connection
@@ -267,39 +262,35 @@ func closeFiles(files []*os.File) {
 // goes on with what the client gets. A client with Hold gets nothing before
 // Resume.
 func (c *Conn) Attach(ctx context.Context, id string, cl Client) (client uint64, at logfile.Position, err error) {
-	var r attachReply
-	doc := cl.doc()
+	var r wire.AttachReply
+	doc := cl.Doc()
 	doc.ID = id
-	_, err = c.call(ctx, opAttach, doc, cl.Buffered, []*os.File{cl.Conn}, &r, nil)
+	_, err = c.call(ctx, wire.OpAttach, doc, cl.Buffered, []*os.File{cl.Conn}, &r, nil)
 	return r.Client, r.At, err
-}
-
-func (cl Client) doc() clientDoc {
-	return clientDoc{Buffered: len(cl.Buffered), Stdin: cl.Stdin, Stdout: cl.Stdout, Stderr: cl.Stderr, Hold: cl.Hold, Status: cl.Status, DetachKeys: cl.DetachKeys}
 }
 
 // Resume lets a held client go on.
 func (c *Conn) Resume(ctx context.Context, client uint64) error {
-	return c.ask(ctx, opResume, idDoc{Client: client})
+	return c.ask(ctx, wire.OpResume, wire.IDDoc{Client: client})
 }
 
 // Resize sets the size of a process's terminal.
 func (c *Conn) Resize(ctx context.Context, id string, rows, cols uint16) error {
-	return c.ask(ctx, opResize, idDoc{ID: id, Rows: rows, Cols: cols})
+	return c.ask(ctx, wire.OpResize, wire.IDDoc{ID: id, Rows: rows, Cols: cols})
 }
 
 // CloseStdin gives a process the end of its input. Close the engine's
 // duplicate first.
 func (c *Conn) CloseStdin(ctx context.Context, id string) error {
-	return c.ask(ctx, opCloseStdin, idDoc{ID: id})
+	return c.ask(ctx, wire.OpCloseStdin, wire.IDDoc{ID: id})
 }
 
 // Ack says that the engine has recorded an exit: the keeper forgets it.
 func (c *Conn) Ack(ctx context.Context, id string) error {
-	return c.ask(ctx, opAck, idDoc{ID: id})
+	return c.ask(ctx, wire.OpAck, wire.IDDoc{ID: id})
 }
 
 // Evict ends a parked child. It returns when it is gone; no exit is told.
 func (c *Conn) Evict(ctx context.Context, id string) error {
-	return c.ask(ctx, opEvict, idDoc{ID: id})
+	return c.ask(ctx, wire.OpEvict, wire.IDDoc{ID: id})
 }

@@ -6,52 +6,59 @@ import (
 	"os"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/keeper/wire"
 	"github.com/tare-engine/tare/internal/linux/spawn"
 )
 
 // Start starts a process and returns when its program runs. A plan that fails
 // is a *StepError; then nothing is left of it. The clients' connections are
 // the keeper's on success: close them here.
-func (c *Conn) Start(ctx context.Context, s Start) (*Process, error) { return c.start(ctx, opStart, s) }
+func (c *Conn) Start(ctx context.Context, s Start) (*Process, error) {
+	return c.start(ctx, wire.OpStart, s)
+}
 
 // Exec starts a process in a container.
 func (c *Conn) Exec(ctx context.Context, e Exec) (*Process, error) {
-	return c.start(ctx, opStart, Start{
+	return c.start(ctx, wire.OpStart, Start{
 		ID: e.ID, Container: e.Container, CgroupFD: -1, Plan: e.First, Second: e.Second, FDs: e.FDs, Stdio: e.Stdio, Clients: e.Clients,
 	})
 }
 
 // Park clones a child whose plan ends in a park step, and returns when it is
 // there.
-func (c *Conn) Park(ctx context.Context, s Start) (*Process, error) { return c.start(ctx, opPark, s) }
+func (c *Conn) Park(ctx context.Context, s Start) (*Process, error) {
+	return c.start(ctx, wire.OpPark, s)
+}
 
 // Wake sends a parked child on with its second plan, s.Plan, and returns when
 // its program runs. If it fails the child is gone.
-func (c *Conn) Wake(ctx context.Context, s Start) (*Process, error) { return c.start(ctx, opWake, s) }
+func (c *Conn) Wake(ctx context.Context, s Start) (*Process, error) {
+	return c.start(ctx, wire.OpWake, s)
+}
 
-func (c *Conn) start(ctx context.Context, o op, s Start) (*Process, error) {
-	if len(s.FDs) > spawn.MaxFDs || len(s.Clients) > maxStartClients {
+func (c *Conn) start(ctx context.Context, o wire.Op, s Start) (*Process, error) {
+	if len(s.FDs) > spawn.MaxFDs || len(s.Clients) > wire.MaxStartClients {
 		return nil, errdefs.New(errdefs.InvalidArgument, "a start with %d descriptors and %d clients is too large", len(s.FDs), len(s.Clients))
 	}
-	doc := startDoc{
+	doc := wire.StartDoc{
 		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil,
 	}
 	payload := make([]byte, 0, len(s.Plan.Bytes)+4*len(s.Plan.Relocs)+len(s.Second.Bytes)+4*len(s.Second.Relocs))
-	payload, doc.Plan = appendImage(payload, s.Plan)
-	payload, doc.Second = appendImage(payload, s.Second)
+	payload, doc.Plan = wire.AppendImage(payload, s.Plan)
+	payload, doc.Second = wire.AppendImage(payload, s.Second)
 	files := append([]*os.File(nil), s.FDs...)
 	for _, cl := range s.Clients {
-		doc.Clients = append(doc.Clients, cl.doc())
+		doc.Clients = append(doc.Clients, cl.Doc())
 		payload = append(payload, cl.Buffered...)
 		files = append(files, cl.Conn)
 	}
-	var r processDoc
+	var r wire.ProcessDoc
 	got, err := c.call(ctx, o, doc, payload, files, &r, s.Born)
 	if err != nil {
 		return nil, err
 	}
-	if rest, err := r.unpack(got); err != nil || len(rest) > 0 {
-		closeFiles(got)
+	if rest, err := r.Unpack(got); err != nil || len(rest) > 0 {
+		wire.CloseFiles(got)
 		return nil, fmt.Errorf("%v %s: malformed answer", o, s.ID)
 	}
 	return &r.Process, nil
@@ -69,15 +76,15 @@ func (c *Conn) List(ctx context.Context) (running []Process, exits []Exit, err e
 			running, exits = nil, nil
 		}
 	}()
-	for d := (listDoc{}); ; {
-		var r listReply
-		files, err := c.call(ctx, opList, d, nil, nil, &r, nil)
+	for d := (wire.ListDoc{}); ; {
+		var r wire.ListReply
+		files, err := c.call(ctx, wire.OpList, d, nil, nil, &r, nil)
 		if err != nil {
 			return running, exits, err
 		}
 		for _, p := range r.Processes {
-			if files, err = p.unpack(files); err != nil {
-				closeFiles(files)
+			if files, err = p.Unpack(files); err != nil {
+				wire.CloseFiles(files)
 				return running, exits, err
 			}
 			running = append(running, p.Process)
@@ -100,19 +107,19 @@ func (c *Conn) Upgrade(ctx context.Context, path string) error {
 		return err
 	}
 	defer f.Close()
-	_, err = c.call(ctx, opUpgrade, struct{}{}, nil, []*os.File{f}, nil, nil)
+	_, err = c.call(ctx, wire.OpUpgrade, struct{}{}, nil, []*os.File{f}, nil, nil)
 	return err
 }
 
 // Shutdown ends the keeper if nothing runs. Parked children end with it.
-func (c *Conn) Shutdown(ctx context.Context) error { return c.ask(ctx, opShutdown, struct{}{}) }
+func (c *Conn) Shutdown(ctx context.Context) error { return c.ask(ctx, wire.OpShutdown, struct{}{}) }
 
 // Adopt has the keeper serve a process of an earlier keeper. Files that the
 // engine holds go along as duplicates; they stay the caller's.
 func (c *Conn) Adopt(ctx context.Context, p Process, st Stdio) error {
 	c.watchStrays(p.Pid)
-	doc := adoptDoc{processDoc: processDoc{Process: p}, Stdio: st}
-	files := doc.pack(p.Files)
-	_, err := c.call(ctx, opAdopt, doc, nil, files, nil, nil)
+	doc := wire.AdoptDoc{ProcessDoc: wire.ProcessDoc{Process: p}, Stdio: st}
+	files := doc.Pack(p.Files)
+	_, err := c.call(ctx, wire.OpAdopt, doc, nil, files, nil, nil)
 	return err
 }

@@ -1,5 +1,5 @@
-// Package keeper is the process that parents containers, and the engine's way
-// to talk to it.
+// Package keeper is the engine's way to talk to the process that parents
+// containers, which this comment describes. Its program is package server.
 //
 // The keeper (cmd/tare-keeper) runs plans (package spawn), waits, owns stdio,
 // writes logs and exit records. It decides nothing and knows no images,
@@ -45,11 +45,22 @@
 // keeper dies: nurseries and parked children end with it, a child whose plan
 // has not begun ends too, all others run on. The next keeper finds them in
 // live/, and the engine hands over its duplicates of their streams (Adopt).
-// They are orphans then, see orphan.go for their exit status.
+// They are orphans then, see server/orphan.go for their exit status.
+//
+// # Packages
+//
+//	keeper    the engine's side: Dial, Start, List, Adopt …
+//	wire      protocol: framing, documents, what both sides speak of
+//	server    the keeper's side, and its program
+//	stream    standard input and output of processes, attached clients, log
+//	nursery   who clones
+//	reaper    who waits for children
+//	orphan    who waits for processes of an earlier keeper
+//	rundir    what the next keeper finds
 //
 // # Protocol
 //
-// SEQPACKET messages, see wire.go: an operation, a JSON document to which
+// SEQPACKET messages, see package wire: an operation, a JSON document to which
 // fields are only ever added, a payload, descriptors. Peers must have our uid
 // and live in our PID and user namespace.
 package keeper

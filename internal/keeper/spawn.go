@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/tare-engine/tare/internal/keeper/wire"
 )
 
 // spawnTimeout is how long a new keeper may take until its socket answers.
@@ -40,7 +42,7 @@ func Spawn(ctx context.Context, path, execRoot string, args ...string) error {
 	cmd := exec.Command(path, append([]string{"--exec-root", execRoot}, args...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = "/"
-	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, keptEnv()...)
+	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, wire.KeptEnv()...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return err
@@ -77,7 +79,7 @@ func awaitSocket(ctx context.Context, execRoot string, died <-chan error) error 
 // Answers reports whether a keeper serves the exec root. It must say so: the
 // socket of one that has just been killed still accepts for a moment.
 func Answers(execRoot string) bool {
-	dir, short, err := shortPath(SocketPath(execRoot))
+	dir, short, err := wire.ShortPath(SocketPath(execRoot))
 	if err != nil {
 		return false
 	}
@@ -87,14 +89,14 @@ func Answers(execRoot string) bool {
 		return false
 	}
 	defer c.Close()
-	w := newWire(c.(*net.UnixConn))
-	if c.SetDeadline(time.Now().Add(time.Second)) != nil || w.send(&message{op: opPing, doc: []byte("{}")}) != nil {
+	w := wire.NewSocket(c.(*net.UnixConn))
+	if c.SetDeadline(time.Now().Add(time.Second)) != nil || w.Send(&wire.Message{Op: wire.OpPing, Doc: []byte("{}")}) != nil {
 		return false
 	}
-	m, err := w.receive()
+	m, err := w.Receive()
 	if err != nil {
 		return false
 	}
-	m.close()
-	return m.op == opReply
+	m.Close()
+	return m.Op == wire.OpReply
 }

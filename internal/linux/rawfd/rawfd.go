@@ -47,15 +47,38 @@ func Dup(fd int) (int, error) {
 
 // DupFile returns a duplicate of the descriptor of f.
 func DupFile(f *os.File) (int, error) {
+	n := -1
+	err := control(f, func(fd int) (err error) {
+		n, err = Dup(fd)
+		return err
+	})
+	return n, err
+}
+
+// Number is the number of f's descriptor; it is valid while f is open. File.Fd
+// would make the open file blocking for all who share it.
+func Number(f *os.File) (int, error) {
+	n := -1
+	err := control(f, func(fd int) error {
+		n = fd
+		return nil
+	})
+	return n, err
+}
+
+func control(f *os.File, do func(fd int) error) error {
+	if f == nil {
+		return os.ErrInvalid
+	}
 	raw, err := f.SyscallConn()
 	if err != nil {
-		return -1, err
+		return err
 	}
-	n := -1
-	if cerr := raw.Control(func(fd uintptr) { n, err = Dup(int(fd)) }); cerr != nil {
-		return -1, cerr
+	var done error
+	if err := raw.Control(func(fd uintptr) { done = do(int(fd)) }); err != nil {
+		return err
 	}
-	return n, err
+	return done
 }
 
 // Nonblock makes reads and writes of fd return EAGAIN instead of waiting, for

@@ -1,0 +1,73 @@
+package server
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/tare-engine/tare/internal/keeper/wire"
+)
+
+// engines knows which engine is connected: one at a time, and the newest wins.
+type engines struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	session *session // the engine; nil: none; +checklocks:mu
+	last    *session // the engine that is or was; +checklocks:mu
+}
+
+// current returns the connected engine, nil if there is none.
+func (e *engines) current() *session {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.session
+}
+
+// replace makes s the engine and sends the one before away.
+func (e *engines) replace(s *session) {
+	e.mu.Lock()
+	old := e.session
+	e.session, s.before, e.last = s, e.last, s
+	e.mu.Unlock()
+	e.log.Info("engine connected", "engine", s.engine)
+	if old != nil {
+		old.close()
+	}
+}
+
+// resume makes s the engine, which has been that of an earlier program.
+func (e *engines) resume(s *session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.session = s
+}
+
+func (e *engines) leave(s *session) {
+	s.close()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.session == s {
+		e.session = nil
+	}
+}
+
+// tell sends an event to the engine, if there is one. Whatever matters is told
+// again when the next one asks for the list.
+func (e *engines) tell(o wire.Op, doc any) {
+	if s := e.current(); s != nil {
+		s.queue(o, doc)
+	}
+}
+
+// Detached implements stream.Events.
+func (e *engines) Detached(id string, client uint64) {
+	e.tell(wire.OpDetached, wire.IDDoc{ID: id, Client: client})
+}
+
+// StdinClosed implements stream.Events.
+func (e *engines) StdinClosed(id string) { e.tell(wire.OpStdinClosed, wire.IDDoc{ID: id}) }
+
+// LogLost implements stream.Events.
+func (e *engines) LogLost(id string, lines int64, because error) {
+	e.log.Warn("log lines dropped", "process", id, "lines", lines, "error", because)
+}

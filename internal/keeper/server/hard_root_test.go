@@ -1,0 +1,377 @@
+//go:build root
+
+package server
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/linux/spawn"
+)
+
+// childrenOf returns the pids of the keeper's children with the given name.
+func (r *engineRig) childrenOf(name string) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, s := range stats {
+		b, err := os.ReadFile(s)
+		if err != nil {
+			continue
+		}
+		var pid, ppid int
+		var comm, state string
+		if fmt.Sscanf(string(b), "%d %s %s %d", &pid, &comm, &state, &ppid); ppid == r.KeeperPid() && comm == "("+name+")" && state != "Z" {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func kill(t testing.TB, pid int, sig syscall.Signal) {
+	t.Helper()
+	fd, err := process.Open(pid)
+	if errors.Is(err, os.ErrProcessDone) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	if err := process.Signal(fd, sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Fatal(err)
+	}
+}
+
+func TestStartsSurviveTheNurseries(t *testing.T) {
+	r := newEngineRig(t)
+	stop := make(chan struct{})
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(15 * time.Millisecond):
+			}
+			for _, pid := range r.childrenOf("tare-nursery") {
+				kill(t, pid, syscall.SIGKILL)
+				break
+			}
+		}
+	})
+	for i := range 60 {
+		id := fmt.Sprint("c", i)
+		r.run(container(id, "exit 3")).Files.Close()
+		if x := r.exit(id); x.Status.ExitStatus() != 3 {
+			t.Errorf("%+v", x)
+		}
+		if err := r.Ack(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	killer.Wait()
+}
+
+func TestManyStartsAtOnceLeaveNoDescriptor(t *testing.T) {
+	r := newEngineRig(t)
+	count := func() int {
+		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.KeeperPid()))
+		return len(fds)
+	}
+	round := func(n int) {
+		var all sync.WaitGroup
+		for i := range 40 {
+			all.Go(func() {
+				s := container(fmt.Sprintf("c%d-%d", n, i), "exit 0")
+				s.Stdio.Log = nil
+				p, err := r.Start(t.Context(), s)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				p.Files.Close()
+			})
+		}
+		all.Wait()
+		for i := range 40 {
+			id := fmt.Sprintf("c%d-%d", n, i)
+			r.exit(id)
+			if err := r.Ack(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	round(0)
+	before := count()
+	round(1)
+	time.Sleep(100 * time.Millisecond) // mount namespaces are dropped behind the exit
+	if after := count(); after > before+3 {
+		t.Errorf("%d descriptors, then %d", before, after)
+	}
+}
+
+func TestUpgradeAmongStarts(t *testing.T) {
+	r := newEngineRig(t)
+	var all sync.WaitGroup
+	for worker := range 3 {
+		all.Go(func() {
+			for i := range 15 {
+				s := container(fmt.Sprintf("u%d-%d", worker, i), "exit 9")
+				s.Stdio.Log = nil
+				p, err := r.Start(t.Context(), s)
+				if err != nil {
+					t.Errorf("%s: %v", s.ID, err)
+					return
+				}
+				p.Files.Close()
+				if x := r.exit(s.ID); x.Status.ExitStatus() != 9 || x.Unknown {
+					t.Errorf("%+v", x)
+				}
+				if err := r.Ack(t.Context(), s.ID); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 4 {
+		if err := r.Upgrade(t.Context(), os.Args[0]); err != nil {
+			t.Error(err)
+		}
+	}
+	all.Wait()
+}
+
+func TestPidIsToldAtTheGate(t *testing.T) {
+	r := newEngineRig(t)
+	gateR, gateW, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reachedR, reachedW, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := spawn.NewPlan()
+	p.ResetSignals()
+	p.Gate(spawn.FD(0), spawn.FD(1))
+	p.CloseOnExec()
+	p.Exec("/bin/sh", "", []string{"sh", "-c", "exit 4"}, nil)
+	born := make(chan int, 1)
+	s := keeper.Start{ID: "g1", CgroupFD: -1, Plan: p.Image(), FDs: []*os.File{reachedW, gateR}, Born: func(pid int) { born <- pid }}
+	go func() {
+		pid := <-born
+		b := make([]byte, 1)
+		reachedR.Read(b)
+		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); strings.Contains(exe, "sh") {
+			t.Errorf("at the gate the child is %q already", exe)
+		}
+		gateW.Write([]byte{1})
+	}()
+	q, err := r.Start(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Files.Close()
+	for _, f := range []*os.File{gateR, gateW, reachedR, reachedW} {
+		f.Close()
+	}
+	if x := r.exit("g1"); x.Status.ExitStatus() != 4 {
+		t.Errorf("%+v", x)
+	}
+}
+
+// hijacked returns both ends of a client's connection.
+func hijacked(t *testing.T) (keepers *os.File, client *net.UnixConn) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fds[1]), "client")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return os.NewFile(uintptr(fds[0]), "keeper's"), c.(*net.UnixConn)
+}
+
+func TestClientComesWithTheStart(t *testing.T) {
+	r := newEngineRig(t)
+	theirs, c := hijacked(t)
+	s := container("c1", "while read l; do echo got $l; done; echo end >&2")
+	s.Stdio.OpenStdin, s.Stdio.StdinOnce = true, true
+	s.Clients = []keeper.Client{{Conn: theirs, Buffered: []byte("early\n"), Stdin: true, Stdout: true, Stderr: true}}
+	p := r.run(s)
+	theirs.Close()
+	p.Files.Close()
+	c.Write([]byte("late\n"))
+	c.CloseWrite()
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	raw, err := io.ReadAll(c)
+	var got [3]string
+	for len(raw) >= 8 {
+		n := 8 + int(binary.BigEndian.Uint32(raw[4:]))
+		got[raw[0]] += string(raw[8:n])
+		raw = raw[n:]
+	}
+	if err != nil || got[1] != "got early\ngot late\n" || got[2] != "end\n" {
+		t.Errorf("%v %q\n%s", err, got, r.log())
+	}
+	r.exit("c1")
+}
+
+func TestTerminalOfAContainer(t *testing.T) {
+	r := newEngineRig(t)
+	theirs, c := hijacked(t)
+	p := spawn.NewPlan()
+	enclose(p, "c1")
+	p.Do("devpts", spawn.SysMount, p.Str("devpts"), p.Str("/dev/pts"), p.Str("devpts"), spawn.Nil, p.Str("newinstance,ptmxmode=0666"))
+	p.Terminal(spawn.TerminalOptions{Rows: 30, Cols: 100})
+	p.ControllingTTY()
+	p.CloseOnExec()
+	script := "tty; stty size; trap 'stty size; exit 7' WINCH; echo ready; while :; do sleep 0.02; done"
+	p.Exec("sh", "/bin", []string{"sh", "-c", script}, []string{"PATH=/bin:/usr/bin"})
+	s := keeper.Start{
+		ID: "c1", Flags: namespaces, CgroupFD: -1, Plan: p.Image(), Stdio: keeper.Stdio{TTY: true, OpenStdin: true, Rows: 30, Cols: 100},
+		Clients: []keeper.Client{{Conn: theirs, Stdin: true, Stdout: true}},
+	}
+	q := r.run(s)
+	theirs.Close()
+	if q.Master == nil || q.Stdout != nil {
+		t.Errorf("%+v", q)
+	}
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var got bytes.Buffer
+	b := make([]byte, 512)
+	for resized := false; ; {
+		n, err := c.Read(b)
+		got.Write(b[:n])
+		if !resized && strings.Contains(got.String(), "ready") {
+			resized = true
+			if err := r.Resize(t.Context(), "c1", 41, 132); err != nil {
+				t.Error(err)
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	q.Files.Close()
+	if s := strings.ReplaceAll(got.String(), "\r", ""); s != "/dev/pts/0\n30 100\nready\n41 132\n" {
+		t.Errorf("%q\n%s", s, r.log())
+	}
+	if x := r.exit("c1"); x.Status.ExitStatus() != 7 {
+		t.Errorf("%+v", x)
+	}
+}
+
+func TestStrangersAreNotServed(t *testing.T) {
+	r := newEngineRig(t)
+	// The test program in another PID namespace connects and says hello.
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestHelloFromElsewhere$", "-test.v")
+	cmd.Env = append(os.Environ(), "TARE_TEST_KEEPER=", "TARE_TEST_SOCKET="+keeper.SocketPath(r.root))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "refused: ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, _, err := r.List(t.Context()); err != nil {
+		t.Error("the engine lost its connection:", err)
+	}
+}
+
+func TestHelloFromElsewhere(t *testing.T) {
+	path := os.Getenv("TARE_TEST_SOCKET")
+	if path == "" {
+		return // part of TestStrangersAreNotServed
+	}
+	_, err := keeper.Dial(t.Context(), path, keeper.Hello{EngineID: "e2"}, newEventRecord())
+	if err == nil {
+		t.Fatal("served")
+	}
+	fmt.Println("refused: ", err)
+}
+
+func TestSecondKeeperIsRefused(t *testing.T) {
+	r := newEngineRig(t)
+	cmd := exec.Command(os.Args[0], "--exec-root", r.root)
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "another keeper") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestKeeperShowsNothingOfItself(t *testing.T) {
+	r := newEngineRig(t)
+	r.run(container("c1", "ls /proc/self/fd | wc -l; cat /proc/self/oom_score_adj; readlink /proc/1/exe; env | grep -c TARE")).Files.Close()
+	r.exit("c1")
+	got := strings.Fields(r.output("c1"))
+	if len(got) != 4 || got[0] != "4" || got[1] != "0" || strings.Contains(got[2], "memfd") || got[3] != "0" {
+		t.Errorf("%q", got)
+	}
+	points, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", r.KeeperPid()))
+	ours, _ := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || bytes.Count(points, []byte("\n")) > bytes.Count(ours, []byte("\n")) || strings.Contains(string(points), "shared:") {
+		t.Errorf("%v\n%s", err, points)
+	}
+}
+
+// TestStoppedExecsStopNobodyElse: processes of a container can stop what
+// appears among them before it has begun. Here it stops itself.
+func TestStoppedExecsStopNobodyElse(t *testing.T) {
+	r := newEngineRig(t)
+	c := r.run(container("c1", "exec sleep 100"))
+	c.Files.Close()
+	fd, err := process.Open(c.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	const execs = 2 * maxStarts
+	done := make(chan error, execs)
+	for i := range execs {
+		x := execIn(fd, fmt.Sprintf("x%d", i), "")
+		p := spawn.NewPlan()
+		p.Do("setsid", spawn.SysSetsid)
+		p.Do("stop the process group", syscall.SYS_KILL, spawn.Nil, spawn.Int(syscall.SIGSTOP))
+		p.Exec("true", "/bin", []string{"true"}, nil)
+		x.Second = p.Image()
+		go func() {
+			_, err := r.Start(t.Context(), x)
+			done <- err
+		}()
+	}
+	for range execs - maxSeconds - maxStarts { // that many at least are refused
+		if err := <-done; err == nil {
+			t.Error("a stopped process has begun")
+		}
+	}
+	begun := time.Now()
+	r.run(container("c2", "exec true")).Files.Close()
+	if d := time.Since(begun); d > 2*time.Second {
+		t.Errorf("another container started after %v", d)
+	}
+	process.Signal(fd, 9)
+	for range maxSeconds + maxStarts {
+		<-done // killed: how far it got cannot be told
+	}
+	if d := time.Since(begun); d > secondWait/2 {
+		t.Errorf("the execs ended after %v", d)
+	}
+}

@@ -1,0 +1,140 @@
+package server
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/tare-engine/tare/internal/keeper/wire"
+	"github.com/tare-engine/tare/internal/linux/memfd"
+	"github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/linux/rawfd"
+)
+
+// Main is the keeper's program. It returns the exit status.
+//
+// It begins twice: as the file it was started from it only prepares, then it
+// executes a sealed copy of itself in memory. A container whose program is
+// /proc/self/exe would otherwise run, or overwrite, the keeper's own file.
+func Main(args []string, stderr io.Writer) int {
+	fs := flag.NewFlagSet("tare-keeper", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	root := fs.String("exec-root", "/run/tare", "directory of the socket and of what lives only as long as this boot")
+	level := fs.String("log-level", "info", "debug, info, warn or error")
+	state := fs.Int("state", -1, "descriptor of the state of the program before this one (upgrade)")
+	if err := fs.Parse(args[1:]); err != nil {
+		return 2
+	}
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(*level)); err != nil || fs.NArg() > 0 || *root == "" {
+		fmt.Fprintln(stderr, "usage: tare-keeper [--exec-root DIR] [--log-level LEVEL]")
+		return 2
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: l}))
+	if err := run(args, *root, *level, *state, log); err != nil {
+		log.Error("keeper ends", "error", err)
+		return 1
+	}
+	return 0
+}
+
+func run(args []string, root, level string, state int, log *slog.Logger) error {
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	if !memfd.Sealed(self) {
+		return prepare(self, args, root)
+	}
+	if err := process.Hide(); err != nil {
+		return fmt.Errorf("hide: %w", err)
+	}
+	// A log that nobody reads any more must not end the keeper.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	var k *Keeper
+	if state >= 0 {
+		k, err = reopen(root, log, level, given(state, "state"))
+	} else {
+		k, err = Open(root, log, level)
+	}
+	if err != nil {
+		return err
+	}
+	// The sealed copy was executed by the number of its descriptor.
+	_ = os.WriteFile("/proc/self/comm", []byte("tare-keeper"), 0)
+	go k.endOnSignal()
+	log.Info("keeper is ready", "pid", os.Getpid(), "exec-root", root, "upgraded", state >= 0)
+	return k.Serve()
+}
+
+// prepare makes the keeper's surroundings and executes its sealed copy. The
+// calling thread's mount namespace is that of the program it executes.
+func prepare(self *os.File, args []string, root string) error {
+	runtime.LockOSThread()
+	if err := openStdio(); err != nil {
+		return err
+	}
+	if _, err := syscall.Setsid(); err != nil && !errors.Is(err, syscall.EPERM) {
+		return fmt.Errorf("setsid: %w", err) // EPERM: it leads one already
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(root, 0o710); err != nil {
+		return err
+	}
+	if err := ownMounts(root); err != nil {
+		return fmt.Errorf("mount namespace: %w", err)
+	}
+	raiseLimits()
+	copied, err := memfd.Program("tare-keeper", self)
+	if err != nil {
+		return err
+	}
+	return memfd.Exec(copied, args, wire.KeptEnv())
+}
+
+// openStdio fills 0 to 2: a nursery relies on their being open.
+func openStdio() error {
+	for {
+		f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		fd, err := rawfd.Number(f)
+		if err != nil || fd > 2 {
+			return errors.Join(err, f.Close())
+		}
+		if _, err := syscall.Dup(fd); err != nil { // stays open when f closes
+			return err
+		}
+	}
+}
+
+// raiseLimits is best effort: what the kernel refuses, tare does without.
+func raiseLimits() {
+	const files = 1 << 20
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: files})
+	// Nurseries go back to 0, so that no child inherits it.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-950"), 0)
+}
+
+// endOnSignal ends an idle keeper; one with processes stays.
+func (k *Keeper) endOnSignal() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
+	for sig := range c {
+		if err := k.shutdown(); err != nil {
+			k.log.Warn("signal ignored", "signal", sig, "error", err)
+			continue
+		}
+		os.Exit(0)
+	}
+}

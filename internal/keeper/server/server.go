@@ -1,0 +1,260 @@
+// Package server is the keeper's side of the protocol; package keeper tells
+// what a keeper does.
+//
+// A request runs through [Keeper], which knows the engine and little else, to
+// one of
+//
+//	starter    starts, parks and wakes processes
+//	exits      leads them from their end to the acknowledgement
+//	orphans    processes of an earlier keeper
+//	stream     (package) their standard input and output
+//
+// which share the list of [children]. Beneath them are the packages nursery
+// (who clones), reaper (who waits), orphan (who waits without being the
+// parent) and rundir (what the next keeper finds).
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/tare-engine/tare/internal/keeper/nursery"
+	"github.com/tare-engine/tare/internal/keeper/orphan"
+	"github.com/tare-engine/tare/internal/keeper/reaper"
+	"github.com/tare-engine/tare/internal/keeper/rundir"
+	"github.com/tare-engine/tare/internal/keeper/stream"
+	"github.com/tare-engine/tare/internal/keeper/wire"
+	"github.com/tare-engine/tare/internal/linux/spawn"
+)
+
+const (
+	arenas       = 256 // plans in flight, parked children and nurseries
+	maxStarts    = 64  // starts in flight; more of them wait
+	maxInService = 256 // requests of any kind
+)
+
+// Keeper parents processes. It is made by [Open] and driven by one engine
+// connection at a time.
+type Keeper struct {
+	dir   rundir.Dir
+	log   *slog.Logger
+	level string // of the log, for the next program
+
+	children *children
+	reaper   *reaper.Reaper
+	nursery  *nursery.Pool
+	streams  *stream.Streams
+	starter  *starter
+	exits    *exits
+	orphans  *orphans
+	engine   *engines
+	gate     *gate // requests and reports under way
+
+	region   *spawn.Region
+	listener *net.UnixListener
+	lock     *os.File // held: one keeper for an exec root
+	upgraded uint64   // the request that Serve has to answer
+}
+
+// Open makes a keeper for the exec root, takes up what an earlier one left
+// there, and listens.
+func Open(execRoot string, log *slog.Logger, level string) (*Keeper, error) {
+	dir := rundir.Dir(execRoot)
+	lock, err := dir.Make()
+	if err != nil {
+		return nil, err
+	}
+	region, err := spawn.NewRegion(arenas)
+	if err != nil {
+		return nil, err
+	}
+	k, err := assemble(dir, log, level, region)
+	if err != nil {
+		return nil, err
+	}
+	k.lock = lock
+	if err := k.orphans.takeUp(); err != nil {
+		return nil, err
+	}
+	if k.listener, err = listen(wire.SocketPath(execRoot)); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// assemble puts the parts together.
+func assemble(dir rundir.Dir, log *slog.Logger, level string, region *spawn.Region) (*Keeper, error) {
+	k := &Keeper{
+		dir: dir, log: log, level: level, region: region,
+		children: newChildren(), reaper: reaper.New(), engine: &engines{log: log}, gate: &gate{},
+	}
+	var err error
+	if k.streams, err = stream.New(dir.Live(), k.engine); err != nil {
+		return nil, err
+	}
+	k.nursery = nursery.New(region, k.reaper, log)
+	mounts := newMountHolder()
+	k.exits = &exits{dir: dir, log: log, streams: k.streams, children: k.children, engine: k.engine, mounts: mounts}
+	k.starter = &starter{
+		dir: dir, log: log, region: region, nursery: k.nursery, reaper: k.reaper, streams: k.streams,
+		children: k.children, exits: k.exits, mounts: mounts, tokens: make(chan struct{}, maxStarts),
+	}
+	watcher, err := orphan.New()
+	if err != nil {
+		return nil, err
+	}
+	k.orphans = &orphans{children: k.children, exits: k.exits, gate: k.gate, watcher: watcher}
+	return k, nil
+}
+
+// Serve makes the nurseries and serves engines until the listener closes.
+func (k *Keeper) Serve() error {
+	if err := k.nursery.Open(); err != nil {
+		return err
+	}
+	go k.reaper.Run()
+	go k.orphans.watcher.Run()
+	if s := k.engine.current(); s != nil {
+		go k.serveUpgraded(s)
+	}
+	for {
+		c, err := k.listener.AcceptUnix()
+		if err != nil {
+			return err
+		}
+		go k.serve(c)
+	}
+}
+
+// serve talks to one engine until it goes or a newer one comes.
+func (k *Keeper) serve(c *net.UnixConn) {
+	s, err := k.greet(c)
+	if err != nil {
+		if !errors.Is(err, errPing) {
+			k.log.Warn("connection refused", "error", err)
+		}
+		c.Close()
+		return
+	}
+	k.serveSession(s)
+}
+
+func (k *Keeper) serveSession(s *session) {
+	defer k.engine.leave(s)
+	go s.sendEvents()
+	limit := make(chan struct{}, maxInService)
+	for {
+		m, err := s.Receive()
+		if err != nil {
+			k.log.Info("engine left", "engine", s.engine, "error", err)
+			return
+		}
+		switch {
+		case m.Op == wire.OpUpgrade || m.Op == wire.OpShutdown:
+			k.conclude(s, m)
+			m.Close()
+			continue
+		case !k.gate.enter():
+			m.Close()
+			return
+		}
+		s.requests.Add(1)
+		limit <- struct{}{}
+		go func() {
+			defer func() {
+				m.Close()
+				<-limit
+				s.requests.Done()
+				k.gate.leave()
+			}()
+			k.handle(s, m)
+		}()
+	}
+}
+
+// conclude does what ends the program.
+func (k *Keeper) conclude(s *session, m *wire.Message) {
+	var err error
+	if m.Op == wire.OpShutdown {
+		if err = k.shutdown(); err == nil {
+			_ = s.reply(m.Request, wire.ErrorDoc{}, nil)
+			os.Exit(0)
+		}
+	} else {
+		err = k.upgrade(s, m)
+	}
+	k.log.Warn("the keeper goes on", "request", m.Op, "error", err)
+	_ = s.reply(m.Request, wire.ErrorOf(err), nil)
+}
+
+// serveUpgraded goes on with the engine of the program before. What it may
+// have missed is told again.
+func (k *Keeper) serveUpgraded(s *session) {
+	if s.reply(k.upgraded, hello(), nil) == nil {
+		for _, i := range k.children.listed("") {
+			if i.exit != nil {
+				s.queue(wire.OpExited, *i.exit)
+			}
+		}
+	}
+	k.serveSession(s)
+}
+
+// shutdown makes the keeper ready to end, if nothing runs.
+func (k *Keeper) shutdown() error {
+	if err := k.children.whenIdle(func() { k.gate.set(true) }); err != nil {
+		return err
+	}
+	k.gate.inside.Wait()
+	k.nursery.Close()
+	return os.Remove(wire.SocketPath(string(k.dir)))
+}
+
+// errPing ends a connection that only asked whether somebody is here.
+var errPing = errors.New("ping")
+
+func hello() wire.HelloReply {
+	return wire.HelloReply{Version: wire.ProtocolVersion, Pid: os.Getpid()}
+}
+
+// greet checks who is there and makes it the engine.
+func (k *Keeper) greet(c *net.UnixConn) (*session, error) {
+	if err := k.children.checkPeer(c); err != nil {
+		return nil, err
+	}
+	s := newSession(wire.NewSocket(c))
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return nil, err
+	}
+	m, err := s.Receive()
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	if m.Op == wire.OpPing {
+		return nil, errors.Join(errPing, s.reply(m.Request, hello(), nil))
+	}
+	if m.Op != wire.OpHello {
+		return nil, fmt.Errorf("%v before hello", m.Op)
+	}
+	var d wire.HelloDoc
+	if err := m.Unmarshal(&d); err != nil {
+		return nil, err
+	}
+	if d.Version < 1 {
+		return nil, fmt.Errorf("protocol version %d", d.Version)
+	}
+	if d.Dirs {
+		k.streams.SetDirs(m.Take(0), m.Take(1))
+	}
+	s.engine = d.EngineID
+	if err := errors.Join(c.SetReadDeadline(time.Time{}), s.reply(m.Request, hello(), nil)); err != nil {
+		return nil, err
+	}
+	k.engine.replace(s)
+	return s, nil
+}

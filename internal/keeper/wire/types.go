@@ -1,0 +1,111 @@
+package wire
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/tare-engine/tare/internal/linux/spawn"
+)
+
+// Stdio says what a process has as standard input, output and error.
+type Stdio struct {
+	TTY        bool
+	Rows, Cols uint16 // of the terminal, 0: as the kernel makes it
+	OpenStdin  bool
+	StdinOnce  bool // stdin closes when its first client leaves
+	UID, GID   int  // owner of the FIFOs: the process's user
+	Log        *Log // nil: output is not kept (exec)
+}
+
+// Log says where output is kept.
+type Log struct {
+	Dir      string // below the containers directory, e.g. "ID/log"
+	MaxSize  int64  // bytes before a rotation; 0 or less: none
+	MaxFiles int
+	Compress bool
+	Attrs    map[string]string // added to each line
+}
+
+// Client is a hijacked connection that the keeper serves from now on.
+type Client struct {
+	Conn                  *os.File
+	Buffered              []byte // what was read from it already
+	Stdin, Stdout, Stderr bool
+	DetachKeys            []byte
+	Hold                  bool // send nothing before Resume
+
+	// Status gives the client, behind all output, a frame of the system stream
+	// with the exit code. Its connection is then not ended, only closed: the
+	// engine has a duplicate and ends it when it has taken note of the exit.
+	// Not for terminals, whose output has no frames.
+	Status bool
+}
+
+// Files are a process's streams as seen from outside; nil where it has none.
+type Files struct {
+	Stdin, Stdout, Stderr, Master *os.File
+}
+
+func (f Files) list() []*os.File { return []*os.File{f.Stdin, f.Stdout, f.Stderr, f.Master} }
+
+// Close closes what is there.
+func (f Files) Close() {
+	for _, x := range f.list() {
+		if x != nil {
+			x.Close()
+		}
+	}
+}
+
+// Start is a process to be started: by one plan, or by a pair of plans if
+// Second is set (see [spawn.Plan.CloneSecond]), as for a container that shares
+// a PID namespace.
+type Start struct {
+	ID        string
+	Container string // of an exec: the container's ID
+	Flags     uint64 // CLONE_NEW…
+	CgroupFD  int    // index in FDs of the cgroup to be born in; -1: none
+	Plan      spawn.Image
+	Second    spawn.Image
+	FDs       []*os.File // the plan's spawn.FD(0), FD(1) …; they stay the caller's
+	Stdio     Stdio
+	Clients   []Client
+
+	// Born, if set, is told the pid as soon as there is one, long before the
+	// exec if the plan waits at a gate.
+	Born func(pid int)
+}
+
+// Exec is a process that joins a container: Start with a pair of plans.
+type Exec struct {
+	ID, Container string
+	First, Second spawn.Image
+	FDs           []*os.File // the first plan's; the second has none
+	Stdio         Stdio
+	Clients       []Client
+}
+
+// Process is a running process.
+type Process struct {
+	ID         string
+	Container  string // of an exec
+	Pid        int
+	StartTicks uint64 // of /proc/PID/stat: tells a reused pid
+	Parked     bool   // it waits for its second plan
+	Orphan     bool   // a child of an earlier keeper: hand it over with Adopt
+	Started    time.Time
+
+	// The engine's own duplicates: with them a stream survives the keeper.
+	Files `json:"-"`
+}
+
+// Exit is the end of a process. It is repeated until it is acknowledged.
+type Exit struct {
+	ID        string
+	Container string
+	Pid       int
+	Status    syscall.WaitStatus
+	At        time.Time
+	Unknown   bool // nobody who could know the status was there
+}
