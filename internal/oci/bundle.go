@@ -172,3 +172,13 @@ func cgroupOf(s *specs.Spec, id string) string {
 	}
 	return id
 }
+
+// ownMounts reports whether the container has a mount namespace for itself.
+func ownMounts(s *specs.Spec) bool {
+	for _, n := range s.Linux.Namespaces {
+		if n.Type == specs.MountNamespace {
+			return n.Path == ""
+		}
+	}
+	return false
+}

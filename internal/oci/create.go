@@ -192,6 +192,9 @@ func (k *creation) spec() *specs.Spec {
 
 func (k *creation) stops() []runtime.Stop {
 	stops := []runtime.Stop{runtime.StopReady}
+	if has(k.b.spec, specs.UserNamespace) {
+		stops = append(stops, runtime.StopBorn)
+	}
 	//lint:ignore SA1019 prestart hooks are deprecated, and still used
 	if h := k.b.spec.Hooks; h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 {
 		stops = append(stops, runtime.StopHooks)
@@ -227,12 +230,23 @@ func (k *creation) clone() error {
 // at does what belongs to a stop.
 func (k *creation) at(s runtime.Stop) error {
 	switch s {
+	case runtime.StopBorn:
+		return k.born()
 	case runtime.StopHooks:
 		return k.createHooks()
 	case runtime.StopReady:
 		return k.ready()
 	}
 	return nil
+}
+
+// born does for the child what it has no rights to do itself.
+func (k *creation) born() error {
+	pid := k.child.first
+	if err := k.group.Enter(pid); err != nil {
+		return err
+	}
+	return k.start.Born(pid)
 }
 
 // ready records the process, which from here on outlives us.

@@ -51,7 +51,7 @@ func (c *Container) newExec(p *specs.Process, path string, preserve ...*os.File)
 	}
 	e, err := runtime.NewExec(runtime.ExecConfig{
 		Process: p, Seccomp: spec.Linux.Seccomp, PidFD: pidfd, Pid: c.Pid, CgroupProcs: g.ProcsPaths(),
-		Program: path, UserNS: has(spec, specs.UserNamespace), Preserve: preserve,
+		Program: path, UserNS: has(spec, specs.UserNamespace), UIDs: spec.Linux.UIDMappings, Chroot: !ownMounts(spec), Preserve: preserve,
 	})
 	if err != nil {
 		pidfd.Close()

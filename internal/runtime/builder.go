@@ -41,11 +41,13 @@ type builder struct {
 	fds      []*os.File
 	own      []*os.File
 	cgroupFD int
-	second   *spawn.Plan // set if the program is started by a second clone
-	exec     bool        // in a running container
-	dry      bool        // the plan is compared, not run
-	stops    []Stop      // those that the plan has
-	program  string      // instead of the process's first argument
+	second   *spawn.Plan         // set if the program is started by a second clone
+	exec     bool                // in a running container
+	dry      bool                // the plan is compared, not run
+	kept     []spawn.Arg         // of the descriptors for the second half: where they are
+	stops    []Stop              // those that the plan has
+	borrowed []specs.LinuxDevice // nodes of the host that are to be bound
+	program  string              // instead of the process's first argument
 	marks    []mark
 
 	exact spawn.Arg // openat2's structure for targets, shared by all steps

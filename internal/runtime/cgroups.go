@@ -28,7 +28,7 @@ var unified = sync.OnceValue(func() bool {
 // into the container later. A mount of the hierarchy itself would cost a
 // superblock per container and hierarchy.
 func (b *builder) enterCgroups() {
-	if b.c.CgroupFD != nil {
+	if b.c.CgroupFD != nil && !b.inUserNS() {
 		b.pass(b.c.CgroupFD)
 		b.cgroupFD = len(b.fds) - 1
 	}
@@ -41,7 +41,9 @@ func (b *builder) enterCgroups() {
 			b.Do(name, spawn.SysOpenTree, spawn.Int(atCwd), b.Str(path.Dir(procs)), spawn.Int(flags)).To(slotCgroup + i)
 			dir, file = spawn.Slot(slotCgroup+i), path.Base(procs)
 		}
-		b.write(name, dir, file, "0")
+		if !b.inUserNS() { // there its starter does it
+			b.write(name, dir, file, "0")
+		}
 	}
 }
 

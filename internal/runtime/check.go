@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -19,6 +20,12 @@ func check(c Config) error {
 	if s.Hooks != nil && c.Gate == nil {
 		return unsupported("hooks")
 	}
+	if hasNamespace(s, specs.UserNamespace) && (c.Gate == nil || !slices.Contains(c.Stops, StopBorn)) {
+		return unsupported("linux.namespaces: user")
+	}
+	if err := checkIDs(s); err != nil {
+		return err
+	}
 	if err := checkLinux(s.Linux); err != nil {
 		return err
 	}
@@ -30,14 +37,9 @@ func check(c Config) error {
 
 func checkLinux(l *specs.Linux) error {
 	for field, set := range map[string]bool{
-		"uidMappings":  len(l.UIDMappings) > 0,
-		"gidMappings":  len(l.GIDMappings) > 0,
-		"netDevices":   len(l.NetDevices) > 0,
-		"mountLabel":   l.MountLabel != "",
-		"intelRdt":     l.IntelRdt != nil,
-		"memoryPolicy": l.MemoryPolicy != nil,
-		"personality":  l.Personality != nil,
-		"timeOffsets":  len(l.TimeOffsets) > 0,
+		"netDevices": len(l.NetDevices) > 0,
+		"mountLabel": l.MountLabel != "",
+		"intelRdt":   l.IntelRdt != nil,
 	} {
 		if set {
 			return unsupported("linux." + field)
@@ -55,14 +57,8 @@ func checkProcess(p *specs.Process) error {
 		return invalid("process.args must not be empty")
 	case !strings.HasPrefix(p.Cwd, "/"):
 		return invalid("process.cwd %q is not an absolute path", p.Cwd)
-	case p.Scheduler != nil:
-		return unsupported("process.scheduler")
 	case p.SelinuxLabel != "":
 		return unsupported("process.selinuxLabel")
-	case p.IOPriority != nil:
-		return unsupported("process.ioPriority")
-	case p.ExecCPUAffinity != nil:
-		return unsupported("process.execCPUAffinity")
 	case p.CommandLine != "" || p.User.Username != "":
 		return unsupported("process.commandLine and process.user.username")
 	}

@@ -8,7 +8,9 @@ import (
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/linux/device"
 	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/linux/spawn"
 )
 
@@ -75,6 +77,11 @@ func (b *builder) fillDev(dev spawn.Arg) {
 }
 
 func (b *builder) mknod(dir spawn.Arg, name string, d specs.LinuxDevice) {
+	if b.inUserNS() && d.Type != "p" { // may make no node: the host's is bound over a file
+		b.Do("place of "+d.Path, spawn.SysMknodat, dir, b.Str(name), spawn.Int(syscall.S_IFREG|0644), spawn.Nil).Ignore(int(syscall.EEXIST))
+		b.borrowed = append(b.borrowed, d)
+		return
+	}
 	mode := uint32(0666)
 	if d.FileMode != nil {
 		mode = uint32(*d.FileMode) & 07777
@@ -84,6 +91,27 @@ func (b *builder) mknod(dir spawn.Arg, name string, d specs.LinuxDevice) {
 		const noFollow = 0x100
 		b.Do("owner of "+d.Path, spawn.SysFchownat, dir, b.Str(name), spawn.Int(uid), spawn.Int(gid), spawn.Int(noFollow))
 	}
+}
+
+// borrowDevices binds the host's nodes over the places that mknod made.
+func (b *builder) borrowDevices() error {
+	for _, d := range b.borrowed {
+		n, err := device.At(d.Path)
+		if err != nil {
+			return invalid("linux.devices: %w", err)
+		}
+		if n.Major != d.Major || n.Minor != d.Minor || (n.Type == "b") != (d.Type == "b") {
+			return invalid("linux.devices: %s is another device on the host", d.Path)
+		}
+		f, err := mount.Clone(d.Path, false)
+		if err != nil {
+			return err
+		}
+		b.target(d.Path)
+		b.move(d.Path, b.pass(b.keep(f)))
+	}
+	b.borrowed = nil
+	return nil
 }
 
 func value(p *uint32) uint32 {
@@ -117,5 +145,5 @@ func (b *builder) otherDevices() error {
 		b.mknod(spawn.Slot(slotTarget), path.Base(d.Path), d)
 		b.close(slotTarget)
 	}
-	return nil
+	return b.borrowDevices()
 }

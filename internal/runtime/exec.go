@@ -21,8 +21,10 @@ type ExecConfig struct {
 
 	Rows, Cols uint16 // of the terminal, if the process has one
 
-	Program  string     // instead of the first argument, if not empty
-	UserNS   bool       // the container has a user namespace of its own
+	Program  string // instead of the first argument, if not empty
+	UserNS   bool   // the container has a user namespace of its own
+	UIDs     []specs.LinuxIDMapping
+	Chroot   bool       // it has no mount namespace of its own: its root is no mount there
 	Preserve []*os.File // become the program's descriptors 3, 4, 5 …
 }
 
@@ -64,7 +66,19 @@ func NewExec(c ExecConfig) (_ *Exec, err error) {
 	b.spec = &specs.Spec{Process: c.Process, Linux: &specs.Linux{Seccomp: c.Seccomp}}
 	b.second, b.exec = spawn.NewPlan(), true
 	defer b.closeUnless(&err)
+	root, err := os.OpenFile("/proc/"+strconv.Itoa(c.Pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	b.keep(root)
 	if err := b.join(c.PidFD, c.UserNS); err != nil {
+		return nil, err
+	}
+	if c.Chroot {
+		b.Do("into the root", spawn.SysFchdir, b.pass(root))
+		b.Do("change root", spawn.SysChroot, b.Str("."))
+	}
+	if err := b.dropBounding(c.Process); err != nil {
 		return nil, err
 	}
 	if err := b.process(); err != nil {
@@ -72,10 +86,7 @@ func NewExec(c ExecConfig) (_ *Exec, err error) {
 	}
 	e := &Exec{FirstPlan: b.Plan, SecondPlan: b.second, First: b.Image(), Second: b.second.Image(), FDs: b.fds, own: b.own}
 	e.explainer = explainer{first: b.marks, process: c.Process, program: c.Program, prefix: execFailed, names: b.StepName}
-	if root, err := os.OpenFile("/proc/"+strconv.Itoa(c.Pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0); err == nil {
-		e.explainer.root = root
-		e.own = append(e.own, root)
-	}
+	e.explainer.root, e.explainer.uids = root, c.UIDs
 	return e, nil
 }
 
@@ -89,11 +100,24 @@ func (b *builder) join(pidfd *os.File, user bool) error {
 		return err
 	}
 	b.oomScore(dir, b.spec.Process)
+	if a := b.spec.Process.ExecCPUAffinity; a != nil {
+		if err := b.affinity("initial", a.Initial); err != nil {
+			return err
+		}
+	}
 	b.enterCgroups()
+	if a := b.spec.Process.ExecCPUAffinity; a != nil {
+		if err := b.affinity("final", a.Final); err != nil {
+			return err
+		}
+	}
+	if err := b.scheduling(b.spec.Process); err != nil {
+		return err
+	}
 	b.keyring()
 	b.Do("join pid namespace", spawn.SysSetns, fd, spawn.Int(syscall.CLONE_NEWPID))
 	b.joinOthers(fd, user)
-	return b.dropBounding(b.spec.Process)
+	return nil
 }
 
 // joinOthers joins all namespaces but the PID namespace. The kernel takes the
@@ -119,7 +143,7 @@ func NewHook(pidfd *os.File, program string, args, env []string, user bool) (*Ex
 	b.Do("join pid namespace", spawn.SysSetns, fd, spawn.Int(syscall.CLONE_NEWPID))
 	b.joinOthers(fd, user)
 	b.Stdio()
-	b.CloseOnExec()
+	b.lastDescriptors()
 	b.finish()
 	e := &Exec{FirstPlan: b.Plan, SecondPlan: b.second, First: b.Image(), Second: b.second.Image(), FDs: b.fds}
 	e.explainer = explainer{first: b.marks, process: p, program: program, names: b.StepName}

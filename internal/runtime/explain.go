@@ -80,6 +80,8 @@ func (b *builder) mark(m mark) {
 type explainer struct {
 	first   []mark
 	process *specs.Process
+	uids    []specs.LinuxIDMapping // of a new user namespace
+	gids    []specs.LinuxIDMapping
 	program string // instead of the first argument, if not empty
 	root    *os.File
 	prefix  string

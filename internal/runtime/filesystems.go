@@ -33,7 +33,7 @@ func (b *builder) mountFS(p *mountPoint) error {
 	}
 	b.makePoints(p)
 	b.finishFS(p)
-	return nil
+	return b.borrowDevices()
 }
 
 func hasKey(data []string, key string) bool {

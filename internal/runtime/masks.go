@@ -46,12 +46,22 @@ func (b *builder) openMasks() error {
 			if list.ro {
 				m.kind = readOnly
 			}
-			if ok {
+			if ok && !b.hidden(m.path) {
 				b.masks = append(b.masks, m)
 			}
 		}
 	}
 	return nil
+}
+
+// hidden reports whether a directory above the path is masked already.
+func (b *builder) hidden(p string) bool {
+	for _, m := range b.masks {
+		if m.kind == maskDir && strings.HasPrefix(p, m.path+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // openMask looks at one path. In procfs and sysfs what the host has decides:

@@ -68,7 +68,7 @@ func (b *builder) openMount(m specs.Mount) (*mountPoint, error) {
 		return p, b.placeInCell(p)
 	}
 	if o.bind {
-		if p.bound, err = openBind(m.Source, o); err != nil {
+		if p.bound, err = b.openBind(m, o); err != nil {
 			return nil, err
 		}
 		b.keep(p.bound)
@@ -87,12 +87,21 @@ func (b *builder) openMount(m specs.Mount) (*mountPoint, error) {
 
 // openBind returns a detached copy of the tree at source with its attributes.
 // Unless the options say otherwise it shares nothing with the host.
-func openBind(source string, o mountOptions) (*os.File, error) {
-	f, err := mount.Clone(source, o.recursive)
+func (b *builder) openBind(m specs.Mount, o mountOptions) (*os.File, error) {
+	f, err := mount.Clone(m.Source, o.recursive)
 	if err != nil {
 		return nil, err
 	}
 	changes := o.changes()
+	if o.idmap {
+		ns, err := b.idmapOf(m)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		defer ns.Close()
+		changes = append(changes, mount.Change{UserNS: ns, Recursive: o.idmapRecursive})
+	}
 	if len(o.propagation) == 0 {
 		changes = append(changes, propagations["rprivate"])
 	}
@@ -203,7 +212,7 @@ func checkPlace(p *mountPoint) error {
 // second part was in that tree before it.
 func (b *builder) isEarly(p *mountPoint) bool {
 	root := rootOf(p.dest)
-	if p.o.bind || root == "" || p.dest == root && p.Type != roots[root] {
+	if p.o.bind || root == "" || b.sharesMounts() || p.dest == root && p.Type != roots[root] {
 		return false
 	}
 	top := p.dest == root

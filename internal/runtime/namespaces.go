@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/linux/proc"
 	"github.com/tare-engine/tare/internal/linux/spawn"
 )
@@ -18,6 +19,8 @@ var cloneFlags = map[specs.LinuxNamespaceType]int{
 	specs.IPCNamespace:     syscall.CLONE_NEWIPC,
 	specs.UTSNamespace:     syscall.CLONE_NEWUTS,
 	specs.CgroupNamespace:  cloneNewCgroup,
+	specs.UserNamespace:    syscall.CLONE_NEWUSER,
+	specs.TimeNamespace:    cloneNewTime,
 }
 
 const cloneNewCgroup = 0x02000000
@@ -63,8 +66,8 @@ func (b *builder) openNamespaces() error {
 		case n.Path == "":
 			b.ns.fresh[n.Type] = true
 			continue
-		case n.Type == specs.MountNamespace:
-			return unsupported("linux.namespaces: path of a mount namespace")
+		case n.Type == specs.UserNamespace:
+			return unsupported("linux.namespaces: path of a user namespace")
 		}
 		f, err := proc.OpenNamespace(n.Path, flag)
 		if err != nil {
@@ -75,8 +78,8 @@ func (b *builder) openNamespaces() error {
 	if b.c.NetNS != nil {
 		b.ns.join = append(b.ns.join, joined{specs.NetworkNamespace, b.c.NetNS})
 	}
-	if !b.ns.fresh[specs.MountNamespace] {
-		return invalid("linux.namespaces: a container needs its own mount namespace")
+	if err := b.checkShared(); err != nil {
+		return err
 	}
 	if b.spec.Hostname != "" && !b.ns.has(specs.UTSNamespace) {
 		return invalid("hostname %q needs a uts namespace", b.spec.Hostname)
@@ -94,15 +97,21 @@ func (b *builder) openNamespaces() error {
 // a start ends in a second clone.
 func (b *builder) enter() {
 	for t := range b.ns.fresh {
-		if t != specs.CgroupNamespace {
+		if t != specs.CgroupNamespace && t != specs.TimeNamespace {
 			b.flags |= uint64(cloneFlags[t])
 		}
 	}
 	b.enterCgroups()
+	if b.inUserNS() {
+		b.becomeRoot()
+	}
 	if b.ns.fresh[specs.CgroupNamespace] {
 		b.Do("new cgroup namespace", spawn.SysUnshare, spawn.Int(cloneNewCgroup))
 	}
 	for _, j := range b.ns.join {
+		if j.typ == specs.MountNamespace {
+			continue // see joinMounts
+		}
 		b.Do("join "+string(j.typ)+" namespace", spawn.SysSetns, b.pass(j.file), spawn.Int(cloneFlags[j.typ]))
 	}
 	if b.ns.joins(specs.PIDNamespace) {
@@ -137,4 +146,39 @@ func NamespaceTypes() []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// inUserNS reports whether the container gets a user namespace of its own.
+func (b *builder) inUserNS() bool { return b.ns.fresh[specs.UserNamespace] }
+
+// sharesMounts reports whether the container is in a mount namespace that is
+// others' too. Nothing is mounted there: the root, with all that goes into it,
+// is a tree of its own that hangs nowhere.
+func (b *builder) sharesMounts() bool { return !b.ns.fresh[specs.MountNamespace] }
+
+// checkShared refuses what cannot be shared, or not by this kernel.
+func (b *builder) checkShared() error {
+	switch {
+	case !b.sharesMounts():
+		return nil
+	case b.c.Gate == nil:
+		return invalid("linux.namespaces: a container needs its own mount namespace")
+	case b.inUserNS():
+		return invalid("linux.namespaces: a user namespace needs a mount namespace")
+	case !mount.TakesMountsDetached():
+		return unsupported("linux.namespaces without a new mount namespace (kernel before 6.15)")
+	}
+	return nil
+}
+
+// joinMounts joins another's mount namespace, if the spec names one, and comes
+// back to the root. Only the namespace in which the root's tree was made may
+// mount in it, so that is over by now.
+func (b *builder) joinMounts() {
+	for _, j := range b.ns.join {
+		if j.typ == specs.MountNamespace {
+			b.Do("join mount namespace", spawn.SysSetns, b.pass(j.file), spawn.Int(cloneFlags[j.typ]))
+			b.Do("back to the root", spawn.SysFchdir, b.pass(b.c.Root))
+		}
+	}
 }

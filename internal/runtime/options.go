@@ -14,6 +14,8 @@ type mountOptions struct {
 	recAttr         mount.Change   // of it and all below (rro, rnosuid …)
 	propagation     []mount.Change // in the order given
 	data            []string       // the file system's own
+
+	idmap, idmapRecursive bool // ids are mapped
 }
 
 // attributes names what an option sets and clears; with "r" before it, for all
@@ -38,7 +40,7 @@ var propagations = map[string]mount.Change{
 }
 
 // refused are options of other runtimes that have no meaning here yet.
-var refused = []string{"tmpcopyup", "idmap", "ridmap"}
+var refused = []string{"tmpcopyup"}
 
 func parseOptions(m specs.Mount) (o mountOptions, err error) {
 	o.bind = m.Type == "bind"
@@ -59,6 +61,8 @@ func parseOptions(m specs.Mount) (o mountOptions, err error) {
 		switch {
 		case opt == "bind", opt == "rbind":
 			o.bind, o.recursive = true, opt == "rbind"
+		case opt == "idmap", opt == "ridmap":
+			o.idmap, o.idmapRecursive = true, opt == "ridmap"
 		case opt == "" || opt == "defaults":
 		case slices.Contains(refused, opt):
 			return o, unsupported("mounts: " + m.Destination + ": option " + opt)
@@ -69,8 +73,9 @@ func parseOptions(m specs.Mount) (o mountOptions, err error) {
 	if o.bind && len(o.data) > 0 {
 		return o, invalid("mounts: %s: unknown option %q", m.Destination, o.data[0])
 	}
-	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-		return o, unsupported("mounts: " + m.Destination + ": uidMappings and gidMappings")
+	o.idmap = o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0
+	if o.idmap && !o.bind {
+		return o, invalid("mounts: %s: only a bind mount can map ids", m.Destination)
 	}
 	return o, nil
 }

@@ -78,7 +78,7 @@ func (b *builder) attributes(p *specs.Process, filter *specs.LinuxSeccomp) error
 	if err := b.label(p); err != nil {
 		return err
 	}
-	b.CloseOnExec() // before the filter, which may know nothing of it
+	b.lastDescriptors() // before the filter, which may know nothing of it
 	// Without no_new_privs a filter needs CAP_SYS_ADMIN, so it goes in before
 	// the capabilities go; with it, it goes in last.
 	if !p.NoNewPrivileges {

@@ -22,10 +22,21 @@ func (b *builder) prepare() error {
 	if err := b.writeProc(); err != nil {
 		return err
 	}
+	if err := b.personality(); err != nil {
+		return err
+	}
+	if err := b.scheduling(b.spec.Process); err != nil {
+		return err
+	}
+	if err := b.memoryPolicy(); err != nil {
+		return err
+	}
 	b.keyring()
 	b.Do("work at the host's root", spawn.SysChdir, b.Str("/"))
 	// Nothing that is mounted from here on may reach the host.
-	b.Do("private mounts", spawn.SysMount, spawn.Nil, b.Str("/"), spawn.Nil, spawn.Int(mount.PropagationFlags(mount.Private, true)), spawn.Nil)
+	if !b.sharesMounts() {
+		b.Do("private mounts", spawn.SysMount, spawn.Nil, b.Str("/"), spawn.Nil, spawn.Int(mount.PropagationFlags(mount.Private, true)), spawn.Nil)
+	}
 	if err := b.mountEarly(); err != nil {
 		return err
 	}
@@ -42,7 +53,12 @@ func (b *builder) writeProc() error {
 	if err != nil {
 		return err
 	}
-	b.oomScore(dir, b.spec.Process)
+	if !b.inUserNS() { // there its starter does it
+		b.oomScore(dir, b.spec.Process)
+	}
+	if err := b.timeNamespace(dir); err != nil {
+		return err
+	}
 	for _, key := range slices.Sorted(maps.Keys(b.spec.Linux.Sysctl)) {
 		b.mark(mark{kind: markSysctl, object: key})
 		b.write("sysctl "+key, dir, "sys/"+strings.ReplaceAll(key, ".", "/"), b.spec.Linux.Sysctl[key])
@@ -69,20 +85,22 @@ func (b *builder) adopt() error {
 	if err := b.rootPropagation(); err != nil {
 		return err
 	}
-	fill := b.fillRoot
-	if b.hooked() {
-		b.placeRoot(b.c.RootPath, tops)
+	at, late := "/", false
+	if b.hooked() || b.sharesMounts() {
+		at, late = b.c.RootPath, true
+	}
+	b.placeRoot(at, tops)
+	if late {
 		if err := b.fillRoot(); err != nil {
 			return err
 		}
 		b.stop(StopHooks)
-		fill = func() error { return nil }
-	} else {
-		b.placeRoot("/", tops)
 	}
 	b.changeRoot()
-	if err := fill(); err != nil {
-		return err
+	if !late {
+		if err := b.fillRoot(); err != nil {
+			return err
+		}
 	}
 	if err := b.finishRoot(); err != nil {
 		return err
@@ -132,6 +150,10 @@ func (b *builder) preparedTops() []top {
 // both roots are there.
 func (b *builder) placeRoot(at string, tops []top) {
 	root := b.pass(b.c.Root)
+	if b.sharesMounts() {
+		b.Do("into the root", spawn.SysFchdir, root)
+		return
+	}
 	b.Do("root over "+at, spawn.SysMoveMount, root, b.empty, spawn.Int(atCwd), b.Str(at), spawn.Int(mount.MoveFromFD))
 	b.Do("into the root", spawn.SysFchdir, root)
 	if at == "/" && !b.c.NoPivot {
@@ -155,6 +177,9 @@ func (b *builder) pivot() {
 func (b *builder) changeRoot() {
 	dot := b.Str(".")
 	switch {
+	case b.sharesMounts():
+		b.joinMounts()
+		b.Do("change root", spawn.SysChroot, dot)
 	case b.c.NoPivot:
 		if b.hooked() {
 			b.Do("root over /", spawn.SysMount, dot, b.Str("/"), spawn.Nil, spawn.Int(mount.MoveFlag), spawn.Nil)

@@ -24,17 +24,11 @@ func TestWhatIsNotDoneIsAnError(t *testing.T) {
 		"linux.uidMappings":            func(s *specs.Spec) { s.Linux.UIDMappings = make([]specs.LinuxIDMapping, 1) },
 		"linux.mountLabel":             func(s *specs.Spec) { s.Linux.MountLabel = "x" },
 		"linux.intelRdt":               func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
-		"linux.memoryPolicy":           func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} },
-		"linux.personality":            func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{} },
-		"linux.timeOffsets":            func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"x": {}} },
 		"linux.netDevices":             func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"x": {}} },
 		"linux.seccomp.listenerPath":   func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{ListenerPath: "/x"} },
 		"process.args":                 func(s *specs.Spec) { s.Process.Args = nil },
 		"process.cwd":                  func(s *specs.Spec) { s.Process.Cwd = "relative" },
-		"process.scheduler":            func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{} },
 		"process.selinuxLabel":         func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
-		"process.ioPriority":           func(s *specs.Spec) { s.Process.IOPriority = &specs.LinuxIOPriority{} },
-		"process.execCPUAffinity":      func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{} },
 		"NUL":                          func(s *specs.Spec) { s.Process.Env = []string{"a=\x00"} },
 		"sysctl \"kernel.core_pattern": func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"kernel.core_pattern": "|/x"} },
 	} {
@@ -90,7 +84,7 @@ func TestMountOptions(t *testing.T) {
 	for _, m := range []specs.Mount{
 		{Destination: "/x", Type: "bind", Options: []string{"nonsense"}},
 		{Destination: "/x", Type: "tmpfs", Options: []string{"tmpcopyup"}},
-		{Destination: "/x", Type: "bind", UIDMappings: make([]specs.LinuxIDMapping, 1)},
+		{Destination: "/x", Type: "tmpfs", UIDMappings: make([]specs.LinuxIDMapping, 1)},
 	} {
 		if _, err := parseOptions(m); errdefs.KindOf(err) == errdefs.Internal {
 			t.Errorf("%+v: %v", m, err)

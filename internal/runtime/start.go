@@ -69,6 +69,9 @@ func NewStart(c Config) (_ *Start, err error) {
 func (b *builder) start() *Start {
 	s := &Start{Plan: b.Plan, Image: b.Image(), Flags: b.flags, FDs: b.fds, CgroupFD: b.cgroupFD, Stops: b.stops, own: b.own}
 	s.explainer = explainer{first: b.marks, process: b.spec.Process, root: b.c.Root, prefix: createFailed, names: b.StepName}
+	if s.UserNS = b.inUserNS(); s.UserNS {
+		s.uids, s.gids = b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings
+	}
 	if b.second != nil {
 		s.Second = b.second.Image()
 	}

@@ -48,10 +48,22 @@ func (b *builder) stop(s Stop) {
 	b.Gate(b.pass(b.c.Gate.Out), b.pass(b.c.Gate.In))
 }
 
-// waits reports whether the plan has something to do between the end of the
-// setup and the execve.
-func (b *builder) waits() bool {
-	return b.wantsReady() || b.c.Start != nil || len(b.c.Preserve) > 0
+// lastDescriptors makes the execve close all descriptors; of a pair the first
+// half closes them now.
+func (b *builder) lastDescriptors() {
+	if b.second != nil {
+		b.kept = b.KeepForSecond(b.passAll(b.lastFiles())...)
+		return
+	}
+	b.CloseOnExec()
+}
+
+func (b *builder) passAll(files []*os.File) []spawn.Arg {
+	out := make([]spawn.Arg, len(files))
+	for i, f := range files {
+		out[i] = b.pass(f)
+	}
+	return out
 }
 
 func (b *builder) wantsReady() bool { return b.c.Gate != nil && slices.Contains(b.c.Stops, StopReady) }
@@ -59,22 +71,14 @@ func (b *builder) wantsReady() bool { return b.c.Gate != nil && slices.Contains(
 // finish ends the plan: a second clone, if one is needed, the last stop and
 // the execve.
 func (b *builder) finish() {
-	last, keep := b.Plan, b.lastFiles()
+	last := b.Plan
 	if b.second != nil {
 		last = b.second
-		kept := make([]spawn.Arg, len(keep))
-		for i, f := range keep {
-			kept[i] = b.pass(f)
-		}
-		at := b.CloneSecond(kept...)
+		b.CloneKept()
 		session(last, b.spec.Process)
-		b.lastSteps(last, spawn.CommandFD, at)
-	} else if b.waits() {
-		at := make([]spawn.Arg, len(keep))
-		for i, f := range keep {
-			at[i] = b.pass(f)
-		}
-		b.lastSteps(last, spawn.ReportFD, at)
+		b.lastSteps(last, spawn.CommandFD, b.kept)
+	} else {
+		b.lastSteps(last, spawn.ReportFD, b.passAll(b.lastFiles()))
 	}
 	b.mark(mark{kind: markExec})
 	execute(last, b.spec.Process, b.program)

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,4 +156,29 @@ func SetPropagation(path string, p Propagation, recursive bool) error {
 		return &os.PathError{Op: "change propagation of", Path: path, Err: err}
 	}
 	return nil
+}
+
+// TakesMountsDetached reports whether something can be mounted in a detached
+// tree. Kernel 6.15.
+var TakesMountsDetached = sync.OnceValue(func() bool {
+	tree, err := newTmpfs()
+	if err != nil {
+		return false
+	}
+	defer tree.Close()
+	other, err := newTmpfs()
+	if err != nil {
+		return false
+	}
+	defer other.Close()
+	return Move(other, tree) == nil
+})
+
+func newTmpfs() (*os.File, error) {
+	fs, err := OpenFS("tmpfs")
+	if err != nil {
+		return nil, err
+	}
+	defer fs.Close()
+	return fs.Mount(0)
 }

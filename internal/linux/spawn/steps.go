@@ -107,8 +107,8 @@ func (p *Plan) ControllingTTY() {
 func (p *Plan) Gate(out, in Arg) {
 	b := p.Bytes(make([]byte, 8))
 	p.Do("gate reached", unix.SYS_WRITE, out, b, Int(1))
-	// Pipes made by Go do not block.
-	p.Do("gate blocks", unix.SYS_FCNTL, in, Int(unix.F_SETFL), Nil)
+	// Pipes made by Go do not block. A filter may forbid the call: then they must.
+	p.Do("gate blocks", unix.SYS_FCNTL, in, Int(unix.F_SETFL), Nil).IgnoreAll()
 	p.Do("gate", unix.SYS_READ, in, b, Int(1)).Flag(FlagZeroExits)
 }
 
@@ -135,16 +135,20 @@ func (p *Plan) receive(name string, to Arg, n int) {
 	p.Do(name, unix.SYS_RECVMSG, Int(CommandFD), msg, Int(unix.MSG_CMSG_CLOEXEC)).Flag(FlagZeroExits)
 }
 
-// CloneSecond ends the first half of a pair: it keeps the report pipe at 3
-// and the descriptors keep (ascending) from 4 on, closes all else, clones the
-// second half into the PID namespace joined before (a child of the keeper) and
-// exits. The second half reports at 3; its plan was loaded with [Slab.Pair].
-// It returns where the kept descriptors are.
-//
-// It is clone, not clone3: Docker's seccomp profile, which is in force by now,
-// answers ENOSYS to the latter. The kernel writes the second's pid into memory
-// that the second does not have.
-func (p *Plan) CloneSecond(keep ...Arg) []Arg {
+// CloneSecond ends the first half of a pair: it keeps the report pipe, closes
+// all else, clones the second half into the PID namespace joined before (a
+// child of the keeper) and exits. The second half reports at 3; its plan was
+// loaded with [Slab.Pair].
+func (p *Plan) CloneSecond() {
+	p.KeepForSecond()
+	p.CloneKept()
+}
+
+// KeepForSecond moves the report pipe to 3 and the descriptors keep
+// (ascending) to 4 and following, closes all else, and returns where the kept
+// are. It is for plans that cannot do so right before the clone: a filter that
+// is in force by then may not know the calls.
+func (p *Plan) KeepForSecond(keep ...Arg) []Arg {
 	p.Do("report at 3", unix.SYS_DUP3, Int(ReportFD), Int(CommandFD), Int(unix.O_CLOEXEC))
 	p.Do("report there", NrStore, HeaderPtr(offReport), Int(CommandFD+1))
 	at := make([]Arg, len(keep))
@@ -153,14 +157,22 @@ func (p *Plan) CloneSecond(keep ...Arg) []Arg {
 		p.Do("keep", unix.SYS_DUP3, k, at[i], Int(unix.O_CLOEXEC))
 	}
 	p.Do("close all but the report", unix.SYS_CLOSE_RANGE, Int(ReportFD+len(keep)), Int(uint32(0xffffffff)), Nil)
+	return at
+}
+
+// CloneKept clones the second half after KeepForSecond.
+//
+// It is clone, not clone3: Docker's seccomp profile, which is in force by now,
+// answers ENOSYS to the latter. The kernel writes the second's pid into memory
+// that the second does not have.
+func (p *Plan) CloneKept() {
 	flags := unix.CLONE_PARENT | unix.CLONE_PARENT_SETTID | int(unix.SIGCHLD)
 	p.Do("clone second", unix.SYS_CLONE, Int(flags), Nil, HeaderPtr(offPid2), Nil, Nil).Child(slotSecond).Flag(FlagParentExits)
-	return at
 }
 
 // WaitByte waits for a byte on in; end of file there ends the child.
 func (p *Plan) WaitByte(in Arg) {
-	p.Do("wait blocks", unix.SYS_FCNTL, in, Int(unix.F_SETFL), Nil)
+	p.Do("wait blocks", unix.SYS_FCNTL, in, Int(unix.F_SETFL), Nil).IgnoreAll()
 	p.Do("wait", unix.SYS_READ, in, p.Bytes(make([]byte, 8)), Int(1)).Flag(FlagZeroExits)
 }
 
