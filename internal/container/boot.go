@@ -47,6 +47,7 @@ func (s *Service) Boot(ctx context.Context) error {
 	}
 	s.watchDead()
 	s.startCells()
+	s.startWanted()
 	return errors.Join(s.removeStrayGroups(), s.removeStrayLayers(ctx), s.removeStrayFiles())
 }
 

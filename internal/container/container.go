@@ -25,10 +25,11 @@ type Container struct {
 	view  atomic.Pointer[View]
 	turns turns
 
-	mu      sync.Mutex
-	process *process    // nil unless the view is Alive; guarded by mu
-	waiting []keeperEnd // clients attached before the start; guarded by mu
-	running []net.Conn  // our ends of the connections of runs (run.go); guarded by mu
+	mu       sync.Mutex
+	process  *process    // nil unless the view is Alive; guarded by mu
+	restarts restarts    // guarded by mu
+	waiting  []keeperEnd // clients attached before the start; guarded by mu
+	running  []net.Conn  // our ends of the connections of runs (run.go); guarded by mu
 	// settled is closed when the last exit is durable; nil: there was none; guarded
 	// by mu.
 	settled chan struct{}

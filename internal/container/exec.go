@@ -141,6 +141,8 @@ func (s *Service) CreateExec(ref string, req container.ExecCreateRequest) (strin
 	switch {
 	case v.Status == Paused:
 		return "", errdefs.New(errdefs.Conflict, "container %s is paused, unpause the container before exec", ref)
+	case v.Status == Restarting:
+		return "", errRestarting(v)
 	case !v.Alive():
 		return "", errNotRunning(v)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/tare-engine/tare/internal/container/restart"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/keeper"
 )
@@ -164,10 +165,15 @@ func (s *Service) settledBefore(settled chan struct{}) func() error {
 // Preconditions: c.mu is held.
 func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
 	code := exitCode(e)
+	ran := max(e.At.Sub(c.View().Started), 0)
+	status := Exited
+	if s.again(c, restart.End{ExitCode: code, Ran: ran}) {
+		status = Restarting
+	}
 	v := c.publish(func(v *View) {
-		v.Status, v.Pid, v.Network = Exited, 0, nil
+		v.Status, v.Pid, v.Network = status, 0, nil
 		v.Record = withRecord(v.Record, func(r *Record) {
-			r.Last.StartedAt = v.Started
+			r.Last.StartedAt, r.Last.Restarts = v.Started, c.restarts.row.Count
 			r.Last.ExitCode, r.Last.FinishedAt, r.Last.OOMKilled = code, e.At.UTC(), oom
 			if e.Unknown {
 				r.Last.Error = "the exit status is not known: the process that waited for it was killed"
@@ -178,8 +184,7 @@ func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
 	if oom {
 		s.publishEvent(v, events.ActionOOM)
 	}
-	ran := int(e.At.Sub(v.Started) / time.Second)
-	s.publishEvent(v, events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(max(ran, 0)))
+	s.publishEvent(v, events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(int(ran/time.Second)))
 	c.turns.exited(Result{ExitCode: code})
 }
 

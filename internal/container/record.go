@@ -38,7 +38,8 @@ type Record struct {
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig `json:",omitempty"`
 
-	Last Outcome
+	Last    Outcome
+	Stopped bool `json:",omitempty"` // by a user: the policy "unless-stopped" does not start it at boot
 }
 
 // Outcome says how the last run of a container went.

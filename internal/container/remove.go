@@ -21,8 +21,14 @@ func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
+	if force {
+		c.mu.Lock()
+		c.endRestarts()
+		c.restarts.stopped = true // no start comes between its end and its removal
+		c.mu.Unlock()
+	}
 	v := c.View()
-	if v.Alive() {
+	if v.Up() {
 		if !force {
 			return errRunning(v)
 		}
@@ -55,7 +61,7 @@ func (s *Service) remove(ctx context.Context, c *Container) error {
 	case v.Status == Removing:
 		c.mu.Unlock()
 		return errdefs.New(errdefs.Conflict, "removal of container %s is already in progress", v.ID)
-	case v.Alive():
+	case v.Up():
 		c.mu.Unlock()
 		return errRunning(v)
 	}

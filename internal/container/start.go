@@ -34,7 +34,12 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 	}
 	s.cells.starting.Add(1)
 	c.mu.Lock()
-	err = s.start(context.WithoutCancel(ctx), c)
+	if v := c.View(); v.Status == Restarting {
+		err = errdefs.New(errdefs.NotModified, "container %s is already running", v.ID)
+	} else {
+		c.restarts = restarts{}
+		err = s.start(context.WithoutCancel(ctx), c)
+	}
 	c.mu.Unlock()
 	s.cells.starting.Add(-1)
 	if err != nil && !errdefs.Is(err, errdefs.NotModified) && c.View().AutoRemove() {
@@ -63,7 +68,7 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 	v = c.publish(func(v *View) {
 		v.Status, v.Pid, v.Started, v.Network = Running, l.live.Pid, l.live.StartedAt, l.live.Network
 		v.Record = withRecord(v.Record, func(r *Record) {
-			r.Last = Outcome{StartedAt: l.live.StartedAt}
+			r.Last, r.Stopped = Outcome{StartedAt: l.live.StartedAt, Restarts: c.restarts.row.Count}, false
 		})
 	})
 	s.publishEvent(v, events.ActionStart)

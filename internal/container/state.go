@@ -4,7 +4,7 @@ import "time"
 
 // Status is where a container is in its life:
 //
-//	           ┌──────── start ────────┐
+//	           ┌─── start, restart ────┐
 //	           ▼                       │
 //	created ─ start ─▶ running ─ exit ─▶ exited
 //	   │               │     ▲           │
@@ -14,26 +14,31 @@ import "time"
 //	   └──── remove ──▶ removing ◀─ remove ┘
 //	                    │     │
 //	                  (gone)  dead (a removal that failed; remove again)
+//
+// With a restart policy an exit leads to restarting, from where a start leads to
+// running, and a stop to exited.
 type Status string
 
 // The states, in Docker's words.
 const (
-	Created  Status = "created"
-	Running  Status = "running"
-	Paused   Status = "paused"
-	Exited   Status = "exited"
-	Removing Status = "removing"
-	Dead     Status = "dead"
+	Created    Status = "created"
+	Running    Status = "running"
+	Paused     Status = "paused"
+	Exited     Status = "exited"
+	Restarting Status = "restarting" // it has ended and is started again soon
+	Removing   Status = "removing"
+	Dead       Status = "dead"
 )
 
 // steps lists every legal step between states.
 var steps = map[Status][]Status{
-	Created:  {Running, Exited, Removing},
-	Running:  {Paused, Exited},
-	Paused:   {Running, Exited},
-	Exited:   {Running, Exited, Removing},
-	Removing: {Dead},
-	Dead:     {Removing},
+	Created:    {Running, Exited, Removing},
+	Running:    {Paused, Exited, Restarting},
+	Paused:     {Running, Exited, Restarting},
+	Restarting: {Running, Exited},
+	Exited:     {Running, Exited, Restarting, Removing},
+	Removing:   {Dead},
+	Dead:       {Removing},
 }
 
 // maySucceed reports whether a container may go from one state to another.
@@ -58,6 +63,10 @@ type View struct {
 
 // Alive reports whether the container has a process.
 func (v *View) Alive() bool { return v.Status == Running || v.Status == Paused }
+
+// Up reports whether the container is meant to run: it has a process, or gets
+// one soon. Docker calls both running.
+func (v *View) Up() bool { return v.Alive() || v.Status == Restarting }
 
 // AutoRemove reports whether the container goes when its run ends.
 func (v *View) AutoRemove() bool { return v.HostConfig.AutoRemove }

@@ -37,6 +37,9 @@ func (s *Service) Stop(ctx context.Context, ref string, o api.StopOptions) error
 	if err != nil {
 		return err
 	}
+	if stopped, err := s.stopRestarts(c); stopped {
+		return err
+	}
 	v := c.View()
 	if !v.Alive() {
 		return errdefs.New(errdefs.NotModified, "container %s is already stopped", v.ID)
@@ -65,6 +68,12 @@ func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) err
 		seconds = *o.Timeout
 	}
 	exit, _ := c.turns.next()
+	c.mu.Lock()
+	err := s.markStopped(c)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if err := s.signal(c, sig); err != nil && c.View().Alive() {
 		return err
 	}
@@ -135,7 +144,7 @@ func (s *Service) signal(c *Container, sig syscall.Signal) error {
 
 // endsRun reports whether a signal is meant to end the container.
 func endsRun(v *View, sig syscall.Signal) bool {
-	if sig == syscall.SIGKILL || v.Config.StopSignal == "" {
+	if sig == syscall.SIGKILL || v.Config.StopSignal == "" && sig == syscall.SIGTERM {
 		return true
 	}
 	stop, err := spec.ParseSignal(v.Config.StopSignal)
@@ -155,8 +164,21 @@ func (s *Service) Kill(ctx context.Context, ref, name string) error {
 		}
 	}
 	exit, _ := c.turns.next()
+	if endsRun(c.View(), sig) {
+		if waited, err := s.stopRestarts(c); waited {
+			return err
+		}
+	}
 	if !c.View().Alive() {
 		return fmt.Errorf("cannot kill container: %s: %w", ref, errNotRunning(c.View()))
+	}
+	if endsRun(c.View(), sig) {
+		c.mu.Lock()
+		err = s.markStopped(c)
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
 	}
 	if sig == syscall.SIGKILL {
 		err = s.killNow(context.WithoutCancel(ctx), c, exit)
@@ -176,7 +198,9 @@ func (s *Service) Restart(ctx context.Context, ref string, o api.StopOptions) er
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if c.View().Alive() {
+	if waited, err := s.stopRestarts(c); err != nil {
+		return err
+	} else if !waited && c.View().Alive() {
 		if err := s.stop(ctx, c, o); err != nil {
 			return err
 		}
@@ -200,6 +224,8 @@ func (s *Service) Pause(ref string) error {
 	switch v.Status {
 	case Paused:
 		return errdefs.New(errdefs.Conflict, "container %s is already paused", v.ID)
+	case Restarting:
+		return errRestarting(v)
 	case Running:
 	default:
 		return errNotRunning(v)

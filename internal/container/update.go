@@ -26,6 +26,9 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 	host := *v.HostConfig
 	overlayResources(&host.Resources, &u.Resources)
 	if u.RestartPolicy.Name != "" {
+		if host.AutoRemove && !u.RestartPolicy.IsNone() {
+			return nil, errdefs.New(errdefs.InvalidArgument, "Restart policy cannot be updated because AutoRemove is enabled for the container")
+		}
 		host.RestartPolicy = u.RestartPolicy
 	}
 	warnings, err := spec.ValidateUpdate(&host)

@@ -80,7 +80,7 @@ func (s *Service) Wait(ref string, cond container.WaitCondition) (func(context.C
 	case container.WaitConditionNextExit:
 		return exit.wait, nil
 	}
-	if v := c.View(); !v.Alive() {
+	if v := c.View(); !v.Up() {
 		return func(context.Context) (Result, error) { return Result{ExitCode: v.Last.ExitCode}, nil }, nil
 	}
 	return exit.wait, nil

@@ -217,7 +217,7 @@ func (e *Engine) ContainersPrune(ctx context.Context, f api.Filters) (container.
 		return report, err
 	}
 	for _, v := range e.containers.List() {
-		if v.Alive() || v.Status == own.Removing || !match(v.Created, v.Config.Labels) {
+		if v.Up() || v.Status == own.Removing || !match(v.Created, v.Config.Labels) {
 			continue
 		}
 		rw, _, sizeErr := e.sizes(ctx, v)

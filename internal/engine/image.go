@@ -275,7 +275,7 @@ func (e *Engine) imageUsers(id own.ID) []own.User {
 	var users []own.User
 	for _, v := range e.containers.List() {
 		if v.Image == id.String() {
-			users = append(users, own.User{Container: v.ID, Running: v.Alive()})
+			users = append(users, own.User{Container: v.ID, Running: v.Up()})
 		}
 	}
 	return users

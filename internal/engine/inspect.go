@@ -64,7 +64,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 func state(v *own.View) *container.State {
 	s := &container.State{
-		Status: container.ContainerState(v.Status), Running: v.Alive(), Paused: v.Status == own.Paused,
+		Status: container.ContainerState(v.Status), Running: v.Up(), Paused: v.Status == own.Paused, Restarting: v.Status == own.Restarting,
 		OOMKilled: v.Last.OOMKilled, Dead: v.Status == own.Dead, Pid: v.Pid, ExitCode: v.Last.ExitCode,
 		Error: v.Last.Error, StartedAt: stamp(v.Last.StartedAt), FinishedAt: stamp(v.Last.FinishedAt),
 	}

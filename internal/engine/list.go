@@ -31,7 +31,7 @@ func (e *Engine) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 		if o.Limit > 0 && len(list) == o.Limit {
 			break
 		}
-		if !all && !v.Alive() || !match(v) {
+		if !all && !v.Up() || !match(v) {
 			continue
 		}
 		s := e.summary(ctx, v)
@@ -96,6 +96,8 @@ func statusText(v *own.View, now time.Time) string {
 		return "Up " + units.HumanDuration(now.Sub(v.Started)) + " (Paused)"
 	case own.Exited:
 		return fmt.Sprintf("Exited (%d) %s ago", v.Last.ExitCode, units.HumanDuration(now.Sub(v.Last.FinishedAt)))
+	case own.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", v.Last.ExitCode, units.HumanDuration(now.Sub(v.Last.FinishedAt)))
 	case own.Removing:
 		return "Removal In Progress"
 	case own.Dead:

@@ -78,7 +78,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		switch {
 		case v.Status == own.Paused:
 			info.ContainersPaused++
-		case v.Alive():
+		case v.Up():
 			info.ContainersRunning++
 		default:
 			info.ContainersStopped++

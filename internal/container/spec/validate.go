@@ -265,7 +265,7 @@ func validateRestart(h *container.HostConfig) error {
 	case h.AutoRemove:
 		return invalid("can't create 'AutoRemove' container with restart policy")
 	}
-	return missing("RestartPolicy", h.RestartPolicy.Name)
+	return nil
 }
 
 func validateHost(req *container.CreateRequest) error {

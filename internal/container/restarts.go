@@ -1,0 +1,156 @@
+package container
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/container/restart"
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// atOnce is how many containers are started at the same time after a boot.
+const atOnce = 8
+
+// restarts is a container's present row of restarts. It is guarded by the
+// container's mu.
+type restarts struct {
+	row     restart.Row
+	stopped bool        // a user has asked for the end of this run
+	timer   *time.Timer // set while the status is Restarting
+}
+
+// again decides what follows the end of a run: true if the container waits for
+// its next start from now on.
+//
+// Preconditions: c.mu is held.
+func (s *Service) again(c *Container, end restart.End) bool {
+	end.Stopped = c.restarts.stopped
+	delay, ok := c.restarts.row.Next(c.View().HostConfig.RestartPolicy, end)
+	if !ok || s.isClosing() {
+		return false
+	}
+	c.restarts.timer = time.AfterFunc(delay, func() {
+		s.whileOpen(func() { s.startAgain(c) })
+	})
+	return true
+}
+
+// whileOpen runs f in the background unless the engine closes.
+func (s *Service) whileOpen(f func()) {
+	s.keeperMu.Lock()
+	defer s.keeperMu.Unlock()
+	select {
+	case <-s.closing:
+	default:
+		s.background.Go(f)
+	}
+}
+
+// startAgain starts a container whose wait is over. A start that fails is tried
+// again as the policy says: what it needs (a disk, a device) may come late.
+func (s *Service) startAgain(c *Container) {
+	_, err := s.keeperConn()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.View().Status != Restarting || s.index.Get(c.ID) == nil {
+		return
+	}
+	c.restarts.timer = nil
+	if err == nil {
+		err = s.start(context.Background(), c)
+	}
+	if err == nil {
+		return
+	}
+	slog.Warn("restart container", "container", c.ID, "err", err)
+	status := Exited
+	if s.again(c, restart.End{Failed: true}) {
+		status = Restarting
+	}
+	c.publish(func(v *View) {
+		v.Status = status
+		v.Record = withRecord(v.Record, func(r *Record) { r.Last.Restarts = c.restarts.row.Count })
+	})
+}
+
+// endRestarts makes an end of a container's wait for its next start. It returns
+// false if the container does not wait.
+//
+// Preconditions: c.mu is held.
+func (c *Container) endRestarts() bool {
+	if c.View().Status != Restarting {
+		return false
+	}
+	if c.restarts.timer != nil {
+		c.restarts.timer.Stop()
+		c.restarts.timer = nil
+	}
+	c.publish(func(v *View) { v.Status = Exited })
+	return true
+}
+
+// stopRestarts ends a container's wait because a user wants it stopped.
+func (s *Service) stopRestarts(c *Container) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.endRestarts() {
+		return false, nil
+	}
+	s.publishEvent(c.View(), events.ActionStop)
+	return true, s.markStopped(c)
+}
+
+// markStopped notes that a user wants no more runs of the container, durably:
+// the next boot asks.
+//
+// Preconditions: c.mu is held.
+func (s *Service) markStopped(c *Container) error {
+	c.restarts.stopped = true
+	v := c.View()
+	if v.HostConfig.RestartPolicy.IsNone() || v.Stopped {
+		return nil
+	}
+	r := withRecord(v.Record, func(r *Record) { r.Stopped = true })
+	c.publish(func(v *View) { v.Record = r })
+	return s.putRecord(r)
+}
+
+// startWanted starts the containers whose policy wants them up after a boot, a
+// few at a time, in the background: a slow one holds up neither the API nor
+// the others.
+func (s *Service) startWanted() {
+	var wanted []*Container
+	for _, c := range s.index.List() {
+		c.mu.Lock()
+		v := c.View()
+		if v.Status == Exited && restart.AtBoot(v.HostConfig.RestartPolicy, v.Last.ExitCode, v.Last.Restarts, v.Stopped) {
+			c.publish(func(v *View) { v.Status = Restarting })
+			wanted = append(wanted, c)
+		}
+		c.mu.Unlock()
+	}
+	if len(wanted) == 0 {
+		return
+	}
+	s.whileOpen(func() {
+		var all sync.WaitGroup
+		slots := make(chan struct{}, atOnce)
+		for _, c := range wanted {
+			if s.isClosing() {
+				break
+			}
+			slots <- struct{}{}
+			all.Go(func() { s.startAgain(c); <-slots })
+		}
+		all.Wait()
+	})
+}
+
+// errRestarting is Docker's text for what needs a process, while there is none.
+func errRestarting(v *View) error {
+	return errdefs.New(errdefs.Conflict, "Container %s is restarting, wait until the container is running", v.ID)
+}
