@@ -117,7 +117,6 @@ func TestBadHostConfig(t *testing.T) {
 		`{"Runtime":"foo"}`:                                                                                        "unknown or invalid runtime name: foo",
 		`{"StorageOpt":{"size":"1g"}}`:                                                                             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
 		`{"RestartPolicy":{"Name":"foo"}}`:                                                                         "invalid restart policy: unknown policy 'foo'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
-		`{"RestartPolicy":{"Name":"always"}}`:                                                                      "RestartPolicy=always is not supported yet",
 		`{"RestartPolicy":{"Name":"always"},"AutoRemove":true}`:                                                    "can't create 'AutoRemove' container with restart policy",
 		`{"LogConfig":{"Type":"nope"}}`:                                                                            "logger: no log driver named 'nope' is registered",
 		`{"LogConfig":{"Type":"syslog"}}`:                                                                          "LogConfig.Type=syslog is not supported yet",
