@@ -36,6 +36,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 	if err != nil {
 		return container.CreateResponse{}, err
 	}
+	if dir := want.Config.WorkingDir; dir != "" {
+		want.Config.WorkingDir = filepath.Clean(dir)
+	}
 	if len(want.Config.Entrypoint) == 0 && len(want.Config.Cmd) == 0 {
 		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "no command specified")
 	}

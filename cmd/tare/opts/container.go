@@ -137,6 +137,9 @@ func (c *Container) config(image string, args []string) (*container.Config, erro
 		AttachStdin: c.stdin || c.attached("stdin"), AttachStdout: c.attached("stdout"), AttachStderr: c.attached("stderr"),
 		Env: env, Cmd: args, Image: image, Labels: pairs(labels), Healthcheck: check, StopSignal: c.stopSignal,
 	}
+	if len(args) == 0 {
+		config.Cmd = nil // inspect tells null from []
+	}
 	if len(c.attach.Values) == 0 {
 		config.AttachStdout, config.AttachStderr = true, true
 	}
