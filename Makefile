@@ -7,6 +7,8 @@ LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GOBUILD  = go build -trimpath -ldflags "$(LDFLAGS)"
 # Two test packages at a time: they share the host's kernel objects and two cores.
 GOTEST   = go test -p 2 -timeout 20m
+# What has fall-backs for kernels from 5.10 on; TARE_PROBE=5.10 takes them.
+OLD_KERNEL = ./internal/linux/mount ./internal/layer/overlay ./internal/runtime
 
 .PHONY: help
 help: ## list the targets
@@ -38,6 +40,7 @@ deps: ## install what the tests need (Debian)
 test: deps build ## install what the tests need and run them all
 	CGO_ENABLED=1 $(GOTEST) -race ./... 2>&1 | test/summary.sh unit
 	$(GOTEST) -tags root ./... 2>&1 | test/summary.sh root
+	TARE_PROBE=5.10 $(GOTEST) -tags root $(OLD_KERNEL) 2>&1 | test/summary.sh "root as on 5.10"
 	$(GOTEST) -tags "root failpoint" -short ./internal/failpoint/... ./test/crash/... 2>&1 | test/summary.sh crash
 
 .PHONY: unit-test
@@ -47,6 +50,7 @@ unit-test: ## the tests that need neither root nor installed programs
 .PHONY: root-test
 root-test: build ## the tests that need root; in namespaces of their own
 	$(GOTEST) -tags root ./...
+	TARE_PROBE=5.10 $(GOTEST) -tags root $(OLD_KERNEL)
 
 .PHONY: reference-test
 reference-test: build ## the terminal sessions of test/script with Debian's dockerd

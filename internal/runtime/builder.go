@@ -49,6 +49,7 @@ type builder struct {
 	borrowed []specs.LinuxDevice // nodes of the host that are to be bound
 	program  string              // instead of the process's first argument
 	marks    []mark
+	failed   error // of steps that cannot return one; see remount
 
 	exact spawn.Arg // openat2's structure for targets, shared by all steps
 	empty spawn.Arg // ""

@@ -115,9 +115,16 @@ func (b *builder) mountCgroupBinds(p *mountPoint) {
 	attr := b.Words(spawn.Int(uint64(p.o.attr.Set|p.o.recAttr.Set)), spawn.Nil, spawn.Int(uint64(mount.Private)), spawn.Nil)
 	for i, name := range names {
 		m := spawn.Slot(slotCgroup + i)
+		if mount.Legacy() {
+			b.Do("bind "+name, spawn.SysMoveMount, m, b.empty, dir, b.Str(name), spawn.Int(mount.MoveFromFD))
+			b.remount(name, m, p.o.attr.Set|p.o.recAttr.Set, mount.Change{Propagation: mount.Private})
+			b.close(slotCgroup + i)
+			continue
+		}
 		b.Do("attributes of "+name, spawn.SysMountSetattr, m, b.empty, spawn.Int(mount.EmptyPath), attr, spawn.Int(mount.AttrSize))
 		b.Do("bind "+name, spawn.SysMoveMount, m, b.empty, dir, b.Str(name), spawn.Int(mount.MoveFromFD))
 		b.close(slotCgroup + i)
 	}
+	b.sealLegacy(&tmpfs, dir)
 	b.close(slotMount)
 }

@@ -115,10 +115,14 @@ func (b *builder) finishFS(p *mountPoint) {
 	b.sealFS(p)
 	b.target(p.dest)
 	b.move(p.dest, spawn.Slot(slotMount))
+	b.sealLegacy(p, spawn.Slot(slotMount))
 	b.close(slotMount)
 }
 
 func (b *builder) sealFS(p *mountPoint) {
+	if mount.Legacy() {
+		return // once it is attached: sealLegacy
+	}
 	if (p.o.attr.Set|p.o.recAttr.Set)&mount.ReadOnly != 0 {
 		b.setAttr("read-only "+p.dest, spawn.Slot(slotMount), mount.Change{Set: mount.ReadOnly})
 	}

@@ -77,6 +77,9 @@ func (b *builder) borrowProc(p *mountPoint, ns *os.File) error {
 	b.Do("back", spawn.SysSetns, spawn.Slot(slotFS), spawn.Int(mnt))
 	b.close(slotFS)
 	b.Do("work at the host's root", spawn.SysChdir, b.Str("/"))
+	if mount.Legacy() {
+		return nil // finishFS sets all of them
+	}
 	b.setAttr("attributes of /proc", spawn.Slot(slotMount), mount.Change{Set: (p.o.attr.Set | p.o.recAttr.Set) &^ mount.ReadOnly})
 	return nil
 }

@@ -171,6 +171,12 @@ func (b *builder) readOnlyPath(p string) {
 	b.target(p)
 	flags := mount.TreeClone | mount.TreeCloexec | mount.EmptyPath | mount.Recursive
 	b.Do("copy "+p, spawn.SysOpenTree, spawn.Slot(slotTarget), b.empty, spawn.Int(flags)).To(slotMount)
+	if mount.Legacy() { // mounts below, which procfs and sysfs of a container do not have, stay as they are
+		b.move("read-only "+p, spawn.Slot(slotMount))
+		b.remount(p, spawn.Slot(slotMount), b.attrAt(p)|mount.ReadOnly, mount.Change{})
+		b.close(slotMount)
+		return
+	}
 	b.setAttr("read-only "+p, spawn.Slot(slotMount), mount.Change{Set: mount.ReadOnly, Recursive: true})
 	b.move("read-only "+p, spawn.Slot(slotMount))
 	b.close(slotMount)

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"maps"
 	"path"
 	"slices"
@@ -43,7 +44,7 @@ func (b *builder) prepare() error {
 	if err := b.maskAll(true); err != nil {
 		return err
 	}
-	return b.dropBounding(b.spec.Process)
+	return errors.Join(b.failed, b.dropBounding(b.spec.Process))
 }
 
 // writeProc adds the writes into procfs. They go through an instance that is
@@ -105,7 +106,7 @@ func (b *builder) adopt() error {
 	if err := b.finishRoot(); err != nil {
 		return err
 	}
-	return b.process()
+	return errors.Join(b.failed, b.process())
 }
 
 // hooked reports whether hooks are to see the root complete at its own place,
@@ -218,7 +219,13 @@ func (b *builder) finishRoot() error {
 	if c, ok := propagations[b.spec.Linux.RootfsPropagation]; ok && (c.Propagation == mount.Shared || c.Propagation == mount.Unbindable) {
 		b.Do("propagation of the root", spawn.SysMount, spawn.Nil, slash, spawn.Nil, spawn.Int(mount.PropagationFlags(c.Propagation, c.Recursive)), spawn.Nil)
 	}
-	if b.spec.Root != nil && b.spec.Root.Readonly {
+	if b.spec.Root != nil && b.spec.Root.Readonly && mount.Legacy() {
+		a, err := mount.AttrOf(b.c.Root)
+		if err != nil {
+			return err
+		}
+		b.Do("read-only root", spawn.SysMount, spawn.Nil, slash, spawn.Nil, spawn.Int(mount.RemountFlags(a|mount.ReadOnly)), spawn.Nil)
+	} else if b.spec.Root != nil && b.spec.Root.Readonly {
 		attr := b.Words(spawn.Int(uint64(mount.ReadOnly)), spawn.Nil, spawn.Nil, spawn.Nil)
 		b.Do("read-only root", spawn.SysMountSetattr, spawn.Int(atCwd), slash, spawn.Nil, attr, spawn.Int(mount.AttrSize))
 	}

@@ -10,7 +10,8 @@
 //
 // A descriptor of an existing tree comes from [Clone] (a copy, detached) or
 // [Open] (the mount itself). Path strings appear only where the caller trusts
-// them. All of it exists since kernel 5.2, [SetAttr] since 5.12.
+// them. All of it exists since kernel 5.2; [SetAttr] has a
+// fall-back for those before 5.12.
 package mount
 
 import (
@@ -59,8 +60,12 @@ type Change struct {
 	Recursive   bool     // all mounts below as well
 }
 
-// SetAttr changes the mount m, which may be detached. Kernel 5.12.
+// SetAttr changes the mount m, which may be detached; kernels before 5.12 can
+// do it only to a detached one.
 func SetAttr(m *os.File, c Change) error {
+	if Legacy() {
+		return setAttrLegacy(m, c)
+	}
 	a := unix.MountAttr{Attr_set: uint64(c.Set), Attr_clr: uint64(c.Clear), Propagation: uint64(c.Propagation)}
 	if c.UserNS != nil {
 		a.Attr_set |= uint64(idMap)

@@ -3,6 +3,7 @@
 package mount
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -62,7 +63,12 @@ func TestDetachedMountGoesToDescriptor(t *testing.T) {
 	if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0711 {
 		t.Fatalf("%v %v", st.Mode(), err)
 	}
-	if err := SetAttr(m, Change{Set: ReadOnly}); err != nil {
+	if Legacy() { // attached by now
+		err = unix.Mount("", dir, "", uintptr(RemountFlags(ReadOnly)), "")
+	} else {
+		err = SetAttr(m, Change{Set: ReadOnly})
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(dir+"/b", nil, 0600); !strings.Contains(err.Error(), "read-only") {
@@ -119,6 +125,56 @@ func TestErrorsTellTheKernelsWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := OpenFS("nosuchfs"); !Unsupported(err) {
+		t.Fatal(err)
+	}
+}
+
+// TestAttributesChangeOnOldKernels: on a directory, on a file, and on mounts
+// below.
+func TestAttributesChangeOnOldKernels(t *testing.T) {
+	private(t)
+	t.Setenv("TARE_PROBE", "5.10")
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir+"/src/su b", 0755); err != nil {
+		t.Fatal(err)
+	}
+	if err := MoveTo(tmpfs(t, NoDev), dir+"/src/su b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/src/f", nil, 0600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path      string
+		recursive bool
+		sub       bool // writable
+	}{{"/src", false, true}, {"/src", true, false}, {"/src/f", false, true}} {
+		m, err := Clone(dir+c.path, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		if err := SetAttr(m, Change{Set: ReadOnly | NoExec, Propagation: Private, Recursive: c.recursive}); err != nil {
+			t.Fatal(c.path, err)
+		}
+		if a, err := AttrOf(m); err != nil || a&(ReadOnly|NoExec) != ReadOnly|NoExec {
+			t.Errorf("%s: %x %v", c.path, a, err)
+		}
+		self := "/proc/self/fd/" + strconv.Itoa(int(m.Fd()))
+		if c.path == "/src/f" {
+			continue
+		}
+		if err := os.WriteFile(self+"/new", nil, 0600); !errors.Is(err, unix.EROFS) {
+			t.Errorf("%s is writable: %v", c.path, err)
+		}
+		if err := os.WriteFile(self+"/su b/new", nil, 0600); (err == nil) != c.sub {
+			t.Errorf("recursive %v: below: %v", c.recursive, err)
+		}
+	}
+	if err := os.WriteFile(dir+"/src/g", nil, 0600); err != nil {
+		t.Error("the source itself is changed:", err)
+	}
+	if err := Detach(dir + "/src/su b"); err != nil {
 		t.Fatal(err)
 	}
 }
