@@ -182,6 +182,10 @@ func systemFrame(r io.Reader, n int64, system func([]byte) error) error {
 // container's standard input, unframed; it half-closes the connection at its end.
 const RunPath = "/tare/run"
 
+// StatsPath is the route of the statistics of all running containers: a JSON
+// list of container.StatsResponse a second, until the client leaves.
+const StatsPath = "/tare/stats"
+
 // RunRequest asks for a container to be made, attached to and started.
 type RunRequest struct {
 	Create   container.CreateRequest

@@ -27,6 +27,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/tare-engine/tare/internal/container/index"
+	"github.com/tare-engine/tare/internal/container/stats"
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/layer"
@@ -58,6 +59,7 @@ type Service struct {
 	index    *index.Index[*Container]
 	execs    *execTable
 	cells    *cells
+	stats    *stats.Collector
 
 	dial     DialKeeper
 	keeperMu sync.Mutex
@@ -76,6 +78,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 		closing: make(chan struct{}), index: index.New[*Container](), execs: newExecTable(),
 	}
 	s.cells = newCells(s)
+	s.stats = stats.New(measured{s})
 	return s
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -161,6 +162,26 @@ func (f *fake) ContainerList(_ context.Context, o api.ListOptions) ([]container.
 
 func (f *fake) ContainerTop(_ context.Context, ref, args string) (container.TopResponse, error) {
 	return container.TopResponse{Titles: []string{"PID", "CMD"}, Processes: [][]string{{"4", "/bin/true"}}}, f.find("top "+args, ref)
+}
+
+func (f *fake) ContainerStats(_ context.Context, ref string, pair bool) (*container.StatsResponse, error) {
+	return &container.StatsResponse{Name: "/c1", OSType: "linux"}, f.find(fmt.Sprintf("stats %v", pair), ref)
+}
+
+func (f *fake) ContainerStatsStream(_ context.Context, ref string, emit func(*container.StatsResponse) error) error {
+	if err := f.find("stats stream", ref); err != nil {
+		return err
+	}
+	for n := range 2 {
+		if err := emit(&container.StatsResponse{Name: "/c1", NumProcs: uint32(n)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fake) StatsStream(_ context.Context, emit func([]*container.StatsResponse) error) error {
+	return emit([]*container.StatsResponse{{Name: "/c1"}, {Name: "/c2"}})
 }
 
 func (f *fake) ContainerWait(_ context.Context, ref string, cond container.WaitCondition) (func(context.Context) (container.WaitResponse, error), error) {

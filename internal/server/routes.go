@@ -29,6 +29,7 @@ var routes = []struct {
 	{"GET", "/containers/{name}/json", (*Server).inspectContainer},
 	{"GET", "/containers/{name}/top", (*Server).topContainer},
 	{"GET", "/containers/{name}/logs", (*Server).streamLogs},
+	{"GET", "/containers/{name}/stats", (*Server).containerStats},
 	{"POST", "/containers/{name}/start", (*Server).startContainer},
 	{"POST", "/containers/{name}/stop", (*Server).stopContainer},
 	{"POST", "/containers/{name}/restart", (*Server).restartContainer},
@@ -48,6 +49,7 @@ var routes = []struct {
 	{"GET", "/exec/{name}/json", (*Server).inspectExec},
 
 	{"POST", api.RunPath, (*Server).runContainer},
+	{"GET", api.StatsPath, (*Server).allStats},
 
 	{"GET", "/images/json", (*Server).listImages},
 	{"POST", "/images/load", (*Server).loadImages},

@@ -20,6 +20,7 @@ type Backend interface {
 	attachBackend
 	execBackend
 	runBackend
+	statsBackend
 	imageBackend
 	systemBackend
 	networkBackend

@@ -1,0 +1,42 @@
+package container
+
+import (
+	"github.com/tare-engine/tare/internal/container/stats"
+)
+
+// Stats measures the containers.
+func (s *Service) Stats() *stats.Collector { return s.stats }
+
+// measured is what the collector of statistics sees of the service.
+type measured struct{ s *Service }
+
+func (m measured) Target(id string) (stats.Target, bool, error) {
+	c, err := m.s.index.Find(id)
+	if err != nil {
+		return stats.Target{}, false, err
+	}
+	t, running := target(c)
+	return t, running, nil
+}
+
+func (m measured) Running() []stats.Target {
+	var all []stats.Target
+	for _, c := range m.s.index.List() {
+		if t, running := target(c); running {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+func target(c *Container) (t stats.Target, running bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, p := c.View(), c.process
+	t = stats.Target{ID: v.ID, Name: "/" + v.Name, HostNet: v.HostConfig.NetworkMode.IsHost()}
+	if p == nil || p.pid == 0 {
+		return t, false
+	}
+	t.Group, t.Pid = p.cgroup, p.pid
+	return t, true
+}
