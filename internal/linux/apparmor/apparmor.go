@@ -8,7 +8,6 @@ package apparmor
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -84,17 +83,6 @@ func Load(text string) error {
 		return fmt.Errorf("%s: %w: %s", parserName, err, strings.TrimSpace(said.String()))
 	}
 	return nil
-}
-
-// remove takes a profile out of the kernel; processes under it are unconfined
-// then.
-func remove(name string) error {
-	f, err := os.OpenFile(securityfs+"/.remove", os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(name)
-	return errors.Join(err, f.Close())
 }
 
 // Default is the profile of containers that name none. The zero value works;

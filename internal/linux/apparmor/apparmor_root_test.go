@@ -3,11 +3,23 @@
 package apparmor
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 )
+
+// remove takes a profile out of the kernel; processes under it are unconfined
+// then.
+func remove(name string) error {
+	f, err := os.OpenFile(securityfs+"/.remove", os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(name)
+	return errors.Join(err, f.Close())
+}
 
 // under runs a shell command under the default profile.
 func under(t *testing.T, script string) (string, error) {
