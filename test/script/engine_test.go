@@ -24,9 +24,12 @@ type engine struct {
 	reference bool   // dockerd
 }
 
-// programs is the directory that `make build` fills.
+// programs is the directory that `make build` fills, or a copy of it.
 func programs(t *testing.T) string {
 	t.Helper()
+	if dir := os.Getenv("TARE_TEST_BIN"); dir != "" {
+		return dir
+	}
 	dir, err := filepath.Abs("../../bin")
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +101,7 @@ func start(t *testing.T, e *engine, dir, program string, args ...string) *engine
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.stop(t, log) })
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(90 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if exec.Command("docker", "-H", "unix://"+e.socket, "version").Run() == nil {
 			break
 		}
