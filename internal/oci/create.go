@@ -106,7 +106,7 @@ func (k *creation) makeCgroup(u *undo.Stack) error {
 	}
 	k.group = g
 	if made {
-		u.Add(func() error { return errors.Join(g.Kill(), g.Remove()) })
+		u.Add(func() error { return removeGroup(g) })
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func (c *Container) remove(warn func(format string, args ...any)) error {
 	}
 	if g != nil {
 		// Without a PID namespace of its own others may have stayed behind.
-		if err := errors.Join(g.Kill(), g.Remove()); err != nil {
+		if err := removeGroup(g); err != nil {
 			return fmt.Errorf("unable to remove container's cgroup: %w", err)
 		}
 	}
@@ -131,6 +131,16 @@ func (c *Container) remove(warn func(format string, args ...any)) error {
 		warn("%v", err)
 	}
 	return c.forget()
+}
+
+// removeGroup ends who is in the group and removes it. Killing freezes a group
+// first, for which the kernel patches its own code: not for an empty one.
+func removeGroup(g *cgroup.Group) error {
+	pids, err := g.Pids()
+	if len(pids) > 0 {
+		err = errors.Join(err, g.Kill())
+	}
+	return errors.Join(err, g.Remove())
 }
 
 // Pause freezes all processes.
