@@ -26,6 +26,7 @@ type command struct {
 	flags             []flag
 	least, most       int // arguments; most -1: any number
 	inOrder           bool
+	spawns            bool // starts processes in a container
 	prefix            string // of its errors
 	run               func(a *app, f values, args []string) (code int, err error)
 }
@@ -45,33 +46,33 @@ var bundleFlags = append([]flag{
 // commands is a function, so that its table costs a start nothing.
 func commands() []command {
 	return []command{
-		{"create", "<container-id>", "create a container", bundleFlags, 1, 1, false, "runc create failed: ", runCreate},
+		{"create", "<container-id>", "create a container", bundleFlags, 1, 1, false, true, "runc create failed: ", runCreate},
 		{"delete", "<container-id>", "delete any resources held by the container often used with detached container", []flag{
-			{"force", "f", false, "Forcibly deletes the container if it is still running (uses SIGKILL)"}}, 1, 1, false, "", runDelete},
+			{"force", "f", false, "Forcibly deletes the container if it is still running (uses SIGKILL)"}}, 1, 1, false, false, "", runDelete},
 		{"events", "<container-id>", "display container events such as OOM notifications, cpu, memory, and IO usage statistics", []flag{
 			{"interval", "", true, "set the stats collection interval (default: 5s)"},
-			{"stats", "", false, "display the container's stats then exit"}}, 1, 1, false, "", runEvents},
-		{"exec", "<container-id> <command> [command options]  || -p process.json <container-id>", "execute new process inside the container", execFlags, 1, -1, true, "exec failed: ", runExec},
-		{"features", "", "show the enabled features", nil, 0, 0, false, "", runFeatures},
+			{"stats", "", false, "display the container's stats then exit"}}, 1, 1, false, false, "", runEvents},
+		{"exec", "<container-id> <command> [command options]  || -p process.json <container-id>", "execute new process inside the container", execFlags, 1, -1, true, true, "exec failed: ", runExec},
+		{"features", "", "show the enabled features", nil, 0, 0, false, false, "", runFeatures},
 		{"kill", "<container-id> [signal]", "kill sends the specified signal (default: SIGTERM) to the container's init process", []flag{
-			{"all", "a", false, "send the specified signal to all processes inside the container"}}, 1, 2, false, "", runKill},
+			{"all", "a", false, "send the specified signal to all processes inside the container"}}, 1, 2, false, false, "", runKill},
 		{"list", "", "lists containers started with the given root", []flag{
 			{"format", "f", true, "select one of: table or json"},
-			{"quiet", "q", false, "display only container IDs"}}, 0, 0, false, "", runList},
-		{"pause", "<container-id>", "pause suspends all processes inside the container", nil, 1, 1, false, "", runPause},
+			{"quiet", "q", false, "display only container IDs"}}, 0, 0, false, false, "", runList},
+		{"pause", "<container-id>", "pause suspends all processes inside the container", nil, 1, 1, false, false, "", runPause},
 		{"ps", "<container-id> [ps options]", "ps displays the processes running inside a container", []flag{
-			{"format", "f", true, "select one of: table or json"}}, 1, -1, true, "", runPs},
-		{"resume", "<container-id>", "resumes all processes that have been previously paused", nil, 1, 1, false, "", runResume},
+			{"format", "f", true, "select one of: table or json"}}, 1, -1, true, false, "", runPs},
+		{"resume", "<container-id>", "resumes all processes that have been previously paused", nil, 1, 1, false, false, "", runResume},
 		{"run", "<container-id>", "create and run a container", append([]flag{
 			{"detach", "d", false, "detach from the container's process"},
 			{"keep", "", false, "do not delete the container after it exits"},
-			{"no-subreaper", "", false, "disable the use of the subreaper used to reap reparented processes"}}, bundleFlags...), 1, 1, false, "runc run failed: ", runRun},
+			{"no-subreaper", "", false, "disable the use of the subreaper used to reap reparented processes"}}, bundleFlags...), 1, 1, false, true, "runc run failed: ", runRun},
 		{"spec", "", "create a new specification file", []flag{
 			{"bundle", "b", true, "path to the root of the bundle directory"},
-			{"rootless", "", false, "generate a configuration for a rootless container"}}, 0, 0, false, "", runSpec},
-		{"start", "<container-id>", "executes the user defined process in a created container", nil, 1, 1, false, "", runStart},
-		{"state", "<container-id>", "output the state of a container", nil, 1, 1, false, "", runState},
-		{"update", "<container-id>", "update container resource constraints", updateFlags, 1, 1, false, "", runUpdate},
+			{"rootless", "", false, "generate a configuration for a rootless container"}}, 0, 0, false, false, "", runSpec},
+		{"start", "<container-id>", "executes the user defined process in a created container", nil, 1, 1, false, true, "", runStart},
+		{"state", "<container-id>", "output the state of a container", nil, 1, 1, false, false, "", runState},
+		{"update", "<container-id>", "update container resource constraints", updateFlags, 1, 1, false, false, "", runUpdate},
 	}
 }
 

@@ -77,6 +77,11 @@ func (a *app) command(name string, args []string) int {
 	if err := c.checkArgs(len(rest)); err != nil {
 		return a.usage(c, err)
 	}
+	if c.spawns {
+		if err := oci.Seal(); err != nil {
+			return a.fail(exitFailure, err)
+		}
+	}
 	code, err := c.run(a, f, rest)
 	if err != nil {
 		if code == 0 {

@@ -25,11 +25,23 @@ func newLauncher() (*launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := r.NewNursery()
+	n, err := newNursery(r)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return &launcher{r, n}, nil
+}
+
+// newNursery forks a nursery through which no container finds our program's
+// file. Where the kernel cannot do that, Seal has replaced the file.
+func newNursery(r *spawn.Region) (*spawn.Nursery, error) {
+	if spawn.CanDisguise() {
+		return r.NewDisguisedNursery()
+	}
+	if !sealed() {
+		return nil, errors.New("the program runs neither from a sealed file nor on a kernel with CONFIG_CHECKPOINT_RESTORE")
+	}
+	return r.NewNursery()
 }
 
 func (l *launcher) close() {

@@ -42,6 +42,9 @@ const (
 	NrNotFound = ^uintptr(4)
 	// nrCopy copies Args[2] bytes from Args[1] to Args[0].
 	nrCopy = ^uintptr(5)
+	// nrMove goes on with the plan at the address Args[1], interpreted by the
+	// copy of the interpreter at Args[0]. No image may have it.
+	nrMove = ^uintptr(6)
 )
 
 // Image is a plan for address 0 with the offsets of the words to which the

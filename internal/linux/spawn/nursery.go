@@ -33,7 +33,10 @@ const softFiles = 1024
 const userTop = 0x7ffffffff000
 
 // NewNursery forks one. The caller reaps it, and then calls [Nursery.Free].
-func (r *Region) NewNursery() (*Nursery, error) {
+func (r *Region) NewNursery() (*Nursery, error) { return r.newNursery(nil) }
+
+// newNursery forks one; with a disguise it has nothing of our program.
+func (r *Region) newNursery(d *disguise) (*Nursery, error) {
 	sp, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("nursery: %w", err)
@@ -49,7 +52,7 @@ func (r *Region) NewNursery() (*Nursery, error) {
 	if s == nil {
 		return nil, errors.Join(syscall.EAGAIN, sock.Close())
 	}
-	if err := s.loadNursery(sp[1], descriptor(null)); err != nil {
+	if err := s.loadNursery(sp[1], descriptor(null), d); err != nil {
 		s.Put()
 		return nil, errors.Join(err, sock.Close())
 	}
@@ -65,11 +68,18 @@ func (r *Region) NewNursery() (*Nursery, error) {
 
 // loadNursery puts the nursery's two plans into its slab: what it does once,
 // and the loop.
-func (s *Slab) loadNursery(sock, null int) error {
-	set := NewPlan()
+func (s *Slab) loadNursery(sock, null int, d *disguise) error {
+	set, setOff := NewPlan(), firstOff
+	if d != nil {
+		set = s.loadMove(d)
+		setOff = movedOff
+	}
 	all := set.Bytes([]byte{255, 255, 255, 255, 255, 255, 255, 255})
 	set.Do("block signals", unix.SYS_RT_SIGPROCMASK, Int(unix.SIG_SETMASK), all, Nil, Int(8))
-	s.unmapAllButCode(set)
+	s.unmapAllButCode(set, d)
+	if d != nil {
+		d.apply(set, s.r.base())
+	}
 	for i := range 3 { // nothing of the parent's may reach a child
 		set.Do("null", unix.SYS_DUP3, Int(null), Int(i), Nil).Ignore(int(unix.EINVAL))
 	}
@@ -92,10 +102,10 @@ func (s *Slab) loadNursery(sock, null int) error {
 	set.Do("oom_score_adj", unix.SYS_WRITE, Slot(0), set.Str("0"), Int(1)).IgnoreAll()
 	set.Do("close oom_score_adj", unix.SYS_CLOSE, Slot(0)).IgnoreAll()
 	set.Do("loop", NrSwitch, Slot(slotNext))
-	if err := s.load(set.Image(), firstOff); err != nil {
+	if err := s.load(set.Image(), setOff); err != nil {
 		return err
 	}
-	binary.LittleEndian.PutUint64(s.word(offSlots+8*slotNext), s.addr+secondOff)
+	binary.LittleEndian.PutUint64(s.mem[setOff+offSlots+8*slotNext:], s.addr+secondOff)
 
 	loop := NewPlan()
 	loop.receive("request", SlotPtr(0), 16) // slot 0: clone_args, slot 1: the child's first plan
@@ -112,10 +122,11 @@ func (s *Slab) loadNursery(sock, null int) error {
 
 // unmapAllButCode adds the steps that unmap everything but the interpreter's
 // page and the region.
-func (s *Slab) unmapAllButCode(p *Plan) {
-	page := uintptr(os.Getpagesize())
-	lo, hi := codeRange()
-	lo, hi = lo&^(page-1), (hi+page-1)&^(page-1)
+func (s *Slab) unmapAllButCode(p *Plan, d *disguise) {
+	lo, hi := codePages()
+	if d != nil {
+		lo, hi = d.pages()
+	}
 	a, b := span{uint64(lo), uint64(hi)}, span{s.r.base(), s.r.base() + uint64(len(s.r.mem))}
 	if b.lo < a.lo {
 		a, b = b, a
@@ -128,6 +139,13 @@ func (s *Slab) unmapAllButCode(p *Plan) {
 }
 
 type span struct{ lo, hi uint64 }
+
+// codePages are the pages in which the interpreter lies.
+func codePages() (lo, hi uintptr) {
+	page := uintptr(os.Getpagesize())
+	lo, hi = codeRange()
+	return lo &^ (page - 1), (hi + page - 1) &^ (page - 1)
+}
 
 // Pid is the nursery's own.
 func (n *Nursery) Pid() int { return n.pid }

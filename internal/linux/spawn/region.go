@@ -23,6 +23,7 @@ const (
 	argsOff   = 3584
 	firstOff  = 4 << 10
 	secondOff = 1 << 20
+	movedOff  = 2 << 20 // a disguised nursery's plan
 	maxImage  = arenaSize - firstOff
 	keepPages = 64 << 10 // what a free arena keeps of its memory
 )
@@ -204,6 +205,11 @@ func (s *Slab) load(im Image, off int) error {
 	if err := im.Validate(); err != nil {
 		return err
 	}
+	return s.place(im, off)
+}
+
+// place loads an image of our own making.
+func (s *Slab) place(im Image, off int) error {
 	if len(im.Bytes) > arenaSize-off {
 		return badImage("%d bytes are too many", len(im.Bytes))
 	}

@@ -4,6 +4,11 @@ package spawn
 // returns only in the parent.
 func cloneRun(args, size, plan uintptr) (pid, errno uintptr)
 
+// interpret runs plans. It is never called from Go.
+//
+//lint:ignore U1000 cloneRun jumps to it
+func interpret()
+
 // cloneRunEnd marks where the interpreter ends. It is never called.
 //
 //lint:ignore U1000 its address is taken in assembly

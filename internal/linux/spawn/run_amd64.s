@@ -2,10 +2,7 @@
 
 // func cloneRun(args, size, plan uintptr) (pid, errno uintptr)
 //
-// clone3, and in the child the interpreter of plans. The child uses no Go
-// stack, no g, no runtime and no memory but plans; it ends in execve or
-// exit_group. R12 is the plan's header, R13 the step, R14 the plan for the
-// child of a clone step.
+// clone3, and in the child the interpreter of plans.
 TEXT ·cloneRun(SB),NOSPLIT,$0-40
 	MOVQ	args+0(FP), DI
 	MOVQ	size+8(FP), SI
@@ -13,7 +10,7 @@ TEXT ·cloneRun(SB),NOSPLIT,$0-40
 	MOVQ	$435, AX		// clone3
 	SYSCALL
 	TESTQ	AX, AX
-	JZ	start
+	JZ	child
 	CMPQ	AX, $0xfffffffffffff001
 	JLS	parent
 	NEGQ	AX
@@ -24,7 +21,13 @@ parent:
 	MOVQ	AX, pid+24(FP)
 	MOVQ	$0, errno+32(FP)
 	RET
+child:
+	JMP	·interpret(SB)
 
+// The interpreter of plans: R12 is the plan's header, R13 the step, R14 the
+// plan for the child of a clone step. It uses no Go stack, no g, no runtime and
+// no memory but plans, and ends in execve or exit_group. It may be copied.
+TEXT ·interpret(SB),NOSPLIT,$0-0
 start:
 	MOVQ	0(R12), R13
 step:
@@ -157,11 +160,16 @@ pseudo:
 	JEQ	store
 	CMPQ	AX, $-6			// nrCopy
 	JEQ	copy
+	CMPQ	AX, $-7			// nrMove
+	JEQ	move
 	MOVQ	32(R12), AX		// NrNotFound
 	TESTQ	AX, AX
 	JNZ	report
 	MOVQ	$2, AX
 	JMP	report
+move:
+	MOVQ	SI, R12
+	JMP	DI
 copy:
 	MOVQ	DX, CX
 	CLD
@@ -182,7 +190,7 @@ TEXT ·cloneRunEnd(SB),NOSPLIT,$0-0
 
 // func codeRange() (lo, hi uintptr)
 TEXT ·codeRange(SB),NOSPLIT,$0-16
-	LEAQ	·cloneRun(SB), AX
+	LEAQ	·interpret(SB), AX
 	MOVQ	AX, lo+0(FP)
 	LEAQ	·cloneRunEnd(SB), AX
 	MOVQ	AX, hi+8(FP)

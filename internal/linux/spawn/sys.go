@@ -220,6 +220,7 @@ var sysNames = map[uintptr]string{
 	NrStore:                  "(store)",
 	NrNotFound:               "(not found)",
 	nrCopy:                   "(copy)",
+	nrMove:                   "(move)",
 }
 
 func sysName(nr uint64) string {
