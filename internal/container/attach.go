@@ -50,7 +50,7 @@ func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, h
 	// The lock is held from before the client is told until its end waits or
 	// the keeper has it: the client's next request may be the start, which must
 	// not overtake its attach, or the first output is lost.
-	if _, err := s.keeperConn(); err != nil {
+	if _, err := s.link.wait(); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -76,7 +76,7 @@ func (s *Service) answerAttach(c *Container, ref string, hijack Hijack) (net.Con
 	}
 	conn, buffered, err := hijack(v.Config.Tty)
 	if err == nil {
-		s.publishEvent(v, events.ActionAttach)
+		s.events.publish(v, events.ActionAttach)
 	}
 	return conn, buffered, err
 }
@@ -96,7 +96,7 @@ func (s *Service) hand(ctx context.Context, c *Container, o api.AttachOptions, e
 		return nil
 	}
 	defer closeEnds([]keeperEnd{end})
-	conn, err := s.keeperNow()
+	conn, err := s.link.now()
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func (s *Service) Resize(ctx context.Context, ref string, rows, cols uint16) err
 	if !c.View().Alive() {
 		return errNotRunning(c.View())
 	}
-	conn, err := s.keeperConn()
+	conn, err := s.link.wait()
 	if err != nil {
 		return err
 	}
@@ -206,6 +206,6 @@ func (s *Service) Resize(ctx context.Context, ref string, rows, cols uint16) err
 	if err := conn.Resize(ctx, c.ID, rows, cols); err != nil {
 		return err
 	}
-	s.publishEvent(v, events.ActionResize, "height", fmt.Sprint(rows), "width", fmt.Sprint(cols))
+	s.events.publish(v, events.ActionResize, "height", fmt.Sprint(rows), "width", fmt.Sprint(cols))
 	return nil
 }

@@ -3,13 +3,9 @@ package container
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/tare-engine/tare/internal/ident"
@@ -17,16 +13,13 @@ import (
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/network"
-	"github.com/tare-engine/tare/internal/store"
 )
 
 // Boot reads the records, adopts what runs, removes what belongs to no
 // container, and connects with the keeper. The API may be served after it.
 func (s *Service) Boot(ctx context.Context) error {
-	for _, dir := range []string{s.cfg.DataRoot, s.cfg.ExecRoot} {
-		if err := os.MkdirAll(filepath.Join(dir, "containers"), 0710); err != nil {
-			return err
-		}
+	if err := s.records.prepare(); err != nil {
+		return err
 	}
 	// Before the first group: one whose parent's rules are half written, by us
 	// beside it or by an engine that was killed, would keep too many rights.
@@ -42,77 +35,39 @@ func (s *Service) Boot(ctx context.Context) error {
 	if err := s.adoptNetworks(ctx); err != nil {
 		return err
 	}
-	if err := s.connect(ctx); err != nil {
+	if err := s.link.connect(ctx); err != nil {
 		return err
 	}
 	s.watchDead()
 	s.startCells()
 	s.startWanted()
-	return errors.Join(s.removeStrayGroups(), s.removeStrayLayers(ctx), s.removeStrayFiles())
+	return errors.Join(s.removeStrayGroups(), s.removeStrayLayers(ctx), s.records.removeStray(func(id string) bool { return s.index.Get(id) != nil }))
 }
 
 // loadRecords fills the index. A record that cannot be read is set aside and
 // named; the others are not harmed by it.
 func (s *Service) loadRecords() error {
-	dirs, err := os.ReadDir(filepath.Join(s.cfg.DataRoot, "containers"))
+	ids, err := s.records.ids()
 	if err != nil {
 		return err
 	}
-	for _, d := range dirs {
-		if ident.Valid(d.Name()) {
-			s.load(d.Name())
+	for _, id := range ids {
+		r, path, err := s.records.load(id)
+		if err == nil && r == nil {
+			continue // garbage, which removeStrayLayers removes
 		}
-	}
-	return nil
-}
-
-// load reads one container's record, wherever it lies.
-func (s *Service) load(id string) {
-	durable := filepath.Join(s.dir(id), "record.json")
-	path := durable
-	r := new(Record)
-	err := store.Get(path, r)
-	if errors.Is(err, fs.ErrNotExist) {
-		path = filepath.Join(s.cfg.ExecRoot, "containers", id+".json")
-		r = new(Record)
-		err = store.Get(path, r)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return // garbage of a create or remove that was cut off
-	}
-	if err == nil {
-		err = r.check(id)
-	}
-	if err == nil {
-		err = s.index.Reserve(r.Name, r.ID)
-	}
-	if err != nil {
-		s.setAside(id, path, err)
-		return
-	}
-	status := Created
-	if !r.Last.StartedAt.IsZero() {
-		status = Exited
-	}
-	s.index.Add(newContainer(r, status))
-}
-
-// setAside takes a container that cannot be read out of the way: its whole
-// directory is renamed, so that nothing of it is lost.
-func (s *Service) setAside(id, record string, cause error) {
-	to, err := store.SetAside(s.dir(id))
-	slog.Error("a container's record cannot be read; the container is set aside", "record", record, "cause", cause, "kept", to, "err", err)
-}
-
-// check refuses what our own writer does not write.
-func (r *Record) check(id string) error {
-	switch {
-	case r.Version < 1 || r.Version > recordVersion:
-		return fmt.Errorf("version %d is not known", r.Version)
-	case r.ID != id:
-		return fmt.Errorf("it is of container %q", r.ID)
-	case r.Config == nil || r.HostConfig == nil || r.Name == "":
-		return errors.New("it is not whole")
+		if err == nil {
+			err = s.index.Reserve(r.Name, r.ID)
+		}
+		if err != nil {
+			s.records.setAside(id, path, err)
+			continue
+		}
+		status := Created
+		if !r.Last.StartedAt.IsZero() {
+			status = Exited
+		}
+		s.index.Add(newContainer(r, status))
 	}
 	return nil
 }
@@ -120,9 +75,8 @@ func (r *Record) check(id string) error {
 // adopt takes over the process of a container that ran when the last engine
 // ended, if that process lives. If it does not, its exit is at the keeper.
 func (s *Service) adopt(c *Container) {
-	var l live
-	err := store.Get(s.livePath(c.ID), &l)
-	if errors.Is(err, fs.ErrNotExist) {
+	l, err := s.records.live(c.ID)
+	if l == nil && err == nil {
 		return
 	}
 	if err == nil && l.BootID != s.cfg.BootID {
@@ -130,7 +84,7 @@ func (s *Service) adopt(c *Container) {
 	}
 	if err != nil {
 		slog.Warn("drop a live record", "container", c.ID, "err", err)
-		os.Remove(s.livePath(c.ID))
+		s.records.removeLive(c.ID) // boot removes it again if that fails
 		return
 	}
 	p := &process{pid: l.Pid, startTicks: l.StartTicks, user: l.User}
@@ -141,7 +95,7 @@ func (s *Service) adopt(c *Container) {
 	if l.Pid != 0 {
 		p.fd = openProcess(l.Pid, l.StartTicks)
 	}
-	p.live = l
+	p.live = *l
 	status := Running
 	if frozen, err := p.cgroup.Frozen(); err == nil && frozen {
 		status = Paused
@@ -199,9 +153,9 @@ func (s *Service) reportGone(id string, p *process) {
 			e.Status, e.Unknown = ws, false
 		}
 	}
-	s.background.Go(func() {
+	s.work.run(func() {
 		time.Sleep(deadGrace)
-		s.insist(s.containerEnded(e))
+		s.settle(s.containerEnded(e))
 	})
 }
 
@@ -255,36 +209,17 @@ func (s *Service) removeStrayGroups() error {
 
 // removeStrayLayers removes directories of containers without a record.
 func (s *Service) removeStrayLayers(ctx context.Context) error {
-	dirs, err := os.ReadDir(filepath.Join(s.cfg.DataRoot, "containers"))
+	ids, err := s.records.ids()
 	if err != nil {
 		return err
 	}
-	for _, d := range dirs {
-		id := d.Name()
-		if !ident.Valid(id) || s.index.Get(id) != nil {
+	for _, id := range ids {
+		if s.index.Get(id) != nil {
 			continue
 		}
 		slog.Info("remove a container that was never acknowledged, or whose removal was cut off", "container", id)
-		if err := errors.Join(s.layers.Remove(ctx, id), s.layers.Discard(s.dir(id))); err != nil {
+		if err := errors.Join(s.layers.Remove(ctx, id), s.layers.Discard(s.records.dir(id))); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// removeStrayFiles removes what lies on tmpfs of containers that are gone.
-func (s *Service) removeStrayFiles() error {
-	dir := filepath.Join(s.cfg.ExecRoot, "containers")
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		id, _, _ := strings.Cut(f.Name(), ".")
-		if s.index.Get(id) == nil {
-			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, syscall.ENOENT) {
-				return err
-			}
 		}
 	}
 	return nil

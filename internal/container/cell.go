@@ -219,7 +219,7 @@ func (p *cells) drop() {
 func (s *Service) makeCell(ctx context.Context) (_ *cell, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
-	conn, err := s.keeperConn()
+	conn, err := s.link.wait()
 	if err != nil {
 		return nil, err
 	}
@@ -273,7 +273,7 @@ func (s *Service) cellSpec(id string) (spec.Input, error) {
 // evict ends a cell's child and gives back what it held.
 func (s *Service) evict(c *cell) {
 	var err error
-	if conn, cerr := s.keeperConn(); cerr == nil {
+	if conn, cerr := s.link.wait(); cerr == nil {
 		err = conn.Evict(context.Background(), c.id)
 	}
 	if err != nil {
@@ -303,7 +303,7 @@ func (l *launch) wakeCell(c *cell) (err error) {
 
 // evictCell ends the child of a cell that does not fit, or is not needed.
 func (l *launch) evictCell(ctx context.Context) error {
-	conn, err := l.s.keeperNow()
+	conn, err := l.s.link.now()
 	if err != nil {
 		return err
 	}

@@ -100,3 +100,22 @@ func withRecord(r *Record, change func(*Record)) *Record {
 	change(&next)
 	return &next
 }
+
+// user is the user that the container's first process had at its start: the
+// owner of its FIFOs.
+func (c *Container) user() specs.User {
+	if c.process != nil {
+		return c.process.user
+	}
+	return specs.User{}
+}
+
+// closeStdin drops our duplicate of the writing end of the process's input.
+func (c *Container) closeStdin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != nil && c.process.files.Stdin != nil {
+		c.process.files.Stdin.Close()
+		c.process.files.Stdin = nil
+	}
+}

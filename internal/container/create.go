@@ -30,7 +30,7 @@ func (s *Service) Create(ctx context.Context, req Request) (_ *View, err error) 
 	u.Add(func() error { s.index.Release(r.Name, r.ID); return nil })
 	failpoint.Hit("create/name-reserved")
 
-	dir := s.dir(r.ID)
+	dir := s.records.dir(r.ID)
 	if err := os.Mkdir(dir, 0710); err != nil {
 		return nil, err
 	}
@@ -46,13 +46,13 @@ func (s *Service) Create(ctx context.Context, req Request) (_ *View, err error) 
 	if err := os.Mkdir(dir+"/log", 0700); err != nil {
 		return nil, err
 	}
-	if err := s.putNewRecord(r); err != nil {
+	if err := s.records.putNew(r); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("create/record-written")
 	c := newContainer(r, Created)
 	s.index.Add(c)
-	s.publishEvent(c.View(), events.ActionCreate)
+	s.events.publish(c.View(), events.ActionCreate)
 	return c.View(), nil
 }
 
@@ -112,14 +112,6 @@ func (s *Service) prepareLayer(ctx context.Context, r *Record) error {
 	return s.layers.Prepare(ctx, r.ID, r.Chain, layer.Options{Volatile: r.HostConfig.AutoRemove})
 }
 
-// putNewRecord writes a record whose directory is new as well.
-func (s *Service) putNewRecord(r *Record) error {
-	if r.HostConfig.AutoRemove {
-		return s.putRecord(r)
-	}
-	return s.store.Put(s.recordPath(r), r, s.cfg.DataRoot+"/containers")
-}
-
 // Rename gives the container another name.
 func (s *Service) Rename(ref, name string) (err error) {
 	c, err := s.index.Find(ref)
@@ -143,12 +135,12 @@ func (s *Service) Rename(ref, name string) (err error) {
 	}
 	u.Add(func() error { s.index.Release(name, c.ID); return nil })
 	r := withRecord(v.Record, func(r *Record) { r.Name = name })
-	if err := s.putRecord(r); err != nil {
-		return errors.Join(err, s.putRecord(v.Record))
+	if err := s.records.put(r); err != nil {
+		return errors.Join(err, s.records.put(v.Record))
 	}
 	v = c.publish(func(v *View) { v.Record = r })
 	s.index.Release(old, c.ID)
 	s.networks.Rename(c.ID, name)
-	s.publishEvent(v, events.ActionRename, "oldName", "/"+old)
+	s.events.publish(v, events.ActionRename, "oldName", "/"+old)
 	return nil
 }

@@ -156,7 +156,7 @@ func (s *Service) CreateExec(ref string, req container.ExecCreateRequest) (strin
 	}
 	x := &Exec{ID: ident.New(), Container: c.ID, Request: req, done: newTurn()}
 	s.execs.add(x)
-	s.publishEvent(v, events.Action(string(events.ActionExecCreate)+": "+commandLine(req.Cmd)), "execID", x.ID)
+	s.events.publish(v, events.Action(string(events.ActionExecCreate)+": "+commandLine(req.Cmd)), "execID", x.ID)
 	return x.ID, nil
 }
 
@@ -218,7 +218,7 @@ func (s *Service) StartExec(ctx context.Context, id string, req container.ExecSt
 	if err != nil {
 		return err
 	}
-	if _, err := s.keeperConn(); err != nil {
+	if _, err := s.link.wait(); err != nil {
 		return err
 	}
 	x.mu.Lock()
@@ -288,7 +288,7 @@ func (s *Service) launchExec(ctx context.Context, x *Exec, c *Container, req con
 	}
 	defer plan.Close()
 	failpoint.Hit("exec/planned")
-	conn, err := s.keeperNow()
+	conn, err := s.link.now()
 	if err != nil {
 		return err
 	}
@@ -308,7 +308,7 @@ func (s *Service) launchExec(ctx context.Context, x *Exec, c *Container, req con
 	}
 	failpoint.Hit("exec/started")
 	x.running, x.pid, x.ticks, x.files = true, proc.Pid, proc.StartTicks, proc.Files
-	s.publishEvent(v, events.Action(string(events.ActionExecStart)+": "+commandLine(x.Request.Cmd)), "execID", x.ID)
+	s.events.publish(v, events.Action(string(events.ActionExecStart)+": "+commandLine(x.Request.Cmd)), "execID", x.ID)
 	return nil
 }
 
@@ -332,7 +332,7 @@ func (s *Service) execEnded(e keeper.Exit) bool {
 	x.mu.Unlock()
 	failpoint.Hit("exec/ended")
 	if c := s.index.Get(x.Container); c != nil {
-		s.publishEvent(c.View(), events.ActionExecDie, "execID", x.ID, "exitCode", fmt.Sprint(code))
+		s.events.publish(c.View(), events.ActionExecDie, "execID", x.ID, "exitCode", fmt.Sprint(code))
 	}
 	time.AfterFunc(execKept, func() { s.execs.drop(x.ID) })
 	return true
@@ -350,7 +350,7 @@ func (s *Service) ResizeExec(ctx context.Context, id string, rows, cols uint16) 
 	if !running {
 		return errdefs.New(errdefs.Conflict, "cannot resize a stopped container: exec %s is not running", id)
 	}
-	conn, err := s.keeperConn()
+	conn, err := s.link.wait()
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 func TestExitOfAnExecMayBeToldTwice(t *testing.T) {
-	s := &Service{index: index.New[*Container](), execs: newExecTable(), events: event.NewLog()}
+	s := &Service{index: index.New[*Container](), execs: newExecTable(), events: eventLog{event.NewLog()}}
 	c := testContainer(t, s.index, ident.New(), "x")
 	x := &Exec{ID: ident.New(), Container: c.ID, Request: container.ExecCreateRequest{}, started: true, running: true, done: newTurn()}
 	s.execs.add(x)

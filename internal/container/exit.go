@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"strconv"
 	"time"
 
@@ -19,100 +17,6 @@ import (
 
 // unknownExit is the exit code of a run whose end nobody saw.
 const unknownExit = 255
-
-// Exited is called by the keeper's connection when a process has ended and its
-// output has been read. It implements keeper.Events and does not block.
-func (s *Service) Exited(e keeper.Exit) {
-	s.background.Go(func() {
-		if !s.execEnded(e) && !s.insist(s.containerEnded(e)) {
-			return
-		}
-		s.acknowledge(e.ID)
-		s.strays.gone(e.ID)
-	})
-}
-
-// acknowledge lets the keeper forget an exit. A keeper that is lost tells it
-// again when it has been replaced.
-func (s *Service) acknowledge(id string) {
-	for {
-		conn, err := s.keeperConn()
-		if err == nil {
-			if err := conn.Ack(context.Background(), id); err != nil {
-				slog.Warn("acknowledge exit", "id", id, "err", err)
-			}
-			return
-		}
-		if s.isClosing() {
-			return
-		}
-	}
-}
-
-// insist calls settle until what an exit changes is durable; a disk may be full
-// for a while. It gives up, and returns false, when the engine closes: the exit
-// stays at the keeper for the next one.
-func (s *Service) insist(settle func() error) bool {
-	for delay := settleDelay; settle != nil; delay = min(2*delay, settleDelayMax) {
-		err := settle()
-		if err == nil {
-			break
-		}
-		slog.Error("record exit; it stays at the keeper", "err", err)
-		if !s.pause(delay) {
-			return false
-		}
-	}
-	return true
-}
-
-const (
-	settleDelay    = 100 * time.Millisecond
-	settleDelayMax = 10 * time.Second
-)
-
-// pause sleeps; false: not to the end, because the engine closes.
-func (s *Service) pause(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-s.closing:
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
-// Detached tells that a client left its container by the detach keys.
-func (s *Service) Detached(id string, _ uint64) {
-	if c := s.index.Get(id); c != nil {
-		s.publishEvent(c.View(), events.ActionDetach)
-	}
-}
-
-// StdinClosed tells that a process is to see the end of its input: our
-// duplicate of the writing end must go.
-func (s *Service) StdinClosed(id string) {
-	// Not here: a start holds the lock until the keeper's answer, which comes
-	// over the connection that called us.
-	s.background.Go(func() { s.closeStdin(id) })
-}
-
-func (s *Service) closeStdin(id string) {
-	if s.execs.closeStdin(id) {
-		return
-	}
-	c := s.index.Get(id)
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.process != nil && c.process.files.Stdin != nil {
-		c.process.files.Stdin.Close()
-		c.process.files.Stdin = nil
-	}
-}
 
 // containerEnded takes note of the end of a container's first process. What it
 // returns makes that durable; nil: there is nothing to be made so.
@@ -134,7 +38,7 @@ func (s *Service) containerEnded(e keeper.Exit) (settle func() error) {
 	}
 	oom := kills > 0
 	failpoint.Hit("exit/noticed")
-	if err := s.giveBack(c, p); err != nil {
+	if err := s.giveBack(c.View()); err != nil {
 		slog.Warn("clean up after exit", "container", c.ID, "err", err)
 	}
 	failpoint.Hit("exit/given-back")
@@ -154,7 +58,7 @@ func (s *Service) settledBefore(settled chan struct{}) func() error {
 		select {
 		case <-settled:
 			return nil
-		case <-s.closing:
+		case <-s.work.closing:
 			return errors.New("the engine closes")
 		}
 	}
@@ -182,9 +86,9 @@ func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
 	})
 	c.process, c.settled = nil, make(chan struct{})
 	if oom {
-		s.publishEvent(v, events.ActionOOM)
+		s.events.publish(v, events.ActionOOM)
 	}
-	s.publishEvent(v, events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(int(ran/time.Second)))
+	s.events.publish(v, events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(int(ran/time.Second)))
 	c.turns.exited(Result{ExitCode: code})
 }
 
@@ -196,14 +100,6 @@ func exitCode(e keeper.Exit) int {
 		return 128 + int(e.Status.Signal())
 	}
 	return e.Status.ExitStatus()
-}
-
-// giveBack frees what others may be waiting for: ports and addresses. What
-// nobody waits for is left to afterExit.
-//
-// Preconditions: c.mu is held.
-func (s *Service) giveBack(c *Container, p *process) error {
-	return errors.Join(s.networks.Release(context.Background(), c.ID), s.unmountShm(c.View()))
 }
 
 // settleExit makes the outcome of a run durable, or takes the container away if
@@ -242,30 +138,14 @@ func (s *Service) recordExit(c *Container) error {
 	if there && v.Status == Removing {
 		return fmt.Errorf("container %s: its removal is in progress", c.ID)
 	}
-	if there && !s.recordTaken(v) {
-		if err := s.putRecord(v.Record); err != nil {
+	// A removal that failed may have taken the record before: the container is
+	// garbage then, and must not come back.
+	if there && (v.Status != Dead || !s.records.taken(v.Record)) {
+		if err := s.records.put(v.Record); err != nil {
 			return err
 		}
 	}
-	return s.removeLive(c.ID)
-}
-
-// recordTaken reports whether a removal that failed took the record before: the
-// container is garbage then, and must not come back.
-func (s *Service) recordTaken(v *View) bool {
-	if v.Status != Dead {
-		return false
-	}
-	_, err := os.Lstat(s.recordPath(v.Record))
-	return errors.Is(err, fs.ErrNotExist)
-}
-
-func (s *Service) removeLive(id string) error {
-	err := os.Remove(s.livePath(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return s.records.removeLive(c.ID)
 }
 
 // afterExit removes the rest of the run, and the container if it removes
@@ -273,7 +153,7 @@ func (s *Service) removeLive(id string) error {
 // possible.
 func (s *Service) afterExit(c *Container, p *process) (settle func() error) {
 	if !c.View().AutoRemove() { // else the client waits for the removal
-		s.endRuns(c, nil)
+		c.endRuns(nil)
 	}
 	c.mu.Lock()
 	settled := c.settled
@@ -288,7 +168,7 @@ func (s *Service) afterExit(c *Container, p *process) (settle func() error) {
 	if try() != nil {
 		settle = try
 	}
-	s.endRuns(c, nil)
+	c.endRuns(nil)
 	failpoint.Hit("exit/recorded")
 	p.close()
 	if err := p.cgroup.Remove(); err != nil {

@@ -9,11 +9,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/store"
 )
 
 // An exit may be acknowledged to the keeper only when its outcome is durable or
@@ -24,19 +24,19 @@ func TestExitIsNotSettledBeforeItsRecordIsWritten(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(exec, "containers"), 0700); err != nil {
 		t.Fatal(err)
 	}
-	s := &Service{cfg: Config{DataRoot: t.TempDir(), ExecRoot: exec}, index: index.New[*Container](), execs: newExecTable(), events: event.NewLog(), closing: make(chan struct{})}
+	s := New(Config{DataRoot: t.TempDir(), ExecRoot: exec}, nil, nil, event.NewLog(), store.New(), nil)
 	c := testContainer(t, s.index, ident.New(), "x")
 	c.View().HostConfig.AutoRemove = true
 	c.View().Rootfs = "/"
 	c.publish(func(v *View) { v.Status = Running })
 	p := &process{cgroup: cgroup.Absent("nowhere")}
 	c.process = p
-	live := s.livePath(c.ID)
+	live := s.records.livePath(c.ID)
 	if err := os.WriteFile(live, []byte("{}"), 0600); err != nil {
 		t.Fatal(err)
 	}
 	// A directory with something in it can neither be removed nor replaced.
-	obstacle := s.recordPath(c.View().Record)
+	obstacle := s.records.path(c.View().Record)
 	if err := os.MkdirAll(obstacle+"/x", 0700); err != nil {
 		t.Fatal(err)
 	}
@@ -68,14 +68,14 @@ func TestExitIsNotSettledBeforeItsRecordIsWritten(t *testing.T) {
 			t.Error(path, err)
 		}
 	}
-	s.background.Wait()
+	s.work.wait()
 }
 
 func TestExitIsTriedAgainUntilTheEngineCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Service{closing: make(chan struct{})}
+		w := newWork()
 		tries := 0
-		if !s.insist(func() error {
+		if !w.insist("record exit", func() error {
 			if tries++; tries < 4 {
 				return errors.New("disk full")
 			}
@@ -83,8 +83,8 @@ func TestExitIsTriedAgainUntilTheEngineCloses(t *testing.T) {
 		}) || tries != 4 {
 			t.Fatal(tries)
 		}
-		time.AfterFunc(time.Minute, func() { close(s.closing) })
-		if s.insist(func() error { return errors.New("disk full") }) {
+		time.AfterFunc(time.Minute, w.close)
+		if w.insist("record exit", func() error { return errors.New("disk full") }) {
 			t.Fatal("an exit that is not recorded may be acknowledged")
 		}
 	})

@@ -37,15 +37,13 @@ func (s *Service) Logs(ctx context.Context, ref string, o api.LogsOptions, start
 	ro := logs.Options{Since: o.Since, Until: o.Until, Tail: tail(o.Tail), Follow: o.Follow, Stdout: o.Stdout, Stderr: o.Stderr}
 	out := newBatcher(start(v.Config.Tty))
 	w := &logWriter{w: out, framed: !v.Config.Tty, timestamps: o.Timestamps, details: o.Details}
-	err = logs.Read(ctx, s.logDir(c.ID), ro, c.ended(), w.write)
+	err = logs.Read(ctx, s.records.logDir(c.ID), ro, c.ended(), w.write)
 	err = errors.Join(err, out.flush())
 	if errors.Is(err, context.Canceled) {
 		return nil // the client left
 	}
 	return err
 }
-
-func (s *Service) logDir(id string) string { return s.dir(id) + "/log" }
 
 // tail understands a number of lines; anything else is all of them, as in
 // Docker.
@@ -118,7 +116,7 @@ func (s *Service) replay(ctx context.Context, c *Container, o api.AttachOptions,
 	}
 	lo := logs.Options{Tail: -1, Stdout: o.Stdout, Stderr: o.Stderr}
 	lw := &logWriter{w: w, framed: !c.View().Config.Tty}
-	return logs.Read(ctx, s.logDir(c.ID), lo, c.ended(), lw.write)
+	return logs.Read(ctx, s.records.logDir(c.ID), lo, c.ended(), lw.write)
 }
 
 // replayTo writes the log of earlier runs to a client that waits for the start.
@@ -132,7 +130,7 @@ var errReplayed = errors.New("replayed")
 func (s *Service) replayUntil(ctx context.Context, c *Container, o api.AttachOptions, end keeperEnd, at logfile.Position) error {
 	lo := logs.Options{Tail: -1, Stdout: o.Stdout, Stderr: o.Stderr}
 	lw := &logWriter{w: end.client.Conn, framed: !c.View().Config.Tty}
-	err := logs.Read(ctx, s.logDir(c.ID), lo, c.ended(), func(e logfile.Entry) error {
+	err := logs.Read(ctx, s.records.logDir(c.ID), lo, c.ended(), func(e logfile.Entry) error {
 		if at.Before(e.End) {
 			return errReplayed
 		}

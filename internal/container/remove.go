@@ -2,9 +2,7 @@ package container
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"github.com/moby/moby/api/types/events"
@@ -81,7 +79,7 @@ func (s *Service) remove(ctx context.Context, c *Container) error {
 	}
 	s.index.Remove(c)
 	s.execs.forget(c.ID)
-	s.publishEvent(v, events.ActionDestroy)
+	s.events.publish(v, events.ActionDestroy)
 	c.turns.removed(Result{ExitCode: v.Last.ExitCode})
 	return nil
 }
@@ -89,25 +87,22 @@ func (s *Service) remove(ctx context.Context, c *Container) error {
 // takeAway removes what the container has on disk: the record first, so that
 // the rest is garbage from then on and goes at the next start at the latest.
 func (s *Service) takeAway(ctx context.Context, v *View) error {
-	path := s.recordPath(v.Record)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.records.remove(v.Record); err != nil {
 		return err
 	}
 	failpoint.Hit("rm/record-removed")
-	if !v.AutoRemove() {
-		if err := s.store.SyncDirs(s.dir(v.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	if err := s.records.sync(v.Record); err != nil {
+		return err
 	}
 	failpoint.Hit("rm/record-synced")
 	if v.Rootfs != "" {
-		s.later("remove directory", v, func(context.Context) error { return os.RemoveAll(s.dir(v.ID)) })
+		s.work.later("remove directory", v, func(context.Context) error { return os.RemoveAll(s.records.dir(v.ID)) })
 		return nil
 	}
 	if err := s.layers.Remove(ctx, v.ID); err != nil {
 		return err
 	}
 	failpoint.Hit("rm/layer-removed")
-	s.later("remove directory", v, func(context.Context) error { return os.RemoveAll(s.dir(v.ID)) })
+	s.work.later("remove directory", v, func(context.Context) error { return os.RemoveAll(s.records.dir(v.ID)) })
 	return nil
 }

@@ -30,30 +30,19 @@ type restarts struct {
 func (s *Service) again(c *Container, end restart.End) bool {
 	end.Stopped = c.restarts.stopped
 	delay, ok := c.restarts.row.Next(c.View().HostConfig.RestartPolicy, end)
-	if !ok || s.isClosing() {
+	if !ok || s.work.closes() {
 		return false
 	}
 	c.restarts.timer = time.AfterFunc(delay, func() {
-		s.whileOpen(func() { s.startAgain(c) })
+		s.work.runOpen(func() { s.startAgain(c) })
 	})
 	return true
-}
-
-// whileOpen runs f in the background unless the engine closes.
-func (s *Service) whileOpen(f func()) {
-	s.keeperMu.Lock()
-	defer s.keeperMu.Unlock()
-	select {
-	case <-s.closing:
-	default:
-		s.background.Go(f)
-	}
 }
 
 // startAgain starts a container whose wait is over. A start that fails is tried
 // again as the policy says: what it needs (a disk, a device) may come late.
 func (s *Service) startAgain(c *Container) {
-	_, err := s.keeperConn()
+	_, err := s.link.wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.View().Status != Restarting || s.index.Get(c.ID) == nil {
@@ -100,7 +89,7 @@ func (s *Service) stopRestarts(c *Container) (bool, error) {
 	if !c.endRestarts() {
 		return false, nil
 	}
-	s.publishEvent(c.View(), events.ActionStop)
+	s.events.publish(c.View(), events.ActionStop)
 	return true, s.markStopped(c)
 }
 
@@ -116,7 +105,7 @@ func (s *Service) markStopped(c *Container) error {
 	}
 	r := withRecord(v.Record, func(r *Record) { r.Stopped = true })
 	c.publish(func(v *View) { v.Record = r })
-	return s.putRecord(r)
+	return s.records.put(r)
 }
 
 // startWanted starts the containers whose policy wants them up after a boot, a
@@ -136,11 +125,11 @@ func (s *Service) startWanted() {
 	if len(wanted) == 0 {
 		return
 	}
-	s.whileOpen(func() {
+	s.work.runOpen(func() {
 		var all sync.WaitGroup
 		slots := make(chan struct{}, atOnce)
 		for _, c := range wanted {
-			if s.isClosing() {
+			if s.work.closes() {
 				break
 			}
 			slots <- struct{}{}

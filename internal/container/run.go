@@ -42,7 +42,7 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 		return err
 	}
 	end.client.Status = true
-	s.publishEvent(c.View(), events.ActionAttach)
+	s.events.publish(c.View(), events.ActionAttach)
 	own, err := duplicate(end.client.Conn)
 	if err != nil {
 		closeEnds([]keeperEnd{end})
@@ -53,7 +53,7 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 	c.running = append(c.running, own)
 	c.mu.Unlock()
 	if err := s.Start(ctx, id); err != nil {
-		s.endRuns(c, func(run net.Conn) error { return api.WriteRunStatus(run, failedRun(id, c, err)) })
+		c.endRuns(func(run net.Conn) error { return api.WriteRunStatus(run, failedRun(id, c, err)) })
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ func duplicate(f *os.File) (net.Conn, error) {
 }
 
 // endRuns ends the engine's part of the connections of runs.
-func (s *Service) endRuns(c *Container, last func(net.Conn) error) {
+func (c *Container) endRuns(last func(net.Conn) error) {
 	c.mu.Lock()
 	runs := c.running
 	c.running = nil

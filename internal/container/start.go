@@ -18,7 +18,6 @@ import (
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/runtime"
-	"github.com/tare-engine/tare/internal/store"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -29,7 +28,7 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.keeperConn(); err != nil {
+	if _, err := s.link.wait(); err != nil {
 		return err
 	}
 	s.cells.starting.Add(1)
@@ -71,7 +70,7 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 			r.Last, r.Stopped = Outcome{StartedAt: l.live.StartedAt, Restarts: c.restarts.row.Count}, false
 		})
 	})
-	s.publishEvent(v, events.ActionStart)
+	s.events.publish(v, events.ActionStart)
 	return nil
 }
 
@@ -92,7 +91,7 @@ func (s *Service) failed(c *Container, cause error) {
 	closeEnds(c.waiting)
 	c.waiting = nil
 	c.turns.exited(Result{ExitCode: code, Error: cause.Error()})
-	s.later("record failed start", v, func(context.Context) error { return s.saveRecord(c) })
+	s.work.later("record failed start", v, func(context.Context) error { return s.saveRecord(c) })
 }
 
 // saveRecord writes the container's newest record, unless it is gone.
@@ -103,7 +102,7 @@ func (s *Service) saveRecord(c *Container) error {
 	if v.Status == Removing || s.index.Get(c.ID) == nil {
 		return nil
 	}
-	return s.putRecord(v.Record)
+	return s.records.put(v.Record)
 }
 
 // launch is one start on its way: what it has acquired so far.
@@ -148,14 +147,14 @@ func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err erro
 	if err := l.announce(); err != nil {
 		return nil, err
 	}
-	u.Add(func() error { return os.Remove(s.livePath(c.ID)) })
+	u.Add(func() error { return s.records.removeLive(c.ID) })
 	failpoint.Hit("start/announced")
 	if err := l.run(ctx, c); err != nil {
 		return nil, err
 	}
 	u.Add(l.abort)
 	failpoint.Hit("start/running")
-	if err := store.PutVolatile(s.livePath(c.ID), l.live); err != nil {
+	if err := s.records.putLive(c.ID, l.live); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("start/live-recorded")
@@ -168,7 +167,7 @@ func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err erro
 func (l *launch) announce() error {
 	l.live.BootID, l.live.StartedAt = l.s.cfg.BootID, time.Now().UTC()
 	l.live.Network, l.live.User = l.net.view, l.spec.Process.User
-	return store.PutVolatile(l.s.livePath(l.view.ID), l.live)
+	return l.s.records.putLive(l.view.ID, l.live)
 }
 
 func (l *launch) mountRoot(ctx context.Context) (err error) {
@@ -234,7 +233,7 @@ func (l *launch) config() runtime.Config {
 
 // run sends the plan to the keeper and waits until the program is executed.
 func (l *launch) run(ctx context.Context, c *Container) error {
-	conn, err := l.s.keeperNow()
+	conn, err := l.s.link.now()
 	if err != nil {
 		return err
 	}
@@ -247,7 +246,7 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 	}
 	p, err := start(ctx, keeper.Start{
 		ID: c.ID, Flags: l.start.Flags, CgroupFD: l.start.CgroupFD, Plan: l.start.Image, Second: l.start.Second, FDs: l.start.FDs,
-		Stdio: l.s.stdio(l.view, l.spec.Process.User), Clients: clients(ends),
+		Stdio: l.s.cfg.stdio(l.view, l.spec.Process.User), Clients: clients(ends),
 	})
 	var step *keeper.StepError
 	if errors.As(err, &step) {
@@ -289,5 +288,5 @@ func (l *launch) release(ctx context.Context) error {
 	case l.process != nil: // with a child, if the keeper was killed before it answered
 		err = errors.Join(l.process.cgroup.Kill(), l.process.cgroup.Remove())
 	}
-	return errors.Join(err, l.releaseNetwork(ctx), l.s.unmountShm(l.view))
+	return errors.Join(err, l.releaseNetwork(ctx), l.s.records.unmountShm(l.view))
 }

@@ -88,7 +88,7 @@ func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) err
 		}
 	}
 	failpoint.Hit("stop/ended")
-	s.publishEvent(c.View(), events.ActionStop)
+	s.events.publish(c.View(), events.ActionStop)
 	return nil
 }
 
@@ -135,7 +135,7 @@ func (s *Service) signal(c *Container, sig syscall.Signal) error {
 		}
 		return fmt.Errorf("kill container %s: %w", v.ID, err)
 	}
-	s.publishEvent(v, events.ActionKill, "signal", strconv.Itoa(int(sig)))
+	s.events.publish(v, events.ActionKill, "signal", strconv.Itoa(int(sig)))
 	if v.Status == Paused && endsRun(v, sig) {
 		return s.thaw(c)
 	}
@@ -208,7 +208,7 @@ func (s *Service) Restart(ctx context.Context, ref string, o api.StopOptions) er
 	if err := s.Start(ctx, c.ID); err != nil && !errdefs.Is(err, errdefs.NotModified) {
 		return err
 	}
-	s.publishEvent(c.View(), events.ActionRestart)
+	s.events.publish(c.View(), events.ActionRestart)
 	return nil
 }
 
@@ -234,7 +234,7 @@ func (s *Service) Pause(ref string) error {
 		return fmt.Errorf("cannot pause container %s: %w", v.ID, err)
 	}
 	v = c.publish(func(v *View) { v.Status = Paused })
-	s.publishEvent(v, events.ActionPause)
+	s.events.publish(v, events.ActionPause)
 	return nil
 }
 
@@ -258,6 +258,6 @@ func (s *Service) thaw(c *Container) error {
 	if err := c.process.cgroup.Thaw(); err != nil {
 		return fmt.Errorf("cannot unpause container %s: %w", c.ID, err)
 	}
-	s.publishEvent(c.publish(func(v *View) { v.Status = Running }), events.ActionUnPause)
+	s.events.publish(c.publish(func(v *View) { v.Status = Running }), events.ActionUnPause)
 	return nil
 }

@@ -46,10 +46,10 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 		}
 	}
 	r := withRecord(v.Record, func(r *Record) { r.HostConfig = &host })
-	if err := s.putRecord(r); err != nil {
+	if err := s.records.put(r); err != nil {
 		return nil, err
 	}
-	s.publishEvent(c.publish(func(v *View) { v.Record = r }), events.ActionUpdate)
+	s.events.publish(c.publish(func(v *View) { v.Record = r }), events.ActionUpdate)
 	return warnings, nil
 }
 

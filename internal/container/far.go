@@ -1,0 +1,74 @@
+package container
+
+import (
+	"context"
+	"errors"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/keeper"
+)
+
+// far hears what the keeper tells.
+type far struct {
+	*reunion
+	s *Service
+}
+
+var _ farSide = (*far)(nil)
+
+func (s *Service) farSide() *far {
+	return &far{s: s, reunion: &reunion{
+		cfg: &s.cfg, index: s.index, execs: s.execs, records: s.records, strays: &s.strays, work: s.work,
+		giveBack: s.giveBack, gone: s.reportGone,
+	}}
+}
+
+// Exited is called when a process has ended and its output has been read. Like
+// all of these it does not block.
+func (f *far) Exited(e keeper.Exit) {
+	s := f.s
+	s.work.run(func() {
+		if !s.execEnded(e) && !s.settle(s.containerEnded(e)) {
+			return
+		}
+		s.link.acknowledge(e.ID)
+		s.strays.gone(e.ID)
+	})
+}
+
+// Detached tells that a client left its container by the detach keys.
+func (f *far) Detached(id string, _ uint64) {
+	if c := f.index.Get(id); c != nil {
+		f.s.events.publish(c.View(), events.ActionDetach)
+	}
+}
+
+// StdinClosed tells that a process is to see the end of its input: our
+// duplicate of the writing end must go.
+func (f *far) StdinClosed(id string) {
+	// Not here: a start holds the lock until the keeper's answer, which comes
+	// over the connection that called us.
+	f.work.run(func() {
+		if f.execs.closeStdin(id) {
+			return
+		}
+		if c := f.index.Get(id); c != nil {
+			c.closeStdin()
+		}
+	})
+}
+
+func (f *far) lostKeeper() { f.work.run(f.s.cells.drop) }
+
+// settle makes durable what an exit changed; false: the engine closed before,
+// and the exit stays at the keeper for the next one.
+func (s *Service) settle(settle func() error) bool {
+	return settle == nil || s.work.insist("record exit; it stays at the keeper", settle)
+}
+
+// giveBack frees what others may be waiting for when a run is over: ports and
+// addresses. What nobody waits for is left to afterExit.
+func (s *Service) giveBack(v *View) error {
+	return errors.Join(s.networks.Release(context.Background(), v.ID), s.records.unmountShm(v))
+}

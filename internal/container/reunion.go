@@ -1,0 +1,170 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/tare-engine/tare/internal/container/index"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
+)
+
+// reunion brings a keeper that we connect with and what we believe to run
+// together:
+//
+//	we believe      the keeper has
+//	running         the process        its streams are taken
+//	running         nothing            it gets our streams; gone: the end is reported
+//	being started   the process        the start came about
+//	being started   nothing            what it had acquired is given back
+//	nothing         a process          it is ended; a parked one evicted
+type reunion struct {
+	cfg      *Config
+	index    *index.Index[*Container]
+	execs    *execTable
+	records  *records
+	giveBack func(*View) error // what a run that is over holds and others wait for
+	gone     func(id string, p *process)
+	strays   *strays
+	work     *work
+}
+
+// reconcile compares what we believe to run with what the keeper has.
+func (r *reunion) reconcile(ctx context.Context, conn *keeper.Conn, procs []keeper.Process, exits []keeper.Exit) {
+	ended := map[string]bool{}
+	for _, e := range exits {
+		ended[e.ID] = true
+	}
+	known := map[string]*keeper.Process{}
+	for i := range procs {
+		known[procs[i].ID] = &procs[i]
+	}
+	for _, c := range r.index.List() {
+		p := known[c.ID]
+		delete(known, c.ID)
+		if err := r.settleStart(conn, c, p, ended[c.ID]); err != nil {
+			slog.Error("settle a start that was cut off", "container", c.ID, "err", err)
+		}
+		if err := r.reunite(ctx, conn, c, p); err != nil {
+			slog.Error("adopt container", "container", c.ID, "err", err)
+		}
+	}
+	for _, p := range known {
+		if x := r.execOf(p); x != nil {
+			x.adopt(p)
+			continue
+		}
+		r.stray(conn, p)
+	}
+}
+
+// execOf is the exec of a process; one of an earlier engine is booked again.
+func (r *reunion) execOf(p *keeper.Process) *Exec {
+	if x := r.execs.get(p.ID); x != nil {
+		return x
+	}
+	c := r.index.Get(p.Container)
+	if c == nil || !c.View().Alive() || p.Orphan {
+		return nil
+	}
+	x := &Exec{ID: p.ID, Container: p.Container, started: true, done: newTurn()}
+	r.execs.add(x)
+	return x
+}
+
+// settleStart finds out what became of a start during which the engine was
+// killed: the keeper has the process, or its exit, or it never came about.
+func (r *reunion) settleStart(conn *keeper.Conn, c *Container, p *keeper.Process, ended bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ours := c.process
+	if ours == nil || ours.pid != 0 || ended {
+		return nil
+	}
+	if p == nil || p.Parked {
+		return r.neverStarted(c, ours)
+	}
+	ours.pid, ours.startTicks, ours.fd = p.Pid, p.StartTicks, openProcess(p.Pid, p.StartTicks)
+	ours.live.Pid, ours.live.StartTicks = p.Pid, p.StartTicks
+	v := *c.View()
+	v.Pid = p.Pid
+	c.view.Store(&v)
+	return r.records.putLive(c.ID, ours.live)
+}
+
+// neverStarted gives back what a start had acquired that was cut off.
+//
+// Preconditions: c.mu is held.
+func (r *reunion) neverStarted(c *Container, p *process) error {
+	c.process = nil
+	status := Created
+	if !c.View().Last.StartedAt.IsZero() {
+		status = Exited
+	}
+	c.view.Store(&View{Record: c.View().Record, Status: status, Started: c.View().Last.StartedAt})
+	slog.Info("a start was cut off before the program ran", "container", c.ID)
+	return errors.Join(r.giveBack(c.View()), p.cgroup.Kill(), p.cgroup.Remove(), r.records.removeLive(c.ID))
+}
+
+// reunite makes a container's state and the keeper's agree. p is nil if the
+// keeper does not know the container.
+func (r *reunion) reunite(ctx context.Context, conn *keeper.Conn, c *Container, p *keeper.Process) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ours := c.process
+	switch {
+	case ours == nil && p == nil:
+		return nil
+	case ours == nil: // its start was never answered
+		r.stray(conn, p)
+		return nil
+	case p != nil && p.Pid == ours.pid && !p.Orphan:
+		ours.files.Close()
+		ours.files = p.Files
+		return nil
+	}
+	given := keeper.Process{ID: c.ID, Pid: ours.pid, StartTicks: ours.startTicks, Started: c.View().Started, Files: ours.files}
+	// The clients were the old keeper's. Those of runs would wait for the end.
+	r.work.run(func() { c.endRuns(nil) })
+	err := conn.Adopt(ctx, given, r.cfg.stdio(c.View(), c.user()))
+	if errdefs.Is(err, errdefs.NotFound) { // it ended while no keeper was there
+		r.gone(c.ID, ours)
+		return nil
+	}
+	return err
+}
+
+// stray ends a process that belongs to no container we know: its start was cut
+// off before it was answered.
+func (r *reunion) stray(conn *keeper.Conn, p *keeper.Process) {
+	if p.Parked {
+		if err := conn.Evict(context.Background(), p.ID); err != nil {
+			slog.Warn("evict the cell of an earlier engine", "id", p.ID, "err", err)
+		}
+		return
+	}
+	slog.Warn("end a process of a start that was cut off", "id", p.ID, "pid", p.Pid)
+	r.strays.killed(p.ID)
+	p.Files.Close()
+	if proc, err := os.FindProcess(p.Pid); err == nil { // by pidfd
+		if err := proc.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			slog.Error("end stray process", "pid", p.Pid, "err", err)
+		}
+		proc.Release()
+	}
+	// It may have entered its group after the start that failed removed it.
+	g, err := cgroup.Open(r.cfg.Cgroup + "/" + p.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		err = errors.Join(g.Kill(), g.Remove())
+	}
+	if err != nil {
+		slog.Warn("remove the group of a stray process", "id", p.ID, "err", err)
+	}
+}
