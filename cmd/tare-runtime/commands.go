@@ -26,7 +26,7 @@ type command struct {
 	flags             []flag
 	least, most       int // arguments; most -1: any number
 	inOrder           bool
-	spawns            bool // starts processes in a container
+	spawns            bool   // starts processes in a container
 	prefix            string // of its errors
 	run               func(a *app, f values, args []string) (code int, err error)
 }

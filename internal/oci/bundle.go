@@ -85,6 +85,9 @@ func checkSpec(s *specs.Spec) error {
 	if s.Hostname != "" && !has(s, specs.UTSNamespace) {
 		return errors.New("unable to set hostname without a private UTS namespace")
 	}
+	if err := checkListener(s.Linux.Seccomp); err != nil {
+		return err
+	}
 	return CheckProcess(s.Process)
 }
 

@@ -192,7 +192,11 @@ func (k *creation) spec() *specs.Spec {
 
 func (k *creation) stops() []runtime.Stop {
 	stops := []runtime.Stop{runtime.StopReady}
-	if has(k.b.spec, specs.UserNamespace) {
+	l := k.b.spec.Linux
+	if notifies(l.Seccomp) || l.Seccomp != nil && l.Seccomp.ListenerPath != "" {
+		stops = append(stops, runtime.StopFilter)
+	}
+	if has(k.b.spec, specs.UserNamespace) || len(l.NetDevices) > 0 || l.IntelRdt != nil {
 		stops = append(stops, runtime.StopBorn)
 	}
 	//lint:ignore SA1019 prestart hooks are deprecated, and still used
@@ -234,6 +238,8 @@ func (k *creation) at(s runtime.Stop) error {
 		return k.born()
 	case runtime.StopHooks:
 		return k.createHooks()
+	case runtime.StopFilter:
+		return k.filtered()
 	case runtime.StopReady:
 		return k.ready()
 	}
@@ -245,6 +251,17 @@ func (k *creation) born() error {
 	pid := k.child.first
 	if err := k.group.Enter(pid); err != nil {
 		return err
+	}
+	if err := k.netDevices(pid); err != nil {
+		return err
+	}
+	if err := k.rdt(pid); err != nil {
+		return err
+	}
+	if k.c.Rdt != "" {
+		if err := k.c.save(); err != nil { // before the process has it, so that Delete finds it
+			return err
+		}
 	}
 	return k.start.Born(pid)
 }

@@ -127,6 +127,9 @@ func (c *Container) remove(warn func(format string, args ...any)) error {
 			return fmt.Errorf("unable to remove container's cgroup: %w", err)
 		}
 	}
+	if err := c.dropRdt(); err != nil {
+		return err
+	}
 	if err := c.stopHooks(); err != nil {
 		warn("%v", err)
 	}

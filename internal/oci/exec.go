@@ -26,11 +26,16 @@ type ExecOptions struct {
 type execution struct {
 	*runtime.Exec
 	pidfd *os.File
+	gate  *gate // of a filter with a listener; else nil
+	at    func(*child) error
 }
 
 func (e *execution) Close() {
 	e.Exec.Close()
 	e.pidfd.Close()
+	if e.gate != nil {
+		e.gate.close()
+	}
 }
 
 // newExec builds the plans; path, if not empty, is the program instead of the
@@ -49,15 +54,32 @@ func (c *Container) newExec(p *specs.Process, path string, preserve ...*os.File)
 		pidfd.Close()
 		return nil, err
 	}
-	e, err := runtime.NewExec(runtime.ExecConfig{
+	x := &execution{pidfd: pidfd}
+	f := spec.Linux.Seccomp
+	var childGate *runtime.Gate
+	if f != nil && f.ListenerPath != "" {
+		if x.gate, err = newGate(); err != nil {
+			pidfd.Close()
+			return nil, err
+		}
+		childGate = &x.gate.child
+		x.at = func(k *child) error {
+			return c.sendListener(k.first, k.slab.Slot(runtime.SlotListener), f, Running)
+		}
+	}
+	x.Exec, err = runtime.NewExec(runtime.ExecConfig{
+		Gate:    childGate,
 		Process: p, Seccomp: spec.Linux.Seccomp, PidFD: pidfd, Pid: c.Pid, CgroupProcs: g.ProcsPaths(),
 		Program: path, UserNS: has(spec, specs.UserNamespace), UIDs: spec.Linux.UIDMappings, Chroot: !ownMounts(spec), Preserve: preserve,
 	})
 	if err != nil {
 		pidfd.Close()
+		if x.gate != nil {
+			x.gate.close()
+		}
 		return nil, err
 	}
-	return &execution{e, pidfd}, nil
+	return x, nil
 }
 
 // Exec starts a process in the container and returns its pid; it is our child.
@@ -87,7 +109,7 @@ func (c *Container) Exec(o ExecOptions) (pid int, err error) {
 		return 0, err
 	}
 	defer l.close()
-	if pid, err = spawnExec(l, e.Exec, stdio); err != nil {
+	if pid, err = spawnExec(l, e, stdio); err != nil {
 		return 0, fmt.Errorf("unable to start container process: %w", err)
 	}
 	if o.PidFile != "" {

@@ -152,7 +152,7 @@ func statusText(ws syscall.WaitStatus) string {
 func (k *creation) createHooks() error {
 	h, pid := k.b.spec.Hooks, k.child.first
 	//lint:ignore SA1019 prestart hooks are deprecated, and still used
-	if err := k.c.runHooks(h.Prestart, Creating, pid); err != nil {
+	if err := k.c.runHooks(h.Prestart, Created, pid); err != nil {
 		return err
 	}
 	if err := k.c.runHooks(h.CreateRuntime, Creating, pid); err != nil {
@@ -175,7 +175,7 @@ func (k *creation) createHooks() error {
 		if err != nil {
 			return err
 		}
-		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(k.l, e, stdio) })
+		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(k.l, &execution{Exec: e}, stdio) })
 		e.Close()
 		if err != nil {
 			return fmt.Errorf("error running hook #%d: %w", i, err)
@@ -207,7 +207,7 @@ func (c *Container) startHooks() error {
 		if err != nil {
 			return err
 		}
-		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(l, e.Exec, stdio) })
+		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(l, e, stdio) })
 		e.Close()
 		if err != nil {
 			return fmt.Errorf("error running hook #%d: %w", i, err)
@@ -242,16 +242,34 @@ func (k *creation) stopHooks() {
 }
 
 // spawnExec starts a pair of clones and returns the program's pid.
-func spawnExec(l *launcher, e *runtime.Exec, stdio [3]*os.File) (int, error) {
+func spawnExec(l *launcher, e *execution, stdio [3]*os.File) (int, error) {
 	c, err := l.start(image{plan: e.First, second: e.Second, cgroup: -1, files: e.FDs, explain: explainer(e.Explain)}, stdio)
 	if err != nil {
 		return 0, err
 	}
 	defer c.close()
+	if e.gate != nil {
+		e.gate.cloned()
+		if err := e.passGate(c); err != nil {
+			c.kill()
+			return 0, err
+		}
+	}
 	if err := c.finish(); err != nil {
 		return 0, err
 	}
 	return c.pid(), nil
+}
+
+// passGate leads the child through its one stop.
+func (e *execution) passGate(c *child) error {
+	if err := c.await(e.gate.out); err != nil {
+		return err
+	}
+	if err := e.at(c); err != nil {
+		return err
+	}
+	return runtime.Pass(e.gate.in)
 }
 
 // pidInside is the process's pid in its own namespace.

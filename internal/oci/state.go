@@ -52,6 +52,7 @@ type record struct {
 	Pid     int    // of the first process, 0 before there is one
 	Ticks   uint64 // when it was started, so that no other process is taken for it
 	Boot    string // kernel's boot id
+	Rdt     string `json:",omitempty"` // directory of a class of service that is ours
 }
 
 const recordVersion = 1

@@ -21,9 +21,13 @@ const (
 	slotSys
 	slotDevpts  // the container's, for its terminal
 	slotConsole // file for the terminal
-	slotCgroup  // … and following: the container's directory in each hierarchy
-	maxCgroups  = spawn.Slots - slotCgroup
+	slotListener
+	slotCgroup // … and following: the container's directory in each hierarchy
+	maxCgroups = spawn.Slots - slotCgroup
 )
+
+// SlotListener holds the descriptor of the filter's listener at StopFilter.
+const SlotListener = slotListener
 
 const atCwd = -100 // AT_FDCWD
 

@@ -26,6 +26,9 @@ func check(c Config) error {
 	if err := checkIDs(s); err != nil {
 		return err
 	}
+	if err := checkHelped(c); err != nil {
+		return err
+	}
 	if err := checkLinux(s.Linux); err != nil {
 		return err
 	}
@@ -37,16 +40,27 @@ func check(c Config) error {
 
 func checkLinux(l *specs.Linux) error {
 	for field, set := range map[string]bool{
-		"netDevices": len(l.NetDevices) > 0,
 		"mountLabel": l.MountLabel != "",
-		"intelRdt":   l.IntelRdt != nil,
 	} {
 		if set {
 			return unsupported("linux." + field)
 		}
 	}
-	if l.Seccomp != nil && l.Seccomp.ListenerPath != "" {
-		return unsupported("linux.seccomp.listenerPath")
+	return nil
+}
+
+// checkHelped refuses what a plan leaves to its starter, if that does not stop
+// the plan for it.
+func checkHelped(c Config) error {
+	l := c.Spec.Linux
+	stops := func(s Stop) bool { return c.Gate != nil && slices.Contains(c.Stops, s) }
+	for field, missing := range map[string]bool{
+		"intelRdt":             l.IntelRdt != nil && !stops(StopBorn),
+		"seccomp.listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "" && !stops(StopFilter),
+	} {
+		if missing {
+			return unsupported("linux." + field)
+		}
 	}
 	return nil
 }

@@ -169,9 +169,16 @@ func (b *builder) filter(s *specs.LinuxSeccomp) error {
 	if err != nil {
 		return err
 	}
-	const setModeFilter, instruction = 1, 8
+	const setModeFilter, instruction, newListener = 1, 8, 8
+	listens := s.ListenerPath != ""
+	if listens {
+		flags |= newListener
+	}
 	prog := b.Words(spawn.Int(len(program)/instruction), b.Bytes(program))
-	b.Do("seccomp", spawn.SysSeccomp, spawn.Int(setModeFilter), spawn.Int(flags), prog)
+	b.Do("seccomp", spawn.SysSeccomp, spawn.Int(setModeFilter), spawn.Int(flags), prog).To(slotListener)
+	if listens {
+		b.stop(StopFilter)
+	}
 	return nil
 }
 

@@ -19,7 +19,7 @@ const (
 	StopBorn Stop = iota
 	// StopHooks: everything is mounted at Config.RootPath, which is not "/" yet.
 	StopHooks
-	// StopFilter: the filter is in force, its listener in [Start.Listener].
+	// StopFilter: the filter is in force, its listener's descriptor in SlotListener.
 	StopFilter
 	// StopReady: nothing is left but the execve.
 	StopReady
@@ -45,6 +45,10 @@ func (b *builder) stop(s Stop) {
 		return
 	}
 	b.stops = append(b.stops, s)
+	if b.kept != nil {
+		b.Gate(b.kept[0], b.kept[1])
+		return
+	}
 	b.Gate(b.pass(b.c.Gate.Out), b.pass(b.c.Gate.In))
 }
 
@@ -88,7 +92,7 @@ func (b *builder) finish() {
 // child receives them.
 func (b *builder) lastFiles() []*os.File {
 	var out []*os.File
-	if b.wantsReady() {
+	if b.c.Gate != nil {
 		out = append(out, b.c.Gate.Out, b.c.Gate.In)
 	}
 	if b.c.Start != nil {
@@ -103,6 +107,8 @@ func (b *builder) lastSteps(plan *spawn.Plan, report int, at []spawn.Arg) {
 	if b.wantsReady() {
 		b.stops = append(b.stops, StopReady)
 		plan.Gate(at[0], at[1])
+	}
+	if b.c.Gate != nil {
 		at = at[2:]
 	}
 	if b.c.Start != nil {

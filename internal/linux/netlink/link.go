@@ -2,6 +2,7 @@ package netlink
 
 import (
 	"net"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -80,6 +81,16 @@ func (b *Batch) AddBridge(name string, mac net.HardwareAddr, mtu int, group uint
 func (b *Batch) SetUp(index int) {
 	b.begin(unix.RTM_NEWLINK, 0, "set link %d up", index)
 	b.ifinfo(index, unix.IFF_UP, unix.IFF_UP)
+	b.end()
+}
+
+// MoveLink sends a link into another network namespace, where it is called
+// name. It must be down.
+func (b *Batch) MoveLink(index int, ns *os.File, name string) {
+	b.begin(unix.RTM_NEWLINK, 0, "move link %d", index)
+	b.ifinfo(index, 0, 0)
+	b.attr32(unix.IFLA_NET_NS_FD, uint32(ns.Fd()))
+	b.attrStr(unix.IFLA_IFNAME, name)
 	b.end()
 }
 

@@ -129,6 +129,15 @@ func Ended(pidfd *os.File) (bool, error) {
 	return len(ended) > 0, err
 }
 
+// TakeFD returns a duplicate of a descriptor of the process of a pidfd. Kernel 5.6.
+func TakeFD(pidfd *os.File, fd int) (*os.File, error) {
+	n, err := unix.PidfdGetfd(descriptor(pidfd), fd, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_getfd", err)
+	}
+	return os.NewFile(uintptr(n), "taken"), nil
+}
+
 // SignalNumber returns the number of a signal's name ("SIGTERM", "SIGRTMIN+3"),
 // 0 if there is none.
 func SignalNumber(name string) syscall.Signal {

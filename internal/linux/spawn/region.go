@@ -225,6 +225,10 @@ func (s *Slab) place(im Image, off int) error {
 
 func (s *Slab) word(off int) []byte { return s.mem[firstOff+off : firstOff+off+8] }
 
+// Slot is what the child kept in slot k: its word, like everything in the
+// arena.
+func (s *Slab) Slot(k int) int { return int(int64(binary.LittleEndian.Uint64(s.word(offSlots + 8*k)))) }
+
 func (s *Slab) setReport(plan, fd int) {
 	binary.LittleEndian.PutUint64(s.mem[plan+offReport:], uint64(fd)+1)
 }

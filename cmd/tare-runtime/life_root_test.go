@@ -1,0 +1,213 @@
+//go:build root
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func TestLifeCycle(t *testing.T) {
+	l := newLab(t)
+	b := l.bundle("c", nil, "sleep", "1000")
+	if err := l.create("c", b); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.state("c"); s.Status != "created" || s.Pid == 0 {
+		t.Fatalf("%+v", s)
+	}
+	if err := l.create("c", b); err == nil || !strings.Contains(err.Error(), "container with given ID already exists") {
+		t.Error(err)
+	}
+	// What the bundle says later is nothing to a container that exists.
+	l.bundle("c", nil, "false")
+	l.must("start", "c")
+	l.fails("cannot start an already running container", "start", "c")
+	if s := l.state("c"); s.Status != "running" {
+		t.Fatalf("%+v", s)
+	}
+	if out := l.must("exec", "c", "sh", "-c", "echo $$; hostname"); out != "2\ntare\n" {
+		t.Errorf("%q", out)
+	}
+	l.fails(`exec: \"nosuch\": executable file not found in $PATH`, "exec", "c", "nosuch")
+	l.fails("process args cannot be empty", "exec", "c")
+	if _, err := l.run("exec", "c", "sh", "-c", "exit 7"); code(err) != 7 {
+		t.Error(err)
+	}
+	l.must("pause", "c")
+	if s := l.state("c"); s.Status != "paused" {
+		t.Errorf("%+v", s)
+	}
+	l.fails("cannot exec in a paused container", "exec", "c", "true")
+	l.fails("container not running", "pause", "c")
+	l.must("resume", "c")
+	l.fails("container not paused", "resume", "c")
+	l.must("update", "--pids-limit", "77", "c")
+	if out := l.must("list", "-q"); out != "c\n" {
+		t.Errorf("%q", out)
+	}
+	if out := l.must("ps", "--format", "json", "c"); out != fmt.Sprintf("[%d]\n", l.state("c").Pid) {
+		t.Errorf("%q", out)
+	}
+	if out := l.must("events", "--stats", "c"); !strings.Contains(out, `"pids":{"current":1,"limit":77}`) {
+		t.Errorf("%q", out)
+	}
+	l.fails("cannot delete container c that is not stopped: running", "delete", "c")
+	l.must("kill", "c", "KILL")
+	l.await("c", "stopped")
+	l.fails("container not running", "kill", "c")
+	l.fails("cannot exec in a stopped container", "exec", "c", "true")
+	l.fails("cannot start a container that has stopped", "start", "c")
+	l.must("delete", "c")
+	l.gone("c")
+	l.fails("container does not exist", "state", "c")
+	l.fails("container does not exist", "delete", "c")
+	l.must("delete", "--force", "c")
+}
+
+func code(err error) int {
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		return e.ExitCode()
+	}
+	return 0
+}
+
+func TestRunShowsTheExitCode(t *testing.T) {
+	l := newLab(t)
+	for script, want := range map[string]int{"exit 3": 3, "kill -9 $$": 0, "true": 0} {
+		_, err := l.run("run", "--bundle", l.bundle("r", nil, "sh", "-c", script), "r")
+		if code(err) != want {
+			t.Errorf("%s: %v", script, err)
+		}
+		l.gone("r")
+	}
+	l.fails(`exec: \"nosuch\": executable file not found in $PATH`, "run", "--bundle", l.bundle("r", nil, "nosuch"), "r")
+	l.fails("JSON specification file config.json not found", "run", "--bundle", l.rootfs, "r")
+	l.gone("r")
+}
+
+func TestRunForwardsSignals(t *testing.T) {
+	l := newLab(t)
+	cmd := l.command("run", "--bundle", l.bundle("s", nil, "sh", "-c", "trap 'exit 5' TERM; touch /tmp/ready; while true; do sleep 0.01; done"), "s")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if _, err := os.Stat(l.rootfs + "/tmp/ready"); err == nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); code(err) != 5 {
+		t.Error(err)
+	}
+	l.gone("s")
+}
+
+func TestHooksRunInOrder(t *testing.T) {
+	l := newLab(t)
+	log := l.dir + "/log"
+	hook := func(name string) []specs.Hook {
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "read state; echo " + name + ` "$state" >>` + log}}}
+	}
+	all := func(s *specs.Spec) {
+		s.Hooks = &specs.Hooks{CreateRuntime: hook("createRuntime"), CreateContainer: hook("createContainer"), Poststart: hook("poststart"), Poststop: hook("poststop")}
+		//lint:ignore SA1019 prestart hooks are deprecated, and still used
+		s.Hooks.Prestart = hook("prestart")
+		s.Hooks.StartContainer = []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat >/tmp/state"}}}
+	}
+	if out := l.sh("h", all, "cat /tmp/state"); !strings.Contains(out, `"status":"created","pid":1`) {
+		t.Errorf("%q", out)
+	}
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	want := []string{`prestart`, `createRuntime`, `createContainer`, `poststart`, `poststop`}
+	states := []string{"created", "creating", "creating", "running", "stopped"}
+	for i, w := range want {
+		if i >= len(lines) || !strings.HasPrefix(lines[i], w+" {") || !strings.Contains(lines[i], `"status":"`+states[i]+`"`) {
+			t.Fatalf("got\n%s", b)
+		}
+	}
+}
+
+func TestFailedHookLeavesNothing(t *testing.T) {
+	l := newLab(t)
+	slow := 1
+	for name, h := range map[string]specs.Hooks{
+		"exit status 4": {CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "exit 4"}}}},
+		"exit status 5": {CreateContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "exit 5"}}}},
+		"timeout":       {CreateRuntime: []specs.Hook{{Path: "/bin/sleep", Args: []string{"sleep", "1000"}, Timeout: &slow}}},
+		"no such file":  {CreateRuntime: []specs.Hook{{Path: "/nosuch"}}},
+	} {
+		err := l.create("f", l.bundle("f", func(s *specs.Spec) { s.Hooks = &h }, "true"))
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		l.gone("f")
+	}
+}
+
+// TestKilledCreator kills "create" and "run" at every moment of their work:
+// what they leave is removed by delete --force, and no process survives
+// unrecorded.
+func TestKilledCreator(t *testing.T) {
+	l := newLab(t)
+	b := l.bundle("k", nil, "sleep", "12345")
+	rounds := 40
+	if testing.Short() {
+		rounds = 8
+	}
+	for i := range rounds {
+		cmd := l.command("create", "--bundle", b, "k")
+		if i%2 == 1 {
+			cmd = l.command("run", "--bundle", b, "k")
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i) * 700 * time.Microsecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		l.must("delete", "--force", "k")
+		l.gone("k")
+	}
+	for range 200 {
+		left := processes(t, "sleep\x0012345")
+		if len(left) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("left: %v", processes(t, "sleep\x0012345"))
+}
+
+// processes are those whose command line begins so.
+func processes(t *testing.T, begin string) (out []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		b, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		if n, err := strconv.Atoi(e.Name()); err == nil && strings.HasPrefix(string(b), begin) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
