@@ -65,7 +65,7 @@ func (a *app) command(name string, args []string) int {
 	}
 	c := commandOf(name)
 	if c == nil {
-		return a.fail(exitCommand, errors.New("No help topic for '"+name+"'")) //lint:ignore ST1005 runc's text
+		return a.fail(exitCommand, errors.New("No help topic for '"+name+"'"))
 	}
 	rest, f, err := parse(c.flags, args, !c.inOrder)
 	if err != nil {

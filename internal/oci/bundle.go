@@ -105,9 +105,11 @@ func checkVersion(v string) error {
 func CheckProcess(p *specs.Process) error {
 	switch {
 	case p.Cwd == "":
-		return errors.New("Cwd property must not be empty") //lint:ignore ST1005 runc's text
+		//lint:ignore ST1005 runc's text
+		return errors.New("Cwd property must not be empty")
 	case !filepath.IsAbs(p.Cwd):
-		return errors.New("Cwd must be an absolute path") //lint:ignore ST1005 runc's text
+		//lint:ignore ST1005 runc's text
+		return errors.New("Cwd must be an absolute path")
 	case len(p.Args) == 0:
 		return errors.New("args must not be empty")
 	}
