@@ -172,7 +172,11 @@ func (s *Service) adoptNetworks(ctx context.Context) error {
 			live = append(live, *v.Network.Record)
 		}
 	}
-	report, err := s.networks.Adopt(ctx, live, nil)
+	held, err := keeper.HeldPorts(ctx, s.cfg.ExecRoot)
+	if err != nil {
+		slog.Warn("the keeper's host ports are reserved anew", "err", err)
+	}
+	report, err := s.networks.Adopt(ctx, live, held)
 	for _, what := range report.Removed {
 		slog.Info("removed what was left of a network", "what", what)
 	}

@@ -31,6 +31,8 @@ type reunion struct {
 	gone     func(id string, p *process)
 	strays   *strays
 	work     *work
+
+	heldPorts func(id string) []*os.File // sockets that reserve a container's host ports
 }
 
 // reconcile compares what we believe to run with what the keeper has.
@@ -125,7 +127,7 @@ func (r *reunion) reunite(ctx context.Context, conn *keeper.Conn, c *Container, 
 	case p != nil && p.Pid == ours.pid && !p.Orphan:
 		ours.files.Close()
 		ours.files = p.Files
-		return nil
+		return r.holdPorts(ctx, conn, c.ID, p.Ports)
 	}
 	given := keeper.Process{ID: c.ID, Pid: ours.pid, StartTicks: ours.startTicks, Started: c.View().Started, Files: ours.files}
 	// The clients were the old keeper's. Those of runs would wait for the end.
@@ -134,6 +136,21 @@ func (r *reunion) reunite(ctx context.Context, conn *keeper.Conn, c *Container, 
 	if errdefs.Is(err, errdefs.NotFound) { // it ended while no keeper was there
 		r.gone(c.ID, ours)
 		return nil
+	}
+	return errors.Join(err, r.holdPorts(ctx, conn, c.ID, 0))
+}
+
+// holdPorts gives the keeper the sockets that reserve a container's host ports
+// if it has not got as many: a new keeper has none, and an engine that was
+// killed may not have come to the last of them.
+func (r *reunion) holdPorts(ctx context.Context, conn *keeper.Conn, id string, has int) error {
+	ports := r.heldPorts(id)
+	if len(ports) == has {
+		return nil
+	}
+	err := conn.Hold(ctx, id, ports)
+	if errdefs.Is(err, errdefs.NotFound) {
+		return nil // it has ended meanwhile
 	}
 	return err
 }

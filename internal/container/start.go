@@ -246,7 +246,7 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 	}
 	p, err := start(ctx, keeper.Start{
 		ID: c.ID, Flags: l.start.Flags, CgroupFD: l.start.CgroupFD, Plan: l.start.Image, Second: l.start.Second, FDs: l.start.FDs,
-		Stdio: l.s.cfg.stdio(l.view, l.spec.Process.User), Clients: clients(ends),
+		Stdio: l.s.cfg.stdio(l.view, l.spec.Process.User), Clients: clients(ends), Ports: l.s.networks.HeldPorts(c.ID),
 	})
 	var step *keeper.StepError
 	if errors.As(err, &step) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -46,6 +47,7 @@ type Conn struct {
 	w     *wire.Socket
 	ev    Events
 	pid   int
+	ver   atomic.Int64 // the keeper's protocol version
 	gone  chan struct{}
 	ended sync.WaitGroup
 
@@ -90,6 +92,7 @@ func Dial(ctx context.Context, path string, h Hello, ev Events) (*Conn, error) {
 		return nil, fmt.Errorf("hello: %w", err)
 	}
 	c.pid = r.Pid
+	c.ver.Store(int64(r.Version))
 	return c, nil
 }
 

@@ -52,6 +52,13 @@ func (c *Conn) start(ctx context.Context, o wire.Op, s Start) (*Process, error) 
 		payload = append(payload, cl.Buffered...)
 		files = append(files, cl.Conn)
 	}
+	ports := s.Ports
+	if c.ver.Load() < wire.PortsVersion {
+		ports = nil
+	}
+	// One place is kept for the payload.
+	doc.Ports = min(len(ports), wire.MaxFiles-1-len(files))
+	files = append(files, ports[:doc.Ports]...)
 	var r wire.ProcessDoc
 	got, err := c.call(ctx, o, doc, payload, files, &r, s.Born)
 	if err != nil {
@@ -61,6 +68,9 @@ func (c *Conn) start(ctx context.Context, o wire.Op, s Start) (*Process, error) 
 		wire.CloseFiles(got)
 		return nil, fmt.Errorf("%v %s: malformed answer", o, s.ID)
 	}
+	// What did not fit follows. It fails only if the process has ended, or with
+	// the connection: the next one begins with a list that tells what is held.
+	_ = c.hold(ctx, s.ID, ports[doc.Ports:])
 	return &r.Process, nil
 }
 
@@ -107,7 +117,11 @@ func (c *Conn) Upgrade(ctx context.Context, path string) error {
 		return err
 	}
 	defer f.Close()
-	_, err = c.call(ctx, wire.OpUpgrade, struct{}{}, nil, []*os.File{f}, nil, nil)
+	var r wire.HelloReply
+	_, err = c.call(ctx, wire.OpUpgrade, struct{}{}, nil, []*os.File{f}, &r, nil)
+	if err == nil {
+		c.ver.Store(int64(r.Version))
+	}
 	return err
 }
 

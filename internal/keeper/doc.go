@@ -47,6 +47,13 @@
 // live/, and the engine hands over its duplicates of their streams (Adopt).
 // They are orphans then, see server/orphan.go for their exit status.
 //
+// # Host ports
+//
+// The engine reserves published ports by sockets. A start brings them along,
+// and the keeper holds duplicates until the exit, closed before that is
+// told. An engine that was killed gets them back (HeldPorts) before it
+// connects; a new keeper is given the engine's (Hold).
+//
 // # Packages
 //
 //	keeper    the engine's side: Dial, Start, List, Adopt …

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,20 +78,11 @@ func awaitSocket(ctx context.Context, execRoot string, died <-chan error) error 
 // Answers reports whether a keeper serves the exec root. It must say so: the
 // socket of one that has just been killed still accepts for a moment.
 func Answers(execRoot string) bool {
-	dir, short, err := wire.ShortPath(SocketPath(execRoot))
+	w, err := ask(context.Background(), execRoot, wire.OpPing, time.Second)
 	if err != nil {
 		return false
 	}
-	defer dir.Close()
-	c, err := net.DialTimeout("unixpacket", short, time.Second)
-	if err != nil {
-		return false
-	}
-	defer c.Close()
-	w := wire.NewSocket(c.(*net.UnixConn))
-	if c.SetDeadline(time.Now().Add(time.Second)) != nil || w.Send(&wire.Message{Op: wire.OpPing, Doc: []byte("{}")}) != nil {
-		return false
-	}
+	defer w.Close()
 	m, err := w.Receive()
 	if err != nil {
 		return false

@@ -32,6 +32,7 @@ type child struct {
 
 	heard  chan reaper.End // its end, while it is starting
 	mounts *os.File        // its mount namespace, so that its end waits for no unmount
+	ports  []*os.File      // host ports that are held for it; +checklocks:children.mu
 
 	// of a parked child
 	slab *spawn.Slab

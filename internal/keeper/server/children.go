@@ -44,6 +44,7 @@ func (l *children) claim(c *child) error {
 func (l *children) forget(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.freePorts(id)
 	delete(l.byID, id)
 }
 
@@ -85,10 +86,13 @@ func (l *children) unpark(id string, r *reaper.Reaper) (*child, error) {
 	return c, nil
 }
 
-// ended puts an exit in the place of its child.
+// ended puts an exit in the place of its child, whose host ports are free then:
+// the engine frees its own when it hears of the exit, and the next container
+// may want them at once.
 func (l *children) ended(x wire.Exit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.freePorts(x.ID)
 	delete(l.byID, x.ID)
 	l.exits[x.ID] = x
 }
@@ -159,7 +163,7 @@ func (l *children) listed(after string) []item {
 	for id, c := range l.byID {
 		if id > after && c.state != starting {
 			p := c.process
-			p.Parked, p.Orphan = c.state == parked, c.state == orphaned
+			p.Parked, p.Orphan, p.Ports = c.state == parked, c.state == orphaned, len(c.ports)
 			out = append(out, item{id: id, process: &p})
 		}
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/tare-engine/tare/internal/keeper/wire"
 )
@@ -39,7 +40,26 @@ func (e *engines) replace(s *session) {
 func (e *engines) resume(s *session) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.session = s
+	e.session, e.last = s, s
+}
+
+// goneWait is how long the end of a connection may take to be noticed.
+const goneWait = time.Second
+
+// settle waits until no request of the last engine is being served, if it has
+// gone.
+func (e *engines) settle() {
+	e.mu.Lock()
+	last := e.last
+	e.mu.Unlock()
+	if last == nil {
+		return
+	}
+	select {
+	case <-last.gone:
+		within(upgradeWait, last.requests.Wait)
+	case <-time.After(goneWait):
+	}
 }
 
 func (e *engines) leave(s *session) {

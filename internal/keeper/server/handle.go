@@ -47,6 +47,8 @@ func (k *Keeper) do(s *session, m *wire.Message) (doc any, p parcel, err error) 
 		return k.doList(m)
 	case wire.OpAdopt:
 		err = k.orphans.adopt(m)
+	case wire.OpHold:
+		err = k.hold(m)
 	case wire.OpStatus:
 		err = k.orphans.takeStatus(m)
 	case wire.OpEvict, wire.OpResume, wire.OpResize, wire.OpCloseStdin, wire.OpAck:

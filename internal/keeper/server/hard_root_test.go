@@ -23,8 +23,13 @@ import (
 	"github.com/tare-engine/tare/internal/linux/spawn"
 )
 
-// childrenOf returns the pids of the keeper's children with the given name.
-func (r *engineRig) childrenOf(name string) (pids []int) {
+// nurseries returns the pids of the keeper's nurseries. A container's child has
+// their name until its exec, but a PID namespace of its own.
+func (r *engineRig) nurseries() (pids []int) {
+	here, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		r.t.Error(err)
+	}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, s := range stats {
 		b, err := os.ReadFile(s)
@@ -33,7 +38,10 @@ func (r *engineRig) childrenOf(name string) (pids []int) {
 		}
 		var pid, ppid int
 		var comm, state string
-		if fmt.Sscanf(string(b), "%d %s %s %d", &pid, &comm, &state, &ppid); ppid == r.KeeperPid() && comm == "("+name+")" && state != "Z" {
+		if fmt.Sscanf(string(b), "%d %s %s %d", &pid, &comm, &state, &ppid); ppid != r.KeeperPid() || comm != "(tare-nursery)" || state == "Z" {
+			continue
+		}
+		if ns, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); ns == here {
 			pids = append(pids, pid)
 		}
 	}
@@ -66,7 +74,7 @@ func TestStartsSurviveTheNurseries(t *testing.T) {
 				return
 			case <-time.After(15 * time.Millisecond):
 			}
-			for _, pid := range r.childrenOf("tare-nursery") {
+			for _, pid := range r.nurseries() {
 				kill(t, pid, syscall.SIGKILL)
 				break
 			}

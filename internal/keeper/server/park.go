@@ -61,6 +61,10 @@ func (s *starter) wake(b *begin) (err error) {
 			s.forget(b.child)
 		}
 	}()
+	if err := s.holdPorts(b); err != nil {
+		s.endParked(b.child)
+		return err
+	}
 	stdio, err := s.streams.Open(b.ID, b.Stdio)
 	if err == nil {
 		if err = s.send(b, stdio[:]); err == nil {

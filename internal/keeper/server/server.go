@@ -134,7 +134,7 @@ func (k *Keeper) Serve() error {
 func (k *Keeper) serve(c *net.UnixConn) {
 	s, err := k.greet(c)
 	if err != nil {
-		if !errors.Is(err, errPing) {
+		if !errors.Is(err, errAsked) {
 			k.log.Warn("connection refused", "error", err)
 		}
 		c.Close()
@@ -214,8 +214,8 @@ func (k *Keeper) shutdown() error {
 	return os.Remove(wire.SocketPath(string(k.dir)))
 }
 
-// errPing ends a connection that only asked whether somebody is here.
-var errPing = errors.New("ping")
+// errAsked ends a connection that had one question and is no engine.
+var errAsked = errors.New("asked")
 
 func hello() wire.HelloReply {
 	return wire.HelloReply{Version: wire.ProtocolVersion, Pid: os.Getpid()}
@@ -235,26 +235,33 @@ func (k *Keeper) greet(c *net.UnixConn) (*session, error) {
 		return nil, err
 	}
 	defer m.Close()
-	if m.Op == wire.OpPing {
-		return nil, errors.Join(errPing, s.reply(m.Request, hello(), nil))
+	switch m.Op {
+	case wire.OpPing:
+		return nil, errors.Join(errAsked, s.reply(m.Request, hello(), nil))
+	case wire.OpHeld:
+		return nil, errors.Join(errAsked, k.sendHeld(s, m.Request))
+	case wire.OpHello:
+		return s, k.welcome(c, s, m)
 	}
-	if m.Op != wire.OpHello {
-		return nil, fmt.Errorf("%v before hello", m.Op)
-	}
+	return nil, fmt.Errorf("%v before hello", m.Op)
+}
+
+// welcome makes the peer that sent the hello m the engine.
+func (k *Keeper) welcome(c *net.UnixConn, s *session, m *wire.Message) error {
 	var d wire.HelloDoc
 	if err := m.Unmarshal(&d); err != nil {
-		return nil, err
+		return err
 	}
 	if d.Version < 1 {
-		return nil, fmt.Errorf("protocol version %d", d.Version)
+		return fmt.Errorf("protocol version %d", d.Version)
 	}
 	if d.Dirs {
 		k.streams.SetDirs(m.Take(0), m.Take(1))
 	}
 	s.engine = d.EngineID
 	if err := errors.Join(c.SetReadDeadline(time.Time{}), s.reply(m.Request, hello(), nil)); err != nil {
-		return nil, err
+		return err
 	}
 	k.engine.replace(s)
-	return s, nil
+	return nil
 }

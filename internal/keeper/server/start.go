@@ -43,6 +43,7 @@ type begin struct {
 	child   *child
 	tell    func(pid int) // who wants to know the pid early; may be nil
 	clients []wire.Client // ours until the streamer has them
+	ports   []*os.File    // ours until the child has them
 }
 
 // do starts or parks a child, or wakes a parked one.
@@ -51,7 +52,7 @@ func (s *starter) do(e *session, m *wire.Message) (any, parcel, error) {
 	if err != nil {
 		return nil, parcel{}, err
 	}
-	defer b.closeClients()
+	defer b.close()
 	if b.Born != nil {
 		b.tell = func(pid int) { e.queueFor(m.Request, wire.OpBorn, wire.IDDoc{ID: b.ID, Pid: pid}) }
 	}
@@ -85,11 +86,22 @@ func (s *starter) do(e *session, m *wire.Message) (any, parcel, error) {
 	return doc, p, nil
 }
 
-// closeClients closes the connections that the streamer has not taken.
-func (b *begin) closeClients() {
+// close closes the connections that the streamer has not taken, and the ports
+// that no child has.
+func (b *begin) close() {
 	for _, c := range b.clients {
 		c.Conn.Close()
 	}
+	wire.CloseFiles(b.ports)
+}
+
+// holdPorts gives the child its host ports.
+func (s *starter) holdPorts(b *begin) error {
+	err := s.children.hold(b.ID, b.ports, true)
+	if err == nil {
+		b.ports = nil // the child's
+	}
+	return err
 }
 
 // readStart decodes a start. Its descriptors are then b's; the plan's are
@@ -102,8 +114,8 @@ func readStart(m *wire.Message) (*begin, error) {
 	if !wire.UsableID(d.ID) || d.Container != "" && !wire.UsableID(d.Container) {
 		return nil, errdefs.New(errdefs.InvalidArgument, "bad ID %q", d.ID)
 	}
-	if d.Files < 0 || d.Files > spawn.MaxFDs || len(d.Clients) > wire.MaxStartClients || d.Files+len(d.Clients) != len(m.Files) {
-		return nil, errdefs.New(errdefs.InvalidArgument, "%d descriptors for a plan that wants %d and %d clients", len(m.Files), d.Files, len(d.Clients))
+	if d.Files < 0 || d.Files > spawn.MaxFDs || d.Ports < 0 || len(d.Clients) > wire.MaxStartClients || d.Files+len(d.Clients)+d.Ports != len(m.Files) {
+		return nil, errdefs.New(errdefs.InvalidArgument, "%d descriptors for a plan that wants %d, %d clients and %d ports", len(m.Files), d.Files, len(d.Clients), d.Ports)
 	}
 	b := &begin{op: m.Op, Start: wire.Start{ID: d.ID, Container: d.Container, Flags: d.Flags, CgroupFD: d.CgroupFD, Stdio: d.Stdio, FDs: m.Files[:d.Files]}}
 	var err error
@@ -117,10 +129,13 @@ func readStart(m *wire.Message) (*begin, error) {
 	for i, cd := range d.Clients {
 		var c wire.Client
 		if c, rest, err = clientOf(cd, rest, m.Take(d.Files+i)); err != nil {
-			b.closeClients()
+			b.close()
 			return nil, err
 		}
 		b.clients = append(b.clients, c)
+	}
+	for i := range d.Ports {
+		b.ports = append(b.ports, m.Take(d.Files+len(d.Clients)+i))
 	}
 	if d.Born {
 		b.Born = func(int) {}
@@ -139,6 +154,9 @@ func (s *starter) start(b *begin) (err error) {
 			s.forget(b.child)
 		}
 	}()
+	if err := s.holdPorts(b); err != nil {
+		return err
+	}
 	if err := s.mayPair(b); err != nil {
 		return err
 	}

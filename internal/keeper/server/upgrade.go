@@ -46,6 +46,7 @@ type childState struct {
 	wire.Process
 	State               state
 	Mounts, Park, Pidfd int
+	HostPorts           []int
 	Arena               int
 	Addr                uint64
 }
@@ -150,6 +151,9 @@ func (k *Keeper) state(s *session, request uint64) (keeperState, error) {
 	}
 	for _, c := range k.children.all() {
 		cs := childState{Process: c.process, State: c.state, Mounts: file(c.mounts), Park: file(c.park), Pidfd: file(c.pidfd)}
+		for _, f := range c.ports { // nothing else changes them: all is quiet
+			cs.HostPorts = append(cs.HostPorts, file(f))
+		}
 		if c.slab != nil {
 			cs.Arena, cs.Addr = c.slab.Place()
 		}
@@ -240,6 +244,9 @@ func (k *Keeper) reopenChild(cs childState) error {
 	c := newChild(cs.Process)
 	c.state = cs.State
 	c.mounts, c.park, c.pidfd = given(cs.Mounts, "mounts"), given(cs.Park, "park"), given(cs.Pidfd, "pidfd")
+	for _, fd := range cs.HostPorts {
+		c.ports = append(c.ports, given(fd, "port"))
+	}
 	if c.park != nil {
 		var err error
 		if c.slab, err = k.region.Parked(cs.Arena, cs.Addr); err != nil {

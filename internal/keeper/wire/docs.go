@@ -21,7 +21,7 @@ type HelloReply struct {
 }
 
 // StartDoc goes with OpStart, OpPark and OpWake. Descriptors: the plan's, then
-// the clients'. Payload: the plan, the second plan, the clients' bytes.
+// the clients', then host ports. Payload: the plan, the second plan, the clients' bytes.
 type StartDoc struct {
 	ID, Container string
 	Flags         uint64
@@ -30,6 +30,7 @@ type StartDoc struct {
 	Plan, Second  ImageDoc
 	Stdio         Stdio
 	Clients       []ClientDoc
+	Ports         int // how many descriptors are host ports
 	Born          bool
 }
 
@@ -68,6 +69,18 @@ type ListReply struct {
 type AdoptDoc struct {
 	ProcessDoc
 	Stdio Stdio
+}
+
+// HoldDoc brings host ports of a process: in place of those that are held for
+// it, or to be added to them. Descriptors: the ports.
+type HoldDoc struct {
+	ID  string
+	Add bool
+}
+
+// HeldReply is a part of the answer to OpHeld. Descriptors: host ports.
+type HeldReply struct {
+	Last bool
 }
 
 // IDDoc is for requests and events that need an ID and little else.

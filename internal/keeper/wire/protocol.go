@@ -27,6 +27,8 @@ const (
 	OpStatus // how an orphan ended, if the engine could reap it
 	OpShutdown
 	OpPing // instead of hello: is anybody there?
+	OpHold
+	OpHeld // instead of hello: the host ports of all processes
 )
 
 // The keeper answers and tells.
@@ -42,7 +44,7 @@ const (
 var opNames = map[Op]string{
 	OpHello: "hello", OpStart: "start", OpPark: "park", OpWake: "wake", OpEvict: "evict", OpAttach: "attach",
 	OpResume: "resume", OpResize: "resize", OpCloseStdin: "close stdin", OpAck: "ack", OpList: "list",
-	OpAdopt: "adopt", OpUpgrade: "upgrade", OpStatus: "status", OpShutdown: "shutdown", OpPing: "ping", OpReply: "reply", OpBorn: "born",
+	OpAdopt: "adopt", OpUpgrade: "upgrade", OpStatus: "status", OpShutdown: "shutdown", OpPing: "ping", OpHold: "hold", OpHeld: "held", OpReply: "reply", OpBorn: "born",
 	OpExited: "exited", OpDetached: "detached", OpStdinClosed: "stdin closed", OpOrphanEnded: "orphan ended",
 }
 
@@ -55,7 +57,12 @@ func (o Op) String() string {
 
 // ProtocolVersion is what both sides name in their hello. Fields are only
 // ever added to documents, so a newer side can talk to an older one.
-const ProtocolVersion = 1
+//
+//	2  a keeper takes host ports with a start, and by hold
+const ProtocolVersion = 2
+
+// PortsVersion is the first version whose keeper takes host ports.
+const PortsVersion = 2
 
 // MaxStartClients is how many clients may come with a start.
 const MaxStartClients = 10

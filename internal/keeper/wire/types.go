@@ -72,6 +72,11 @@ type Start struct {
 	Stdio     Stdio
 	Clients   []Client
 
+	// Ports are sockets that reserve ports of the host for the process: the
+	// keeper has duplicates until its end, so that an engine that was killed
+	// gets them back by HeldPorts. They stay the caller's.
+	Ports []*os.File
+
 	// Born, if set, is told the pid as soon as there is one, long before the
 	// exec if the plan waits at a gate.
 	Born func(pid int)
@@ -95,6 +100,7 @@ type Process struct {
 	Parked     bool   // it waits for its second plan
 	Orphan     bool   // a child of an earlier keeper: hand it over with Adopt
 	Started    time.Time
+	Ports      int `json:",omitempty"` // host ports that are held for it; of a list
 
 	// The engine's own duplicates: with them a stream survives the keeper.
 	Files `json:"-"`

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"os"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/keeper/wire"
+	"github.com/tare-engine/tare/internal/linux/rawfd"
+)
+
+// Ports of the host are reserved by sockets. The engine makes them; the keeper
+// holds duplicates as long as the process is there, or between two engines
+// another program could take a port that packets are still led away from.
+
+// hold takes host ports of a process: with add to those it has, else in their
+// place. The files are the list's if there is no error.
+func (l *children) hold(id string, ports []*os.File, add bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.byID[id]
+	if c == nil {
+		return errdefs.New(errdefs.NotFound, "no process %s", id)
+	}
+	if !add {
+		l.freePorts(id)
+	}
+	c.ports = append(c.ports, ports...)
+	return nil
+}
+
+// freePorts closes the host ports of a process.
+//
+// Preconditions: l.mu is held.
+func (l *children) freePorts(id string) {
+	if c := l.byID[id]; c != nil {
+		wire.CloseFiles(c.ports)
+		c.ports = nil
+	}
+}
+
+// heldPorts returns duplicates of the host ports of all processes.
+func (l *children) heldPorts() (ports []*os.File, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.byID {
+		for _, f := range c.ports {
+			fd, err := rawfd.DupFile(f)
+			if err != nil {
+				wire.CloseFiles(ports)
+				return nil, err
+			}
+			ports = append(ports, os.NewFile(uintptr(fd), "port"))
+		}
+	}
+	return ports, nil
+}
+
+// hold does wire.OpHold.
+func (k *Keeper) hold(m *wire.Message) error {
+	var d wire.HoldDoc
+	if err := m.Unmarshal(&d); err != nil {
+		return errdefs.As(errdefs.InvalidArgument, err)
+	}
+	err := k.children.hold(d.ID, m.Files, d.Add)
+	if err == nil {
+		m.Files = nil // the list's
+	}
+	return err
+}
+
+// sendHeld answers wire.OpHeld, in as many parts as it takes. Starts that the
+// last engine asked for are waited for: their ports are among them.
+func (k *Keeper) sendHeld(s *session, request uint64) error {
+	k.engine.settle()
+	ports, err := k.children.heldPorts()
+	if err != nil {
+		return s.reply(request, wire.ErrorOf(err), nil)
+	}
+	defer wire.CloseFiles(ports)
+	for rest := ports; ; {
+		n := min(len(rest), wire.MaxFiles)
+		last := n == len(rest)
+		if err := s.reply(request, wire.HeldReply{Last: last}, rest[:n]); err != nil || last {
+			return err
+		}
+		rest = rest[n:]
+	}
+}
