@@ -137,19 +137,16 @@ func newKeeperEnd(conn net.Conn, buffered []byte, o api.AttachOptions, keys []by
 // carry copies between a connection and a new socket pair, and returns the
 // other end.
 func carry(conn net.Conn) (*os.File, error) {
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	near, farConn, err := streamPair()
 	if err != nil {
 		return nil, err
 	}
-	far := os.NewFile(uintptr(pair[0]), "client")
-	nearFile := os.NewFile(uintptr(pair[1]), "client")
-	defer nearFile.Close()
-	n, err := net.FileConn(nearFile)
+	far, err := farConn.File()
+	farConn.Close()
 	if err != nil {
-		far.Close()
+		near.Close()
 		return nil, err
 	}
-	near := n.(*net.UnixConn)
 	go func() {
 		io.Copy(near, conn)
 		near.CloseWrite()
@@ -160,6 +157,25 @@ func carry(conn net.Conn) (*os.File, error) {
 		near.Close()
 	}()
 	return far, nil
+}
+
+// streamPair returns two connected sockets.
+func streamPair() (a, b *net.UnixConn, err error) {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	var conns [2]*net.UnixConn
+	for i, fd := range pair {
+		f := os.NewFile(uintptr(fd), "socketpair")
+		c, err := net.FileConn(f)
+		err = errors.Join(err, f.Close())
+		if err != nil {
+			return nil, nil, err
+		}
+		conns[i] = c.(*net.UnixConn)
+	}
+	return conns[0], conns[1], nil
 }
 
 func closeEnds(ends []keeperEnd) {

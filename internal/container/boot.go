@@ -104,6 +104,9 @@ func (s *Service) adopt(c *Container) {
 	defer c.mu.Unlock()
 	c.process = p
 	c.view.Store(&View{Record: c.View().Record, Status: status, Pid: l.Pid, Started: l.StartedAt, Network: l.Network})
+	if p.fd != nil {
+		s.watchHealth(c)
+	}
 }
 
 // openProcess returns a descriptor of a process if it is still the one that

@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-engine/tare/internal/container/health"
 	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
@@ -26,10 +27,11 @@ type Container struct {
 	turns turns
 
 	mu       sync.Mutex
-	process  *process    // nil unless the view is Alive; guarded by mu
-	restarts restarts    // guarded by mu
-	waiting  []keeperEnd // clients attached before the start; guarded by mu
-	running  []net.Conn  // our ends of the connections of runs (run.go); guarded by mu
+	process  *process        // nil unless the view is Alive; guarded by mu
+	health   *health.Monitor // of this run or the last, nil without; guarded by mu
+	restarts restarts        // guarded by mu
+	waiting  []keeperEnd     // clients attached before the start; guarded by mu
+	running  []net.Conn      // our ends of the connections of runs (run.go); guarded by mu
 	// settled is closed when the last exit is durable; nil: there was none; guarded
 	// by mu.
 	settled chan struct{}
@@ -46,7 +48,7 @@ type process struct {
 	files      keeper.Files // the engine's duplicates of its streams
 	cgroup     *cgroup.Group
 	user       specs.User
-	live       live // what is on tmpfs of it; set at boot
+	live       live // what is on tmpfs of it
 }
 
 func (p *process) close() {

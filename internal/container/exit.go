@@ -74,8 +74,9 @@ func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
 	if s.again(c, restart.End{ExitCode: code, Ran: ran}) {
 		status = Restarting
 	}
+	c.endHealth()
 	v := c.publish(func(v *View) {
-		v.Status, v.Pid, v.Network = status, 0, nil
+		v.Status, v.Pid, v.Network, v.Health = status, 0, nil, ""
 		v.Record = withRecord(v.Record, func(r *Record) {
 			r.Last.StartedAt, r.Last.Restarts = v.Started, c.restarts.row.Count
 			r.Last.ExitCode, r.Last.FinishedAt, r.Last.OOMKilled = code, e.At.UTC(), oom

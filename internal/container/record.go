@@ -73,7 +73,8 @@ type live struct {
 	Pid        int    // 0: the keeper was about to start it
 	StartTicks uint64 // of /proc/PID/stat: a pid used again is never adopted
 	StartedAt  time.Time
-	User       specs.User  // of the process: owner of its FIFOs
-	Network    *Networking `json:",omitempty"`
-	Cgroup     string      // see package cgroup
+	User       specs.User             // of the process: owner of its FIFOs
+	Network    *Networking            `json:",omitempty"`
+	Cgroup     string                 // see package cgroup
+	Health     container.HealthStatus `json:",omitempty"` // as of the last probe
 }

@@ -63,7 +63,8 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 		s.failed(c, err)
 		return err
 	}
-	c.process = l.process
+	c.process, c.health = l.process, nil
+	c.process.live = l.live
 	v = c.publish(func(v *View) {
 		v.Status, v.Pid, v.Started, v.Network = Running, l.live.Pid, l.live.StartedAt, l.live.Network
 		v.Record = withRecord(v.Record, func(r *Record) {
@@ -71,6 +72,7 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 		})
 	})
 	s.events.publish(v, events.ActionStart)
+	s.watchHealth(c)
 	return nil
 }
 

@@ -1,6 +1,10 @@
 package container
 
-import "time"
+import (
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+)
 
 // Status is where a container is in its life:
 //
@@ -59,6 +63,7 @@ type View struct {
 	Pid     int       // 0 unless Alive
 	Started time.Time // of this run if Alive, else of the last
 	Network *Networking
+	Health  container.HealthStatus // empty: it is not probed, or does not run
 }
 
 // Alive reports whether the container has a process.

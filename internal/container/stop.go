@@ -233,6 +233,9 @@ func (s *Service) Pause(ref string) error {
 	if err := c.process.cgroup.Freeze(); err != nil {
 		return fmt.Errorf("cannot pause container %s: %w", v.ID, err)
 	}
+	if c.health != nil {
+		c.health.Pause()
+	}
 	v = c.publish(func(v *View) { v.Status = Paused })
 	s.events.publish(v, events.ActionPause)
 	return nil
@@ -257,6 +260,9 @@ func (s *Service) Unpause(ref string) error {
 func (s *Service) thaw(c *Container) error {
 	if err := c.process.cgroup.Thaw(); err != nil {
 		return fmt.Errorf("cannot unpause container %s: %w", c.ID, err)
+	}
+	if c.health != nil {
+		c.health.Resume()
 	}
 	s.events.publish(c.publish(func(v *View) { v.Status = Running }), events.ActionUnPause)
 	return nil

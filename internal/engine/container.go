@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -132,6 +133,25 @@ func merge(c *container.Config, img *image.Image) {
 	if c.StopSignal == "" {
 		c.StopSignal = from.StopSignal
 	}
+	if len(c.Shell) == 0 {
+		c.Shell = from.Shell
+	}
+	c.Healthcheck = mergeHealth(c.Healthcheck, from.Healthcheck)
+}
+
+// mergeHealth fills what a request leaves open of a health check.
+func mergeHealth(own, image *container.HealthConfig) *container.HealthConfig {
+	if own == nil || image == nil {
+		return cmp.Or(own, image)
+	}
+	h := *own
+	if len(h.Test) == 0 {
+		h.Test = image.Test
+	}
+	h.Interval, h.Timeout = cmp.Or(h.Interval, image.Interval), cmp.Or(h.Timeout, image.Timeout)
+	h.StartPeriod, h.StartInterval = cmp.Or(h.StartPeriod, image.StartPeriod), cmp.Or(h.StartInterval, image.StartInterval)
+	h.Retries = cmp.Or(h.Retries, image.Retries)
+	return &h
 }
 
 // exposePort adds a port as an image names it. One that is malformed is

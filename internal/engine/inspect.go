@@ -26,7 +26,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 		args = []string{}
 	}
 	c := container.InspectResponse{
-		ID: v.ID, Created: stamp(v.Created), Path: v.Path, Args: args, State: state(v), Image: v.Image,
+		ID: v.ID, Created: stamp(v.Created), Path: v.Path, Args: args, State: e.state(v), Image: v.Image,
 		ResolvConfPath: e.containers.FilePath(v.ID, "resolv.conf"), HostnamePath: e.containers.FilePath(v.ID, "hostname"),
 		HostsPath: e.containers.FilePath(v.ID, "hosts"), Name: "/" + v.Name, RestartCount: v.Last.Restarts,
 		Driver: e.cfg.Driver, Platform: platformOS(v), HostConfig: v.HostConfig, Config: v.Config,
@@ -62,11 +62,12 @@ func platformOS(v *own.View) string {
 // stamp renders a time as Docker does; the zero time is year 1.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
-func state(v *own.View) *container.State {
+func (e *Engine) state(v *own.View) *container.State {
 	s := &container.State{
 		Status: container.ContainerState(v.Status), Running: v.Up(), Paused: v.Status == own.Paused, Restarting: v.Status == own.Restarting,
 		OOMKilled: v.Last.OOMKilled, Dead: v.Status == own.Dead, Pid: v.Pid, ExitCode: v.Last.ExitCode,
 		Error: v.Last.Error, StartedAt: stamp(v.Last.StartedAt), FinishedAt: stamp(v.Last.FinishedAt),
+		Health: e.containers.Health(v.ID),
 	}
 	return s
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,9 +59,19 @@ func (e *Engine) summary(ctx context.Context, v *own.View) container.Summary {
 	if s.Labels == nil {
 		s.Labels = map[string]string{}
 	}
+	s.Health = e.healthSummary(v)
 	s.HostConfig.NetworkMode = string(v.HostConfig.NetworkMode)
 	s.HostConfig.Annotations = v.HostConfig.Annotations
 	return s
+}
+
+// healthSummary is a container's health in a list; none if it is not probed.
+func (e *Engine) healthSummary(v *own.View) *container.HealthSummary {
+	h := &container.HealthSummary{Status: container.NoHealthcheck}
+	if now := e.containers.Health(v.ID); now != nil {
+		h.Status, h.FailingStreak = now.Status, now.FailingStreak
+	}
+	return h
 }
 
 // imageName is what `ps` shows in the column IMAGE: the reference that the
@@ -91,7 +102,15 @@ func command(v *own.View) string {
 func statusText(v *own.View, now time.Time) string {
 	switch v.Status {
 	case own.Running:
-		return "Up " + units.HumanDuration(now.Sub(v.Started))
+		text := "Up " + units.HumanDuration(now.Sub(v.Started))
+		switch v.Health {
+		case "":
+		case container.Starting:
+			text += " (health: starting)"
+		default:
+			text += " (" + string(v.Health) + ")"
+		}
+		return text
 	case own.Paused:
 		return "Up " + units.HumanDuration(now.Sub(v.Started)) + " (Paused)"
 	case own.Exited:
@@ -190,7 +209,7 @@ func statusConditions(f api.Filters, add func(func(*own.View) bool)) (all bool, 
 		}
 	}
 	if f.Has("health") {
-		add(func(*own.View) bool { return f.Exact("health", "none") })
+		add(func(v *own.View) bool { return f.Exact("health", string(cmp.Or(v.Health, container.NoHealthcheck))) })
 	}
 	return all, nil
 }

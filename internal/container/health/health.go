@@ -73,36 +73,59 @@ type Monitor struct {
 	probe   Probe
 	changed func(container.HealthStatus)
 	started time.Time // the container's start
-	ctx     context.Context
-	cancel  context.CancelFunc
 
 	mu      sync.Mutex
+	ctx     context.Context // of the time between Resume and Pause
+	cancel  context.CancelFunc
 	timer   *time.Timer
+	quiet   bool // paused
 	stopped bool
 	status  container.HealthStatus
 	streak  int // failures in a row that count
 	results []*container.HealthcheckResult
 }
 
-// Start begins to probe a container that started at the given time. changed is
+// Start begins to probe a container that started at the given time and whose
+// health was from when it was last probed: Starting after a start. changed is
 // called, on a goroutine of its own and with no lock held, when the status has
 // become another.
-func Start(t Timing, started time.Time, probe Probe, changed func(container.HealthStatus)) *Monitor {
-	m := &Monitor{timing: t, probe: probe, changed: changed, started: started, status: container.Starting}
-	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.schedule()
+func Start(t Timing, started time.Time, from container.HealthStatus, probe Probe, changed func(container.HealthStatus)) *Monitor {
+	m := &Monitor{timing: t, probe: probe, changed: changed, started: started, status: from, quiet: true}
+	m.Resume()
 	return m
 }
 
-// Stop ends the probing. A probe under way is cancelled and says no more.
+// Pause ends the probing until Resume; the health stays as it is. A probe under
+// way is cancelled and says no more.
+func (m *Monitor) Pause() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.quiet {
+		return
+	}
+	m.quiet = true
+	m.timer.Stop()
+	m.cancel()
+}
+
+// Resume goes on after Pause.
+func (m *Monitor) Resume() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.quiet || m.stopped {
+		return
+	}
+	m.quiet = false
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.schedule()
+}
+
+// Stop ends the probing for good.
 func (m *Monitor) Stop() {
+	m.Pause()
 	m.mu.Lock()
 	m.stopped = true
-	m.timer.Stop()
 	m.mu.Unlock()
-	m.cancel()
 }
 
 // Status is the health as of the last probe.
@@ -139,7 +162,10 @@ func (m *Monitor) starting(now time.Time) bool {
 
 // run is one probe, on the timer's goroutine.
 func (m *Monitor) run() {
-	ctx, cancel := context.WithTimeout(m.ctx, m.timing.Timeout)
+	m.mu.Lock()
+	period := m.ctx
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(period, m.timing.Timeout)
 	defer cancel()
 	r := &container.HealthcheckResult{Start: time.Now()}
 	code, output, err := m.probe(ctx)
@@ -156,16 +182,17 @@ func (m *Monitor) run() {
 		r.ExitCode, r.Output = timedOut, clip(err.Error())
 	}
 	r.End = time.Now()
-	if status, changed := m.take(r); changed {
+	if status, changed := m.take(period, r); changed {
 		m.changed(status)
 	}
 }
 
-// take enters a result and plans the next probe.
-func (m *Monitor) take(r *container.HealthcheckResult) (container.HealthStatus, bool) {
+// take enters the result of a probe that began in that period, and plans the
+// next.
+func (m *Monitor) take(period context.Context, r *container.HealthcheckResult) (container.HealthStatus, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.stopped {
+	if period.Err() != nil {
 		return m.status, false
 	}
 	m.results = append(m.results, r)

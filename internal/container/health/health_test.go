@@ -27,7 +27,7 @@ func (s *script) probe(context.Context) (int, string, error) {
 
 func watch(t Timing, p Probe) (*Monitor, *[]container.HealthStatus) {
 	var seen []container.HealthStatus
-	m := Start(t, time.Now(), p, func(s container.HealthStatus) { seen = append(seen, s) })
+	m := Start(t, time.Now(), container.Starting, p, func(s container.HealthStatus) { seen = append(seen, s) })
 	return m, &seen
 }
 
@@ -126,4 +126,38 @@ func TestTimingHasDockersDefaults(t *testing.T) {
 	if got := TimingOf(&container.HealthConfig{Retries: 1, Interval: 1, Timeout: 2, StartPeriod: 3, StartInterval: 4}); got != (Timing{1, 2, 3, 4, 1}) {
 		t.Errorf("%+v", got)
 	}
+}
+
+func TestPauseKeepsTheHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{codes: []int{0}, begun: time.Now()}
+		m, seen := watch(Timing{Interval: time.Second, Timeout: time.Second, Retries: 1}, s.probe)
+		time.Sleep(1500 * time.Millisecond)
+		m.Pause()
+		time.Sleep(time.Hour)
+		if len(s.calls) != 1 || m.Status() != container.Healthy {
+			t.Error(len(s.calls), m.Status())
+		}
+		m.Resume()
+		time.Sleep(1500 * time.Millisecond)
+		m.Stop()
+		m.Resume() // not after Stop
+		time.Sleep(time.Hour)
+		if len(s.calls) != 2 || len(*seen) != 1 {
+			t.Error(len(s.calls), *seen)
+		}
+	})
+}
+
+func TestHealthGoesOnWhereItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{codes: []int{1}, begun: time.Now()}
+		m := Start(Timing{Interval: time.Second, Timeout: time.Second, StartPeriod: time.Hour, StartInterval: time.Second, Retries: 1}, time.Now(), container.Healthy, s.probe, func(container.HealthStatus) {})
+		defer m.Stop()
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		if m.Status() != container.Unhealthy {
+			t.Error(m.Status())
+		}
+	})
 }

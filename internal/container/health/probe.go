@@ -24,11 +24,11 @@ import (
 const (
 	kindNone  = "NONE"
 	kindExec  = "CMD"
-	kindShell = "CMD-SHELL"
-	KindHTTP  = "HTTP" // http or https URL; the answer's status decides
-	KindTCP   = "TCP"  // HOST:PORT; it accepts a connection
-	KindGRPC  = "GRPC" // HOST:PORT[/SERVICE]; grpc.health.v1 says SERVING
-	KindFile  = "FILE" // path in the container; the file is there
+	KindShell = "CMD-SHELL" // by the image's shell
+	KindHTTP  = "HTTP"      // http or https URL; the answer's status decides
+	KindTCP   = "TCP"       // HOST:PORT; it accepts a connection
+	KindGRPC  = "GRPC"      // HOST:PORT[/SERVICE]; grpc.health.v1 says SERVING
+	KindFile  = "FILE"      // path in the container; the file is there
 )
 
 // Inside is how the engine reaches into a container for its own probes.
@@ -61,7 +61,7 @@ func Check(test []string) error {
 		return errdefs.New(errdefs.InvalidArgument, "Health.Test: "+format, args...)
 	}
 	switch kind := test[0]; kind {
-	case "", kindNone, kindExec, kindShell:
+	case "", kindNone, kindExec, KindShell:
 		return nil
 	case KindHTTP, KindTCP, KindGRPC, KindFile:
 		if len(test) != 2 {

@@ -8,10 +8,12 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/tare-engine/tare/internal/container/health"
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
@@ -200,9 +202,10 @@ func validateConfig(req *container.CreateRequest) error {
 	if c.StopTimeout != nil && (*c.StopTimeout < -1 || *c.StopTimeout > math.MaxInt32) {
 		return invalid("invalid stop timeout: %d", *c.StopTimeout)
 	}
+	if err := validateHealth(c.Healthcheck); err != nil {
+		return err
+	}
 	switch {
-	case c.Healthcheck != nil && !noHealthcheck(c.Healthcheck):
-		return missing("Healthcheck", c.Healthcheck.Test)
 	case len(c.Volumes) > 0:
 		return unsupportedVolume(sortedKeysOf(c.Volumes)[0])
 	case c.NetworkDisabled:
@@ -211,10 +214,23 @@ func validateConfig(req *container.CreateRequest) error {
 	return nil
 }
 
-// noHealthcheck: NONE switches off an image's health check.
-func noHealthcheck(h *container.HealthConfig) bool {
-	return len(h.Test) == 1 && h.Test[0] == "NONE" ||
-		len(h.Test) == 0 && h.Interval == 0 && h.Timeout == 0 && h.StartPeriod == 0 && h.StartInterval == 0 && h.Retries == 0
+// validateHealth checks a health check. Zero is "as the image says".
+func validateHealth(h *container.HealthConfig) error {
+	if h == nil {
+		return nil
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{{"Interval", h.Interval}, {"Timeout", h.Timeout}, {"StartPeriod", h.StartPeriod}, {"StartInterval", h.StartInterval}} {
+		if d.d != 0 && d.d < time.Millisecond {
+			return invalid("%s in Healthcheck cannot be less than 1ms", d.name)
+		}
+	}
+	if h.Retries < 0 {
+		return invalid("Retries in Healthcheck cannot be negative")
+	}
+	return health.Check(h.Test)
 }
 
 // validateProgram checks arguments and environment against what an execve

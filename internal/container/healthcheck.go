@@ -1,0 +1,188 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+
+	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/container/health"
+	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/netns"
+	kernel "github.com/tare-engine/tare/internal/linux/process"
+)
+
+// watchHealth begins to probe a container that runs, if it is to be probed.
+//
+// Preconditions: c.mu is held.
+func (s *Service) watchHealth(c *Container) {
+	v := c.View()
+	check := v.Config.Healthcheck
+	if check == nil || !health.Enabled(check.Test) {
+		return
+	}
+	from := c.process.live.Health
+	if from == "" {
+		from = container.Starting
+	}
+	p := c.process
+	c.health = health.Start(health.TimingOf(check), v.Started, from, s.probe(c, p, check.Test), func(status container.HealthStatus) {
+		s.healthChanged(c, p, status)
+	})
+	c.publish(func(v *View) { v.Health = from })
+	if v.Status == Paused {
+		c.health.Pause()
+	}
+}
+
+// endHealth ends the probing with the run.
+//
+// Preconditions: c.mu is held.
+func (c *Container) endHealth() {
+	if c.health != nil {
+		c.health.Stop()
+	}
+}
+
+// healthChanged tells that the container of process p has another health now.
+func (s *Service) healthChanged(c *Container, p *process, status container.HealthStatus) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != p {
+		return
+	}
+	p.live.Health = status
+	if err := s.records.putLive(c.ID, p.live); err != nil {
+		slog.Warn("record health", "container", c.ID, "err", err)
+	}
+	v := c.publish(func(v *View) { v.Health = status })
+	s.events.publish(v, events.Action(string(events.ActionHealthStatus)+": "+string(status)))
+}
+
+// Health returns what inspect shows of the container's probes, of its last run
+// if it has ended; nil if there are none.
+func (s *Service) Health(id string) *container.Health {
+	c := s.index.Get(id)
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	m := c.health
+	c.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	return m.Health()
+}
+
+// probe makes the probe that test asks for.
+func (s *Service) probe(c *Container, p *process, test []string) health.Probe {
+	if health.Native(test) {
+		return health.NewNative(test, health.Inside{
+			Dial: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) { return dialInside(ctx, p, to) },
+			Stat: func(path string) (os.FileInfo, error) { return statInside(p, path) },
+		})
+	}
+	cmd := test[1:]
+	if test[0] == health.KindShell {
+		shell := []string{"/bin/sh", "-c"}
+		if own := c.View().Config.Shell; len(own) > 0 {
+			shell = own
+		}
+		cmd = append(append([]string{}, shell...), cmd...)
+	}
+	return func(ctx context.Context) (int, string, error) { return s.probeExec(ctx, c.ID, cmd) }
+}
+
+// dialInside connects from the network namespace of a process.
+func dialInside(ctx context.Context, p *process, to netip.AddrPort) (net.Conn, error) {
+	ns, err := netns.OfProcess(p.pid)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	if err := p.signal(0); err != nil { // else the pid may have been another's
+		return nil, err
+	}
+	return netns.DialTCP(ctx, ns, to)
+}
+
+// statInside looks at a file in the root of a process.
+func statInside(p *process, path string) (os.FileInfo, error) {
+	root, err := os.Open("/proc/" + strconv.Itoa(p.pid) + "/root")
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	if err := p.signal(0); err != nil {
+		return nil, err
+	}
+	return inroot.Stat(root, path)
+}
+
+// probeExec runs a command in the container and returns its exit code and what
+// it wrote. One that outlives ctx is killed.
+func (s *Service) probeExec(ctx context.Context, id string, cmd []string) (int, string, error) {
+	xid, err := s.CreateExec(id, container.ExecCreateRequest{Cmd: cmd, AttachStdout: true, AttachStderr: true})
+	if err != nil {
+		return 0, "", err
+	}
+	defer s.execs.drop(xid) // nobody asks for it again
+	near, far, err := streamPair()
+	if err != nil {
+		return 0, "", err
+	}
+	defer near.Close()
+	x := s.execs.get(xid)
+	if err := s.StartExec(ctx, xid, container.ExecStartRequest{}, func(bool) (net.Conn, []byte, error) { return far, nil, nil }); err != nil {
+		return 0, "", err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		x.kill()
+		near.Close()
+	})
+	defer stop()
+	out := bounded{left: health.MaxOutput}
+	_, err = stdcopy.StdCopy(&out, &out, near)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) {
+		slog.Debug("read the output of a health check", "container", id, "err", err)
+	}
+	res, err := x.done.wait(ctx)
+	return res.ExitCode, out.String(), err
+}
+
+// kill ends the process of an exec.
+func (x *Exec) kill() {
+	x.mu.Lock()
+	pid, ticks := x.pid, x.ticks
+	x.mu.Unlock()
+	if fd := openProcess(pid, ticks); fd != nil {
+		defer fd.Close()
+		if err := kernel.Signal(fd, syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			slog.Warn("kill exec", "exec", x.ID, "err", err)
+		}
+	}
+}
+
+// bounded keeps the beginning of what is written to it.
+type bounded struct {
+	bytes.Buffer
+	left int
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	n := min(len(p), b.left)
+	b.left -= n
+	b.Buffer.Write(p[:n])
+	return len(p), nil
+}
