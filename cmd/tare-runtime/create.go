@@ -98,7 +98,7 @@ func runRun(a *app, f values, args []string) (int, error) {
 	}
 	code, err := s.wait(c.Pid)
 	if err == nil && !f.has("keep") {
-		err = a.root.Delete(c.ID, true, a.warn)
+		err = c.Finish(a.warn)
 	}
 	return code, err
 }

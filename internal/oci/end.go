@@ -95,6 +95,24 @@ func (r Root) Delete(id string, force bool, warn func(format string, args ...any
 	return c.remove(warn)
 }
 
+// Finish removes a container whose process we have reaped, unless somebody
+// else has meanwhile.
+func (c *Container) Finish(warn func(format string, args ...any)) error {
+	lock, err := lockDir(c.dir, syscall.LOCK_EX)
+	if errors.Is(err, ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.lock = lock
+	defer c.Close()
+	if now, err := lock.Stat(); err != nil || !os.SameFile(now, c.made) {
+		return err
+	}
+	return c.remove(warn)
+}
+
 // deleteUnrecorded removes what a creator that was killed early has left.
 func (r Root) deleteUnrecorded(id string) error {
 	lock, err := lockDir(filepath.Join(r.Dir, id), syscall.LOCK_EX|syscall.LOCK_NB)

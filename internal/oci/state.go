@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -52,7 +53,7 @@ type record struct {
 	Pid     int    // of the first process, 0 before there is one
 	Ticks   uint64 // when it was started, so that no other process is taken for it
 	Boot    string // kernel's boot id
-	Rdt     string `json:",omitempty"` // directory of a class of service that is ours
+	Rdt     string // directory of a class of service that is ours
 }
 
 const recordVersion = 1
@@ -67,6 +68,7 @@ type Container struct {
 	record
 	dir    string
 	lock   *os.File // see Root.lock
+	made   os.FileInfo // of the directory, if we have made it
 	config *specs.Spec
 }
 
@@ -180,6 +182,10 @@ func (r Root) reserve(id string) (*Container, error) {
 		c.Close()
 		return nil, ErrExist
 	}
+	if c.made, err = c.lock.Stat(); err != nil {
+		c.Close()
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -187,11 +193,28 @@ func (c *Container) file(name string) string { return c.dir + "/" + name }
 
 // save writes the record, whole or not at all.
 func (c *Container) save() error {
-	b, err := json.Marshal(&c.record)
+	b, err := c.encode()
 	if err != nil {
 		return err
 	}
 	return writeFile(c.file(stateFile), b, 0o600)
+}
+
+// encode is json.Marshal without the reflection on structures, which would
+// cost a start as much as its nursery.
+func (r *record) encode() ([]byte, error) {
+	b := []byte(`{"Version":` + itoa(r.Version))
+	for _, f := range [][2]string{
+		{"ID", r.ID}, {"Bundle", r.Bundle}, {"Rootfs", r.Rootfs}, {"Created", r.Created.Format(time.RFC3339Nano)},
+		{"Cgroup", r.Cgroup}, {"Boot", r.Boot}, {"Rdt", r.Rdt},
+	} {
+		v, err := json.Marshal(f[1])
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(b, `,"`+f[0]+`":`...), v...)
+	}
+	return append(b, `,"Owner":`+itoa(r.Owner)+`,"Pid":`+itoa(r.Pid)+`,"Ticks":`+strconv.FormatUint(r.Ticks, 10)+"}"...), nil
 }
 
 // writeFile replaces a file by a rename.

@@ -55,6 +55,7 @@ func checkHelped(c Config) error {
 	l := c.Spec.Linux
 	stops := func(s Stop) bool { return c.Gate != nil && slices.Contains(c.Stops, s) }
 	for field, missing := range map[string]bool{
+		"netDevices":           len(l.NetDevices) > 0 && !stops(StopBorn),
 		"intelRdt":             l.IntelRdt != nil && !stops(StopBorn),
 		"seccomp.listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "" && !stops(StopFilter),
 	} {

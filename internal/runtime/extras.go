@@ -161,3 +161,16 @@ func (b *builder) affinity(name, list string) error {
 	b.Do("processors ("+name+")", spawn.SysSchedSetaffinity, spawn.Nil, spawn.Int(len(set)), b.Bytes(set))
 	return nil
 }
+
+// MemoryPolicies are the names of the memory policy's modes and flags.
+func MemoryPolicies() (modes, flags []string) {
+	for m := range memoryModes {
+		modes = append(modes, string(m))
+	}
+	for f := range memoryFlags {
+		flags = append(flags, string(f))
+	}
+	slices.Sort(modes)
+	slices.Sort(flags)
+	return modes, flags
+}

@@ -185,7 +185,7 @@ func (b *builder) filter(s *specs.LinuxSeccomp) error {
 // filterFlags translates the spec's flags. Without any, speculation stays
 // allowed, as the kernel itself does since 5.16.
 func filterFlags(s *specs.LinuxSeccomp) (uint64, error) {
-	const tsync, log, specAllow = 1, 2, 4
+	const tsync, log, specAllow, waitKillable = 1, 2, 4, 32
 	if s.Flags == nil {
 		return specAllow, nil
 	}
@@ -196,6 +196,11 @@ func filterFlags(s *specs.LinuxSeccomp) (uint64, error) {
 			out |= log
 		case specs.LinuxSeccompFlagSpecAllow:
 			out |= specAllow
+		case specs.LinuxSeccompFlagWaitKillableRecv: // kernel 5.19
+			if s.ListenerPath == "" {
+				return 0, invalid("linux.seccomp.flags: %s needs a listenerPath", f)
+			}
+			out |= waitKillable
 		case "SECCOMP_FILTER_FLAG_TSYNC":
 			out |= tsync
 		default:
