@@ -67,7 +67,7 @@ type Root struct {
 type Container struct {
 	record
 	dir    string
-	lock   *os.File // see Root.lock
+	lock   *os.File    // see Root.lock
 	made   os.FileInfo // of the directory, if we have made it
 	config *specs.Spec
 }
