@@ -3,12 +3,10 @@ package container
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
 	"time"
 
-	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
@@ -187,31 +185,6 @@ func (s *Service) adoptNetworks(ctx context.Context) error {
 		slog.Warn("could not keep a published port", "err", e)
 	}
 	return err
-}
-
-// removeStrayGroups removes the groups of containers that do not run.
-func (s *Service) removeStrayGroups() error {
-	names, err := cgroup.List(s.cfg.Cgroup)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if !ident.Valid(name) {
-			continue
-		}
-		if c := s.index.Get(name); c != nil && c.View().Alive() {
-			continue
-		}
-		g, err := cgroup.Open(s.cfg.Cgroup + "/" + name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			err = errors.Join(g.Kill(), g.Remove())
-		}
-		slog.Info("removed a group without container", "group", name, "err", err)
-	}
-	return nil
 }
 
 // removeStrayLayers removes directories of containers without a record.

@@ -172,7 +172,7 @@ func (s *Service) afterExit(c *Container, p *process) (settle func() error) {
 	c.endRuns(nil)
 	failpoint.Hit("exit/recorded")
 	p.close()
-	if err := p.cgroup.Remove(); err != nil {
+	if err := s.groups.remove(c.ID, p.cgroup); err != nil {
 		slog.Warn("remove cgroup", "container", c.ID, "err", err)
 	}
 	failpoint.Hit("exit/cgroup-removed")

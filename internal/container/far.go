@@ -19,7 +19,7 @@ var _ farSide = (*far)(nil)
 
 func (s *Service) farSide() *far {
 	return &far{s: s, reunion: &reunion{
-		cfg: &s.cfg, index: s.index, execs: s.execs, records: s.records, strays: &s.strays, work: s.work,
+		cfg: &s.cfg, index: s.index, execs: s.execs, records: s.records, groups: s.groups, strays: &s.strays, work: s.work,
 		giveBack: s.giveBack, gone: s.reportGone, heldPorts: s.networks.HeldPorts,
 	}}
 }

@@ -21,6 +21,7 @@ import (
 //	DATAROOT/containers/ID/hosts …       files that the engine writes for it
 //	EXECROOT/containers/ID.json          the record of one that removes itself
 //	EXECROOT/containers/ID.live.json     its process (see live)
+//	EXECROOT/containers/ID.cgroup        where its groups are in a user's parent (see groups)
 //	EXECROOT/containers/ID.shm           tmpfs that it shares with others
 //
 // It has no state of its own and takes no lock: a change of a container's files

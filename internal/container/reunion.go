@@ -3,14 +3,12 @@ package container
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
 
 	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/keeper"
-	"github.com/tare-engine/tare/internal/linux/cgroup"
 )
 
 // reunion brings a keeper that we connect with and what we believe to run
@@ -27,6 +25,7 @@ type reunion struct {
 	index    *index.Index[*Container]
 	execs    *execTable
 	records  *records
+	groups   *groups
 	giveBack func(*View) error // what a run that is over holds and others wait for
 	gone     func(id string, p *process)
 	strays   *strays
@@ -109,7 +108,7 @@ func (r *reunion) neverStarted(c *Container, p *process) error {
 	}
 	c.view.Store(&View{Record: c.View().Record, Status: status, Started: c.View().Last.StartedAt})
 	slog.Info("a start was cut off before the program ran", "container", c.ID)
-	return errors.Join(r.giveBack(c.View()), p.cgroup.Kill(), p.cgroup.Remove(), r.records.removeLive(c.ID))
+	return errors.Join(r.giveBack(c.View()), p.cgroup.Kill(), r.groups.remove(c.ID, p.cgroup), r.records.removeLive(c.ID))
 }
 
 // reunite makes a container's state and the keeper's agree. p is nil if the
@@ -174,14 +173,7 @@ func (r *reunion) stray(conn *keeper.Conn, p *keeper.Process) {
 		proc.Release()
 	}
 	// It may have entered its group after the start that failed removed it.
-	g, err := cgroup.Open(r.cfg.Cgroup + "/" + p.ID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	if err == nil {
-		err = errors.Join(g.Kill(), g.Remove())
-	}
-	if err != nil {
+	if err := r.groups.removeStray(p.ID, r.groups.strayPath(p.ID)); err != nil {
 		slog.Warn("remove the group of a stray process", "id", p.ID, "err", err)
 	}
 }

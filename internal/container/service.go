@@ -17,6 +17,7 @@
 // What the Service joins, and what knows nothing of it:
 //
 //	records   where everything lies, and how it is written (records.go)
+//	groups    control groups, in the engine's parent or a user's (groups.go)
 //	link      the connection with the keeper, and its replacement (link.go)
 //	reunion   a new keeper and what we believe are brought together (reunion.go)
 //	work      what goes on beside the answers (work.go)
@@ -57,6 +58,7 @@ type Service struct {
 	networks *network.Service
 	events   eventLog
 	records  *records
+	groups   *groups
 	index    *index.Index[*Container]
 	execs    *execTable
 	cells    *cells
@@ -76,6 +78,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 		records: &records{dataRoot: cfg.DataRoot, execRoot: cfg.ExecRoot, store: store},
 		index:   index.New[*Container](), execs: newExecTable(),
 	}
+	s.groups = &groups{parent: cfg.Cgroup, records: s.records}
 	s.link = &link{dial: dial, far: s.farSide(), work: s.work}
 	s.cells = newCells(s)
 	s.stats = stats.New(measured{s})

@@ -16,7 +16,6 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/keeper"
-	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/runtime"
 	"github.com/tare-engine/tare/internal/undo"
 )
@@ -214,7 +213,7 @@ func (l *launch) prepare(ctx context.Context) error {
 
 // makeCgroup makes the container's groups with their limits.
 func (l *launch) makeCgroup() error {
-	g, err := cgroup.Create(l.s.cfg.Cgroup+"/"+l.view.ID, l.spec.Linux.Resources)
+	g, err := l.s.groups.make(l.view.Record, l.spec.Linux.Resources)
 	if err != nil {
 		return err
 	}
@@ -288,7 +287,7 @@ func (l *launch) release(ctx context.Context) error {
 	case l.cell != nil:
 		err = errors.Join(l.evictCell(ctx), l.removeCellGroup())
 	case l.process != nil: // with a child, if the keeper was killed before it answered
-		err = errors.Join(l.process.cgroup.Kill(), l.process.cgroup.Remove())
+		err = errors.Join(l.process.cgroup.Kill(), l.s.groups.remove(l.view.ID, l.process.cgroup))
 	}
 	return errors.Join(err, l.releaseNetwork(ctx), l.s.records.unmountShm(l.view))
 }

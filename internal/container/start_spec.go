@@ -21,7 +21,7 @@ func (l *launch) makeSpec() (err error) {
 	v := l.view
 	in := spec.Input{
 		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Root: l.root,
-		InitPath: l.s.cfg.InitPath, CgroupPath: l.s.cfg.Cgroup + "/" + v.ID,
+		InitPath: l.s.cfg.InitPath, CgroupPath: l.s.groups.path(v.Record),
 	}
 	files, err := l.filesOf()
 	if err != nil {

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"fmt"
 	"reflect"
 
 	"github.com/moby/moby/api/types/container"
@@ -21,17 +22,19 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 	defer c.mu.Unlock()
 	v := c.View()
 	if v.Status == Removing || v.Status == Dead {
-		return nil, errdefs.New(errdefs.Conflict, "cannot update container %s: container is marked for removal and cannot be \"update\"", ref)
+		return nil, cannotUpdate(v.ID, errdefs.New(errdefs.Conflict, `container is marked for removal and cannot be "update"`))
 	}
 	host := *v.HostConfig
-	overlayResources(&host.Resources, &u.Resources)
+	if err := overlayResources(&host.Resources, &u.Resources); err != nil {
+		return nil, cannotUpdate(v.ID, err)
+	}
 	if u.RestartPolicy.Name != "" {
 		if host.AutoRemove && !u.RestartPolicy.IsNone() {
 			return nil, errdefs.New(errdefs.InvalidArgument, "Restart policy cannot be updated because AutoRemove is enabled for the container")
 		}
 		host.RestartPolicy = u.RestartPolicy
 	}
-	warnings, err := spec.ValidateUpdate(&host)
+	warnings, err := spec.ValidateUpdate(&host, &u.Resources)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +45,7 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 		}
 		r.Devices = nil // they do not change
 		if err := c.process.cgroup.Update(r); err != nil {
-			return nil, errdefs.New(errdefs.Internal, "cannot update container %s: %w", v.ID, err)
+			return nil, cannotUpdate(v.ID, err)
 		}
 	}
 	r := withRecord(v.Record, func(r *Record) { r.HostConfig = &host })
@@ -53,12 +56,43 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 	return warnings, nil
 }
 
-// overlayResources sets in to what is not zero in from.
-func overlayResources(to, from *container.Resources) {
-	dst, src := reflect.ValueOf(to).Elem(), reflect.ValueOf(from).Elem()
-	for i := range src.NumField() {
-		if !src.Field(i).IsZero() {
-			dst.Field(i).Set(src.Field(i))
+func cannotUpdate(id string, err error) error {
+	return fmt.Errorf("Cannot update container %s: %w", id, err)
+}
+
+// changeable are the limits that an update may change, by Docker's rule; what
+// else a request has (devices, ulimits) it does not change.
+func changeable(r *container.Resources) []any {
+	return []any{
+		&r.CPUShares, &r.Memory, &r.NanoCPUs, &r.BlkioWeight, &r.CPUPeriod, &r.CPUQuota, &r.CPURealtimePeriod, &r.CPURealtimeRuntime,
+		&r.CpusetCpus, &r.CpusetMems, &r.MemoryReservation, &r.MemorySwap, &r.PidsLimit,
+	}
+}
+
+// overlayResources sets in to what from asks for. What does not go together
+// with what is set already is refused with Docker's texts.
+func overlayResources(to, from *container.Resources) error {
+	for _, c := range []struct {
+		asked, set bool
+		what, by   string
+	}{
+		{from.NanoCPUs > 0, to.CPUPeriod > 0, "Nano CPUs", "CPU Period"},
+		{from.NanoCPUs > 0, to.CPUQuota > 0, "Nano CPUs", "CPU Quota"},
+		{from.CPUPeriod > 0, to.NanoCPUs > 0, "CPU Period", "NanoCPUs"},
+		{from.CPUQuota > 0, to.NanoCPUs > 0, "CPU Quota", "NanoCPUs"},
+	} {
+		if c.asked && c.set {
+			return errdefs.New(errdefs.Conflict, "Conflicting options: %s cannot be updated as %s has already been set", c.what, c.by)
 		}
 	}
+	if from.Memory > to.MemorySwap && to.MemorySwap > 0 && from.MemorySwap == 0 {
+		return errdefs.New(errdefs.Conflict, "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+	}
+	dst, src := changeable(to), changeable(from)
+	for i := range src {
+		if v := reflect.ValueOf(src[i]).Elem(); !v.IsZero() {
+			reflect.ValueOf(dst[i]).Elem().Set(v)
+		}
+	}
+	return nil
 }

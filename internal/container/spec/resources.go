@@ -50,6 +50,10 @@ func cpuOf(r *container.Resources) *specs.LinuxCPU {
 	if r.CPUPeriod > 0 {
 		c.Period = nonZero(uint64(r.CPUPeriod))
 	}
+	if r.CPURealtimePeriod > 0 {
+		c.RealtimePeriod = nonZero(uint64(r.CPURealtimePeriod))
+	}
+	c.RealtimeRuntime = nonZero(r.CPURealtimeRuntime)
 	if r.NanoCPUs > 0 {
 		c.Period = nonZero(uint64(quotaPeriod))
 		c.Quota = nonZero(r.NanoCPUs * quotaPeriod / 1e9)

@@ -36,7 +36,7 @@ type Input struct {
 	ShmDir string
 
 	InitPath   string // host path of the reaper for --init
-	CgroupPath string // tare-E8/ID
+	CgroupPath string // see the function CgroupPath
 	AppArmor   string // profile of containers that name none; empty: none
 }
 

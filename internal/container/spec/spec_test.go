@@ -226,8 +226,11 @@ func TestSpecParts(t *testing.T) {
 			r := s.Linux.Resources.Devices[len(s.Linux.Resources.Devices)-1]
 			return *r.Major == 10 && r.Minor == nil && r.Access == "rw" && r.Allow
 		}, true},
-		"ulimit":     {func(in *Input) { in.HostConfig.Ulimits = []*container.Ulimit{{Name: "nofile", Soft: 10, Hard: -1}} }, func(s *specs.Spec) any { return s.Process.Rlimits[0] }, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: 10, Hard: 1<<64 - 1}},
-		"cpus":       {func(in *Input) { in.HostConfig.NanoCPUs = 1.5e9 }, func(s *specs.Spec) any { return *s.Linux.Resources.CPU.Quota }, int64(150000)},
+		"ulimit": {func(in *Input) { in.HostConfig.Ulimits = []*container.Ulimit{{Name: "nofile", Soft: 10, Hard: -1}} }, func(s *specs.Spec) any { return s.Process.Rlimits[0] }, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: 10, Hard: 1<<64 - 1}},
+		"cpus":   {func(in *Input) { in.HostConfig.NanoCPUs = 1.5e9 }, func(s *specs.Spec) any { return *s.Linux.Resources.CPU.Quota }, int64(150000)},
+		"real time": {func(in *Input) { in.HostConfig.CPURealtimePeriod, in.HostConfig.CPURealtimeRuntime = 900, 800 }, func(s *specs.Spec) any {
+			return [2]int64{int64(*s.Linux.Resources.CPU.RealtimePeriod), *s.Linux.Resources.CPU.RealtimeRuntime}
+		}, [2]int64{900, 800}},
 		"memory":     {func(in *Input) { in.HostConfig.Memory = 64 << 20 }, func(s *specs.Spec) any { return *s.Linux.Resources.Memory.Swap }, int64(128 << 20)},
 		"pids":       {nil, func(s *specs.Spec) any { return *s.Linux.Resources.Pids.Limit }, int64(4096)},
 		"pids all":   {func(in *Input) { in.HostConfig.PidsLimit = new(int64) }, func(s *specs.Spec) any { return *s.Linux.Resources.Pids.Limit }, int64(-1)},

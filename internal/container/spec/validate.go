@@ -73,15 +73,21 @@ func Validate(name string, req *container.CreateRequest) (warnings []string, err
 }
 
 // ValidateUpdate checks the configuration that an update request leads to: the
-// limits and the restart policy, which are all that it can change.
-func ValidateUpdate(h *container.HostConfig) (warnings []string, err error) {
+// limits and the restart policy, which are all that it can change. As with
+// Docker a reservation is compared with the limit of the same request only.
+func ValidateUpdate(h *container.HostConfig, asked *container.Resources) (warnings []string, err error) {
 	if err := validateText("", reflect.ValueOf(&h.Resources)); err != nil {
 		return nil, err
 	}
 	if err := validateRestart(h); err != nil {
 		return nil, err
 	}
-	if err := validateResources(&h.Resources); err != nil {
+	merged := h.Resources
+	merged.MemoryReservation = 0
+	if err := validateResources(&merged); err != nil {
+		return nil, err
+	}
+	if err := validateReservation(asked); err != nil {
 		return nil, err
 	}
 	applyDefaults(h)
@@ -312,8 +318,9 @@ func validateHost(req *container.CreateRequest) error {
 		return missing("Links", h.Links)
 	case h.Cgroup != "":
 		return missing("Cgroup", h.Cgroup)
-	case h.CgroupParent != "":
-		return missing("CgroupParent", h.CgroupParent)
+	}
+	if err := validateCgroupParent(h.CgroupParent); err != nil {
+		return err
 	}
 	for _, g := range h.GroupAdd {
 		if _, _, err := parseID(g); err != nil || g == "" || strings.ContainsAny(g, ":\n") {

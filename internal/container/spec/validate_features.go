@@ -6,6 +6,19 @@ import (
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 )
 
+// validateRealtime refuses CPU real-time on a kernel without: Docker does not
+// discard it.
+func validateRealtime(r *container.Resources) error {
+	if r.CPURealtimePeriod == 0 && r.CPURealtimeRuntime == 0 {
+		return nil
+	}
+	f, err := cgroup.HostFeatures()
+	if err == nil && !f.CPURealtime {
+		return invalid("Your kernel does not support CPU real-time scheduler")
+	}
+	return nil
+}
+
 // discardUnsupported takes out limits that this kernel does not offer, each
 // with Docker's warning. What it cannot find out it leaves in: the start then
 // says what is missing.

@@ -22,7 +22,7 @@ const minMemory = 6 << 20
 // validateResources checks limits, of a create or an update request.
 func validateResources(r *container.Resources) error {
 	for _, check := range []func(*container.Resources) error{
-		validateMemory, validateCPU, validateCpuset, validateBlkio, validateDevices, validateUlimits,
+		validateMemory, validateCPU, validateRealtime, validateCpuset, validateBlkio, validateDevices, validateUlimits,
 	} {
 		if err := check(r); err != nil {
 			return err
@@ -46,6 +46,12 @@ func validateMemory(r *container.Resources) error {
 		return invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
 	case r.MemorySwappiness != nil && (*r.MemorySwappiness < -1 || *r.MemorySwappiness > 100):
 		return invalid("Invalid value: %v, valid memory swappiness range is 0-100", *r.MemorySwappiness)
+	}
+	return validateReservation(r)
+}
+
+func validateReservation(r *container.Resources) error {
+	switch {
 	case r.MemoryReservation != 0 && r.MemoryReservation < minMemory:
 		return invalid("Minimum memory reservation allowed is 6MB")
 	case r.Memory > 0 && r.MemoryReservation > 0 && r.Memory < r.MemoryReservation:
@@ -69,8 +75,10 @@ func validateCPU(r *container.Resources) error {
 		return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
 	case r.CPUQuota > 0 && r.CPUQuota < 1000 || r.CPUQuota < -1:
 		return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-	case r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0:
-		return missing("CpuRealtimePeriod, CpuRealtimeRuntime", fmt.Sprintf("%d,%d", r.CPURealtimePeriod, r.CPURealtimeRuntime))
+	case r.CPURealtimePeriod < 0 || r.CPURealtimeRuntime < 0:
+		return invalid("invalid CPU real-time period or runtime (%d, %d): must not be negative", r.CPURealtimePeriod, r.CPURealtimeRuntime)
+	case r.CPURealtimePeriod > 0 && r.CPURealtimeRuntime > r.CPURealtimePeriod:
+		return invalid("cpu real-time runtime cannot be higher than cpu real-time period")
 	case r.CPUCount != 0 || r.CPUPercent != 0:
 		return invalid("CpuCount and CpuPercent are options of Windows")
 	case r.IOMaximumBandwidth != 0:

@@ -48,7 +48,8 @@ func TestBadHostConfig(t *testing.T) {
 		`{"CpuPeriod":1}`:                                       "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
 		`{"CpuQuota":10}`:                                       "CPU cfs quota can not be less than 1ms (i.e. 1000)",
 		`{"CpuShares":-1}`:                                      "invalid CPU shares (-1): value must be a positive integer",
-		`{"CpuRealtimeRuntime":5}`:                              "CpuRealtimePeriod, CpuRealtimeRuntime=0,5 is not supported yet",
+		`{"CpuRealtimePeriod":4,"CpuRealtimeRuntime":5}`:        "cpu real-time runtime cannot be higher than cpu real-time period",
+		`{"CpuRealtimePeriod":-1}`:                              "invalid CPU real-time period or runtime (-1, 0): must not be negative",
 		`{"CpusetCpus":"x"}`:                                    "Invalid value x for cpuset cpus: invalid format: x",
 		`{"CpusetCpus":"3-1"}`:                                  "Invalid value 3-1 for cpuset cpus",
 		`{"CpusetCpus":"0-99999"}`:                              "Invalid value 0-99999 for cpuset cpus",
@@ -155,7 +156,8 @@ func TestBadHostConfig(t *testing.T) {
 		`{"ReadonlyPaths":["/a/.."]}`:                                                                              `invalid path "/a/.." in ReadonlyPaths`,
 		`{"VolumesFrom":["x"]}`:                                                                                    "VolumesFrom=[x] is not supported yet",
 		`{"Links":["x"]}`:                                                                                          "Links=[x] is not supported yet",
-		`{"CgroupParent":"x"}`:                                                                                     "CgroupParent=x is not supported yet",
+		`{"CgroupParent":"/tare/x"}`:                                                                               `invalid cgroup parent "/tare/x": groups of that name are the engine's own`,
+		`{"CgroupParent":"../tare-1"}`:                                                                             `invalid cgroup parent "../tare-1": groups of that name are the engine's own`,
 		`{"GroupAdd":["-1"]}`:                                                                                      `invalid group "-1"`,
 		`{"Umask":4096}`:                                                                                           "invalid umask",
 		`{"Annotations":{"":"x"}}`:                                                                                 "invalid Annotation: the empty string is not permitted as an annotation key",
@@ -226,13 +228,13 @@ func TestBadConfig(t *testing.T) {
 
 func TestUpdateChecksLimitsOnly(t *testing.T) {
 	h := &container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "/nosuch", Target: "/x"}}}
-	if _, err := ValidateUpdate(h); err != nil {
+	if _, err := ValidateUpdate(h, &h.Resources); err != nil {
 		t.Error(err)
 	}
 	h.Memory = 1
-	_, err := ValidateUpdate(h)
+	_, err := ValidateUpdate(h, &h.Resources)
 	checkRefusal(t, "update", err, "Minimum memory limit allowed is 6MB")
-	_, err = ValidateUpdate(&container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "x"}})
+	_, err = ValidateUpdate(&container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "x"}}, &container.Resources{})
 	checkRefusal(t, "update", err, "invalid restart policy: unknown policy 'x'")
 }
 

@@ -6,6 +6,8 @@
 //
 //	tare-E8           parent of one engine's groups, made by the first Create
 //	tare-E8/ID        a container
+//	PARENT/ID         a container of a parent that a user names; it is made where
+//	                  it is missing, is otherwise left alone, and stays
 //
 // The exception is version 1's devices controller. Its rules cost 15 writes a
 // container, but a new group inherits its parent's rules. So there are two
@@ -86,13 +88,33 @@ func create(t tree, p string, r *specs.LinuxResources) (*Group, error) {
 		r = &specs.LinuxResources{}
 	}
 	g := &Group{path: p, tree: t, dirs: t.layout(p, r.Devices)}
+	foreign := !OfEngine(p)
+	if foreign && strings.Contains(p, "/") {
+		if err := prepare(t, path.Dir(p)); err != nil {
+			return nil, err
+		}
+	}
 	if err := g.mkdir(); err != nil {
 		return nil, err
 	}
-	if err := t.apply(g, r, true); err != nil {
+	var err error
+	if foreign { // nobody says that its parent hands processors down
+		err = g.fillCpuset()
+	}
+	if err == nil {
+		err = t.apply(g, r, true)
+	}
+	if err != nil {
 		return nil, errors.Join(err, g.Remove())
 	}
 	return g, nil
+}
+
+// OfEngine reports whether a group or parent bears a name that an engine gives:
+// users' parents must not.
+func OfEngine(p string) bool {
+	first, _, _ := strings.Cut(p, "/")
+	return first == engineName || strings.HasPrefix(first, engineName+"-")
 }
 
 // mkdir makes all directories of the group or none.

@@ -47,7 +47,7 @@ func (g *Group) ensureDirs() (made bool, err error) {
 		}
 		made = made || err == nil
 		if slices.Contains(d.controllers, "cpuset") {
-			if err := fillCpuset(d.path); err != nil {
+			if err := fillCpuset(d.path, true); err != nil {
 				return made, err
 			}
 		}

@@ -60,7 +60,7 @@ func (t *v1) layouts(p string) []dir {
 
 // splitsDevices reports whether a group has one of the two parents in this tree.
 func splitsDevices(tree dir, p string) bool {
-	return slices.Contains(tree.controllers, "devices") && strings.Count(p, "/") == 1 && strings.HasPrefix(p, engineName)
+	return slices.Contains(tree.controllers, "devices") && strings.Count(p, "/") == 1 && OfEngine(p)
 }
 
 // prepare makes the parent in all trees, with what its groups inherit.
@@ -69,7 +69,7 @@ func (t *v1) prepare(parent string) error {
 		p := tree.path
 		for name := range strings.SplitSeq(parent, "/") {
 			p += "/" + name
-			if err := t.prepareDir(dir{p, tree.controllers}); err != nil {
+			if err := t.prepareDir(dir{p, tree.controllers}, OfEngine(parent)); err != nil {
 				return err
 			}
 		}
@@ -82,7 +82,9 @@ func (t *v1) prepare(parent string) error {
 	return nil
 }
 
-func (t *v1) prepareDir(d dir) error {
+// prepareDir makes a parent in one tree. One of a user's that is there keeps
+// its settings, but that a cpuset without processors gets its parent's.
+func (t *v1) prepareDir(d dir, ours bool) error {
 	err := mkdir(d.path)
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return err
@@ -91,7 +93,7 @@ func (t *v1) prepareDir(d dir) error {
 	for _, c := range d.controllers {
 		switch c {
 		case "cpuset": // a group without processors takes no process
-			err = fillCpuset(d.path)
+			err = fillCpuset(d.path, fresh || ours)
 		case "memory": // always on since 5.11
 			if exists(d.path, "memory.use_hierarchy") && fresh {
 				if v, _ := read(d.path, "memory.use_hierarchy"); v == "0" {
@@ -99,7 +101,7 @@ func (t *v1) prepareDir(d dir) error {
 				}
 			}
 		case "pids":
-			if fresh && strings.HasPrefix(path.Base(d.path), engineName) {
+			if fresh && ours {
 				err = write(d.path, "pids.max", hostTasks)
 			}
 		}
@@ -110,9 +112,10 @@ func (t *v1) prepareDir(d dir) error {
 	return nil
 }
 
-// fillCpuset gives a directory its parent's processors and memory nodes, and
-// lets groups below it take over theirs when they are made.
-func fillCpuset(p string) error {
+// fillCpuset gives a directory its parent's processors and memory nodes where it
+// has none, and on request lets groups below it take over theirs when they are
+// made.
+func fillCpuset(p string, handDown bool) error {
 	for _, f := range []string{"cpuset.cpus", "cpuset.mems"} {
 		own, err := read(p, f)
 		if err != nil {
@@ -129,7 +132,18 @@ func fillCpuset(p string) error {
 			return err
 		}
 	}
+	if !handDown {
+		return nil
+	}
 	return write(p, "cgroup.clone_children", "1")
+}
+
+// fillCpuset lets processes into a group below a parent that hands nothing down.
+func (g *Group) fillCpuset() error {
+	if d, ok := g.dir("cpuset"); ok {
+		return fillCpuset(d.path, false)
+	}
+	return nil
 }
 
 // prepareRules makes the two parents of the devices tree. The kernel refuses

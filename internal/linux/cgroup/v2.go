@@ -43,7 +43,7 @@ func (t *v2) prepare(parent string) error {
 		if derr := t.delegate(p); derr != nil {
 			return derr
 		}
-		if err == nil && strings.HasPrefix(name, engineName) {
+		if err == nil && OfEngine(parent) {
 			if err := t.write(p, "pids.max", hostTasks); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}

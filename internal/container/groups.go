@@ -1,0 +1,128 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/store"
+)
+
+// groups makes and removes the containers' control groups. They lie below the
+// engine's parent, where the next engine finds them, or below a parent of the
+// user's (--cgroup-parent), which others use too. There a note on tmpfs,
+// EXECROOT/containers/ID.cgroup, names them from before they are made until they
+// are removed.
+type groups struct {
+	parent  string // the engine's
+	records *records
+}
+
+func (g *groups) path(r *Record) string { return spec.CgroupPath(g.parent, r.ID, r.HostConfig) }
+
+func (g *groups) note(id string) string { return filepath.Join(g.records.volatile(), id+".cgroup") }
+
+// make makes a container's groups with their limits.
+func (g *groups) make(r *Record, limits *specs.LinuxResources) (*cgroup.Group, error) {
+	path := g.path(r)
+	if r.HostConfig.CgroupParent == "" {
+		return cgroup.Create(path, limits)
+	}
+	if err := store.PutVolatile(g.note(r.ID), path); err != nil {
+		return nil, err
+	}
+	made, err := cgroup.Create(path, limits)
+	if err != nil && !errors.Is(err, fs.ErrExist) { // what is there may be what the note is about
+		err = errors.Join(err, os.Remove(g.note(r.ID)))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cgroup parent %q: %w", r.HostConfig.CgroupParent, err)
+	}
+	return made, nil
+}
+
+// remove removes a container's groups. The parent stays.
+func (g *groups) remove(id string, of *cgroup.Group) error {
+	if err := of.Remove(); err != nil || cgroup.OfEngine(of.Path()) {
+		return err
+	}
+	return removeFile(g.note(id))
+}
+
+// removeStray kills what is in a group that no container has, and removes it.
+func (g *groups) removeStray(id, path string) error {
+	group, err := cgroup.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		group = cgroup.Absent(path)
+	} else if err != nil {
+		return err
+	}
+	return errors.Join(group.Kill(), g.remove(id, group))
+}
+
+// strayPath is where the group is of a container that may have no record any
+// more.
+func (g *groups) strayPath(id string) string {
+	var path string
+	if err := store.Get(g.note(id), &path); err != nil || path == "" {
+		return g.parent + "/" + id
+	}
+	return path
+}
+
+// all returns the paths of all groups, by container ID.
+func (g *groups) all() (map[string]string, error) {
+	paths := map[string]string{}
+	names, err := cgroup.List(g.parent)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		paths[name] = g.parent + "/" + name
+	}
+	notes, err := filepath.Glob(g.note("*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range notes {
+		id := strings.TrimSuffix(filepath.Base(n), ".cgroup")
+		paths[id] = g.strayPath(id)
+	}
+	return paths, nil
+}
+
+// removeStrayGroups removes the groups of containers that do not run.
+func (s *Service) removeStrayGroups() error {
+	paths, err := s.groups.all()
+	if err != nil {
+		return err
+	}
+	for id, path := range paths {
+		if ident.Valid(id) {
+			s.removeStrayGroup(id, path)
+		}
+	}
+	return nil
+}
+
+// removeStrayGroup does so for one. A start that is under way holds the lock.
+func (s *Service) removeStrayGroup(id, path string) {
+	if c := s.index.Get(id); c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.process != nil || c.View().Alive() {
+			return
+		}
+	}
+	err := s.groups.removeStray(id, path)
+	slog.Info("removed a group without container", "group", path, "err", err)
+}
