@@ -156,7 +156,11 @@ func (s *Service) reportGone(id string, p *process) {
 	}
 	s.work.run(func() {
 		time.Sleep(deadGrace)
-		s.settle(s.containerEnded(e))
+		if s.settle(s.containerEnded(e)) {
+			if c := s.index.Get(id); c != nil {
+				c.clear()
+			}
+		}
 	})
 }
 

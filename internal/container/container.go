@@ -35,6 +35,9 @@ type Container struct {
 	// settled is closed when the last exit is durable; nil: there was none; guarded
 	// by mu.
 	settled chan struct{}
+	// cleared is closed when nothing is left of the last run, on the host or at
+	// the keeper: the next may begin. nil: there was none; guarded by mu.
+	cleared chan struct{}
 	// removing is closed at the end of the last removal, whether it succeeded or
 	// not; nil: there was none; guarded by mu.
 	removing chan struct{}

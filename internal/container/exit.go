@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/tare-engine/tare/internal/container/restart"
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/keeper"
 )
@@ -85,7 +86,7 @@ func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
 			}
 		})
 	})
-	c.process, c.settled = nil, make(chan struct{})
+	c.process, c.settled, c.cleared = nil, make(chan struct{}), make(chan struct{})
 	if oom {
 		s.events.publish(v, events.ActionOOM)
 	}
@@ -153,8 +154,10 @@ func (s *Service) recordExit(c *Container) error {
 // itself. It returns what makes the outcome durable if that has not been
 // possible.
 func (s *Service) afterExit(c *Container, p *process) (settle func() error) {
-	if !c.View().AutoRemove() { // else the client waits for the removal
+	removes := c.View().AutoRemove() // its client waits for the removal
+	if !removes {
 		c.endRuns(nil)
+		s.clearGroup(c.ID, p)
 	}
 	c.mu.Lock()
 	settled := c.settled
@@ -171,10 +174,50 @@ func (s *Service) afterExit(c *Container, p *process) (settle func() error) {
 	}
 	c.endRuns(nil)
 	failpoint.Hit("exit/recorded")
-	p.close()
-	if err := s.groups.remove(c.ID, p.cgroup); err != nil {
-		slog.Warn("remove cgroup", "container", c.ID, "err", err)
+	if removes {
+		s.clearGroup(c.ID, p)
 	}
-	failpoint.Hit("exit/cgroup-removed")
 	return settle
 }
+
+// clearGroup gives back what is left of a process on the host.
+func (s *Service) clearGroup(id string, p *process) {
+	p.close()
+	if err := s.groups.remove(id, p.cgroup); err != nil {
+		slog.Warn("remove cgroup", "container", id, "err", err)
+	}
+	failpoint.Hit("exit/cgroup-removed")
+}
+
+// clear lets the next run begin.
+func (c *Container) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.cleared: // its end has been told twice
+	default:
+		if c.cleared != nil {
+			close(c.cleared)
+		}
+	}
+}
+
+// awaitClear waits until the container's next run may begin.
+func (s *Service) awaitClear(c *Container) error {
+	c.mu.Lock()
+	cleared := c.cleared
+	c.mu.Unlock()
+	if cleared == nil {
+		return nil
+	}
+	select {
+	case <-cleared:
+		return nil
+	case <-s.work.closing:
+	case <-time.After(clearPatience):
+	}
+	return errdefs.New(errdefs.Unavailable, "the end of the last run of container %s is still being recorded; try again", c.ID)
+}
+
+// clearPatience is how long a start waits for that: a record takes a sync.
+const clearPatience = 10 * time.Second

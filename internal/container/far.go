@@ -33,6 +33,9 @@ func (f *far) Exited(e keeper.Exit) {
 			return
 		}
 		s.link.acknowledge(e.ID)
+		if c := s.index.Get(e.ID); c != nil {
+			c.clear()
+		}
 		s.strays.gone(e.ID)
 	})
 }

@@ -43,6 +43,9 @@ func (s *Service) again(c *Container, end restart.End) bool {
 // again as the policy says: what it needs (a disk, a device) may come late.
 func (s *Service) startAgain(c *Container) {
 	_, err := s.link.wait()
+	if err == nil {
+		err = s.awaitClear(c)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.View().Status != Restarting || s.index.Get(c.ID) == nil {

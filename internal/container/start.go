@@ -30,6 +30,9 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 	if _, err := s.link.wait(); err != nil {
 		return err
 	}
+	if err := s.awaitClear(c); err != nil {
+		return err
+	}
 	s.cells.starting.Add(1)
 	c.mu.Lock()
 	if v := c.View(); v.Status == Restarting {

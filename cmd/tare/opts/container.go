@@ -127,7 +127,7 @@ func (c *Container) config(image string, args []string) (*container.Config, erro
 	if err != nil {
 		return nil, err
 	}
-	check, err := c.health.config(c.flags)
+	check, err := c.health.config()
 	if err != nil {
 		return nil, err
 	}
@@ -342,13 +342,18 @@ func orNone[T any](list []T) []T {
 // health holds the --health flags.
 type health struct {
 	command                                       string
+	http, tcp, grpc, file                         string // probes that the engine makes itself
 	interval, timeout, startPeriod, startInterval time.Duration
 	retries                                       int
 	none                                          bool
 }
 
-func (h *health) config(flags *pflag.FlagSet) (*container.HealthConfig, error) {
-	any := h.command != "" || h.interval != 0 || h.timeout != 0 || h.startPeriod != 0 || h.startInterval != 0 || h.retries != 0
+func (h *health) config() (*container.HealthConfig, error) {
+	test, err := h.test()
+	if err != nil {
+		return nil, err
+	}
+	any := test != nil || h.interval != 0 || h.timeout != 0 || h.startPeriod != 0 || h.startInterval != 0 || h.retries != 0
 	switch {
 	case h.none && any:
 		return nil, errors.New("--no-healthcheck conflicts with --health-* options")
@@ -370,8 +375,23 @@ func (h *health) config(flags *pflag.FlagSet) (*container.HealthConfig, error) {
 	c := &container.HealthConfig{
 		Interval: h.interval, Timeout: h.timeout, StartPeriod: h.startPeriod, StartInterval: h.startInterval, Retries: h.retries,
 	}
-	if flags.Changed("health-cmd") && h.command != "" {
-		c.Test = []string{"CMD-SHELL", h.command}
-	}
+	c.Test = test
 	return c, nil
+}
+
+// test is the probe that the flags ask for, nil if none does.
+func (h *health) test() (test []string, err error) {
+	flag := ""
+	for _, f := range []struct{ flag, kind, arg string }{
+		{"cmd", "CMD-SHELL", h.command}, {"http", "HTTP", h.http}, {"tcp", "TCP", h.tcp}, {"grpc", "GRPC", h.grpc}, {"file", "FILE", h.file},
+	} {
+		switch {
+		case f.arg == "":
+		case test != nil:
+			return nil, fmt.Errorf("--health-%s conflicts with --health-%s", flag, f.flag)
+		default:
+			flag, test = f.flag, []string{f.kind, f.arg}
+		}
+	}
+	return test, nil
 }

@@ -142,6 +142,10 @@ func (c *Container) addSecurity(f *pflag.FlagSet) {
 func (c *Container) addHealth(f *pflag.FlagSet) {
 	h := &c.health
 	f.StringVar(&h.command, "health-cmd", "", "Command that tells whether the container is healthy")
+	f.StringVar(&h.file, "health-file", "", "Healthy while this file of the container is there; the engine looks itself")
+	f.StringVar(&h.grpc, "health-grpc", "", "Healthy while grpc.health.v1 at HOST:PORT[/SERVICE] in the container says SERVING")
+	f.StringVar(&h.http, "health-http", "", "Healthy while this URL in the container's network answers 2xx or 3xx")
+	f.StringVar(&h.tcp, "health-tcp", "", "Healthy while HOST:PORT in the container's network accepts a connection")
 	f.DurationVar(&h.interval, "health-interval", 0, "Time between checks (ms|s|m|h)")
 	f.IntVar(&h.retries, "health-retries", 0, "Failures in a row that make it unhealthy")
 	f.DurationVar(&h.startInterval, "health-start-interval", 0, "Time between checks while it starts (ms|s|m|h)")

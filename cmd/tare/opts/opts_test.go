@@ -84,6 +84,8 @@ func TestFlagsRefuse(t *testing.T) {
 		{"--gpus a=b", `invalid argument "a=b" for "--gpus" flag: unexpected key 'a' in 'a=b'`},
 		{"--device a:b:c:d", "bad format for path: a:b:c:d"},
 		{"--rm --restart always", "conflicting options: cannot specify both --restart and --rm"},
+		{"--health-cmd x --health-http http://localhost/", "--health-cmd conflicts with --health-http"},
+		{"--health-file /x --no-healthcheck", "--no-healthcheck conflicts with --health-* options"},
 		{"--health-cmd x --no-healthcheck", "--no-healthcheck conflicts with --health-* options"},
 		{"--security-opt foo", `Invalid --security-opt: "foo"`},
 		{"--security-opt seccomp=/nonexist", "opening seccomp profile (/nonexist) failed: open /nonexist: no such file or directory"},
