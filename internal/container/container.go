@@ -51,7 +51,8 @@ type process struct {
 	files      keeper.Files // the engine's duplicates of its streams
 	cgroup     *cgroup.Group
 	user       specs.User
-	live       live // what is on tmpfs of it
+	live       live  // what is on tmpfs of it
+	lost       int64 // lines missing in its log, as far as told
 }
 
 func (p *process) close() {

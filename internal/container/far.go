@@ -3,6 +3,8 @@ package container
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strconv"
 
 	"github.com/moby/moby/api/types/events"
 
@@ -61,6 +63,31 @@ func (f *far) StdinClosed(id string) {
 		}
 	})
 }
+
+// LogLost tells how many lines of a container's output are not in its log: the
+// disk was full.
+func (f *far) LogLost(id string, lines int64, reason string) {
+	c := f.index.Get(id)
+	if c == nil {
+		return
+	}
+	f.work.run(func() { // for the lock, as above
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if p := c.process; p != nil {
+			if lines <= p.lost {
+				return // told before
+			}
+			p.lost = lines
+		}
+		slog.Warn("lines of a container's output are not in its log", "container", id, "lines", lines, "reason", reason)
+		f.s.events.publish(c.View(), actionLogLost, "lines", strconv.FormatInt(lines, 10), "reason", reason)
+	})
+}
+
+// actionLogLost is an event that Docker has not: "lines" counts all that the
+// run has lost so far.
+const actionLogLost events.Action = "log_lost"
 
 func (f *far) lostKeeper() { f.work.run(f.s.cells.drop) }
 

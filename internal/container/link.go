@@ -48,6 +48,7 @@ type farSide interface {
 	Exited(keeper.Exit)
 	Detached(id string, client uint64)
 	StdinClosed(id string)
+	LogLost(id string, lines int64, reason string)
 	// reconcile compares what we believe to run with what a new keeper has.
 	reconcile(ctx context.Context, conn *keeper.Conn, procs []keeper.Process, exits []keeper.Exit)
 	// lostKeeper is called when the keeper has gone, and the children that it had

@@ -33,6 +33,10 @@ type Events interface {
 	// Detached says that a client has left by the detach keys.
 	Detached(id string, client uint64)
 	StdinClosed(id string)
+	// LogLost says how many lines of a process's output are not in its log so
+	// far, and why. It may be told again, also by another keeper, who counts
+	// from 0.
+	LogLost(id string, lines int64, reason string)
 	// Lost says that the connection is gone, with every request on it. Dial
 	// again, and ask for the list.
 	Lost(error)
@@ -146,11 +150,15 @@ func (c *Conn) receive() {
 
 func (c *Conn) event(m *wire.Message) {
 	var x Exit
+	var l wire.LossDoc
 	var d wire.IDDoc
 	var err error
-	if m.Op == wire.OpExited {
+	switch m.Op {
+	case wire.OpExited:
 		err = m.Unmarshal(&x)
-	} else {
+	case wire.OpLogLost:
+		err = m.Unmarshal(&l)
+	default:
 		err = m.Unmarshal(&d)
 	}
 	if err != nil {
@@ -163,6 +171,8 @@ func (c *Conn) event(m *wire.Message) {
 		c.ev.Detached(d.ID, d.Client)
 	case wire.OpStdinClosed:
 		c.ev.StdinClosed(d.ID)
+	case wire.OpLogLost:
+		c.ev.LogLost(l.ID, l.Lines, l.Reason)
 	case wire.OpOrphanEnded:
 		go c.reapOrphan(d)
 	case wire.OpBorn:

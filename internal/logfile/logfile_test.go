@@ -357,8 +357,8 @@ func TestUnwritableLogCountsLines(t *testing.T) {
 	if err := w.Write(Stdout, []byte("a\nb\nc"), time.Now()); err != boom {
 		t.Errorf("error %v", err)
 	}
-	if w.Dropped() != 2 {
-		t.Errorf("dropped %d", w.Dropped())
+	if l := w.Loss(); l.Lines != 2 || l.Unnoted() != 2 || l.Reason != "boom" {
+		t.Errorf("%+v", l)
 	}
 }
 

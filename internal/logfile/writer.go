@@ -37,7 +37,8 @@ type Writer struct {
 	size    int64 // of the live file
 	lines   int64 // in the live file
 	retry   int64 // after a failed rotation: the size at which it is tried again
-	dropped int64
+	midLine bool  // the last line written is a piece of a longer one
+	loss    Loss
 
 	tail [2][]byte // unfinished lines of stdout and stderr
 }
@@ -67,7 +68,8 @@ type batch struct {
 // Write appends the output p of one stream, read at now. Complete lines go to
 // the file at once; an unfinished one waits for its end, for Flush or until it
 // is 16 KiB long. If the file cannot be written (the disk is full), lines are
-// dropped and counted, and the error says why.
+// dropped and counted, and the error says why; once there is room again, a line
+// in their place tells how many they were.
 func (w *Writer) Write(s Stream, p []byte, now time.Time) error {
 	return w.batch(s, now, func(b *batch) {
 		t := &w.tail[s-1]
@@ -163,13 +165,18 @@ func (w *Writer) line(b *batch, text []byte, ends bool) {
 	if w.o.MaxSize > 0 && w.size+int64(len(b.buf)) >= w.limit() || len(b.buf) >= flushAt {
 		w.flush(b)
 	}
+	b.encode(text, ends)
+	b.lines++
+}
+
+// encode appends one line to the buffer.
+func (b *batch) encode(text []byte, ends bool) {
 	b.buf = append(b.buf, `{"log":"`...)
 	b.buf = appendString(b.buf, text)
 	if ends {
 		b.buf = append(b.buf, `\n`...)
 	}
 	b.buf = append(b.buf, b.tail...)
-	b.lines++
 }
 
 // limit is the size at which the live file is rotated.
@@ -189,7 +196,7 @@ func (w *Writer) flush(b *batch) {
 
 func (w *Writer) append(b *batch) error {
 	if err := w.resume(); err != nil {
-		w.dropped += b.lines
+		w.lose(b.lines, err)
 		return err
 	}
 	if w.o.MaxSize > 0 && w.size >= w.limit() {
@@ -199,27 +206,38 @@ func (w *Writer) append(b *batch) error {
 			w.retry = w.size + 1<<20
 		}
 	}
-	n, err := w.file.Write(b.buf)
-	if err != nil {
-		n, err = w.repairShort(b, n, err)
+	if err := w.noteLoss(b.time); err != nil {
+		w.lose(b.lines, err)
+		return err
 	}
-	w.mark(b.time)
-	w.size += int64(n)
-	w.lines += b.lines
+	kept, err := w.put(b)
+	w.lose(b.lines-kept, err)
 	return err
 }
 
-// repairShort keeps the whole lines of a write that stopped after n bytes and
-// counts the others as dropped.
-func (w *Writer) repairShort(b *batch, n int, err error) (int, error) {
-	keep := bytes.LastIndexByte(b.buf[:n], '\n') + 1
-	kept := int64(bytes.Count(b.buf[:keep], []byte{'\n'}))
-	if terr := w.file.Truncate(w.size + int64(keep)); terr != nil {
+// put writes a batch to the live file and returns how many of its lines are in
+// it: all, unless there is an error.
+func (w *Writer) put(b *batch) (kept int64, err error) {
+	n, err := w.file.Write(b.buf)
+	if kept = b.lines; err != nil {
+		n, kept, err = w.repairShort(b, n, err)
+	}
+	if n > 0 {
+		w.midLine = !bytes.HasSuffix(b.buf[:n], append([]byte(`\n`), b.tail...))
+	}
+	w.mark(b.time)
+	w.size += int64(n)
+	w.lines += kept
+	return kept, err
+}
+
+// repairShort keeps the whole lines of a write that stopped after n bytes.
+func (w *Writer) repairShort(b *batch, n int, err error) (end int, kept int64, _ error) {
+	end = bytes.LastIndexByte(b.buf[:n], '\n') + 1
+	if terr := w.file.Truncate(w.size + int64(end)); terr != nil {
 		err = errors.Join(err, terr)
 	}
-	w.dropped += b.lines - kept
-	b.lines = kept
-	return keep, err
+	return end, int64(bytes.Count(b.buf[:end], []byte{'\n'})), err
 }
 
 // mark adds a mark to the index if the last one is far enough back. It stands
@@ -255,9 +273,6 @@ func (w *Writer) Tail(s Stream) []byte { return w.tail[s-1] }
 // SetTail gives back an unfinished line that another process of the same
 // keeper had read.
 func (w *Writer) SetTail(s Stream, p []byte) { w.tail[s-1] = bytes.Clone(p) }
-
-// Dropped returns how many lines could not be written.
-func (w *Writer) Dropped() int64 { return w.dropped }
 
 // Suspend closes the files until something is written again.
 func (w *Writer) Suspend() error {

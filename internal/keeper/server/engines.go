@@ -13,8 +13,9 @@ type engines struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	session *session // the engine; nil: none; +checklocks:mu
-	last    *session // the engine that is or was; +checklocks:mu
+	session *session                // the engine; nil: none; +checklocks:mu
+	last    *session                // the engine that is or was; +checklocks:mu
+	losses  map[string]wire.LossDoc // told to each engine; +checklocks:mu
 }
 
 // current returns the connected engine, nil if there is none.
@@ -29,6 +30,9 @@ func (e *engines) replace(s *session) {
 	e.mu.Lock()
 	old := e.session
 	e.session, s.before, e.last = s, e.last, s
+	for _, d := range e.losses {
+		s.queue(wire.OpLogLost, d)
+	}
 	e.mu.Unlock()
 	e.log.Info("engine connected", "engine", s.engine)
 	if old != nil {
@@ -87,7 +91,19 @@ func (e *engines) Detached(id string, client uint64) {
 // StdinClosed implements stream.Events.
 func (e *engines) StdinClosed(id string) { e.tell(wire.OpStdinClosed, wire.IDDoc{ID: id}) }
 
-// LogLost implements stream.Events.
-func (e *engines) LogLost(id string, lines int64, because error) {
-	e.log.Warn("log lines dropped", "process", id, "lines", lines, "error", because)
+// LogLost implements stream.Events. It is told to the next engine too.
+func (e *engines) LogLost(id string, lines int64, reason string) {
+	d := wire.LossDoc{ID: id, Lines: lines, Reason: reason}
+	e.log.Warn("lines of output are not in the log", "process", id, "lines", lines, "reason", reason)
+	e.mu.Lock()
+	e.losses[id] = d
+	e.mu.Unlock()
+	e.tell(wire.OpLogLost, d)
+}
+
+// forget drops what would be told of a process.
+func (e *engines) forget(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.losses, id)
 }

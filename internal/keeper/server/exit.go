@@ -81,6 +81,7 @@ func (x *exits) ack(id string) error {
 	err := x.dir.RemoveExit(id)
 	if err == nil {
 		x.children.forgetExit(id)
+		x.engine.forget(id)
 	}
 	return err
 }

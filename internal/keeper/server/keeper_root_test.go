@@ -35,6 +35,7 @@ type engineRig struct {
 type eventRecord struct {
 	mu     sync.Mutex
 	exits  map[string]keeper.Exit
+	losses []string
 	lost   chan error
 	change chan struct{}
 }
@@ -51,7 +52,12 @@ func (r *eventRecord) Exited(x keeper.Exit) {
 }
 func (r *eventRecord) Detached(string, uint64) {}
 func (r *eventRecord) StdinClosed(string)      {}
-func (r *eventRecord) Lost(err error)          { r.lost <- err }
+func (r *eventRecord) LogLost(id string, lines int64, reason string) {
+	r.mu.Lock()
+	r.losses = append(r.losses, fmt.Sprintf("%s %d %s", id, lines, reason))
+	r.mu.Unlock()
+}
+func (r *eventRecord) Lost(err error) { r.lost <- err }
 
 // exit waits for the end of a process.
 func (r *engineRig) exit(id string) keeper.Exit {

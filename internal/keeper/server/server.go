@@ -90,7 +90,7 @@ func Open(execRoot string, log *slog.Logger, level string) (*Keeper, error) {
 func assemble(dir rundir.Dir, log *slog.Logger, level string, region *spawn.Region) (*Keeper, error) {
 	k := &Keeper{
 		dir: dir, log: log, level: level, region: region,
-		children: newChildren(), reaper: reaper.New(), engine: &engines{log: log}, gate: &gate{},
+		children: newChildren(), reaper: reaper.New(), engine: &engines{log: log, losses: map[string]wire.LossDoc{}}, gate: &gate{},
 	}
 	var err error
 	if k.streams, err = stream.New(dir.Live(), k.engine); err != nil {

@@ -28,6 +28,7 @@ type Events interface {
 	// Detached says that a client has left by the detach keys.
 	Detached(id string, client uint64)
 	StdinClosed(id string)
-	// LogLost says that lines of a process could not be written to its log.
-	LogLost(id string, lines int64, because error)
+	// LogLost says how many lines of a process could not be written to its log
+	// so far. It may be told again.
+	LogLost(id string, lines int64, reason string)
 }

@@ -132,8 +132,8 @@ func (t *set) deliver(s logfile.Stream, frame []byte) {
 	if t.log == nil {
 		return
 	}
-	err := t.log.Write(s, payload, now)
-	t.logged(err)
+	_ = t.log.Write(s, payload, now) // logged looks at what was lost
+	t.logged()
 }
 
 func putHeader(b []byte, s logfile.Stream, n int) {
@@ -141,15 +141,15 @@ func putHeader(b []byte, s logfile.Stream, n int) {
 }
 
 // logged tells the engine of lines that were dropped, once a second at most.
-func (t *set) logged(err error) {
+func (t *set) logged() {
 	t.s.markBusy(t)
-	n := t.log.Dropped() - t.reported
+	l := t.log.Loss()
 	now := time.Now()
-	if n == 0 || now.Sub(t.toldAt) < time.Second && !t.ended {
+	if l.Lines == t.reported || now.Sub(t.toldAt) < time.Second && !t.ended {
 		return // a full disk is no reason to fill another log
 	}
-	t.reported, t.toldAt = t.reported+n, now
-	t.events = append(t.events, func(ev Events) { ev.LogLost(t.id, n, err) })
+	t.reported, t.toldAt = l.Lines, now
+	t.events = append(t.events, func(ev Events) { ev.LogLost(t.id, l.Lines, l.Reason) })
 }
 
 // endOutput closes an output that has ended and logs its unfinished line.
@@ -168,7 +168,8 @@ func (t *set) endOutput(i int) {
 		src.fd = -1
 	}
 	if t.log != nil {
-		t.logged(t.log.Flush(logfile.Stream(1+i), time.Now()))
+		_ = t.log.Flush(logfile.Stream(1+i), time.Now())
+		t.logged()
 	}
 }
 
@@ -188,10 +189,11 @@ func (t *set) outputsEnded() bool {
 // sweep closes what has been idle, and reports whether time has nothing more to
 // take back. It is called with mu held.
 func (t *set) sweep(now time.Time) (idle bool) {
-	if t.log != nil && t.log.Dropped() > t.reported {
-		t.logged(nil)
+	if t.log != nil {
+		_ = t.log.NoteLoss(now) // there may be room again
+		t.logged()
 	}
-	if now.Sub(t.lastUse) < idleAfter {
+	if now.Sub(t.lastUse) < idleAfter || t.log != nil && !t.closed && t.log.Loss().Unnoted() > 0 {
 		return false
 	}
 	if t.log != nil {

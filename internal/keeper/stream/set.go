@@ -45,7 +45,7 @@ type set struct {
 	grown [2]bool     // the pipe was made larger
 
 	log      *logfile.Writer // nil: none
-	reported int64           // dropped lines told
+	reported int64           // lost lines told
 	toldAt   time.Time
 	lastUse  time.Time
 
@@ -361,6 +361,7 @@ func (s *Streams) Close(id string) {
 	}
 	t.closeInput()
 	if t.log != nil {
+		_ = t.log.NoteLoss(time.Now())
 		t.log.Suspend()
 	}
 	s.mu.Lock()

@@ -4,6 +4,7 @@ package stream
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -95,8 +96,21 @@ func TestFullDisk(t *testing.T) {
 	if !strings.HasSuffix(got, "|stdout:the end|") || strings.Contains(got, "||") {
 		t.Errorf("log ends with %q", got[max(0, len(got)-80):])
 	}
-	if n := strings.Count(got, "|"); n < 1000 || n > 1<<15 {
-		t.Errorf("log has %d lines", n)
+	// Lines and notes of lost ones make up what was written.
+	lines := 0
+	for l := range strings.SplitSeq(strings.Trim(got, "|"), "|") {
+		note, ok := strings.CutPrefix(l, "stderr:")
+		n := 1
+		if ok {
+			var rest string
+			if count, err := fmt.Sscanf(note, "%d lines of output were %s", &n, &rest); count != 2 || err != nil || !strings.HasSuffix(note, "lost: no space left on device") {
+				t.Errorf("note %q", note)
+			}
+		}
+		lines += n
+	}
+	if notes := strings.Count(got, "lines of output were lost"); lines != 1<<15+1 || notes == 0 {
+		t.Errorf("log speaks of %d lines in %d notes", lines, notes)
 	}
 	b, err := os.ReadFile(filepath.Join(disk, "c1/log/c1-json.log"))
 	if err != nil || !bytes.HasSuffix(b, []byte("}\n")) {

@@ -33,9 +33,9 @@ func (e *told) add(s string) {
 	e.events = append(e.events, s)
 }
 
-func (e *told) Detached(id string, _ uint64)        { e.add("detached " + id) }
-func (e *told) StdinClosed(id string)               { e.add("stdin closed " + id) }
-func (e *told) LogLost(id string, n int64, _ error) { e.add(fmt.Sprintf("dropped %s %d", id, n)) }
+func (e *told) Detached(id string, _ uint64)         { e.add("detached " + id) }
+func (e *told) StdinClosed(id string)                { e.add("stdin closed " + id) }
+func (e *told) LogLost(id string, n int64, _ string) { e.add(fmt.Sprintf("dropped %s %d", id, n)) }
 
 func (e *told) String() string {
 	e.mu.Lock()

@@ -266,7 +266,7 @@ func (s *Streams) sweep() {
 			continue // at work
 		}
 		idle := t.sweep(time.Now())
-		t.mu.Unlock()
+		t.unlock()
 		if idle {
 			s.mu.Lock()
 			delete(s.busy, t)

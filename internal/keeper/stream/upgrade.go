@@ -29,6 +29,7 @@ type setDoc struct {
 	Sock, In               int
 	Out                    [2]int
 	Tails                  [2][]byte
+	Loss                   logfile.Loss
 	Typed                  []byte
 	Status                 []byte
 	InEnds                 bool
@@ -121,6 +122,7 @@ func (t *set) freeze(errs *[]error) setDoc {
 	}
 	if t.log != nil {
 		d.Tails = [2][]byte{t.log.Tail(logfile.Stdout), t.log.Tail(logfile.Stderr)}
+		d.Loss = t.log.Loss()
 		if err := t.log.Suspend(); err != nil {
 			*errs = append(*errs, err)
 		}
@@ -198,6 +200,7 @@ func (s *Streams) thawSet(d setDoc) error {
 	if t.log != nil {
 		t.log.SetTail(logfile.Stdout, d.Tails[0])
 		t.log.SetTail(logfile.Stderr, d.Tails[1])
+		t.log.SetLoss(d.Loss) // and sweep tells of it again
 	}
 	if d.Closed {
 		s.mu.Lock()

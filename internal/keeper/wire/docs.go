@@ -91,6 +91,13 @@ type IDDoc struct {
 	Pid        int
 }
 
+// LossDoc says how many lines of a process are not in its log, all in all.
+type LossDoc struct {
+	ID     string
+	Lines  int64
+	Reason string
+}
+
 // AttachReply names the client from now on.
 type AttachReply struct {
 	Client uint64

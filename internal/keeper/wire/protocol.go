@@ -39,13 +39,14 @@ const (
 	OpDetached
 	OpStdinClosed
 	OpOrphanEnded
+	OpLogLost
 )
 
 var opNames = map[Op]string{
 	OpHello: "hello", OpStart: "start", OpPark: "park", OpWake: "wake", OpEvict: "evict", OpAttach: "attach",
 	OpResume: "resume", OpResize: "resize", OpCloseStdin: "close stdin", OpAck: "ack", OpList: "list",
 	OpAdopt: "adopt", OpUpgrade: "upgrade", OpStatus: "status", OpShutdown: "shutdown", OpPing: "ping", OpHold: "hold", OpHeld: "held", OpReply: "reply", OpBorn: "born",
-	OpExited: "exited", OpDetached: "detached", OpStdinClosed: "stdin closed", OpOrphanEnded: "orphan ended",
+	OpExited: "exited", OpDetached: "detached", OpStdinClosed: "stdin closed", OpOrphanEnded: "orphan ended", OpLogLost: "log lost",
 }
 
 func (o Op) String() string {
