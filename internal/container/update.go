@@ -57,7 +57,7 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 }
 
 func cannotUpdate(id string, err error) error {
-	return fmt.Errorf("Cannot update container %s: %w", id, err)
+	return errdefs.New(errdefs.KindOf(err), "Cannot update container %s: %w", id, err)
 }
 
 // changeable are the limits that an update may change, by Docker's rule; what
