@@ -131,7 +131,7 @@ func TestCommandLineIsLean(t *testing.T) {
 				t.Errorf("%s: the command line imports %s", file, p)
 			}
 			if path == "text/template" && dir != "cmd/tare/template" || path == "html/template" || path == "regexp" {
-				t.Errorf("%s: imports %s, which costs every start (see cmd/tare/template)", file, path)
+				t.Errorf("%s: imports %s, which makes the program larger (see cmd/tare/template)", file, path)
 			}
 		}
 	})

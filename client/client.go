@@ -249,30 +249,64 @@ func decode(resp *http.Response, out any) error {
 	return err
 }
 
-// get, post and remove are calls whose answer is JSON or does not matter.
-func (c *Client) get(ctx context.Context, path string, query url.Values, out any) error {
-	return c.fetch(ctx, call{method: http.MethodGet, path: path, query: query}, out)
+// get, post and remove are calls whose answer is JSON.
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
+	return fetch[T](ctx, c, call{method: http.MethodGet, path: path, query: query})
 }
 
-func (c *Client) post(ctx context.Context, path string, query url.Values, body, out any) error {
-	return c.fetch(ctx, call{method: http.MethodPost, path: path, query: query, body: body}, out)
+func post[T any](ctx context.Context, c *Client, path string, query url.Values, body any) (T, error) {
+	return fetch[T](ctx, c, call{method: http.MethodPost, path: path, query: query, body: body})
 }
 
-func (c *Client) remove(ctx context.Context, path string, query url.Values, out any) error {
-	return c.fetch(ctx, call{method: http.MethodDelete, path: path, query: query}, out)
+func remove[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
+	return fetch[T](ctx, c, call{method: http.MethodDelete, path: path, query: query})
 }
 
-func (c *Client) fetch(ctx context.Context, in call, out any) error {
+func fetch[T any](ctx context.Context, c *Client, in call) (out T, err error) {
+	resp, err := c.do(ctx, in)
+	if err != nil {
+		return out, err
+	}
+	err = decode(resp, &out)
+	return out, err
+}
+
+// post and remove are calls whose answer does not matter.
+func (c *Client) post(ctx context.Context, path string, query url.Values, body any) error {
+	return c.tell(ctx, call{method: http.MethodPost, path: path, query: query, body: body})
+}
+
+func (c *Client) remove(ctx context.Context, path string, query url.Values) error {
+	return c.tell(ctx, call{method: http.MethodDelete, path: path, query: query})
+}
+
+func (c *Client) tell(ctx context.Context, in call) error {
 	resp, err := c.do(ctx, in)
 	if err != nil {
 		return err
 	}
-	if out != nil {
-		return decode(resp, out)
-	}
 	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)
 	return err
+}
+
+// documents reports a stream of JSON documents until its end or until report
+// returns an error, and closes it.
+func documents[T any](body io.ReadCloser, report func(T) error) error {
+	defer body.Close()
+	d := json.NewDecoder(body)
+	for {
+		var m T
+		switch err := d.Decode(&m); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := report(m); err != nil {
+			return err
+		}
+	}
 }
 
 // segment escapes a name for its place in a path.

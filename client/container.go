@@ -30,24 +30,22 @@ func (o CreateOptions) query() url.Values {
 
 // ContainerCreate makes a container and does not start it.
 func (c *Client) ContainerCreate(ctx context.Context, o CreateOptions, req container.CreateRequest) (container.CreateResponse, error) {
-	var out container.CreateResponse
-	err := c.post(ctx, "/containers/create", o.query(), req, &out)
-	return out, err
+	return post[container.CreateResponse](ctx, c, "/containers/create", o.query(), req)
 }
 
 // ContainerStart runs a container's process; it returns after the exec.
 func (c *Client) ContainerStart(ctx context.Context, name string) error {
-	return c.post(ctx, "/containers/"+segment(name)+"/start", nil, nil, nil)
+	return c.post(ctx, "/containers/"+segment(name)+"/start", nil, nil)
 }
 
 // ContainerStop ends a container's process by its stop signal, then by force.
 func (c *Client) ContainerStop(ctx context.Context, name string, o api.StopOptions) error {
-	return c.post(ctx, "/containers/"+segment(name)+"/stop", stopQuery(o), nil, nil)
+	return c.post(ctx, "/containers/"+segment(name)+"/stop", stopQuery(o), nil)
 }
 
 // ContainerRestart stops a container and starts it again.
 func (c *Client) ContainerRestart(ctx context.Context, name string, o api.StopOptions) error {
-	return c.post(ctx, "/containers/"+segment(name)+"/restart", stopQuery(o), nil, nil)
+	return c.post(ctx, "/containers/"+segment(name)+"/restart", stopQuery(o), nil)
 }
 
 func stopQuery(o api.StopOptions) url.Values {
@@ -63,27 +61,27 @@ func stopQuery(o api.StopOptions) url.Values {
 func (c *Client) ContainerKill(ctx context.Context, name, signal string) error {
 	q := url.Values{}
 	set(q, "signal", signal)
-	return c.post(ctx, "/containers/"+segment(name)+"/kill", q, nil, nil)
+	return c.post(ctx, "/containers/"+segment(name)+"/kill", q, nil)
 }
 
 // ContainerPause freezes a container's processes.
 func (c *Client) ContainerPause(ctx context.Context, name string) error {
-	return c.post(ctx, "/containers/"+segment(name)+"/pause", nil, nil, nil)
+	return c.post(ctx, "/containers/"+segment(name)+"/pause", nil, nil)
 }
 
 // ContainerUnpause lets a container's processes go on.
 func (c *Client) ContainerUnpause(ctx context.Context, name string) error {
-	return c.post(ctx, "/containers/"+segment(name)+"/unpause", nil, nil, nil)
+	return c.post(ctx, "/containers/"+segment(name)+"/unpause", nil, nil)
 }
 
 // ContainerRename gives a container another name.
 func (c *Client) ContainerRename(ctx context.Context, name, to string) error {
-	return c.post(ctx, "/containers/"+segment(name)+"/rename", url.Values{"name": {to}}, nil, nil)
+	return c.post(ctx, "/containers/"+segment(name)+"/rename", url.Values{"name": {to}}, nil)
 }
 
 // ContainerResize tells a container's terminal its size.
 func (c *Client) ContainerResize(ctx context.Context, name string, rows, cols uint16) error {
-	return c.post(ctx, "/containers/"+segment(name)+"/resize", sizeQuery(rows, cols), nil, nil)
+	return c.post(ctx, "/containers/"+segment(name)+"/resize", sizeQuery(rows, cols), nil)
 }
 
 func sizeQuery(rows, cols uint16) url.Values {
@@ -96,21 +94,17 @@ func (c *Client) ContainerRemove(ctx context.Context, name string, o api.RemoveO
 	setBool(q, "force", o.Force)
 	setBool(q, "v", o.Volumes)
 	setBool(q, "link", o.Link)
-	return c.remove(ctx, "/containers/"+segment(name), q, nil)
+	return c.remove(ctx, "/containers/"+segment(name), q)
 }
 
 // ContainerUpdate changes limits of a container.
 func (c *Client) ContainerUpdate(ctx context.Context, name string, u container.UpdateConfig) (container.UpdateResponse, error) {
-	var out container.UpdateResponse
-	err := c.post(ctx, "/containers/"+segment(name)+"/update", nil, u, &out)
-	return out, err
+	return post[container.UpdateResponse](ctx, c, "/containers/"+segment(name)+"/update", nil, u)
 }
 
 // ContainersPrune removes the stopped containers that the filters choose.
 func (c *Client) ContainersPrune(ctx context.Context, f api.Filters) (container.PruneReport, error) {
-	var out container.PruneReport
-	err := c.post(ctx, "/containers/prune", filterQuery(f), nil, &out)
-	return out, err
+	return post[container.PruneReport](ctx, c, "/containers/prune", filterQuery(f), nil)
 }
 
 // ContainerList lists containers, newest first.
@@ -121,34 +115,26 @@ func (c *Client) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 	if o.Limit > 0 {
 		q.Set("limit", strconv.Itoa(o.Limit))
 	}
-	var out []container.Summary
-	err := c.get(ctx, "/containers/json", q, &out)
-	return out, err
+	return get[[]container.Summary](ctx, c, "/containers/json", q)
 }
 
 // ContainerInspect describes a container.
 func (c *Client) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
-	var out container.InspectResponse
-	err := c.get(ctx, "/containers/"+segment(name)+"/json", nil, &out)
-	return out, err
+	return get[container.InspectResponse](ctx, c, "/containers/"+segment(name)+"/json", nil)
 }
 
 // ContainerInspectRaw describes a container in the engine's own words.
 func (c *Client) ContainerInspectRaw(ctx context.Context, name string, size bool) (json.RawMessage, error) {
 	q := url.Values{}
 	setBool(q, "size", size)
-	var out json.RawMessage
-	err := c.get(ctx, "/containers/"+segment(name)+"/json", q, &out)
-	return out, err
+	return get[json.RawMessage](ctx, c, "/containers/"+segment(name)+"/json", q)
 }
 
 // ContainerTop lists a container's processes as ps with the arguments does.
 func (c *Client) ContainerTop(ctx context.Context, name, args string) (container.TopResponse, error) {
 	q := url.Values{}
 	set(q, "ps_args", args)
-	var out container.TopResponse
-	err := c.get(ctx, "/containers/"+segment(name)+"/top", q, &out)
-	return out, err
+	return get[container.TopResponse](ctx, c, "/containers/"+segment(name)+"/top", q)
 }
 
 // ContainerLogs opens a container's log; the caller closes it. With a

@@ -9,14 +9,13 @@ import (
 
 // ExecCreate prepares a process in a running container and returns its id.
 func (c *Client) ExecCreate(ctx context.Context, name string, req container.ExecCreateRequest) (string, error) {
-	var out container.ExecCreateResponse
-	err := c.post(ctx, "/containers/"+segment(name)+"/exec", nil, req, &out)
+	out, err := post[container.ExecCreateResponse](ctx, c, "/containers/"+segment(name)+"/exec", nil, req)
 	return out.ID, err
 }
 
 // ExecStart runs a prepared process without looking at its output.
 func (c *Client) ExecStart(ctx context.Context, id string, req container.ExecStartRequest) error {
-	return c.post(ctx, "/exec/"+segment(id)+"/start", nil, req, nil)
+	return c.post(ctx, "/exec/"+segment(id)+"/start", nil, req)
 }
 
 // ExecAttach runs a prepared process and opens its streams.
@@ -26,12 +25,10 @@ func (c *Client) ExecAttach(ctx context.Context, id string, req container.ExecSt
 
 // ExecInspect describes a prepared, running or ended process.
 func (c *Client) ExecInspect(ctx context.Context, id string) (container.ExecInspectResponse, error) {
-	var out container.ExecInspectResponse
-	err := c.get(ctx, "/exec/"+segment(id)+"/json", nil, &out)
-	return out, err
+	return get[container.ExecInspectResponse](ctx, c, "/exec/"+segment(id)+"/json", nil)
 }
 
 // ExecResize tells a process's terminal its size.
 func (c *Client) ExecResize(ctx context.Context, id string, rows, cols uint16) error {
-	return c.post(ctx, "/exec/"+segment(id)+"/resize", sizeQuery(rows, cols), nil, nil)
+	return c.post(ctx, "/exec/"+segment(id)+"/resize", sizeQuery(rows, cols), nil)
 }

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -20,9 +19,7 @@ func (c *Client) ImageList(ctx context.Context, o api.ImageListOptions) ([]image
 	setBool(q, "all", o.All)
 	setBool(q, "shared-size", o.SharedSize)
 	setBool(q, "manifests", o.Manifests)
-	var out []image.Summary
-	err := c.get(ctx, "/images/json", q, &out)
-	return out, err
+	return get[[]image.Summary](ctx, c, "/images/json", q)
 }
 
 // ImageInspectRaw describes an image in the engine's own words.
@@ -31,9 +28,7 @@ func (c *Client) ImageInspectRaw(ctx context.Context, ref string, platform *ocis
 	if err != nil {
 		return nil, err
 	}
-	var out json.RawMessage
-	err = c.get(ctx, "/images/"+refPath(ref)+"/json", q, &out)
-	return out, err
+	return get[json.RawMessage](ctx, c, "/images/"+refPath(ref)+"/json", q)
 }
 
 // ImageHistory lists how an image came to be, last step first.
@@ -42,16 +37,14 @@ func (c *Client) ImageHistory(ctx context.Context, ref string, platform *ocispec
 	if err != nil {
 		return nil, err
 	}
-	var out []image.HistoryResponseItem
-	err = c.get(ctx, "/images/"+refPath(ref)+"/history", q, &out)
-	return out, err
+	return get[[]image.HistoryResponseItem](ctx, c, "/images/"+refPath(ref)+"/history", q)
 }
 
 // ImageTag gives an image another name.
 func (c *Client) ImageTag(ctx context.Context, ref, repo, tag string) error {
 	q := url.Values{"repo": {repo}}
 	set(q, "tag", tag)
-	return c.post(ctx, "/images/"+refPath(ref)+"/tag", q, nil, nil)
+	return c.post(ctx, "/images/"+refPath(ref)+"/tag", q, nil)
 }
 
 // ImageRemoveOptions say how far a removal goes.
@@ -65,16 +58,12 @@ func (c *Client) ImageRemove(ctx context.Context, ref string, o ImageRemoveOptio
 	q := url.Values{}
 	setBool(q, "force", o.Force)
 	setBool(q, "noprune", o.NoPrune)
-	var out []image.DeleteResponse
-	err := c.remove(ctx, "/images/"+refPath(ref), q, &out)
-	return out, err
+	return remove[[]image.DeleteResponse](ctx, c, "/images/"+refPath(ref), q)
 }
 
 // ImagesPrune removes the unused images that the filters choose.
 func (c *Client) ImagesPrune(ctx context.Context, f api.Filters) (image.PruneReport, error) {
-	var out image.PruneReport
-	err := c.post(ctx, "/images/prune", filterQuery(f), nil, &out)
-	return out, err
+	return post[image.PruneReport](ctx, c, "/images/prune", filterQuery(f), nil)
 }
 
 // ImageLoad sends an image archive and reports the engine's words about it.
@@ -113,23 +102,12 @@ func (c *Client) ImagePull(ctx context.Context, repo, tag, platform string, repo
 // messages reports a stream of progress documents until its end; one that
 // bears an error is the result.
 func messages(body io.ReadCloser, report func(jsonstream.Message) error) error {
-	defer body.Close()
-	d := json.NewDecoder(body)
-	for {
-		var m jsonstream.Message
-		switch err := d.Decode(&m); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
+	return documents(body, func(m jsonstream.Message) error {
 		if m.Error != nil {
 			return m.Error
 		}
-		if err := report(m); err != nil {
-			return err
-		}
-	}
+		return report(m)
+	})
 }
 
 // refPath escapes a reference for a path: its slashes stay, as servers expect.

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -45,16 +44,12 @@ func (c *Client) Ping(ctx context.Context) (Pong, error) {
 
 // ServerVersion describes the engine's build.
 func (c *Client) ServerVersion(ctx context.Context) (system.VersionResponse, error) {
-	var out system.VersionResponse
-	err := c.get(ctx, "/version", nil, &out)
-	return out, err
+	return get[system.VersionResponse](ctx, c, "/version", nil)
 }
 
 // Info describes the engine and its host.
 func (c *Client) Info(ctx context.Context) (system.Info, error) {
-	var out system.Info
-	err := c.get(ctx, "/info", nil, &out)
-	return out, err
+	return get[system.Info](ctx, c, "/info", nil)
 }
 
 // DiskUsageRaw counts what the engine's objects take, in its own words: the
@@ -62,9 +57,7 @@ func (c *Client) Info(ctx context.Context) (system.Info, error) {
 func (c *Client) DiskUsageRaw(ctx context.Context, verbose bool) (json.RawMessage, error) {
 	q := url.Values{}
 	setBool(q, "verbose", verbose)
-	var out json.RawMessage
-	err := c.get(ctx, "/system/df", q, &out)
-	return out, err
+	return get[json.RawMessage](ctx, c, "/system/df", q)
 }
 
 // Events reports what happens, from since (zero: now) to until (zero: for
@@ -77,53 +70,33 @@ func (c *Client) Events(ctx context.Context, since, until time.Time, f api.Filte
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	d := json.NewDecoder(resp.Body)
-	for {
-		var m events.Message
-		switch err := d.Decode(&m); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return c.wrap(ctx, err)
-		}
-		if err := report(m); err != nil {
-			return err
-		}
+	if err = documents(resp.Body, report); err != nil {
+		return c.wrap(ctx, err)
 	}
+	return nil
 }
 
 // NetworkList lists networks.
 func (c *Client) NetworkList(ctx context.Context, f api.Filters) ([]network.Inspect, error) {
-	var out []network.Inspect
-	err := c.get(ctx, "/networks", filterQuery(f), &out)
-	return out, err
+	return get[[]network.Inspect](ctx, c, "/networks", filterQuery(f))
 }
 
 // NetworkInspectRaw describes a network in the engine's own words.
 func (c *Client) NetworkInspectRaw(ctx context.Context, name string) (json.RawMessage, error) {
-	var out json.RawMessage
-	err := c.get(ctx, "/networks/"+segment(name), nil, &out)
-	return out, err
+	return get[json.RawMessage](ctx, c, "/networks/"+segment(name), nil)
 }
 
 // NetworksPrune removes unused networks.
 func (c *Client) NetworksPrune(ctx context.Context, f api.Filters) (network.PruneReport, error) {
-	var out network.PruneReport
-	err := c.post(ctx, "/networks/prune", filterQuery(f), nil, &out)
-	return out, err
+	return post[network.PruneReport](ctx, c, "/networks/prune", filterQuery(f), nil)
 }
 
 // VolumeInspectRaw describes a volume in the engine's own words.
 func (c *Client) VolumeInspectRaw(ctx context.Context, name string) (json.RawMessage, error) {
-	var out json.RawMessage
-	err := c.get(ctx, "/volumes/"+segment(name), nil, &out)
-	return out, err
+	return get[json.RawMessage](ctx, c, "/volumes/"+segment(name), nil)
 }
 
 // VolumesPrune removes unused volumes.
 func (c *Client) VolumesPrune(ctx context.Context, f api.Filters) (volume.PruneReport, error) {
-	var out volume.PruneReport
-	err := c.post(ctx, "/volumes/prune", filterQuery(f), nil, &out)
-	return out, err
+	return post[volume.PruneReport](ctx, c, "/volumes/prune", filterQuery(f), nil)
 }

@@ -52,7 +52,7 @@ var containerCommands = []command{
 	{name: "attach", build: newAttachCommand, names: namesRunning, one: true},
 	{name: "create", build: newCreateCommand, names: namesImages, one: true},
 	{name: "exec", build: newExecCommand, names: namesRunning, one: true},
-	{name: "inspect", build: newContainerInspectCommand, names: namesContainers},
+	{name: "inspect", build: newKindInspectCommand("container"), names: namesContainers},
 	{name: "kill", build: newKillCommand, names: namesRunning},
 	{name: "logs", build: newLogsCommand, names: namesContainers, one: true},
 	{name: "ls list ps", build: newPsCommand},
@@ -80,7 +80,7 @@ var contextCommands = []command{
 
 var imageCommands = []command{
 	{name: "history", build: newHistoryCommand, names: namesImages, one: true},
-	{name: "inspect", build: newImageInspectCommand, names: namesImages},
+	{name: "inspect", build: newKindInspectCommand("image"), names: namesImages},
 	{name: "load", build: newLoadCommand},
 	{name: "ls list", build: newImagesCommand, names: namesImages, one: true},
 	{name: "prune", build: newImagePruneCommand},

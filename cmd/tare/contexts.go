@@ -43,10 +43,7 @@ func newContextLsCommand(c *cli) *cobra.Command {
 
 func printContexts(out io.Writer, rows []contextRow, tmpl string, quiet bool) error {
 	if quiet && tmpl == "" {
-		for _, r := range rows {
-			fmt.Fprintln(out, safe(r.m.Name))
-		}
-		return nil
+		return format.Lines(out, contextRow.Name, rows)
 	}
 	return format.Print(out, tmpl, []format.Column[contextRow]{
 		{Title: "NAME", Value: contextRow.marked},
@@ -127,7 +124,7 @@ func newContextInspectCommand(c *cli) *cobra.Command {
 			return c.inspectContexts(config, o, names)
 		},
 	}
-	addInspectFlags(cmd, &o)
+	addObjectFormat(cmd.Flags(), &o.format)
 	return cmd
 }
 

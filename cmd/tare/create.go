@@ -52,26 +52,33 @@ func newCreateCommand(c *cli) *cobra.Command {
 		Long:        "Exit codes: 0 done · 1 the engine refused · 125 a flag makes no sense",
 		Args:        o.args,
 		Annotations: aliases("container create", "create"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.connect()
-			if err != nil {
-				return err
-			}
-			req, err := o.request(c, args)
-			if err != nil {
-				return o.fail(cmd, err)
-			}
+		RunE: o.requested(c, func(cmd *cobra.Command, cl *client.Client, req container.CreateRequest) error {
 			resp, err := o.create(cmd.Context(), c, cl, req)
 			if err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(c.out, resp.ID)
 			return err
-		},
+		}),
 	}
 	cmd.Flags().SetInterspersed(false)
 	o.add(cmd.Flags())
 	return cmd
+}
+
+// requested wraps what is done with the request that the flags make.
+func (o *createOptions) requested(c *cli, do func(*cobra.Command, *client.Client, container.CreateRequest) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		cl, err := c.connect()
+		if err != nil {
+			return err
+		}
+		req, err := o.request(c, args)
+		if err != nil {
+			return o.fail(cmd, err)
+		}
+		return do(cmd, cl, req)
+	}
 }
 
 // args wants an image, unless a directory stands in for it.

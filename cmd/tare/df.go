@@ -191,11 +191,7 @@ func sumBuildCache(list []build.CacheRecord) *build.DiskUsage {
 // printUsage lists each object.
 func printUsage(out io.Writer, u system.DiskUsage, tmpl string) error {
 	if tmpl != "" {
-		t, err := format.Parse(templateOrJSON(tmpl))
-		if err != nil {
-			return &exitError{64, err.Error()}
-		}
-		return format.Execute(format.Screen(out, tmpl), t, u)
+		return printBy(out, tmpl, u)
 	}
 	now := time.Now()
 	var images []imageRow
@@ -224,13 +220,6 @@ func printUsage(out io.Writer, u system.DiskUsage, tmpl string) error {
 	}
 	fmt.Fprintf(out, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(u.BuildCacheUsage.TotalSize)))
 	return format.Print(out, "", cacheUsageColumns(now), format.Fields[build.CacheRecord]{}, u.BuildCacheUsage.Items)
-}
-
-func templateOrJSON(text string) string {
-	if text == "json" {
-		return "{{json .}}"
-	}
-	return text
 }
 
 func containerUsageColumns() []format.Column[containerRow] {

@@ -9,8 +9,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/format"
 )
 
 // formatHelp describes --format, which is the same everywhere.
@@ -19,6 +21,23 @@ const formatHelp = `Print by a template:
 'table TEMPLATE':   A table of what the Go template picks
 'json':             JSON, one object a line
 'TEMPLATE':         What the Go template picks`
+
+// addObjectFormat declares --format of commands that show one object.
+func addObjectFormat(f *pflag.FlagSet, to *string) {
+	f.StringVarP(to, "format", "f", "", "Print by a template:\n'json':             JSON\n'TEMPLATE':         What the Go template picks")
+}
+
+// printBy shows an object by the template that --format gives, or as JSON.
+func printBy(out io.Writer, text string, object any) error {
+	if text == "json" {
+		text = "{{json .}}"
+	}
+	t, err := format.Parse(text)
+	if err != nil {
+		return &exitError{64, err.Error()}
+	}
+	return format.Execute(format.Screen(out, text), t, object)
+}
 
 // filterFlag is --filter: name=value, several times.
 type filterFlag struct{ to api.Filters }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -29,19 +28,15 @@ func newImagesCommand(c *cli) *cobra.Command {
 		Short:       "List images",
 		Args:        rangeArgs(0, 1),
 		Annotations: aliases("image ls", "image list", "images"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.connect()
-			if err != nil {
-				return err
-			}
+		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			if len(args) == 1 {
 				o.filters.Add("reference", args[0])
 			}
 			if o.format == "" && !o.quiet {
 				o.format = c.config.ImagesFormat
 			}
-			return runImages(cmd.Context(), cl, c.out, o)
-		},
+			return runImages(ctx, cl, c.out, o)
+		}),
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "Show intermediate images too")
@@ -64,12 +59,7 @@ func runImages(ctx context.Context, cl *client.Client, out io.Writer, o imagesOp
 		rows = append(rows, imageRows(&list[i], digests, o.noTrunc)...)
 	}
 	if o.quiet && (o.format == "" || strings.HasPrefix(o.format, "table")) {
-		for _, r := range rows {
-			if _, err := fmt.Fprintln(out, r.ID()); err != nil {
-				return err
-			}
-		}
-		return nil
+		return format.Lines(out, imageRow.ID, rows)
 	}
 	return format.Print(out, o.format, imageColumns(o.digests), imageFields(), rows)
 }

@@ -6,16 +6,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/system"
 	"github.com/spf13/cobra"
-	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
-	"github.com/tare-engine/tare/cmd/tare/format"
 )
 
 func newInfoCommand(c *cli) *cobra.Command {
@@ -29,7 +26,7 @@ func newInfoCommand(c *cli) *cobra.Command {
 			return runInfo(ctx, c, cl, template)
 		}),
 	}
-	cmd.Flags().StringVarP(&template, "format", "f", "", "Print by a template:\n'json':             JSON\n'TEMPLATE':         What the Go template picks")
+	addObjectFormat(cmd.Flags(), &template)
 	return cmd
 }
 
@@ -48,10 +45,7 @@ type clientInfo struct {
 
 // runInfo shows both sides. Without an engine it shows ours and fails.
 func runInfo(ctx context.Context, c *cli, cl *client.Client, tmpl string) error {
-	info := information{ClientInfo: clientInfo{Debug: c.global.debug, clientVersion: clientVersion{
-		Version: version, DefaultAPIVersion: api.MaxVersion.String(), GitCommit: commit, GoVersion: runtime.Version(),
-		Os: runtime.GOOS, Arch: runtime.GOARCH, BuildTime: readableTime(built), Context: c.contextName(c.config),
-	}}}
+	info := information{ClientInfo: clientInfo{Debug: c.global.debug, clientVersion: ourVersion(c.contextName(c.config))}}
 	server, err := cl.Info(ctx)
 	if err == nil {
 		info.Info = &server
@@ -61,18 +55,10 @@ func runInfo(ctx context.Context, c *cli, cl *client.Client, tmpl string) error 
 	if tmpl == "" {
 		return errors.Join(printInfo(c.out, c.err, info), err)
 	}
-	text := tmpl
-	if tmpl == "json" {
-		text = "{{json .}}"
-	}
-	t, parseErr := format.Parse(text)
-	if parseErr != nil {
-		return &exitError{64, parseErr.Error()}
-	}
-	return errors.Join(format.Execute(format.Screen(c.out, text), t, info), err)
+	return errors.Join(printBy(c.out, tmpl, info), err)
 }
 
-// report writes "name: value" lines, with the control characters of values
+// infoWriter writes "name: value" lines, with the control characters of values
 // made visible.
 type infoWriter struct{ w io.Writer }
 

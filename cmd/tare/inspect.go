@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
@@ -35,39 +36,29 @@ func newInspectCommand(c *cli) *cobra.Command {
 			return c.inspect(cmd, o, args)
 		},
 	}
-	addInspectFlags(cmd, &o)
+	addObjectFormat(cmd.Flags(), &o.format)
 	cmd.Flags().BoolVarP(&o.size, "size", "s", false, "Show the size of the files if it is a container")
 	cmd.Flags().StringVar(&o.kind, "type", "", "Look for this type only (container, image, network, volume)")
 	return cmd
 }
 
-func newContainerInspectCommand(c *cli) *cobra.Command {
-	o := inspectOptions{kind: "container"}
-	cmd := &cobra.Command{
-		Use:   "inspect [OPTIONS] CONTAINER [CONTAINER...]",
-		Short: "Show all that is known of containers",
-		Args:  minArgs(1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return c.inspect(cmd, o, args) },
+// newKindInspectCommand makes the inspect command of one kind of object.
+func newKindInspectCommand(kind string) func(*cli) *cobra.Command {
+	return func(c *cli) *cobra.Command {
+		o := inspectOptions{kind: kind}
+		word := strings.ToUpper(kind)
+		cmd := &cobra.Command{
+			Use:   "inspect [OPTIONS] " + word + " [" + word + "...]",
+			Short: "Show all that is known of " + kind + "s",
+			Args:  minArgs(1),
+			RunE:  func(cmd *cobra.Command, args []string) error { return c.inspect(cmd, o, args) },
+		}
+		addObjectFormat(cmd.Flags(), &o.format)
+		if kind == "container" {
+			cmd.Flags().BoolVarP(&o.size, "size", "s", false, "Show the size of the files")
+		}
+		return cmd
 	}
-	addInspectFlags(cmd, &o)
-	cmd.Flags().BoolVarP(&o.size, "size", "s", false, "Show the size of the files")
-	return cmd
-}
-
-func newImageInspectCommand(c *cli) *cobra.Command {
-	o := inspectOptions{kind: "image"}
-	cmd := &cobra.Command{
-		Use:   "inspect [OPTIONS] IMAGE [IMAGE...]",
-		Short: "Show all that is known of images",
-		Args:  minArgs(1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return c.inspect(cmd, o, args) },
-	}
-	addInspectFlags(cmd, &o)
-	return cmd
-}
-
-func addInspectFlags(cmd *cobra.Command, o *inspectOptions) {
-	cmd.Flags().StringVarP(&o.format, "format", "f", "", "Print by a template:\n'json':             JSON\n'TEMPLATE':         What the Go template picks")
 }
 
 func (c *cli) inspect(cmd *cobra.Command, o inspectOptions, names []string) error {

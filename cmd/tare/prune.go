@@ -20,71 +20,62 @@ type pruneOptions struct {
 	filters api.Filters
 }
 
-func (o *pruneOptions) add(cmd *cobra.Command) {
-	o.filters = api.Filters{}
-	cmd.Flags().Var(filterFlag{o.filters}, "filter", `Remove only what meets a condition, such as until=24h`)
-	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "Do not ask first")
-}
-
 func newContainerPruneCommand(c *cli) *cobra.Command {
-	var o pruneOptions
-	cmd := &cobra.Command{
-		Use:   "prune [OPTIONS]",
-		Short: "Remove all stopped containers",
-		Args:  noArgs,
-		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {
-			if !o.force && !c.confirm("WARNING! This will remove all stopped containers.") {
-				return nil
-			}
-			space, err := pruneContainers(ctx, cl, c.out, o)
-			return reclaimed(c.out, space, err)
-		}),
-	}
-	o.add(cmd)
-	return cmd
+	warning := func(pruneOptions) string { return "WARNING! This will remove all stopped containers." }
+	return newPruneCommand(c, &pruneOptions{}, "Remove all stopped containers", warning, pruneContainers)
 }
 
 func newImagePruneCommand(c *cli) *cobra.Command {
 	var o pruneOptions
-	cmd := &cobra.Command{
-		Use:   "prune [OPTIONS]",
-		Short: "Remove unused images",
-		Args:  noArgs,
-		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {
-			warning := "WARNING! This will remove all dangling images."
-			if o.all {
-				warning = "WARNING! This will remove all images without at least one container associated to them."
-			}
-			if !o.force && !c.confirm(warning) {
-				return nil
-			}
-			space, err := pruneImages(ctx, cl, c.out, o)
-			return reclaimed(c.out, space, err)
-		}),
-	}
-	o.add(cmd)
-	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "Remove all unused images, not only those without a name")
+	cmd := newPruneCommand(c, &o, "Remove unused images", imagesWarning, pruneImages)
+	o.addAll(cmd)
 	return cmd
 }
 
 func newSystemPruneCommand(c *cli) *cobra.Command {
 	var o pruneOptions
-	cmd := &cobra.Command{
-		Use:   "prune [OPTIONS]",
-		Short: "Remove what is not in use",
-		Args:  noArgs,
-		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {
-			if !o.force && !c.confirm(systemWarning(o)) {
-				return nil
-			}
-			space, err := pruneSystem(ctx, cl, c.out, o)
-			return reclaimed(c.out, space, err)
-		}),
-	}
-	o.add(cmd)
-	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "Remove all unused images, not only those without a name")
+	cmd := newPruneCommand(c, &o, "Remove what is not in use", systemWarning, pruneSystem)
+	o.addAll(cmd)
 	cmd.Flags().BoolVar(&o.volumes, "volumes", false, "Remove anonymous volumes too")
 	return cmd
+}
+
+// pruner removes unused objects, prints which, and returns how much that freed.
+type pruner func(context.Context, *client.Client, io.Writer, pruneOptions) (uint64, error)
+
+// newPruneCommand makes a command that asks first, then removes.
+func newPruneCommand(c *cli, o *pruneOptions, short string, warning func(pruneOptions) string, prune pruner) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "prune [OPTIONS]",
+		Short: short,
+		Args:  noArgs,
+		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {
+			if !o.force && !c.confirm(warning(*o)) {
+				return nil
+			}
+			space, err := prune(ctx, cl, c.out, *o)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(c.out, "Total reclaimed space: "+units.HumanSize(float64(space)))
+			return err
+		}),
+	}
+	o.filters = api.Filters{}
+	cmd.Flags().Var(filterFlag{o.filters}, "filter", `Remove only what meets a condition, such as until=24h`)
+	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "Do not ask first")
+	return cmd
+}
+
+func (o *pruneOptions) addAll(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "Remove all unused images, not only those without a name")
+}
+
+func imagesWarning(o pruneOptions) string {
+	if o.all {
+		return "WARNING! This will remove all images without at least one container associated to them."
+	}
+	return "WARNING! This will remove all dangling images."
 }
 
 func systemWarning(o pruneOptions) string {
@@ -107,18 +98,10 @@ func (c *cli) confirm(warning string) bool {
 	return strings.EqualFold(strings.TrimSpace(answer), "y")
 }
 
-func reclaimed(out io.Writer, space uint64, err error) error {
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(out, "Total reclaimed space: "+units.HumanSize(float64(space)))
-	return err
-}
-
 // pruneSystem removes in the order in which things hold one another.
 func pruneSystem(ctx context.Context, cl *client.Client, out io.Writer, o pruneOptions) (uint64, error) {
 	var total uint64
-	steps := []func(context.Context, *client.Client, io.Writer, pruneOptions) (uint64, error){pruneContainers, pruneNetworks}
+	steps := []pruner{pruneContainers, pruneNetworks}
 	if o.volumes {
 		steps = append(steps, pruneVolumes)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -31,16 +30,12 @@ func newPsCommand(c *cli) *cobra.Command {
 		Short:       "List containers",
 		Args:        noArgs,
 		Annotations: aliases("container ls", "container list", "container ps", "ps"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := c.connect()
-			if err != nil {
-				return err
-			}
+		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {
 			if o.format == "" && !o.quiet {
 				o.format = c.config.PsFormat
 			}
-			return runPs(cmd.Context(), cl, c.out, o)
-		},
+			return runPs(ctx, cl, c.out, o)
+		}),
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "Show all containers (default shows just running)")
@@ -73,12 +68,7 @@ func runPs(ctx context.Context, cl *client.Client, out io.Writer, o psOptions) e
 		rows[i] = containerRow{c: &list[i], full: o.noTrunc, now: now}
 	}
 	if o.quiet && (o.format == "" || strings.HasPrefix(o.format, "table")) {
-		for _, r := range rows {
-			if _, err := fmt.Fprintln(out, r.ID()); err != nil {
-				return err
-			}
-		}
-		return nil
+		return format.Lines(out, containerRow.ID, rows)
 	}
 	return format.Print(out, o.format, containerColumns(o.size), containerFields(), rows)
 }

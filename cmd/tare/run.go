@@ -31,17 +31,9 @@ func newRunCommand(c *cli) *cobra.Command {
             126 the program is not executable · 127 the program was not found`,
 		Args:        o.args,
 		Annotations: aliases("container run", "run"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.connect()
-			if err != nil {
-				return err
-			}
-			req, err := o.request(c, args)
-			if err != nil {
-				return o.fail(cmd, err)
-			}
+		RunE: o.requested(c, func(cmd *cobra.Command, cl *client.Client, req container.CreateRequest) error {
 			return runRun(cmd, c, cl, o, req)
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false)

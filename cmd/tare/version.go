@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
-	"github.com/tare-engine/tare/cmd/tare/format"
 )
 
 func newVersionCommand(c *cli) *cobra.Command {
@@ -32,7 +31,7 @@ func newVersionCommand(c *cli) *cobra.Command {
 			return runVersion(cmd.Context(), cl, c.out, template, c.contextName(c.config))
 		},
 	}
-	cmd.Flags().StringVarP(&template, "format", "f", "", "Print by a template:\n'json':             JSON\n'TEMPLATE':         What the Go template picks")
+	addObjectFormat(cmd.Flags(), &template)
 	return cmd
 }
 
@@ -59,10 +58,8 @@ type clientVersion struct {
 // runVersion shows both sides. Without an engine it shows ours and fails.
 func runVersion(ctx context.Context, cl *client.Client, out io.Writer, tmpl, contextName string) error {
 	server, err := cl.ServerVersion(ctx)
-	v := versions{Client: clientVersion{
-		Version: version, APIVersion: cl.Version().String(), DefaultAPIVersion: api.MaxVersion.String(), GitCommit: commit,
-		GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, BuildTime: readableTime(built), Context: contextName,
-	}}
+	v := versions{Client: ourVersion(contextName)}
+	v.Client.APIVersion = cl.Version().String()
 	if err == nil {
 		v.Server, v.ServerOK = &server, true
 	}
@@ -72,18 +69,19 @@ func runVersion(ctx context.Context, cl *client.Client, out io.Writer, tmpl, con
 	return err
 }
 
+// ourVersion describes this build of the command line.
+func ourVersion(contextName string) clientVersion {
+	return clientVersion{
+		Version: version, DefaultAPIVersion: api.MaxVersion.String(), GitCommit: commit, GoVersion: runtime.Version(),
+		Os: runtime.GOOS, Arch: runtime.GOARCH, BuildTime: readableTime(built), Context: contextName,
+	}
+}
+
 func printVersion(out io.Writer, tmpl string, v versions) error {
-	switch tmpl {
-	case "":
+	if tmpl == "" {
 		return printVersionText(out, v)
-	case "json":
-		tmpl = "{{json .}}"
 	}
-	t, err := format.Parse(tmpl)
-	if err != nil {
-		return &exitError{64, err.Error()}
-	}
-	return format.Execute(format.Screen(out, tmpl), t, &v)
+	return printBy(out, tmpl, &v)
 }
 
 func printVersionText(out io.Writer, v versions) error {

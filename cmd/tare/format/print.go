@@ -115,6 +115,16 @@ func Print[R any](w io.Writer, format string, columns []Column[R], fields Fields
 	}
 }
 
+// Lines writes one value of each row, a line each.
+func Lines[R any](w io.Writer, value func(R) string, rows []R) error {
+	for _, r := range rows {
+		if _, err := fmt.Fprintln(w, Escape(value(r))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // NewTable returns a writer whose tab-separated columns are aligned at Flush.
 func NewTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) }
 

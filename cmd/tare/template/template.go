@@ -1,11 +1,12 @@
 // Package template executes the language of text/template for --format.
 //
 // It exists for the size of the program: text/template calls methods by name,
-// and a linker that sees this keeps every exported method of every type (1.7 MB
-// of them here, whose pages and tables every start pays for). This executor
-// stands on the same parser, text/template/parse, and shows the same results
-// and errors, but knows fields of structs, keys of maps and functions only.
-// Values with computed fields are Objects.
+// and a linker that sees this keeps every exported method of every type. Without
+// it the program is 8.4 MB instead of 9.7. A start gains little: it takes 440 page
+// faults instead of 448. This executor stands on the same parser,
+// text/template/parse, and shows the same results and errors, but knows fields
+// of structs, keys of maps and functions only. Values with computed fields are
+// Objects.
 //
 // Of the language it lacks the functions call, and ranges over channels and
 // iterators: no data of ours has any.
