@@ -81,9 +81,12 @@ func (c *Client) NetworkList(ctx context.Context, f api.Filters) ([]network.Insp
 	return get[[]network.Inspect](ctx, c, "/networks", filterQuery(f))
 }
 
-// NetworkInspectRaw describes a network in the engine's own words.
-func (c *Client) NetworkInspectRaw(ctx context.Context, name string) (json.RawMessage, error) {
-	return get[json.RawMessage](ctx, c, "/networks/"+segment(name), nil)
+// NetworkInspectRaw describes a network in the engine's own words; verbose is
+// for networks of a swarm.
+func (c *Client) NetworkInspectRaw(ctx context.Context, name string, verbose bool) (json.RawMessage, error) {
+	q := url.Values{}
+	setBool(q, "verbose", verbose)
+	return get[json.RawMessage](ctx, c, "/networks/"+segment(name), q)
 }
 
 // NetworksPrune removes unused networks.

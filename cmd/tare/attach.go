@@ -21,7 +21,7 @@ func newAttachCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "attach [OPTIONS] CONTAINER",
 		Short:       "Join STDIN, STDOUT and STDERR with a running container's",
-		Long:        "Exit codes: the program's own; 0 after the detach keys; 1 could not attach",
+		Long:        "Exit codes: the program's own; 1 could not attach, or left by the detach keys",
 		Args:        exactArgs(1),
 		Annotations: aliases("container attach", "attach"),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
@@ -79,10 +79,7 @@ func runAttach(ctx context.Context, c *cli, cl *client.Client, o attachOptions, 
 	}
 	err = s.run(stream, func(stdout, stderr io.Writer) error { return stream.Output(stdout, stderr, tty) })
 	restore()
-	if err != nil { // the detach keys too: docker says so
-		if errors.Is(err, errDetached) {
-			return &exitError{0, errDetached.Error()}
-		}
+	if err != nil { // the detach keys too: docker's exit code is 1 then
 		return err
 	}
 	end := <-ended

@@ -21,6 +21,7 @@ var commands = []command{
 	{name: "container", group: management, short: "Manage containers", sub: containerCommands},
 	{name: "context", group: management, short: "Manage contexts", sub: contextCommands},
 	{name: "image", group: management, short: "Manage images", sub: imageCommands},
+	{name: "network", group: management, short: "Manage networks", sub: networkCommands},
 	{name: "system", group: management, short: "Manage the engine", sub: systemCommands},
 
 	{name: "attach", group: others, build: newAttachCommand, names: namesRunning, one: true},
@@ -38,6 +39,7 @@ var commands = []command{
 	{name: "rm", group: others, build: newRmCommand, names: namesContainers},
 	{name: "rmi", group: others, build: newRmiCommand, names: namesImages},
 	{name: "start", group: others, build: newStartCommand, names: namesContainers},
+	{name: "stats", group: others, build: newStatsCommand, names: namesRunning},
 	{name: "stop", group: others, build: newStopCommand, names: namesRunning},
 	{name: "tag", group: others, build: newTagCommand, names: namesImages, one: true},
 	{name: "top", group: others, build: newTopCommand, names: namesRunning, one: true},
@@ -64,6 +66,7 @@ var containerCommands = []command{
 	{name: "rm remove", build: newRmCommand, names: namesContainers},
 	{name: "run", build: newRunCommand, names: namesImages, one: true},
 	{name: "start", build: newStartCommand, names: namesContainers},
+	{name: "stats", build: newStatsCommand, names: namesRunning},
 	{name: "stop", build: newStopCommand, names: namesRunning},
 	{name: "top", build: newTopCommand, names: namesRunning, one: true},
 	{name: "unpause", build: newUnpauseCommand, names: namesRunning},
@@ -86,6 +89,11 @@ var imageCommands = []command{
 	{name: "prune", build: newImagePruneCommand},
 	{name: "rm remove", build: newRmiCommand, names: namesImages},
 	{name: "tag", build: newTagCommand, names: namesImages, one: true},
+}
+
+var networkCommands = []command{
+	{name: "inspect", build: newKindInspectCommand("network"), names: namesNetworks},
+	{name: "ls list", build: newNetworkLsCommand},
 }
 
 var systemCommands = []command{

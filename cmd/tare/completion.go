@@ -37,6 +37,7 @@ const (
 	namesRunning    = "running containers"
 	namesContainers = "containers"
 	namesImages     = "images"
+	namesNetworks   = "networks"
 )
 
 // completer returns what completes the arguments of a command. one says that
@@ -61,10 +62,17 @@ func (c *cli) names(ctx context.Context, what string) (names []string, err error
 	if err != nil {
 		return nil, err
 	}
-	if what == namesImages {
+	switch what {
+	case namesImages:
 		list, err := cl.ImageList(ctx, api.ImageListOptions{})
 		for _, i := range list {
 			names = append(names, i.RepoTags...)
+		}
+		return names, err
+	case namesNetworks:
+		list, err := cl.NetworkList(ctx, nil)
+		for _, n := range list {
+			names = append(names, n.Name)
 		}
 		return names, err
 	}

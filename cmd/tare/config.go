@@ -18,8 +18,10 @@ type configFile struct {
 	HTTPHeaders    map[string]string `json:"HttpHeaders"`
 	Proxies        map[string]proxy  `json:"proxies"`
 
-	PsFormat     string `json:"psFormat"`
-	ImagesFormat string `json:"imagesFormat"`
+	PsFormat       string `json:"psFormat"`
+	ImagesFormat   string `json:"imagesFormat"`
+	NetworksFormat string `json:"networksFormat"`
+	StatsFormat    string `json:"statsFormat"`
 }
 
 // proxy is what containers of one engine are told to use.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -85,10 +84,7 @@ func runExec(ctx context.Context, c *cli, cl *client.Client, o execOptions, name
 	}
 	err = s.run(stream, func(stdout, stderr io.Writer) error { return stream.Output(stdout, stderr, o.tty) })
 	restore()
-	switch {
-	case errors.Is(err, errDetached):
-		return &exitError{1, errDetached.Error()}
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	return exitWith(execExit(ctx, cl, id))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -54,12 +53,7 @@ func runHistory(ctx context.Context, cl *client.Client, out io.Writer, o history
 		rows[i] = historyRow{h: &list[i], o: o}
 	}
 	if o.quiet && o.format == "" {
-		for _, r := range rows {
-			if _, err := fmt.Fprintln(out, r.ID()); err != nil {
-				return err
-			}
-		}
-		return nil
+		return format.Lines(out, historyRow.ID, rows)
 	}
 	created := "CREATED"
 	if !o.human {

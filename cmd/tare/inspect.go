@@ -11,6 +11,8 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/cmd/tare/format"
@@ -21,6 +23,7 @@ type inspectOptions struct {
 	format string
 	kind   string // container, image, network, volume; "" tries them in turn
 	size   bool
+	detail bool // of networks: what their swarm knows
 }
 
 func newInspectCommand(c *cli) *cobra.Command {
@@ -54,8 +57,11 @@ func newKindInspectCommand(kind string) func(*cli) *cobra.Command {
 			RunE:  func(cmd *cobra.Command, args []string) error { return c.inspect(cmd, o, args) },
 		}
 		addObjectFormat(cmd.Flags(), &o.format)
-		if kind == "container" {
+		switch kind {
+		case "container":
 			cmd.Flags().BoolVarP(&o.size, "size", "s", false, "Show the size of the files")
+		case "network":
+			cmd.Flags().BoolVarP(&o.detail, "verbose", "v", false, "Show what a swarm knows of it")
 		}
 		return cmd
 	}
@@ -70,7 +76,7 @@ func (c *cli) inspect(cmd *cobra.Command, o inspectOptions, names []string) erro
 }
 
 // inspector looks one kind of object up. typed is what templates see first:
-// its numbers are numbers; nil where the engine's JSON does.
+// its numbers are numbers.
 type inspector struct {
 	look  func(ctx context.Context, cl *client.Client, name string) (json.RawMessage, error)
 	typed func() any
@@ -92,13 +98,15 @@ func inspectors(o inspectOptions) map[string]*inspector {
 		},
 		"network": {
 			look: func(ctx context.Context, cl *client.Client, name string) (json.RawMessage, error) {
-				return cl.NetworkInspectRaw(ctx, name)
+				return cl.NetworkInspectRaw(ctx, name, o.detail)
 			},
+			typed: func() any { return &network.Inspect{} },
 		},
 		"volume": {
 			look: func(ctx context.Context, cl *client.Client, name string) (json.RawMessage, error) {
 				return cl.VolumeInspectRaw(ctx, name)
 			},
+			typed: func() any { return &volume.Volume{} },
 		},
 	}
 }
@@ -146,8 +154,6 @@ func lookUp(ctx context.Context, cl *client.Client, o inspectOptions, name strin
 			continue
 		case err != nil:
 			return nil, nil, err
-		case all[kind].typed == nil:
-			return raw, nil, nil
 		}
 		// An engine whose shapes differ is shown by its own JSON alone.
 		typed := all[kind].typed()
