@@ -32,8 +32,11 @@ func newContextLsCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := printContexts(c.out, rows, tmpl, quiet); err != nil {
+				return err
+			}
 			warnOverridden(c.err)
-			return printContexts(c.out, rows, tmpl, quiet)
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&tmpl, "format", "", formatHelp)
@@ -142,9 +145,9 @@ func (c *cli) inspectContexts(config *configFile, o inspectOptions, names []stri
 	if o.format == "" || o.format == "json" {
 		return errors.Join(append(errs, printObjects(c.out, found, o.format == "json"))...)
 	}
-	t, err := format.Parse(o.format)
+	t, err := parseFormat(o.format)
 	if err != nil {
-		return &exitError{64, err.Error()}
+		return err
 	}
 	for _, raw := range found {
 		errs = append(errs, printObject(format.Screen(c.out, o.format), t.Strict(), raw, nil))

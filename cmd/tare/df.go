@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -191,7 +192,11 @@ func sumBuildCache(list []build.CacheRecord) *build.DiskUsage {
 // printUsage lists each object.
 func printUsage(out io.Writer, u system.DiskUsage, tmpl string) error {
 	if tmpl != "" {
-		return printBy(out, tmpl, u)
+		err := printBy(out, tmpl, u)
+		if e, ok := errors.AsType[*exitError](err); ok {
+			e.code = 1 // docker's, here
+		}
+		return err
 	}
 	now := time.Now()
 	var images []imageRow

@@ -93,9 +93,12 @@ func eventTemplate(out io.Writer, text string) (func(io.Writer, events.Message) 
 		text = "{{json .}}"
 	}
 	t, err := format.Parse(text)
+	if err == nil { // tried before anything happens
+		err = format.Execute(io.Discard, t, &events.Message{})
+	}
 	if err != nil {
-		return nil, &exitError{64, err.Error()}
+		return nil, &exitError{badTemplate, "Error parsing format: " + err.Error()}
 	}
 	out = format.Screen(out, text)
-	return func(_ io.Writer, m events.Message) error { return format.Execute(out, t, m) }, nil
+	return func(_ io.Writer, m events.Message) error { return format.Execute(out, t, &m) }, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/cmd/tare/format"
+	"github.com/tare-engine/tare/cmd/tare/template"
 )
 
 // formatHelp describes --format, which is the same everywhere.
@@ -27,14 +28,26 @@ func addObjectFormat(f *pflag.FlagSet, to *string) {
 	f.StringVarP(to, "format", "f", "", "Print by a template:\n'json':             JSON\n'TEMPLATE':         What the Go template picks")
 }
 
-// printBy shows an object by the template that --format gives, or as JSON.
-func printBy(out io.Writer, text string, object any) error {
+// badTemplate is the exit code of most commands that are given a malformed one.
+const badTemplate = 64
+
+// parseFormat makes the template of a command that shows objects; "json" is one.
+func parseFormat(text string) (*template.Template, error) {
 	if text == "json" {
 		text = "{{json .}}"
 	}
 	t, err := format.Parse(text)
 	if err != nil {
-		return &exitError{64, err.Error()}
+		return nil, &exitError{badTemplate, "template parsing error: " + err.Error()}
+	}
+	return t, nil
+}
+
+// printBy shows an object by the template that --format gives, or as JSON.
+func printBy(out io.Writer, text string, object any) error {
+	t, err := parseFormat(text)
+	if err != nil {
+		return err
 	}
 	return format.Execute(format.Screen(out, text), t, object)
 }

@@ -70,7 +70,7 @@ func runHistory(ctx context.Context, cl *client.Client, out io.Writer, o history
 
 // historyFields are what templates see of a step.
 func historyFields(created string) format.Fields[historyRow] {
-	return format.Fields[historyRow]{Type: "*history.historyContext", List: []format.Field[historyRow]{
+	return format.Fields[historyRow]{Type: "*image.historyContext", List: []format.Field[historyRow]{
 		format.Text("ID", "IMAGE", historyRow.ID),
 		format.Text("CreatedSince", created, historyRow.CreatedSince),
 		format.Text("CreatedAt", "CREATED AT", historyRow.CreatedAt),

@@ -115,8 +115,8 @@ func runInspect(ctx context.Context, cl *client.Client, out io.Writer, o inspect
 	var t *template.Template
 	if o.format != "" && o.format != "json" {
 		var err error
-		if t, err = format.Parse(o.format); err != nil {
-			return &exitError{64, err.Error()}
+		if t, err = parseFormat(o.format); err != nil {
+			return err
 		}
 		t = t.Strict()
 		out = format.Screen(out, o.format)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -34,6 +35,9 @@ func newPsCommand(c *cli) *cobra.Command {
 			if o.format == "" && !o.quiet {
 				o.format = c.config.PsFormat
 			}
+			if o.format != "" && o.quiet {
+				fmt.Fprintln(c.err, "WARNING: Ignoring custom format, because both --format and --quiet are set.")
+			}
 			return runPs(ctx, cl, c.out, o)
 		}),
 	}
@@ -53,6 +57,9 @@ func runPs(ctx context.Context, cl *client.Client, out io.Writer, o psOptions) e
 	if o.latest && o.last < 0 {
 		o.last = 1
 	}
+	if err := format.Check(o.format, containerFields(), containerRow{c: &container.Summary{}}); err != nil {
+		return err
+	}
 	list, err := cl.ContainerList(ctx, api.ListOptions{
 		All:     o.all,
 		Limit:   o.last,
@@ -67,7 +74,7 @@ func runPs(ctx context.Context, cl *client.Client, out io.Writer, o psOptions) e
 	for i := range list {
 		rows[i] = containerRow{c: &list[i], full: o.noTrunc, now: now}
 	}
-	if o.quiet && (o.format == "" || strings.HasPrefix(o.format, "table")) {
+	if o.quiet {
 		return format.Lines(out, containerRow.ID, rows)
 	}
 	return format.Print(out, o.format, containerColumns(o.size), containerFields(), rows)

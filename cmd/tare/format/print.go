@@ -109,10 +109,33 @@ func Print[R any](w io.Writer, format string, columns []Column[R], fields Fields
 	case text == "json":
 		return printJSON(w, fields, rows)
 	case strings.HasPrefix(text, "table "):
-		return printTemplateTable(w, strings.TrimPrefix(text, "table "), fields, rows)
+		return templateError(printTemplateTable(w, strings.TrimPrefix(text, "table "), fields, rows))
 	default:
-		return printTemplate(w, format, fields, rows)
+		return templateError(printTemplate(w, format, fields, rows))
 	}
+}
+
+func templateError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("template parsing error: %w", err)
+}
+
+// Check tries a template on a row, before there are any.
+func Check[R any](format string, fields Fields[R], r R) error {
+	text := strings.TrimSpace(format)
+	if text == "" || text == "table" || text == "json" {
+		return nil
+	}
+	t, err := Parse(strings.TrimPrefix(text, "table "))
+	if err != nil {
+		return fmt.Errorf("failed to parse template: %w", err)
+	}
+	if err := Execute(io.Discard, t, row[R]{fields, r}); err != nil {
+		return fmt.Errorf("failed to execute template: %w", err)
+	}
+	return nil
 }
 
 // Lines writes one value of each row, a line each.
@@ -210,7 +233,7 @@ func titlesOf[R any](fields Fields[R]) heading {
 func Execute(w io.Writer, t *template.Template, data any) error {
 	var b bytes.Buffer
 	if err := t.Execute(&b, data); err != nil {
-		return fmt.Errorf("failed to execute template: %w", err)
+		return err
 	}
 	b.WriteByte('\n')
 	_, err := w.Write(b.Bytes())

@@ -11,14 +11,11 @@ import (
 )
 
 // Parse makes a template with docker's functions. The two characters \t and
-// \n in it are a tab and a line break, as shells make them hard to type.
+// \n in it are a tab and a line break, as shells make them hard to type. What
+// stands before its errors, and before those of Execute, depends on the command.
 func Parse(text string) (*template.Template, error) {
 	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
-	t, err := template.Parse(text, funcs())
-	if err != nil {
-		return nil, fmt.Errorf("template parsing error: %w", err)
-	}
-	return t, nil
+	return template.Parse(text, funcs())
 }
 
 func funcs() template.Funcs {

@@ -105,9 +105,9 @@ func (c *Collector) Watch(ctx context.Context, id string, emit func(*container.S
 	if err := emit(first); err != nil {
 		return err
 	}
-	return c.follow(ctx, id, func(round []*container.StatsResponse) error {
+	return c.follow(ctx, first.ID, func(round []*container.StatsResponse) error {
 		if len(round) == 0 {
-			_, _, err := c.source.Target(id) // it is gone, or waits for a start
+			_, _, err := c.source.Target(first.ID) // it is gone, or waits for a start
 			return err
 		}
 		return emit(round[0])

@@ -23,6 +23,7 @@ func (f *fakes) Target(id string) (Target, bool, error) {
 	if id == "absent" {
 		return Target{}, false, errors.New("No such container: absent")
 	}
+	id = strings.TrimPrefix(id, "name-of-")
 	return Target{ID: id, Name: "/" + id}, id != "stopped", nil
 }
 
@@ -108,6 +109,25 @@ func TestWatchersShareTheReading(t *testing.T) {
 		if _, err := c.Pair(t.Context(), "a"); err != nil { // and again
 			t.Error(err)
 		}
+	})
+}
+
+// TestWatchByName: a round is of IDs, the container may be asked for by its name.
+func TestWatchByName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := collector()
+		ctx, cancel := context.WithTimeout(t.Context(), 3500*time.Millisecond)
+		defer cancel()
+		n := 0
+		err := c.Watch(ctx, "name-of-a", func(*container.StatsResponse) error {
+			n++
+			return nil
+		})
+		if err != nil || n != 4 {
+			t.Errorf("%d samples, %v", n, err)
+		}
+		synctest.Wait()
+		time.Sleep(2 * time.Second) // the reading ends
 	})
 }
 
