@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -181,6 +182,18 @@ func systemFrame(r io.Reader, n int64, system func([]byte) error) error {
 // System. A container with a terminal is refused: it needs the four requests. The client's own bytes are the
 // container's standard input, unframed; it half-closes the connection at its end.
 const RunPath = "/tare/run"
+
+// ExecSummary is a process of GET /containers/{name}/execs, which Docker does
+// not have: further processes of a container that are prepared or running.
+type ExecSummary struct {
+	ID          string
+	ContainerID string
+	Pid         int // on the engine's host; 0 before the start
+	Command     []string
+	User        string    // as it was asked for; "" is the container's
+	Started     time.Time // zero before the start
+	Running     bool
+}
 
 // StatsPath is the route of the statistics of all running containers: a JSON
 // list of container.StatsResponse a second, until the client leaves.

@@ -56,7 +56,7 @@ func ParseTime(s string, now time.Time) (time.Time, error) {
 	}
 	t, err := ParseUnix(s)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("failed to parse value as time or duration: value is not a valid time: %q", s)
+		return time.Time{}, fmt.Errorf("failed to parse value as time or duration: %q", s)
 	}
 	return t, nil
 }

@@ -44,7 +44,7 @@ func (c *Client) parseHost() error {
 		c.network, c.address, c.authority = "tcp", withPort(u.Host, c.tls != nil), u.Host
 		c.base = strings.TrimSuffix(u.EscapedPath(), "/")
 	default:
-		return fmt.Errorf("unable to parse docker host `%s`: protocol %q is not supported", c.host, scheme)
+		return fmt.Errorf("invalid bind address format: %s", c.host)
 	}
 	return nil
 }

@@ -3,8 +3,10 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/tare-engine/tare/api"
 )
 
 // ExecCreate prepares a process in a running container and returns its id.
@@ -31,4 +33,16 @@ func (c *Client) ExecInspect(ctx context.Context, id string) (container.ExecInsp
 // ExecResize tells a process's terminal its size.
 func (c *Client) ExecResize(ctx context.Context, id string, rows, cols uint16) error {
 	return c.post(ctx, "/exec/"+segment(id)+"/resize", sizeQuery(rows, cols), nil)
+}
+
+// ExecList lists the prepared and running processes of a container (Tare only).
+func (c *Client) ExecList(ctx context.Context, name string) ([]api.ExecSummary, error) {
+	return get[[]api.ExecSummary](ctx, c, "/containers/"+segment(name)+"/execs", nil)
+}
+
+// ExecKill sends a signal to a process; "" is SIGKILL (Tare only).
+func (c *Client) ExecKill(ctx context.Context, id, signal string) error {
+	q := url.Values{}
+	set(q, "signal", signal)
+	return c.post(ctx, "/exec/"+segment(id)+"/kill", q, nil)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/tare-engine/tare/client"
@@ -36,7 +37,7 @@ func (c *cli) connect() (*client.Client, error) {
 	}
 	e, err := c.endpoint(config)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf(notInitialized+"%w", err)
 	}
 	c.client, err = client.New(client.Options{
 		Host:      e.host,
@@ -45,8 +46,16 @@ func (c *cli) connect() (*client.Client, error) {
 		UserAgent: "Tare-Client/" + version + " (linux)",
 		Header:    config.HTTPHeaders,
 	})
-	return c.client, err
+	if err != nil {
+		c.client = nil
+		return nil, fmt.Errorf(notInitialized+"%w", err)
+	}
+	return c.client, nil
 }
+
+// notInitialized stands before the errors of a command that cannot tell where
+// its engine is.
+const notInitialized = "Failed to initialize: unable to resolve " + program + " endpoint: "
 
 // settings reads the configuration file once.
 func (c *cli) settings() (*configFile, error) {

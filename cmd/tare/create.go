@@ -94,7 +94,20 @@ func (o *createOptions) fail(cmd *cobra.Command, err error) error {
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e
 	}
+	if text, ok := badReference(err); ok {
+		err = errors.New(text)
+	}
 	return notRun(cmd, 125, err)
+}
+
+// badReference is the text of an engine that does not understand a reference.
+// Docker's command line reads references itself and says so in its own name.
+func badReference(err error) (string, bool) {
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || !strings.HasPrefix(e.Message, "invalid reference format") {
+		return "", false
+	}
+	return e.Message, true
 }
 
 // notRun tells why there is no process, and where to read on.
@@ -226,7 +239,7 @@ func parsePlatform(s string) (*ocispec.Platform, error) {
 	parts := strings.Split(s, "/")
 	for _, part := range parts {
 		if part == "" || len(parts) > 3 {
-			return nil, fmt.Errorf("invalid platform: %q: must be os[/arch[/variant]]", s)
+			return nil, fmt.Errorf("error parsing specified platform: %q: cannot parse platform specifier: invalid argument", s)
 		}
 	}
 	p := &ocispec.Platform{OS: parts[0]}

@@ -24,12 +24,24 @@ func newExecCommand(c *cli) *cobra.Command {
 		Use:   "exec [OPTIONS] CONTAINER COMMAND [ARG...]",
 		Short: "Run a command in a running container",
 		Long: `Exit codes: the command's own; 128+n if signal n ended it
-            126 it is not executable · 127 it was not found`,
+            126 it is not executable · 127 it was not found
+
+Unless a container is called "ls" or "kill":
+  ` + program + ` exec ls [--format TEMPLATE] [--no-trunc] [-q] CONTAINER
+  ` + program + ` exec kill [-s SIGNAL] CONTAINER EXEC...|--all
+list the running commands and send signals to them (Tare's engine only).`,
 		Args:        minArgs(2),
 		Annotations: aliases("container exec", "exec"),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			return runExec(ctx, c, cl, o, args[0], args[1:])
 		}),
+	}
+	inContainer := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().NFlag() == 0 && c.aboutExecs(cmd.Context(), args[0]) {
+			return runAboutExecs(cmd, c, args[0], args[1:])
+		}
+		return inContainer(cmd, args)
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false)

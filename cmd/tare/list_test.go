@@ -56,7 +56,7 @@ func TestUnknownWords(t *testing.T) {
 		"ps --foo":       {"", "unknown flag: --foo\n\nUsage:  tare ps [OPTIONS]\n\nRun 'tare ps --help' for more information\n", 125},
 		"ps x":           {"", "tare: 'tare ps' accepts no arguments\n\nUsage:  tare ps [OPTIONS]\n\nRun 'tare ps --help' for more information\n", 1},
 		"rm":             {"", "tare: 'tare rm' requires at least 1 argument\n\nUsage:  tare rm [OPTIONS] CONTAINER [CONTAINER...]\n\nSee 'tare rm --help' for more information\n", 1},
-		"-l foo ps":      {"", "unable to parse logging level: foo\n", 1},
+		"-l foo ps":      {"", "Unable to parse logging level: foo\n", 1},
 		"run -m xyz img": {"", "invalid argument \"xyz\" for \"-m, --memory\" flag: invalid size: 'xyz'\n\nUsage:  tare run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nRun 'tare run --help' for more information\n", 125},
 	} {
 		if got := tare(t, "unix:///nonexistent", "", strings.Fields(line)...); got != want {

@@ -48,10 +48,10 @@ func (g *globalFlags) validate() error {
 	switch g.logLevel {
 	case "trace", "debug", "info", "warn", "warning", "error", "fatal", "panic":
 	default:
-		return &exitError{1, fmt.Sprintf("unable to parse logging level: %s", g.logLevel)}
+		return &exitError{1, fmt.Sprintf("Unable to parse logging level: %s", g.logLevel)}
 	}
 	if len(g.hosts) > 1 {
-		return &exitError{1, "specify only one -H"}
+		return &exitError{1, notInitialized + "Specify only one -H"}
 	}
 	if len(g.hosts) > 0 && g.context != "" {
 		return &exitError{1, "conflicting options: cannot specify both --host and --context"}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
@@ -18,7 +19,11 @@ func newTagCommand(c *cli) *cobra.Command {
 			if tag == "" {
 				tag = "latest"
 			}
-			return cl.ImageTag(ctx, args[0], repo, tag)
+			err := cl.ImageTag(ctx, args[0], repo, tag)
+			if text, ok := badReference(err); ok {
+				return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %s", args[1], text)
+			}
+			return err
 		}),
 	}
 }

@@ -78,6 +78,9 @@ func rangeArgs(from, to int) cobra.PositionalArgs {
 		if len(args) >= from && len(args) <= to {
 			return nil
 		}
+		if from == 0 {
+			return wrongArgs(cmd, "requires at most "+count(to))
+		}
 		return wrongArgs(cmd, fmt.Sprintf("requires at least %d and at most %s", from, count(to)))
 	}
 }

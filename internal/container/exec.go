@@ -35,6 +35,7 @@ type Exec struct {
 	running  bool
 	pid      int
 	ticks    uint64 // when the process began: tells a reused pid
+	begun    time.Time
 	exitCode *int
 	files    keeper.Files
 	done     *turn
@@ -163,7 +164,7 @@ func (s *Service) CreateExec(ref string, req container.ExecCreateRequest) (strin
 func (s *Service) findExec(id string) (*Exec, *Container, error) {
 	x := s.execs.get(id)
 	if x == nil {
-		return nil, nil, errdefs.New(errdefs.NotFound, "No such exec instance: %s", id)
+		return nil, nil, errNoExec(id)
 	}
 	c := s.index.Get(x.Container)
 	if c == nil || !c.View().Alive() {
@@ -176,7 +177,7 @@ func (s *Service) findExec(id string) (*Exec, *Container, error) {
 func (s *Service) InspectExec(id string) (*ExecView, error) {
 	x := s.execs.get(id)
 	if x == nil {
-		return nil, errdefs.New(errdefs.NotFound, "No such exec instance: %s", id)
+		return nil, errNoExec(id)
 	}
 	x.awaitEnd()
 	x.mu.Lock()
@@ -307,7 +308,7 @@ func (s *Service) launchExec(ctx context.Context, x *Exec, c *Container, req con
 		return fmt.Errorf("exec in container %s: %w", c.ID, err)
 	}
 	failpoint.Hit("exec/started")
-	x.running, x.pid, x.ticks, x.files = true, proc.Pid, proc.StartTicks, proc.Files
+	x.running, x.pid, x.ticks, x.files, x.begun = true, proc.Pid, proc.StartTicks, proc.Files, time.Now().UTC()
 	s.events.publish(v, events.Action(string(events.ActionExecStart)+": "+commandLine(x.Request.Cmd)), "execID", x.ID)
 	return nil
 }

@@ -321,6 +321,16 @@ func (e *Engine) ExecInspect(_ context.Context, id string) (container.ExecInspec
 	return res, nil
 }
 
+// ExecList describes the execs of a container that have not ended.
+func (e *Engine) ExecList(_ context.Context, ref string) ([]api.ExecSummary, error) {
+	return e.containers.ListExecs(ref)
+}
+
+// ExecKill sends its process a signal.
+func (e *Engine) ExecKill(_ context.Context, id, signal string) error {
+	return e.containers.KillExec(id, signal)
+}
+
 // ExecResize sets the size of its terminal.
 func (e *Engine) ExecResize(ctx context.Context, id string, rows, cols uint16) error {
 	return e.containers.ResizeExec(ctx, id, rows, cols)

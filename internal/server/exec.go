@@ -18,6 +18,10 @@ type execBackend interface {
 	ExecStart(ctx context.Context, id string, req container.ExecStartRequest, hijack Hijack) error
 	ExecInspect(ctx context.Context, id string) (container.ExecInspectResponse, error)
 	ExecResize(ctx context.Context, id string, rows, cols uint16) error
+
+	// ExecList and ExecKill are ours, for processes that have not ended.
+	ExecList(ctx context.Context, ref string) ([]api.ExecSummary, error)
+	ExecKill(ctx context.Context, id, signal string) error
 }
 
 func (s *Server) createExec(w http.ResponseWriter, r *request) error {
@@ -75,5 +79,21 @@ func (s *Server) resizeExec(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	r.begin(http.StatusOK, "")
+	return nil
+}
+
+func (s *Server) listExecs(w http.ResponseWriter, r *request) error {
+	list, err := s.backend.ExecList(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, listOf(list))
+}
+
+func (s *Server) killExec(w http.ResponseWriter, r *request) error {
+	if err := s.backend.ExecKill(r.Context(), r.name, r.query.Get("signal")); err != nil {
+		return err
+	}
+	r.begin(http.StatusNoContent, "")
 	return nil
 }

@@ -264,6 +264,9 @@ func (f *fake) ExecInspect(_ context.Context, id string) (container.ExecInspectR
 	return container.ExecInspectResponse{ID: id, ExitCode: &code, ContainerID: fakeID, ProcessConfig: &container.ExecProcessConfig{}}, nil
 }
 
+func (f *fake) ExecList(context.Context, string) ([]api.ExecSummary, error) { return nil, nil }
+func (f *fake) ExecKill(context.Context, string, string) error              { return nil }
+
 func (f *fake) ExecResize(_ context.Context, id string, rows, cols uint16) error {
 	f.window = [2]uint16{rows, cols}
 	return nil

@@ -42,10 +42,12 @@ var routes = []struct {
 	{"POST", "/containers/{name}/wait", (*Server).waitContainer},
 	{"POST", "/containers/{name}/attach", (*Server).attachContainer},
 	{"POST", "/containers/{name}/exec", (*Server).createExec},
+	{"GET", "/containers/{name}/execs", (*Server).listExecs},
 	{"DELETE", "/containers/{name}", (*Server).removeContainer},
 
 	{"POST", "/exec/{name}/start", (*Server).startExec},
 	{"POST", "/exec/{name}/resize", (*Server).resizeExec},
+	{"POST", "/exec/{name}/kill", (*Server).killExec},
 	{"GET", "/exec/{name}/json", (*Server).inspectExec},
 
 	{"POST", api.RunPath, (*Server).runContainer},

@@ -128,7 +128,7 @@ func Check[R any](format string, fields Fields[R], r R) error {
 	if text == "" || text == "table" || text == "json" {
 		return nil
 	}
-	t, err := Parse(strings.TrimPrefix(text, "table "))
+	t, err := Parse(text) // a table too: errors count its columns from the word on
 	if err != nil {
 		return fmt.Errorf("failed to parse template: %w", err)
 	}

@@ -1,6 +1,7 @@
 package opts
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -267,7 +268,7 @@ func gpuCount(s string) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		return 0, fmt.Errorf("invalid count (%s): value must be either \"all\" or an integer: %w", s, err)
+		return 0, fmt.Errorf("invalid count (%s): value must be either \"all\" or an integer: %w", s, errors.Unwrap(err))
 	}
 	return n, nil
 }

@@ -134,6 +134,7 @@ func (c *Container) addSecurity(f *pflag.FlagSet) {
 	f.StringVar(&c.pid, "pid", "", "PID namespace to use (host, container:NAME)")
 	f.BoolVar(&c.privileged, "privileged", false, "Give the container nearly all rights of the host")
 	f.Var(&c.securityOpt, "security-opt", "Security option, such as no-new-privileges or seccomp=FILE")
+	c.sysctls.Check = checkSysctl
 	f.Var(&c.sysctls, "sysctl", "Kernel parameter of the container's namespaces, as name=value")
 	f.StringVar(&c.userns, "userns", "", "User namespace to use")
 	f.StringVar(&c.uts, "uts", "", "UTS namespace to use (host)")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -255,6 +256,9 @@ func SplitVolumes(specs []string) (binds []string, anonymous map[string]struct{}
 		if !ok {
 			anonymous[spec] = struct{}{}
 			continue
+		}
+		if source == "" || slices.Contains(strings.Split(rest, ":"), "") {
+			return nil, nil, fmt.Errorf("invalid spec: %s: empty section between colons", spec)
 		}
 		if source == "." || source == ".." || strings.HasPrefix(source, "./") || strings.HasPrefix(source, "../") {
 			if source, err = filepath.Abs(source); err != nil {

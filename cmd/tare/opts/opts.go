@@ -41,10 +41,18 @@ func (l *List) String() string { return "" }
 func (l *List) Type() string { return "list" }
 
 // Map is a flag of key=value, given several times; the last of a key counts.
-type Map struct{ Values map[string]string }
+type Map struct {
+	Values map[string]string
+	Check  func(string) error // of a pair as it was given; may be nil
+}
 
 // Set adds a pair. A key alone has the empty value.
 func (m *Map) Set(s string) error {
+	if m.Check != nil {
+		if err := m.Check(s); err != nil {
+			return err
+		}
+	}
 	k, v, _ := strings.Cut(s, "=")
 	if m.Values == nil {
 		m.Values = map[string]string{}

@@ -94,3 +94,17 @@ func capabilities(names []string) []string {
 	slices.Sort(list)
 	return slices.Compact(list)
 }
+
+// checkSysctl lets through what belongs to a namespace of the container's own.
+func checkSysctl(s string) error {
+	name, _, ok := strings.Cut(s, "=")
+	switch {
+	case ok && (strings.HasPrefix(name, "net.") || strings.HasPrefix(name, "fs.mqueue.")):
+		return nil
+	case ok && slices.Contains([]string{
+		"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
+	}, name):
+		return nil
+	}
+	return fmt.Errorf("sysctl '%s' is not allowed", s)
+}
