@@ -38,11 +38,14 @@ import (
 
 // Options say where the engine is. The zero value of each but Host is useful.
 type Options struct {
-	Host      string            // unix:///path, tcp://host:port, http(s)://host:port
+	Host      string            // unix:///path, tcp://host:port, http(s)://host:port; ssh:// with Dial
 	TLS       *tls.Config       // for tcp; nil is plain text
 	Version   string            // a fixed API version; "" finds it
 	UserAgent string            // what the engine's log shows
 	Header    map[string]string // sent with every request
+
+	// Dial opens connections in place of our own way to Host.
+	Dial func(context.Context) (net.Conn, error)
 }
 
 // Client is a way to one engine. It is safe for concurrent use.
@@ -54,6 +57,7 @@ type Client struct {
 	authority string // Host header
 	tls       *tls.Config
 	header    http.Header
+	dialer    func(context.Context) (net.Conn, error) // nil: our own
 	transport *http.Transport
 	version   atomic.Pointer[api.Version]
 	fixed     bool // the version was asked for: never changed
@@ -62,7 +66,7 @@ type Client struct {
 // New makes a client. It does not dial; a wrong address shows at the first
 // request, a malformed one here.
 func New(o Options) (*Client, error) {
-	c := &Client{host: o.Host, tls: o.TLS, header: http.Header{}}
+	c := &Client{host: o.Host, tls: o.TLS, dialer: o.Dial, header: http.Header{}}
 	if err := c.parseHost(); err != nil {
 		return nil, err
 	}

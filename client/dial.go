@@ -43,6 +43,11 @@ func (c *Client) parseHost() error {
 		}
 		c.network, c.address, c.authority = "tcp", withPort(u.Host, c.tls != nil), u.Host
 		c.base = strings.TrimSuffix(u.EscapedPath(), "/")
+	case "ssh":
+		if c.dialer == nil {
+			return fmt.Errorf("invalid bind address format: %s: Options.Dial is needed", c.host)
+		}
+		c.authority = "api.moby.localhost"
 	default:
 		return fmt.Errorf("invalid bind address format: %s", c.host)
 	}
@@ -60,8 +65,20 @@ func withPort(host string, secure bool) string {
 	return net.JoinHostPort(strings.Trim(host, "[]"), port)
 }
 
+// Dial opens a connection to the engine for a caller that speaks HTTP itself.
+func (c *Client) Dial(ctx context.Context) (net.Conn, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, c.wrap(ctx, err)
+	}
+	return conn, nil
+}
+
 // dial opens a connection to the engine, with TLS where asked for.
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	if c.dialer != nil {
+		return c.dialer(ctx)
+	}
 	d := net.Dialer{Timeout: dialTimeout}
 	if c.tls == nil || c.network == "unix" {
 		return d.DialContext(ctx, c.network, c.address)

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"os"
+	"strings"
 
 	"github.com/tare-engine/tare/client"
 )
@@ -39,7 +42,14 @@ func (c *cli) connect() (*client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf(notInitialized+"%w", err)
 	}
+	var dial func(context.Context) (net.Conn, error)
+	if strings.HasPrefix(e.host, "ssh://") {
+		if dial, err = sshDialer(e.host); err != nil {
+			return nil, fmt.Errorf(notInitialized+"%w", err)
+		}
+	}
 	c.client, err = client.New(client.Options{
+		Dial:      dial,
 		Host:      e.host,
 		TLS:       e.tls,
 		Version:   os.Getenv("DOCKER_API_VERSION"),

@@ -75,9 +75,14 @@ var containerCommands = []command{
 }
 
 var contextCommands = []command{
+	{name: "create", build: newContextCreateCommand},
+	{name: "export", build: newContextExportCommand},
+	{name: "import", build: newContextImportCommand},
 	{name: "inspect", build: newContextInspectCommand},
 	{name: "ls list", build: newContextLsCommand},
+	{name: "rm remove", build: newContextRmCommand},
 	{name: "show", build: newContextShowCommand},
+	{name: "update", build: newContextUpdateCommand},
 	{name: "use", build: newContextUseCommand},
 }
 
@@ -98,6 +103,7 @@ var networkCommands = []command{
 
 var systemCommands = []command{
 	{name: "df", build: newDfCommand},
+	{name: "dial-stdio", build: newDialStdioCommand},
 	{name: "events", build: newEventsCommand},
 	{name: "info", build: newInfoCommand},
 	{name: "prune", build: newSystemPruneCommand},

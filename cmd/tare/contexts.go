@@ -177,6 +177,8 @@ func (c *cli) describeContext(config *configFile, name string) (json.RawMessage,
 	}{m, material, map[string]string{"MetadataPath": meta, "TLSPath": tls}})
 }
 
+const defaultDescription = "Current DOCKER_HOST based configuration"
+
 // defaultMeta describes the context that stands for flags and environment.
 func (c *cli) defaultMeta() *contextMeta {
 	return &contextMeta{Name: defaultContext, Endpoints: map[string]contextEndpoint{"docker": {Host: c.hostName()}}}
@@ -186,7 +188,7 @@ func (c *cli) defaultMeta() *contextMeta {
 func (c *cli) contextRows(config *configFile) ([]contextRow, error) {
 	current := c.contextName(config)
 	def := c.defaultMeta()
-	def.Metadata.Description = "Current DOCKER_HOST based configuration"
+	def.Metadata.Description = defaultDescription
 	rows := []contextRow{{m: def, current: current == defaultContext}}
 	dirs, err := os.ReadDir(filepath.Join(config.dir, "contexts", "meta"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

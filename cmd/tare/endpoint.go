@@ -96,7 +96,7 @@ func completeHost(host string) string {
 func (c *cli) flagTLS(host string) (*tls.Config, error) {
 	g := &c.global
 	verify := g.tlsVerify
-	if !g.tls && !verify && (g.changed == nil || !g.changed("tlsverify")) || strings.HasPrefix(host, "unix://") {
+	if !g.tls && !verify && (g.changed == nil || !g.changed("tlsverify")) || !takesTLS(host) {
 		return nil, nil
 	}
 	files := tlsFiles{verify: verify}
@@ -108,6 +108,10 @@ func (c *cli) flagTLS(host string) (*tls.Config, error) {
 		}
 	}
 	return files.config()
+}
+
+func takesTLS(host string) bool {
+	return !strings.HasPrefix(host, "unix://") && !strings.HasPrefix(host, "ssh://")
 }
 
 // tlsFiles are the PEM files of a TLS client; "" is none.
@@ -191,7 +195,7 @@ func (m *contextMeta) endpoint(base string) (endpoint, error) {
 			*to, stored = filepath.Join(dir, name), true
 		}
 	}
-	if (!stored && !e.SkipTLSVerify) || strings.HasPrefix(e.Host, "unix://") {
+	if (!stored && !e.SkipTLSVerify) || !takesTLS(e.Host) {
 		return out, nil
 	}
 	var err error

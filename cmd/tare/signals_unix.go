@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"syscall"
 )
 
@@ -15,3 +16,6 @@ var resized os.Signal = syscall.SIGWINCH
 func neverPassed(s os.Signal) bool {
 	return s == syscall.SIGCHLD || s == syscall.SIGPIPE || s == syscall.SIGURG
 }
+
+// ownSession keeps the terminal's signals from a program we start.
+func ownSession(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"syscall"
 )
 
@@ -10,3 +11,6 @@ var resized os.Signal = syscall.Signal(0x1c)
 
 // neverPassed reports whether a signal is about this process alone.
 func neverPassed(s os.Signal) bool { return s == syscall.SIGPIPE }
+
+// ownSession does nothing: a console's Ctrl-C reaches what we start as well.
+func ownSession(*exec.Cmd) {}
