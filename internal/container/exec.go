@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,15 +31,16 @@ type Exec struct {
 	Container string
 	Request   container.ExecCreateRequest
 
-	mu       sync.Mutex
-	started  bool
-	running  bool
-	pid      int
-	ticks    uint64 // when the process began: tells a reused pid
-	begun    time.Time
-	exitCode *int
-	files    keeper.Files
-	done     *turn
+	mu      sync.Mutex
+	started bool
+	running bool
+	pid     int
+	ticks   uint64 // when the process began: tells a reused pid
+	begun   time.Time
+	files   keeper.Files
+	done    *turn
+
+	exitCode atomic.Pointer[int] // written below mu; nil: it has not ended
 }
 
 // ExecView is a picture of an exec.
@@ -93,7 +95,7 @@ func (t *execTable) of(container string) []string {
 	defer t.mu.Unlock()
 	var ids []string
 	for id, x := range t.byID {
-		if x.Container == container && x.exitCodeOf() == nil {
+		if x.Container == container && x.exitCode.Load() == nil {
 			ids = append(ids, id)
 		}
 	}
@@ -121,12 +123,6 @@ func (x *Exec) adopt(p *keeper.Process) {
 	defer x.mu.Unlock()
 	x.files.Close()
 	x.files, x.running, x.pid, x.ticks = p.Files, true, p.Pid, p.StartTicks
-}
-
-func (x *Exec) exitCodeOf() *int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.exitCode
 }
 
 // Execs returns the IDs of the container's execs that have not ended.
@@ -182,7 +178,7 @@ func (s *Service) InspectExec(id string) (*ExecView, error) {
 	x.awaitEnd()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return &ExecView{ID: x.ID, Container: x.Container, Request: x.Request, Running: x.running, Pid: x.pid, ExitCode: x.exitCode}, nil
+	return &ExecView{ID: x.ID, Container: x.Container, Request: x.Request, Running: x.running, Pid: x.pid, ExitCode: x.exitCode.Load()}, nil
 }
 
 // awaitEnd waits for the report of an exec whose process has ended. Clients ask
@@ -242,7 +238,8 @@ func (s *Service) StartExec(ctx context.Context, id string, req container.ExecSt
 		if errors.As(err, &se) {
 			code = se.Code
 		}
-		x.exitCode = &code
+		x.exitCode.Store(&code)
+		time.AfterFunc(execKept, func() { s.execs.drop(x.ID) })
 		tellEnds(ends, x.Request.Tty, err)
 		return err
 	}
@@ -301,10 +298,12 @@ func (s *Service) launchExec(ctx context.Context, x *Exec, c *Container, req con
 		ID: x.ID, Container: c.ID, CgroupFD: -1, Plan: plan.First, Second: plan.Second, FDs: plan.FDs, Stdio: st, Clients: clients(ends),
 	})
 	var step *keeper.StepError
-	if errors.As(err, &step) {
+	switch {
+	case err != nil && !alive(p.pid, p.startTicks): // it ended meanwhile, and with it what there was to join
+		return errNotRunning(v)
+	case errors.As(err, &step):
 		return plan.Explain(step)
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("exec in container %s: %w", c.ID, err)
 	}
 	failpoint.Hit("exec/started")
@@ -320,12 +319,13 @@ func (s *Service) execEnded(e keeper.Exit) bool {
 		return false
 	}
 	x.mu.Lock()
-	if x.exitCode != nil { // an exit may be told more than once
+	if x.exitCode.Load() != nil { // an exit may be told more than once
 		x.mu.Unlock()
 		return true
 	}
 	code := exitCode(e)
-	x.running, x.exitCode = false, &code
+	x.running = false
+	x.exitCode.Store(&code)
 	x.files.Close()
 	x.files = keeper.Files{}
 	x.done.result = Result{ExitCode: code}

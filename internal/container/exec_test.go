@@ -27,3 +27,23 @@ func TestExitOfAnExecMayBeToldTwice(t *testing.T) {
 		t.Fatal(v, err)
 	}
 }
+
+// An exec whose start takes long (a paused container's does until it goes on)
+// must hold up no other container's requests.
+func TestExecTableDoesNotWaitForAStart(t *testing.T) {
+	table := newExecTable()
+	slow := &Exec{ID: "slow", Container: "c", done: newTurn()}
+	table.add(slow)
+	slow.mu.Lock() // as StartExec does
+	defer slow.mu.Unlock()
+	listed := make(chan []string)
+	go func() { listed <- table.of("c") }()
+	select {
+	case ids := <-listed:
+		if len(ids) != 1 || ids[0] != "slow" {
+			t.Error(ids)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("listing execs waits for one that starts")
+	}
+}

@@ -38,7 +38,9 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 	if v := c.View(); v.Status == Restarting {
 		err = errdefs.New(errdefs.NotModified, "container %s is already running", v.ID)
 	} else {
-		c.restarts = restarts{}
+		if !v.Alive() { // else a stop under way must remain the end
+			c.restarts = restarts{}
+		}
 		err = s.start(context.WithoutCancel(ctx), c)
 	}
 	c.mu.Unlock()

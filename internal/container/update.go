@@ -1,7 +1,6 @@
 package container
 
 import (
-	"fmt"
 	"reflect"
 
 	"github.com/moby/moby/api/types/container"
