@@ -21,7 +21,7 @@ var badLines = []string{
 	// flags and arguments
 	"run", "run --nosuch %I", "run --name", "create", "exec", "exec %C", "exec --nosuch %C true", "attach", "attach a b", "logs", "logs a b", "rm", "rm --nosuch x",
 	"start", "stop", "stop -t x %C", "kill", "kill -s", "pause", "unpause", "restart", "rename a", "wait", "port", "top", "tag a", "rmi", "history", "inspect",
-	"inspect --type nosuch x", "ps x", "ps -n x", "ps --nosuch", "images a b", "stats --nosuch", "network ls x", "network ls --nosuch", "network inspect", "network nosuch",
+	"ps x", "ps -n x", "ps --nosuch", "images a b", "stats --nosuch", "network ls x", "network ls --nosuch", "network inspect", "network nosuch",
 	"system nosuch", "context nosuch", "context use nosuch", "context inspect nosuch", "nosuch", "--nosuch ps", "-H a -H b ps", "-H foo://x ps", "--context nosuch ps", "-l nosuch ps",
 	// what is not there
 	"attach nosuch", "exec nosuch true", "inspect nosuch", "kill nosuch", "logs nosuch", "pause nosuch", "port nosuch", "rename nosuch other", "restart nosuch", "rm nosuch", "rm -f nosuch",
@@ -38,7 +38,7 @@ var badLines = []string{
 	"run --stop-signal FOO %I", "run --add-host foo %I", "run --add-host a:b %I", "run --dns foo %I", "run --link nosuch %I", "run --mac-address foo %I", "run --hostname a_b_ %I", "run --platform a/b/c/d %I", "run --log-driver nosuch %I",
 	"run --log-opt foo=bar %I", "run --shm-size x %I", "run --oom-score-adj 5000 %I", "run --workdir rel %I", "run --gpus x %I", "run -a foo %I", "run -d -a stdout %I", "run UPPER", "run a:b:c", "run --rm %I nosuch", "run --rm %I /etc",
 	"kill -s FOO %C", "kill -s 99 %C", "rename %C %C", "rename %C /", "rm %C", "unpause %C", "logs --tail x %C", "logs --since x %C", "update -m 1k %C", "update --cpus 9999 %C", "update --restart foo %C", "tag %I UPPER", "exec -e =x %C true", "exec -u nosuch %C true", "exec -w /nosuch %C true", "exec %C nosuch",
-	"exec --detach-keys foo-x %C true", "load -i /nosuch", "top %C -nosuch",
+	"load -i /nosuch", "top %C -nosuch",
 	"ps -f foo", "ps -f foo=bar", "ps -f status=bar", "ps -f health=bar", "images -f foo=bar", "images -f dangling=x", "images -f before=nosuch", "network ls -f foo=bar", "network ls -f driver", "events -f foo=bar --until 0s", "events --since x", "container prune -f --filter foo=bar",
 	// templates
 	"ps --format {{.Foo}}", "ps --format {{.ID", "ps -q --format {{.Foo}}", "ps --format table_{{.Foo}}", "images --format {{.Foo}}", "images --format {{.ID", "history --format {{.Foo}} %I", "stats --no-stream --format {{.Foo}}", "network ls --format {{.Foo}}",
