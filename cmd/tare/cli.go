@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -40,12 +39,12 @@ func (c *cli) connect() (*client.Client, error) {
 	}
 	e, err := c.endpoint(config)
 	if err != nil {
-		return nil, fmt.Errorf(notInitialized+"%w", err)
+		return nil, notInitialized(err.Error())
 	}
 	var dial func(context.Context) (net.Conn, error)
 	if strings.HasPrefix(e.host, "ssh://") {
 		if dial, err = sshDialer(e.host); err != nil {
-			return nil, fmt.Errorf(notInitialized+"%w", err)
+			return nil, notInitialized(err.Error())
 		}
 	}
 	c.client, err = client.New(client.Options{
@@ -58,14 +57,15 @@ func (c *cli) connect() (*client.Client, error) {
 	})
 	if err != nil {
 		c.client = nil
-		return nil, fmt.Errorf(notInitialized+"%w", err)
+		return nil, notInitialized(err.Error())
 	}
 	return c.client, nil
 }
 
-// notInitialized stands before the errors of a command that cannot tell where
-// its engine is.
-const notInitialized = "Failed to initialize: unable to resolve " + program + " endpoint: "
+// notInitialized is the end of a command that cannot tell where its engine is.
+func notInitialized(why string) error {
+	return &exitError{1, "Failed to initialize: unable to resolve " + program + " endpoint: " + why}
+}
 
 // settings reads the configuration file once.
 func (c *cli) settings() (*configFile, error) {

@@ -174,7 +174,7 @@ func runExecKill(ctx context.Context, cl *client.Client, out io.Writer, signal, 
 			return fmt.Errorf("%s is the beginning of %d IDs of commands in %s", id, len(found), name)
 		}
 		if len(found) == 0 {
-			return fmt.Errorf("No such exec instance in %s: %s", name, id) // the engine's words
+			return &exitError{1, fmt.Sprintf("No such exec instance in %s: %s", name, id)} // the engine's words
 		}
 		return cl.ExecKill(ctx, found[0], signal)
 	})

@@ -51,7 +51,7 @@ func (g *globalFlags) validate() error {
 		return &exitError{1, fmt.Sprintf("Unable to parse logging level: %s", g.logLevel)}
 	}
 	if len(g.hosts) > 1 {
-		return &exitError{1, notInitialized + "Specify only one -H"}
+		return notInitialized("Specify only one -H")
 	}
 	if len(g.hosts) > 0 && g.context != "" {
 		return &exitError{1, "conflicting options: cannot specify both --host and --context"}
