@@ -14,9 +14,9 @@ var globalFlags = []flag{
 	{"log", "", true, "set the log file to write logs to (default is '/dev/stderr')"},
 	{"log-format", "", true, "set the log format ('text' (default), or 'json')"},
 	{"root", "", true, "root directory for storage of container state (this should be located in tmpfs) (default: \"" + defaultRoot + "\")"},
-	{"criu", "", true, "ignored: there are no checkpoints"},
+	{"criu", "", true, "refused: there are no checkpoints"},
 	{"systemd-cgroup", "", false, "have systemd make the cgroup; expects cgroupsPath to be of form \"slice:prefix:name\""},
-	{"rootless", "", true, "ignore cgroup permission errors ('true', 'false', or 'auto')"},
+	{"rootless", "", true, "'false' or 'auto': without effect; 'true' is refused, as this runtime needs root"},
 	{"version", "v", false, "print the version"},
 }
 

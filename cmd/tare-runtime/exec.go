@@ -52,7 +52,7 @@ func (a *app) exec(f values, args []string) (int, error) {
 	}
 	o := oci.ExecOptions{
 		Process: p, ConsoleSocket: f.text("console-socket", ""), PidFile: f.text("pid-file", ""),
-		IgnorePaused: f.has("ignore-paused"), Cgroup: f.text("cgroup", ""),
+		IgnorePaused: f.has("ignore-paused"), Cgroups: f["cgroup"],
 	}
 	var env []string
 	if o.Preserve, env, err = preserved(f); err != nil {

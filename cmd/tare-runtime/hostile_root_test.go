@@ -175,7 +175,7 @@ func TestMalformedBundles(t *testing.T) {
 		"no such network device":             func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"nosuch": {}} },
 		"invalid cgroup path":                func(s *specs.Spec) { s.Linux.CgroupsPath = "/a\nb" },
 		"default action":                     func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActNotify} },
-		"mountLabel":                         func(s *specs.Spec) { s.Linux.MountLabel = "x" },
+		"selinux label is specified":         func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
 	} {
 		err := l.create("x", l.bundle("x", change, "true"))
 		if err == nil || !strings.Contains(err.Error(), text) {

@@ -60,4 +60,6 @@ func (l *logger) line(level, text string) string {
 	return "time=" + strconv.Quote(now) + " level=" + level + " msg=" + strconv.Quote(text) + "\n"
 }
 
+func (l *logger) debug(format string, args ...any) { l.write("debug", fmt.Sprintf(format, args...)) }
+
 func (l *logger) warn(format string, args ...any) { l.write("warning", fmt.Sprintf(format, args...)) }

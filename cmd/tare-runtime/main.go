@@ -5,8 +5,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"runtime/debug"
+	"strconv"
 
 	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/oci"
@@ -30,7 +32,6 @@ func main() {
 type app struct {
 	root    oci.Root
 	log     *logger
-	debug   bool
 	systemd bool
 }
 
@@ -41,10 +42,17 @@ func run(args []string) int {
 		return a.usage(nil, err)
 	}
 	a.root = oci.Root{Dir: f.text("root", defaultRoot)}
-	a.debug, a.systemd = f.has("debug"), f.has("systemd-cgroup")
+	a.systemd = f.has("systemd-cgroup")
 	if err := a.log.open(f.text("log", ""), f.text("log-format", "text")); err != nil {
 		os.Stderr.WriteString(err.Error() + "\n")
 		return exitFailure
+	}
+	if f.has("debug") {
+		a.root.Debug = a.log.debug
+		a.log.debug("%s %s (%s): %q", name, version, commit, args)
+	}
+	if err := refused(f); err != nil {
+		return a.fail(exitFailure, err)
 	}
 	switch {
 	case f.has("version"):
@@ -57,6 +65,26 @@ func run(args []string) int {
 		return a.fail(exitFailure, err)
 	}
 	return a.command(rest[0], rest[1:])
+}
+
+// refused are flags of runc's that have no meaning here: silence would be a
+// promise.
+func refused(f values) error {
+	if f.text("criu", "") != "" {
+		return errors.New("--criu is not supported: there are no checkpoints")
+	}
+	rootless := f.text("rootless", "auto")
+	if rootless == "auto" {
+		return nil
+	}
+	on, err := strconv.ParseBool(rootless)
+	if err != nil {
+		return fmt.Errorf("invalid value %q for --rootless: want true, false or auto", rootless)
+	}
+	if on {
+		return errors.New("--rootless=true is not supported: this runtime needs root, and fails where it lacks rights")
+	}
+	return nil
 }
 
 func (a *app) command(name string, args []string) int {

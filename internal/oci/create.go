@@ -58,6 +58,10 @@ func (r Root) Create(o CreateOptions) (_ *Container, err error) {
 	if n := dropUnknownCaps(b.spec.Process); len(n) > 0 {
 		o.Warn("ignoring unknown or unavailable capabilities: %q", n)
 	}
+	for _, text := range runtime.Ignored(b.spec) {
+		o.Warn("%s", text)
+	}
+	r.debug("container %s: bundle %s, root file system %s", o.ID, b.dir, b.rootfs)
 	var u undo.Stack
 	defer u.Run(&err)
 	k := &creation{CreateOptions: o, root: r, b: b}
@@ -105,6 +109,7 @@ func (k *creation) makeCgroup(u *undo.Stack) error {
 		return err
 	}
 	k.group = g
+	k.root.debug("container %s: cgroup %s, made %t", k.ID, k.c.Cgroup, made)
 	if made {
 		u.Add(func() error { return removeGroup(g) })
 	}
@@ -122,6 +127,7 @@ func (k *creation) launch() (err error) {
 		return err
 	}
 	defer k.start.Close()
+	k.root.debug("container %s: the first process does: %v", k.ID, steps{k.start.Plan})
 	if k.l, err = newLauncher(); err != nil {
 		return err
 	}
@@ -139,6 +145,7 @@ func (k *creation) launch() (err error) {
 		if err := k.child.await(k.gate.out); err != nil {
 			return err
 		}
+		k.root.debug("container %s: process %d waits at stop %d", k.ID, k.child.first, s)
 		if err := k.at(s); err != nil {
 			return err
 		}
@@ -298,6 +305,7 @@ func (k *creation) ran() error {
 	if err := k.child.finish(); err != nil {
 		return err
 	}
+	k.root.debug("container %s: process %d has executed the program", k.ID, k.c.Pid)
 	return k.c.startedHooks()
 }
 
@@ -331,6 +339,7 @@ func (c *Container) Start() error {
 	if err := os.Remove(c.file(fifoFile)); err != nil {
 		return err
 	}
+	c.root.debug("container %s: process %d may execute the program", c.ID, c.Pid)
 	return c.startedHooks()
 }
 

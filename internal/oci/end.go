@@ -28,6 +28,7 @@ func (c *Container) Kill(sig syscall.Signal, all bool) error {
 	if ended, err := process.Ended(pidfd); ended || err != nil {
 		return errors.Join(err, ErrNotRunning)
 	}
+	c.root.debug("container %s: signal %d to process %d", c.ID, sig, c.Pid)
 	if err := process.Signal(pidfd, sig); err != nil {
 		return err
 	}
@@ -42,6 +43,7 @@ func (c *Container) killAll(sig syscall.Signal) error {
 	if err != nil || g == nil {
 		return err
 	}
+	c.root.debug("container %s: signal %d to all of cgroup %s", c.ID, sig, c.Cgroup)
 	if sig == syscall.SIGKILL {
 		return g.Kill()
 	}
@@ -122,7 +124,7 @@ func (r Root) deleteUnrecorded(id string) error {
 	if err != nil {
 		return err
 	}
-	c := &Container{dir: filepath.Join(r.Dir, id), lock: lock}
+	c := &Container{root: r, dir: filepath.Join(r.Dir, id), lock: lock}
 	if _, err := os.Lstat(c.file(stateFile)); err == nil {
 		c.Close()
 		return fmt.Errorf("container %s: %s cannot be read", id, stateFile)
@@ -132,6 +134,7 @@ func (r Root) deleteUnrecorded(id string) error {
 
 // remove ends everything of the container and forgets it.
 func (c *Container) remove(warn func(format string, args ...any)) error {
+	c.root.debug("container %s: ends and is removed, with cgroup %s", c.dir, c.Cgroup)
 	if err := c.end(); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ type ExecOptions struct {
 	PidFile       string
 	IgnorePaused  bool
 	Preserve      []*os.File
-	Cgroup        string // below the container's, of all hierarchies
+	Cgroups       []string // existing groups below the container's: "path", or "controller,…:path" of some hierarchies
 }
 
 // execution is a process that is ready to be started in a container.
@@ -40,7 +40,7 @@ func (e *execution) Close() {
 
 // newExec builds the plans; path, if not empty, is the program instead of the
 // first argument.
-func (c *Container) newExec(p *specs.Process, path string, preserve ...*os.File) (*execution, error) {
+func (c *Container) newExec(p *specs.Process, path string, cgroups []string, preserve ...*os.File) (*execution, error) {
 	spec, err := c.Spec()
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (c *Container) newExec(p *specs.Process, path string, preserve ...*os.File)
 	if err != nil {
 		return nil, err
 	}
-	g, err := cgroup.Open(c.Cgroup)
+	procs, err := c.procs(cgroups)
 	if err != nil {
 		pidfd.Close()
 		return nil, err
@@ -69,7 +69,7 @@ func (c *Container) newExec(p *specs.Process, path string, preserve ...*os.File)
 	}
 	x.Exec, err = runtime.NewExec(runtime.ExecConfig{
 		Gate:    childGate,
-		Process: p, Seccomp: spec.Linux.Seccomp, PidFD: pidfd, Pid: c.Pid, CgroupProcs: g.ProcsPaths(),
+		Process: p, Seccomp: spec.Linux.Seccomp, PidFD: pidfd, Pid: c.Pid, CgroupProcs: procs,
 		Program: path, UserNS: has(spec, specs.UserNamespace), UIDs: spec.Linux.UIDMappings, Chroot: !ownMounts(spec), Preserve: preserve,
 	})
 	if err != nil {
@@ -80,6 +80,19 @@ func (c *Container) newExec(p *specs.Process, path string, preserve ...*os.File)
 		return nil, err
 	}
 	return x, nil
+}
+
+// procs are the files by which a process enters the container's cgroups, or
+// those that are named below them.
+func (c *Container) procs(below []string) ([]string, error) {
+	g, err := cgroup.Open(c.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	if len(below) == 0 {
+		return g.ProcsPaths(), nil
+	}
+	return procsBelow(g.Mounts(), below)
 }
 
 // Exec starts a process in the container and returns its pid; it is our child.
@@ -94,11 +107,12 @@ func (c *Container) Exec(o ExecOptions) (pid int, err error) {
 		return 0, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
 	}
 	dropUnknownCaps(o.Process)
-	e, err := c.newExec(o.Process, "", o.Preserve...)
+	e, err := c.newExec(o.Process, "", o.Cgroups, o.Preserve...)
 	if err != nil {
 		return 0, err
 	}
 	defer e.Close()
+	c.root.debug("container %s: an exec does: %v; %v", c.ID, steps{e.FirstPlan}, steps{e.SecondPlan})
 	stdio, done, err := console{o.ConsoleSocket, o.Console}.stdio(o.Process.Terminal, e.HostUID(int(o.Process.User.UID)))
 	if err != nil {
 		return 0, err
@@ -112,6 +126,7 @@ func (c *Container) Exec(o ExecOptions) (pid int, err error) {
 	if pid, err = spawnExec(l, e, stdio); err != nil {
 		return 0, fmt.Errorf("unable to start container process: %w", err)
 	}
+	c.root.debug("container %s: process %d has executed %q", c.ID, pid, o.Process.Args)
 	if o.PidFile != "" {
 		if err := WritePid(o.PidFile, pid); err != nil {
 			return 0, errors.Join(err, killChild(pid))

@@ -203,7 +203,7 @@ func (c *Container) startHooks() error {
 	for i, hook := range spec.Hooks.StartContainer {
 		p := *spec.Process
 		p.Args, p.Env, p.Terminal = hookArgs(hook), hookEnv(hook), false
-		e, err := c.newExec(&p, hook.Path)
+		e, err := c.newExec(&p, hook.Path, nil)
 		if err != nil {
 			return err
 		}

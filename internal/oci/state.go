@@ -60,12 +60,20 @@ const recordVersion = 1
 
 // Root is the directory of all containers.
 type Root struct {
-	Dir string
+	Dir   string
+	Debug func(format string, args ...any) // is told what is done; nil: nobody
+}
+
+func (r Root) debug(format string, args ...any) {
+	if r.Debug != nil {
+		r.Debug(format, args...)
+	}
 }
 
 // Container is a container known by its record.
 type Container struct {
 	record
+	root   Root
 	dir    string
 	lock   *os.File    // see Root.lock
 	made   os.FileInfo // of the directory, if we have made it
@@ -96,7 +104,7 @@ func (r Root) Open(id string) (*Container, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	c := &Container{dir: filepath.Join(r.Dir, id)}
+	c := &Container{root: r, dir: filepath.Join(r.Dir, id)}
 	b, err := os.ReadFile(c.file(stateFile))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, ErrNotExist
@@ -170,7 +178,7 @@ func (r Root) reserve(id string) (*Container, error) {
 	if err := os.MkdirAll(r.Dir, 0o711); err != nil {
 		return nil, err
 	}
-	c := &Container{dir: filepath.Join(r.Dir, id)}
+	c := &Container{root: r, dir: filepath.Join(r.Dir, id)}
 	err := os.Mkdir(c.dir, 0o700)
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err

@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -39,14 +41,31 @@ func check(c Config) error {
 }
 
 func checkLinux(l *specs.Linux) error {
-	for field, set := range map[string]bool{
-		"mountLabel": l.MountLabel != "",
-	} {
-		if set {
-			return unsupported("linux." + field)
-		}
+	if l.MountLabel != "" && selinux() {
+		return unsupported("linux.mountLabel")
 	}
 	return nil
+}
+
+// selinux reports whether the kernel has SELinux, and so labels.
+func selinux() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err == nil
+}
+
+// Ignored tells what of a spec has no effect, as with runc, in words for a
+// warning: labels of mounts where no label means anything, and options that a
+// bind does not have (mount(2) takes no data for one).
+func Ignored(s *specs.Spec) (texts []string) {
+	if s.Linux != nil && s.Linux.MountLabel != "" && !selinux() {
+		texts = append(texts, "linux.mountLabel is ignored: no SELinux on this host")
+	}
+	for _, m := range s.Mounts {
+		if o, err := parseOptions(m); err == nil && o.bind && len(o.data) > 0 {
+			texts = append(texts, fmt.Sprintf("mounts: %s: a bind has no such options, they are ignored: %q", m.Destination, o.data))
+		}
+	}
+	return texts
 }
 
 // checkHelped refuses what a plan leaves to its starter, if that does not stop
@@ -72,6 +91,8 @@ func checkProcess(p *specs.Process) error {
 		return invalid("process.args must not be empty")
 	case !strings.HasPrefix(p.Cwd, "/"):
 		return invalid("process.cwd %q is not an absolute path", p.Cwd)
+	case p.SelinuxLabel != "" && !selinux():
+		return invalid("selinux label is specified in config, but selinux is disabled or not supported (process.selinuxLabel)")
 	case p.SelinuxLabel != "":
 		return unsupported("process.selinuxLabel")
 	case p.CommandLine != "" || p.User.Username != "":

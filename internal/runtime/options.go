@@ -13,7 +13,7 @@ type mountOptions struct {
 	attr            mount.Change   // of the mount itself
 	recAttr         mount.Change   // of it and all below (rro, rnosuid …)
 	propagation     []mount.Change // in the order given
-	data            []string       // the file system's own
+	data            []string       // the file system's own; of a bind: see Ignored
 
 	idmap, idmapRecursive bool // ids are mapped
 }
@@ -69,9 +69,6 @@ func parseOptions(m specs.Mount) (o mountOptions, err error) {
 		default:
 			o.data = append(o.data, opt)
 		}
-	}
-	if o.bind && len(o.data) > 0 {
-		return o, invalid("mounts: %s: unknown option %q", m.Destination, o.data[0])
 	}
 	o.idmap = o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0
 	if o.idmap && !o.bind {

@@ -22,7 +22,6 @@ func TestWhatIsNotDoneIsAnError(t *testing.T) {
 		"hooks":                        func(s *specs.Spec) { s.Hooks = &specs.Hooks{} },
 		"platform":                     func(s *specs.Spec) { s.Windows = &specs.Windows{} },
 		"linux.uidMappings":            func(s *specs.Spec) { s.Linux.UIDMappings = make([]specs.LinuxIDMapping, 1) },
-		"linux.mountLabel":             func(s *specs.Spec) { s.Linux.MountLabel = "x" },
 		"linux.intelRdt":               func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
 		"linux.netDevices":             func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"x": {}} },
 		"linux.seccomp.listenerPath":   func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{ListenerPath: "/x"} },
