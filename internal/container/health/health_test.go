@@ -70,6 +70,7 @@ func TestStartIntervalIsForTheStart(t *testing.T) {
 		m, _ := watch(Timing{Interval: 30 * time.Second, Timeout: time.Second, StartPeriod: time.Minute, StartInterval: 2 * time.Second, Retries: 3}, s.probe)
 		defer m.Stop()
 		time.Sleep(40 * time.Second)
+		synctest.Wait()
 		want := []time.Duration{2 * time.Second, 4 * time.Second, 6 * time.Second, 36 * time.Second}
 		if !slices.Equal(s.calls, want) {
 			t.Errorf("probed at %v, want %v", s.calls, want)
@@ -111,6 +112,7 @@ func TestFiveResultsAreKept(t *testing.T) {
 			t.Errorf("%d results, first %d, last %+v", len(log), log[0].ExitCode, log[4])
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if n != 7 {
 			t.Error("it goes on after Stop")
 		}
@@ -135,6 +137,7 @@ func TestPauseKeepsTheHealth(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		m.Pause()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(s.calls) != 1 || m.Status() != container.Healthy {
 			t.Error(len(s.calls), m.Status())
 		}
@@ -143,6 +146,7 @@ func TestPauseKeepsTheHealth(t *testing.T) {
 		m.Stop()
 		m.Resume() // not after Stop
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(s.calls) != 2 || len(*seen) != 1 {
 			t.Error(len(s.calls), *seen)
 		}

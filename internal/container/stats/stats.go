@@ -139,6 +139,9 @@ func (c *Collector) follow(ctx context.Context, id string, emit func([]*containe
 		case <-ctx.Done():
 			return nil
 		case round := <-w.next:
+			if ctx.Err() != nil {
+				return nil
+			}
 			if err := emit(round); err != nil {
 				return err
 			}

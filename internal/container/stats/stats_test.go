@@ -103,6 +103,7 @@ func TestWatchersShareTheReading(t *testing.T) {
 		synctest.Wait()
 		before := f.reads["a"]
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if f.reads["a"] != before {
 			t.Error("it measures though nobody watches")
 		}
@@ -145,6 +146,7 @@ func TestSlowWatcherGetsTheNewest(t *testing.T) {
 		time.Sleep(9 * time.Second)
 		cancel()
 		time.Sleep(5 * time.Second) // the watcher and the loop end
+		synctest.Wait()
 		want := []time.Duration{time.Second, 4 * time.Second, 7 * time.Second}
 		if !reflect.DeepEqual(got, want) {
 			t.Error(got, want)
