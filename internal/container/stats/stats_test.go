@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,16 @@ import (
 
 // fakes are containers whose processors work as time goes by; "stopped" does
 // not run, "ending" ends while it is read.
-type fakes struct{ reads map[string]int }
+type fakes struct {
+	mu    sync.Mutex
+	reads map[string]int
+}
+
+func (f *fakes) read(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reads[id]++
+}
 
 func (f *fakes) Target(id string) (Target, bool, error) {
 	if id == "absent" {
@@ -35,7 +45,7 @@ func collector() (*Collector, *fakes) {
 	begun := time.Now()
 	c.host = func() (hostCounters, error) { return hostCounters{cpu: time.Since(begun)}, nil }
 	c.sample = func(t Target, h hostCounters) (*container.StatsResponse, error) {
-		f.reads[t.ID]++
+		f.read(t.ID)
 		if t.ID == "ending" {
 			return nil, fs.ErrNotExist
 		}
