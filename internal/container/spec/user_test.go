@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -86,10 +85,8 @@ func TestLookupUserIsBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		begin := time.Now()
-		_, err := lookupUser(root, "app", nil)
-		if err == nil || !errdefs.Is(err, errdefs.InvalidArgument) || time.Since(begin) > time.Second {
-			t.Errorf("%s: %v after %s", name, err, time.Since(begin))
+		if _, err := lookupUser(root, "app", nil); !errdefs.Is(err, errdefs.InvalidArgument) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
