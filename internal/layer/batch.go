@@ -17,6 +17,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/confine"
+	"github.com/tare-engine/tare/internal/linux/disk"
 	"github.com/tare-engine/tare/internal/linux/filemeta"
 	"github.com/tare-engine/tare/internal/linux/syncfs"
 	"github.com/tare-engine/tare/internal/linux/untar"
@@ -138,8 +139,8 @@ func (b *Batch) fill(ctx context.Context, st *Staged, parent ChainID, r io.Reade
 		return err
 	}
 	o := untar.Options{Whiteouts: untar.Overlay}
-	if free, err := syncfs.Free(b.s.layers); err == nil {
-		o.Bytes = max(free-free/20, 1)
+	if fs, err := disk.Of(b.s.layers); err == nil {
+		o.Bytes = max(fs.Free-fs.Free/20, 1)
 	}
 	if !b.s.driver.Stacked() {
 		o.Whiteouts = untar.Remove

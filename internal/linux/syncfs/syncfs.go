@@ -38,12 +38,3 @@ func Dir(dir string) error {
 	defer f.Close()
 	return f.Sync()
 }
-
-// Free returns the bytes that are free for everyone on dir's file system.
-func Free(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	return int64(st.Bavail) * st.Bsize, nil
-}
