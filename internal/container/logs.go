@@ -67,6 +67,10 @@ func (c *Container) ended() <-chan struct{} {
 	return closed
 }
 
+// fixedNano is how logs show a time: with all nine digits, also if the last are
+// zero, so that columns stand below each other.
+const fixedNano = "2006-01-02T15:04:05.000000000Z07:00"
+
 // logWriter writes entries as the Engine API sends them.
 type logWriter struct {
 	w                           io.Writer
@@ -80,7 +84,7 @@ func (l *logWriter) write(e logfile.Entry) error {
 		b = append(b, make([]byte, api.HeaderLen)...)
 	}
 	if l.timestamps {
-		b = e.Time.UTC().AppendFormat(b, time.RFC3339Nano+" ")
+		b = e.Time.UTC().AppendFormat(b, fixedNano+" ")
 	}
 	if l.details {
 		b = append(append(b, attributes(e.Attrs)...), ' ')
