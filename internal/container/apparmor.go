@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/moby/moby/api/types/container"
+
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/linux/apparmor"
 )

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"time"
 
+	"github.com/tare-engine/tare/internal/container/index"
+	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/network"
@@ -24,65 +26,96 @@ func (s *Service) Boot(ctx context.Context) error {
 	if err := cgroup.Prepare(s.cfg.Cgroup); err != nil {
 		return err
 	}
-	if err := s.loadRecords(); err != nil {
+	b := s.newBoot()
+	if err := b.load(); err != nil {
 		return err
 	}
 	for _, c := range s.index.List() {
-		s.adopt(c)
+		b.adopt(c)
 	}
-	if err := s.adoptNetworks(ctx); err != nil {
+	if err := b.adoptNetworks(ctx); err != nil {
 		return err
 	}
 	if err := s.link.connect(ctx); err != nil {
 		return err
 	}
-	s.watchDead()
-	s.startCells()
+	s.far.watchDead()
+	for _, c := range s.index.List() {
+		s.resume(c)
+	}
+	s.cells.start()
 	s.startWanted()
-	return errors.Join(s.removeStrayGroups(), s.removeStrayLayers(ctx), s.records.removeStray(func(id string) bool { return s.index.Get(id) != nil }))
+	return errors.Join(b.removeStrayGroups(), b.removeStrayLayers(ctx), s.records.removeStray(b.there))
 }
 
-// loadRecords fills the index. A record that cannot be read is set aside and
+// resume begins anew to watch a container that ran when the last engine ended.
+func (s *Service) resume(c *Container) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != nil && c.process.fd != nil {
+		s.watchHealth(c)
+	}
+}
+
+// boot compares the records with what is there at the start of an engine:
+// processes, networks, control groups, layers.
+type boot struct {
+	cfg      *Config
+	index    *index.Index[*Container]
+	records  *records
+	groups   *groups
+	layers   *layer.Service
+	networks *network.Service
+}
+
+func (s *Service) newBoot() *boot {
+	return &boot{cfg: &s.cfg, index: s.index, records: s.records, groups: s.groups, layers: s.layers, networks: s.networks}
+}
+
+// there reports whether a container has been loaded.
+func (b *boot) there(id string) bool { return b.index.Get(id) != nil }
+
+// load fills the index. A record that cannot be read is set aside and
 // named; the others are not harmed by it.
-func (s *Service) loadRecords() error {
-	ids, err := s.records.ids()
+func (b *boot) load() error {
+	ids, err := b.records.ids()
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		r, path, err := s.records.load(id)
+		r, path, err := b.records.load(id)
 		if err == nil && r == nil {
 			continue // garbage, which removeStrayLayers removes
 		}
 		if err == nil {
-			err = s.index.Reserve(r.Name, r.ID)
+			err = b.index.Reserve(r.Name, r.ID)
 		}
 		if err != nil {
-			s.records.setAside(id, path, err)
+			b.records.setAside(id, path, err)
 			continue
 		}
 		status := Created
 		if !r.Last.StartedAt.IsZero() {
 			status = Exited
 		}
-		s.index.Add(newContainer(r, status))
+		b.index.Add(newContainer(r, status))
 	}
 	return nil
 }
 
 // adopt takes over the process of a container that ran when the last engine
 // ended, if that process lives. If it does not, its exit is at the keeper.
-func (s *Service) adopt(c *Container) {
-	l, err := s.records.live(c.ID)
+func (b *boot) adopt(c *Container) {
+	l, err := b.records.live(c.ID)
 	if l == nil && err == nil {
 		return
 	}
-	if err == nil && l.BootID != s.cfg.BootID {
+	if err == nil && l.BootID != b.cfg.BootID {
 		err = errors.New("it is of another boot")
 	}
 	if err != nil {
 		slog.Warn("drop a live record", "container", c.ID, "err", err)
-		s.records.removeLive(c.ID) // boot removes it again if that fails
+		b.records.removeLive(c.ID) // boot removes it again if that fails
 		return
 	}
 	p := &process{pid: l.Pid, startTicks: l.StartTicks, user: l.User}
@@ -102,9 +135,6 @@ func (s *Service) adopt(c *Container) {
 	defer c.mu.Unlock()
 	c.process = p
 	c.view.Store(&View{Record: c.View().Record, Status: status, Pid: l.Pid, Started: l.StartedAt, Network: l.Network})
-	if p.fd != nil {
-		s.watchHealth(c)
-	}
 }
 
 // openProcess returns a descriptor of a process if it is still the one that
@@ -117,71 +147,20 @@ func openProcess(pid int, ticks uint64) *os.File {
 	return fd
 }
 
-// startCells begins to keep cells ready.
-func (s *Service) startCells() {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.cells.run(ctx)
-	}()
-	s.stopCells = func() {
-		cancel()
-		<-done
-	}
-}
-
-// watchDead reports the end of containers whose process has gone while nobody
-// of ours was there: the keeper has no exit of theirs to tell.
-func (s *Service) watchDead() {
-	for _, c := range s.index.List() {
-		c.mu.Lock()
-		p := c.process
-		gone := p != nil && p.fd == nil
-		c.mu.Unlock()
-		if gone {
-			s.reportGone(c.ID, p)
-		}
-	}
-}
-
-// reportGone reports the end of a process that the keeper does not know, unless
-// the keeper reports it first. The kernel tells how it ended if we held it.
-func (s *Service) reportGone(id string, p *process) {
-	e := keeper.Exit{ID: id, Pid: p.pid, At: time.Now(), Unknown: true}
-	if p.fd != nil {
-		if ws, ok := kernel.Status(p.fd); ok {
-			e.Status, e.Unknown = ws, false
-		}
-	}
-	s.work.run(func() {
-		time.Sleep(deadGrace)
-		if s.settle(s.containerEnded(e)) {
-			if c := s.index.Get(id); c != nil {
-				c.clear()
-			}
-		}
-	})
-}
-
-// deadGrace is how long the keeper's report of an exit may take to come in
-// after we have connected with it.
-const deadGrace = 500 * time.Millisecond
-
 // adoptNetworks tells the network service which endpoints are in use; it
 // removes all others of ours.
-func (s *Service) adoptNetworks(ctx context.Context) error {
+func (b *boot) adoptNetworks(ctx context.Context) error {
 	var live []network.Record
-	for _, c := range s.index.List() {
+	for _, c := range b.index.List() {
 		if v := c.View(); v.Network != nil && v.Network.Record != nil {
 			live = append(live, *v.Network.Record)
 		}
 	}
-	held, err := keeper.HeldPorts(ctx, s.cfg.ExecRoot)
+	held, err := keeper.HeldPorts(ctx, b.cfg.ExecRoot)
 	if err != nil {
 		slog.Warn("the keeper's host ports are reserved anew", "err", err)
 	}
-	report, err := s.networks.Adopt(ctx, live, held)
+	report, err := b.networks.Adopt(ctx, live, held)
 	for _, what := range report.Removed {
 		slog.Info("removed what was left of a network", "what", what)
 	}
@@ -192,19 +171,46 @@ func (s *Service) adoptNetworks(ctx context.Context) error {
 }
 
 // removeStrayLayers removes directories of containers without a record.
-func (s *Service) removeStrayLayers(ctx context.Context) error {
-	ids, err := s.records.ids()
+func (b *boot) removeStrayLayers(ctx context.Context) error {
+	ids, err := b.records.ids()
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		if s.index.Get(id) != nil {
+		if b.there(id) {
 			continue
 		}
 		slog.Info("remove a container that was never acknowledged, or whose removal was cut off", "container", id)
-		if err := errors.Join(s.layers.Remove(ctx, id), s.layers.Discard(s.records.dir(id))); err != nil {
+		if err := errors.Join(b.layers.Remove(ctx, id), b.layers.Discard(b.records.dir(id))); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// removeStrayGroups removes the groups of containers that do not run.
+func (b *boot) removeStrayGroups() error {
+	paths, err := b.groups.all()
+	if err != nil {
+		return err
+	}
+	for id, path := range paths {
+		if ident.Valid(id) {
+			b.removeStrayGroup(id, path)
+		}
+	}
+	return nil
+}
+
+// removeStrayGroup does so for one. A start that is under way holds the lock.
+func (b *boot) removeStrayGroup(id, path string) {
+	if c := b.index.Get(id); c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.process != nil || c.View().Alive() {
+			return
+		}
+	}
+	err := b.groups.removeStray(id, path)
+	slog.Info("removed a group without container", "group", path, "err", err)
 }

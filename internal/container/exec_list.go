@@ -13,16 +13,16 @@ import (
 	kernel "github.com/tare-engine/tare/internal/linux/process"
 )
 
-// ListExecs describes the container's execs that have not ended, in the order
+// List describes the container's execs that have not ended, in the order
 // they were started.
-func (s *Service) ListExecs(ref string) ([]api.ExecSummary, error) {
-	c, err := s.index.Find(ref)
+func (all *Execs) List(ref string) ([]api.ExecSummary, error) {
+	c, err := all.index.Find(ref)
 	if err != nil {
 		return nil, err
 	}
 	list := []api.ExecSummary{}
-	for _, id := range s.execs.of(c.ID) {
-		if x := s.execs.get(id); x != nil { // else it has just been dropped
+	for _, id := range all.of(c.ID) {
+		if x := all.get(id); x != nil { // else it has just been dropped
 			list = append(list, x.summary())
 		}
 	}
@@ -40,10 +40,10 @@ func (x *Exec) summary() api.ExecSummary {
 	}
 }
 
-// KillExec sends a signal, SIGKILL if name is empty, to an exec's process. It
+// Kill sends a signal, SIGKILL if name is empty, to an exec's process. It
 // gives a Conflict if that does not run.
-func (s *Service) KillExec(id, name string) error {
-	x := s.execs.get(id)
+func (all *Execs) Kill(id, name string) error {
+	x := all.get(id)
 	if x == nil {
 		return errNoExec(id)
 	}

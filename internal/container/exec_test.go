@@ -6,23 +6,22 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
-	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/keeper"
 )
 
 func TestExitOfAnExecMayBeToldTwice(t *testing.T) {
-	s := &Service{index: index.New[*Container](), execs: newExecTable(), events: eventLog{event.NewLog()}}
+	s := New(Config{}, nil, nil, event.NewLog(), nil, nil)
 	c := testContainer(t, s.index, ident.New(), "x")
 	x := &Exec{ID: ident.New(), Container: c.ID, Request: container.ExecCreateRequest{}, started: true, running: true, done: newTurn()}
 	s.execs.add(x)
 	for range 2 {
-		if !s.execEnded(keeper.Exit{ID: x.ID, At: time.Now(), Status: 3 << 8}) {
+		if !s.execs.ended(keeper.Exit{ID: x.ID, At: time.Now(), Status: 3 << 8}) {
 			t.Fatal("not an exec")
 		}
 	}
-	v, err := s.InspectExec(x.ID)
+	v, err := s.Execs().Inspect(x.ID)
 	if err != nil || v.Running || *v.ExitCode != 3 {
 		t.Fatal(v, err)
 	}

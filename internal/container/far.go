@@ -5,10 +5,12 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"time"
 
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/tare-engine/tare/internal/keeper"
+	kernel "github.com/tare-engine/tare/internal/linux/process"
 )
 
 // far hears what the keeper tells.
@@ -20,10 +22,12 @@ type far struct {
 var _ farSide = (*far)(nil)
 
 func (s *Service) farSide() *far {
-	return &far{s: s, reunion: &reunion{
+	f := &far{s: s}
+	f.reunion = &reunion{
 		cfg: &s.cfg, index: s.index, execs: s.execs, records: s.records, groups: s.groups, strays: &s.strays, work: s.work,
-		giveBack: s.giveBack, gone: s.reportGone, heldPorts: s.networks.HeldPorts,
-	}}
+		giveBack: s.giveBack, gone: f.reportGone, heldPorts: s.networks.HeldPorts,
+	}
+	return f
 }
 
 // Exited is called when a process has ended and its output has been read. Like
@@ -31,7 +35,7 @@ func (s *Service) farSide() *far {
 func (f *far) Exited(e keeper.Exit) {
 	s := f.s
 	s.work.run(func() {
-		if !s.execEnded(e) && !s.settle(s.containerEnded(e)) {
+		if !s.execs.ended(e) && !s.settle(s.containerEnded(e)) {
 			return
 		}
 		s.link.acknowledge(e.ID)
@@ -102,3 +106,40 @@ func (s *Service) settle(settle func() error) bool {
 func (s *Service) giveBack(v *View) error {
 	return errors.Join(s.networks.Release(context.Background(), v.ID), s.records.unmountShm(v))
 }
+
+// watchDead reports the end of containers whose process has gone while nobody
+// of ours was there: the keeper has no exit of theirs to tell.
+func (f *far) watchDead() {
+	for _, c := range f.index.List() {
+		c.mu.Lock()
+		p := c.process
+		gone := p != nil && p.fd == nil
+		c.mu.Unlock()
+		if gone {
+			f.reportGone(c.ID, p)
+		}
+	}
+}
+
+// reportGone reports the end of a process that the keeper does not know, unless
+// the keeper reports it first. The kernel tells how it ended if we held it.
+func (f *far) reportGone(id string, p *process) {
+	e := keeper.Exit{ID: id, Pid: p.pid, At: time.Now(), Unknown: true}
+	if p.fd != nil {
+		if ws, ok := kernel.Status(p.fd); ok {
+			e.Status, e.Unknown = ws, false
+		}
+	}
+	f.work.run(func() {
+		time.Sleep(deadGrace)
+		if f.s.settle(f.s.containerEnded(e)) {
+			if c := f.index.Get(id); c != nil {
+				c.clear()
+			}
+		}
+	})
+}
+
+// deadGrace is how long the keeper's report of an exit may take to come in
+// after we have connected with it.
+const deadGrace = 500 * time.Millisecond

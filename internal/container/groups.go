@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/container/spec"
-	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/store"
 )
@@ -98,31 +96,4 @@ func (g *groups) all() (map[string]string, error) {
 		paths[id] = g.strayPath(id)
 	}
 	return paths, nil
-}
-
-// removeStrayGroups removes the groups of containers that do not run.
-func (s *Service) removeStrayGroups() error {
-	paths, err := s.groups.all()
-	if err != nil {
-		return err
-	}
-	for id, path := range paths {
-		if ident.Valid(id) {
-			s.removeStrayGroup(id, path)
-		}
-	}
-	return nil
-}
-
-// removeStrayGroup does so for one. A start that is under way holds the lock.
-func (s *Service) removeStrayGroup(id, path string) {
-	if c := s.index.Get(id); c != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.process != nil || c.View().Alive() {
-			return
-		}
-	}
-	err := s.groups.removeStray(id, path)
-	slog.Info("removed a group without container", "group", path, "err", err)
 }

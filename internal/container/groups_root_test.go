@@ -46,7 +46,7 @@ func TestRootGroupsInUsersParentsAreFound(t *testing.T) {
 	if _, err := s.groups.make(dead.View().Record, &specs.LinuxResources{}); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("made twice: %v", err)
 	}
-	if err := s.removeStrayGroups(); err != nil {
+	if err := s.newBoot().removeStrayGroups(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := cgroup.Open(paths[dead]); !errors.Is(err, fs.ErrNotExist) {

@@ -101,7 +101,7 @@ func (s *Service) probe(c *Container, p *process, test []string) health.Probe {
 		}
 		cmd = append(append([]string{}, shell...), cmd...)
 	}
-	return func(ctx context.Context) (int, string, error) { return s.probeExec(ctx, c.ID, cmd) }
+	return func(ctx context.Context) (int, string, error) { return s.execs.probe(ctx, c.ID, cmd) }
 }
 
 // dialInside connects from the network namespace of a process.
@@ -130,21 +130,21 @@ func statInside(p *process, path string) (os.FileInfo, error) {
 	return inroot.Stat(root, path)
 }
 
-// probeExec runs a command in the container and returns its exit code and what
+// probe runs a command in the container and returns its exit code and what
 // it wrote. One that outlives ctx is killed.
-func (s *Service) probeExec(ctx context.Context, id string, cmd []string) (int, string, error) {
-	xid, err := s.CreateExec(id, container.ExecCreateRequest{Cmd: cmd, AttachStdout: true, AttachStderr: true})
+func (all *Execs) probe(ctx context.Context, id string, cmd []string) (int, string, error) {
+	xid, err := all.Create(id, container.ExecCreateRequest{Cmd: cmd, AttachStdout: true, AttachStderr: true})
 	if err != nil {
 		return 0, "", err
 	}
-	defer s.execs.drop(xid) // nobody asks for it again
+	defer all.drop(xid) // nobody asks for it again
 	near, far, err := streamPair()
 	if err != nil {
 		return 0, "", err
 	}
 	defer near.Close()
-	x := s.execs.get(xid)
-	if err := s.StartExec(ctx, xid, container.ExecStartRequest{}, func(bool) (net.Conn, []byte, error) { return far, nil, nil }); err != nil {
+	x := all.get(xid)
+	if err := all.Start(ctx, xid, container.ExecStartRequest{}, func(bool) (net.Conn, []byte, error) { return far, nil, nil }); err != nil {
 		return 0, "", err
 	}
 	stop := context.AfterFunc(ctx, func() {

@@ -23,7 +23,7 @@ import (
 type reunion struct {
 	cfg      *Config
 	index    *index.Index[*Container]
-	execs    *execTable
+	execs    *Execs
 	records  *records
 	groups   *groups
 	giveBack func(*View) error // what a run that is over holds and others wait for

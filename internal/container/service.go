@@ -60,15 +60,14 @@ type Service struct {
 	records  *records
 	groups   *groups
 	index    *index.Index[*Container]
-	execs    *execTable
+	execs    *Execs
 	cells    *cells
 	stats    *stats.Collector
 
 	link   *link
+	far    *far
 	work   *work
 	strays strays
-
-	stopCells func() // ends the pool of cells and waits for it; set by Boot
 }
 
 // New returns a service without containers; Boot fills it.
@@ -76,11 +75,14 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s := &Service{
 		cfg: cfg, layers: layers, networks: networks, events: eventLog{events}, work: newWork(),
 		records: &records{dataRoot: cfg.DataRoot, execRoot: cfg.ExecRoot, store: store},
-		index:   index.New[*Container](), execs: newExecTable(),
+		index:   index.New[*Container](),
 	}
 	s.groups = &groups{parent: cfg.Cgroup, records: s.records}
-	s.link = &link{dial: dial, far: s.farSide(), work: s.work}
-	s.cells = newCells(s)
+	s.link = &link{dial: dial, work: s.work}
+	s.execs = &Execs{execTable: newExecTable(), cfg: &s.cfg, index: s.index, link: s.link, events: s.events}
+	s.far = s.farSide()
+	s.link.far = s.far
+	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
 	s.stats = stats.New(measured{s})
 	return s
 }
@@ -108,9 +110,7 @@ func (s *Service) List() []*View {
 // go on; a keeper without any ends.
 func (s *Service) Close() {
 	s.work.close()
-	if s.stopCells != nil {
-		s.stopCells()
-	}
+	s.cells.stop()
 	s.strays.wait(strayWait)
 	s.work.wait()
 	s.link.close(!s.anyAlive())

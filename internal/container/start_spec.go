@@ -3,17 +3,10 @@ package container
 import (
 	"fmt"
 	"os"
-	"strconv"
-	"syscall"
-
-	"github.com/moby/moby/api/types/container"
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
-	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/mount"
-	"github.com/tare-engine/tare/internal/runtime"
 )
 
 // makeSpec makes the OCI spec of this run.
@@ -94,27 +87,4 @@ func openHostRoot(dir string) (*os.File, error) {
 		return nil, err
 	}
 	return m, nil
-}
-
-// planExec makes the plan of an exec and says as which user it runs.
-func (s *Service) planExec(v *View, p *process, x *Exec, req container.ExecStartRequest) (*runtime.Exec, specs.User, error) {
-	root, err := os.OpenFile("/proc/"+strconv.Itoa(v.Pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, specs.User{}, fmt.Errorf("exec in container %s: %w", v.ID, err)
-	}
-	defer root.Close()
-	in := spec.ExecInput{Config: v.Config, HostConfig: v.HostConfig, Request: &x.Request, Root: root}
-	if in.AppArmor, err = s.cfg.defaultAppArmor(v.HostConfig); err != nil {
-		return nil, specs.User{}, err
-	}
-	process, seccomp, err := spec.OfExec(in)
-	if err != nil {
-		return nil, specs.User{}, err
-	}
-	c := runtime.ExecConfig{Process: process, Seccomp: seccomp, PidFD: p.fd, Pid: v.Pid, CgroupProcs: p.cgroup.ProcsPaths()}
-	if req.ConsoleSize != nil {
-		c.Rows, c.Cols = uint16(req.ConsoleSize[0]), uint16(req.ConsoleSize[1])
-	}
-	plan, err := runtime.NewExec(c)
-	return plan, process.User, err
 }

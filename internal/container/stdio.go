@@ -2,6 +2,7 @@ package container
 
 import (
 	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/keeper"
 )

@@ -295,17 +295,17 @@ func (e *Engine) ContainerLogs(ctx context.Context, ref string, o api.LogsOption
 
 // ExecCreate registers a process for a running container.
 func (e *Engine) ExecCreate(_ context.Context, ref string, req container.ExecCreateRequest) (string, error) {
-	return e.containers.CreateExec(ref, req)
+	return e.containers.Execs().Create(ref, req)
 }
 
 // ExecStart runs it.
 func (e *Engine) ExecStart(ctx context.Context, id string, req container.ExecStartRequest, hijack own.Hijack) error {
-	return e.containers.StartExec(ctx, id, req, hijack)
+	return e.containers.Execs().Start(ctx, id, req, hijack)
 }
 
 // ExecInspect returns what is known of it.
 func (e *Engine) ExecInspect(_ context.Context, id string) (container.ExecInspectResponse, error) {
-	x, err := e.containers.InspectExec(id)
+	x, err := e.containers.Execs().Inspect(id)
 	if err != nil {
 		return container.ExecInspectResponse{}, err
 	}
@@ -323,17 +323,17 @@ func (e *Engine) ExecInspect(_ context.Context, id string) (container.ExecInspec
 
 // ExecList describes the execs of a container that have not ended.
 func (e *Engine) ExecList(_ context.Context, ref string) ([]api.ExecSummary, error) {
-	return e.containers.ListExecs(ref)
+	return e.containers.Execs().List(ref)
 }
 
 // ExecKill sends its process a signal.
 func (e *Engine) ExecKill(_ context.Context, id, signal string) error {
-	return e.containers.KillExec(id, signal)
+	return e.containers.Execs().Kill(id, signal)
 }
 
 // ExecResize sets the size of its terminal.
 func (e *Engine) ExecResize(ctx context.Context, id string, rows, cols uint16) error {
-	return e.containers.ResizeExec(ctx, id, rows, cols)
+	return e.containers.Execs().Resize(ctx, id, rows, cols)
 }
 
 // pruneFilter makes the condition of a prune: labels, and an age.

@@ -39,7 +39,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 	if v.HostConfig.LogConfig.Type == "json-file" {
 		c.LogPath = e.containers.LogPath(v.ID)
 	}
-	if ids := e.containers.Execs(v.ID); len(ids) > 0 {
+	if ids := e.containers.Execs().Of(v.ID); len(ids) > 0 {
 		c.ExecIDs = ids
 	}
 	if size {

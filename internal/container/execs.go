@@ -1,0 +1,295 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/container/index"
+	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/runtime"
+)
+
+// Execs are the further processes of all containers: from their creation,
+// through the one start that each may have, to some time after their end, so
+// that it can be asked for.
+//
+// An exec's lock is taken before that of its container, and neither is held
+// while waiting for a keeper (see link).
+type Execs struct {
+	*execTable
+	cfg    *Config
+	index  *index.Index[*Container]
+	link   *link
+	events eventLog
+}
+
+// Execs returns the further processes of the containers.
+func (s *Service) Execs() *Execs { return s.execs }
+
+// Of returns the IDs of a container's execs that have not ended.
+func (all *Execs) Of(containerID string) []string { return all.of(containerID) }
+
+// Create registers a process to be run in a running container.
+func (all *Execs) Create(ref string, req container.ExecCreateRequest) (string, error) {
+	c, err := all.index.Find(ref)
+	if err != nil {
+		return "", err
+	}
+	v := c.View()
+	switch {
+	case v.Status == Paused:
+		return "", errdefs.New(errdefs.Conflict, "container %s is paused, unpause the container before exec", ref)
+	case v.Status == Restarting:
+		return "", errRestarting(v)
+	case !v.Alive():
+		return "", errNotRunning(v)
+	}
+	if err := spec.ValidateExec(&req); err != nil {
+		return "", err
+	}
+	if req.DetachKeys != "" {
+		if _, err := api.ParseDetachKeys(req.DetachKeys); err != nil {
+			return "", errdefs.New(errdefs.InvalidArgument, "Invalid detach keys (%s) provided: %w", req.DetachKeys, err)
+		}
+	}
+	x := &Exec{ID: ident.New(), Container: c.ID, Request: req, done: newTurn()}
+	all.add(x)
+	all.events.publish(v, events.Action(string(events.ActionExecCreate)+": "+commandLine(req.Cmd)), "execID", x.ID)
+	return x.ID, nil
+}
+
+func (all *Execs) find(id string) (*Exec, *Container, error) {
+	x := all.get(id)
+	if x == nil {
+		return nil, nil, errNoExec(id)
+	}
+	c := all.index.Get(x.Container)
+	if c == nil || !c.View().Alive() {
+		return x, c, errdefs.New(errdefs.Conflict, "container %s is not running", x.Container)
+	}
+	return x, c, nil
+}
+
+// Inspect returns the picture of an exec.
+func (all *Execs) Inspect(id string) (*ExecView, error) {
+	x := all.get(id)
+	if x == nil {
+		return nil, errNoExec(id)
+	}
+	x.awaitEnd()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return &ExecView{ID: x.ID, Container: x.Container, Request: x.Request, Running: x.running, Pid: x.pid, ExitCode: x.exitCode.Load()}, nil
+}
+
+// Start runs an exec. With detach it returns when the program has been
+// executed; else hijack is asked for the client's connection first, which gets
+// the output and, at the latest when it ends, is closed.
+func (all *Execs) Start(ctx context.Context, id string, req container.ExecStartRequest, hijack Hijack) error {
+	x, c, err := all.find(id)
+	if err != nil {
+		return err
+	}
+	if _, err := all.link.wait(); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.started {
+		return errdefs.New(errdefs.Conflict, "exec command %s has already run", id)
+	}
+	if c.View().Status == Paused {
+		return errdefs.New(errdefs.Conflict, "container %s is paused, unpause the container before exec", c.ID)
+	}
+	x.started = true
+	ends, err := all.ends(x, req, hijack)
+	if err != nil {
+		return err
+	}
+	defer closeEnds(ends)
+	if err := all.launch(context.WithoutCancel(ctx), x, c, req, ends); err != nil {
+		code := 126
+		var se *runtime.StartError
+		if errors.As(err, &se) {
+			code = se.Code
+		}
+		x.exitCode.Store(&code)
+		time.AfterFunc(execKept, func() { all.drop(x.ID) })
+		tellEnds(ends, x.Request.Tty, err)
+		return err
+	}
+	return nil
+}
+
+// ends takes the client's connection, unless the exec is detached.
+func (all *Execs) ends(x *Exec, req container.ExecStartRequest, hijack Hijack) ([]keeperEnd, error) {
+	if req.Detach {
+		return nil, nil
+	}
+	name := x.Request.DetachKeys
+	keys, err := api.ParseDetachKeys(name)
+	if err != nil {
+		return nil, errdefs.New(errdefs.InvalidArgument, "Invalid detach keys (%s) provided: %w", name, err)
+	}
+	conn, buffered, err := hijack(x.Request.Tty)
+	if err != nil {
+		return nil, err
+	}
+	o := api.AttachOptions{Stdin: x.Request.AttachStdin, Stdout: x.Request.AttachStdout, Stderr: x.Request.AttachStderr}
+	end, err := newKeeperEnd(conn, buffered, o, keys)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return []keeperEnd{end}, nil
+}
+
+// launch has the keeper start the process.
+//
+// Preconditions: x.mu is held.
+func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req container.ExecStartRequest, ends []keeperEnd) error {
+	c.mu.Lock()
+	v, p := c.View(), c.process
+	if p == nil || p.fd == nil {
+		c.mu.Unlock()
+		return errNotRunning(v)
+	}
+	plan, user, err := all.plan(v, p, x, req)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	defer plan.Close()
+	failpoint.Hit("exec/planned")
+	conn, err := all.link.now()
+	if err != nil {
+		return err
+	}
+	st := keeper.Stdio{TTY: x.Request.Tty, OpenStdin: x.Request.AttachStdin, StdinOnce: true, UID: int(user.UID), GID: int(user.GID)}
+	if size := req.ConsoleSize; size != nil {
+		st.Rows, st.Cols = uint16(size[0]), uint16(size[1])
+	}
+	proc, err := conn.Start(ctx, keeper.Start{
+		ID: x.ID, Container: c.ID, CgroupFD: -1, Plan: plan.First, Second: plan.Second, FDs: plan.FDs, Stdio: st, Clients: clients(ends),
+	})
+	var step *keeper.StepError
+	switch {
+	case err != nil && !alive(p.pid, p.startTicks): // it ended meanwhile, and with it what there was to join
+		return errNotRunning(v)
+	case errors.As(err, &step):
+		return plan.Explain(step)
+	case err != nil:
+		return fmt.Errorf("exec in container %s: %w", c.ID, err)
+	}
+	failpoint.Hit("exec/started")
+	x.running, x.pid, x.ticks, x.files, x.begun = true, proc.Pid, proc.StartTicks, proc.Files, time.Now().UTC()
+	all.events.publish(v, events.Action(string(events.ActionExecStart)+": "+commandLine(x.Request.Cmd)), "execID", x.ID)
+	return nil
+}
+
+// plan makes the plan of an exec and says as which user it runs.
+func (all *Execs) plan(v *View, p *process, x *Exec, req container.ExecStartRequest) (*runtime.Exec, specs.User, error) {
+	root, err := os.OpenFile("/proc/"+strconv.Itoa(v.Pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, specs.User{}, fmt.Errorf("exec in container %s: %w", v.ID, err)
+	}
+	defer root.Close()
+	in := spec.ExecInput{Config: v.Config, HostConfig: v.HostConfig, Request: &x.Request, Root: root}
+	if in.AppArmor, err = all.cfg.defaultAppArmor(v.HostConfig); err != nil {
+		return nil, specs.User{}, err
+	}
+	process, seccomp, err := spec.OfExec(in)
+	if err != nil {
+		return nil, specs.User{}, err
+	}
+	c := runtime.ExecConfig{Process: process, Seccomp: seccomp, PidFD: p.fd, Pid: v.Pid, CgroupProcs: p.cgroup.ProcsPaths()}
+	if req.ConsoleSize != nil {
+		c.Rows, c.Cols = uint16(req.ConsoleSize[0]), uint16(req.ConsoleSize[1])
+	}
+	plan, err := runtime.NewExec(c)
+	return plan, process.User, err
+}
+
+// ended takes note of the end of an exec; false: e is not of an exec.
+func (all *Execs) ended(e keeper.Exit) bool {
+	x := all.get(e.ID)
+	if x == nil {
+		return false
+	}
+	x.mu.Lock()
+	if x.exitCode.Load() != nil { // an exit may be told more than once
+		x.mu.Unlock()
+		return true
+	}
+	code := exitCode(e)
+	x.running = false
+	x.exitCode.Store(&code)
+	x.files.Close()
+	x.files = keeper.Files{}
+	x.done.result = Result{ExitCode: code}
+	close(x.done.done)
+	x.mu.Unlock()
+	failpoint.Hit("exec/ended")
+	if c := all.index.Get(x.Container); c != nil {
+		all.events.publish(c.View(), events.ActionExecDie, "execID", x.ID, "exitCode", fmt.Sprint(code))
+	}
+	time.AfterFunc(execKept, func() { all.drop(x.ID) })
+	return true
+}
+
+// Resize sets the size of an exec's terminal.
+func (all *Execs) Resize(ctx context.Context, id string, rows, cols uint16) error {
+	x, _, err := all.find(id)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	running := x.running
+	x.mu.Unlock()
+	if !running {
+		return errdefs.New(errdefs.Conflict, "cannot resize a stopped container: exec %s is not running", id)
+	}
+	conn, err := all.link.wait()
+	if err != nil {
+		return err
+	}
+	return conn.Resize(ctx, id, rows, cols)
+}
+
+// tellEnds writes an error to clients that have been answered already.
+func tellEnds(ends []keeperEnd, tty bool, cause error) {
+	for _, e := range ends {
+		text := cause.Error() + "\r\n"
+		if !tty {
+			h := api.Header(api.Stderr, len(text))
+			text = string(h[:]) + text
+		}
+		syscall.Write(int(e.client.Conn.Fd()), []byte(text))
+	}
+}
+
+func commandLine(cmd []string) string {
+	line := ""
+	for i, a := range cmd {
+		if i > 0 {
+			line += " "
+		}
+		line += a
+	}
+	return line
+}
