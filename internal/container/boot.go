@@ -42,6 +42,7 @@ func (s *Service) Boot(ctx context.Context) error {
 	s.far.watchDead()
 	for _, c := range s.index.List() {
 		s.resume(c)
+		s.ooms.watch(c)
 	}
 	s.cells.start()
 	s.startWanted()
@@ -134,7 +135,14 @@ func (b *boot) adopt(c *Container) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.process = p
-	c.view.Store(&View{Record: c.View().Record, Status: status, Pid: l.Pid, Started: l.StartedAt, Network: l.Network})
+	r := c.View().Record
+	c.restarts.row.Count, c.restarts.stopped = l.Restarts, r.Stopped
+	if l.Pid != 0 {
+		kills, _ := p.cgroup.OOMKills() // asked again at the end
+		r = withRecord(r, l.begin)
+		r.Last.OOMKilled = kills > 0
+	}
+	c.view.Store(&View{Record: r, Status: status, Pid: l.Pid, Started: l.StartedAt, Network: l.Network})
 }
 
 // openProcess returns a descriptor of a process if it is still the one that

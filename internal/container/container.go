@@ -50,6 +50,7 @@ type process struct {
 	fd         *os.File     // pidfd; nil if it had ended when we looked
 	files      keeper.Files // the engine's duplicates of its streams
 	cgroup     *cgroup.Group
+	oom        uint64 // how ooms knows it; 0: it is not watched
 	user       specs.User
 	live       live  // what is on tmpfs of it
 	lost       int64 // lines missing in its log, as far as told

@@ -33,6 +33,7 @@ func (s *Service) containerEnded(e keeper.Exit) (settle func() error) {
 		c.mu.Unlock()
 		return s.settledBefore(settled)
 	}
+	s.ooms.forget(p)
 	kills, err := p.cgroup.OOMKills()
 	if err != nil {
 		slog.Warn("read the group's OOM kills", "container", c.ID, "err", err)
@@ -69,6 +70,9 @@ func (s *Service) settledBefore(settled chan struct{}) func() error {
 //
 // Preconditions: c.mu is held.
 func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
+	if oom && !c.View().Last.OOMKilled { // else it was told when it happened
+		s.ooms.tell(c)
+	}
 	code := exitCode(e)
 	ran := max(e.At.Sub(c.View().Started), 0)
 	status := Exited
@@ -80,16 +84,13 @@ func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
 		v.Status, v.Pid, v.Network, v.Health = status, 0, nil, ""
 		v.Record = withRecord(v.Record, func(r *Record) {
 			r.Last.StartedAt, r.Last.Restarts = v.Started, c.restarts.row.Count
-			r.Last.ExitCode, r.Last.FinishedAt, r.Last.OOMKilled = code, e.At.UTC(), oom
+			r.Last.ExitCode, r.Last.FinishedAt = code, e.At.UTC()
 			if e.Unknown {
 				r.Last.Error = "the exit status is not known: the process that waited for it was killed"
 			}
 		})
 	})
 	c.process, c.settled, c.cleared = nil, make(chan struct{}), make(chan struct{})
-	if oom {
-		s.events.publish(v, events.ActionOOM)
-	}
 	s.events.publish(v, events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(int(ran/time.Second)))
 	c.turns.exited(Result{ExitCode: code})
 }

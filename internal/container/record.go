@@ -77,4 +77,10 @@ type live struct {
 	Network    *Networking            `json:",omitempty"`
 	Cgroup     string                 // see package cgroup
 	Health     container.HealthStatus `json:",omitempty"` // as of the last probe
+	Restarts   int                    `json:",omitempty"` // that have led to this run
+}
+
+// begin changes a record to that of the run.
+func (l *live) begin(r *Record) {
+	r.Last = Outcome{StartedAt: l.StartedAt, Restarts: l.Restarts}
 }

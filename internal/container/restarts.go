@@ -111,6 +111,23 @@ func (s *Service) markStopped(c *Container) error {
 	return s.records.put(r)
 }
 
+// unmarkStopped takes that back, durably too: a container that a user starts
+// again is started at the boots to come.
+//
+// Preconditions: c.mu is held.
+func (s *Service) unmarkStopped(c *Container) error {
+	v := c.View()
+	if !v.Stopped {
+		return nil
+	}
+	r := withRecord(v.Record, func(r *Record) { r.Stopped = false })
+	if err := s.records.put(r); err != nil {
+		return err
+	}
+	c.publish(func(v *View) { v.Record = r })
+	return nil
+}
+
 // startWanted starts the containers whose policy wants them up after a boot, a
 // few at a time, in the background: a slow one holds up neither the API nor
 // the others.

@@ -92,7 +92,7 @@ func (r *reunion) settleStart(conn *keeper.Conn, c *Container, p *keeper.Process
 	ours.pid, ours.startTicks, ours.fd = p.Pid, p.StartTicks, openProcess(p.Pid, p.StartTicks)
 	ours.live.Pid, ours.live.StartTicks = p.Pid, p.StartTicks
 	v := *c.View()
-	v.Pid = p.Pid
+	v.Pid, v.Record = p.Pid, withRecord(v.Record, ours.live.begin)
 	c.view.Store(&v)
 	return r.records.putLive(c.ID, ours.live)
 }

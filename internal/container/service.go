@@ -20,6 +20,7 @@
 //	groups    control groups, in the engine's parent or a user's (groups.go)
 //	link      the connection with the keeper, and its replacement (link.go)
 //	reunion   a new keeper and what we believe are brought together (reunion.go)
+//	ooms      lack of memory is told when it happens (oom.go)
 //	work      what goes on beside the answers (work.go)
 //
 // and the packages below: spec (bad requests, defaults, the OCI runtime spec),
@@ -62,6 +63,7 @@ type Service struct {
 	index    *index.Index[*Container]
 	execs    *Execs
 	cells    *cells
+	ooms     *ooms
 	stats    *stats.Collector
 
 	link   *link
@@ -83,6 +85,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.far = s.farSide()
 	s.link.far = s.far
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
+	s.ooms = newOOMs(s.events)
 	s.stats = stats.New(measured{s})
 	return s
 }
@@ -111,6 +114,7 @@ func (s *Service) List() []*View {
 func (s *Service) Close() {
 	s.work.close()
 	s.cells.stop()
+	s.ooms.close()
 	s.strays.wait(strayWait)
 	s.work.wait()
 	s.link.close(!s.anyAlive())

@@ -62,6 +62,9 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 	case Removing, Dead:
 		return errdefs.New(errdefs.Conflict, "container is marked for removal and cannot be started")
 	}
+	if err := s.unmarkStopped(c); err != nil {
+		return err
+	}
 	l, err := s.launch(ctx, c)
 	if err != nil {
 		s.failed(c, err)
@@ -71,12 +74,13 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 	c.process.live = l.live
 	v = c.publish(func(v *View) {
 		v.Status, v.Pid, v.Started, v.Network = Running, l.live.Pid, l.live.StartedAt, l.live.Network
-		v.Record = withRecord(v.Record, func(r *Record) {
-			r.Last, r.Stopped = Outcome{StartedAt: l.live.StartedAt, Restarts: c.restarts.row.Count}, false
-		})
+		v.Record = withRecord(v.Record, l.live.begin)
 	})
 	s.events.publish(v, events.ActionStart)
 	s.watchHealth(c)
+	if v.HostConfig.Memory != 0 {
+		s.work.run(func() { s.ooms.watch(c) })
+	}
 	return nil
 }
 
@@ -131,7 +135,7 @@ type launch struct {
 func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
-	l := &launch{s: s, view: c.View(), cell: s.cells.take(c.ID)}
+	l := &launch{s: s, view: c.View(), cell: s.cells.take(c.ID), live: live{Restarts: c.restarts.row.Count}}
 	network := make(chan error, 1)
 	go func() { network <- l.attachNetwork(ctx) }()
 	err = l.mountRoot(ctx)

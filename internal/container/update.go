@@ -52,6 +52,9 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 		return nil, err
 	}
 	s.events.publish(c.publish(func(v *View) { v.Record = r }), events.ActionUpdate)
+	if host.Memory != 0 {
+		s.work.run(func() { s.ooms.watch(c) })
+	}
 	return warnings, nil
 }
 

@@ -63,6 +63,7 @@ type tree interface {
 	kill(g *Group) error
 	stats(g *Group) (*Stats, error)
 	oomKills(g *Group) (uint64, error)
+	watchOOM(g *Group) (*OOM, error)
 	features(parent string) Features
 }
 

@@ -93,13 +93,17 @@ func readFlat(dir, file string) (map[string]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseFlat(s), nil
+}
+
+func parseFlat(s string) map[string]uint64 {
 	m := map[string]uint64{}
 	for line := range strings.Lines(s) {
 		if k, v, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
 			m[k] = parseUint(v)
 		}
 	}
-	return m, nil
+	return m
 }
 
 func exists(dir, file string) bool {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // parent returns a parent of its own for a test, removed afterwards.
@@ -164,6 +165,35 @@ func TestRootOOMKillOfAChildIsCounted(t *testing.T) {
 	if n, err := g.OOMKills(); n == 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
+}
+
+func TestRootOOMIsToldWhileTheGroupRuns(t *testing.T) {
+	g := group(t, &specs.LinuxResources{Devices: DefaultDevices(), Memory: &specs.LinuxMemory{Limit: ptr(int64(16 << 20)), Swap: ptr(int64(16 << 20))}})
+	o, err := g.WatchOOM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if told, err := o.Happened(); told || err != nil {
+		t.Fatal("told before anything ran", err)
+	}
+	cmd, _ := inside(t, g, `head -c 100000000 /dev/zero | tail -c 90000000 > /dev/null 2>&1; sleep 1000`)
+	in, told := []unix.PollFd{{Fd: int32(o.FD()), Events: unix.POLLPRI}}, false
+	if _, ok := g.tree.(*v1); ok {
+		in[0].Events = unix.POLLIN
+	}
+	for !told {
+		if n, err := unix.Poll(in, 10_000); n == 0 || err != nil && err != unix.EINTR {
+			t.Fatal("nothing is told", err)
+		}
+		if told, err = o.Happened(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
 }
 
 func TestRootHostFeatures(t *testing.T) {

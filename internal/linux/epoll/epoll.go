@@ -16,9 +16,10 @@ type Ready uint32
 
 // What Event.Ready may hold.
 const (
-	Read  Ready = unix.EPOLLIN | unix.EPOLLRDHUP // data, or the peer sends no more
-	Write Ready = unix.EPOLLOUT
-	Hup   Ready = unix.EPOLLHUP | unix.EPOLLERR // both directions are over
+	Read   Ready = unix.EPOLLIN | unix.EPOLLRDHUP // data, or the peer sends no more
+	Write  Ready = unix.EPOLLOUT
+	Urgent Ready = unix.EPOLLPRI                 // a change, of files that tell it so
+	Hup    Ready = unix.EPOLLHUP | unix.EPOLLERR // both directions are over
 )
 
 // Event is what happened to the descriptor that was added with Key.
