@@ -115,6 +115,10 @@ func (x *Exec) adopt(p *keeper.Process) {
 	x.files, x.running, x.pid, x.ticks = p.Files, true, p.Pid, p.StartTicks
 }
 
+// reportPatience bounds the wait for the keeper's report of an end that we see
+// ourselves.
+const reportPatience = 5 * time.Second
+
 // awaitEnd waits for the report of an exec whose process has ended. Clients ask
 // for the exit code as soon as the stream has ended, which they learn from the
 // keeper, and may be faster than its report.
@@ -123,7 +127,7 @@ func (x *Exec) awaitEnd() {
 	ended := x.running && !alive(x.pid, x.ticks)
 	x.mu.Unlock()
 	if ended {
-		ctx, cancel := context.WithTimeout(context.Background(), deadGrace)
+		ctx, cancel := context.WithTimeout(context.Background(), reportPatience)
 		defer cancel()
 		x.done.wait(ctx)
 	}
