@@ -124,6 +124,9 @@ func merge(c *container.Config, img *image.Image) {
 	if c.WorkingDir == "" {
 		c.WorkingDir = from.WorkingDir
 	}
+	if len(c.Volumes) == 0 { // clients send an empty map
+		c.Volumes = nil
+	}
 	for v := range from.Volumes {
 		if c.Volumes == nil {
 			c.Volumes = map[string]struct{}{}

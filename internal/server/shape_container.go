@@ -31,7 +31,10 @@ func inspectShape(c container.InspectResponse, v api.Version) any {
 	if v.Before(45) {
 		c.NetworkSettings = withShortIDAliases(c)
 	}
-	old := inspect151{InspectResponse: c}
+	old := inspect151{InspectResponse: c, HostConfig: c.HostConfig}
+	if v.Before(42) && c.HostConfig != nil {
+		old.HostConfig = newHostConfig141(c.HostConfig)
+	}
 	if c.Config != nil {
 		old.Config = &config151{Config: c.Config, OnBuild: c.Config.OnBuild}
 	}
@@ -45,12 +48,30 @@ func inspectShape(c container.InspectResponse, v api.Version) any {
 type inspect151 struct {
 	container.InspectResponse
 	Config          *config151
+	HostConfig      any // *container.HostConfig, or what was dropped with 1.42 too
 	NetworkSettings *networkSettings151
 }
 
 type config151 struct {
 	*container.Config
 	OnBuild []string
+}
+
+// hostConfig141 has the limits of the kernel's own memory. No kernel of today
+// has them, so they are always none.
+type hostConfig141 struct {
+	*container.HostConfig
+	KernelMemory    int64
+	KernelMemoryTCP int64
+}
+
+func newHostConfig141(h *container.HostConfig) *hostConfig141 {
+	if h.OomKillDisable == nil { // it was never null
+		copied := *h
+		copied.OomKillDisable = new(bool)
+		h = &copied
+	}
+	return &hostConfig141{HostConfig: h}
 }
 
 // networkSettings151 shows the endpoint of the default network once more, from
