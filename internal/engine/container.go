@@ -82,6 +82,9 @@ func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *oci
 	if platform != nil && !matches(platform, img.Config.Platform) {
 		return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s/%s)", want.Config.Image, platform.OS, platform.Architecture)
 	}
+	if err := spec.ValidateHealth(img.Config.Config.Healthcheck); err != nil {
+		return errdefs.New(errdefs.InvalidArgument, "image %s: %w", want.Config.Image, err)
+	}
 	want.Image, want.Chain, want.Platform = img.ID.String(), img.Chain, img.Config.Platform
 	merge(want.Config, img)
 	return nil

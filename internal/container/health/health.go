@@ -150,7 +150,8 @@ func (m *Monitor) schedule() {
 	if m.starting(time.Now()) {
 		d = min(d, m.timing.StartInterval)
 	}
-	m.timer = time.AfterFunc(d, m.run)
+	period := m.ctx // a timer that fires as it is stopped must not run on in the next one
+	m.timer = time.AfterFunc(d, func() { m.run(period) })
 }
 
 // starting reports whether failures do not count yet.
@@ -160,11 +161,12 @@ func (m *Monitor) starting(now time.Time) bool {
 	return m.status == container.Starting && now.Sub(m.started) < m.timing.StartPeriod
 }
 
-// run is one probe, on the timer's goroutine.
-func (m *Monitor) run() {
-	m.mu.Lock()
-	period := m.ctx
-	m.mu.Unlock()
+// run is one probe, on the timer's goroutine, in the time between a Resume and
+// a Pause that period stands for.
+func (m *Monitor) run(period context.Context) {
+	if period.Err() != nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(period, m.timing.Timeout)
 	defer cancel()
 	r := &container.HealthcheckResult{Start: time.Now()}

@@ -165,3 +165,24 @@ func TestHealthGoesOnWhereItWas(t *testing.T) {
 		}
 	})
 }
+
+// TestAProbeKeepsToItsPeriod runs a timer's function late, after a pause and
+// the next beginning: it must not start a second chain of probes.
+func TestAProbeKeepsToItsPeriod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{codes: []int{0}, begun: time.Now()}
+		m, _ := watch(Timing{Interval: time.Second, Timeout: time.Second, Retries: 1}, s.probe)
+		m.mu.Lock()
+		old := m.ctx
+		m.mu.Unlock()
+		m.Pause()
+		m.Resume()
+		m.run(old)
+		time.Sleep(3500 * time.Millisecond)
+		synctest.Wait()
+		m.Stop()
+		if len(s.calls) != 3 {
+			t.Errorf("%d probes in 3.5 intervals", len(s.calls))
+		}
+	})
+}

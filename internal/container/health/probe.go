@@ -61,7 +61,12 @@ func Check(test []string) error {
 		return errdefs.New(errdefs.InvalidArgument, "Health.Test: "+format, args...)
 	}
 	switch kind := test[0]; kind {
-	case "", kindNone, kindExec, KindShell:
+	case "", kindNone:
+		return nil
+	case kindExec, KindShell:
+		if len(test) < 2 || test[1] == "" {
+			return bad("%s takes a command", kind)
+		}
 		return nil
 	case KindHTTP, KindTCP, KindGRPC, KindFile:
 		if len(test) != 2 {

@@ -133,6 +133,8 @@ func TestFile(t *testing.T) {
 func TestCheckNamesWhatIsWrong(t *testing.T) {
 	for want, test := range map[string][]string{
 		`unknown type "CURL"`:       {"CURL", "x"},
+		"CMD-SHELL takes a command": {"CMD-SHELL"},
+		"CMD takes a command":       {"CMD", ""},
 		"HTTP takes one argument":   {"HTTP"},
 		"begins with http://":       {"HTTP", "ftp://localhost/"},
 		"the host is an IP address": {"HTTP", "http://example.org/"},

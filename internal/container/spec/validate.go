@@ -208,7 +208,7 @@ func validateConfig(req *container.CreateRequest) error {
 	if c.StopTimeout != nil && (*c.StopTimeout < -1 || *c.StopTimeout > math.MaxInt32) {
 		return invalid("invalid stop timeout: %d", *c.StopTimeout)
 	}
-	if err := validateHealth(c.Healthcheck); err != nil {
+	if err := ValidateHealth(c.Healthcheck); err != nil {
 		return err
 	}
 	switch {
@@ -220,8 +220,9 @@ func validateConfig(req *container.CreateRequest) error {
 	return nil
 }
 
-// validateHealth checks a health check. Zero is "as the image says".
-func validateHealth(h *container.HealthConfig) error {
+// ValidateHealth checks a health check, of a request or of an image. Zero is "as
+// the image says", nil is none.
+func ValidateHealth(h *container.HealthConfig) error {
 	if h == nil {
 		return nil
 	}

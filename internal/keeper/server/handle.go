@@ -147,6 +147,7 @@ func (k *Keeper) doList(m *wire.Message) (any, parcel, error) {
 		// A process that ends just now is in the exits of a later page or event.
 		if f, err := k.streams.Files(doc.ID); err == nil {
 			p.sent = append(p.sent, doc.Pack(f)...)
+			doc.Orphan = false // adopted by an engine before this one
 		}
 		r.Processes = append(r.Processes, doc)
 		size += jsonSize(doc)

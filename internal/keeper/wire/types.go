@@ -98,7 +98,7 @@ type Process struct {
 	Pid        int
 	StartTicks uint64 // of /proc/PID/stat: tells a reused pid
 	Parked     bool   // it waits for its second plan
-	Orphan     bool   // a child of an earlier keeper: hand it over with Adopt
+	Orphan     bool   // a child of an earlier keeper whose streams nobody serves: hand it over with Adopt
 	Started    time.Time
 	Ports      int `json:",omitempty"` // host ports that are held for it; of a list
 
