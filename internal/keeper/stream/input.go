@@ -8,8 +8,13 @@ import (
 	"github.com/tare-engine/tare/internal/linux/unixconn"
 )
 
-// passInput writes to the process what its clients have typed.
+// passInput writes to the process what its clients have typed. Before the start
+// a terminal has no end to write to: what has been typed by then stays with the
+// clients, whose readiness is not taken.
 func (t *set) passInput(buf []byte) (again bool) {
+	if !t.started {
+		return false
+	}
 	if t.in != nil && t.in.take(epoll.Hup) && !t.stdio.TTY {
 		t.closeInput() // the process has closed its stdin
 	}
@@ -62,10 +67,11 @@ func (t *set) input(c *client, p []byte) {
 
 // typeBytes writes to the process's stdin and keeps what does not fit.
 func (t *set) typeBytes(p []byte) {
-	if t.in == nil || t.inEnds || len(p) == 0 {
+	waits := !t.started && t.stdio.OpenStdin // what came with the client's request
+	if !waits && t.in == nil || t.inEnds || len(p) == 0 {
 		return // nobody reads it: as with a pipe to /dev/null
 	}
-	if len(t.typed) > 0 {
+	if waits || len(t.typed) > 0 {
 		t.typed = append(t.typed, p...)
 		return
 	}

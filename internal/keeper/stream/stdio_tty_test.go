@@ -11,13 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tare-engine/tare/internal/keeper/wire"
+	"github.com/tare-engine/tare/internal/linux/epoll"
 	"github.com/tare-engine/tare/internal/linux/tty"
 	"github.com/tare-engine/tare/internal/linux/unixconn"
 )
 
 // terminal starts c1 with a terminal of which the test has the slave in raw
-// mode, as a program that has set it so.
-func terminal(t *testing.T, r *rig, st wire.Stdio) *os.File {
+// mode, as a program that has set it so. before is what happens between the
+// opening of its streams and its start.
+func terminal(t *testing.T, r *rig, st wire.Stdio, before ...func()) *os.File {
 	t.Helper()
 	st.TTY = true
 	child, err := r.Streams.Open("c1", st)
@@ -50,6 +52,9 @@ func terminal(t *testing.T, r *rig, st wire.Stdio) *os.File {
 		t.Fatal(err)
 	}
 	unix.Close(master)
+	for _, f := range before {
+		f()
+	}
 	if err := r.Started("c1"); err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +103,25 @@ func TestTerminal(t *testing.T) {
 	}
 	if got := r.logText(); !strings.HasPrefix(got, "stdout:raw0123") || !strings.HasSuffix(got, "|stdout:end|") {
 		t.Errorf("log %.40q…", got)
+	}
+}
+
+// What a client types before the program runs waits for it: with its request,
+// or right after the answer.
+func TestTypedBeforeTheStart(t *testing.T) {
+	r := newRig(t)
+	slave := terminal(t, r, wire.Stdio{OpenStdin: true, StdinOnce: true}, func() {
+		c, id, _ := r.dial(wire.Client{Stdin: true, Stdout: true, Buffered: []byte("one,")})
+		say(t, c, "two")
+		r.Streams.mu.Lock()
+		src := r.Streams.clients[id].src
+		r.Streams.mu.Unlock()
+		src.mark(epoll.Read) // as the loop does
+		src.set.turn()
+	})
+	b := make([]byte, 7)
+	if _, err := io.ReadFull(slave, b); string(b) != "one,two" || err != nil {
+		t.Errorf("the program read %q, %v", b, err)
 	}
 }
 
