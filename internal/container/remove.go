@@ -30,8 +30,8 @@ func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
 		if !force {
 			return errRunning(v)
 		}
-		exit, removal := c.turns.next()
-		if err := s.killNow(ctx, c, exit); err != nil {
+		_, removal := c.turns.next()
+		if _, err := s.killNow(ctx, c); err != nil {
 			return fmt.Errorf("cannot remove container %q: could not kill: %w", "/"+v.Name, err)
 		}
 		if v.AutoRemove() { // its end removes it

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moby/moby/api/types/events"
-
 	"github.com/tare-engine/tare/internal/container/restart"
 	"github.com/tare-engine/tare/internal/errdefs"
 )
@@ -83,17 +81,6 @@ func (c *Container) endRestarts() bool {
 	}
 	c.publish(func(v *View) { v.Status = Exited })
 	return true
-}
-
-// stopRestarts ends a container's wait because a user wants it stopped.
-func (s *Service) stopRestarts(c *Container) (bool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.endRestarts() {
-		return false, nil
-	}
-	s.events.publish(c.View(), events.ActionStop)
-	return true, s.markStopped(c)
 }
 
 // markStopped notes that a user wants no more runs of the container, durably:

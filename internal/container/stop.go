@@ -37,17 +37,15 @@ func (s *Service) Stop(ctx context.Context, ref string, o api.StopOptions) error
 	if err != nil {
 		return err
 	}
-	if stopped, err := s.stopRestarts(c); stopped {
-		return err
+	stopped, err := s.stop(context.WithoutCancel(ctx), c, o)
+	if err == nil && !stopped {
+		err = errdefs.New(errdefs.NotModified, "container %s is already stopped", c.ID)
 	}
-	v := c.View()
-	if !v.Alive() {
-		return errdefs.New(errdefs.NotModified, "container %s is already stopped", v.ID)
-	}
-	return s.stop(context.WithoutCancel(ctx), c, o)
+	return err
 }
 
-func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) error {
+// stop is Stop; false: there was nothing to be stopped.
+func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) (bool, error) {
 	v := c.View()
 	name := o.Signal
 	if name == "" {
@@ -57,7 +55,7 @@ func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) err
 	if name != "" {
 		var err error
 		if sig, err = spec.ParseSignal(name); err != nil {
-			return err
+			return false, err
 		}
 	}
 	seconds := stopTimeout
@@ -67,29 +65,48 @@ func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) err
 	if o.Timeout != nil {
 		seconds = *o.Timeout
 	}
-	exit, _ := c.turns.next()
-	c.mu.Lock()
-	err := s.markStopped(c)
-	c.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if err := s.signal(c, sig); err != nil && c.View().Alive() {
-		return err
+	exit, up, err := s.end(c, sig)
+	if err != nil || exit == nil {
+		return up, err
 	}
 	failpoint.Hit("stop/signalled")
 	ended, err := waitFor(ctx, exit, time.Duration(seconds)*time.Second)
 	if err != nil {
-		return err
+		return true, err
 	}
 	if !ended {
-		if err := s.killNow(ctx, c, exit); err != nil {
-			return err
+		if _, err := s.killNow(ctx, c); err != nil {
+			return true, err
 		}
 	}
 	failpoint.Hit("stop/ended")
 	s.events.publish(c.View(), events.ActionStop)
-	return nil
+	return true, nil
+}
+
+// end asks for the end of what the container does, in one step with the note
+// that a user wants it so: no start of the restart policy comes in between. exit
+// is the end of the run, to be waited for; it is nil if the container waited for
+// its next start, or did nothing at all: then up is false.
+func (s *Service) end(c *Container, sig syscall.Signal) (exit *turn, up bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.endRestarts() {
+		s.events.publish(c.View(), events.ActionStop)
+		return nil, true, s.markStopped(c)
+	}
+	if c.process == nil {
+		return nil, false, nil
+	}
+	if err := s.markStopped(c); err != nil {
+		return nil, true, err
+	}
+	exit, _ = c.turns.next() // of this run: its end is published below the lock
+	err = s.deliver(c, sig)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil // it has ended, and that will be told
+	}
+	return exit, true, err
 }
 
 // waitFor waits for a turn at most so long; negative is without end.
@@ -108,31 +125,40 @@ func waitFor(ctx context.Context, t *turn, d time.Duration) (bool, error) {
 
 var errPatience = errors.New("waited long enough")
 
-// killNow sends SIGKILL and waits for the end.
-func (s *Service) killNow(ctx context.Context, c *Container, exit *turn) error {
-	if err := s.signal(c, syscall.SIGKILL); err != nil && c.View().Alive() {
-		return err
+// killNow sends SIGKILL and waits for the end; false: nothing ran.
+func (s *Service) killNow(ctx context.Context, c *Container) (bool, error) {
+	exit, up, err := s.end(c, syscall.SIGKILL)
+	if err != nil || exit == nil {
+		return up, err
 	}
 	ended, err := waitFor(ctx, exit, killWait)
 	if err == nil && !ended {
 		err = fmt.Errorf("container %s: its process did not end within %s of SIGKILL", c.ID, killWait)
 	}
-	return err
+	return true, err
 }
 
-// signal sends a signal to the container's first process. A frozen container
-// is thawed if the signal would end it.
+// signal sends a signal to the container's first process.
 func (s *Service) signal(c *Container, sig syscall.Signal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v, p := c.View(), c.process
-	if p == nil {
-		return errNotRunning(v)
+	if c.process == nil {
+		return errNotRunning(c.View())
 	}
-	if err := p.signal(sig); err != nil {
-		if errors.Is(err, os.ErrProcessDone) {
-			return errNotRunning(v)
-		}
+	err := s.deliver(c, sig)
+	if errors.Is(err, os.ErrProcessDone) {
+		return errNotRunning(c.View())
+	}
+	return err
+}
+
+// deliver sends a signal to the process; os.ErrProcessDone if it has ended. A
+// frozen container is thawed if the signal would end it.
+//
+// Preconditions: c.mu is held, c.process is set.
+func (s *Service) deliver(c *Container, sig syscall.Signal) error {
+	v := c.View()
+	if err := c.process.signal(sig); err != nil {
 		return fmt.Errorf("kill container %s: %w", v.ID, err)
 	}
 	s.events.publish(v, events.ActionKill, "signal", strconv.Itoa(int(sig)))
@@ -163,27 +189,17 @@ func (s *Service) Kill(ctx context.Context, ref, name string) error {
 			return err
 		}
 	}
-	exit, _ := c.turns.next()
-	if endsRun(c.View(), sig) {
-		if waited, err := s.stopRestarts(c); waited {
-			return err
-		}
-	}
-	if !c.View().Alive() {
-		return fmt.Errorf("cannot kill container: %s: %w", ref, errNotRunning(c.View()))
-	}
-	if endsRun(c.View(), sig) {
-		c.mu.Lock()
-		err = s.markStopped(c)
-		c.mu.Unlock()
-		if err != nil {
-			return err
-		}
-	}
-	if sig == syscall.SIGKILL {
-		err = s.killNow(context.WithoutCancel(ctx), c, exit)
-	} else {
+	up := true
+	switch {
+	case sig == syscall.SIGKILL:
+		up, err = s.killNow(context.WithoutCancel(ctx), c)
+	case endsRun(c.View(), sig):
+		_, up, err = s.end(c, sig)
+	default:
 		err = s.signal(c, sig)
+	}
+	if err == nil && !up {
+		err = errNotRunning(c.View())
 	}
 	if err != nil {
 		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
@@ -198,12 +214,8 @@ func (s *Service) Restart(ctx context.Context, ref string, o api.StopOptions) er
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if waited, err := s.stopRestarts(c); err != nil {
+	if _, err := s.stop(ctx, c, o); err != nil {
 		return err
-	} else if !waited && c.View().Alive() {
-		if err := s.stop(ctx, c, o); err != nil {
-			return err
-		}
 	}
 	if err := s.Start(ctx, c.ID); err != nil && !errdefs.Is(err, errdefs.NotModified) {
 		return err
