@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/tare-engine/tare/internal/container/spec"
 )
 
 // defaultConfigFile need not exist; one that is named must.
@@ -34,6 +36,7 @@ type Config struct {
 	BIP           netip.Prefix // the zero value: the network chooses
 	Bridge        string
 	StorageDriver string
+	CDIDirs       []string
 	Uninstall     bool
 	ShowVersion   bool
 
@@ -86,6 +89,7 @@ func (c *Config) options() []option {
 		{"bip", "", "bip", "`address` with prefix length of the default network's gateway, such as 172.17.0.1/16", (*prefixValue)(&c.BIP)},
 		{"bridge", "b", "bridge", "`name` of the default network's link", textValue{&c.Bridge, checkLink}},
 		{"storage-driver", "s", "storage-driver", "`driver` of the layers: overlay or vfs", textValue{&c.StorageDriver, oneOf("overlay", "vfs")}},
+		{"cdi-spec-dir", "", "cdi-spec-dirs", "`directory` with descriptions of devices (CDI), for --device vendor.com/class=name; several may be given", &listValue{list: &c.CDIDirs, check: checkPath}},
 		{"uninstall", "", "", "remove the links, rules and cgroups of this engine, which must not be running, and exit", (*boolValue)(&c.Uninstall)},
 		{"version", "v", "", "print the version and exit", (*boolValue)(&c.ShowVersion)},
 	}
@@ -123,6 +127,9 @@ func parseArgs(args []string, stderr io.Writer) (*Config, error) {
 	}
 	if len(c.Hosts) == 0 {
 		c.Hosts = []string{"unix://" + c.ExecRoot + "/tared.sock"}
+	}
+	if len(c.CDIDirs) == 0 {
+		c.CDIDirs = spec.DefaultCDIDirs()
 	}
 	return c, c.check()
 }

@@ -115,7 +115,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 		AppArmor: profile,
 		ID:       id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Version: version, Commit: commit,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(),
-		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, InitPath: besideUs("tare-init"), Reserve: p.reserve,
+		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, InitPath: besideUs("tare-init"), Reserve: p.reserve,
 	}, p.containers, p.images, p.layers, p.networks, events)
 	return p, nil
 }
@@ -128,7 +128,7 @@ func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*contai
 	dirs := keeperDirs{containers: filepath.Join(cfg.DataRoot, "containers"), spool: filepath.Join(cfg.DataRoot, "spool")}
 	return container.New(container.Config{
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), InitPath: besideUs("tare-init"),
-		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, AppArmor: p.appArmor,
+		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, AppArmor: p.appArmor,
 	}, p.layers, p.networks, events, store.NewReserved(p.reserve), dirs.dialer(cfg, id)), nil
 }
 

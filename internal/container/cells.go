@@ -67,7 +67,7 @@ func fitsCell(req *Request) bool {
 	h, c := req.HostConfig, req.Config
 	return !h.Privileged && (h.NetworkMode.IsDefault() || h.NetworkMode.IsBridge()) && h.PidMode == "" && h.UTSMode == "" &&
 		h.IpcMode == container.IPCModePrivate && h.CgroupnsMode == container.CgroupnsModePrivate && h.CgroupParent == "" &&
-		h.UsernsMode == "" && len(h.CapAdd)+len(h.CapDrop)+len(h.Devices)+len(h.Sysctls)+len(h.SecurityOpt) == 0 &&
+		h.UsernsMode == "" && len(h.CapAdd)+len(h.CapDrop)+len(h.Devices)+len(h.DeviceRequests)+len(h.DeviceCgroupRules)+len(h.Sysctls)+len(h.SecurityOpt) == 0 &&
 		c.Hostname == "" && c.Domainname == "" && h.OomScoreAdj == 0 && !asksMAC(req)
 }
 

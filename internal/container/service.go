@@ -49,6 +49,7 @@ type Config struct {
 	BootID     string // of this boot of the host
 	LogMaxSize int64  // of containers whose LogConfig names none
 	LogMaxFile int
+	CDIDirs    []string          // of descriptions of devices (--device vendor.com/class=name)
 	AppArmor   *apparmor.Default // profile of containers that name none; nil: none
 }
 

@@ -14,7 +14,7 @@ func (l *launch) makeSpec() (err error) {
 	v := l.view
 	in := spec.Input{
 		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Root: l.root,
-		InitPath: l.s.cfg.InitPath, CgroupPath: l.s.groups.path(v.Record),
+		InitPath: l.s.cfg.InitPath, CgroupPath: l.s.groups.path(v.Record), CDIDirs: l.s.cfg.CDIDirs,
 	}
 	files, err := l.filesOf()
 	if err != nil {

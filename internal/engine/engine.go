@@ -31,6 +31,7 @@ type Config struct {
 	MinAPI     string
 	LogMaxSize int64
 	LogMaxFile int
+	CDIDirs    []string
 	AppArmor   string         // profile of containers that name none; empty: none
 	Reserve    *store.Reserve // space for what must work on a full disk
 }

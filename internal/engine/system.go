@@ -64,7 +64,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		Labels: e.cfg.Labels, ServerVersion: e.cfg.Version, DefaultRuntime: "tare", InitBinary: "tare-init",
 		Runtimes:        map[string]system.RuntimeWithStatus{"tare": {Runtime: system.Runtime{Path: "tare-runtime"}}},
 		SecurityOptions: e.securityOptions(), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
-		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{},
+		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: e.cfg.CDIDirs,
 		Plugins: system.PluginsInfo{
 			Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"},
 		},

@@ -35,9 +35,10 @@ type Input struct {
 	// (--ipc shareable or container:ID).
 	ShmDir string
 
-	InitPath   string // host path of the reaper for --init
-	CgroupPath string // see the function CgroupPath
-	AppArmor   string // profile of containers that name none; empty: none
+	InitPath   string   // host path of the reaper for --init
+	CgroupPath string   // see the function CgroupPath
+	CDIDirs    []string // of descriptions of devices by name
+	AppArmor   string   // profile of containers that name none; empty: none
 }
 
 // specBuilder fills a spec, part by part.
@@ -59,7 +60,7 @@ func Of(in Input) (*specs.Spec, error) {
 		return nil, err
 	}
 	for _, part := range []func() error{
-		b.user, b.capabilities, b.process, b.namespaces, b.sysctls, b.paths, b.devices, b.resources, b.seccomp, b.allMounts,
+		b.user, b.capabilities, b.process, b.namespaces, b.sysctls, b.paths, b.devices, b.resources, b.seccomp, b.allMounts, b.cdiDevices,
 	} {
 		if err := part(); err != nil {
 			return nil, err

@@ -172,8 +172,10 @@ func validateBlkio(r *container.Resources) error {
 }
 
 func validateDevices(r *container.Resources) error {
-	for _, d := range r.DeviceRequests {
-		return invalid("could not select device driver %q with capabilities: %v", shown(d.Driver), d.Capabilities)
+	for i := range r.DeviceRequests {
+		if err := validateDeviceRequest(&r.DeviceRequests[i]); err != nil {
+			return err
+		}
 	}
 	for _, text := range r.DeviceCgroupRules {
 		if _, err := parseDeviceRule(text); err != nil {
