@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/cmd/tare/format"
@@ -31,6 +32,10 @@ func runTop(ctx context.Context, cl *client.Client, out io.Writer, name string, 
 	if err != nil {
 		return err
 	}
+	return format.Collected(out, func(out io.Writer) error { return printProcesses(out, procs) })
+}
+
+func printProcesses(out io.Writer, procs container.TopResponse) error {
 	w := tabwriter.NewWriter(out, 20, 1, 3, ' ', 0)
 	fmt.Fprintln(w, strings.Join(procs.Titles, "\t"))
 	for _, p := range procs.Processes {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/format"
 )
 
 func newVersionCommand(c *cli) *cobra.Command {
@@ -79,7 +80,7 @@ func ourVersion(contextName string) clientVersion {
 
 func printVersion(out io.Writer, tmpl string, v versions) error {
 	if tmpl == "" {
-		return printVersionText(out, v)
+		return format.Collected(out, func(out io.Writer) error { return printVersionText(out, v) })
 	}
 	return printBy(out, tmpl, &v)
 }

@@ -1,8 +1,10 @@
 package format
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -103,16 +105,26 @@ func labelTitle(name string) string {
 // table, "table TEMPLATE" one of the caller's, "json" a document a line, any
 // other text is a template for each row.
 func Print[R any](w io.Writer, format string, columns []Column[R], fields Fields[R], rows []R) error {
-	switch text := strings.TrimSpace(format); {
-	case text == "" || text == "table":
-		return printTable(w, columns, rows)
-	case text == "json":
-		return printJSON(w, fields, rows)
-	case strings.HasPrefix(text, "table "):
-		return templateError(printTemplateTable(w, strings.TrimPrefix(text, "table "), fields, rows))
-	default:
-		return templateError(printTemplate(w, format, fields, rows))
-	}
+	return Collected(w, func(w io.Writer) error {
+		switch text := strings.TrimSpace(format); {
+		case text == "" || text == "table":
+			return printTable(w, columns, rows)
+		case text == "json":
+			return printJSON(w, fields, rows)
+		case strings.HasPrefix(text, "table "):
+			return templateError(printTemplateTable(w, strings.TrimPrefix(text, "table "), fields, rows))
+		default:
+			return templateError(printTemplate(w, format, fields, rows))
+		}
+	})
+}
+
+// Collected calls write with a writer that passes what it gets on to w in few
+// pieces. A table is written cell by cell, a list line by line: to a terminal
+// or a pipe each would be a system call.
+func Collected(w io.Writer, write func(io.Writer) error) error {
+	out := bufio.NewWriterSize(w, 32<<10)
+	return errors.Join(write(out), out.Flush())
 }
 
 func templateError(err error) error {
@@ -140,12 +152,12 @@ func Check[R any](format string, fields Fields[R], r R) error {
 
 // Lines writes one value of each row, a line each.
 func Lines[R any](w io.Writer, value func(R) string, rows []R) error {
-	for _, r := range rows {
-		if _, err := fmt.Fprintln(w, Escape(value(r))); err != nil {
-			return err
+	return Collected(w, func(w io.Writer) error {
+		for _, r := range rows {
+			fmt.Fprintln(w, Escape(value(r)))
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // NewTable returns a writer whose tab-separated columns are aligned at Flush.
