@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -169,39 +166,6 @@ func together(n int, do func() error) (time.Duration, error) {
 	return time.Since(t), errors.Join(errs...)
 }
 
-// memory starts sleeping containers and looks at what they cost.
-func (b *bench) memory() error {
-	fmt.Printf("| sleeping containers of tare | user memory of ours, KB each | tasks of ours | host memory, KB each | ps ms | run --rm ms |\n|---|---|---|---|---|---|\n")
-	idle, free := b.own(), available()
-	started := 0
-	for _, n := range []int{100, b.o.sleepers} {
-		for started < n {
-			step := min(20, n-started)
-			if _, err := together(step, func() error { return b.tareCLI("run", "-d", fixture.Image, "sleep", "36000") }); err != nil {
-				return err
-			}
-			started += step
-		}
-		time.Sleep(2 * time.Second)
-		now := b.own()
-		ps, err := timed(func() error { return b.tareCLI("ps", "-q") })
-		if err != nil {
-			return err
-		}
-		one, err := timed(func() error { return b.tareCLI("run", "--rm", fixture.Image, "true") })
-		if err != nil {
-			return err
-		}
-		fmt.Printf("| %d | %d | %d | %d | %.1f | %.1f |\n", n, (now.rss-idle.rss)/n, now.tasks-idle.tasks, (free-available())/n, ms(ps), ms(one))
-	}
-	fmt.Println()
-	ids, err := exec.Command("docker", "-H", "unix://"+b.tare.socket, "ps", "-aq").Output()
-	if err != nil {
-		return err
-	}
-	return b.tareCLI(append([]string{"rm", "-f"}, strings.Fields(string(ids))...)...)
-}
-
 // timed is the median of five.
 func timed(do func() error) (time.Duration, error) {
 	var all []time.Duration
@@ -214,47 +178,6 @@ func timed(do func() error) (time.Duration, error) {
 	}
 	slices.Sort(all)
 	return all[2], nil
-}
-
-type cost struct{ rss, tasks int }
-
-// own is what the engine's own processes take: tared, the keeper, nurseries.
-func (b *bench) own() cost {
-	var c cost
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, d := range dirs {
-		comm, _ := os.ReadFile(d + "/comm")
-		if !bytes.HasPrefix(comm, []byte("tare")) {
-			continue
-		}
-		status, _ := os.ReadFile(d + "/status")
-		for line := range strings.Lines(string(status)) {
-			f := strings.Fields(line)
-			if len(f) < 2 {
-				continue
-			}
-			n, _ := strconv.Atoi(f[1])
-			switch f[0] {
-			case "VmRSS:":
-				c.rss += n
-			case "Threads:":
-				c.tasks += n
-			}
-		}
-	}
-	return c
-}
-
-// available is MemAvailable in KB.
-func available() int {
-	b, _ := os.ReadFile("/proc/meminfo")
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); f[0] == "MemAvailable:" {
-			n, _ := strconv.Atoi(f[1])
-			return n
-		}
-	}
-	return 0
 }
 
 // dirty times the exit of a container beside 2 GB that are not on disk yet.
@@ -275,79 +198,6 @@ func (b *bench) dirty() error {
 		if err := c.do(); err != nil {
 			return err
 		}
-	}
-	fmt.Println()
-	return nil
-}
-
-// logs times a container that writes a gigabyte of lines, and reading it back.
-func (b *bench) logs() error {
-	const lines, times = 1_000_000, 10
-	line := []byte("a line of a hundred bytes, which is about what programs write: 0123456789 0123456789 0123456789 01\n")
-	file := b.path("lines")
-	if err := os.WriteFile(file, bytes.Repeat(line, lines), 0644); err != nil {
-		return err
-	}
-	megabytes := float64(lines*times*len(line)) / 1e6
-	cat := "cat" + strings.Repeat(" /lines", times)
-	floor, err := timed(func() error {
-		return command("sh", "-c", "cat"+strings.Repeat(" "+file, times)+" | cat >"+b.path("copy"))
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Printf("| 1 GB of log lines, max-size=-1 | written MB/s | read back MB/s | lines lost |\n|---|---|---|---|\n")
-	fmt.Printf("| floor: a pipe to a file | %.0f | | |\n", megabytes/floor.Seconds())
-	type reader struct{ name, command string }
-	for _, e := range b.engines() {
-		t := time.Now()
-		err := e.docker("run", "--name", "bench-logs", "--log-opt", "max-size=-1", "-d", "-v", file+":/lines:ro", fixture.Image, "sh", "-c", cat)
-		if err := errors.Join(err, e.docker("wait", "bench-logs")); err != nil {
-			return err
-		}
-		written := time.Since(t)
-		readers := []reader{{"docker against " + e.name, "docker -H unix://" + e.socket}}
-		if e == b.tare {
-			readers = append(readers, reader{"tare", filepath.Join(b.o.bin, "tare") + " -H unix://" + e.socket})
-		}
-		for _, r := range readers {
-			t = time.Now()
-			out, err := exec.Command("sh", "-c", r.command+" logs bench-logs | wc -l").Output()
-			if err != nil {
-				return err
-			}
-			got, _ := strconv.Atoi(strings.TrimSpace(string(out)))
-			fmt.Printf("| %s | %.0f | %.0f | %d |\n", r.name, megabytes/written.Seconds(), megabytes/time.Since(t).Seconds(), lines*times-got)
-		}
-		if err := e.docker("rm", "bench-logs"); err != nil {
-			return err
-		}
-	}
-	fmt.Println()
-	return errors.Join(os.Remove(file), os.Remove(b.path("copy")))
-}
-
-// loads times loading a large image, if its archive was made (test/images).
-func (b *bench) loads() error {
-	archive := os.Getenv("TARE_BENCH_IMAGE")
-	if archive == "" {
-		fmt.Printf("load: set TARE_BENCH_IMAGE to an archive made by test/images/make.sh debian\n\n")
-		return nil
-	}
-	fmt.Printf("| load of %s | s |\n|---|---|\n", filepath.Base(archive))
-	floor, err := timed(func() error {
-		return errors.Join(command("sh", "-c", "mkdir "+b.path("untar")+" && tar -C "+b.path("untar")+" -xf "+archive+" && sha256sum "+archive), os.RemoveAll(b.path("untar")))
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Printf("| floor: tar and sha256sum of the outer file | %.2f |\n", floor.Seconds())
-	for _, e := range b.engines() {
-		t := time.Now()
-		if err := e.docker("load", "-q", "-i", archive); err != nil {
-			return err
-		}
-		fmt.Printf("| docker load against %s | %.2f |\n", e.name, time.Since(t).Seconds())
 	}
 	fmt.Println()
 	return nil
