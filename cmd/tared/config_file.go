@@ -140,6 +140,9 @@ func wordsOf(v pflag.Value, raw json.RawMessage) ([]string, error) {
 		}
 		return nil, fmt.Errorf("want a list of strings, not %s", raw)
 	}
+	if v.Type() == "runtimes" {
+		return runtimeWords(raw)
+	}
 	var s string
 	if err = json.Unmarshal(raw, &s); err != nil {
 		return nil, fmt.Errorf("want a string, not %s", raw)

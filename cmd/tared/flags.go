@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
 // defaultConfigFile need not exist; one that is named must.
@@ -37,6 +38,8 @@ type Config struct {
 	Bridge        string
 	StorageDriver string
 	CDIDirs       []string
+	Runtimes      []external.Runtime
+	DefaultRun    string // runtime of containers that name none; empty: ours
 	Uninstall     bool
 	ShowVersion   bool
 
@@ -90,6 +93,8 @@ func (c *Config) options() []option {
 		{"bridge", "b", "bridge", "`name` of the default network's link", textValue{&c.Bridge, checkLink}},
 		{"storage-driver", "s", "storage-driver", "`driver` of the layers: overlay or vfs", textValue{&c.StorageDriver, oneOf("overlay", "vfs")}},
 		{"cdi-spec-dir", "", "cdi-spec-dirs", "`directory` with descriptions of devices (CDI), for --device vendor.com/class=name; several may be given", &listValue{list: &c.CDIDirs, check: checkPath}},
+		{"add-runtime", "", "runtimes", "register an OCI runtime by its command line: `NAME=PATH`, for --runtime NAME; several may be given", runtimesValue{&c.Runtimes}},
+		{"default-runtime", "", "default-runtime", "`name` of the runtime of containers that name none", textValue{&c.DefaultRun, nil}},
 		{"uninstall", "", "", "remove the links, rules and cgroups of this engine, which must not be running, and exit", (*boolValue)(&c.Uninstall)},
 		{"version", "v", "", "print the version and exit", (*boolValue)(&c.ShowVersion)},
 	}

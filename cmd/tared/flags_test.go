@@ -96,6 +96,10 @@ func TestBadFlags(t *testing.T) {
 		{"--storage-driver=aufs", "want one of overlay, vfs"},
 		{"--config-file=/nonexistent/daemon.json", "configuration file: open /nonexistent/daemon.json: no such file or directory"},
 		{"--config-file=/dev/zero", "not a regular file"},
+		{"--add-runtime=runsc", "want NAME=PATH"},
+		{"--add-runtime=tare=/x", `runtime name "tare" is reserved`},
+		{"--add-runtime=a=/x --add-runtime=a=/y", `runtime "a" is given twice`},
+		{"--add-runtime=io.containerd.runc.v2=/x", "is a shim of containerd"},
 	}
 	for _, tt := range tests {
 		if _, err := parse(t, strings.Fields(tt.args)...); err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -120,6 +124,24 @@ func TestConfigFile(t *testing.T) {
 	}
 }
 
+func TestRuntimes(t *testing.T) {
+	file := configFileWith(t, `{"default-runtime": "crun", "runtimes": {"runsc": {"path": "/opt/runsc", "runtimeArgs": ["--platform", "kvm"]}, "crun": {"path": "crun"}}}`)
+	fromFile, err := parse(t, "--config-file="+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := (runtimesValue{&fromFile.Runtimes}).String(); got != "crun=crun,runsc=/opt/runsc --platform kvm" || fromFile.DefaultRun != "crun" {
+		t.Errorf("%s, default %s", got, fromFile.DefaultRun)
+	}
+	fromFlags, err := parse(t, "--add-runtime", "a=/x", "--add-runtime=b=/y=z", "--default-runtime=b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := (runtimesValue{&fromFlags.Runtimes}).String(); got != "a=/x,b=/y=z" || fromFlags.DefaultRun != "b" {
+		t.Errorf("%s, default %s", got, fromFlags.DefaultRun)
+	}
+}
+
 func TestBadConfigFiles(t *testing.T) {
 	tests := []struct{ args, text, want string }{
 		{"", "{\n\"nope\": 1\n}", `:2: unknown key "nope"`},
@@ -136,6 +158,13 @@ func TestBadConfigFiles(t *testing.T) {
 		{"", `{"data-root": 5}`, `:1: key "data-root": want a string, not 5`},
 		{"", `{"data-root": {"a": 1}}`, `:1: key "data-root": want a string, not {"a": 1}`},
 		{"", "{\n\n\"bip\": \"nonsense\"}", `:3: key "bip": value "nonsense": want an address with prefix length`},
+		{"", `{"runtimes": ["x"]}`, `:1: key "runtimes": want an object such as {"NAME": {"path": "PATH"}}, not ["x"]`},
+		{"", `{"runtimes": {"a": "/x"}}`, `:1: key "runtimes": runtime "a": want an object such as {"path": "PATH"}, not "/x"`},
+		{"", `{"runtimes": {"a": {}}}`, `runtime "a": a path is required`},
+		{"", `{"runtimes": {"a": {"path": "/x", "runtimeType": "io.containerd.runc.v2"}}}`, `runtime "a": runtimeType is not supported: it names a shim of containerd`},
+		{"", `{"runtimes": {"a": {"path": "/x", "options": {}}}}`, `runtime "a": options is not supported: it is for a shim of containerd`},
+		{"", `{"runtimes": {"a": {"path": "/x", "nope": 1}}}`, `runtime "a": json: unknown field "nope"`},
+		{"--add-runtime=b=/y", `{"runtimes": {"a": {"path": "/x"}}}`, `key "runtimes": given as the flag --add-runtime too (flag: b=/y,`},
 		{"", `{"log-level": "loud"}`, `:1: key "log-level": value "loud": want one of`},
 		{"--debug", "{\n\"debug\": true}", `:2: key "debug": given as the flag --debug too (flag: true, file: true)`},
 		{"-H fd://", `{"hosts": ["unix:///x"]}`, `:1: key "hosts": given as the flag --host too (flag: fd://, file: ["unix:///x"])`},

@@ -24,8 +24,8 @@ import (
 	"github.com/tare-engine/tare/internal/layer/overlay"
 	"github.com/tare-engine/tare/internal/layer/vfs"
 	"github.com/tare-engine/tare/internal/linux/apparmor"
-	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
 )
 
@@ -47,6 +47,7 @@ type parts struct {
 	containers *container.Service
 	engine     *engine.Engine
 	appArmor   *apparmor.Default // nil: none
+	runtimes   *external.Runtimes
 }
 
 // identity is engine.json: what tells this engine's kernel objects from those
@@ -99,6 +100,9 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if p.networks, err = network.Open(networkConfig(cfg, id)); err != nil {
 		return nil, err
 	}
+	if p.runtimes, err = external.NewRuntimes(cfg.Runtimes, cfg.DefaultRun); err != nil {
+		return nil, err
+	}
 	p.appArmor = defaultAppArmor()
 	events := event.NewLog()
 	if p.containers, err = newContainers(cfg, id, p, events); err != nil {
@@ -112,8 +116,8 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 		profile = apparmor.DefaultName
 	}
 	p.engine = engine.New(engine.Config{
-		AppArmor: profile,
-		ID:       id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Version: version, Commit: commit,
+		AppArmor: profile, Runtimes: p.runtimes,
+		ID: id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Version: version, Commit: commit,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(),
 		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, InitPath: besideUs("tare-init"), Reserve: p.reserve,
 	}, p.containers, p.images, p.layers, p.networks, events)
@@ -129,6 +133,7 @@ func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*contai
 	return container.New(container.Config{
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), InitPath: besideUs("tare-init"),
 		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, AppArmor: p.appArmor,
+		Runtimes: p.runtimes,
 	}, p.layers, p.networks, events, store.NewReserved(p.reserve), dirs.dialer(cfg, id)), nil
 }
 
@@ -302,5 +307,5 @@ func uninstall(cfg *Config) error {
 		return err
 	}
 	defer p.close()
-	return errors.Join(p.networks.Destroy(), cgroup.RemoveParent(cgroupParent(cfg, id)))
+	return errors.Join(p.networks.Destroy(), container.RemoveGroups(cgroupParent(cfg, id)))
 }

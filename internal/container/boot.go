@@ -46,7 +46,7 @@ func (s *Service) Boot(ctx context.Context) error {
 	}
 	s.cells.start()
 	s.startWanted()
-	return errors.Join(b.removeStrayGroups(), b.removeStrayLayers(ctx), s.records.removeStray(b.there))
+	return errors.Join(b.removeStrayBundles(), b.removeStrayGroups(), b.removeStrayLayers(ctx), s.records.removeStray(b.there))
 }
 
 // resume begins anew to watch a container that ran when the last engine ended.
@@ -123,6 +123,9 @@ func (b *boot) adopt(c *Container) {
 	if p.cgroup, err = cgroup.Open(l.Cgroup); err != nil {
 		slog.Warn("open the group of a running container", "container", c.ID, "err", err)
 		p.cgroup = cgroup.Absent(l.Cgroup)
+	}
+	if err := b.adoptForeign(c, p); err != nil {
+		slog.Warn("find the runtime of a running container again", "container", c.ID, "err", err)
 	}
 	if l.Pid != 0 {
 		p.fd = openProcess(l.Pid, l.StartTicks)

@@ -5,7 +5,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -13,7 +12,7 @@ import (
 	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
-	kernel "github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
 // Container is one container of the engine.
@@ -50,7 +49,8 @@ type process struct {
 	fd         *os.File     // pidfd; nil if it had ended when we looked
 	files      keeper.Files // the engine's duplicates of its streams
 	cgroup     *cgroup.Group
-	oom        uint64 // how ooms knows it; 0: it is not watched
+	foreign    *external.Container // how another runtime knows it; nil: ours runs it
+	oom        uint64              // how ooms knows it; 0: it is not watched
 	user       specs.User
 	live       live  // what is on tmpfs of it
 	lost       int64 // lines missing in its log, as far as told
@@ -61,14 +61,6 @@ func (p *process) close() {
 		p.fd.Close()
 	}
 	p.files.Close()
-}
-
-// signal sends a signal; os.ErrProcessDone if the process has ended.
-func (p *process) signal(sig syscall.Signal) error {
-	if p.fd == nil {
-		return os.ErrProcessDone
-	}
-	return kernel.Signal(p.fd, sig)
 }
 
 func newContainer(r *Record, status Status) *Container {

@@ -174,25 +174,24 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req contain
 	if err != nil {
 		return err
 	}
-	defer plan.Close()
+	defer plan.close()
 	failpoint.Hit("exec/planned")
 	conn, err := all.link.now()
 	if err != nil {
 		return err
 	}
-	st := keeper.Stdio{TTY: x.Request.Tty, OpenStdin: x.Request.AttachStdin, StdinOnce: true, UID: int(user.UID), GID: int(user.GID)}
+	st := keeper.Stdio{TTY: x.Request.Tty, Console: x.Request.Tty && p.foreign != nil, OpenStdin: x.Request.AttachStdin, StdinOnce: true, UID: int(user.UID), GID: int(user.GID)}
 	if size := req.ConsoleSize; size != nil {
 		st.Rows, st.Cols = uint16(size[0]), uint16(size[1])
 	}
-	proc, err := conn.Start(ctx, keeper.Start{
-		ID: x.ID, Container: c.ID, CgroupFD: -1, Plan: plan.First, Second: plan.Second, FDs: plan.FDs, Stdio: st, Clients: clients(ends),
-	})
-	var step *keeper.StepError
-	switch {
+	how := plan.plan
+	how.ID, how.Container, how.Stdio, how.Clients = x.ID, c.ID, st, clients(ends)
+	proc, err := conn.Start(ctx, how)
+	switch told := plan.explain(err); {
 	case err != nil && !alive(p.pid, p.startTicks): // it ended meanwhile, and with it what there was to join
 		return errNotRunning(v)
-	case errors.As(err, &step):
-		return plan.Explain(step)
+	case told != err:
+		return told
 	case err != nil:
 		return fmt.Errorf("exec in container %s: %w", c.ID, err)
 	}
@@ -203,7 +202,7 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req contain
 }
 
 // plan makes the plan of an exec and says as which user it runs.
-func (all *Execs) plan(v *View, p *process, x *Exec, req container.ExecStartRequest) (*runtime.Exec, specs.User, error) {
+func (all *Execs) plan(v *View, p *process, x *Exec, req container.ExecStartRequest) (*ready, specs.User, error) {
 	root, err := os.OpenFile("/proc/"+strconv.Itoa(v.Pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, specs.User{}, fmt.Errorf("exec in container %s: %w", v.ID, err)
@@ -217,11 +216,15 @@ func (all *Execs) plan(v *View, p *process, x *Exec, req container.ExecStartRequ
 	if err != nil {
 		return nil, specs.User{}, err
 	}
+	if p.foreign != nil {
+		plan, err := readyExternal(p.foreign.Exec(x.ID, process))
+		return plan, process.User, err
+	}
 	c := runtime.ExecConfig{Process: process, Seccomp: seccomp, PidFD: p.fd, Pid: v.Pid, CgroupProcs: p.cgroup.ProcsPaths()}
 	if req.ConsoleSize != nil {
 		c.Rows, c.Cols = uint16(req.ConsoleSize[0]), uint16(req.ConsoleSize[1])
 	}
-	plan, err := runtime.NewExec(c)
+	plan, err := readyExec(runtime.NewExec(c))
 	return plan, process.User, err
 }
 

@@ -184,8 +184,8 @@ func (s *Service) afterExit(c *Container, p *process) (settle func() error) {
 // clearGroup gives back what is left of a process on the host.
 func (s *Service) clearGroup(id string, p *process) {
 	p.close()
-	if err := s.groups.remove(id, p.cgroup); err != nil {
-		slog.Warn("remove cgroup", "container", id, "err", err)
+	if err := errors.Join(p.remove(), s.groups.remove(id, p.cgroup)); err != nil {
+		slog.Warn("remove what is left of a run", "container", id, "err", err)
 	}
 	failpoint.Hit("exit/cgroup-removed")
 }

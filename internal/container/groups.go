@@ -12,27 +12,41 @@ import (
 
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
 )
 
 // groups makes and removes the containers' control groups. They lie below the
-// engine's parent, where the next engine finds them, or below a parent of the
-// user's (--cgroup-parent), which others use too. There a note on tmpfs,
+// engine's parent, where the next engine finds them, or below that of containers
+// of other runtimes, or below a parent of the user's (--cgroup-parent), which
+// others use too. There a note on tmpfs,
 // EXECROOT/containers/ID.cgroup, names them from before they are made until they
 // are removed.
 type groups struct {
 	parent  string // the engine's
 	records *records
+	home    external.Home // of other runtimes' containers
 }
 
-func (g *groups) path(r *Record) string { return spec.CgroupPath(g.parent, r.ID, r.HostConfig) }
+func (g *groups) path(r *Record) string {
+	parent := g.parent
+	if isForeign(r) {
+		parent += "/" + foreignGroups
+	}
+	return spec.CgroupPath(parent, r.ID, r.HostConfig)
+}
+
+// noted reports whether a group with that path has a note.
+func (g *groups) noted(path string) bool {
+	return !cgroup.OfEngine(path) || strings.HasPrefix(path, g.parent+"/"+foreignGroups+"/")
+}
 
 func (g *groups) note(id string) string { return filepath.Join(g.records.volatile(), id+".cgroup") }
 
 // make makes a container's groups with their limits.
 func (g *groups) make(r *Record, limits *specs.LinuxResources) (*cgroup.Group, error) {
 	path := g.path(r)
-	if r.HostConfig.CgroupParent == "" {
+	if !g.noted(path) {
 		return cgroup.Create(path, limits)
 	}
 	if err := store.PutVolatile(g.note(r.ID), path); err != nil {
@@ -42,15 +56,15 @@ func (g *groups) make(r *Record, limits *specs.LinuxResources) (*cgroup.Group, e
 	if err != nil && !errors.Is(err, fs.ErrExist) { // what is there may be what the note is about
 		err = errors.Join(err, os.Remove(g.note(r.ID)))
 	}
-	if err != nil {
+	if err != nil && r.HostConfig.CgroupParent != "" {
 		return nil, fmt.Errorf("cgroup parent %q: %w", r.HostConfig.CgroupParent, err)
 	}
-	return made, nil
+	return made, err
 }
 
 // remove removes a container's groups. The parent stays.
 func (g *groups) remove(id string, of *cgroup.Group) error {
-	if err := of.Remove(); err != nil || cgroup.OfEngine(of.Path()) {
+	if err := of.Remove(); err != nil || !g.noted(of.Path()) {
 		return err
 	}
 	return removeFile(g.note(id))
@@ -64,7 +78,13 @@ func (g *groups) removeStray(id, path string) error {
 	} else if err != nil {
 		return err
 	}
-	return errors.Join(group.Kill(), g.remove(id, group))
+	return errors.Join(group.Kill(), g.removeForeign(id), g.remove(id, group))
+}
+
+// RemoveGroups removes the parents of an engine's groups, which must have none
+// left.
+func RemoveGroups(parent string) error {
+	return errors.Join(cgroup.RemoveParent(parent+"/"+foreignGroups), cgroup.RemoveParent(parent))
 }
 
 // strayPath is where the group is of a container that may have no record any

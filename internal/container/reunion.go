@@ -108,7 +108,7 @@ func (r *reunion) neverStarted(c *Container, p *process) error {
 	}
 	c.view.Store(&View{Record: c.View().Record, Status: status, Started: c.View().Last.StartedAt})
 	slog.Info("a start was cut off before the program ran", "container", c.ID)
-	return errors.Join(r.giveBack(c.View()), p.cgroup.Kill(), r.groups.remove(c.ID, p.cgroup), r.records.removeLive(c.ID))
+	return errors.Join(r.giveBack(c.View()), p.cgroup.Kill(), p.remove(), r.groups.remove(c.ID, p.cgroup), r.records.removeLive(c.ID))
 }
 
 // reunite makes a container's state and the keeper's agree. p is nil if the

@@ -36,6 +36,7 @@ import (
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
 )
 
@@ -49,8 +50,9 @@ type Config struct {
 	BootID     string // of this boot of the host
 	LogMaxSize int64  // of containers whose LogConfig names none
 	LogMaxFile int
-	CDIDirs    []string          // of descriptions of devices (--device vendor.com/class=name)
-	AppArmor   *apparmor.Default // profile of containers that name none; nil: none
+	Runtimes   *external.Runtimes // that containers may ask for
+	CDIDirs    []string           // of descriptions of devices (--device vendor.com/class=name)
+	AppArmor   *apparmor.Default  // profile of containers that name none; nil: none
 }
 
 // Service owns the containers of an engine. Safe for concurrent use.
@@ -61,6 +63,7 @@ type Service struct {
 	events   eventLog
 	records  *records
 	groups   *groups
+	home     external.Home // where other runtimes' containers are
 	index    *index.Index[*Container]
 	execs    *Execs
 	cells    *cells
@@ -80,7 +83,8 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 		records: &records{dataRoot: cfg.DataRoot, execRoot: cfg.ExecRoot, store: store},
 		index:   index.New[*Container](),
 	}
-	s.groups = &groups{parent: cfg.Cgroup, records: s.records}
+	s.home = external.Home(cfg.ExecRoot)
+	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: s.home}
 	s.link = &link{dial: dial, work: s.work}
 	s.execs = &Execs{execTable: newExecTable(), cfg: &s.cfg, index: s.index, link: s.link, events: s.events}
 	s.far = s.farSide()

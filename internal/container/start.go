@@ -123,7 +123,7 @@ type launch struct {
 	root    *os.File // detached mount
 	net     *attachment
 	spec    *specs.Spec
-	start   *runtime.Start
+	start   *ready
 	process *process
 	live    live
 }
@@ -153,7 +153,7 @@ func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err erro
 	if err := l.prepare(ctx); err != nil {
 		return nil, err
 	}
-	defer l.start.Close()
+	defer l.start.close()
 	if err := l.announce(); err != nil {
 		return nil, err
 	}
@@ -209,6 +209,9 @@ func (l *launch) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if isForeign(l.view.Record) {
+		return l.prepareForeign()
+	}
 	if err := l.makeCgroup(); err != nil {
 		return err
 	}
@@ -216,7 +219,7 @@ func (l *launch) prepare(ctx context.Context) error {
 	c := l.config()
 	c.CgroupFD = l.process.cgroup.FD()
 	var err error
-	l.start, err = runtime.NewStart(c)
+	l.start, err = readyStart(runtime.NewStart(c))
 	return err
 }
 
@@ -254,22 +257,26 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 	if l.cell != nil {
 		start, l.cell = conn.Wake, nil
 	}
-	p, err := start(ctx, keeper.Start{
-		ID: c.ID, Flags: l.start.Flags, CgroupFD: l.start.CgroupFD, Plan: l.start.Image, Second: l.start.Second, FDs: l.start.FDs,
-		Stdio: l.s.cfg.stdio(l.view, l.spec.Process.User), Clients: clients(ends), Ports: l.s.networks.HeldPorts(c.ID),
-	})
-	var step *keeper.StepError
-	if errors.As(err, &step) {
-		return l.start.Explain(step)
-	}
+	how := l.start.plan
+	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.s.cfg.stdio(l.view, l.spec.Process.User), clients(ends), l.s.networks.HeldPorts(c.ID)
+	p, err := start(ctx, how)
 	if err != nil {
-		return fmt.Errorf("start container %s: %w", c.ID, err)
+		return l.explain(err)
 	}
 	if err := l.net.started(); err != nil {
 		slog.Warn("close the network namespace", "container", c.ID, "err", err)
 	}
 	l.started(p)
 	return nil
+}
+
+// explain is what clients read of the keeper's error.
+func (l *launch) explain(err error) error {
+	told := l.start.explain(err)
+	if told == err {
+		return fmt.Errorf("start container %s: %w", l.view.ID, err)
+	}
+	return told
 }
 
 // started takes note of the running process.
@@ -296,7 +303,7 @@ func (l *launch) release(ctx context.Context) error {
 	case l.cell != nil:
 		err = errors.Join(l.evictCell(ctx), l.removeCellGroup())
 	case l.process != nil: // with a child, if the keeper was killed before it answered
-		err = errors.Join(l.process.cgroup.Kill(), l.s.groups.remove(l.view.ID, l.process.cgroup))
+		err = errors.Join(l.process.cgroup.Kill(), l.process.remove(), l.s.groups.remove(l.view.ID, l.process.cgroup))
 	}
 	return errors.Join(err, l.releaseNetwork(ctx), l.s.records.unmountShm(l.view))
 }

@@ -242,7 +242,7 @@ func (s *Service) Pause(ref string) error {
 	default:
 		return errNotRunning(v)
 	}
-	if err := c.process.cgroup.Freeze(); err != nil {
+	if err := c.process.freeze(); err != nil {
 		return fmt.Errorf("cannot pause container %s: %w", v.ID, err)
 	}
 	if c.health != nil {
@@ -270,7 +270,7 @@ func (s *Service) Unpause(ref string) error {
 
 // Preconditions: c.mu is held, the container is paused.
 func (s *Service) thaw(c *Container) error {
-	if err := c.process.cgroup.Thaw(); err != nil {
+	if err := c.process.thaw(); err != nil {
 		return fmt.Errorf("cannot unpause container %s: %w", c.ID, err)
 	}
 	if c.health != nil {

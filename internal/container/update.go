@@ -43,7 +43,7 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 			return nil, err
 		}
 		r.Devices = nil // they do not change
-		if err := c.process.cgroup.Update(r); err != nil {
+		if err := c.process.limit(r); err != nil {
 			return nil, cannotUpdate(v.ID, err)
 		}
 	}

@@ -29,6 +29,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 		return container.CreateResponse{}, err
 	}
 	want.HostConfig = req.HostConfig
+	if want.HostConfig.Runtime, err = e.cfg.Runtimes.Resolve(want.HostConfig.Runtime); err != nil {
+		return container.CreateResponse{}, err
+	}
 	if rootfs != "" {
 		err = hostRoot(&want, rootfs)
 	} else {

@@ -12,6 +12,7 @@ import (
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
 )
 
@@ -32,6 +33,7 @@ type Config struct {
 	LogMaxSize int64
 	LogMaxFile int
 	CDIDirs    []string
+	Runtimes   *external.Runtimes
 	AppArmor   string         // profile of containers that name none; empty: none
 	Reserve    *store.Reserve // space for what must work on a full disk
 }

@@ -39,6 +39,15 @@ func (e *Engine) Version(context.Context) (system.VersionResponse, error) {
 	}, nil
 }
 
+// runtimes are those that containers may ask for.
+func (e *Engine) runtimes() map[string]system.RuntimeWithStatus {
+	all := map[string]system.RuntimeWithStatus{}
+	for _, r := range e.cfg.Runtimes.All() {
+		all[r.Name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: r.Path, Args: r.Args}}
+	}
+	return all
+}
+
 // Info says how this engine is set up and what it holds.
 func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	name, _ := os.Hostname()
@@ -61,8 +70,8 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: fmt.Sprint(can.Version),
 		KernelVersion: host.KernelRelease(), OperatingSystem: operatingSystem(), OSVersion: osRelease("VERSION_ID"), OSType: runtime.GOOS, Architecture: architecture(),
 		RegistryConfig: &registry.ServiceConfig{}, NCPU: runtime.NumCPU(), MemTotal: host.Memory(), DockerRootDir: e.cfg.DataRoot, Name: name,
-		Labels: e.cfg.Labels, ServerVersion: e.cfg.Version, DefaultRuntime: "tare", InitBinary: "tare-init",
-		Runtimes:        map[string]system.RuntimeWithStatus{"tare": {Runtime: system.Runtime{Path: "tare-runtime"}}},
+		Labels: e.cfg.Labels, ServerVersion: e.cfg.Version, DefaultRuntime: e.cfg.Runtimes.Default(), InitBinary: "tare-init",
+		Runtimes:        e.runtimes(),
 		SecurityOptions: e.securityOptions(), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: e.cfg.CDIDirs,
 		Plugins: system.PluginsInfo{

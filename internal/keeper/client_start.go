@@ -40,8 +40,11 @@ func (c *Conn) start(ctx context.Context, o wire.Op, s Start) (*Process, error) 
 	if len(s.FDs) > spawn.MaxFDs || len(s.Clients) > wire.MaxStartClients {
 		return nil, errdefs.New(errdefs.InvalidArgument, "a start with %d descriptors and %d clients is too large", len(s.FDs), len(s.Clients))
 	}
+	if s.Runtime && c.ver.Load() < wire.RuntimeVersion {
+		return nil, errdefs.New(errdefs.Unavailable, "the keeper is of an earlier version and executes no other runtimes; it is replaced when no container runs")
+	}
 	doc := wire.StartDoc{
-		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil,
+		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil, Runtime: s.Runtime,
 	}
 	payload := make([]byte, 0, len(s.Plan.Bytes)+4*len(s.Plan.Relocs)+len(s.Second.Bytes)+4*len(s.Second.Relocs))
 	payload, doc.Plan = wire.AppendImage(payload, s.Plan)

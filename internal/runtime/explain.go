@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -35,6 +36,29 @@ type StartError struct {
 	Client bool   // what the client asked for cannot work
 	prefix string // of Text
 	err    error
+}
+
+// NewStartError makes the error of a start that another runtime was to do: its
+// text tells, as in Docker, what kind it is.
+func NewStartError(text string, cause error) *StartError {
+	e := &StartError{Code: exitEngine, Text: text, err: cause}
+	lower := strings.ToLower(text)
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(lower, w) })
+	}
+	switch {
+	case has("not found in $path", "no such file or directory", "not a directory"):
+		e.Code, e.Client = exitNotFound, true
+	case has("permission denied", "is a directory", "exec format error"):
+		e.Code, e.Client = exitCannotStart, true
+	}
+	return e
+}
+
+// NewEngineError makes the error of a start for which the container's program
+// is not to blame.
+func NewEngineError(text string, cause error) *StartError {
+	return &StartError{Code: exitEngine, Text: text, err: cause}
 }
 
 // Reason is the text without what other programs put before it.

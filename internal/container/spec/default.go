@@ -31,7 +31,6 @@ func applyDefaults(h *container.HostConfig) {
 	}
 	setDefault(&h.LogConfig.Type, "json-file")
 	setDefault(&h.RestartPolicy.Name, container.RestartPolicyDisabled)
-	setDefault(&h.Runtime, defaultRuntime)
 	setDefault(&h.ShmSize, defaultShmSize)
 	if h.PidsLimit == nil {
 		limit := int64(defaultPidsLimit)
@@ -65,8 +64,8 @@ func setDefault[T comparable](v *T, value T) {
 	}
 }
 
-// defaultRuntime is the name of our own runtime.
-const defaultRuntime = "tare"
+// OwnRuntime is the name of our own runtime.
+const OwnRuntime = "tare"
 
 // defaultCapabilities are what Docker gives a container's root.
 func defaultCapabilities() []string {

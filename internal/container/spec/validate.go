@@ -303,8 +303,6 @@ func validateHost(req *container.CreateRequest) error {
 		return invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", h.OomScoreAdj)
 	case !h.Isolation.IsValid():
 		return invalid("invalid isolation '%s' on %s", h.Isolation, runtime.GOOS)
-	case h.Runtime != "" && h.Runtime != defaultRuntime:
-		return invalid("unknown or invalid runtime name: %s", shown(h.Runtime))
 	case len(h.StorageOpt) > 0:
 		return invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
 	case h.Umask != nil && *h.Umask > 0o777:

@@ -115,7 +115,6 @@ func TestBadHostConfig(t *testing.T) {
 		`{"NetworkMode":"container:"}`:                                                                             "Invalid network mode: invalid container format container:<name|id>",
 		`{"NetworkMode":"nosuch"}`:                                                                                 "network nosuch not found",
 		`{"Isolation":"hyperv"}`:                                                                                   "invalid isolation 'hyperv' on linux",
-		`{"Runtime":"foo"}`:                                                                                        "unknown or invalid runtime name: foo",
 		`{"StorageOpt":{"size":"1g"}}`:                                                                             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
 		`{"RestartPolicy":{"Name":"foo"}}`:                                                                         "invalid restart policy: unknown policy 'foo'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
 		`{"RestartPolicy":{"Name":"always"},"AutoRemove":true}`:                                                    "can't create 'AutoRemove' container with restart policy",

@@ -72,6 +72,13 @@ func (r *Reaper) Rebook(pid int, f func(End)) bool {
 	return true
 }
 
+// Unbook lets nobody hear of the end of a process that is not our child.
+func (r *Reaper) Unbook(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.hears, pid)
+}
+
 // HandOver lets f hear of an end that has been put into heard so far; if it is
 // there already, f hears of it at once.
 func (r *Reaper) HandOver(pid int, heard <-chan End, f func(End)) {

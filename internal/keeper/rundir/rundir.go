@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -124,10 +125,11 @@ func (d Dir) WriteProcess(p wire.Process) error {
 	return err
 }
 
-// RemoveProcess removes what WriteProcess and OpenPidFile have made.
+// RemoveProcess removes what WriteProcess and OpenPidFile have made, and what
+// ReadRuntimePid reads.
 func (d Dir) RemoveProcess(id string) error {
 	var errs []error
-	for _, name := range []string{"process.json", "pid"} {
+	for _, name := range []string{"process.json", "pid", wire.RuntimePid} {
 		if err := os.Remove(d.Path("live", id, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
@@ -182,6 +184,19 @@ func (d Dir) OpenPidFile(id string) (*os.File, error) {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	return os.NewFile(uintptr(fd), path), nil
+}
+
+// ReadRuntimePid returns the pid of the process that an OCI runtime has left.
+func (d Dir) ReadRuntimePid(id string) (int, error) {
+	b, err := os.ReadFile(d.Path("live", id, wire.RuntimePid))
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 1 {
+		return 0, fmt.Errorf("%s of %s: %q is no pid", wire.RuntimePid, id, b)
+	}
+	return pid, nil
 }
 
 // writeJSON replaces a file. An os.File would cost every start twice as many

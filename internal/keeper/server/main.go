@@ -56,6 +56,10 @@ func run(args []string, root, level string, state int, log *slog.Logger) error {
 	if err := process.Hide(); err != nil {
 		return fmt.Errorf("hide: %w", err)
 	}
+	// What an OCI runtime leaves behind becomes our child.
+	if err := process.Subreaper(); err != nil {
+		return fmt.Errorf("become a subreaper: %w", err)
+	}
 	// A log that nobody reads any more must not end the keeper.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	var k *Keeper

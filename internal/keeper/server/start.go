@@ -117,7 +117,7 @@ func readStart(m *wire.Message) (*begin, error) {
 	if d.Files < 0 || d.Files > spawn.MaxFDs || d.Ports < 0 || len(d.Clients) > wire.MaxStartClients || d.Files+len(d.Clients)+d.Ports != len(m.Files) {
 		return nil, errdefs.New(errdefs.InvalidArgument, "%d descriptors for a plan that wants %d, %d clients and %d ports", len(m.Files), d.Files, len(d.Clients), d.Ports)
 	}
-	b := &begin{op: m.Op, Start: wire.Start{ID: d.ID, Container: d.Container, Flags: d.Flags, CgroupFD: d.CgroupFD, Stdio: d.Stdio, FDs: m.Files[:d.Files]}}
+	b := &begin{op: m.Op, Start: wire.Start{ID: d.ID, Container: d.Container, Flags: d.Flags, CgroupFD: d.CgroupFD, Stdio: d.Stdio, Runtime: d.Runtime, FDs: m.Files[:d.Files]}}
 	var err error
 	rest := m.Payload
 	if b.Plan, rest, err = wire.CutImage(rest, d.Plan); err != nil {
@@ -166,11 +166,16 @@ func (s *starter) start(b *begin) (err error) {
 	failpoint.Hit("keeper/start-loaded")
 	stdio, err := s.streams.Open(b.ID, b.Stdio)
 	if err != nil {
-		b.slab.Put()
+		b.putSlab()
 		return err
 	}
 	failpoint.Hit("keeper/start-opened")
-	if err = s.run(b, stdio[:]); err == nil {
+	if b.Runtime {
+		err = s.runRuntime(b, stdio[:])
+	} else {
+		err = s.run(b, stdio[:])
+	}
+	if err == nil {
 		err = s.running(b)
 	}
 	if err != nil {
@@ -186,8 +191,19 @@ func (s *starter) unopen(id string) {
 	s.streams.Remove(id)
 }
 
-// load takes a slab for the plan, and another one for a second half.
+// putSlab gives the plan's slab back, if there is one.
+func (b *begin) putSlab() {
+	if b.slab != nil {
+		b.slab.Put()
+	}
+}
+
+// load takes a slab for the plan, and another one for a second half. The
+// commands of a runtime have theirs one after the other.
 func (s *starter) load(b *begin) error {
+	if b.Runtime {
+		return nil
+	}
 	slab := s.region.Get()
 	if slab == nil {
 		return errdefs.New(errdefs.Unavailable, "too many starts at once")

@@ -105,6 +105,9 @@ func (s *Streams) Open(id string, st wire.Stdio) ([3]*os.File, error) {
 }
 
 func (t *set) openTerminal() error {
+	if t.stdio.Console {
+		return t.listenForTerminal()
+	}
 	ours, childs, err := unixconn.Pair()
 	if err != nil {
 		return err
@@ -204,7 +207,7 @@ func (s *Streams) Started(id string) error {
 }
 
 func (t *set) takeMaster() error {
-	fd, err := unixconn.ReceiveFD(t.sock)
+	fd, err := t.receiveMaster()
 	rawfd.Close(t.sock)
 	t.sock = -1
 	if err != nil {
@@ -389,7 +392,7 @@ func (s *Streams) Remove(id string) {
 		return
 	}
 	dir := filepath.Join(s.live, id)
-	for _, n := range []string{"stdin", "stdout", "stderr"} {
+	for _, n := range []string{"stdin", "stdout", "stderr", wire.RuntimeConsole} {
 		os.Remove(filepath.Join(dir, n))
 	}
 	os.Remove(dir)

@@ -32,6 +32,7 @@ type StartDoc struct {
 	Clients       []ClientDoc
 	Ports         int // how many descriptors are host ports
 	Born          bool
+	Runtime       bool
 }
 
 // ImageDoc says how much of a payload an image is.

@@ -13,6 +13,12 @@ import (
 // SocketPath is where the keeper of an exec root listens.
 func SocketPath(execRoot string) string { return filepath.Join(execRoot, "keeper", "keeper.sock") }
 
+// Files in live/ID that an OCI runtime makes or connects with.
+const (
+	RuntimePid     = "runtime.pid" // the pid of the process it has left behind
+	RuntimeConsole = "console"     // socket to which it sends its terminal's master
+)
+
 // ShortPath is another path of the same file for as long as dir is open: a
 // socket's address has room for 107 bytes only.
 func ShortPath(path string) (dir *os.File, short string, err error) {

@@ -60,10 +60,14 @@ func (o Op) String() string {
 // ever added to documents, so a newer side can talk to an older one.
 //
 //	2  a keeper takes host ports with a start, and by hold
-const ProtocolVersion = 2
+//	3  a start may execute an OCI runtime
+const ProtocolVersion = 3
 
 // PortsVersion is the first version whose keeper takes host ports.
 const PortsVersion = 2
+
+// RuntimeVersion is the first version whose keeper executes OCI runtimes.
+const RuntimeVersion = 3
 
 // MaxStartClients is how many clients may come with a start.
 const MaxStartClients = 10

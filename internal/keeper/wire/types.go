@@ -12,6 +12,7 @@ import (
 type Stdio struct {
 	TTY        bool
 	Rows, Cols uint16 // of the terminal, 0: as the kernel makes it
+	Console    bool   // the terminal is made by an OCI runtime, which sends its master to live/ID/console
 	OpenStdin  bool
 	StdinOnce  bool // stdin closes when its first client leaves
 	UID, GID   int  // owner of the FIFOs: the process's user
@@ -61,6 +62,12 @@ func (f Files) Close() {
 // Start is a process to be started: by one plan, or by a pair of plans if
 // Second is set (see [spawn.Plan.CloneSecond]), as for a container that shares
 // a PID namespace.
+//
+// With Runtime the plans execute the commands of an OCI runtime, one after the
+// other, and each runs to its end. The first leaves the process behind that is
+// to be started, whose parent the keeper becomes as a subreaper, and has written
+// its pid to live/ID/[RuntimePid]; Second, if set, lets that process begin. A
+// command that fails is a *RuntimeError.
 type Start struct {
 	ID        string
 	Container string // of an exec: the container's ID
@@ -71,6 +78,7 @@ type Start struct {
 	FDs       []*os.File // the plan's spawn.FD(0), FD(1) …; they stay the caller's
 	Stdio     Stdio
 	Clients   []Client
+	Runtime   bool
 
 	// Ports are sockets that reserve ports of the host for the process: the
 	// keeper has duplicates until its end, so that an engine that was killed

@@ -60,17 +60,26 @@ func Reap(pid int) (syscall.WaitStatus, error) {
 
 // StartTicks is when a process was started, in ticks since boot. With the pid
 // it names a process for good.
-func StartTicks(pid int) (uint64, error) {
+func StartTicks(pid int) (uint64, error) { return stat(pid, 22) }
+
+// Parent returns the pid of a process's parent.
+func Parent(pid int) (int, error) {
+	n, err := stat(pid, 4)
+	return int(n), err
+}
+
+// stat returns a field of /proc/PID/stat, counted from 1, behind the second.
+func stat(pid, field int) (uint64, error) {
 	b, err := readProc("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, err
 	}
 	// The second field is the name in parentheses and may hold anything.
 	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(fields) < 20 {
+	if len(fields) <= field-3 {
 		return 0, fmt.Errorf("/proc/%d/stat: %q", pid, b)
 	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
+	return strconv.ParseUint(string(fields[field-3]), 10, 64)
 }
 
 // readProc reads a small file with the fewest calls.

@@ -78,8 +78,35 @@ func Pair() (a, b int, err error) {
 	return p[0], p[1], os.NewSyscallError("socketpair", err)
 }
 
-// ReceiveFD takes the one descriptor that a message waiting in the packet
-// socket carries.
+// Listen makes a stream socket at path that takes one connection. The mode is
+// 0600, whatever the umask.
+func Listen(path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	err = unix.Fchmod(fd, 0o600) // what bind makes has the socket's mode
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 1)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("listen at %s: %w", path, err)
+	}
+	return fd, nil
+}
+
+// Accept takes a connection that waits; it does not wait for one.
+func Accept(listener int) (int, error) {
+	fd, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+	return fd, os.NewSyscallError("accept", err)
+}
+
+// ReceiveFD takes the one descriptor that a message waiting in the socket
+// carries.
 func ReceiveFD(sock int) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
 	_, n, flags, _, err := unix.Recvmsg(sock, make([]byte, 64), oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)

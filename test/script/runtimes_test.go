@@ -1,0 +1,202 @@
+//go:build root
+
+package script
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startForeign starts an engine with runtimes of the test's own: one that is
+// not there, one that fails, and a slow runc.
+func startForeign(t *testing.T) (e *engine, execRoot string) {
+	t.Helper()
+	dir, bin := workdir(t), programs(t)
+	slow := script(t, dir+"/slow", "case \" $* \" in *' create '*) sleep 1;; esac\nexec runc \"$@\"\n")
+	says := script(t, dir+"/says", "echo this runtime has no idea >&2\nexit 3\n")
+	config := dir + "/daemon.json"
+	text := `{"runtimes": {"slow": {"path": "` + slow + `"}, "says": {"path": "` + says + `"}, "logs": {"path": "runc", "runtimeArgs": ["--debug"]}}}`
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	execRoot = dir + "/run"
+	args := []string{"--data-root", dir + "/data", "--exec-root", execRoot, "--config-file", config}
+	t.Cleanup(func() {
+		if out, err := exec.Command(filepath.Join(bin, "tared"), append(args, "--uninstall")...).CombinedOutput(); err != nil {
+			t.Errorf("uninstall: %v: %s", err, out)
+		}
+	})
+	e = start(t, &engine{socket: dir + "/engine.sock", bin: bin, docker: filepath.Join(bin, "tare")}, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...)
+	return e, execRoot
+}
+
+func script(t *testing.T, path, body string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// kill ends the engine by SIGKILL.
+func (e *engine) kill(t *testing.T) {
+	t.Helper()
+	if err := e.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	e.cmd.Wait()
+}
+
+// rise starts an engine that was killed again.
+func (e *engine) rise(t *testing.T) {
+	t.Helper()
+	c := exec.Command(e.cmd.Path, e.cmd.Args[1:]...)
+	c.Stdout, c.Stderr = e.cmd.Stdout, e.cmd.Stderr
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	e.cmd = c
+	e.shows(t, "Server:", "version")
+}
+
+// killKeeper ends the keeper of the exec root by SIGKILL.
+func killKeeper(t *testing.T, execRoot string) {
+	t.Helper()
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dirs {
+		line, err := os.ReadFile("/proc/" + d.Name() + "/cmdline")
+		if err != nil || !strings.Contains(string(line), "tare-keeper\x00") || !strings.Contains(string(line), "\x00"+execRoot+"\x00") {
+			continue
+		}
+		if pid, err := strconv.Atoi(d.Name()); err == nil {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// leftNothing waits until no trace of other runtimes' containers is left.
+func leftNothing(t *testing.T, execRoot string) {
+	t.Helper()
+	var left []string
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		left = nil
+		for _, pattern := range []string{execRoot + "/bundles/*", execRoot + "/runtimes/*/*"} {
+			found, _ := filepath.Glob(pattern)
+			left = append(left, found...)
+		}
+		groups, _ := exec.Command("find", "/sys/fs/cgroup", "-mindepth", "3", "-path", "*/runtimes/*", "-type", "d").Output()
+		left = append(left, strings.Fields(string(groups))...)
+		if len(left) == 0 {
+			return
+		}
+	}
+	t.Errorf("left: %q", left)
+}
+
+const asked = `trap "echo asked; exit 3" TERM; echo begun; while :; do sleep 0.05; done`
+
+// TestForeignOutlivesDeaths: a container of another runtime goes on when the
+// engine or the keeper is killed, and how it ends is known.
+func TestForeignOutlivesDeaths(t *testing.T) {
+	e, execRoot := startForeign(t)
+	e.load(t, "busybox.tar")
+	const state = "{{.State.Status}} {{.State.ExitCode}}"
+	for _, tc := range []struct {
+		name, want string
+		death      func()
+	}{
+		{"engine", "exited 3", func() { e.kill(t); e.rise(t) }},
+		{"keeper", "exited 3", func() { killKeeper(t, execRoot); e.shows(t, "ok", "exec", "keeper", "echo", "ok") }},
+		{"both", "exited", func() { e.kill(t); killKeeper(t, execRoot); e.rise(t) }},
+	} {
+		e.output(t, "run", "-d", "--name", tc.name, "--runtime", "runc", "busybox", "sh", "-c", asked)
+		e.shows(t, "begun", "logs", tc.name)
+		pid := e.output(t, "inspect", "-f", "{{.State.Pid}}", tc.name)
+		tc.death()
+		if got := e.output(t, "inspect", "-f", "{{.State.Status}} {{.State.Pid}}", tc.name); got != "running "+pid {
+			t.Errorf("%s: after its death %q, before it ran with pid %s", tc.name, got, pid)
+		}
+		e.shows(t, "inside", "exec", tc.name, "echo", "inside")
+		e.output(t, "stop", tc.name)
+		if got := e.output(t, "inspect", "-f", state, tc.name); !strings.HasPrefix(got, tc.want) {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+		e.shows(t, "asked", "logs", tc.name)
+		e.output(t, "rm", tc.name)
+	}
+	leftNothing(t, execRoot)
+}
+
+// TestForeignEndsWithoutEngine: what ended while no engine was there is known to
+// the next one, which clears it away.
+func TestForeignEndsWithoutEngine(t *testing.T) {
+	e, execRoot := startForeign(t)
+	e.load(t, "busybox.tar")
+	e.output(t, "run", "-d", "--name", "alone", "--runtime", "runc", "busybox", "sh", "-c", "sleep 1; exit 7")
+	e.kill(t)
+	time.Sleep(1500 * time.Millisecond)
+	e.rise(t)
+	e.shows(t, "exited 7", "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "alone")
+	e.output(t, "rm", "alone")
+	leftNothing(t, execRoot)
+}
+
+// TestForeignStartCutOff: a kill while the runtime makes the container leaves
+// nothing of it, and it can be started again.
+func TestForeignStartCutOff(t *testing.T) {
+	e, execRoot := startForeign(t)
+	e.load(t, "busybox.tar")
+	for name, death := range map[string]func(){
+		"engine": func() { e.kill(t); e.rise(t) },
+		"keeper": func() { killKeeper(t, execRoot) },
+	} {
+		e.output(t, "create", "--name", name, "--runtime", "slow", "busybox", "sh", "-c", asked)
+		c := exec.Command(e.docker, "-H", "unix://"+e.socket, "start", name)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(400 * time.Millisecond)
+		death()
+		c.Wait()
+		time.Sleep(1500 * time.Millisecond) // the slow one would be done
+		// Either it has come about, or nothing of it is left.
+		if got := e.output(t, "inspect", "-f", "{{.State.Status}}", name); got != "running" {
+			leftNothing(t, execRoot)
+			e.shows(t, name, "start", name) // once the end of what was killed is told
+		}
+		e.shows(t, "begun", "logs", name)
+		e.output(t, "rm", "-f", name)
+		leftNothing(t, execRoot)
+	}
+}
+
+// TestForeignFailures: what a runtime says when it fails reaches the client.
+func TestForeignFailures(t *testing.T) {
+	e, execRoot := startForeign(t)
+	e.load(t, "busybox.tar")
+	const failed = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+	for runtime, want := range map[string]string{
+		"says": failed + "the runtime did not terminate successfully: exit status 3: this runtime has no idea",
+		"nope": "unknown or invalid runtime name: nope",
+	} {
+		for _, tty := range []string{"-d", "-dt"} {
+			out, err := exec.Command(e.docker, "-H", "unix://"+e.socket, "run", tty, "--rm", "--runtime", runtime, "busybox", "true").CombinedOutput()
+			if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 125 || !strings.Contains(string(out), want) {
+				t.Errorf("%s: %v: %q, want 125 and %q", runtime, err, out, want)
+			}
+		}
+	}
+	if got := e.output(t, "run", "--rm", "--runtime", "logs", "busybox", "echo", "hello"); got != "hello" {
+		t.Errorf("with runtimeArgs: %q", got)
+	}
+	leftNothing(t, execRoot)
+}
