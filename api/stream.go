@@ -195,6 +195,17 @@ type ExecSummary struct {
 	Running     bool
 }
 
+// ExecStartRequest is Docker's body of POST /exec/{id}/start with what is ours.
+type ExecStartRequest struct {
+	container.ExecStartRequest
+
+	// EndWithClient has the process killed when the connection that this
+	// request becomes ends before the process does, as a program that ran in
+	// the client's own terminal would end. Detach keys leave it running. Not
+	// with Detach.
+	EndWithClient bool `json:",omitempty"`
+}
+
 // StatsPath is the route of the statistics of all running containers: a JSON
 // list of container.StatsResponse a second, until the client leaves.
 const StatsPath = "/tare/stats"

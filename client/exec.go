@@ -16,12 +16,12 @@ func (c *Client) ExecCreate(ctx context.Context, name string, req container.Exec
 }
 
 // ExecStart runs a prepared process without looking at its output.
-func (c *Client) ExecStart(ctx context.Context, id string, req container.ExecStartRequest) error {
+func (c *Client) ExecStart(ctx context.Context, id string, req api.ExecStartRequest) error {
 	return c.post(ctx, "/exec/"+segment(id)+"/start", nil, req)
 }
 
 // ExecAttach runs a prepared process and opens its streams.
-func (c *Client) ExecAttach(ctx context.Context, id string, req container.ExecStartRequest) (*Stream, error) {
+func (c *Client) ExecAttach(ctx context.Context, id string, req api.ExecStartRequest) (*Stream, error) {
 	return c.hijack(ctx, call{method: http.MethodPost, path: "/exec/" + segment(id) + "/start", body: req})
 }
 

@@ -2,18 +2,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/cmd/tare/opts"
 )
 
 type execOptions struct {
 	detach, stdin, tty, privileged bool
+	endWithClient                  bool
 	detachKeys, user, workdir      string
 	env, envFiles                  opts.List
 }
@@ -47,6 +50,7 @@ list the running commands and send signals to them (Tare's engine only).`,
 	f.SetInterspersed(false)
 	f.BoolVarP(&o.detach, "detach", "d", false, "Run in the background")
 	f.StringVar(&o.detachKeys, "detach-keys", "", "Keys that detach from the command")
+	f.BoolVar(&o.endWithClient, "end-with-client", false, "Kill the command when this client ends (Tare's engine only)")
 	f.VarP(&o.env, "env", "e", "Set environment variables; a NAME alone takes our own value")
 	f.Var(&o.envFiles, "env-file", "Read environment variables from a file, NAME=value a line")
 	f.BoolVarP(&o.stdin, "interactive", "i", false, "Keep STDIN open")
@@ -62,12 +66,15 @@ func runExec(ctx context.Context, c *cli, cl *client.Client, o execOptions, name
 	if err != nil {
 		return err
 	}
+	if o.detach && o.endWithClient {
+		return errors.New("conflicting options: --detach and --end-with-client")
+	}
 	if o.detach {
 		id, err := cl.ExecCreate(ctx, name, req)
 		if err != nil {
 			return err
 		}
-		return cl.ExecStart(ctx, id, container.ExecStartRequest{Detach: true, Tty: o.tty})
+		return cl.ExecStart(ctx, id, execStart(container.ExecStartRequest{Detach: true, Tty: o.tty}, false))
 	}
 	if err := checkTTY(c.in, o.stdin, o.tty); err != nil {
 		return err
@@ -80,7 +87,7 @@ func runExec(ctx context.Context, c *cli, cl *client.Client, o execOptions, name
 	if err != nil {
 		return err
 	}
-	stream, err := cl.ExecAttach(ctx, id, container.ExecStartRequest{Tty: o.tty, ConsoleSize: req.ConsoleSize})
+	stream, err := cl.ExecAttach(ctx, id, execStart(container.ExecStartRequest{Tty: o.tty, ConsoleSize: req.ConsoleSize}, o.endWithClient))
 	if err != nil {
 		return &exitError{execCode(err), err.Error()}
 	}
@@ -100,6 +107,10 @@ func runExec(ctx context.Context, c *cli, cl *client.Client, o execOptions, name
 		return err
 	}
 	return exitWith(execExit(ctx, cl, id))
+}
+
+func execStart(req container.ExecStartRequest, endWithClient bool) api.ExecStartRequest {
+	return api.ExecStartRequest{ExecStartRequest: req, EndWithClient: endWithClient}
 }
 
 // request makes the body of an exec request of the flags.

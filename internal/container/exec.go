@@ -27,6 +27,8 @@ type Exec struct {
 	pid     int
 	ticks   uint64 // when the process began: tells a reused pid
 	begun   time.Time
+
+	endsWithClient bool
 	files   keeper.Files
 	done    *turn
 
@@ -113,6 +115,14 @@ func (x *Exec) adopt(p *keeper.Process) {
 	defer x.mu.Unlock()
 	x.files.Close()
 	x.files, x.running, x.pid, x.ticks = p.Files, true, p.Pid, p.StartTicks
+}
+
+// losesClients reports whether the exec is to end because its client was that
+// of a keeper which is gone.
+func (x *Exec) losesClients(p *keeper.Process) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.endsWithClient && p.Orphan
 }
 
 // reportPatience bounds the wait for the keeper's report of an end that we see

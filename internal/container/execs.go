@@ -100,7 +100,7 @@ func (all *Execs) Inspect(id string) (*ExecView, error) {
 // Start runs an exec. With detach it returns when the program has been
 // executed; else hijack is asked for the client's connection first, which gets
 // the output and, at the latest when it ends, is closed.
-func (all *Execs) Start(ctx context.Context, id string, req container.ExecStartRequest, hijack Hijack) error {
+func (all *Execs) Start(ctx context.Context, id string, req api.ExecStartRequest, hijack Hijack) error {
 	x, c, err := all.find(id)
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func (all *Execs) Start(ctx context.Context, id string, req container.ExecStartR
 }
 
 // ends takes the client's connection, unless the exec is detached.
-func (all *Execs) ends(x *Exec, req container.ExecStartRequest, hijack Hijack) ([]keeperEnd, error) {
+func (all *Execs) ends(x *Exec, req api.ExecStartRequest, hijack Hijack) ([]keeperEnd, error) {
 	if req.Detach {
 		return nil, nil
 	}
@@ -156,13 +156,14 @@ func (all *Execs) ends(x *Exec, req container.ExecStartRequest, hijack Hijack) (
 		conn.Close()
 		return nil, err
 	}
+	end.client.Ends, x.endsWithClient = req.EndWithClient, req.EndWithClient
 	return []keeperEnd{end}, nil
 }
 
 // launch has the keeper start the process.
 //
 // Preconditions: x.mu is held.
-func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req container.ExecStartRequest, ends []keeperEnd) error {
+func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.ExecStartRequest, ends []keeperEnd) error {
 	c.mu.Lock()
 	v, p := c.View(), c.process
 	if p == nil || p.fd == nil {
@@ -202,7 +203,7 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req contain
 }
 
 // plan makes the plan of an exec and says as which user it runs.
-func (all *Execs) plan(v *View, p *process, x *Exec, req container.ExecStartRequest) (*ready, specs.User, error) {
+func (all *Execs) plan(v *View, p *process, x *Exec, req api.ExecStartRequest) (*ready, specs.User, error) {
 	root, err := os.OpenFile("/proc/"+strconv.Itoa(v.Pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, specs.User{}, fmt.Errorf("exec in container %s: %w", v.ID, err)

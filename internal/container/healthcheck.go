@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/container/health"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/netns"
@@ -131,7 +132,7 @@ func statInside(p *process, path string) (os.FileInfo, error) {
 }
 
 // probe runs a command in the container and returns its exit code and what
-// it wrote. One that outlives ctx is killed.
+// it wrote. One that outlives ctx is killed, one that outlives the engine too.
 func (all *Execs) probe(ctx context.Context, id string, cmd []string) (int, string, error) {
 	xid, err := all.Create(id, container.ExecCreateRequest{Cmd: cmd, AttachStdout: true, AttachStderr: true})
 	if err != nil {
@@ -144,7 +145,7 @@ func (all *Execs) probe(ctx context.Context, id string, cmd []string) (int, stri
 	}
 	defer near.Close()
 	x := all.get(xid)
-	if err := all.Start(ctx, xid, container.ExecStartRequest{}, func(bool) (net.Conn, []byte, error) { return far, nil, nil }); err != nil {
+	if err := all.Start(ctx, xid, api.ExecStartRequest{EndWithClient: true}, func(bool) (net.Conn, []byte, error) { return far, nil, nil }); err != nil {
 		return 0, "", err
 	}
 	stop := context.AfterFunc(ctx, func() {

@@ -57,6 +57,11 @@ func (r *reunion) reconcile(ctx context.Context, conn *keeper.Conn, procs []keep
 	for _, p := range known {
 		if x := r.execOf(p); x != nil {
 			x.adopt(p)
+			if x.losesClients(p) {
+				if err := r.execs.Kill(x.ID, ""); err != nil {
+					slog.Error("end an exec whose client was the last keeper's", "exec", x.ID, "err", err)
+				}
+			}
 			continue
 		}
 		r.stray(conn, p)

@@ -308,7 +308,7 @@ func (e *Engine) ExecCreate(_ context.Context, ref string, req container.ExecCre
 }
 
 // ExecStart runs it.
-func (e *Engine) ExecStart(ctx context.Context, id string, req container.ExecStartRequest, hijack own.Hijack) error {
+func (e *Engine) ExecStart(ctx context.Context, id string, req api.ExecStartRequest, hijack own.Hijack) error {
 	return e.containers.Execs().Start(ctx, id, req, hijack)
 }
 

@@ -15,7 +15,7 @@ type execBackend interface {
 
 	// ExecStart calls hijack unless the request says Detach; it returns then
 	// when the process runs.
-	ExecStart(ctx context.Context, id string, req container.ExecStartRequest, hijack Hijack) error
+	ExecStart(ctx context.Context, id string, req api.ExecStartRequest, hijack Hijack) error
 	ExecInspect(ctx context.Context, id string) (container.ExecInspectResponse, error)
 	ExecResize(ctx context.Context, id string, rows, cols uint16) error
 
@@ -46,9 +46,12 @@ func (s *Server) createExec(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) startExec(w http.ResponseWriter, r *request) error {
-	var req container.ExecStartRequest
+	var req api.ExecStartRequest
 	if err := r.body(&req); err != nil {
 		return err
+	}
+	if req.Detach && req.EndWithClient {
+		return errdefs.New(errdefs.InvalidArgument, "EndWithClient: a detached exec has no client to end with")
 	}
 	if r.version.Before(42) || !req.Tty {
 		req.ConsoleSize = nil

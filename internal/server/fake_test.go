@@ -244,7 +244,7 @@ func (f *fake) ExecCreate(_ context.Context, ref string, req container.ExecCreat
 	return "e1", f.find("exec "+strings.Join(req.Cmd, " "), ref)
 }
 
-func (f *fake) ExecStart(_ context.Context, id string, req container.ExecStartRequest, hijack Hijack) error {
+func (f *fake) ExecStart(_ context.Context, id string, req api.ExecStartRequest, hijack Hijack) error {
 	if id != "e1" {
 		return errdefs.New(errdefs.NotFound, "No such exec instance: %s", id)
 	}

@@ -59,9 +59,9 @@ func (c *child) hears() func(reaper.End) { return func(e reaper.End) { c.heard <
 // isParked reports whether the child waits for its second plan.
 func (c *child) isParked() bool { return c.slab != nil }
 
-// kill sends SIGKILL.
+// kill sends SIGKILL, and never to a process that has the pid after it.
 func (c *child) kill() {
-	if p, err := process.Open(c.process.Pid); err == nil {
+	if p, err := process.Reopen(c.process.Pid, c.process.StartTicks); err == nil {
 		process.Signal(p, syscall.SIGKILL)
 		p.Close()
 	}

@@ -55,6 +55,13 @@ func (l *children) get(id string) *child {
 	return l.byID[id]
 }
 
+// kill sends a process SIGKILL, if it is still there.
+func (l *children) kill(id string) {
+	if c := l.get(id); c != nil {
+		c.kill()
+	}
+}
+
 // all returns the children in no order.
 func (l *children) all() []*child {
 	l.mu.Lock()

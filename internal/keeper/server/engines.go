@@ -91,6 +91,15 @@ func (e *engines) Detached(id string, client uint64) {
 // StdinClosed implements stream.Events.
 func (e *engines) StdinClosed(id string) { e.tell(wire.OpStdinClosed, wire.IDDoc{ID: id}) }
 
+// streamEvents are told to the engine, but for those that the keeper acts on.
+type streamEvents struct {
+	*engines
+	children *children
+}
+
+// Abandoned implements stream.Events: no engine is needed for it.
+func (e streamEvents) Abandoned(id string) { e.children.kill(id) }
+
 // LogLost implements stream.Events. It is told to the next engine too.
 func (e *engines) LogLost(id string, lines int64, reason string) {
 	d := wire.LossDoc{ID: id, Lines: lines, Reason: reason}

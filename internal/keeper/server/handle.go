@@ -111,7 +111,7 @@ func clientOf(d wire.ClientDoc, payload []byte, conn *os.File) (wire.Client, []b
 		conn.Close()
 		return wire.Client{}, nil, err
 	}
-	return wire.Client{Conn: conn, Buffered: b, Stdin: d.Stdin, Stdout: d.Stdout, Stderr: d.Stderr, DetachKeys: d.DetachKeys, Hold: d.Hold, Status: d.Status}, rest, nil
+	return wire.Client{Conn: conn, Buffered: b, Stdin: d.Stdin, Stdout: d.Stdout, Stderr: d.Stderr, DetachKeys: d.DetachKeys, Hold: d.Hold, Status: d.Status, Ends: d.Ends}, rest, nil
 }
 
 // checkClient accepts connected unix stream sockets only.

@@ -93,7 +93,7 @@ func assemble(dir rundir.Dir, log *slog.Logger, level string, region *spawn.Regi
 		children: newChildren(), reaper: reaper.New(), engine: &engines{log: log, losses: map[string]wire.LossDoc{}}, gate: &gate{},
 	}
 	var err error
-	if k.streams, err = stream.New(dir.Live(), k.engine); err != nil {
+	if k.streams, err = stream.New(dir.Live(), streamEvents{k.engine, k.children}); err != nil {
 		return nil, err
 	}
 	k.nursery = nursery.New(region, k.reaper, log)

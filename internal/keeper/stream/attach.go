@@ -26,6 +26,7 @@ type client struct {
 	stdin bool // what it sends goes to the process
 	keys  detachKeys
 
+	ends   bool   // the process ends with it
 	status bool   // gets the status at the end, and its connection is not ended
 	held   bool   // gets nothing before resume
 	behind bool   // is served from the spool, beginning at place
@@ -119,6 +120,7 @@ func (t *set) newClient(cl wire.Client) (*client, error) {
 		want:  [2]bool{cl.Stdout, cl.Stderr},
 		stdin: cl.Stdin && t.stdio.OpenStdin,
 
+		ends:   cl.Ends,
 		status: cl.Status && !t.stdio.TTY,
 		keys:   detachKeys{keys: cl.DetachKeys},
 		took:   time.Now(),
@@ -176,10 +178,14 @@ func (t *set) serveClients() {
 		if !c.stdin && c.src.is(epoll.Hup) {
 			c.gone = true // with stdin, reading comes to the end first
 		}
+		lost := c.gone || c.leaves
 		if !c.gone && !c.behind && t.through(c) {
 			t.leave(c)
 		}
 		if c.gone {
+			if c.ends && lost {
+				t.abandon()
+			}
 			if c.stdin {
 				t.inputEnds(c)
 			}
@@ -189,6 +195,14 @@ func (t *set) serveClients() {
 	})
 	if len(t.clients) < n {
 		t.progress()
+	}
+}
+
+// abandon says that the process is to end, as soon as it runs.
+func (t *set) abandon() {
+	t.abandoned = true
+	if t.started && !t.ended {
+		t.events = append(t.events, func(ev Events) { ev.Abandoned(t.id) })
 	}
 }
 

@@ -28,6 +28,8 @@ type Events interface {
 	// Detached says that a client has left by the detach keys.
 	Detached(id string, client uint64)
 	StdinClosed(id string)
+	// Abandoned says that a client has gone whose leaving ends the process.
+	Abandoned(id string)
 	// LogLost says how many lines of a process could not be written to its log
 	// so far. It may be told again.
 	LogLost(id string, lines int64, reason string)

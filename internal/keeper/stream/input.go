@@ -60,7 +60,7 @@ func (t *set) input(c *client, p []byte) {
 	t.typeBytes(p)
 	if found {
 		t.events = append(t.events, func(ev Events) { ev.Detached(t.id, c.id) })
-		c.stdin = false
+		c.stdin, c.ends = false, false
 		c.leaves = true
 	}
 }

@@ -32,6 +32,7 @@ func (e *told) add(s string) {
 
 func (e *told) Detached(id string, _ uint64)         { e.add("detached " + id) }
 func (e *told) StdinClosed(id string)                { e.add("stdin closed " + id) }
+func (e *told) Abandoned(id string)                  { e.add("abandoned " + id) }
 func (e *told) LogLost(id string, n int64, _ string) { e.add(fmt.Sprintf("dropped %s %d", id, n)) }
 
 func (e *told) String() string {

@@ -54,6 +54,8 @@ type set struct {
 	typed   []byte // for stdin, but the pipe is full
 	inEnds  bool   // stdin is closed once typed is written
 
+	abandoned bool // a client has gone that the process ends with
+
 	events []func(Events) // to be sent without mu
 }
 
@@ -246,6 +248,9 @@ func (t *set) begin() error {
 		if err := t.s.watch(src, what); err != nil {
 			return err
 		}
+	}
+	if t.abandoned {
+		t.abandon()
 	}
 	t.s.queue.put(t)
 	return nil

@@ -256,3 +256,49 @@ func TestFullDiskDropsLinesAndTells(t *testing.T) {
 	}
 	eventually(t, "the engine hears of it", func() bool { return r.told.String() == "dropped c1 2" })
 }
+
+// A process may be made to end with its client: one that closes, one that has
+// gone before the start; not one that leaves by its keys.
+func TestProcessEndsWithItsClient(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		client wire.Client
+		leave  func(t *testing.T, c *net.UnixConn)
+		want   string
+	}{
+		{"watches", wire.Client{Stdout: true, Ends: true}, closeConn, "abandoned c1"},
+		{"types", wire.Client{Stdin: true, Stdout: true, Ends: true}, closeConn, "abandoned c1"},
+		{"detaches", wire.Client{Stdin: true, Stdout: true, Ends: true, DetachKeys: []byte{16, 17}}, func(t *testing.T, c *net.UnixConn) { say(t, c, "\x10\x11") }, "detached c1"},
+		{"may go", wire.Client{Stdout: true}, closeConn, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t)
+			p := r.start(wire.Stdio{OpenStdin: true})
+			c, _, _ := r.dial(tc.client)
+			tc.leave(t, c)
+			eventually(t, "the client is gone", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.clients) == 0 })
+			if got := r.told.String(); got != tc.want {
+				t.Errorf("told %q, want %q", got, tc.want)
+			}
+			p.out.Close()
+		})
+	}
+	t.Run("before the start", func(t *testing.T) {
+		r := newRig(t)
+		r.begin(wire.Stdio{OpenStdin: true})
+		c, _, _ := r.dial(wire.Client{Stdout: true, Ends: true})
+		c.Close()
+		eventually(t, "the client is gone", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.clients) == 0 })
+		if got := r.told.String(); got != "" {
+			t.Errorf("told %q before the start", got)
+		}
+		if err := r.Started("c1"); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.told.String(); got != "abandoned c1" {
+			t.Errorf("told %q after the start", got)
+		}
+	})
+}
+
+func closeConn(_ *testing.T, c *net.UnixConn) { c.Close() }

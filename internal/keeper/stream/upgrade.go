@@ -32,7 +32,7 @@ type setDoc struct {
 	Loss                   logfile.Loss
 	Typed                  []byte
 	Status                 []byte
-	InEnds                 bool
+	InEnds, Abandoned      bool
 	Spool                  int
 	SpoolEnd               int64
 	Clients                []clientState
@@ -49,7 +49,7 @@ type clientState struct {
 	First          []byte
 	Place, Frame   int64
 	Leaves, Halved bool
-	Status         bool
+	Status, Ends   bool
 }
 
 // Freeze stops the loop and returns what thaw needs. The descriptors that the
@@ -115,7 +115,7 @@ func (t *set) freeze(errs *[]error) setDoc {
 	d := setDoc{
 		ID: t.id, Stdio: t.stdio, Started: t.started, Ended: t.ended, Closed: t.closed,
 		Sock: keepFD(t.sock, errs), In: keepSource(t.in, errs), Out: [2]int{keepSource(t.out[0], errs), keepSource(t.out[1], errs)},
-		Typed: t.typed, Status: t.status, InEnds: t.inEnds, Spool: keepFile(&t.spool.f, errs), SpoolEnd: t.spool.end,
+		Typed: t.typed, Status: t.status, InEnds: t.inEnds, Abandoned: t.abandoned, Spool: keepFile(&t.spool.f, errs), SpoolEnd: t.spool.end,
 	}
 	for i := range t.child {
 		d.Child[i] = keepFile(&t.child[i], errs)
@@ -133,7 +133,7 @@ func (t *set) freeze(errs *[]error) setDoc {
 		}
 		d.Clients = append(d.Clients, clientState{
 			ID: c.id, FD: keepFD(c.src.fd, errs), Want: c.want, Stdin: c.stdin, Keys: c.keys.keys, Seen: c.keys.seen,
-			Held: c.held, Behind: c.behind, First: c.first, Place: c.place, Frame: c.frame, Leaves: c.leaves, Halved: c.halved, Status: c.status,
+			Held: c.held, Behind: c.behind, First: c.first, Place: c.place, Frame: c.frame, Leaves: c.leaves, Halved: c.halved, Status: c.status, Ends: c.ends,
 		})
 	}
 	// Who still has this set must find nothing to do.
@@ -192,7 +192,7 @@ func openFD(fd int, name string) *os.File {
 
 func (s *Streams) thawSet(d setDoc) error {
 	t := s.newSet(d.ID, d.Stdio)
-	t.ended, t.closed, t.sock, t.typed, t.inEnds, t.status = d.Ended, d.Closed, d.Sock, d.Typed, d.InEnds, d.Status
+	t.ended, t.closed, t.sock, t.typed, t.inEnds, t.abandoned, t.status = d.Ended, d.Closed, d.Sock, d.Typed, d.InEnds, d.Abandoned, d.Status
 	for i, fd := range d.Child {
 		t.child[i] = openFD(fd, "child")
 	}
@@ -245,7 +245,7 @@ func (t *set) thawClients(states []clientState) error {
 		c := &client{
 			id: d.ID, src: &source{fd: d.FD, set: t}, want: d.Want, stdin: d.Stdin, keys: detachKeys{d.Keys, d.Seen},
 			held: d.Held, behind: d.Behind, first: d.First, place: d.Place, frame: d.Frame,
-			took: time.Now(), leaves: d.Leaves, halved: d.Halved, status: d.Status,
+			took: time.Now(), leaves: d.Leaves, halved: d.Halved, status: d.Status, ends: d.Ends,
 		}
 		if err := t.addClient(c); err != nil {
 			errs = append(errs, err)

@@ -44,7 +44,7 @@ type ClientDoc struct {
 	ID                          string // of OpAttach: whom to
 	Buffered                    int
 	Stdin, Stdout, Stderr, Hold bool
-	Status                      bool
+	Status, Ends                bool
 	DetachKeys                  []byte
 }
 
@@ -52,7 +52,7 @@ type ClientDoc struct {
 func (c Client) Doc() ClientDoc {
 	return ClientDoc{
 		Buffered: len(c.Buffered), Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr,
-		Hold: c.Hold, Status: c.Status, DetachKeys: c.DetachKeys,
+		Hold: c.Hold, Status: c.Status, Ends: c.Ends, DetachKeys: c.DetachKeys,
 	}
 }
 

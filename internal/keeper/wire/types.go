@@ -41,6 +41,10 @@ type Client struct {
 	// engine has a duplicate and ends it when it has taken note of the exit.
 	// Not for terminals, whose output has no frames.
 	Status bool
+
+	// Ends has the process killed when the client's connection ends before the
+	// process does. Detach keys leave it alone.
+	Ends bool
 }
 
 // Files are a process's streams as seen from outside; nil where it has none.
