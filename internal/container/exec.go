@@ -129,12 +129,13 @@ func (x *Exec) losesClients(p *keeper.Process) bool {
 // ourselves.
 const reportPatience = 5 * time.Second
 
-// awaitEnd waits for the report of an exec whose process has ended. Clients ask
-// for the exit code as soon as the stream has ended, which they learn from the
-// keeper, and may be faster than its report.
+// awaitEnd waits for the report of an exec whose process has ended, or is about
+// to. Clients ask for the exit code as soon as the stream has ended, which they
+// learn from the keeper, and may be faster than its report, and than the kernel
+// on its way from closing the process's files to its end.
 func (x *Exec) awaitEnd() {
 	x.mu.Lock()
-	ended := x.running && !alive(x.pid, x.ticks)
+	ended := x.running && (kernel.Ending(x.pid) || !alive(x.pid, x.ticks))
 	x.mu.Unlock()
 	if ended {
 		ctx, cancel := context.WithTimeout(context.Background(), reportPatience)

@@ -68,6 +68,16 @@ func Parent(pid int) (int, error) {
 	return int(n), err
 }
 
+// exiting is PF_EXITING of include/linux/sched.h: set before the files of a
+// process are closed, while its pidfd says that it has ended only behind that.
+const exiting = 0x4
+
+// Ending reports whether a process has begun to end.
+func Ending(pid int) bool {
+	flags, err := stat(pid, 9)
+	return err == nil && flags&exiting != 0
+}
+
 // stat returns a field of /proc/PID/stat, counted from 1, behind the second.
 func stat(pid, field int) (uint64, error) {
 	b, err := readProc("/proc/" + strconv.Itoa(pid) + "/stat")

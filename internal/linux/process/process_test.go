@@ -140,3 +140,29 @@ func TestReopenKnowsTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A process that waits to be reaped has begun to end, one that runs has not.
+func TestEnding(t *testing.T) {
+	if Ending(os.Getpid()) {
+		t.Error("this process is said to end")
+	}
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	fd, err := Open(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	for range 1000 {
+		if over, err := Ended(fd); err != nil || over {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if !Ending(cmd.Process.Pid) {
+		t.Error("a process that has ended is not said to end")
+	}
+}
