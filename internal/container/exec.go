@@ -29,8 +29,8 @@ type Exec struct {
 	begun   time.Time
 
 	endsWithClient bool
-	files   keeper.Files
-	done    *turn
+	files          keeper.Files
+	done           *turn
 
 	exitCode atomic.Pointer[int] // written below mu; nil: it has not ended
 }

@@ -259,9 +259,13 @@ func (k *Keeper) welcome(c *net.UnixConn, s *session, m *wire.Message) error {
 		k.streams.SetDirs(m.Take(0), m.Take(1))
 	}
 	s.engine = d.EngineID
-	if err := errors.Join(c.SetReadDeadline(time.Time{}), s.reply(m.Request, hello(), nil)); err != nil {
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	k.engine.replace(s)
+	k.engine.replace(s) // before the answer: of two, the one that is answered last is the newer
+	if err := s.reply(m.Request, hello(), nil); err != nil {
+		k.engine.leave(s)
+		return err
+	}
 	return nil
 }
