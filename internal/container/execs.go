@@ -221,7 +221,7 @@ func (all *Execs) plan(v *View, p *process, x *Exec, req api.ExecStartRequest) (
 		plan, err := readyExternal(p.foreign.Exec(x.ID, process))
 		return plan, process.User, err
 	}
-	c := runtime.ExecConfig{Process: process, Seccomp: seccomp, PidFD: p.fd, Pid: v.Pid, CgroupProcs: p.cgroup.ProcsPaths()}
+	c := runtime.ExecConfig{Process: process, Seccomp: seccomp, PidFD: p.fd, Pid: v.Pid, CgroupProcs: p.cgroup.JoinPaths()}
 	if req.ConsoleSize != nil {
 		c.Rows, c.Cols = uint16(req.ConsoleSize[0]), uint16(req.ConsoleSize[1])
 	}

@@ -45,6 +45,17 @@ func (g *groups) note(id string) string { return filepath.Join(g.records.volatil
 
 // make makes a container's groups with their limits.
 func (g *groups) make(r *Record, limits *specs.LinuxResources) (*cgroup.Group, error) {
+	made, err := g.makePlain(r, limits)
+	if err != nil || !spec.IsSystemd(r.Config, r.HostConfig) {
+		return made, err
+	}
+	if err := made.Delegate(); err != nil {
+		return nil, errors.Join(err, g.remove(r.ID, made))
+	}
+	return made, nil
+}
+
+func (g *groups) makePlain(r *Record, limits *specs.LinuxResources) (*cgroup.Group, error) {
 	path := g.path(r)
 	if !g.noted(path) {
 		return cgroup.Create(path, limits)

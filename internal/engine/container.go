@@ -46,6 +46,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 	if len(want.Config.Entrypoint) == 0 && len(want.Config.Cmd) == 0 {
 		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "no command specified")
 	}
+	spec.SetSystemd(want.Config, want.HostConfig)
 	v, err := e.containers.Create(ctx, want)
 	if err != nil {
 		return container.CreateResponse{}, err

@@ -200,3 +200,36 @@ func TestForeignFailures(t *testing.T) {
 	}
 	leftNothing(t, execRoot)
 }
+
+// TestForeignRuntimes: what any runtime has to do, by those that Debian has.
+func TestForeignRuntimes(t *testing.T) {
+	e, execRoot := startForeign(t)
+	e.load(t, "busybox.tar")
+	for _, name := range []string{"runc", "crun"} {
+		t.Run(name, func(t *testing.T) {
+			b, err := os.ReadFile("/sys/fs/cgroup/unified/cgroup.controllers")
+			if name == "crun" && err == nil && len(b) > 1 {
+				t.Skip("crun refuses hosts with cgroups of version 1 and controllers on version 2 as well")
+			}
+			if got := e.output(t, "run", "--rm", "--runtime", name, "--user", "5:6", "-e", "A=b", "busybox", "sh", "-c", `echo "$A $(id -u)"`); got != "b 5" {
+				t.Errorf("run: %q", got)
+			}
+			e.output(t, "run", "-d", "--name", name, "--runtime", name, "--pids-limit", "50", "busybox", "sh", "-c", asked)
+			e.shows(t, "begun", "logs", name)
+			e.shows(t, "inside", "exec", name, "echo", "inside")
+			e.shows(t, "/dev/pts/", "exec", "-t", name, "tty")
+			e.output(t, "pause", name)
+			e.output(t, "unpause", name)
+			e.output(t, "update", "--pids-limit", "60", name)
+			if limits, _ := exec.Command("sh", "-c", `cat $(find /sys/fs/cgroup -path "*/runtimes/*/pids.max")`).Output(); strings.TrimSpace(string(limits)) != "60" {
+				t.Errorf("the limit of tasks is %q", limits)
+			}
+			e.output(t, "stop", name)
+			if got := e.output(t, "inspect", "-f", "{{.State.ExitCode}}", name); got != "3" {
+				t.Errorf("exit code %s", got)
+			}
+			e.output(t, "rm", name)
+			leftNothing(t, execRoot)
+		})
+	}
+}

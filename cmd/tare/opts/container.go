@@ -3,6 +3,7 @@ package opts
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"time"
@@ -51,7 +52,7 @@ type Container struct {
 	hostname, domainname, mac, ip, ip6      string
 	entrypoint, user, workdir, stopSignal   string
 	restart, runtime, isolation             string
-	logDriver, volumeDriver                 string
+	logDriver, volumeDriver, systemd        string
 	health                                  health
 	useAPISocket                            bool
 	init, noOOMKill, privileged, publishAll bool
@@ -164,6 +165,19 @@ func (c *Container) attached(stream string) bool {
 	return false
 }
 
+// annotated are the annotations, with those that stand for options of Tare.
+func (c *Container) annotated() map[string]string {
+	all := pairs(c.annotations.Values)
+	if c.systemd != "" {
+		all = maps.Clone(all)
+		if all == nil {
+			all = map[string]string{}
+		}
+		all["tare.systemd"] = c.systemd
+	}
+	return all
+}
+
 // hostConfig makes the part of the configuration that is about this host.
 func (c *Container) hostConfig() (*container.HostConfig, error) {
 	restart, err := ParseRestart(c.restart)
@@ -196,7 +210,7 @@ func (c *Container) hostConfig() (*container.HostConfig, error) {
 	h := &container.HostConfig{
 		ContainerIDFile: c.CIDFile, LogConfig: logging, NetworkMode: container.NetworkMode(c.networks.Mode()),
 		RestartPolicy: restart, AutoRemove: c.autoRemove, VolumeDriver: c.volumeDriver, VolumesFrom: c.volumesFrom.Values,
-		Annotations: pairs(c.annotations.Values),
+		Annotations: c.annotated(),
 		CapAdd:      capabilities(c.capAdd.Values), CapDrop: capabilities(c.capDrop.Values), CgroupnsMode: container.CgroupnsMode(c.cgroupns),
 		DNS: dns, DNSOptions: orEmpty(c.dnsOptions.Values), DNSSearch: orEmpty(c.dnsSearch.Values), ExtraHosts: c.addHost.Values,
 		GroupAdd: c.groupAdd.Values, IpcMode: container.IpcMode(c.ipc), Links: c.links.Values, OomScoreAdj: c.oomScoreAdj,

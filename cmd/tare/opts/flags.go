@@ -32,6 +32,7 @@ func (c *Container) addProcess(f *pflag.FlagSet) {
 	f.StringVar(&c.entrypoint, "entrypoint", "", "Program to run instead of the image's ENTRYPOINT")
 	f.VarP(&c.env, "env", "e", "Set environment variables; a NAME alone takes our own value")
 	f.Var(&c.envFiles, "env-file", "Read environment variables from a file, NAME=value a line")
+	f.StringVar(&c.systemd, "systemd", "", "Let systemd be the first process: always, auto (if the command is systemd or /sbin/init), false")
 	f.StringVarP(&c.hostname, "hostname", "h", "", "Host name inside the container")
 	f.StringVar(&c.domainname, "domainname", "", "NIS domain name inside the container")
 	f.BoolVar(&c.init, "init", false, "Run a small init in the container that forwards signals and reaps processes")

@@ -285,6 +285,7 @@ func (b *specBuilder) allMounts() error {
 			mounts = append(mounts, m)
 		}
 	}
+	mounts = append(mounts, b.systemdMounts(users)...)
 	own, err := b.userMounts()
 	b.spec.Mounts = append(mounts, own...)
 	return err
@@ -306,11 +307,19 @@ func (b *specBuilder) adapt(m specs.Mount) specs.Mount {
 			m.Options = without(m.Options, "ro")
 		}
 	case "/sys/fs/cgroup":
-		if b.security.writableCgroups != nil && *b.security.writableCgroups || b.security.writableCgroups == nil && h.Privileged {
+		if b.writesCgroups() || b.systemd && !isDir(namedHierarchy) {
 			m.Options = without(m.Options, "ro")
 		}
 	}
 	return m
+}
+
+// writesCgroups reports whether the container may change all of its groups.
+func (b *specBuilder) writesCgroups() bool {
+	if w := b.security.writableCgroups; w != nil {
+		return *w
+	}
+	return b.in.HostConfig.Privileged
 }
 
 func without(list []string, s string) []string {

@@ -46,6 +46,7 @@ type specBuilder struct {
 	in       Input
 	security securityOptions
 	mounts   []mountPoint // of the user
+	systemd  bool         // is the first process
 	hostname string
 	home     string
 	spec     *specs.Spec
@@ -78,7 +79,7 @@ func newSpecBuilder(in Input) (*specBuilder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &specBuilder{in: in, security: security, mounts: mounts, hostname: in.Config.Hostname}
+	b := &specBuilder{in: in, security: security, mounts: mounts, hostname: in.Config.Hostname, systemd: IsSystemd(in.Config, in.HostConfig)}
 	b.spec = &specs.Spec{
 		Version: specs.Version,
 		Root:    &specs.Root{Path: "rootfs", Readonly: in.HostConfig.ReadonlyRootfs},
@@ -139,7 +140,7 @@ func (b *specBuilder) process() error {
 		p.Args = append([]string{initTarget, "--"}, p.Args...)
 	}
 	p.Cwd = path.Join("/", c.WorkingDir) // that of an old image may be relative
-	p.Env = environment(b.hostname, b.home, c.Tty, c.Env)
+	p.Env = environment(b.hostname, b.home, c.Tty, append(b.systemdEnv(), c.Env...))
 	if size := b.in.HostConfig.ConsoleSize; c.Tty && size[0] > 0 && size[1] > 0 {
 		p.ConsoleSize = &specs.Box{Height: size[0], Width: size[1]}
 	}

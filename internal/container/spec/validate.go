@@ -318,6 +318,9 @@ func validateHost(req *container.CreateRequest) error {
 	case h.Cgroup != "":
 		return missing("Cgroup", h.Cgroup)
 	}
+	if err := validateSystemd(h); err != nil {
+		return err
+	}
 	if err := validateCgroupParent(h.CgroupParent); err != nil {
 		return err
 	}

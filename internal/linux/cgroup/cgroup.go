@@ -16,6 +16,8 @@
 //	tare-E8/d/ID      containers with the default rules: nothing to write
 //	tare-E8/p/ID      containers with all devices, or with more than the default
 //
+// A group that is delegated (systemd in a container) has more, see Delegate.
+//
 // Nothing here waits for a disk, and nothing without a bound. Files are
 // written directly: eight mkdirs and the limits take 0.3 ms. A process enters a
 // group by writing to the files of ProcsPaths, or is born in it (FD, version 2
@@ -40,6 +42,8 @@ type Group struct {
 	tree tree
 	dirs []dir
 	fd   *os.File // see FD
+
+	delegated bool // see Delegate
 }
 
 // dir is a group's directory in one tree.
@@ -177,6 +181,7 @@ func open(t tree, p string) (*Group, error) {
 	if len(g.dirs) == 0 {
 		return nil, fmt.Errorf("cgroup %s: %w", p, os.ErrNotExist)
 	}
+	g.findDelegated()
 	return g, nil
 }
 
@@ -227,6 +232,9 @@ func removeParent(t tree, parent string) error {
 	for _, d := range t.layouts(parent + "/x") {
 		errs = append(errs, rmdir(path.Dir(d.path)))
 	}
+	if v, ok := t.(*v1); ok && v.named != "" {
+		errs = append(errs, rmdir(v.named+"/"+parent))
+	}
 	for _, d := range t.layouts(parent) {
 		if !strings.Contains(d.path, "/"+defaultRules+"/") && !strings.Contains(d.path, "/"+ownRules+"/") {
 			errs = append(errs, rmdir(d.path))
@@ -237,15 +245,6 @@ func removeParent(t tree, parent string) error {
 
 // Path is the group's name, as given to Create.
 func (g *Group) Path() string { return g.path }
-
-// ProcsPaths returns the files to which a process writes "0" to enter.
-func (g *Group) ProcsPaths() []string {
-	paths := make([]string, len(g.dirs))
-	for i, d := range g.dirs {
-		paths[i] = d.path + "/cgroup.procs"
-	}
-	return paths
-}
 
 // Mount is a directory of the group with the place below /sys/fs/cgroup where
 // a container expects it ("" for version 2's only tree).
@@ -268,7 +267,11 @@ func (g *Group) FD() *os.File {
 		return nil
 	}
 	if g.fd == nil {
-		g.fd, _ = os.Open(t.root + "/" + g.path) // without it a child enters by ProcsPaths
+		dir := t.root + "/" + g.path
+		if g.delegated {
+			dir += "/" + payload
+		}
+		g.fd, _ = os.Open(dir) // without it a child enters by ProcsPaths
 	}
 	return g.fd
 }

@@ -24,10 +24,10 @@ var host = sync.OnceValues(func() (tree, error) {
 
 // detect reads which trees are mounted. A named tree has no controller; only
 // systemd's matters, and only under systemd, which takes processes that it
-// does not find there for its own.
+// does not find there for its own, or for a container that runs systemd.
 func detect(mountinfo io.Reader, systemd bool) (tree, error) {
 	var trees []dir
-	unified := ""
+	unified, named := "", ""
 	s := bufio.NewScanner(mountinfo)
 	for s.Scan() {
 		// ID parent major:minor root mount-point options... - type source super-options
@@ -43,6 +43,9 @@ func detect(mountinfo io.Reader, systemd bool) (tree, error) {
 			}
 		case "cgroup":
 			names := controllersOf(r[2], systemd)
+			if len(names) == 0 && strings.Contains(","+r[2]+",", ",name=systemd,") {
+				named = l[4]
+			}
 			if len(names) > 0 && !slices.ContainsFunc(trees, func(d dir) bool { return d.controllers[0] == names[0] }) {
 				trees = append(trees, dir{l[4], names})
 			}
@@ -53,7 +56,7 @@ func detect(mountinfo io.Reader, systemd bool) (tree, error) {
 	}
 	switch {
 	case len(trees) > 0:
-		return &v1{trees: trees}, nil
+		return &v1{trees: trees, named: named}, nil
 	case unified != "":
 		return &v2{root: unified}, nil
 	}

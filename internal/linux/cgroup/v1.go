@@ -27,7 +27,10 @@ const (
 const hostTasks = "32768"
 
 // v1 is a host with a tree for each controller, or for a few together.
-type v1 struct{ trees []dir }
+type v1 struct {
+	trees []dir
+	named string // where the tree name=systemd is that only delegated groups are in; "": none
+}
 
 func (t *v1) layout(p string, devices []specs.LinuxDeviceCgroup) []dir {
 	rules := ownRules
