@@ -210,13 +210,22 @@ type ExecStartRequest struct {
 // list of container.StatsResponse a second, until the client leaves.
 const StatsPath = "/tare/stats"
 
+// CreateOptions are what a new container needs beside its configuration.
+type CreateOptions struct {
+	Name     string            `json:",omitempty"` // "": the engine makes one up
+	Platform *ocispec.Platform `json:",omitempty"`
+
+	// What follows is ours.
+
+	Rootfs  string `json:",omitempty"` // a directory of the engine's machine instead of an image
+	Replace bool   `json:",omitempty"` // a container of that name, running or not, is removed first
+}
+
 // RunRequest asks for a container to be made, attached to and started.
 type RunRequest struct {
-	Create   container.CreateRequest
-	Name     string            `json:",omitempty"`
-	Platform *ocispec.Platform `json:",omitempty"`
-	Rootfs   string            `json:",omitempty"` // a directory of the engine's machine instead of an image
-	Attach   AttachOptions
+	CreateOptions
+	Create container.CreateRequest
+	Attach AttachOptions
 }
 
 // RunStatus is one document of the System stream of a run. The first comes

@@ -13,24 +13,20 @@ import (
 	"github.com/tare-engine/tare/api"
 )
 
-// CreateOptions are what a new container needs beside its configuration.
-type CreateOptions struct {
-	Name     string
-	Platform *ocispec.Platform
-	Rootfs   string // a directory of the engine's host used as the root (Tare only)
-}
-
-func (o CreateOptions) query() url.Values {
+func createQuery(o api.CreateOptions) url.Values {
 	q := url.Values{}
 	set(q, "name", o.Name)
 	set(q, "platform", formatPlatform(o.Platform))
 	set(q, "rootfs", o.Rootfs)
+	if o.Replace {
+		q.Set("replace", "1")
+	}
 	return q
 }
 
 // ContainerCreate makes a container and does not start it.
-func (c *Client) ContainerCreate(ctx context.Context, o CreateOptions, req container.CreateRequest) (container.CreateResponse, error) {
-	return post[container.CreateResponse](ctx, c, "/containers/create", o.query(), req)
+func (c *Client) ContainerCreate(ctx context.Context, o api.CreateOptions, req container.CreateRequest) (container.CreateResponse, error) {
+	return post[container.CreateResponse](ctx, c, "/containers/create", createQuery(o), req)
 }
 
 // ContainerStart runs a container's process; it returns after the exec.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/tare-engine/tare/api"
@@ -15,15 +14,12 @@ import (
 // makes Docker's four requests instead.
 var ErrNoRun = errors.New("the engine has no " + api.RunPath)
 
-// Run makes, attaches and starts a container in one request. Rootfs is as in
-// CreateOptions. An error before the container exists is the engine's; ErrNoRun
+// Run makes, attaches and starts a container in one request. An error before the container exists is the engine's; ErrNoRun
 // means that nothing was done.
 //
 // The stream's input is the container's; its output is read by RunOutput.
-func (c *Client) Run(ctx context.Context, req api.RunRequest, rootfs string) (*Stream, error) {
-	q := url.Values{}
-	set(q, "rootfs", rootfs)
-	s, err := c.hijack(ctx, call{method: http.MethodPost, path: api.RunPath, query: q, body: req})
+func (c *Client) Run(ctx context.Context, req api.RunRequest) (*Stream, error) {
+	s, err := c.hijack(ctx, call{method: http.MethodPost, path: api.RunPath, body: req})
 	if IsNotFound(err) && strings.Contains(err.Error(), "page not found") { // not: no such image
 		return nil, ErrNoRun
 	}

@@ -39,16 +39,7 @@ func newContextCreateCommand(c *cli) *cobra.Command {
 		Short: "Create a context",
 		Long:  contextLong,
 		Args:  exactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			config, err := c.settings()
-			if err != nil {
-				return err
-			}
-			if err := c.createContext(config, o, args[0]); err != nil {
-				return err
-			}
-			return c.didContext("created", args[0])
-		},
+		RunE:  c.editContext("created", &o, c.createContext),
 	}
 	o.add(cmd)
 	cmd.Flags().StringVar(&o.from, "from", "", "Create it as a copy of another context")
@@ -62,32 +53,42 @@ func newContextUpdateCommand(c *cli) *cobra.Command {
 		Short: "Change a context",
 		Long:  contextLong,
 		Args:  exactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			config, err := c.settings()
-			if err != nil {
-				return err
-			}
-			m, err := config.context(args[0])
-			if err != nil {
-				return err
-			}
-			if o.description != "" {
-				m.Metadata.Description = o.description
-			}
-			var files map[string][]byte // nil: they stay
-			if o.engine != nil {
-				if files, err = c.setEngine(config, m, o.engine); err != nil {
-					return err
-				}
-			}
-			if err := config.writeContext(m, files); err != nil {
-				return err
-			}
-			return c.didContext("updated", args[0])
-		},
+		RunE:  c.editContext("updated", &o, c.updateContext),
 	}
 	o.add(cmd)
 	return cmd
+}
+
+// editContext makes a command of what changes one context, and tells that it
+// was done.
+func (c *cli) editContext(did string, o *contextOptions, edit func(*configFile, *contextOptions, string) error) func(*cobra.Command, []string) error {
+	return func(_ *cobra.Command, args []string) error {
+		config, err := c.settings()
+		if err != nil {
+			return err
+		}
+		if err := edit(config, o, args[0]); err != nil {
+			return err
+		}
+		return c.didContext(did, args[0])
+	}
+}
+
+func (c *cli) updateContext(config *configFile, o *contextOptions, name string) error {
+	m, err := config.context(name)
+	if err != nil {
+		return err
+	}
+	if o.description != "" {
+		m.Metadata.Description = o.description
+	}
+	var files map[string][]byte // nil: they stay
+	if o.engine != nil {
+		if files, err = c.setEngine(config, m, o.engine); err != nil {
+			return err
+		}
+	}
+	return config.writeContext(m, files)
 }
 
 func newContextRmCommand(c *cli) *cobra.Command {
@@ -124,7 +125,7 @@ func (c *cli) didContext(what, name string) error {
 	return err
 }
 
-func (c *cli) createContext(config *configFile, o contextOptions, name string) error {
+func (c *cli) createContext(config *configFile, o *contextOptions, name string) error {
 	if err := config.freeContext(name); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/cmd/tare/opts"
 )
@@ -24,6 +25,7 @@ type createOptions struct {
 	pull      string // always, missing, never
 	quiet     bool
 	rootfs    string
+	replace   bool
 }
 
 func (o *createOptions) add(f *pflag.FlagSet) {
@@ -32,6 +34,7 @@ func (o *createOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "Platform to choose from an image that has several, such as linux/arm64")
 	f.StringVar(&o.pull, "pull", pullMissing, `Pull the image before ("always", "missing", "never")`)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Do not show the progress of a pull")
+	f.BoolVar(&o.replace, "replace", false, "Remove a container of the same name first (Tare's engine only)")
 	f.StringVar(&o.rootfs, "rootfs", "", "Run from a directory of the engine's host instead of an image")
 	f.Bool("disable-content-trust", true, "Skip verification of the image")
 	f.MarkHidden("disable-content-trust")
@@ -158,9 +161,12 @@ func (o *createOptions) create(ctx context.Context, c *cli, cl *client.Client, r
 	return resp, o.created(c, resp.ID, resp.Warnings)
 }
 
-func (o *createOptions) how() (client.CreateOptions, error) {
+func (o *createOptions) how() (api.CreateOptions, error) {
+	if o.replace && o.name == "" {
+		return api.CreateOptions{}, errors.New("--replace needs --name: it says which container is replaced")
+	}
 	platform, err := parsePlatform(o.platform)
-	return client.CreateOptions{Name: o.name, Platform: platform, Rootfs: o.rootfs}, err
+	return api.CreateOptions{Name: o.name, Platform: platform, Rootfs: o.rootfs, Replace: o.replace}, err
 }
 
 // created prints the warnings and writes the file of the id.

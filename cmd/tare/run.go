@@ -159,17 +159,17 @@ func (r *run) atOnce() error {
 	if err != nil {
 		return r.o.fail(r.cmd, err)
 	}
-	req := api.RunRequest{Create: r.req, Name: how.Name, Platform: how.Platform, Attach: r.attachOptions()}
+	req := api.RunRequest{CreateOptions: how, Create: r.req, Attach: r.attachOptions()}
 	var stream *client.Stream
 	err = r.o.withImage(ctx, r.c, r.cl, r.req.Image, func() error {
-		stream, err = r.cl.Run(ctx, req, how.Rootfs)
+		stream, err = r.cl.Run(ctx, req)
 		return err
 	})
 	if errors.Is(err, client.ErrNoRun) {
 		return err
 	}
 	if err != nil {
-		return r.o.fail(r.cmd, err)
+		return r.failed(err)
 	}
 	defer stream.Close()
 	target := make(chan func(string) error, 1)
@@ -185,6 +185,15 @@ func (r *run) atOnce() error {
 	err = r.s.run(stream, func(stdout, stderr io.Writer) error { return stream.RunOutput(stdout, stderr, w.status) })
 	restore()
 	return w.result(ctx, err)
+}
+
+// failed is the end of a run in one request that the engine refuses: it does
+// not tell whether it was to make or to start the container.
+func (r *run) failed(err error) error {
+	if _, answered := errors.AsType[*client.Error](err); answered && startCode(err) != 125 {
+		return notStarted(r.cmd, err)
+	}
+	return r.o.fail(r.cmd, err)
 }
 
 // runWatch follows the status documents of a run.

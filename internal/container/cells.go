@@ -187,16 +187,24 @@ func (p *cells) stale() []*cell {
 	return old
 }
 
-// empty gives all cells up and makes no more.
-func (p *cells) empty() {
-	p.mu.Lock()
-	p.off = true
+// takeAll takes all cells out of the pool.
+//
+// Preconditions: p.mu is held.
+func (p *cells) takeAll() []*cell {
 	all := p.ready
 	p.ready = nil
 	for id, c := range p.claimed {
 		all = append(all, c)
 		delete(p.claimed, id)
 	}
+	return all
+}
+
+// empty gives all cells up and makes no more.
+func (p *cells) empty() {
+	p.mu.Lock()
+	p.off = true
+	all := p.takeAll()
 	p.mu.Unlock()
 	for _, c := range all {
 		p.evict(c)
@@ -206,12 +214,7 @@ func (p *cells) empty() {
 // drop forgets all cells: their children ended with the keeper that had them.
 func (p *cells) drop() {
 	p.mu.Lock()
-	all := p.ready
-	p.ready = nil
-	for id, c := range p.claimed {
-		all = append(all, c)
-		delete(p.claimed, id)
-	}
+	all := p.takeAll()
 	p.mu.Unlock()
 	for _, c := range all {
 		p.abandon(c)

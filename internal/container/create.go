@@ -24,7 +24,7 @@ func (s *Service) Create(ctx context.Context, req Request) (_ *View, err error) 
 
 	r := newRecord(s.cells.newID(&req), req)
 	s.nameHost(r)
-	if err := s.reserveName(r); err != nil {
+	if err := s.reserveName(ctx, r, req.Replace); err != nil {
 		return nil, err
 	}
 	u.Add(func() error { s.index.Release(r.Name, r.ID); return nil })
@@ -85,10 +85,15 @@ func (s *Service) nameHost(r *Record) {
 	}
 }
 
-// reserveName takes the record's name, or makes one up.
-func (s *Service) reserveName(r *Record) error {
+// reserveName takes the record's name, from its container if replace is set, or
+// makes one up.
+func (s *Service) reserveName(ctx context.Context, r *Record, replace bool) error {
 	if r.Name != "" {
-		return s.index.Reserve(r.Name, r.ID)
+		err := s.index.Reserve(r.Name, r.ID)
+		if replace && errdefs.Is(err, errdefs.Conflict) {
+			return s.replaceNamed(ctx, r)
+		}
+		return err
 	}
 	for try := 0; ; try++ {
 		name := index.MadeUpName(try)
@@ -101,6 +106,42 @@ func (s *Service) reserveName(r *Record) error {
 			return err
 		}
 	}
+}
+
+// replacePause is how long a container that replaces another waits for a third
+// that has the name meanwhile, and is just being made.
+const replacePause = 10 * time.Millisecond
+
+// replaceNamed takes the record's name from whoever has it. Of several that
+// replace each other, all are made, and the last one stays.
+func (s *Service) replaceNamed(ctx context.Context, r *Record) error {
+	for {
+		if err := s.removeNamed(ctx, r.Name); err != nil {
+			return err
+		}
+		err := s.index.Reserve(r.Name, r.ID)
+		if !errdefs.Is(err, errdefs.Conflict) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(replacePause):
+		}
+	}
+}
+
+// removeNamed removes the container of exactly that name, if there is one.
+func (s *Service) removeNamed(ctx context.Context, name string) error {
+	c, err := s.index.Find(name)
+	if err != nil || c.View().Name != name { // none, or one that is just being made
+		return nil
+	}
+	err = s.Remove(ctx, c.ID, true)
+	if errdefs.Is(err, errdefs.NotFound) || err != nil && c.View().Status == Removing {
+		return nil // another one does it
+	}
+	return err
 }
 
 // prepareLayer makes the read-write layer. A container on a host directory

@@ -56,6 +56,7 @@ type Outcome struct {
 // configuration into Config and applied defaults to HostConfig.
 type Request struct {
 	Name       string // empty: one is made up
+	Replace    bool   // who has the name is removed
 	Image      string
 	Chain      digest.Digest
 	Rootfs     string

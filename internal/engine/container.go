@@ -21,9 +21,12 @@ import (
 )
 
 // ContainerCreate makes a container of an image, or of a host directory if
-// rootfs is set.
-func (e *Engine) ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform, rootfs string) (container.CreateResponse, error) {
-	want := own.Request{Name: strings.TrimPrefix(name, "/"), Config: req.Config, HostConfig: req.HostConfig, Networking: req.NetworkingConfig}
+// o.Rootfs is set.
+func (e *Engine) ContainerCreate(ctx context.Context, o api.CreateOptions, req container.CreateRequest) (container.CreateResponse, error) {
+	want := own.Request{Name: strings.TrimPrefix(o.Name, "/"), Replace: o.Replace, Config: req.Config, HostConfig: req.HostConfig, Networking: req.NetworkingConfig}
+	if want.Replace && want.Name == "" {
+		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "replace: no name says which container is to be replaced")
+	}
 	warnings, err := spec.Validate(want.Name, &req)
 	if err != nil {
 		return container.CreateResponse{}, err
@@ -32,10 +35,10 @@ func (e *Engine) ContainerCreate(ctx context.Context, name string, req container
 	if want.HostConfig.Runtime, err = e.cfg.Runtimes.Resolve(want.HostConfig.Runtime); err != nil {
 		return container.CreateResponse{}, err
 	}
-	if rootfs != "" {
-		err = hostRoot(&want, rootfs)
+	if o.Rootfs != "" {
+		err = hostRoot(&want, o.Rootfs)
 	} else {
-		err = e.imageRoot(ctx, &want, platform)
+		err = e.imageRoot(ctx, &want, o.Platform)
 	}
 	if err != nil {
 		return container.CreateResponse{}, err

@@ -16,7 +16,7 @@ import (
 type containerBackend interface {
 	// ContainerCreate makes a container of an image, or of the directory rootfs
 	// of this machine if that is not empty.
-	ContainerCreate(ctx context.Context, name string, req container.CreateRequest, platform *ocispec.Platform, rootfs string) (container.CreateResponse, error)
+	ContainerCreate(ctx context.Context, o api.CreateOptions, req container.CreateRequest) (container.CreateResponse, error)
 	ContainerStart(ctx context.Context, ref string) error
 	ContainerStop(ctx context.Context, ref string, o api.StopOptions) error
 	ContainerRestart(ctx context.Context, ref string, o api.StopOptions) error
@@ -35,11 +35,11 @@ func (s *Server) createContainer(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	platform, err := createPlatform(r)
-	if err != nil {
+	o := api.CreateOptions{Name: r.text("name"), Rootfs: r.text("rootfs"), Replace: r.flag("replace")}
+	if o.Platform, err = createPlatform(r); err != nil {
 		return err
 	}
-	res, err := s.backend.ContainerCreate(r.Context(), r.text("name"), req, platform, r.text("rootfs"))
+	res, err := s.backend.ContainerCreate(r.Context(), o, req)
 	if err != nil {
 		return err
 	}

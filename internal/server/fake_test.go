@@ -68,8 +68,8 @@ func (f *fake) find(what, ref string) error {
 	return nil
 }
 
-func (f *fake) ContainerCreate(_ context.Context, name string, req container.CreateRequest, p *ocispec.Platform, rootfs string) (container.CreateResponse, error) {
-	f.created, f.rootfs = req, rootfs
+func (f *fake) ContainerCreate(_ context.Context, o api.CreateOptions, req container.CreateRequest) (container.CreateResponse, error) {
+	f.created, f.rootfs = req, o.Rootfs
 	if req.Image == "gone" || req.Image == "nope" {
 		return container.CreateResponse{}, errdefs.New(errdefs.NotFound, "No such image: gone:latest")
 	}

@@ -23,9 +23,6 @@ func (s *Server) runContainer(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if req.Rootfs == "" {
-		req.Rootfs = r.text("rootfs") // where create has it
-	}
 	if _, err := upgradeCreate(&req.Create, b, api.MaxVersion); err != nil {
 		return err
 	}

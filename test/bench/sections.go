@@ -97,7 +97,7 @@ func (b *bench) runRequest() error {
 	req := api.RunRequest{Attach: api.AttachOptions{Stream: true, Stdout: true, Stderr: true}}
 	req.Create.Config = &container.Config{Image: fixture.Image, Cmd: []string{"true"}}
 	req.Create.HostConfig = &container.HostConfig{AutoRemove: true}
-	stream, err := c.Run(context.Background(), req, "")
+	stream, err := c.Run(context.Background(), req)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type Container struct {
 	deviceRules, devices                    List
 	dns, dnsOptions, dnsSearch              List
 	env, envFiles, labels, labelFiles       List
+	envHost                                 bool
 	expose, publish                         List
 	groupAdd, links, linkLocal, aliases     List
 	logOptions, securityOpt, storageOpt     List
@@ -123,6 +125,9 @@ func (c *Container) config(image string, args []string) (*container.Config, erro
 	env, err := ReadEnvFiles(c.envFiles.Values, c.env.Values)
 	if err != nil {
 		return nil, err
+	}
+	if c.envHost { // what is set by name comes behind, and wins
+		env = append(os.Environ(), env...)
 	}
 	labels, err := ReadLabelFiles(c.labelFiles.Values, c.labels.Values)
 	if err != nil {

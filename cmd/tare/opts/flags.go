@@ -31,6 +31,7 @@ func (c *Container) addProcess(f *pflag.FlagSet) {
 	f.StringVar(&c.CIDFile, "cidfile", "", "Write the container's ID to this new file")
 	f.StringVar(&c.entrypoint, "entrypoint", "", "Program to run instead of the image's ENTRYPOINT")
 	f.VarP(&c.env, "env", "e", "Set environment variables; a NAME alone takes our own value")
+	f.BoolVar(&c.envHost, "env-host", false, "Set all environment variables that we have")
 	f.Var(&c.envFiles, "env-file", "Read environment variables from a file, NAME=value a line")
 	f.StringVar(&c.systemd, "systemd", "", "Let systemd be the first process: always, auto (if the command is systemd or /sbin/init), false")
 	f.StringVarP(&c.hostname, "hostname", "h", "", "Host name inside the container")
