@@ -180,7 +180,7 @@ func TestKilledCreator(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(i) * 700 * time.Microsecond)
+		time.Sleep(time.Duration(i) * 700 * time.Microsecond) // the moment of the kill
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		l.must("delete", "--force", "k")

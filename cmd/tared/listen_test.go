@@ -284,7 +284,7 @@ func TestPIDFile(t *testing.T) {
 
 func TestSleep(*testing.T) {
 	if os.Getenv("SLEEP") != "" {
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // to be a process that runs
 	}
 }
 

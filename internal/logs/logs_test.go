@@ -106,6 +106,9 @@ func TestFollowersOverRotations(t *testing.T) {
 	ended := make(chan struct{})
 	const lines, followers = 35_000, 4
 	var wg sync.WaitGroup
+	var there sync.WaitGroup
+	there.Add(followers)
+	write(t, w, 0, 100)
 	for f := range followers {
 		wg.Go(func() {
 			next := 0
@@ -113,7 +116,9 @@ func TestFollowersOverRotations(t *testing.T) {
 				if string(e.Line) != fmt.Sprintf("%d\n", next) {
 					return fmt.Errorf("%q in the place of %d", e.Line, next)
 				}
-				next++
+				if next++; next == 1 {
+					there.Done()
+				}
 				return nil
 			})
 			if err != nil || next != lines {
@@ -121,10 +126,10 @@ func TestFollowersOverRotations(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(50 * time.Millisecond) // they are there
-	for i := 0; i < lines; i += 100 {
+	there.Wait()
+	for i := 100; i < lines; i += 100 {
 		write(t, w, i, i+100)
-		time.Sleep(500 * time.Microsecond)
+		time.Sleep(500 * time.Microsecond) // the pace of a chatty program
 	}
 	p, err := w.Position()
 	if err != nil || p.Generation < 100 {
@@ -142,7 +147,7 @@ func TestFollowOfALogThatIsYetToCome(t *testing.T) {
 	go func() {
 		done <- Read(t.Context(), dir, Options{Tail: -1, Follow: true, Stdout: true}, ended, func(logfile.Entry) error { n++; close(ended); return nil })
 	}()
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond) // it most likely waits by now; either order must do
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

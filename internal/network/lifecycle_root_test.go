@@ -370,7 +370,7 @@ func TestDeletedBridgeIsRestored(t *testing.T) {
 	check("deleted while the engine was away")
 	must(t, s.Release(context.Background(), e.ContainerID))
 	must(t, s.Destroy())
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond) // nothing may come back within
 	for _, l := range links(t, "e4") {
 		if l == "tare-e4" {
 			t.Error("restored after Destroy")

@@ -211,10 +211,9 @@ func TestAdministratorsChainIsKept(t *testing.T) {
 	nft(t, "add rule inet tare tare-user ip saddr 192.0.2.2 drop")
 	wantNoAnswer(t, "tare-user drops", world, "tcp", "192.0.2.1:8080")
 	nft(t, "flush chain inet tare forward")
-	time.Sleep(500 * time.Millisecond)
-	if !strings.Contains(nft(t, "list", "chain", "inet", "tare", "forward"), "jump tare-user") {
-		t.Fatal("not restored")
-	}
+	eventually(t, "the chain is restored", 5*time.Second, func() bool {
+		return strings.Contains(nft(t, "list", "chain", "inet", "tare", "forward"), "jump tare-user")
+	})
 	wantNoAnswer(t, "tare-user drops after restoring", world, "tcp", "192.0.2.1:8080")
 }
 

@@ -4,6 +4,7 @@ package network
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 )
@@ -48,8 +49,11 @@ func TestEndpointsBeyondTheBridge(t *testing.T) {
 			}
 		}
 	}
+	before := ruleset(t)
 	nft(t, "flush", "ruleset")
-	time.Sleep(time.Second)
+	eventually(t, "the rules are restored", 5*time.Second, func() bool {
+		return strings.Contains(nft(t, "list", "tables"), "tare") && ruleset(t) == before
+	})
 	wantAnswer(t, "restored", world, "tcp", "192.0.2.1:8080", "192.0.2.2")
 	wantAnswer(t, "restored", c.NetNS, "tcp", a.IP.Addr().String()+":80", c.IP.Addr().String())
 	must(t, s.Release(context.Background(), c.ContainerID))

@@ -256,7 +256,7 @@ func TestLengthAndChunksTogetherAreOneRequest(t *testing.T) {
 	// behind them never are a second request.
 	line := raw(t, path, "POST /containers/create HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n"+
 		"f\r\n{\"Image\":\"img\"}\r\n0\r\n\r\nPOST /containers/c1/kill HTTP/1.1\r\nHost: a\r\n\r\n")
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // nothing may be called within
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, call := range f.calls {

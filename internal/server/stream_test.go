@@ -272,7 +272,7 @@ type slowReader struct {
 }
 
 func (s *slowReader) Read(b []byte) (int, error) {
-	time.Sleep(s.pause)
+	time.Sleep(s.pause) // its slowness
 	return s.Reader.Read(b[:min(len(b), 16<<10)])
 }
 

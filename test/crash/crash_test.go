@@ -219,11 +219,7 @@ func (b *box) undisturbed(op operation) []string {
 	if err := op.do(b); err != nil {
 		b.t.Fatalf("undisturbed: %v\n%s", err, b.tail())
 	}
-	time.Sleep(300 * time.Millisecond) // what goes on after the answer
-	log, err := os.ReadFile(b.path("failpoints.log"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	log := b.quiet("failpoints.log") // some of it goes on after the answer
 	points := map[string]bool{}
 	for name := range strings.Lines(string(log)) {
 		points[strings.TrimSpace(name)] = true
@@ -233,6 +229,24 @@ func (b *box) undisturbed(op operation) []string {
 	}
 	b.clear()
 	return slices.Sorted(maps.Keys(points))
+}
+
+// quiet reads a file once it has not grown for 300 ms.
+func (b *box) quiet(name string) []byte {
+	b.t.Helper()
+	var text []byte
+	for still := 0; still < 30; still++ {
+		now, err := os.ReadFile(b.path(name))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if len(now) != len(text) {
+			still = 0
+		}
+		text = now
+		time.Sleep(10 * time.Millisecond)
+	}
+	return text
 }
 
 // killAt runs the operation with a kill at a point and checks what holds after

@@ -100,7 +100,7 @@ func (b *box) soakRound(k soakKind) time.Duration {
 	for i := range 2 {
 		clients.Go(func() { w.work(strconv.Itoa(i), stop) })
 	}
-	time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)
+	time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond) // the moment of the kill
 	if k.keeper && k.engine {
 		b.engine.Process.Kill()
 	}

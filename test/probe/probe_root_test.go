@@ -365,14 +365,15 @@ func testBombs(t *testing.T, e *engine) {
 	e.must("run", "-d", "--name", "speaker", "--rootfs", e.path("root"), "/probe", "speak")
 	defer e.tare("rm", "-f", "speaker", "forks", "memory")
 	e.must("run", "-d", "--name", "forks", "--pids-limit", "60", "--rootfs", e.path("root"), "/probe", "forks")
-	time.Sleep(500 * time.Millisecond)
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(e.must("logs", "forks"), "stopped after"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("forks: %s", e.must("logs", "forks"))
+		}
+	}
 	begun := time.Now()
 	e.must("exec", "speaker", "/probe", "true")
 	if _, err := e.run([]string{"--rm"}, "/probe", "true"); err != nil || time.Since(begun) > 3*time.Second {
 		t.Errorf("beside a fork bomb: %v after %v", err, time.Since(begun))
-	}
-	if out := e.must("logs", "forks"); !strings.Contains(out, "stopped after") {
-		t.Errorf("forks: %s", out)
 	}
 	if out, err := e.run([]string{"--name", "memory", "-m", "48m"}, "/probe", "memory", "400"); err == nil {
 		t.Errorf("memory: %s", out)

@@ -18,7 +18,7 @@ import (
 func startForeign(t *testing.T) (e *engine, execRoot string) {
 	t.Helper()
 	dir, bin := workdir(t), programs(t)
-	slow := script(t, dir+"/slow", "case \" $* \" in *' create '*) sleep 1;; esac\nexec runc \"$@\"\n")
+	slow := script(t, dir+"/slow", "case \" $* \" in *' create '*) touch "+dir+"/begun; sleep 1;; esac\nexec runc \"$@\"\n")
 	says := script(t, dir+"/says", "echo this runtime has no idea >&2\nexit 3\n")
 	config := dir + "/daemon.json"
 	text := `{"runtimes": {"slow": {"path": "` + slow + `"}, "says": {"path": "` + says + `"}, "logs": {"path": "runc", "runtimeArgs": ["--debug"]}}}`
@@ -42,6 +42,16 @@ func script(t *testing.T, path, body string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// await polls until a condition holds.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
 }
 
 // kill ends the engine by SIGKILL.
@@ -144,7 +154,10 @@ func TestForeignEndsWithoutEngine(t *testing.T) {
 	e.load(t, "busybox.tar")
 	e.output(t, "run", "-d", "--name", "alone", "--runtime", "runc", "busybox", "sh", "-c", "sleep 1; exit 7")
 	e.kill(t)
-	time.Sleep(1500 * time.Millisecond)
+	await(t, "the exit is written down", func() bool {
+		exits, _ := filepath.Glob(execRoot + "/exits/*.json")
+		return len(exits) == 1
+	})
 	e.rise(t)
 	e.shows(t, "exited 7", "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "alone")
 	e.output(t, "rm", "alone")
@@ -160,15 +173,20 @@ func TestForeignStartCutOff(t *testing.T) {
 		"engine": func() { e.kill(t); e.rise(t) },
 		"keeper": func() { killKeeper(t, execRoot) },
 	} {
+		begun := filepath.Join(filepath.Dir(execRoot), "begun")
+		os.Remove(begun)
 		e.output(t, "create", "--name", name, "--runtime", "slow", "busybox", "sh", "-c", asked)
 		c := exec.Command(e.docker, "-H", "unix://"+e.socket, "start", name)
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(400 * time.Millisecond)
+		await(t, "the runtime is at it", func() bool {
+			_, err := os.Stat(begun)
+			return err == nil
+		})
 		death()
 		c.Wait()
-		time.Sleep(1500 * time.Millisecond) // the slow one would be done
+		time.Sleep(1500 * time.Millisecond) // in which the slow one may not come about later
 		// Either it has come about, or nothing of it is left.
 		if got := e.output(t, "inspect", "-f", "{{.State.Status}}", name); got != "running" {
 			leftNothing(t, execRoot)

@@ -91,7 +91,7 @@ func (t *terminal) do(line string) error {
 		return t.see(rest)
 	case "wait":
 		d, err := time.ParseDuration(rest)
-		time.Sleep(d)
+		time.Sleep(d) // the session says why
 		return err
 	case "ends":
 		return t.end(rest)

@@ -86,7 +86,13 @@ func TestExitWaitsForTheNextEngine(t *testing.T) {
 	r.run(container("c1", "sleep 0.2; exit 5")).Files.Close()
 	r.run(container("c2", "sleep 100")).Files.Close()
 	r.Conn.Close()
-	time.Sleep(400 * time.Millisecond)
+	for end := time.Now().Add(15 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(r.root, "exits", "c1.json")); err == nil {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
 	r.dial()
 	running, exits, err := r.List(t.Context())
 	if err != nil || len(running) != 1 || len(exits) != 1 || exits[0].ID != "c1" || exits[0].Status.ExitStatus() != 5 || running[0].Stdout == nil {

@@ -72,7 +72,7 @@ func (r *engineRig) startUntilKilled(round int) (answered []string) {
 	delay := time.Duration(rand.IntN(60_000)) * time.Microsecond
 	pid := r.KeeperPid()
 	go func() {
-		time.Sleep(delay)
+		time.Sleep(delay) // the moment of the kill
 		syscall.Kill(pid, syscall.SIGKILL)
 	}()
 	for i := 0; ; i++ {

@@ -52,6 +52,11 @@ func TestKeeperDies(t *testing.T) {
 	r.logged("c1", "ready\n")
 	q := r.run(container("c2", "sleep 0.3; exit 1"))
 	q.Files.Close()
+	other, err := process.Open(q.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
 	k, err := process.Open(r.KeeperPid())
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +65,7 @@ func TestKeeperDies(t *testing.T) {
 	k.Close()
 	<-r.ev.lost
 	r.Conn.Close()
-	time.Sleep(500 * time.Millisecond) // c2 ends; init may have reaped it or not
+	waitForEnd(t, other) // init may have reaped it or not
 	r.spawn()
 	r.dial()
 	running, exits, err := r.List(t.Context())
@@ -87,7 +92,7 @@ func TestKeeperDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := cpuTicks(t, r.KeeperPid())
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond) // what is measured: nothing may happen within
 	if n := cpuTicks(t, r.KeeperPid()) - before; n > 5 {
 		t.Errorf("watching an orphan took %d ticks of CPU in 300 ms", n)
 	}
@@ -100,6 +105,18 @@ func TestKeeperDies(t *testing.T) {
 	}
 	if got := r.output("c1"); got != "ready\nbye\n" {
 		t.Errorf("output %q", got)
+	}
+}
+
+// waitForEnd waits until the process of a pidfd has ended.
+func waitForEnd(t *testing.T, pidfd *os.File) {
+	t.Helper()
+	for end := time.Now().Add(15 * time.Second); ; time.Sleep(time.Millisecond) {
+		if over, err := process.Ended(pidfd); over {
+			return
+		} else if err != nil || time.Now().After(end) {
+			t.Fatalf("it does not end: %v", err)
+		}
 	}
 }
 

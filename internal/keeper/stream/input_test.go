@@ -57,7 +57,7 @@ func TestBigInputWaitsForTheProcess(t *testing.T) {
 		c.Write(want)
 		c.CloseWrite()
 	}()
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond) // the pipe fills up; the shorter, the easier for it
 	got, err := io.ReadAll(p.in)
 	if !bytes.Equal(got, want) || err != nil {
 		t.Errorf("process read %d bytes, %v", len(got), err)

@@ -93,7 +93,7 @@ func TestSpoolGoesRound(t *testing.T) {
 			w.Close()
 		}()
 	}
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // neither client reads: both stay behind, more or less
 	done := make(chan string)
 	go func() {
 		_, errText := frames(t, only)
