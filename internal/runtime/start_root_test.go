@@ -325,7 +325,7 @@ func TestStartLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-func grepCount(t *testing.T) int {
+func grepCount(t testing.TB) int {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
