@@ -1,6 +1,7 @@
 package opts
 
 import (
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -140,12 +141,33 @@ func FuzzPortSpec(f *testing.F) {
 		if len(exposed) == 0 || len(exposed) != len(bound) {
 			t.Fatalf("%q: %d exposed, %d bound", s, len(exposed), len(bound))
 		}
-		for port := range bound {
+		for port, to := range bound {
 			if !port.IsValid() {
 				t.Fatalf("%q: port is not valid", s)
 			}
+			for _, b := range to {
+				samePort(t, port, b)
+			}
 		}
 	})
+}
+
+// samePort prints one binding and reads it again.
+func samePort(t *testing.T, port network.Port, b network.PortBinding) {
+	host := b.HostPort + ":"
+	if b.HostIP.IsValid() {
+		host = b.HostIP.String() + ":" + host
+		if b.HostIP.Is6() {
+			host = "[" + b.HostIP.String() + "]:" + b.HostPort + ":"
+		}
+	}
+	if host == ":" {
+		host = ""
+	}
+	_, again, err := ParsePublish([]string{host + port.String()})
+	if err != nil || len(again) != 1 || len(again[port]) != 1 || again[port][0] != b {
+		t.Fatalf("%v of %v, printed %q, is read as %v, %v", b, port, host+port.String(), again, err)
+	}
 }
 
 func FuzzMountSpec(f *testing.F) {
@@ -166,8 +188,34 @@ func FuzzUlimit(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		var u Ulimits
-		if u.Set(s) == nil && (len(u.Values) != 1 || u.Values[0].Name == "") {
+		if u.Set(s) != nil {
+			return
+		}
+		if len(u.Values) != 1 || u.Values[0].Name == "" || u.Values[0].Soft > u.Values[0].Hard && u.Values[0].Hard != -1 {
 			t.Fatalf("%q: %+v", s, u.Values)
+		}
+		var again Ulimits
+		if err := again.Set(u.Values[0].String()); err != nil || *again.Values[0] != *u.Values[0] {
+			t.Fatalf("%q is %v; printed it is %v, %v", s, u.Values[0], again.Values, err)
+		}
+	})
+}
+
+func FuzzDevice(f *testing.F) {
+	for _, s := range []string{"/dev/null", "/dev/a:/dev/b", "/dev/a:rw", "/dev/a:/b:m", "/dev/a::r", ":/x:r", "a:b:c:d", "vendor.com/gpu=0"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := parseDevice(s)
+		if err != nil {
+			return
+		}
+		if !path.IsAbs(d.PathInContainer) || !deviceMode(d.CgroupPermissions) {
+			t.Fatalf("%q: %+v", s, d)
+		}
+		text := d.PathOnHost + ":" + d.PathInContainer + ":" + d.CgroupPermissions
+		if again, err := parseDevice(text); err != nil || again != d {
+			t.Fatalf("%q is %+v; printed it is %+v, %v", s, d, again, err)
 		}
 	})
 }
