@@ -48,7 +48,7 @@ func (l *launch) prepareForeign() error {
 		return errors.Join(err, c.Delete())
 	}
 	l.process = &process{cgroup: g, foreign: c}
-	l.live.Cgroup = g.Path()
+	l.live.Cgroup, l.spec.Linux.CgroupsPath = g.Path(), "/"+g.InitPath()
 	if err := l.joinNetNS(); err != nil {
 		return err
 	}

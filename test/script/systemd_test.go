@@ -131,3 +131,26 @@ func TestSystemdModes(t *testing.T) {
 		}
 	}
 }
+
+// TestSystemdByAnotherRuntime: runc starts it in the delegated group.
+func TestSystemdByAnotherRuntime(t *testing.T) {
+	e, execRoot := startForeign(t)
+	root := systemdRoot(t)
+	id := e.output(t, "run", "-d", "--name", "sysr", "--runtime", "runc", "--systemd", "always", "-m", "300m", "--rootfs", root, "/usr/lib/systemd/systemd", "--unit=probe.target")
+	e.shows(t, "active", "exec", "sysr", "systemctl", "is-active", "probe.service")
+	e.shows(t, "/system.slice/probe.service", "exec", "sysr", "sh", "-c", "cat /proc/$(systemctl show -P MainPID probe.service)/cgroup")
+	e.output(t, "exec", "sysr", "sh", "-c", "for f in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do echo 4000000000 > $f; done 2>/dev/null; true")
+	if got := hostLimit(t, "runtimes/"+id); got != "314572800" {
+		t.Errorf("the container has changed its limit to %s", got)
+	}
+	e.output(t, "stop", "-t", "60", "sysr")
+	if got := e.output(t, "inspect", "-f", "{{.State.ExitCode}}", "sysr"); got != "0" {
+		t.Errorf("exit code %s", got)
+	}
+	e.output(t, "rm", "sysr")
+	leftNothing(t, execRoot)
+	left, err := exec.Command("find", "/sys/fs/cgroup", "-name", id).Output()
+	if err != nil || len(left) > 0 {
+		t.Errorf("groups left: %s, %v", left, err)
+	}
+}

@@ -97,6 +97,15 @@ func (g *Group) procs(name string) []string {
 	return paths
 }
 
+// InitPath is the group of the container's first process: the group itself, or
+// one below it if it is delegated.
+func (g *Group) InitPath() string {
+	if g.delegated {
+		return g.path + "/" + payload
+	}
+	return g.path
+}
+
 // ProcsPaths returns the files to which a process writes "0" to enter.
 func (g *Group) ProcsPaths() []string { return g.procs(payload) }
 

@@ -45,6 +45,9 @@ func TestDelegateOnVersion2(t *testing.T) {
 	}
 	check := func(g *Group) {
 		t.Helper()
+		if got := g.InitPath(); got != "tare/x/payload" {
+			t.Errorf("init is in %s", got)
+		}
 		if got := append(g.ProcsPaths(), g.JoinPaths()...); !slices.Equal(got, []string{root + "/tare/x/payload/cgroup.procs", root + "/tare/x/joining/cgroup.procs"}) {
 			t.Errorf("%q", got)
 		}
