@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // systemdRoot is a root directory with the host's systemd and units of the test.
@@ -30,6 +31,21 @@ func systemdRoot(t *testing.T) string {
 		}
 	}
 	return root
+}
+
+// booted waits until systemd runs the test's unit: an emulated machine takes a
+// minute.
+func (e *engine) booted(t *testing.T, name string) {
+	t.Helper()
+	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		out, err := exec.Command(e.docker, "-H", "unix://"+e.socket, "exec", name, "systemctl", "is-active", "probe.service").CombinedOutput()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("systemd does not run its unit: %v: %s", err, out)
+		}
+	}
 }
 
 // hostLimit reads a container's memory limit where the container cannot reach it.
@@ -61,7 +77,7 @@ func TestSystemd(t *testing.T) {
 	if got := e.output(t, "inspect", "-f", "{{.Config.StopSignal}} {{json .HostConfig.Annotations}}", "sys"); got != `SIGRTMIN+3 {"tare.systemd":"auto"}` {
 		t.Errorf("inspect: %s", got)
 	}
-	e.shows(t, "active", "exec", "sys", "systemctl", "is-active", "probe.service")
+	e.booted(t, "sys")
 	e.shows(t, "running", "exec", "sys", "systemctl", "is-system-running")
 	e.shows(t, "the unit runs", "exec", "sys", "journalctl", "--no-pager", "-u", "probe.service")
 	e.shows(t, "/system.slice/probe.service", "exec", "sys", "sh", "-c", "cat /proc/$(systemctl show -P MainPID probe.service)/cgroup")
@@ -82,7 +98,7 @@ func TestSystemd(t *testing.T) {
 
 	e.kill(t)
 	e.rise(t)
-	e.shows(t, "active", "exec", "sys", "systemctl", "is-active", "probe.service")
+	e.booted(t, "sys")
 	e.output(t, "stop", "-t", "60", "sys")
 	if got := e.output(t, "inspect", "-f", "{{.State.ExitCode}}", "sys"); got != "0" {
 		t.Errorf("exit code %s", got)
@@ -137,7 +153,7 @@ func TestSystemdByAnotherRuntime(t *testing.T) {
 	e, execRoot := startForeign(t)
 	root := systemdRoot(t)
 	id := e.output(t, "run", "-d", "--name", "sysr", "--runtime", "runc", "--systemd", "always", "-m", "300m", "--rootfs", root, "/usr/lib/systemd/systemd", "--unit=probe.target")
-	e.shows(t, "active", "exec", "sysr", "systemctl", "is-active", "probe.service")
+	e.booted(t, "sysr")
 	e.shows(t, "/system.slice/probe.service", "exec", "sysr", "sh", "-c", "cat /proc/$(systemctl show -P MainPID probe.service)/cgroup")
 	e.output(t, "exec", "sysr", "sh", "-c", "for f in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do echo 4000000000 > $f; done 2>/dev/null; true")
 	if got := hostLimit(t, "runtimes/"+id); got != "314572800" {
