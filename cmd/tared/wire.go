@@ -180,7 +180,7 @@ func defaultAppArmor() *apparmor.Default {
 
 func driverOf(cfg *Config) (layer.Driver, error) {
 	if cfg.StorageDriver == "vfs" {
-		return vfs.New(), nil
+		return vfs.New(cfg.DataRoot), nil
 	}
 	return overlay.New(cfg.DataRoot)
 }

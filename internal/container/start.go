@@ -185,7 +185,7 @@ func (l *launch) mountRoot(ctx context.Context) (err error) {
 		l.root, err = openHostRoot(l.view.Rootfs)
 		return err
 	}
-	l.root, err = l.s.layers.Mount(ctx, l.view.ID)
+	l.root, err = l.s.layers.Mount(ctx, l.view.ID, nil)
 	return err
 }
 

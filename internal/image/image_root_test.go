@@ -141,7 +141,8 @@ func TestLoadReadsEveryForm(t *testing.T) {
 }
 
 func TestLoadOnVFS(t *testing.T) {
-	s := openOn(t, t.TempDir(), vfs.New())
+	root := t.TempDir()
+	s := openOn(t, root, vfs.New(root))
 	s.load(t, imagetest.Reader(imagetest.Docker(simple("x"))))
 	i, err := s.images.Resolve(ctx, "x")
 	if err != nil || !s.layers.Has(i.Chain) {

@@ -45,13 +45,13 @@ func TestRealImages(t *testing.T) {
 			t.Fatal(err)
 		}
 		at = time.Now()
-		m, err := s.layers.Mount(context.Background(), "c"+i.ID.Encoded()[:12])
+		m, err := s.layers.Mount(context.Background(), "c"+i.ID.Encoded()[:12], nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Log("mount", time.Since(at))
 		m.Close()
-		ch, err := s.layers.Changes(context.Background(), "c"+i.ID.Encoded()[:12])
+		ch, err := s.layers.Changes(context.Background(), "c"+i.ID.Encoded()[:12], nil)
 		if err != nil || len(ch) > 0 {
 			t.Errorf("fresh container: changes %v, %v", ch, err)
 		}

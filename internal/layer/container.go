@@ -15,12 +15,15 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/idrange"
+	"github.com/tare-engine/tare/internal/linux/filemeta"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
 // Options of a container's layer.
 type Options struct {
-	Volatile bool // gone after a reboot anyway: never wait for a disk
+	Volatile bool         // gone after a reboot anyway: never wait for a disk
+	IDs      *idrange.Map // of the container; nil: those of the host
 }
 
 const (
@@ -56,7 +59,7 @@ func (s *Service) Prepare(ctx context.Context, id string, on ChainID, o Options)
 	if err := s.driver.Prepare(ctx, s.root(id, c, in, o.Volatile)); err != nil {
 		return err
 	}
-	if err := in.root.Set(filepath.Join(dir, "rw")); err != nil {
+	if err := s.topOf(in, o.IDs).Set(filepath.Join(dir, "rw")); err != nil {
 		return err
 	}
 	failpoint.Hit("create/layer-prepared")
@@ -70,6 +73,16 @@ func (s *Service) Prepare(ctx context.Context, id string, on ChainID, o Options)
 	}
 	failpoint.Hit("create/layer-linked")
 	return err
+}
+
+// topOf is what the root directory of a container gets. A stacked driver's own
+// layer is not mapped: what is in it has the owners that the host sees.
+func (s *Service) topOf(in *initLayer, ids *idrange.Map) filemeta.Meta {
+	m := in.root
+	if ids != nil && s.driver.Stacked() {
+		m.UID, m.GID = int(ids.HostUID(uint32(m.UID))), int(ids.HostGID(uint32(m.GID)))
+	}
+	return m
 }
 
 func checkContainer(id string) error {
@@ -137,12 +150,14 @@ func (s *Service) rootOf(ctx context.Context, id string) (Root, error) {
 }
 
 // Mount mounts a container's root, attached nowhere. The caller closes the
-// result. A container is mounted once at a time.
-func (s *Service) Mount(ctx context.Context, id string) (*os.File, error) {
+// result. A container is mounted once at a time. ns has the ids that the
+// container was prepared with; nil: it has those of the host.
+func (s *Service) Mount(ctx context.Context, id string, ns *os.File) (*os.File, error) {
 	r, err := s.rootOf(ctx, id)
 	if err != nil {
 		return nil, err
 	}
+	r.UserNS = ns
 	failpoint.Hit("start/root-mount")
 	f, err := s.driver.Mount(ctx, r)
 	if err != nil {
@@ -220,12 +235,14 @@ func usage(ctx context.Context, dir string) (Usage, error) {
 	return u, err
 }
 
-// Changes lists in what a container differs from its image, sorted by path.
-func (s *Service) Changes(ctx context.Context, id string) ([]Change, error) {
+// Changes lists in what a container differs from its image, sorted by path. ns
+// is as for Mount.
+func (s *Service) Changes(ctx context.Context, id string, ns *os.File) ([]Change, error) {
 	r, err := s.rootOf(ctx, id)
 	if err != nil {
 		return nil, err
 	}
+	r.UserNS = ns
 	list, err := s.driver.Changes(ctx, r)
 	slices.SortFunc(list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return list, err

@@ -50,6 +50,7 @@ type Root struct {
 	Upper, Work string   // both exist
 	Lower       []string // topmost first
 	Volatile    bool     // nothing of it has to survive a power cut
+	UserNS      *os.File // maps the ids of the layers' files; nil: they are as they are
 }
 
 // Driver stores layers in its own form and mounts them. What a driver must do
@@ -67,6 +68,8 @@ type Driver interface {
 	// View returns the same of lower directories alone, read-only. There is at
 	// least one.
 	View(ctx context.Context, lower []string) (*os.File, error)
+	// MapsIDs reports why the driver cannot mount with Root.UserNS; nil: it can.
+	MapsIDs(ctx context.Context, ns *os.File) error
 	// Changes tells what r.Upper changes.
 	Changes(ctx context.Context, r Root) ([]Change, error)
 }
@@ -324,6 +327,10 @@ func Chain(parent ChainID, diff DiffID) ChainID {
 	}
 	return digest.FromString(strings.Join([]string{string(parent), string(diff)}, " "))
 }
+
+// MapsIDs reports why containers cannot have ids of their own here; nil: they
+// can. ns is any user namespace with maps.
+func (s *Service) MapsIDs(ctx context.Context, ns *os.File) error { return s.driver.MapsIDs(ctx, ns) }
 
 // Stacked reports whether layers may be unpacked in any order.
 func (s *Service) Stacked() bool { return s.driver.Stacked() }

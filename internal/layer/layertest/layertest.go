@@ -43,6 +43,7 @@ func Run(t *testing.T, newDriver func(t *testing.T, root string) layer.Driver) {
 		"EmptyChain":                     testEmptyChain,
 		"ImageLinksDoNotLeadMountsAside": testLinks,
 		"UnpackingHasNoRightsToSpare":    testConfined,
+		"ContainersHaveIDsOfTheirOwn":    testOwnIDs,
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
@@ -155,7 +156,7 @@ func (s *site) container(t *testing.T, id string, chain layer.ChainID, o layer.O
 
 func (s *site) mount(t *testing.T, id string) string {
 	t.Helper()
-	m, err := s.Mount(context.Background(), id)
+	m, err := s.Mount(context.Background(), id, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func (s *site) mount(t *testing.T, id string) string {
 
 func (s *site) changes(t *testing.T, id string) []string {
 	t.Helper()
-	list, err := s.Changes(context.Background(), id)
+	list, err := s.Changes(context.Background(), id, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +369,7 @@ func testRemoveHeld(t *testing.T, s *site) {
 	if _, err := os.Stat(filepath.Join(s.root, "containers", "c")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("container's directory: %v", err)
 	}
-	if _, err := s.Mount(context.Background(), "c"); err == nil {
+	if _, err := s.Mount(context.Background(), "c", nil); err == nil {
 		t.Error("mounted after its removal")
 	}
 	s.container(t, "c", "", layer.Options{}) // the name is free

@@ -17,7 +17,7 @@ import (
 // container may be running: names are resolved inside both directories only,
 // and what vanishes meanwhile is not reported.
 func (d *Driver) Changes(ctx context.Context, r layer.Root) ([]layer.Change, error) {
-	view, err := d.View(ctx, r.Lower)
+	view, err := d.view(r.Lower, r.UserNS)
 	if err != nil {
 		return nil, err
 	}

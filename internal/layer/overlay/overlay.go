@@ -60,12 +60,25 @@ func (d *Driver) Mount(_ context.Context, r layer.Root) (*os.File, error) {
 	if len(lower) == 0 {
 		lower = d.empty[:1]
 	}
-	return overlay.Mount(overlay.Options{Lower: lower, Upper: r.Upper, Work: r.Work, Volatile: r.Volatile, Scratch: d.scratch})
+	return overlay.Mount(overlay.Options{Lower: lower, Upper: r.Upper, Work: r.Work, Volatile: r.Volatile, UserNS: r.UserNS, Scratch: d.scratch})
 }
 
 // View mounts lower directories read-only. The empty ones below them are there
 // because overlayfs wants two.
 func (d *Driver) View(_ context.Context, lower []string) (*os.File, error) {
+	return d.view(lower, nil)
+}
+
+func (d *Driver) view(lower []string, ns *os.File) (*os.File, error) {
 	dirs := append(append([]string{}, lower...), d.empty[:]...)
-	return overlay.Mount(overlay.Options{Lower: dirs, Scratch: d.scratch})
+	return overlay.Mount(overlay.Options{Lower: dirs, UserNS: ns, Scratch: d.scratch})
+}
+
+// MapsIDs tries it: kernels before 5.19 and some file systems cannot.
+func (d *Driver) MapsIDs(_ context.Context, ns *os.File) error {
+	m, err := d.view(nil, ns)
+	if err != nil {
+		return err
+	}
+	return m.Close()
 }

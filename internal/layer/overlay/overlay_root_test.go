@@ -24,3 +24,9 @@ func TestSuiteOnOldKernels(t *testing.T) {
 	t.Setenv("TARE_PROBE", "5.10")
 	layertest.Run(t, newDriver)
 }
+
+// Kernels before 6.13 take mapped layers only where they are attached.
+func TestSuiteOnMiddleKernels(t *testing.T) {
+	t.Setenv("TARE_PROBE", "6.1")
+	layertest.Run(t, newDriver)
+}

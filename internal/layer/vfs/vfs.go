@@ -13,12 +13,12 @@ import (
 )
 
 // Driver keeps whole roots.
-type Driver struct{}
+type Driver struct{ root string }
 
 var _ layer.Driver = (*Driver)(nil)
 
-// New returns the driver.
-func New() *Driver { return &Driver{} }
+// New returns the driver for a data root.
+func New(root string) *Driver { return &Driver{root} }
 
 // Name returns "vfs".
 func (d *Driver) Name() string { return "vfs" }
@@ -40,7 +40,24 @@ func (d *Driver) Prepare(ctx context.Context, r layer.Root) error {
 
 // Mount binds the copy.
 func (d *Driver) Mount(_ context.Context, r layer.Root) (*os.File, error) {
-	return mount.Clone(r.Upper, false)
+	m, err := mount.Clone(r.Upper, false)
+	if err != nil || r.UserNS == nil {
+		return m, err
+	}
+	if err := mount.SetAttr(m, mount.Change{UserNS: r.UserNS, Propagation: mount.Private}); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// MapsIDs tries it: kernels before 5.12 and some file systems cannot.
+func (d *Driver) MapsIDs(ctx context.Context, ns *os.File) error {
+	m, err := d.Mount(ctx, layer.Root{Upper: d.root, UserNS: ns})
+	if err != nil {
+		return err
+	}
+	return m.Close()
 }
 
 // View binds the topmost layer, read-only.

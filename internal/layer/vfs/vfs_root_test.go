@@ -11,5 +11,5 @@ import (
 )
 
 func TestSuite(t *testing.T) {
-	layertest.Run(t, func(*testing.T, string) layer.Driver { return vfs.New() })
+	layertest.Run(t, func(_ *testing.T, root string) layer.Driver { return vfs.New(root) })
 }

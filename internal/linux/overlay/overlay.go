@@ -21,6 +21,10 @@ type Options struct {
 	Upper, Work string
 	Volatile    bool // never write to disk what is changed
 	Metacopy    bool
+	// UserNS maps the ids of the lower directories (kernel 5.19). The upper
+	// directory stays as it is: overlayfs makes a mount with a mapped one
+	// read-only. nil: nothing is mapped.
+	UserNS *os.File
 	// Scratch is a directory for the fall-back, on any file system; only this
 	// package's own entries are made in it.
 	Scratch string
@@ -31,6 +35,9 @@ const maxValue = 255
 
 // Mount makes the mount. The caller closes it.
 func Mount(o Options) (*os.File, error) {
+	if o.UserNS != nil {
+		return mountMapped(o)
+	}
 	if os.Getenv("TARE_PROBE") != "5.10" && byLayer() {
 		return mountByLayer(o)
 	}
@@ -64,6 +71,11 @@ func mountByLayer(o Options) (*os.File, error) {
 			return nil, fmt.Errorf("overlay: lower directory %s: %w", dir, err)
 		}
 	}
+	return create(fs, o)
+}
+
+// create makes the mount of a context that has its lower directories.
+func create(fs int, o Options) (*os.File, error) {
 	if err := setUpper(fs, o); err != nil {
 		return nil, err
 	}
@@ -147,7 +159,11 @@ func explain(fs int, err error) error {
 // mountLegacy is for kernels before 6.7. All options of mount(2) must fit into
 // one page: the directories go by two-letter links, relative to a scratch
 // directory in which a thread of its own stands. 400 layers take 1,200 bytes.
-func mountLegacy(o Options) (*os.File, error) {
+func mountLegacy(o Options) (*os.File, error) { return mountPaged(o, nil) }
+
+// mountPaged is mountLegacy; mapped, if not nil, are mounts that take the place
+// of the lower directories.
+func mountPaged(o Options, mapped []*os.File) (*os.File, error) {
 	dir, err := os.MkdirTemp(o.Scratch, "overlay-")
 	if err != nil {
 		return nil, err
@@ -158,7 +174,12 @@ func mountLegacy(o Options) (*os.File, error) {
 		if lower[i], err = shortName(i); err != nil {
 			return nil, err
 		}
-		if err := os.Symlink(p, dir+"/"+lower[i]); err != nil {
+		if mapped != nil {
+			err = os.Mkdir(dir+"/"+lower[i], 0o700)
+		} else {
+			err = os.Symlink(p, dir+"/"+lower[i])
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -175,7 +196,17 @@ func mountLegacy(o Options) (*os.File, error) {
 	if o.Metacopy {
 		options += ",metacopy=on"
 	}
-	return mountIn(dir, options, o.Upper == "")
+	return mountIn(dir, options, o.Upper == "", func() error { return attach(mapped, lower) })
+}
+
+// attach puts mounts onto directories below the working directory.
+func attach(mounts []*os.File, at []string) error {
+	for i, m := range mounts {
+		if err := unix.MoveMount(int(m.Fd()), "", unix.AT_FDCWD, at[i], unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return fmt.Errorf("move_mount %s: %w", m.Name(), err)
+		}
+	}
+	return nil
 }
 
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -190,7 +221,7 @@ func shortName(i int) (string, error) {
 // mountIn mounts with dir as the working directory and returns the mount,
 // detached. The thread that changed its directory is not used again, and the
 // mount is seen in its private mount namespace only.
-func mountIn(dir, options string, readOnly bool) (*os.File, error) {
+func mountIn(dir, options string, readOnly bool, before func() error) (*os.File, error) {
 	type result struct {
 		f   *os.File
 		err error
@@ -198,14 +229,14 @@ func mountIn(dir, options string, readOnly bool) (*os.File, error) {
 	c := make(chan result)
 	go func() {
 		runtime.LockOSThread() // for ever: the thread ends with the goroutine
-		f, err := mountHere(dir, options, readOnly)
+		f, err := mountHere(dir, options, readOnly, before)
 		c <- result{f, err}
 	}()
 	r := <-c
 	return r.f, r.err
 }
 
-func mountHere(dir, options string, readOnly bool) (*os.File, error) {
+func mountHere(dir, options string, readOnly bool, before func() error) (*os.File, error) {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return nil, fmt.Errorf("unshare: %w", err)
 	}
@@ -215,7 +246,7 @@ func mountHere(dir, options string, readOnly bool) (*os.File, error) {
 	if err := unix.Chdir(dir); err != nil {
 		return nil, err
 	}
-	if err := unix.Mkdir("m", 0700); err != nil {
+	if err := errors.Join(unix.Mkdir("m", 0700), before()); err != nil {
 		return nil, err
 	}
 	flags := uintptr(0)

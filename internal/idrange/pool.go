@@ -1,0 +1,148 @@
+package idrange
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Where containers with a range of their own get it from, unless the host says
+// otherwise: 12,288 ranges in the upper part of what systemd sets aside for
+// containers (0x00080000 to 0x6fffffff), above all that useradd gives to users
+// (SUB_UID_MAX of login.defs: 600,100,000), below what is negative as a signed
+// number.
+const (
+	poolStart = 0x40000000
+	poolEnd   = 0x70000000 // the first id behind it
+)
+
+// AutoUser is whose ranges are the pool if the host gives it some.
+const AutoUser = "tare"
+
+// Sizes of a container's range.
+const (
+	DefaultSize = 65536
+	MinSize     = 1024 // every image has users below: nobody is 65534, systemd's are below 1000
+)
+
+// Pool gives each container a range of ids that no other has. Users and groups
+// get the same numbers. Safe for concurrent use.
+type Pool struct {
+	mu   sync.Mutex
+	from []span // where to take from
+	used []span // by start
+}
+
+// AutoRange makes the pool of a value of --userns-auto-range: START:SIZE in
+// ids, the name of a user whose ranges it takes, or "" for the default.
+func (h Host) AutoRange(value string) (*Pool, error) {
+	if value == "" {
+		if p, err := h.poolOf(AutoUser); err == nil {
+			return p, nil
+		}
+		return &Pool{from: []span{{poolStart, poolEnd - poolStart}}}, nil
+	}
+	first, second, ok := strings.Cut(value, ":")
+	if !ok {
+		return h.poolOf(value)
+	}
+	start, err1 := strconv.ParseUint(first, 10, 32)
+	size, err2 := strconv.ParseUint(second, 10, 32)
+	if err1 != nil || err2 != nil || start < MinSize || size < MinSize || start+size > 1<<32-1 {
+		return nil, fmt.Errorf("userns-auto-range %q: want USER or START:SIZE in ids, both at least %d", value, MinSize)
+	}
+	return &Pool{from: []span{{start, size}}}, nil
+}
+
+// poolOf is made of what a user has in subuid and subgid alike.
+func (h Host) poolOf(user string) (*Pool, error) {
+	e, err := h.entry("passwd", user, -1)
+	if err != nil {
+		e = entry{user, -1} // a range can be given to a name that is no user
+	}
+	uids, err := h.ranges("subuid", e)
+	if err != nil {
+		return nil, fmt.Errorf("userns-auto-range: %w", err)
+	}
+	gids, err := h.ranges("subgid", e)
+	if err != nil {
+		return nil, fmt.Errorf("userns-auto-range: %w", err)
+	}
+	p := &Pool{}
+	for _, u := range uids {
+		for _, g := range gids {
+			start, end := max(u.start, g.start), min(u.start+u.size, g.start+g.size)
+			if start < end {
+				p.from = append(p.from, span{start, end - start})
+			}
+		}
+	}
+	if len(p.from) == 0 {
+		return nil, fmt.Errorf("userns-auto-range: user %q has no range of ids that is in both subuid and subgid", user)
+	}
+	return p, nil
+}
+
+// Take returns the map of a range of size ids that is the caller's until Give.
+func (p *Pool) Take(size uint32) (*Map, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range p.from {
+		at := f.start
+		for _, u := range p.used { // by start, and apart
+			if u.start+u.size <= at {
+				continue
+			}
+			if u.start >= at+uint64(size) {
+				break
+			}
+			at = u.start + u.size
+		}
+		if at+uint64(size) <= f.start+f.size {
+			p.add(span{at, uint64(size)})
+			return mapOf(uint32(at), size), nil
+		}
+	}
+	return nil, fmt.Errorf("all ranges of ids for containers are in use: none of %d is free", size)
+}
+
+func mapOf(start, size uint32) *Map {
+	list := func() []specs.LinuxIDMapping { return []specs.LinuxIDMapping{{HostID: start, Size: size}} }
+	return &Map{UIDs: list(), GIDs: list(), Auto: true}
+}
+
+func (p *Pool) add(s span) {
+	p.used = append(p.used, s)
+	slices.SortFunc(p.used, func(a, b span) int { return int(int64(a.start) - int64(b.start)) })
+}
+
+// Keep notes the range of a container that has it from an earlier engine.
+func (p *Pool) Keep(m *Map) {
+	if m == nil || !m.Auto {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range m.UIDs {
+		p.add(span{uint64(r.HostID), uint64(r.Size)})
+	}
+}
+
+// Give takes back what Take or Keep gave.
+func (p *Pool) Give(m *Map) {
+	if m == nil || !m.Auto {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range m.UIDs {
+		s := span{uint64(r.HostID), uint64(r.Size)}
+		if i := slices.Index(p.used, s); i >= 0 {
+			p.used = slices.Delete(p.used, i, i+1)
+		}
+	}
+}
