@@ -40,6 +40,8 @@ type Config struct {
 	CDIDirs       []string
 	Runtimes      []external.Runtime
 	DefaultRun    string // runtime of containers that name none; empty: ours
+	UsernsRemap   string // empty: containers have the host's ids
+	UsernsRange   string // of containers with a range of their own; empty: the default
 	Uninstall     bool
 	ShowVersion   bool
 
@@ -95,6 +97,8 @@ func (c *Config) options() []option {
 		{"cdi-spec-dir", "", "cdi-spec-dirs", "`directory` with descriptions of devices (CDI), for --device vendor.com/class=name; several may be given", &listValue{list: &c.CDIDirs, check: checkPath}},
 		{"add-runtime", "", "runtimes", "register an OCI runtime by its command line: `NAME=PATH`, for --runtime NAME; several may be given", runtimesValue{&c.Runtimes}},
 		{"default-runtime", "", "default-runtime", "`name` of the runtime of containers that name none", textValue{&c.DefaultRun, nil}},
+		{"userns-remap", "", "userns-remap", "`user` whose ranges in /etc/subuid and /etc/subgid are the ids of containers: default (dockremap), USER[:GROUP] or UID[:GID]", textValue{&c.UsernsRemap, nil}},
+		{"userns-auto-range", "", "userns-auto-range", "`ids` of the host for containers with --userns=auto, which have a range each: START:SIZE, or the user whose ranges they are (default: user tare's, or 1073741824:805306368)", textValue{&c.UsernsRange, nil}},
 		{"uninstall", "", "", "remove the links, rules and cgroups of this engine, which must not be running, and exit", (*boolValue)(&c.Uninstall)},
 		{"version", "v", "", "print the version and exit", (*boolValue)(&c.ShowVersion)},
 	}

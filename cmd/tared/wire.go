@@ -48,6 +48,7 @@ type parts struct {
 	engine     *engine.Engine
 	appArmor   *apparmor.Default // nil: none
 	runtimes   *external.Runtimes
+	ids        ids
 }
 
 // identity is engine.json: what tells this engine's kernel objects from those
@@ -105,6 +106,9 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	}
 	p.appArmor = defaultAppArmor()
 	events := event.NewLog()
+	if p.ids, err = hostIDs(ctx, cfg, p.layers); err != nil {
+		return nil, err
+	}
 	if p.containers, err = newContainers(cfg, id, p, events); err != nil {
 		return nil, err
 	}
@@ -116,7 +120,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 		profile = apparmor.DefaultName
 	}
 	p.engine = engine.New(engine.Config{
-		AppArmor: profile, Runtimes: p.runtimes,
+		AppArmor: profile, Runtimes: p.runtimes, Remapped: p.ids.remap != nil,
 		ID: id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Version: version, Commit: commit,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(),
 		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, InitPath: besideUs("tare-init"), Reserve: p.reserve,
@@ -134,6 +138,7 @@ func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*contai
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), InitPath: besideUs("tare-init"),
 		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, AppArmor: p.appArmor,
 		Runtimes: p.runtimes,
+		Remap: p.ids.remap, IDRange: p.ids.pool,
 	}, p.layers, p.networks, events, store.NewReserved(p.reserve), dirs.dialer(cfg, id)), nil
 }
 

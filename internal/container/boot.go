@@ -67,10 +67,11 @@ type boot struct {
 	groups   *groups
 	layers   *layer.Service
 	networks *network.Service
+	ids      *ids
 }
 
 func (s *Service) newBoot() *boot {
-	return &boot{cfg: &s.cfg, index: s.index, records: s.records, groups: s.groups, layers: s.layers, networks: s.networks}
+	return &boot{cfg: &s.cfg, index: s.index, records: s.records, groups: s.groups, layers: s.layers, networks: s.networks, ids: s.ids}
 }
 
 // there reports whether a container has been loaded.
@@ -99,6 +100,7 @@ func (b *boot) load() error {
 		if !r.Last.StartedAt.IsZero() {
 			status = Exited
 		}
+		b.ids.keep(r.IDs)
 		b.index.Add(newContainer(r, status))
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/network"
 )
 
@@ -68,7 +69,7 @@ func fitsCell(req *Request) bool {
 	h, c := req.HostConfig, req.Config
 	return h.Runtime == spec.OwnRuntime && !h.Privileged && (h.NetworkMode.IsDefault() || h.NetworkMode.IsBridge()) && h.PidMode == "" && h.UTSMode == "" &&
 		h.IpcMode == container.IPCModePrivate && h.CgroupnsMode == container.CgroupnsModePrivate && h.CgroupParent == "" &&
-		h.UsernsMode == "" && len(h.CapAdd)+len(h.CapDrop)+len(h.Devices)+len(h.DeviceRequests)+len(h.DeviceCgroupRules)+len(h.Sysctls)+len(h.SecurityOpt) == 0 &&
+		len(h.CapAdd)+len(h.CapDrop)+len(h.Devices)+len(h.DeviceRequests)+len(h.DeviceCgroupRules)+len(h.Sysctls)+len(h.SecurityOpt) == 0 &&
 		c.Hostname == "" && c.Domainname == "" && h.OomScoreAdj == 0 && !asksMAC(req)
 }
 
@@ -85,8 +86,8 @@ func asksMAC(req *Request) bool {
 }
 
 // newID returns the ID for a new container: that of a ready cell if one fits.
-func (p *cells) newID(req *Request) string {
-	if !fitsCell(req) {
+func (p *cells) newID(req *Request, ids *idrange.Map) string {
+	if ids != nil || !fitsCell(req) {
 		return ident.New()
 	}
 	p.mu.Lock()

@@ -22,7 +22,13 @@ func (s *Service) Create(ctx context.Context, req Request) (_ *View, err error) 
 	var u undo.Stack
 	defer u.Run(&err)
 
-	r := newRecord(s.cells.newID(&req), req)
+	m, err := s.ids.take(ctx, req.HostConfig)
+	if err != nil {
+		return nil, err
+	}
+	u.Add(func() error { s.ids.give(m); return nil })
+	r := newRecord(s.cells.newID(&req, m), req)
+	r.IDs = m
 	s.nameHost(r)
 	if err := s.reserveName(ctx, r, req.Replace); err != nil {
 		return nil, err
@@ -150,7 +156,7 @@ func (s *Service) prepareLayer(ctx context.Context, r *Record) error {
 	if r.Rootfs != "" {
 		return nil
 	}
-	return s.layers.Prepare(ctx, r.ID, r.Chain, layer.Options{Volatile: r.HostConfig.AutoRemove})
+	return s.layers.Prepare(ctx, r.ID, r.Chain, layer.Options{Volatile: r.HostConfig.AutoRemove, IDs: r.IDs})
 }
 
 // Rename gives the container another name.

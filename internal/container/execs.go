@@ -181,7 +181,7 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.Exe
 	if err != nil {
 		return err
 	}
-	st := keeper.Stdio{TTY: x.Request.Tty, Console: x.Request.Tty && p.foreign != nil, OpenStdin: x.Request.AttachStdin, StdinOnce: true, UID: int(user.UID), GID: int(user.GID)}
+	st := keeper.Stdio{TTY: x.Request.Tty, Console: x.Request.Tty && p.foreign != nil, OpenStdin: x.Request.AttachStdin, StdinOnce: true, UID: int(v.IDs.HostUID(user.UID)), GID: int(v.IDs.HostGID(user.GID))}
 	if size := req.ConsoleSize; size != nil {
 		st.Rows, st.Cols = uint16(size[0]), uint16(size[1])
 	}
@@ -222,6 +222,9 @@ func (all *Execs) plan(v *View, p *process, x *Exec, req api.ExecStartRequest) (
 		return plan, process.User, err
 	}
 	c := runtime.ExecConfig{Process: process, Seccomp: seccomp, PidFD: p.fd, Pid: v.Pid, CgroupProcs: p.cgroup.JoinPaths()}
+	if v.IDs != nil {
+		c.UserNS, c.UIDs = true, v.IDs.UIDs
+	}
 	if req.ConsoleSize != nil {
 		c.Rows, c.Cols = uint16(req.ConsoleSize[0]), uint16(req.ConsoleSize[1])
 	}

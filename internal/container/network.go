@@ -49,7 +49,7 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 		return l.joinNetwork(v.HostConfig.NetworkMode.ConnectedContainer())
 	}
 	name := string(v.HostConfig.NetworkMode)
-	req := network.Request{ContainerID: v.ID, Name: v.Name, Network: name}
+	req := network.Request{ContainerID: v.ID, Name: v.Name, Network: name, Later: v.IDs != nil}
 	if v.Networking != nil && v.Networking.EndpointsConfig[name] != nil {
 		req.MAC = []byte(v.Networking.EndpointsConfig[name].MacAddress)
 	}
@@ -143,8 +143,14 @@ func (l *launch) writeFiles() error {
 		return nil
 	}
 	for name, b := range map[string][]byte{"hosts": l.net.files.Hosts, "hostname": l.net.files.Hostname, "resolv.conf": l.net.files.Resolv} {
-		if err := os.WriteFile(l.s.FilePath(l.view.ID, name), b, 0644); err != nil {
+		path := l.s.FilePath(l.view.ID, name)
+		if err := os.WriteFile(path, b, 0644); err != nil {
 			return err
+		}
+		if ids := l.view.IDs; ids != nil {
+			if err := os.Chown(path, int(ids.HostUID(0)), int(ids.HostGID(0))); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-engine/tare/internal/idrange"
 )
 
 // recordVersion is written into every record. A reader accepts this one and
@@ -37,6 +39,7 @@ type Record struct {
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig `json:",omitempty"`
+	IDs        *idrange.Map              `json:",omitempty"` // nil: its ids are the host's
 
 	Last    Outcome
 	Stopped bool `json:",omitempty"` // by a user: the policy "unless-stopped" does not start it at boot

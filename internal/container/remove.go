@@ -78,6 +78,7 @@ func (s *Service) remove(ctx context.Context, c *Container) error {
 		return fmt.Errorf("remove container %s: %w", v.ID, err)
 	}
 	s.index.Remove(c)
+	s.ids.give(v.IDs)
 	s.execs.forget(c.ID)
 	s.events.publish(v, events.ActionDestroy)
 	c.turns.removed(Result{ExitCode: v.Last.ExitCode})

@@ -20,6 +20,7 @@
 //	groups    control groups, in the engine's parent or a user's (groups.go)
 //	link      the connection with the keeper, and its replacement (link.go)
 //	reunion   a new keeper and what we believe are brought together (reunion.go)
+//	ids       which ids of the host are a container's (ids.go, userns.go)
 //	ooms      lack of memory is told when it happens (oom.go)
 //	work      what goes on beside the answers (work.go)
 //
@@ -33,6 +34,7 @@ import (
 	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/container/stats"
 	"github.com/tare-engine/tare/internal/event"
+	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/network"
@@ -53,6 +55,9 @@ type Config struct {
 	Runtimes   *external.Runtimes // that containers may ask for
 	CDIDirs    []string           // of descriptions of devices (--device vendor.com/class=name)
 	AppArmor   *apparmor.Default  // profile of containers that name none; nil: none
+
+	Remap   *idrange.Map  // ids of containers that do not say otherwise; nil: those of the host
+	IDRange *idrange.Pool // ids of containers that want a range of their own
 }
 
 // Service owns the containers of an engine. Safe for concurrent use.
@@ -68,6 +73,7 @@ type Service struct {
 	execs    *Execs
 	cells    *cells
 	ooms     *ooms
+	ids      *ids
 	stats    *stats.Collector
 
 	link   *link
@@ -91,6 +97,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.link.far = s.far
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
 	s.ooms = newOOMs(s.events)
+	s.ids = &ids{remap: cfg.Remap, pool: cfg.IDRange, layers: layers}
 	s.stats = stats.New(measured{s})
 	return s
 }
@@ -123,6 +130,7 @@ func (s *Service) Close() {
 	s.strays.wait(strayWait)
 	s.work.wait()
 	s.link.close(!s.anyAlive())
+	s.ids.close()
 }
 
 func (s *Service) anyAlive() bool {

@@ -125,6 +125,7 @@ type launch struct {
 	spec    *specs.Spec
 	start   *ready
 	process *process
+	birth   *birth // of a container with ids of its own
 	live    live
 }
 
@@ -153,6 +154,7 @@ func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err erro
 	if err := l.prepare(ctx); err != nil {
 		return nil, err
 	}
+	defer l.birth.close()
 	defer l.start.close()
 	if err := l.announce(); err != nil {
 		return nil, err
@@ -181,11 +183,16 @@ func (l *launch) announce() error {
 }
 
 func (l *launch) mountRoot(ctx context.Context) (err error) {
-	if l.view.Rootfs != "" {
-		l.root, err = openHostRoot(l.view.Rootfs)
+	ns, done, err := l.s.ids.open(l.view.IDs)
+	if err != nil {
 		return err
 	}
-	l.root, err = l.s.layers.Mount(ctx, l.view.ID, nil)
+	defer done()
+	if l.view.Rootfs != "" {
+		l.root, err = openHostRoot(l.view.Rootfs, ns)
+		return err
+	}
+	l.root, err = l.s.layers.Mount(ctx, l.view.ID, ns)
 	return err
 }
 
@@ -219,7 +226,15 @@ func (l *launch) prepare(ctx context.Context) error {
 	c := l.config()
 	c.CgroupFD = l.process.cgroup.FD()
 	var err error
-	l.start, err = readyStart(runtime.NewStart(c))
+	if l.view.IDs != nil {
+		if l.birth, err = newBirth(l); err != nil {
+			return err
+		}
+		c.Waiting = l.birth.waiting()
+	}
+	if l.start, err = l.birth.ready(runtime.NewStart(c)); err != nil {
+		l.birth.close()
+	}
 	return err
 }
 
@@ -259,7 +274,7 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 	}
 	how := l.start.plan
 	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.s.cfg.stdio(l.view, l.spec.Process.User), clients(ends), l.s.networks.HeldPorts(c.ID)
-	p, err := start(ctx, how)
+	p, err := l.birth.attend(&how, func() (*keeper.Process, error) { return start(ctx, how) })
 	if err != nil {
 		return l.explain(err)
 	}

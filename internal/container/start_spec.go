@@ -14,7 +14,7 @@ func (l *launch) makeSpec() (err error) {
 	v := l.view
 	in := spec.Input{
 		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Root: l.root,
-		InitPath: l.s.cfg.InitPath, CgroupPath: l.s.groups.path(v.Record), CDIDirs: l.s.cfg.CDIDirs,
+		InitPath: l.s.cfg.InitPath, CgroupPath: l.s.groups.path(v.Record), CDIDirs: l.s.cfg.CDIDirs, IDs: v.IDs,
 	}
 	files, err := l.filesOf()
 	if err != nil {
@@ -70,19 +70,22 @@ func (l *launch) sharedMemory() (string, error) {
 		return l.s.records.shmDir(other.ID), nil
 	case mode.IsShareable():
 		dir := l.s.records.shmDir(l.view.ID)
-		return dir, mountShm(dir, l.view.HostConfig.ShmSize)
+		return dir, mountShm(dir, l.view.HostConfig.ShmSize, l.view.IDs)
 	}
 	return "", nil
 }
 
 // openHostRoot returns a detached mount of a host directory, in which nothing
 // that is mounted below it shows.
-func openHostRoot(dir string) (*os.File, error) {
+//
+// With ns the directory's files have the ids of the container, and what it
+// writes has ids of the host.
+func openHostRoot(dir string, ns *os.File) (*os.File, error) {
 	m, err := mount.Clone(dir, false)
 	if err != nil {
 		return nil, fmt.Errorf("rootfs %s: %w", dir, err)
 	}
-	if err := mount.SetAttr(m, mount.Change{Propagation: mount.Private}); err != nil {
+	if err := mount.SetAttr(m, mount.Change{Propagation: mount.Private, UserNS: ns}); err != nil {
 		m.Close()
 		return nil, err
 	}

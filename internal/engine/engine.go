@@ -35,6 +35,7 @@ type Config struct {
 	CDIDirs    []string
 	Runtimes   *external.Runtimes
 	AppArmor   string         // profile of containers that name none; empty: none
+	Remapped   bool           // containers have ids of their own unless they say otherwise
 	Reserve    *store.Reserve // space for what must work on a full disk
 }
 

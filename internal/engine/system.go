@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,6 +100,9 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 
 func (e *Engine) securityOptions() []string {
 	options := []string{"name=seccomp,profile=builtin", "name=cgroupns"}
+	if e.cfg.Remapped {
+		options = slices.Insert(options, 1, "name=userns")
+	}
 	if e.cfg.AppArmor != "" {
 		options = append([]string{"name=apparmor"}, options...)
 	}

@@ -35,7 +35,7 @@ func (h Host) Remap(value string) (m *Map, user string, err error) {
 	}
 	m, err = h.Of(user)
 	if err != nil {
-		return nil, user, fmt.Errorf("Can't create ID mappings: %w", err)
+		return nil, user, dockerd("Can't create ID mappings: %w", err)
 	}
 	return m, user, nil
 }
@@ -43,7 +43,7 @@ func (h Host) Remap(value string) (m *Map, user string, err error) {
 func (h Host) remapUser(value string) (string, error) {
 	name, group, hasGroup := strings.Cut(value, ":")
 	if strings.Contains(group, ":") {
-		return "", fmt.Errorf("Invalid user/group specification in --userns-remap: %q", value)
+		return "", dockerd("Invalid user/group specification in --userns-remap: %q", value)
 	}
 	user, err := h.user(name)
 	if err != nil {
@@ -62,14 +62,14 @@ func (h Host) user(name string) (string, error) {
 	if uid, err := strconv.ParseInt(name, 10, 32); err == nil {
 		e, err := h.entry("passwd", "", uid)
 		if err != nil {
-			return "", fmt.Errorf("Uid %d has no entry in /etc/passwd: %w", uid, err)
+			return "", dockerd("Uid %d has no entry in /etc/passwd: %w", uid, err)
 		}
 		return e.name, nil
 	}
 	if name != "default" {
 		e, err := h.entry("passwd", name, -1)
 		if err != nil {
-			return "", fmt.Errorf("Error during uid lookup for %q: %w", name, err)
+			return "", dockerd("Error during uid lookup for %q: %w", name, err)
 		}
 		return e.name, nil
 	}
@@ -81,7 +81,7 @@ func (h Host) user(name string) (string, error) {
 		err = h.MakeUser(DefaultUser)
 	}
 	if err != nil {
-		return "", fmt.Errorf("Error during %q user creation: %w", DefaultUser, err)
+		return "", dockerd("Error during %q user creation: %w", DefaultUser, err)
 	}
 	return DefaultUser, nil
 }
@@ -89,7 +89,7 @@ func (h Host) user(name string) (string, error) {
 func (h Host) checkGroup(group string, named bool) error {
 	if gid, err := strconv.ParseInt(group, 10, 32); err == nil {
 		if _, err := h.entry("group", "", gid); err != nil {
-			return fmt.Errorf("Gid %d has no entry in /etc/group: %w", gid, err)
+			return dockerd("Gid %d has no entry in /etc/group: %w", gid, err)
 		}
 		return nil
 	}
@@ -98,10 +98,13 @@ func (h Host) checkGroup(group string, named bool) error {
 		what = "groupname"
 	}
 	if _, err := h.entry("group", group, -1); err != nil {
-		return fmt.Errorf("Error during %s lookup for %q: %w", what, group, err)
+		return dockerd("Error during %s lookup for %q: %w", what, group, err)
 	}
 	return nil
 }
+
+// dockerd makes an error with a text of dockerd's.
+func dockerd(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
 type entry struct {
 	name string
@@ -198,4 +201,31 @@ func inRow(list []span) (m []specs.LinuxIDMapping) {
 		next += s.size
 	}
 	return m
+}
+
+// firstSub is where subordinate ids begin (SUB_UID_MIN of login.defs).
+const firstSub = 100000
+
+// Free returns the first id behind all ranges of subuid and subgid.
+func (h Host) Free() (uint32, error) {
+	end := uint64(firstSub)
+	for _, file := range []string{"subuid", "subgid"} {
+		err := h.lines(file, func(f []string) bool {
+			if len(f) == 3 {
+				start, err1 := strconv.ParseUint(f[1], 10, 32)
+				size, err2 := strconv.ParseUint(f[2], 10, 32)
+				if err1 == nil && err2 == nil {
+					end = max(end, start+size)
+				}
+			}
+			return false
+		})
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return 0, err
+		}
+	}
+	if end > poolStart-DefaultSize {
+		return 0, errors.New("no room for another range in /etc/subuid and /etc/subgid")
+	}
+	return uint32(end), nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/undo"
@@ -25,6 +26,7 @@ type Request struct {
 	Network     string           // name or id; empty: bridge
 	IP          netip.Addr       // zero: chosen
 	MAC         net.HardwareAddr // nil: from the address
+	Later       bool             // without a namespace: Enter makes the link when there is one
 }
 
 // Endpoint is a container's place in a network. It does not change, but for
@@ -149,12 +151,12 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	if err := s.book(e.ContainerID); err != nil {
 		return nil, err
 	}
-	defer func() { s.enter(e, err) }()
+	defer func() { s.enroll(e, err) }()
 	failpoint.Hit("start/network-booked")
 	switch {
 	case n.link != nil:
-		err = s.connect(e)
-	case n.rec.Driver == "null":
+		err = s.connect(e, r.Later)
+	case n.rec.Driver == "null" && !r.Later:
 		err = s.isolate(e)
 	}
 	if err != nil {
@@ -175,9 +177,9 @@ func (s *Service) book(containerID string) error {
 	return nil
 }
 
-// enter puts a finished endpoint into the place that was booked, or gives the
+// enroll puts a finished endpoint into the place that was booked, or gives the
 // place up.
-func (s *Service) enter(e *Endpoint, err error) {
+func (s *Service) enroll(e *Endpoint, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.booked, e.ContainerID)
@@ -234,8 +236,9 @@ func quietIPv6() error {
 	return nil
 }
 
-// connect gives the endpoint an address and makes its link.
-func (s *Service) connect(e *Endpoint) (err error) {
+// connect gives the endpoint an address and makes its link, unless that is to
+// be later.
+func (s *Service) connect(e *Endpoint, later bool) (err error) {
 	n := e.network
 	var u undo.Stack
 	defer u.Run(&err)
@@ -251,18 +254,16 @@ func (s *Service) connect(e *Endpoint) (err error) {
 		e.MAC = MAC(bridge.MACOf(ip))
 	}
 	e.Link = "tv" + ident.Short(e.EndpointID)
-
+	if later {
+		return nil
+	}
 	ns, inside, err := s.newNS()
 	if err != nil {
 		return err
 	}
 	u.Add(ns.Close)
 	failpoint.Hit("start/network-namespace")
-	err = s.connectLink(e, ns, inside)
-	if err == nil && e.Routed {
-		err = s.wall.AddLink(n.link.Name, e.Link)
-	}
-	if err := errors.Join(err, inside.Close()); err != nil {
+	if err := errors.Join(s.connectLink(e, ns, inside), inside.Close()); err != nil {
 		return err
 	}
 	e.NetNS = ns
@@ -277,11 +278,52 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{
 			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, IP: e.IP, MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
 		})
-		if !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.EBUSY) {
+		switch {
+		case err == nil && e.Routed:
+			return s.wall.AddLink(e.network.link.Name, e.Link)
+		case !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.EBUSY):
 			return err
 		}
 	}
 	return errors.New("no free interface index")
+}
+
+// Enter makes the link of an endpoint that was attached without a namespace,
+// in ns, which stays the caller's. Ports published before are served then. It
+// returns the record, which has changed.
+func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) (Record, error) {
+	e := s.Endpoint(containerID)
+	if e == nil || e.Index != 0 || e.NetNS != nil {
+		return Record{}, fmt.Errorf("no endpoint of container %s waits for a namespace", ident.Short(containerID))
+	}
+	if e.network.link == nil {
+		return e.Record, ctx.Err()
+	}
+	var inside *netlink.Conn
+	err := netns.Do(ns, func() (err error) {
+		if err := quietIPv6(); err != nil {
+			return err
+		}
+		inside, err = netlink.Open()
+		return err
+	})
+	if err != nil {
+		return Record{}, fmt.Errorf("network %s: %w", e.NetworkName, err)
+	}
+	made := *e
+	if err := errors.Join(s.connectLink(&made, ns, inside), inside.Close()); err != nil {
+		return Record{}, fmt.Errorf("network %s: %w", e.NetworkName, err)
+	}
+	s.mu.Lock()
+	e.Index = made.Index
+	s.mu.Unlock()
+	failpoint.Hit("start/network-entered")
+	if len(e.Ports) > 0 && !e.Routed {
+		if err := e.network.link.Hairpin(s.host, e.Index); err != nil {
+			return Record{}, programming(errdefs.Internal, e, err)
+		}
+	}
+	return e.Record, nil
 }
 
 // Release takes an endpoint back: its published ports are free when it returns,

@@ -54,7 +54,7 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 		return nil, programming(errdefs.Internal, e, err)
 	}
 	failpoint.Hit("start/ports-published")
-	if !e.Routed {
+	if !e.Routed && e.Index != 0 { // else Enter does it
 		if err := e.network.link.Hairpin(s.host, e.Index); err != nil {
 			return nil, programming(errdefs.Internal, e, err)
 		}

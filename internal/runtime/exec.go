@@ -7,6 +7,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/linux/spawn"
 )
 
@@ -122,9 +123,31 @@ func (b *builder) join(pidfd *os.File, user bool) error {
 		return err
 	}
 	b.keyring()
+	if user { // afterwards it may lower them only
+		if err := b.rlimits(b.aboveOurs()); err != nil {
+			return err
+		}
+	}
 	b.Do("join pid namespace", spawn.SysSetns, fd, spawn.Int(syscall.CLONE_NEWPID))
 	b.joinOthers(fd, user)
+	if user {
+		// It was root of the host, whom the namespace does not know. As its own
+		// root it may own a terminal, and nothing of it is the host's any more.
+		b.Do("group of root", spawn.SysSetresgid, spawn.Nil, spawn.Nil, spawn.Nil).Ignore(int(syscall.EINVAL))
+		b.Do("user root", spawn.SysSetresuid, spawn.Nil, spawn.Nil, spawn.Nil).Ignore(int(syscall.EINVAL))
+	}
 	return nil
+}
+
+// aboveOurs are the process's limits that are beyond those of the caller.
+func (b *builder) aboveOurs() (out []specs.POSIXRlimit) {
+	for _, r := range b.spec.Process.Rlimits {
+		n, err := resource(r.Type)
+		if err == nil && process.HardLimit(n) < r.Hard {
+			out = append(out, specs.POSIXRlimit{Type: r.Type, Hard: r.Hard, Soft: r.Hard})
+		}
+	}
+	return out
 }
 
 // joinOthers joins all namespaces but the PID namespace. The kernel takes the

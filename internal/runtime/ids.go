@@ -7,6 +7,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/tare-engine/tare/internal/linux/idmap"
+	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/linux/spawn"
 )
 
@@ -82,7 +84,35 @@ func (s *Start) Born(pid int) error {
 			return err
 		}
 	}
+	return s.raiseLimits(pid)
+}
+
+// raiseLimits lets the child have limits beyond its starter's: it sets them
+// itself, later, but may not raise a hard one.
+func (s *Start) raiseLimits(pid int) error {
+	for _, r := range s.process.Rlimits {
+		n, err := resource(r.Type)
+		if err != nil {
+			return err
+		}
+		if err := process.RaiseHardLimit(pid, n, r.Hard); err != nil {
+			return s.failed(exitEngine, true, err, "error setting rlimit type %s: %v", r.Type, err)
+		}
+	}
 	return nil
+}
+
+// rootOwner is who owns what is made in the root for the container; nil: us.
+func (b *builder) rootOwner() *inroot.Owner {
+	if !b.inUserNS() {
+		return nil
+	}
+	uid, okUID := mapped(b.spec.Linux.UIDMappings, 0)
+	gid, okGID := mapped(b.spec.Linux.GIDMappings, 0)
+	if !okUID || !okGID {
+		return nil
+	}
+	return &inroot.Owner{UID: int(uid), GID: int(gid)}
 }
 
 // mapText is a mapping as the kernel reads it, in one write.

@@ -121,7 +121,7 @@ func (b *builder) place(p *mountPoint) error {
 	if p.file {
 		kind = inroot.File
 	}
-	t, err := inroot.Resolve(b.c.Root, p.Destination, inroot.Options{Make: kind, Mounted: b.mounted})
+	t, err := inroot.Resolve(b.c.Root, p.Destination, inroot.Options{Make: kind, Owner: b.rootOwner(), Mounted: b.mounted})
 	if err != nil {
 		return err
 	}

@@ -110,11 +110,20 @@ func (b *builder) chdir(cwd string) {
 // resources are the numbers of the limits.
 var resources = []string{"CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"}
 
+// resource returns the number of a limit.
+func resource(name string) (int, error) {
+	n := slices.Index(resources, strings.TrimPrefix(name, "RLIMIT_"))
+	if n < 0 {
+		return 0, invalid("process.rlimits: unknown type %q", name)
+	}
+	return n, nil
+}
+
 func (b *builder) rlimits(list []specs.POSIXRlimit) error {
 	for _, r := range list {
-		n := slices.Index(resources, strings.TrimPrefix(r.Type, "RLIMIT_"))
-		if n < 0 {
-			return invalid("process.rlimits: unknown type %q", r.Type)
+		n, err := resource(r.Type)
+		if err != nil {
+			return err
 		}
 		b.mark(mark{kind: markRlimit, object: r.Type})
 		b.Do("limit "+r.Type, spawn.SysPrlimit64, spawn.Nil, spawn.Int(n), b.Words(spawn.Int(r.Soft), spawn.Int(r.Hard)), spawn.Nil)

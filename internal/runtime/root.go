@@ -239,7 +239,7 @@ func (b *builder) makeCwd() error {
 	if root := rootOf(cwd); cwd == "/" || root == "/proc" || root == "/sys" {
 		return nil
 	}
-	t, err := inroot.Resolve(b.c.Root, cwd, inroot.Options{Make: inroot.Dir, Mounted: b.mounted})
+	t, err := inroot.Resolve(b.c.Root, cwd, inroot.Options{Make: inroot.Dir, Owner: b.rootOwner(), Mounted: b.mounted})
 	if err == nil && t.File != nil {
 		t.File.Close()
 	}

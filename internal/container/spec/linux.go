@@ -56,6 +56,7 @@ func (b *specBuilder) namespaces() error {
 		add(specs.NetworkNamespace, b.in.NetNS)
 	}
 	b.spec.Linux.Namespaces = list
+	b.userNamespace()
 	return err
 }
 
@@ -66,7 +67,7 @@ func (b *specBuilder) sysctls() error {
 	m := map[string]string{}
 	if !h.NetworkMode.IsHost() && !h.NetworkMode.IsContainer() {
 		m["net.ipv4.ip_unprivileged_port_start"] = "0"
-		m["net.ipv4.ping_group_range"] = "0 2147483647"
+		m["net.ipv4.ping_group_range"] = b.pingGroups()
 	}
 	for k, v := range h.Sysctls {
 		m[k] = v
@@ -131,7 +132,11 @@ func (b *specBuilder) devices() error {
 		}
 		for _, n := range found {
 			target := d.PathInContainer + strings.TrimPrefix(n.Path, d.PathOnHost)
-			nodes = append(nodes, specNode(n, target))
+			if b.in.IDs != nil {
+				b.bindDevice(n.Path, target)
+			} else {
+				nodes = append(nodes, specNode(n, target))
+			}
 			if !h.Privileged {
 				rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: n.Type, Major: &n.Major, Minor: &n.Minor, Access: accessOf(d.CgroupPermissions)})
 			}

@@ -278,7 +278,9 @@ func (b *specBuilder) allMounts() error {
 		if users[m.Destination] || users["/dev"] && isBelow(m.Destination, "/dev") {
 			continue
 		}
-		mounts = append(mounts, b.adapt(m))
+		if m, ok := b.adaptMapped(b.adapt(m)); ok {
+			mounts = append(mounts, m)
+		}
 	}
 	for _, m := range b.files() {
 		if !users[m.Destination] {
@@ -286,6 +288,7 @@ func (b *specBuilder) allMounts() error {
 		}
 	}
 	mounts = append(mounts, b.systemdMounts(users)...)
+	mounts = append(mounts, b.deviceBinds...)
 	own, err := b.userMounts()
 	b.spec.Mounts = append(mounts, own...)
 	return err
@@ -361,7 +364,7 @@ func (b *specBuilder) userMounts() ([]specs.Mount, error) {
 			out = append(out, specs.Mount{Destination: m.target, Type: "tmpfs", Source: "tmpfs", Options: m.options})
 			continue
 		}
-		if err := m.prepare(); err != nil {
+		if err := b.prepared(m); err != nil {
 			return nil, err
 		}
 		if err := b.propagate(m); err != nil {
@@ -384,13 +387,13 @@ func (m mountPoint) checkSource() error {
 }
 
 // prepare makes a missing source of -v, a directory as Docker does.
-func (m mountPoint) prepare() error {
+func (m mountPoint) prepare(make func(dir string) error) error {
 	if err := m.checkSource(); err != nil {
 		return err
 	}
 	_, err := os.Stat(m.source)
 	if errors.Is(err, fs.ErrNotExist) && m.makeSource {
-		err = os.MkdirAll(m.source, 0o755)
+		err = make(m.source)
 	}
 	if err != nil {
 		return errdefs.New(errdefs.InvalidArgument, "error while creating mount source path '%s': %w", m.source, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/linux/caps"
 	"github.com/tare-engine/tare/internal/linux/seccomp"
 )
@@ -39,6 +40,8 @@ type Input struct {
 	CgroupPath string   // see the function CgroupPath
 	CDIDirs    []string // of descriptions of devices by name
 	AppArmor   string   // profile of containers that name none; empty: none
+
+	IDs *idrange.Map // of its user namespace; nil: it has the host's
 }
 
 // specBuilder fills a spec, part by part.
@@ -50,6 +53,8 @@ type specBuilder struct {
 	hostname string
 	home     string
 	spec     *specs.Spec
+
+	deviceBinds []specs.Mount // see bindDevice
 }
 
 // Of makes the OCI runtime spec of a container. It reads /etc/passwd and

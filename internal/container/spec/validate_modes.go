@@ -22,14 +22,10 @@ func validateModes(req *container.CreateRequest) error {
 		return invalid("invalid UTS mode: %s", shown(string(h.UTSMode)))
 	case !h.CgroupnsMode.Valid():
 		return invalid("invalid cgroup namespace mode: %s", shown(string(h.CgroupnsMode)))
-	case h.UsernsMode == "auto":
-		return missing("UsernsMode", h.UsernsMode)
-	case !h.UsernsMode.Valid():
-		return invalid("invalid user namespace mode: %s", shown(string(h.UsernsMode)))
 	case h.NetworkMode.IsContainer() && h.NetworkMode.ConnectedContainer() == "":
 		return invalid("Invalid network mode: invalid container format container:<name|id>")
 	}
-	return nil
+	return validateUserns(h.UsernsMode)
 }
 
 // validateConflicts finds options that exclude each other.

@@ -152,21 +152,45 @@ func MkdirAll(root *os.File, path string) (*os.File, error) {
 
 // makeAt makes a directory or an empty file in the directory dir. That it is
 // there already is no error: the caller opens it and sees what it is.
-func makeAt(dir *os.File, name string, k Kind) error {
-	var err error
-	switch k {
-	case Dir:
-		err = unix.Mkdirat(int(dir.Fd()), name, 0755)
-	case File:
-		err = unix.Mknodat(int(dir.Fd()), name, unix.S_IFREG|0755, 0)
-	default:
-		err = unix.ENOENT
+func makeAt(dir *os.File, name string, k Kind, owner *Owner) error {
+	make := func() error {
+		switch k {
+		case Dir:
+			return unix.Mkdirat(int(dir.Fd()), name, 0755)
+		case File:
+			return unix.Mknodat(int(dir.Fd()), name, unix.S_IFREG|0755, 0)
+		}
+		return unix.ENOENT
 	}
-	runtime.KeepAlive(dir)
-	if err == unix.EEXIST {
+	defer runtime.KeepAlive(dir)
+	err := make()
+	switch {
+	case err == unix.EEXIST:
 		return nil
+	case owner == nil:
+		return err
+	case err == unix.EOVERFLOW: // the mount maps ids, and does not know ours
+		return owner.do(make)
+	case err != nil:
+		return err
 	}
-	return err
+	return unix.Fchownat(int(dir.Fd()), name, owner.UID, owner.GID, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// do calls f on a thread that has the owner's ids for files.
+func (o *Owner) do(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	gid, err := unix.SetfsgidRetGid(o.GID)
+	if err != nil {
+		return err
+	}
+	uid, err := unix.SetfsuidRetUid(o.UID)
+	if err == nil {
+		err = f()
+		err = errors.Join(err, unix.Setfsuid(uid))
+	}
+	return errors.Join(err, unix.Setfsgid(gid))
 }
 
 // readlinkAt returns the target of the link that f (O_PATH|O_NOFOLLOW) is.

@@ -22,11 +22,15 @@ const (
 
 // Options of Resolve.
 type Options struct {
-	Make Kind
+	Make  Kind
+	Owner *Owner // of what is made; nil: the caller
 	// Mounted says what will be mounted at a path of the root: the tree, or nil
 	// if it cannot be looked into yet. The path is in the form of Target.Path.
 	Mounted func(path string) (tree *os.File, ok bool)
 }
+
+// Owner is who gets what is made, in ids of the caller's user namespace.
+type Owner struct{ UID, GID int }
 
 // Target is a resolved path.
 type Target struct {
@@ -186,7 +190,7 @@ func (w *walk) child(dir *os.File, name string) (f *os.File, made bool, err erro
 	if w.todo != "" {
 		kind = Dir
 	}
-	if err := makeAt(dir, name, kind); err != nil {
+	if err := makeAt(dir, name, kind, w.o.Owner); err != nil {
 		return nil, false, err
 	}
 	f, err = open(dir, name, flags, 0, ResolveBeneath)
