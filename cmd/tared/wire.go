@@ -138,7 +138,7 @@ func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*contai
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), InitPath: besideUs("tare-init"),
 		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, AppArmor: p.appArmor,
 		Runtimes: p.runtimes,
-		Remap: p.ids.remap, IDRange: p.ids.pool,
+		Remap:    p.ids.remap, IDRange: p.ids.pool,
 	}, p.layers, p.networks, events, store.NewReserved(p.reserve), dirs.dialer(cfg, id)), nil
 }
 
