@@ -89,6 +89,7 @@ func TestRemap(t *testing.T) {
 		expect(t, "exec", e.output(t, "exec", "kept", "sh", "-c", "cat /proc/self/uid_map; stat -c %u /file /more"), "200000", "65536\n0\n0")
 		expect(t, "without", e.output(t, "run", "--rm", "busybox", "cat", "/proc/self/uid_map"), "4294967295")
 		e.output(t, "rm", "-f", "kept")
+		testRanges(t, e)
 	})
 	t.Run("default", func(t *testing.T) {
 		e := remapped(t, dir, "--userns-remap", "default")
@@ -115,11 +116,34 @@ func testRemapped(t *testing.T, e *engine) {
 		expect(t, what, e.output(t, "run", "--rm", what, "--userns", "host", "busybox", "cat", "/proc/self/uid_map"), "4294967295")
 	}
 	e.output(t, "run", "--rm", "--ipc", "host", "busybox", "true")
+	e.auto(t, "-d", "--name", "own", "busybox", "sleep", "1000")
 	id := e.output(t, "run", "-d", "--name", "kept", "busybox", "sh", "-c", "touch /file; sleep 1000")
 	e.output(t, "exec", "kept", "sh", "-c", "while ! test -e /file; do sleep .1; done")
 	var st syscall.Stat_t
 	if err := syscall.Stat(filepath.Join(filepath.Dir(e.socket), "data", "containers", id, "rw", "file"), &st); err != nil || st.Uid != 200000 || st.Gid != 300000 {
 		t.Errorf("the file on the host: %d:%d, %v", st.Uid, st.Gid, err)
+	}
+}
+
+// auto runs a container with a range of ids of its own; docker's command line
+// refuses the word.
+func (e *engine) auto(t *testing.T, args ...string) string {
+	t.Helper()
+	tare := *e
+	tare.docker = filepath.Join(e.bin, "tare")
+	return tare.output(t, append([]string{"run", "--userns=auto"}, args...)...)
+}
+
+// testRanges: the range of a container of an earlier engine is nobody else's
+// until it is removed.
+func testRanges(t *testing.T, e *engine) {
+	own := e.output(t, "exec", "own", "cat", "/proc/self/uid_map")
+	if other := e.auto(t, "--rm", "busybox", "cat", "/proc/self/uid_map"); other == own {
+		t.Errorf("two containers have the ids %q", own)
+	}
+	e.output(t, "rm", "-f", "own")
+	if next := e.auto(t, "--rm", "busybox", "cat", "/proc/self/uid_map"); next != own {
+		t.Errorf("a new container has the ids %q, not the free %q", next, own)
 	}
 }
 
