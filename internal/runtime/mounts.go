@@ -125,14 +125,13 @@ func (b *builder) place(p *mountPoint) error {
 	if err != nil {
 		return err
 	}
+	if t.File != nil {
+		defer t.File.Close()
+	}
 	p.dest, p.tree = t.Path, t.Tree
-	if err := checkPlace(p); err != nil {
+	if err := checkPlace(p); err != nil || t.File == nil {
 		return err
 	}
-	if t.File == nil {
-		return nil
-	}
-	defer t.File.Close()
 	st, err := t.File.Stat()
 	if err != nil {
 		return err
