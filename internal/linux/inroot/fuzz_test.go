@@ -10,6 +10,10 @@ import (
 // FuzzResolve makes paths in a root whose links have fuzzed targets: nothing
 // may appear outside, and what comes out is a clean path that leads to the
 // same file again without any link.
+//
+// Each input makes and removes a tree of directories. If it seems to stand still
+// for a minute, counting nothing, go test is minimizing an input that found new
+// code: -fuzzminimizetime bounds that (make soak does).
 func FuzzResolve(f *testing.F) {
 	for _, s := range [][3]string{
 		{"/a/b", "/etc", "../x"}, {"/l1/x", "/l2", "/l1"}, {"l1/../l2/y", "../../..", "/"}, {"//./l1//", "l2/..", "l1"},
