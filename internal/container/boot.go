@@ -55,6 +55,7 @@ func (s *Service) resume(c *Container) {
 	defer c.mu.Unlock()
 	if c.process != nil && c.process.fd != nil {
 		s.watchHealth(c)
+		s.watchDeadline(c)
 	}
 }
 

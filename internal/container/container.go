@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -51,6 +52,7 @@ type process struct {
 	cgroup     *cgroup.Group
 	foreign    *external.Container // how another runtime knows it; nil: ours runs it
 	oom        uint64              // how ooms knows it; 0: it is not watched
+	deadline   *time.Timer         // of the run; nil: none
 	user       specs.User
 	live       live  // what is on tmpfs of it
 	lost       int64 // lines missing in its log, as far as told

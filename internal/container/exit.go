@@ -80,6 +80,7 @@ func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
 		status = Restarting
 	}
 	c.endHealth()
+	c.endDeadline()
 	v := c.publish(func(v *View) {
 		v.Status, v.Pid, v.Network, v.Health = status, 0, nil, ""
 		v.Record = withRecord(v.Record, func(r *Record) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/container/health"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
@@ -68,6 +69,9 @@ func (s *Service) healthChanged(c *Container, p *process, status container.Healt
 	}
 	v := c.publish(func(v *View) { v.Health = status })
 	s.events.publish(v, events.Action(string(events.ActionHealthStatus)+": "+string(status)))
+	if status == container.Unhealthy && spec.OwnOf(v.HostConfig).OnUnhealthy != "" {
+		s.work.runOpen(func() { s.onUnhealthy(c, p) }) // it needs the lock, and ends the probing
+	}
 }
 
 // Health returns what inspect shows of the container's probes, of its last run

@@ -78,6 +78,7 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 	})
 	s.events.publish(v, events.ActionStart)
 	s.watchHealth(c)
+	s.watchDeadline(c)
 	if v.HostConfig.Memory != 0 {
 		s.work.run(func() { s.ooms.watch(c) })
 	}

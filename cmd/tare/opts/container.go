@@ -3,7 +3,6 @@ package opts
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"strings"
@@ -54,7 +53,8 @@ type Container struct {
 	hostname, domainname, mac, ip, ip6      string
 	entrypoint, user, workdir, stopSignal   string
 	restart, runtime, isolation             string
-	logDriver, volumeDriver, systemd        string
+	logDriver, volumeDriver                 string
+	systemd, timeout                        string // annotations of ours
 	health                                  health
 	useAPISocket                            bool
 	init, noOOMKill, privileged, publishAll bool
@@ -173,12 +173,10 @@ func (c *Container) attached(stream string) bool {
 // annotated are the annotations, with those that stand for options of Tare.
 func (c *Container) annotated() map[string]string {
 	all := pairs(c.annotations.Values)
-	if c.systemd != "" {
-		all = maps.Clone(all)
-		if all == nil {
-			all = map[string]string{}
+	for key, value := range map[string]string{"tare.systemd": c.systemd, "tare.timeout": c.timeout, "tare.health-on-failure": c.health.onFailure} {
+		if value != "" {
+			all[key] = value
 		}
-		all["tare.systemd"] = c.systemd
 	}
 	return all
 }
@@ -364,6 +362,7 @@ type health struct {
 	http, tcp, grpc, file                         string // probes that the engine makes itself
 	interval, timeout, startPeriod, startInterval time.Duration
 	retries                                       int
+	onFailure                                     string // an annotation of ours
 	none                                          bool
 }
 

@@ -318,6 +318,9 @@ func validateHost(req *container.CreateRequest) error {
 	case h.Cgroup != "":
 		return missing("Cgroup", h.Cgroup)
 	}
+	if err := validateOwn(h); err != nil {
+		return err
+	}
 	if err := validateSystemd(h); err != nil {
 		return err
 	}
