@@ -10,7 +10,7 @@ import (
 )
 
 // Options that Docker does not have come as annotations, so that Docker's
-// clients can give them too (docs/decisions/0011-options-as-annotations.md).
+// clients can give them too (docs/decisions/0012-options-as-annotations.md).
 const (
 	ownPrefix = "tare."
 
