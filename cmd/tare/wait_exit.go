@@ -23,10 +23,9 @@ func awaitExit(ctx context.Context, cl *client.Client, id string, wait func() (c
 		var resp container.WaitResponse
 		var err error
 		if wait == nil {
-			if neverStarted(ctx, cl, id) {
-				return 125, fmt.Errorf("container %s was made, but the engine ended before it started it", id)
+			if wait, err = waitAgain(ctx, cl, id); errors.Is(err, errNeverStarted) {
+				return 125, fmt.Errorf("container %s was made, but %w", id, err)
 			}
-			wait, err = cl.ContainerWait(ctx, id, container.WaitConditionNotRunning)
 		}
 		if err == nil {
 			resp, err = wait()
@@ -46,11 +45,20 @@ func awaitExit(ctx context.Context, cl *client.Client, id string, wait func() (c
 	}
 }
 
-// neverStarted reports whether the container is there and has not run: a wait
-// for its end would say 0 at once.
-func neverStarted(ctx context.Context, cl *client.Client, id string) bool {
+var errNeverStarted = errors.New("the engine ended before it started it")
+
+// waitAgain begins to wait for a container of an earlier engine. One that has
+// not run is errNeverStarted: a wait for its end would say 0 at once. So the
+// engine is asked until it has answered that.
+func waitAgain(ctx context.Context, cl *client.Client, id string) (func() (container.WaitResponse, error), error) {
 	c, err := cl.ContainerInspect(ctx, id)
-	return err == nil && c.State != nil && c.State.Status == container.StateCreated
+	if err != nil {
+		return nil, err
+	}
+	if c.State != nil && c.State.Status == container.StateCreated {
+		return nil, errNeverStarted
+	}
+	return cl.ContainerWait(ctx, id, container.WaitConditionNotRunning)
 }
 
 // exit is how a container ended, or why nobody knows.
