@@ -55,6 +55,7 @@ type Container struct {
 	restart, runtime, isolation             string
 	logDriver, volumeDriver                 string
 	systemd, timeout                        string // annotations of ours
+	umask                                   Umask
 	health                                  health
 	useAPISocket                            bool
 	init, noOOMKill, privileged, publishAll bool
@@ -222,6 +223,7 @@ func (c *Container) hostConfig() (*container.HostConfig, error) {
 		UsernsMode: container.UsernsMode(c.userns), ShmSize: int64(c.shmSize), Sysctls: c.sysctls.Values, Runtime: c.runtime,
 		Isolation: container.Isolation(c.isolation), Resources: resources, Mounts: c.mounts.Values,
 	}
+	h.Umask = c.umask.Value
 	if h.Sysctls == nil {
 		h.Sysctls = map[string]string{}
 	}

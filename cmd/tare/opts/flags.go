@@ -48,6 +48,7 @@ func (c *Container) addProcess(f *pflag.FlagSet) {
 	f.StringVar(&c.stopSignal, "stop-signal", "", "Signal that stops the container")
 	f.IntVar(&c.stopTimeout, "stop-timeout", 0, "Seconds to wait for a stop before the container is killed")
 	f.StringVar(&c.timeout, "timeout", "", "Seconds after which the container is killed")
+	f.Var(&c.umask, "umask", "Umask of the container's processes, in octal, such as 0077")
 	f.BoolVarP(&c.tty, "tty", "t", false, "Give the container a terminal")
 	f.StringVarP(&c.user, "user", "u", "", "User to run as (<name|uid>[:<group|gid>])")
 	f.StringVarP(&c.workdir, "workdir", "w", "", "Working directory inside the container")
