@@ -114,6 +114,34 @@ func TestNewerEngineReplacesOlder(t *testing.T) {
 	}
 }
 
+// Whoever removes the exec root of an idle keeper must not leave one behind that
+// can neither serve nor end.
+func TestKeeperEndsWithoutItsSocket(t *testing.T) {
+	r := newEngineRig(t)
+	fd, err := process.Open(r.KeeperPid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	if err := os.Remove(keeper.SocketPath(r.root)); err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Signal(fd, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if over, err := process.Ended(fd); over || err != nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Errorf("the keeper is still there\n%s", r.log())
+			break
+		}
+	}
+	r.spawn() // what the rig ends
+	r.dial()
+}
+
 func TestPathsOfAContainerAreHeldUntilReported(t *testing.T) {
 	r := newEngineRig(t)
 	r.run(container("c1", "exec sleep 100")).Files.Close()

@@ -131,6 +131,7 @@ func (r *engineRig) end() {
 	}
 	if err := errors.Join(err, r.Shutdown(ctx)); err != nil {
 		r.t.Errorf("shutdown: %v\n%s", err, r.log())
+		r.killKeeper() // it does not outlive its test
 	}
 	r.Close()
 	for _, dir := range []string{"live", "exits"} {
@@ -140,6 +141,13 @@ func (r *engineRig) end() {
 	}
 	if r.t.Failed() {
 		r.t.Log(r.log())
+	}
+}
+
+func (r *engineRig) killKeeper() {
+	if fd, err := process.Open(r.KeeperPid()); err == nil {
+		process.Signal(fd, syscall.SIGKILL)
+		fd.Close()
 	}
 }
 

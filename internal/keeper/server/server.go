@@ -211,7 +211,11 @@ func (k *Keeper) shutdown() error {
 	}
 	k.gate.inside.Wait()
 	k.nursery.Close()
-	return os.Remove(wire.SocketPath(string(k.dir)))
+	// From here on it only remains to end: without the nurseries a keeper is none.
+	if err := os.Remove(wire.SocketPath(string(k.dir))); err != nil && !errors.Is(err, os.ErrNotExist) {
+		k.log.Warn("socket is not removed", "error", err)
+	}
+	return nil
 }
 
 // errAsked ends a connection that had one question and is no engine.
