@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/tare-engine/tare/internal/linux/spawn"
 )
 
 // Cell is a child that is ready to be parked: it runs the first part of a
@@ -85,7 +84,6 @@ func (b *builder) firstPart() ([]byte, error) {
 // newPart begins a plan of its own for what follows: another message, other
 // descriptors.
 func (b *builder) newPart() {
-	b.Plan = spawn.NewPlan()
-	b.constants()
-	b.fds, b.marks, b.cgroupFD, b.flags, b.dry = nil, nil, -1, 0, false
+	b.begin()
+	b.cgroupFD, b.flags, b.dry = -1, 0, false
 }

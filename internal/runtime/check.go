@@ -41,6 +41,9 @@ func check(c Config) error {
 }
 
 func checkLinux(l *specs.Linux) error {
+	if err := checkDevices(l.Devices); err != nil {
+		return err
+	}
 	if l.MountLabel != "" && selinux() {
 		return unsupported("linux.mountLabel")
 	}

@@ -134,7 +134,7 @@ func (b *builder) otherDevices() error {
 		if strings.HasPrefix(d.Path, "/dev/") {
 			continue
 		}
-		t, err := inroot.Resolve(b.c.Root, path.Dir(d.Path), inroot.Options{Make: inroot.Dir, Owner: b.rootOwner(), Mounted: b.mounted})
+		t, err := inroot.Resolve(b.c.Root, path.Dir(d.Path), inroot.Options{Make: inroot.Dir, Owner: b.rootOwner(), Mounted: b.mounts.mounted})
 		if err != nil {
 			return invalid("linux.devices: %w", err)
 		}

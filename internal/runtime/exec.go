@@ -86,7 +86,7 @@ func NewExec(c ExecConfig) (_ *Exec, err error) {
 		b.Do("into the root", spawn.SysFchdir, b.pass(root))
 		b.Do("change root", spawn.SysChroot, b.Str("."))
 	}
-	if err := b.dropBounding(c.Process); err != nil {
+	if err := b.steps().dropBounding(); err != nil {
 		return nil, err
 	}
 	if err := b.process(); err != nil {
@@ -103,28 +103,29 @@ func (b *builder) join(pidfd *os.File, user bool) error {
 	fd := b.pass(pidfd)
 	b.ResetSignals()
 	b.Do("umask", spawn.SysUmask, spawn.Nil)
+	steps := b.steps()
 	dir, err := b.privateProc()
 	if err != nil {
 		return err
 	}
-	b.oomScore(dir, b.spec.Process)
+	steps.oomScore(dir)
 	if a := b.spec.Process.ExecCPUAffinity; a != nil {
-		if err := b.affinity("initial", a.Initial); err != nil {
+		if err := steps.affinity("initial", a.Initial); err != nil {
 			return err
 		}
 	}
 	b.enterCgroups()
 	if a := b.spec.Process.ExecCPUAffinity; a != nil {
-		if err := b.affinity("final", a.Final); err != nil {
+		if err := steps.affinity("final", a.Final); err != nil {
 			return err
 		}
 	}
-	if err := b.scheduling(b.spec.Process); err != nil {
+	if err := steps.scheduling(); err != nil {
 		return err
 	}
-	b.keyring()
+	steps.keyring()
 	if user { // afterwards it may lower them only
-		if err := b.rlimits(b.aboveOurs()); err != nil {
+		if err := steps.rlimits(steps.aboveOurs()); err != nil {
 			return err
 		}
 	}
@@ -140,8 +141,8 @@ func (b *builder) join(pidfd *os.File, user bool) error {
 }
 
 // aboveOurs are the process's limits that are beyond those of the caller.
-func (b *builder) aboveOurs() (out []specs.POSIXRlimit) {
-	for _, r := range b.spec.Process.Rlimits {
+func (s processSteps) aboveOurs() (out []specs.POSIXRlimit) {
+	for _, r := range s.p.Rlimits {
 		n, err := resource(r.Type)
 		if err == nil && process.HardLimit(n) < r.Hard {
 			out = append(out, specs.POSIXRlimit{Type: r.Type, Hard: r.Hard, Soft: r.Hard})

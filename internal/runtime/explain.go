@@ -95,11 +95,6 @@ const (
 	markExec
 )
 
-func (b *builder) mark(m mark) {
-	m.from = b.Len()
-	b.marks = append(b.marks, m)
-}
-
 // explainer knows what the steps of a plan are about.
 type explainer struct {
 	first   []mark

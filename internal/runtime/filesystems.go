@@ -82,7 +82,7 @@ func (b *builder) makePoints(p *mountPoint) {
 	}
 	made := map[string]bool{}
 	for _, m := range b.mounts {
-		if m.tree != p.dest || m.dest == p.dest || b.mountAt(p.dest) != p {
+		if m.tree != p.dest || m.dest == p.dest || b.mounts.at(p.dest) != p {
 			continue
 		}
 		rel := strings.TrimPrefix(m.dest, p.dest+"/")

@@ -28,35 +28,35 @@ const (
 	readOnly
 )
 
-// openMasks finds out which of the paths exist, and what they are.
-func (b *builder) openMasks() error {
-	if err := checkDevices(b.spec.Linux.Devices); err != nil {
-		return err
-	}
+// masks are those of a container, in order.
+type masks []mask
+
+// openMasks finds out which of the spec's paths exist, and what they are.
+func openMasks(c Config, mounts mountTable) (all masks, err error) {
 	for _, list := range [...]struct {
 		field string
 		paths []string
 		ro    bool
-	}{{"maskedPaths", b.spec.Linux.MaskedPaths, false}, {"readonlyPaths", b.spec.Linux.ReadonlyPaths, true}} {
+	}{{"maskedPaths", c.Spec.Linux.MaskedPaths, false}, {"readonlyPaths", c.Spec.Linux.ReadonlyPaths, true}} {
 		for _, p := range list.paths {
-			m, ok, err := b.openMask(p)
+			m, ok, err := openMask(c.Root, mounts, p)
 			if err != nil {
-				return invalid("linux.%s: %w", list.field, err)
+				return nil, invalid("linux.%s: %w", list.field, err)
 			}
 			if list.ro {
 				m.kind = readOnly
 			}
-			if ok && !b.hidden(m.path) {
-				b.masks = append(b.masks, m)
+			if ok && !all.hide(m.path) {
+				all = append(all, m)
 			}
 		}
 	}
-	return nil
+	return all, nil
 }
 
-// hidden reports whether a directory above the path is masked already.
-func (b *builder) hidden(p string) bool {
-	for _, m := range b.masks {
+// hide reports whether a directory above the path is masked already.
+func (all masks) hide(p string) bool {
+	for _, m := range all {
 		if m.kind == maskDir && strings.HasPrefix(p, m.path+"/") {
 			return true
 		}
@@ -66,16 +66,16 @@ func (b *builder) hidden(p string) bool {
 
 // openMask looks at one path. In procfs and sysfs what the host has decides:
 // the entries that get masked are the same in all of them.
-func (b *builder) openMask(p string) (m mask, ok bool, err error) {
+func openMask(container *os.File, mounts mountTable, p string) (m mask, ok bool, err error) {
 	if !strings.HasPrefix(p, "/") {
 		return m, false, fmt.Errorf("%q is not an absolute path", p)
 	}
 	if root := rootOf(p); root == "/proc" || root == "/sys" {
-		if top := b.mountAt(root); top != nil && top.Type == roots[root] {
-			return b.openHostMask(p, root)
+		if top := mounts.at(root); top != nil && top.Type == roots[root] {
+			return openHostMask(mounts, p, root)
 		}
 	}
-	t, err := inroot.Resolve(b.c.Root, p, inroot.Options{Mounted: b.mounted})
+	t, err := inroot.Resolve(container, p, inroot.Options{Mounted: mounts.mounted})
 	switch {
 	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 		return m, false, nil
@@ -93,28 +93,17 @@ func (b *builder) openMask(p string) (m mask, ok bool, err error) {
 	return m, true, err
 }
 
-func (b *builder) openHostMask(p, root string) (m mask, ok bool, err error) {
+func openHostMask(mounts mountTable, p, root string) (m mask, ok bool, err error) {
 	var st syscall.Stat_t
 	err = syscall.Lstat(p, &st)
 	if err == syscall.ENOENT || err == syscall.ENOTDIR {
 		return m, false, nil
 	}
-	m.path, m.early = p, b.allEarly(root)
+	m.path, m.early = p, mounts.allEarly(root)
 	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
 		m.kind = maskDir
 	}
 	return m, true, err
-}
-
-// allEarly reports whether every mount in the tree belongs to the first part,
-// so that a mask made there stays on top.
-func (b *builder) allEarly(root string) bool {
-	for _, m := range b.mounts {
-		if rootOf(m.dest) == root && !m.early {
-			return false
-		}
-	}
-	return true
 }
 
 // maskAll adds the masks of one part of the plan. The first of a kind takes
@@ -173,7 +162,7 @@ func (b *builder) readOnlyPath(p string) {
 	b.Do("copy "+p, spawn.SysOpenTree, spawn.Slot(slotTarget), b.empty, spawn.Int(flags)).To(slotMount)
 	if mount.Legacy() { // mounts below, which procfs and sysfs of a container do not have, stay as they are
 		b.move("read-only "+p, spawn.Slot(slotMount))
-		b.remount(p, spawn.Slot(slotMount), b.attrAt(p)|mount.ReadOnly, mount.Change{})
+		b.remount(p, spawn.Slot(slotMount), b.mounts.attrAt(p)|mount.ReadOnly, mount.Change{})
 		b.close(slotMount)
 		return
 	}

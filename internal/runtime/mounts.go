@@ -27,10 +27,56 @@ type mountPoint struct {
 	early bool     // made in the first part of the plan
 }
 
+// mountTable are the mounts of a container, in order.
+type mountTable []*mountPoint
+
+// mounted tells a resolution what is mounted at a path: the tree of a bind;
+// everything else exists only in the child.
+func (t mountTable) mounted(p string) (*os.File, bool) {
+	for _, m := range slices.Backward(t) {
+		if m.dest == p {
+			return m.bound, true
+		}
+	}
+	return nil, false
+}
+
+// at returns the mount that is last mounted at p.
+func (t mountTable) at(p string) *mountPoint {
+	for _, m := range slices.Backward(t) {
+		if m.dest == p {
+			return m
+		}
+	}
+	return nil
+}
+
+// attrAt are the attributes that the mount over the path was given; those of
+// the root are none.
+func (t mountTable) attrAt(p string) mount.Attr {
+	for ; p != "/"; p = path.Dir(p) {
+		if m := t.at(p); m != nil {
+			return m.o.attr.Set | m.o.recAttr.Set
+		}
+	}
+	return 0
+}
+
+// allEarly reports whether every mount in the tree belongs to the first part,
+// so that a mask made there stays on top.
+func (t mountTable) allEarly(root string) bool {
+	for _, m := range t {
+		if rootOf(m.dest) == root && !m.early {
+			return false
+		}
+	}
+	return true
+}
+
 // openMounts opens the sources of all binds and finds, or makes, all mount
 // points, in the order of the spec: a later mount may lie inside an earlier.
 func (b *builder) openMounts() error {
-	b.mounts = make([]*mountPoint, 0, len(b.spec.Mounts))
+	b.mounts = make(mountTable, 0, len(b.spec.Mounts))
 	for _, m := range b.spec.Mounts {
 		p, err := b.openMount(m)
 		if err != nil {
@@ -121,7 +167,7 @@ func (b *builder) place(p *mountPoint) error {
 	if p.file {
 		kind = inroot.File
 	}
-	t, err := inroot.Resolve(b.c.Root, p.Destination, inroot.Options{Make: kind, Owner: b.rootOwner(), Mounted: b.mounted})
+	t, err := inroot.Resolve(b.c.Root, p.Destination, inroot.Options{Make: kind, Owner: b.rootOwner(), Mounted: b.mounts.mounted})
 	if err != nil {
 		return err
 	}
@@ -150,7 +196,7 @@ func (b *builder) place(p *mountPoint) error {
 func (b *builder) placeInCell(p *mountPoint) error {
 	p.dest, p.tree = path.Clean(p.Destination), "/"
 	for q := path.Dir(p.dest); q != "/"; q = path.Dir(q) {
-		if b.mountAt(q) != nil {
+		if b.mounts.at(q) != nil {
 			p.tree = q
 			break
 		}
@@ -159,27 +205,6 @@ func (b *builder) placeInCell(p *mountPoint) error {
 		return invalid("mounts: %s cannot be prepared in a cell", p.Destination)
 	}
 	return checkPlace(p)
-}
-
-// mounted tells a resolution what is mounted at a path: the tree of a bind;
-// everything else exists only in the child.
-func (b *builder) mounted(p string) (*os.File, bool) {
-	for _, m := range slices.Backward(b.mounts) {
-		if m.dest == p {
-			return m.bound, true
-		}
-	}
-	return nil, false
-}
-
-// mountAt returns the mount that is last mounted at p.
-func (b *builder) mountAt(p string) *mountPoint {
-	for _, m := range slices.Backward(b.mounts) {
-		if m.dest == p {
-			return m
-		}
-	}
-	return nil
 }
 
 // roots are the trees that the first part of a plan prepares, with the type

@@ -64,10 +64,20 @@ func session(plan *spawn.Plan, p *specs.Process) {
 	plan.Do("new session", spawn.SysSetsid)
 }
 
+// processSteps adds what makes a child a process of the spec, step by step: what
+// it may use, who it is, what it may do.
+type processSteps struct {
+	*draft
+	p *specs.Process
+}
+
+func (b *builder) steps() processSteps { return processSteps{b.draft, b.spec.Process} }
+
 // attributes adds limits, directory, ids, capabilities and filter.
 func (b *builder) attributes(p *specs.Process, filter *specs.LinuxSeccomp) error {
-	b.chdir(p.Cwd)
-	if err := b.rlimits(p.Rlimits); err != nil {
+	steps := b.steps()
+	steps.chdir()
+	if err := steps.rlimits(p.Rlimits); err != nil {
 		return err
 	}
 	umask := uint32(022)
@@ -75,7 +85,7 @@ func (b *builder) attributes(p *specs.Process, filter *specs.LinuxSeccomp) error
 		umask = *p.User.Umask
 	}
 	b.Do("umask", spawn.SysUmask, spawn.Int(umask))
-	if err := b.label(p); err != nil {
+	if err := steps.label(); err != nil {
 		return err
 	}
 	b.lastDescriptors() // before the filter, which may know nothing of it
@@ -86,7 +96,7 @@ func (b *builder) attributes(p *specs.Process, filter *specs.LinuxSeccomp) error
 			return err
 		}
 	}
-	if err := b.identity(p); err != nil {
+	if err := steps.identity(); err != nil {
 		return err
 	}
 	if p.NoNewPrivileges {
@@ -98,13 +108,13 @@ func (b *builder) attributes(p *specs.Process, filter *specs.LinuxSeccomp) error
 
 // chdir goes to the working directory, which the kernel keeps inside the root:
 // links of procfs to open files are refused (CVE-2024-21626).
-func (b *builder) chdir(cwd string) {
-	b.mark(mark{kind: markCwd, object: cwd})
-	how := b.Words(spawn.Int(inroot.OPath|inroot.ODirectory|inroot.OCloexec), spawn.Nil, spawn.Int(inroot.ResolveInRoot|inroot.ResolveNoMagic))
-	b.Do("open working directory", spawn.SysOpenat2, spawn.Int(atCwd), b.Str(cwd), how, spawn.Int(inroot.HowSize)).To(slotTmp)
-	b.Do("working directory", spawn.SysFchdir, spawn.Slot(slotTmp))
-	b.close(slotTmp)
-	b.mark(mark{})
+func (s processSteps) chdir() {
+	s.mark(mark{kind: markCwd, object: s.p.Cwd})
+	how := s.Words(spawn.Int(inroot.OPath|inroot.ODirectory|inroot.OCloexec), spawn.Nil, spawn.Int(inroot.ResolveInRoot|inroot.ResolveNoMagic))
+	s.Do("open working directory", spawn.SysOpenat2, spawn.Int(atCwd), s.Str(s.p.Cwd), how, spawn.Int(inroot.HowSize)).To(slotTmp)
+	s.Do("working directory", spawn.SysFchdir, spawn.Slot(slotTmp))
+	s.close(slotTmp)
+	s.mark(mark{})
 }
 
 // resources are the numbers of the limits.
@@ -119,50 +129,47 @@ func resource(name string) (int, error) {
 	return n, nil
 }
 
-func (b *builder) rlimits(list []specs.POSIXRlimit) error {
+func (s processSteps) rlimits(list []specs.POSIXRlimit) error {
 	for _, r := range list {
 		n, err := resource(r.Type)
 		if err != nil {
 			return err
 		}
-		b.mark(mark{kind: markRlimit, object: r.Type})
-		b.Do("limit "+r.Type, spawn.SysPrlimit64, spawn.Nil, spawn.Int(n), b.Words(spawn.Int(r.Soft), spawn.Int(r.Hard)), spawn.Nil)
+		s.mark(mark{kind: markRlimit, object: r.Type})
+		s.Do("limit "+r.Type, spawn.SysPrlimit64, spawn.Nil, spawn.Int(n), s.Words(spawn.Int(r.Soft), spawn.Int(r.Hard)), spawn.Nil)
 	}
-	b.mark(mark{})
+	s.mark(mark{})
 	return nil
 }
 
 // oomScore sets the process's badness, which would else be the keeper's.
-func (b *builder) oomScore(procfs spawn.Arg, p *specs.Process) {
+func (s processSteps) oomScore(procfs spawn.Arg) {
 	score := 0
-	if p.OOMScoreAdj != nil {
-		score = *p.OOMScoreAdj
+	if s.p.OOMScoreAdj != nil {
+		score = *s.p.OOMScoreAdj
 	}
-	b.write("oom_score_adj", procfs, "self/oom_score_adj", strconv.Itoa(score))
+	s.write("oom_score_adj", procfs, "self/oom_score_adj", strconv.Itoa(score))
 }
 
 // keyring gives the process a session keyring of its own. It is anonymous: a
 // name could be taken by another container first.
-func (b *builder) keyring() {
-	if b.c.NoKeyring {
-		return
-	}
+func (s processSteps) keyring() {
 	const joinSessionKeyring = 1
-	b.Do("session keyring", spawn.SysKeyctl, spawn.Int(joinSessionKeyring), spawn.Nil).Ignore(int(syscall.ENOSYS))
+	s.Do("session keyring", spawn.SysKeyctl, spawn.Int(joinSessionKeyring), spawn.Nil).Ignore(int(syscall.ENOSYS))
 }
 
 // label sets the AppArmor profile that the execve switches to.
-func (b *builder) label(p *specs.Process) error {
-	if p.ApparmorProfile == "" {
+func (s processSteps) label() error {
+	if s.p.ApparmorProfile == "" {
 		return nil
 	}
-	dir, err := b.privateProc()
+	dir, err := s.privateProc()
 	if err != nil {
 		return err
 	}
-	b.mark(mark{kind: markLabel, object: p.ApparmorProfile})
-	b.write("apparmor profile", dir, "self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
-	b.mark(mark{})
+	s.mark(mark{kind: markLabel, object: s.p.ApparmorProfile})
+	s.write("apparmor profile", dir, "self/attr/apparmor/exec", "exec "+s.p.ApparmorProfile)
+	s.mark(mark{})
 	return nil
 }
 
@@ -240,23 +247,23 @@ func capSetsOf(c *specs.LinuxCapabilities) (s capSets, err error) {
 	return s, nil
 }
 
-func prctl(b *builder, name string, args ...int) *spawn.Step {
+func prctl(d *draft, name string, args ...int) *spawn.Step {
 	words := make([]spawn.Arg, 5)
 	for i, a := range args {
 		words[i] = spawn.Int(a)
 	}
-	return b.Do(name, spawn.SysPrctl, words...)
+	return d.Do(name, spawn.SysPrctl, words...)
 }
 
 // dropBounding takes away for good what the process shall never have.
-func (b *builder) dropBounding(p *specs.Process) error {
-	s, err := capSetsOf(p.Capabilities)
+func (s processSteps) dropBounding() error {
+	sets, err := capSetsOf(s.p.Capabilities)
 	if err != nil {
 		return err
 	}
 	for i := range caps.Last() + 1 {
-		if s.bounding&(1<<i) == 0 {
-			prctl(b, "drop capability", caps.DropBounding, i)
+		if sets.bounding&(1<<i) == 0 {
+			prctl(s.draft, "drop capability", caps.DropBounding, i)
 		}
 	}
 	return nil
@@ -264,32 +271,32 @@ func (b *builder) dropBounding(p *specs.Process) error {
 
 // identity adds user, groups and the other capability sets. The permitted set
 // survives the change of the user until capset says what stays.
-func (b *builder) identity(p *specs.Process) error {
-	s, err := capSetsOf(p.Capabilities)
+func (s processSteps) identity() error {
+	sets, err := capSetsOf(s.p.Capabilities)
 	if err != nil {
 		return err
 	}
-	prctl(b, "keep capabilities", caps.KeepCaps, 1)
-	groups := make([]byte, 0, 4*len(p.User.AdditionalGids)+4)
-	for _, g := range p.User.AdditionalGids {
+	prctl(s.draft, "keep capabilities", caps.KeepCaps, 1)
+	groups := make([]byte, 0, 4*len(s.p.User.AdditionalGids)+4)
+	for _, g := range s.p.User.AdditionalGids {
 		groups = binary.LittleEndian.AppendUint32(groups, g)
 	}
-	uid, gid := spawn.Int(p.User.UID), spawn.Int(p.User.GID)
-	b.mark(mark{kind: markUser})
-	b.Do("groups", spawn.SysSetgroups, spawn.Int(len(p.User.AdditionalGids)), b.Bytes(append(groups, 0, 0, 0, 0)))
-	b.Do("group", spawn.SysSetresgid, gid, gid, gid)
-	b.Do("user", spawn.SysSetresuid, uid, uid, uid)
-	b.mark(mark{kind: markCaps})
-	prctl(b, "keep capabilities no longer", caps.KeepCaps, 0)
-	b.Do("capabilities", spawn.SysCapset, b.Bytes(caps.Header()), b.Bytes(caps.Data(s.effective, s.permitted, s.inheritable)))
-	prctl(b, "clear ambient capabilities", caps.Ambient, caps.AmbientClear)
+	uid, gid := spawn.Int(s.p.User.UID), spawn.Int(s.p.User.GID)
+	s.mark(mark{kind: markUser})
+	s.Do("groups", spawn.SysSetgroups, spawn.Int(len(s.p.User.AdditionalGids)), s.Bytes(append(groups, 0, 0, 0, 0)))
+	s.Do("group", spawn.SysSetresgid, gid, gid, gid)
+	s.Do("user", spawn.SysSetresuid, uid, uid, uid)
+	s.mark(mark{kind: markCaps})
+	prctl(s.draft, "keep capabilities no longer", caps.KeepCaps, 0)
+	s.Do("capabilities", spawn.SysCapset, s.Bytes(caps.Header()), s.Bytes(caps.Data(sets.effective, sets.permitted, sets.inheritable)))
+	prctl(s.draft, "clear ambient capabilities", caps.Ambient, caps.AmbientClear)
 	for i := range caps.Last() + 1 {
-		if s.ambient&(1<<i) != 0 {
+		if sets.ambient&(1<<i) != 0 {
 			// What is not inheritable cannot be ambient; runc leaves it out too.
-			prctl(b, "ambient capability", caps.Ambient, caps.AmbientRaise, i).Ignore(int(syscall.EPERM))
+			prctl(s.draft, "ambient capability", caps.Ambient, caps.AmbientRaise, i).Ignore(int(syscall.EPERM))
 		}
 	}
-	b.mark(mark{})
+	s.mark(mark{})
 	return nil
 }
 

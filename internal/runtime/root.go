@@ -9,13 +9,13 @@ import (
 
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/mount"
-	"github.com/tare-engine/tare/internal/linux/proc"
 	"github.com/tare-engine/tare/internal/linux/spawn"
 )
 
 // prepare adds the first part of the plan: all that does not depend on the
 // image. See the package comment.
 func (b *builder) prepare() error {
+	steps := b.steps()
 	b.ResetSignals()
 	b.stop(StopBorn)
 	b.Do("umask", spawn.SysUmask, spawn.Nil)
@@ -23,16 +23,18 @@ func (b *builder) prepare() error {
 	if err := b.writeProc(); err != nil {
 		return err
 	}
-	if err := b.personality(); err != nil {
+	if err := personality(b.Plan, b.spec.Linux.Personality); err != nil {
 		return err
 	}
-	if err := b.scheduling(b.spec.Process); err != nil {
+	if err := steps.scheduling(); err != nil {
 		return err
 	}
-	if err := b.memoryPolicy(); err != nil {
+	if err := memoryPolicy(b.Plan, b.spec.Linux.MemoryPolicy); err != nil {
 		return err
 	}
-	b.keyring()
+	if !b.c.NoKeyring {
+		steps.keyring()
+	}
 	b.Do("work at the host's root", spawn.SysChdir, b.Str("/"))
 	// Nothing that is mounted from here on may reach the host.
 	if !b.sharesMounts() {
@@ -44,7 +46,7 @@ func (b *builder) prepare() error {
 	if err := b.maskAll(true); err != nil {
 		return err
 	}
-	return errors.Join(b.failed, b.dropBounding(b.spec.Process))
+	return errors.Join(b.failed, steps.dropBounding())
 }
 
 // writeProc adds the writes into procfs. They go through an instance that is
@@ -55,7 +57,7 @@ func (b *builder) writeProc() error {
 		return err
 	}
 	if !b.inUserNS() { // there its starter does it
-		b.oomScore(dir, b.spec.Process)
+		b.steps().oomScore(dir)
 	}
 	if err := b.timeNamespace(dir); err != nil {
 		return err
@@ -66,15 +68,6 @@ func (b *builder) writeProc() error {
 	}
 	b.mark(mark{})
 	return nil
-}
-
-// privateProc passes the procfs that is mounted nowhere.
-func (b *builder) privateProc() (spawn.Arg, error) {
-	f, err := proc.Private()
-	if err != nil {
-		return spawn.Nil, err
-	}
-	return b.pass(f), nil
 }
 
 // adopt adds the second part: the root, what depends on it, the process.
@@ -239,7 +232,7 @@ func (b *builder) makeCwd() error {
 	if root := rootOf(cwd); cwd == "/" || root == "/proc" || root == "/sys" {
 		return nil
 	}
-	t, err := inroot.Resolve(b.c.Root, cwd, inroot.Options{Make: inroot.Dir, Owner: b.rootOwner(), Mounted: b.mounted})
+	t, err := inroot.Resolve(b.c.Root, cwd, inroot.Options{Make: inroot.Dir, Owner: b.rootOwner(), Mounted: b.mounts.mounted})
 	if err == nil && t.File != nil {
 		t.File.Close()
 	}

@@ -62,14 +62,6 @@ func (b *builder) lastDescriptors() {
 	b.CloseOnExec()
 }
 
-func (b *builder) passAll(files []*os.File) []spawn.Arg {
-	out := make([]spawn.Arg, len(files))
-	for i, f := range files {
-		out[i] = b.pass(f)
-	}
-	return out
-}
-
 func (b *builder) wantsReady() bool { return b.c.Gate != nil && slices.Contains(b.c.Stops, StopReady) }
 
 // finish ends the plan: a second clone, if one is needed, the last stop and

@@ -11,8 +11,7 @@ import (
 )
 
 // personality sets the execution domain: what uname says, mostly.
-func (b *builder) personality() error {
-	p := b.spec.Linux.Personality
+func personality(plan *spawn.Plan, p *specs.LinuxPersonality) error {
 	if p == nil {
 		return nil
 	}
@@ -24,7 +23,7 @@ func (b *builder) personality() error {
 	case len(p.Flags) > 0:
 		return invalid("linux.personality: additional flags are not supported by the specification")
 	}
-	b.Do("personality", spawn.SysPersonality, spawn.Int(d))
+	plan.Do("personality", spawn.SysPersonality, spawn.Int(d))
 	return nil
 }
 
@@ -55,18 +54,18 @@ func (b *builder) timeNamespace(dir spawn.Arg) error {
 
 // scheduling sets how the process is scheduled, for processors and disks. It
 // needs rights that the process itself may not have.
-func (b *builder) scheduling(p *specs.Process) error {
-	if err := b.scheduler(p.Scheduler); err != nil {
+func (s processSteps) scheduling() error {
+	if err := s.scheduler(); err != nil {
 		return err
 	}
-	if io := p.IOPriority; io != nil {
+	if io := s.p.IOPriority; io != nil {
 		classes := map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}
 		class, ok := classes[io.Class]
 		if !ok || io.Priority < 0 || io.Priority > 7 {
 			return invalid("process.ioPriority: %q %d", io.Class, io.Priority)
 		}
 		const who, shift = 1, 13 // a process
-		b.Do("io priority", spawn.SysIoprioSet, spawn.Int(who), spawn.Nil, spawn.Int(class<<shift|io.Priority))
+		s.Do("io priority", spawn.SysIoprioSet, spawn.Int(who), spawn.Nil, spawn.Int(class<<shift|io.Priority))
 	}
 	return nil
 }
@@ -81,16 +80,17 @@ var schedFlags = map[specs.LinuxSchedulerFlag]uint64{
 }
 
 // scheduler adds sched_setattr with the first version of its structure.
-func (b *builder) scheduler(s *specs.Scheduler) error {
-	if s == nil {
+func (s processSteps) scheduler() error {
+	want := s.p.Scheduler
+	if want == nil {
 		return nil
 	}
-	policy, ok := policies[s.Policy]
+	policy, ok := policies[want.Policy]
 	if !ok {
-		return invalid("process.scheduler: unknown policy %q", s.Policy)
+		return invalid("process.scheduler: unknown policy %q", want.Policy)
 	}
 	var flags uint64
-	for _, f := range s.Flags {
+	for _, f := range want.Flags {
 		v, ok := schedFlags[f]
 		if !ok {
 			return invalid("process.scheduler: unknown flag %q", f)
@@ -102,12 +102,12 @@ func (b *builder) scheduler(s *specs.Scheduler) error {
 	a := le.AppendUint32(nil, size)
 	a = le.AppendUint32(a, policy)
 	a = le.AppendUint64(a, flags)
-	a = le.AppendUint32(a, uint32(s.Nice))
-	a = le.AppendUint32(a, uint32(s.Priority))
-	for _, v := range []uint64{s.Runtime, s.Deadline, s.Period} {
+	a = le.AppendUint32(a, uint32(want.Nice))
+	a = le.AppendUint32(a, uint32(want.Priority))
+	for _, v := range []uint64{want.Runtime, want.Deadline, want.Period} {
 		a = le.AppendUint64(a, v)
 	}
-	b.Do("scheduler", spawn.SysSchedSetattr, spawn.Nil, b.Bytes(a), spawn.Nil)
+	s.Do("scheduler", spawn.SysSchedSetattr, spawn.Nil, s.Bytes(a), spawn.Nil)
 	return nil
 }
 
@@ -121,8 +121,7 @@ var memoryFlags = map[specs.MemoryPolicyFlagType]int{
 }
 
 // memoryPolicy says from which memory nodes the process gets memory.
-func (b *builder) memoryPolicy() error {
-	m := b.spec.Linux.MemoryPolicy
+func memoryPolicy(plan *spawn.Plan, m *specs.LinuxMemoryPolicy) error {
 	if m == nil {
 		return nil
 	}
@@ -143,14 +142,14 @@ func (b *builder) memoryPolicy() error {
 	}
 	nodes, n := spawn.Nil, 0
 	if m.Nodes != "" {
-		nodes, n = b.Bytes(set), 8*len(set)+1 // the kernel takes one off
+		nodes, n = plan.Bytes(set), 8*len(set)+1 // the kernel takes one off
 	}
-	b.Do("memory policy", spawn.SysSetMempolicy, spawn.Int(mode), nodes, spawn.Int(n))
+	plan.Do("memory policy", spawn.SysSetMempolicy, spawn.Int(mode), nodes, spawn.Int(n))
 	return nil
 }
 
 // affinity lets the process run on the processors of a list ("0-3,8").
-func (b *builder) affinity(name, list string) error {
+func (s processSteps) affinity(name, list string) error {
 	if list == "" {
 		return nil
 	}
@@ -158,7 +157,7 @@ func (b *builder) affinity(name, list string) error {
 	if err != nil {
 		return invalid("process.execCPUAffinity: %s %q: %w", name, list, err)
 	}
-	b.Do("processors ("+name+")", spawn.SysSchedSetaffinity, spawn.Nil, spawn.Int(len(set)), b.Bytes(set))
+	s.Do("processors ("+name+")", spawn.SysSchedSetaffinity, spawn.Nil, spawn.Int(len(set)), s.Bytes(set))
 	return nil
 }
 
