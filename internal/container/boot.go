@@ -45,7 +45,7 @@ func (s *Service) Boot(ctx context.Context) error {
 		s.ooms.watch(c)
 	}
 	s.cells.start()
-	s.startWanted()
+	s.restarter.startWanted()
 	return errors.Join(b.removeStrayBundles(), b.removeStrayGroups(), b.removeStrayLayers(ctx), s.records.removeStray(b.there))
 }
 
@@ -54,8 +54,7 @@ func (s *Service) resume(c *Container) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.process != nil && c.process.fd != nil {
-		s.watchHealth(c)
-		s.watchDeadline(c)
+		s.watches.begin(c)
 	}
 }
 

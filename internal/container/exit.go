@@ -10,6 +10,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/container/restart"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
@@ -19,10 +20,31 @@ import (
 // unknownExit is the exit code of a run whose end nobody saw.
 const unknownExit = 255
 
+// exits lead a run from its end to where nothing is left of it:
+//
+//	noticed     the keeper tells, or we see it
+//	given back  what others may wait for: ports, addresses
+//	published   the outcome is in the view, waiters wake
+//	settled     the outcome is durable, or the container is gone
+//	cleared     nothing is left on the host: the next run may begin
+//	(then the exit is acknowledged to the keeper)
+type exits struct {
+	index    *index.Index[*Container]
+	records  *records
+	groups   *groups
+	ooms     *ooms
+	events   eventLog
+	work     *work
+	restarts *restarter
+
+	giveBack func(*View) error
+	remove   func(context.Context, *Container) error
+}
+
 // containerEnded takes note of the end of a container's first process. What it
 // returns makes that durable; nil: there is nothing to be made so.
-func (s *Service) containerEnded(e keeper.Exit) (settle func() error) {
-	c := s.index.Get(e.ID)
+func (x *exits) containerEnded(e keeper.Exit) (settle func() error) {
+	c := x.index.Get(e.ID)
 	if c == nil {
 		return nil
 	}
@@ -31,28 +53,34 @@ func (s *Service) containerEnded(e keeper.Exit) (settle func() error) {
 	if p == nil || p.pid != e.Pid && p.pid != 0 {
 		settled := c.settled
 		c.mu.Unlock()
-		return s.settledBefore(settled)
+		return x.settledBefore(settled)
 	}
-	s.ooms.forget(p)
+	x.ooms.forget(p)
 	kills, err := p.cgroup.OOMKills()
 	if err != nil {
 		slog.Warn("read the group's OOM kills", "container", c.ID, "err", err)
 	}
 	oom := kills > 0
 	failpoint.Hit("exit/noticed")
-	if err := s.giveBack(c.View()); err != nil {
+	if err := x.giveBack(c.View()); err != nil {
 		slog.Warn("clean up after exit", "container", c.ID, "err", err)
 	}
 	failpoint.Hit("exit/given-back")
-	s.publishExit(c, e, oom)
+	x.publishExit(c, e, oom)
 	c.mu.Unlock()
 
-	return s.afterExit(c, p)
+	return x.afterExit(c, p)
+}
+
+// settle makes durable what an exit changed; false: the engine closed before,
+// and the exit stays at the keeper for the next one.
+func (x *exits) settle(settle func() error) bool {
+	return settle == nil || x.work.insist("record exit; it stays at the keeper", settle)
 }
 
 // settledBefore waits for what the first telling of an exit does: it may be at
 // it when the exit is told again.
-func (s *Service) settledBefore(settled chan struct{}) func() error {
+func (x *exits) settledBefore(settled chan struct{}) func() error {
 	if settled == nil {
 		return nil
 	}
@@ -60,7 +88,7 @@ func (s *Service) settledBefore(settled chan struct{}) func() error {
 		select {
 		case <-settled:
 			return nil
-		case <-s.work.closing:
+		case <-x.work.closing:
 			return errors.New("the engine closes")
 		}
 	}
@@ -69,18 +97,17 @@ func (s *Service) settledBefore(settled chan struct{}) func() error {
 // publishExit stores the outcome and wakes who waits for it.
 //
 // Preconditions: c.mu is held.
-func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
+func (x *exits) publishExit(c *Container, e keeper.Exit, oom bool) {
 	if oom && !c.View().Last.OOMKilled { // else it was told when it happened
-		s.ooms.tell(c)
+		x.ooms.tell(c)
 	}
 	code := exitCode(e)
 	ran := max(e.At.Sub(c.View().Started), 0)
 	status := Exited
-	if s.again(c, restart.End{ExitCode: code, Ran: ran}) {
+	if x.restarts.again(c, restart.End{ExitCode: code, Ran: ran}) {
 		status = Restarting
 	}
-	c.endHealth()
-	c.endDeadline()
+	c.endWatches()
 	v := c.publish(func(v *View) {
 		v.Status, v.Pid, v.Network, v.Health = status, 0, nil, ""
 		v.Record = withRecord(v.Record, func(r *Record) {
@@ -92,7 +119,7 @@ func (s *Service) publishExit(c *Container, e keeper.Exit, oom bool) {
 		})
 	})
 	c.process, c.settled, c.cleared = nil, make(chan struct{}), make(chan struct{})
-	s.events.publish(v, events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(int(ran/time.Second)))
+	x.events.publish(v, events.ActionDie, "exitCode", strconv.Itoa(code), "execDuration", strconv.Itoa(int(ran/time.Second)))
 	c.turns.exited(Result{ExitCode: code})
 }
 
@@ -109,15 +136,15 @@ func exitCode(e keeper.Exit) int {
 // settleExit makes the outcome of a run durable, or takes the container away if
 // it removes itself, and then removes the live record: who is killed before
 // that finds the exit again at the keeper.
-func (s *Service) settleExit(c *Container) error {
+func (x *exits) settleExit(c *Container) error {
 	c.awaitRemoval()
-	if s.index.Get(c.ID) != nil && c.View().AutoRemove() && !c.View().Alive() {
-		if err := s.remove(context.Background(), c); err != nil {
+	if x.index.Get(c.ID) != nil && c.View().AutoRemove() && !c.View().Alive() {
+		if err := x.remove(context.Background(), c); err != nil {
 			slog.Warn("remove after exit", "container", c.ID, "err", err)
 			c.awaitRemoval() // it may be another's that was in progress
 		}
 	}
-	return s.recordExit(c)
+	return x.recordExit(c)
 }
 
 // awaitRemoval waits for the end of a removal that is in progress.
@@ -131,41 +158,41 @@ func (c *Container) awaitRemoval() {
 }
 
 // recordExit makes the outcome durable, unless the container is gone.
-func (s *Service) recordExit(c *Container) error {
+func (x *exits) recordExit(c *Container) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := c.View()
 	if c.process != nil { // it has been started again; the live record is of that run
 		return nil
 	}
-	there := s.index.Get(c.ID) != nil
+	there := x.index.Get(c.ID) != nil
 	if there && v.Status == Removing {
 		return fmt.Errorf("container %s: its removal is in progress", c.ID)
 	}
 	// A removal that failed may have taken the record before: the container is
 	// garbage then, and must not come back.
-	if there && (v.Status != Dead || !s.records.taken(v.Record)) {
-		if err := s.records.put(v.Record); err != nil {
+	if there && (v.Status != Dead || !x.records.taken(v.Record)) {
+		if err := x.records.put(v.Record); err != nil {
 			return err
 		}
 	}
-	return s.records.removeLive(c.ID)
+	return x.records.removeLive(c.ID)
 }
 
 // afterExit removes the rest of the run, and the container if it removes
 // itself. It returns what makes the outcome durable if that has not been
 // possible.
-func (s *Service) afterExit(c *Container, p *process) (settle func() error) {
+func (x *exits) afterExit(c *Container, p *process) (settle func() error) {
 	removes := c.View().AutoRemove() // its client waits for the removal
 	if !removes {
 		c.endRuns(nil)
-		s.clearGroup(c.ID, p)
+		x.clearGroup(c.ID, p)
 	}
 	c.mu.Lock()
 	settled := c.settled
 	c.mu.Unlock()
 	try := func() error {
-		err := s.settleExit(c)
+		err := x.settleExit(c)
 		if err == nil {
 			close(settled)
 		}
@@ -177,15 +204,15 @@ func (s *Service) afterExit(c *Container, p *process) (settle func() error) {
 	c.endRuns(nil)
 	failpoint.Hit("exit/recorded")
 	if removes {
-		s.clearGroup(c.ID, p)
+		x.clearGroup(c.ID, p)
 	}
 	return settle
 }
 
 // clearGroup gives back what is left of a process on the host.
-func (s *Service) clearGroup(id string, p *process) {
+func (x *exits) clearGroup(id string, p *process) {
 	p.close()
-	if err := errors.Join(p.remove(), s.groups.remove(id, p.cgroup)); err != nil {
+	if err := errors.Join(p.remove(), x.groups.remove(id, p.cgroup)); err != nil {
 		slog.Warn("remove what is left of a run", "container", id, "err", err)
 	}
 	failpoint.Hit("exit/cgroup-removed")
@@ -204,8 +231,9 @@ func (c *Container) clear() {
 	}
 }
 
-// awaitClear waits until the container's next run may begin.
-func (s *Service) awaitClear(c *Container) error {
+// awaitClear waits until the container's next run may begin, unless the engine
+// closes.
+func (c *Container) awaitClear(closing <-chan struct{}) error {
 	c.mu.Lock()
 	cleared := c.cleared
 	c.mu.Unlock()
@@ -215,7 +243,7 @@ func (s *Service) awaitClear(c *Container) error {
 	select {
 	case <-cleared:
 		return nil
-	case <-s.work.closing:
+	case <-closing:
 	case <-time.After(clearPatience):
 	}
 	return errdefs.New(errdefs.Unavailable, "the end of the last run of container %s is still being recorded; try again", c.ID)

@@ -40,15 +40,15 @@ func TestExitIsNotSettledBeforeItsRecordIsWritten(t *testing.T) {
 	if err := os.MkdirAll(obstacle+"/x", 0700); err != nil {
 		t.Fatal(err)
 	}
-	s.publishExit(c, keeper.Exit{ID: c.ID, At: time.Now()}, false)
-	settle := s.afterExit(c, p)
+	s.exits.publishExit(c, keeper.Exit{ID: c.ID, At: time.Now()}, false)
+	settle := s.exits.afterExit(c, p)
 	if _, err := os.Lstat(live); settle == nil || err != nil {
 		t.Fatal("the exit counts as settled", err)
 	}
 	if settle() == nil {
 		t.Fatal("settled although the record cannot be written")
 	}
-	again := s.containerEnded(keeper.Exit{ID: c.ID})
+	again := s.exits.containerEnded(keeper.Exit{ID: c.ID})
 	done := make(chan error, 1)
 	go func() { done <- again() }()
 	if err := os.RemoveAll(obstacle); err != nil {

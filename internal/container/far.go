@@ -35,7 +35,7 @@ func (s *Service) farSide() *far {
 func (f *far) Exited(e keeper.Exit) {
 	s := f.s
 	s.work.run(func() {
-		if !s.execs.ended(e) && !s.settle(s.containerEnded(e)) {
+		if !s.execs.ended(e) && !s.exits.settle(s.exits.containerEnded(e)) {
 			return
 		}
 		s.link.acknowledge(e.ID)
@@ -95,12 +95,6 @@ const actionLogLost events.Action = "log_lost"
 
 func (f *far) lostKeeper() { f.work.run(f.s.cells.drop) }
 
-// settle makes durable what an exit changed; false: the engine closed before,
-// and the exit stays at the keeper for the next one.
-func (s *Service) settle(settle func() error) bool {
-	return settle == nil || s.work.insist("record exit; it stays at the keeper", settle)
-}
-
 // giveBack frees what others may be waiting for when a run is over: ports and
 // addresses. What nobody waits for is left to afterExit.
 func (s *Service) giveBack(v *View) error {
@@ -132,7 +126,7 @@ func (f *far) reportGone(id string, p *process) {
 	}
 	f.work.run(func() {
 		time.Sleep(deadGrace)
-		if f.s.settle(f.s.containerEnded(e)) {
+		if f.s.exits.settle(f.s.exits.containerEnded(e)) {
 			if c := f.index.Get(id); c != nil {
 				c.clear()
 			}

@@ -27,7 +27,7 @@ import (
 // watchHealth begins to probe a container that runs, if it is to be probed.
 //
 // Preconditions: c.mu is held.
-func (s *Service) watchHealth(c *Container) {
+func (w *watches) watchHealth(c *Container) {
 	v := c.View()
 	check := v.Config.Healthcheck
 	if check == nil || !health.Enabled(check.Test) {
@@ -38,8 +38,8 @@ func (s *Service) watchHealth(c *Container) {
 		from = container.Starting
 	}
 	p := c.process
-	c.health = health.Start(health.TimingOf(check), v.Started, from, s.probe(c, p, check.Test), func(status container.HealthStatus) {
-		s.healthChanged(c, p, status)
+	c.health = health.Start(health.TimingOf(check), v.Started, from, w.probe(c, p, check.Test), func(status container.HealthStatus) {
+		w.healthChanged(c, p, status)
 	})
 	c.publish(func(v *View) { v.Health = from })
 	if v.Status == Paused {
@@ -47,30 +47,21 @@ func (s *Service) watchHealth(c *Container) {
 	}
 }
 
-// endHealth ends the probing with the run.
-//
-// Preconditions: c.mu is held.
-func (c *Container) endHealth() {
-	if c.health != nil {
-		c.health.Stop()
-	}
-}
-
 // healthChanged tells that the container of process p has another health now.
-func (s *Service) healthChanged(c *Container, p *process, status container.HealthStatus) {
+func (w *watches) healthChanged(c *Container, p *process, status container.HealthStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.process != p {
 		return
 	}
 	p.live.Health = status
-	if err := s.records.putLive(c.ID, p.live); err != nil {
+	if err := w.records.putLive(c.ID, p.live); err != nil {
 		slog.Warn("record health", "container", c.ID, "err", err)
 	}
 	v := c.publish(func(v *View) { v.Health = status })
-	s.events.publish(v, events.Action(string(events.ActionHealthStatus)+": "+string(status)))
+	w.events.publish(v, events.Action(string(events.ActionHealthStatus)+": "+string(status)))
 	if status == container.Unhealthy && spec.OwnOf(v.HostConfig).OnUnhealthy != "" {
-		s.work.runOpen(func() { s.onUnhealthy(c, p) }) // it needs the lock, and ends the probing
+		w.work.runOpen(func() { w.onUnhealthy(c, p) }) // it needs the lock, and ends the probing
 	}
 }
 
@@ -91,7 +82,7 @@ func (s *Service) Health(id string) *container.Health {
 }
 
 // probe makes the probe that test asks for.
-func (s *Service) probe(c *Container, p *process, test []string) health.Probe {
+func (w *watches) probe(c *Container, p *process, test []string) health.Probe {
 	if health.Native(test) {
 		return health.NewNative(test, health.Inside{
 			Dial: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) { return dialInside(ctx, p, to) },
@@ -106,7 +97,7 @@ func (s *Service) probe(c *Container, p *process, test []string) health.Probe {
 		}
 		cmd = append(append([]string{}, shell...), cmd...)
 	}
-	return func(ctx context.Context) (int, string, error) { return s.execs.probe(ctx, c.ID, cmd) }
+	return func(ctx context.Context) (int, string, error) { return w.execs.probe(ctx, c.ID, cmd) }
 }
 
 // dialInside connects from the network namespace of a process.

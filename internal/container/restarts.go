@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/container/restart"
 	"github.com/tare-engine/tare/internal/errdefs"
 )
@@ -21,49 +22,58 @@ type restarts struct {
 	timer   *time.Timer // set while the status is Restarting
 }
 
+// restarter starts containers again, as their policies say.
+type restarter struct {
+	index   *index.Index[*Container]
+	records *records
+	link    *link
+	work    *work
+	start   func(context.Context, *Container) error // with the container's lock held
+}
+
 // again decides what follows the end of a run: true if the container waits for
 // its next start from now on.
 //
 // Preconditions: c.mu is held.
-func (s *Service) again(c *Container, end restart.End) bool {
+func (r *restarter) again(c *Container, end restart.End) bool {
 	end.Stopped = c.restarts.stopped
 	delay, ok := c.restarts.row.Next(c.View().HostConfig.RestartPolicy, end)
-	if !ok || s.work.closes() {
+	if !ok || r.work.closes() {
 		return false
 	}
 	c.restarts.timer = time.AfterFunc(delay, func() {
-		s.work.runOpen(func() { s.startAgain(c) })
+		r.work.runOpen(func() { r.startAgain(c) })
 	})
 	return true
 }
 
 // startAgain starts a container whose wait is over. A start that fails is tried
 // again as the policy says: what it needs (a disk, a device) may come late.
-func (s *Service) startAgain(c *Container) {
-	_, err := s.link.wait()
+func (r *restarter) startAgain(c *Container) {
+	_, err := r.link.wait()
 	if err == nil {
-		err = s.awaitClear(c)
+		err = c.awaitClear(r.work.closing)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.View().Status != Restarting || s.index.Get(c.ID) == nil {
+	if c.View().Status != Restarting || r.index.Get(c.ID) == nil {
 		return
 	}
 	c.restarts.timer = nil
 	if err == nil {
-		err = s.start(context.Background(), c)
+		err = r.start(context.Background(), c)
 	}
 	if err == nil {
 		return
 	}
 	slog.Warn("restart container", "container", c.ID, "err", err)
 	status := Exited
-	if s.again(c, restart.End{Failed: true}) {
+	if r.again(c, restart.End{Failed: true}) {
 		status = Restarting
 	}
 	c.publish(func(v *View) {
 		v.Status = status
-		v.Record = withRecord(v.Record, func(r *Record) { r.Last.Restarts = c.restarts.row.Count })
+		v.Record = withRecord(v.Record, func(rec *Record) { rec.Last.Restarts = c.restarts.row.Count })
 	})
 }
 
@@ -87,40 +97,40 @@ func (c *Container) endRestarts() bool {
 // the next boot asks.
 //
 // Preconditions: c.mu is held.
-func (s *Service) markStopped(c *Container) error {
+func (r *restarter) markStopped(c *Container) error {
 	c.restarts.stopped = true
 	v := c.View()
 	if v.HostConfig.RestartPolicy.IsNone() || v.Stopped {
 		return nil
 	}
-	r := withRecord(v.Record, func(r *Record) { r.Stopped = true })
-	c.publish(func(v *View) { v.Record = r })
-	return s.records.put(r)
+	rec := withRecord(v.Record, func(rec *Record) { rec.Stopped = true })
+	c.publish(func(v *View) { v.Record = rec })
+	return r.records.put(rec)
 }
 
 // unmarkStopped takes that back, durably too: a container that a user starts
 // again is started at the boots to come.
 //
 // Preconditions: c.mu is held.
-func (s *Service) unmarkStopped(c *Container) error {
+func (r *restarter) unmarkStopped(c *Container) error {
 	v := c.View()
 	if !v.Stopped {
 		return nil
 	}
-	r := withRecord(v.Record, func(r *Record) { r.Stopped = false })
-	if err := s.records.put(r); err != nil {
+	rec := withRecord(v.Record, func(rec *Record) { rec.Stopped = false })
+	if err := r.records.put(rec); err != nil {
 		return err
 	}
-	c.publish(func(v *View) { v.Record = r })
+	c.publish(func(v *View) { v.Record = rec })
 	return nil
 }
 
 // startWanted starts the containers whose policy wants them up after a boot, a
 // few at a time, in the background: a slow one holds up neither the API nor
 // the others.
-func (s *Service) startWanted() {
+func (r *restarter) startWanted() {
 	var wanted []*Container
-	for _, c := range s.index.List() {
+	for _, c := range r.index.List() {
 		c.mu.Lock()
 		v := c.View()
 		if v.Status == Exited && restart.AtBoot(v.HostConfig.RestartPolicy, v.Last.ExitCode, v.Last.Restarts, v.Stopped) {
@@ -132,15 +142,15 @@ func (s *Service) startWanted() {
 	if len(wanted) == 0 {
 		return
 	}
-	s.work.runOpen(func() {
+	r.work.runOpen(func() {
 		var all sync.WaitGroup
 		slots := make(chan struct{}, atOnce)
 		for _, c := range wanted {
-			if s.work.closes() {
+			if r.work.closes() {
 				break
 			}
 			slots <- struct{}{}
-			all.Go(func() { s.startAgain(c); <-slots })
+			all.Go(func() { r.startAgain(c); <-slots })
 		}
 		all.Wait()
 	})

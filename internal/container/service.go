@@ -22,6 +22,9 @@
 //	reunion   a new keeper and what we believe are brought together (reunion.go)
 //	ids       which ids of the host are a container's (ids.go, userns.go)
 //	ooms      lack of memory is told when it happens (oom.go)
+//	exits     from the end of a run to where nothing is left of it (exit.go)
+//	restarter what follows an end, by the container's policy (restarts.go)
+//	watches   health and time of a run (watches.go, healthcheck.go)
 //	work      what goes on beside the answers (work.go)
 //
 // and the packages below: spec (bad requests, defaults, the OCI runtime spec),
@@ -76,6 +79,10 @@ type Service struct {
 	ids      *ids
 	stats    *stats.Collector
 
+	exits     *exits
+	restarter *restarter
+	watches   *watches
+
 	link   *link
 	far    *far
 	work   *work
@@ -93,10 +100,16 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: s.home}
 	s.link = &link{dial: dial, work: s.work}
 	s.execs = &Execs{execTable: newExecTable(), cfg: &s.cfg, index: s.index, link: s.link, events: s.events}
+	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work, start: s.start}
+	s.ooms = newOOMs(s.events)
+	s.exits = &exits{
+		index: s.index, records: s.records, groups: s.groups, ooms: s.ooms, events: s.events, work: s.work, restarts: s.restarter,
+		giveBack: s.giveBack, remove: s.remove,
+	}
+	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, ender: s}
 	s.far = s.farSide()
 	s.link.far = s.far
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
-	s.ooms = newOOMs(s.events)
 	s.ids = &ids{remap: cfg.Remap, pool: cfg.IDRange, layers: layers}
 	s.stats = stats.New(measured{s})
 	return s

@@ -30,7 +30,7 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 	if _, err := s.link.wait(); err != nil {
 		return err
 	}
-	if err := s.awaitClear(c); err != nil {
+	if err := c.awaitClear(s.work.closing); err != nil {
 		return err
 	}
 	s.cells.starting.Add(1)
@@ -62,7 +62,7 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 	case Removing, Dead:
 		return errdefs.New(errdefs.Conflict, "container is marked for removal and cannot be started")
 	}
-	if err := s.unmarkStopped(c); err != nil {
+	if err := s.restarter.unmarkStopped(c); err != nil {
 		return err
 	}
 	l, err := s.launch(ctx, c)
@@ -77,8 +77,7 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 		v.Record = withRecord(v.Record, l.live.begin)
 	})
 	s.events.publish(v, events.ActionStart)
-	s.watchHealth(c)
-	s.watchDeadline(c)
+	s.watches.begin(c)
 	if v.HostConfig.Memory != 0 {
 		s.work.run(func() { s.ooms.watch(c) })
 	}

@@ -93,12 +93,12 @@ func (s *Service) end(c *Container, sig syscall.Signal) (exit *turn, up bool, er
 	defer c.mu.Unlock()
 	if c.endRestarts() {
 		s.events.publish(c.View(), events.ActionStop)
-		return nil, true, s.markStopped(c)
+		return nil, true, s.restarter.markStopped(c)
 	}
 	if c.process == nil {
 		return nil, false, nil
 	}
-	if err := s.markStopped(c); err != nil {
+	if err := s.restarter.markStopped(c); err != nil {
 		return nil, true, err
 	}
 	exit, _ = c.turns.next() // of this run: its end is published below the lock
@@ -150,6 +150,19 @@ func (s *Service) signal(c *Container, sig syscall.Signal) error {
 		return errNotRunning(c.View())
 	}
 	return err
+}
+
+// killRun kills the container's process if it is still p.
+func (s *Service) killRun(c *Container, p *process) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != p {
+		return nil
+	}
+	if err := s.deliver(c, syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	return nil
 }
 
 // deliver sends a signal to the process; os.ErrProcessDone if it has ended. A

@@ -1,0 +1,88 @@
+package container
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/container/spec"
+)
+
+// watches are kept over a run: its health, and its time.
+type watches struct {
+	records *records
+	events  eventLog
+	work    *work
+	execs   *Execs
+	ender   ender
+}
+
+// ender ends runs: the Service.
+type ender interface {
+	killRun(c *Container, p *process) error
+	Stop(ctx context.Context, ref string, o api.StopOptions) error
+	Restart(ctx context.Context, ref string, o api.StopOptions) error
+}
+
+// begin watches a container that runs.
+//
+// Preconditions: c.mu is held.
+func (w *watches) begin(c *Container) {
+	w.watchHealth(c)
+	w.watchDeadline(c)
+}
+
+// endWatches ends what was begun for the run that is over.
+//
+// Preconditions: c.mu is held, c.process is set.
+func (c *Container) endWatches() {
+	if c.health != nil {
+		c.health.Stop()
+	}
+	if d := c.process.deadline; d != nil {
+		d.Stop()
+	}
+}
+
+// watchDeadline ends the run when its time is over (--timeout). The time goes on
+// while no engine is there.
+//
+// Preconditions: c.mu is held.
+func (w *watches) watchDeadline(c *Container) {
+	v, p := c.View(), c.process
+	limit := spec.OwnOf(v.HostConfig).Timeout
+	if limit == 0 {
+		return
+	}
+	p.deadline = time.AfterFunc(time.Until(v.Started.Add(limit)), func() {
+		w.work.runOpen(func() { w.expire(c, p) })
+	})
+}
+
+// expire kills the container of process p, as Podman's --timeout does; what
+// follows is the restart policy's.
+func (w *watches) expire(c *Container, p *process) {
+	slog.Info("a container's time is over", "container", c.ID)
+	if err := w.ender.killRun(c, p); err != nil {
+		slog.Error("end a container whose time is over", "container", c.ID, "err", err)
+	}
+}
+
+// onUnhealthy does with the container of process p, which has become unhealthy,
+// what its user has asked for (--health-on-failure).
+func (w *watches) onUnhealthy(c *Container, p *process) {
+	var err error
+	action := spec.OwnOf(c.View().HostConfig).OnUnhealthy
+	switch ctx := context.Background(); action {
+	case "kill":
+		err = w.ender.killRun(c, p) // not Kill: no user has stopped it, so its policy applies
+	case "stop":
+		err = w.ender.Stop(ctx, c.ID, api.StopOptions{})
+	case "restart":
+		err = w.ender.Restart(ctx, c.ID, api.StopOptions{})
+	}
+	if err != nil {
+		slog.Warn("act on an unhealthy container", "container", c.ID, "action", action, "err", err)
+	}
+}
