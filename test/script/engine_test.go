@@ -121,7 +121,16 @@ func start(t *testing.T, e *engine, dir, program string, args ...string) *engine
 	return e
 }
 
+// stop ends the engine. What a session that failed has left running goes before:
+// an engine that stops leaves its containers alone.
 func (e *engine) stop(t *testing.T, log *os.File) {
+	if t.Failed() {
+		host := []string{"-H", "unix://" + e.socket}
+		ids, _ := exec.Command("docker", append(host, "ps", "-aq")...).Output()
+		for _, id := range strings.Fields(string(ids)) {
+			exec.Command("docker", append(host, "rm", "-f", id)...).Run()
+		}
+	}
 	e.cmd.Process.Signal(syscall.SIGTERM)
 	if err := e.cmd.Wait(); err != nil {
 		t.Errorf("the engine: %v", err)

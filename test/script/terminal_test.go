@@ -3,6 +3,7 @@
 package script
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,7 +19,8 @@ import (
 // terminalCommand is `terminal FILE ARG...`: the command line in a terminal of
 // 24 rows and 80 columns. The file's lines say what happens, in order:
 //
-//	size ROWS COLUMNS  the window changes
+//	size ROWS COLUMNS  the window changes, and again until the next thing is seen:
+//	                   docker's command line misses a change before it listens
 //	type TEXT          types it; \r, \x03 and the like as in Go
 //	see REGEXP         waits until the output has it, after the last thing seen
 //	wait DURATION      does nothing
@@ -53,6 +55,18 @@ type terminal struct {
 	output chan []byte
 	ended  chan error
 	unseen []byte
+	size   *pty.Winsize // that the program may not have noticed; nil: none
+}
+
+// resize changes the size of the window, by way of another one: the kernel tells
+// of changes only.
+func (t *terminal) resize() error {
+	if t.size == nil {
+		return nil
+	}
+	other := *t.size
+	other.Cols++
+	return errors.Join(pty.Setsize(t.file, &other), pty.Setsize(t.file, t.size))
 }
 
 // read passes on the output, then the end of the program.
@@ -79,7 +93,8 @@ func (t *terminal) do(line string) error {
 		if _, err := fmt.Sscan(rest, &rows, &cols); err != nil {
 			return err
 		}
-		return pty.Setsize(t.file, &pty.Winsize{Rows: rows, Cols: cols})
+		t.size = &pty.Winsize{Rows: rows, Cols: cols}
+		return t.resize()
 	case "type":
 		text, err := strconv.Unquote(`"` + rest + `"`)
 		if err != nil {
@@ -107,7 +122,7 @@ func (t *terminal) see(pattern string) error {
 	timeout := time.After(10 * time.Second)
 	for {
 		if at := re.FindIndex(t.unseen); at != nil {
-			t.unseen = t.unseen[at[1]:]
+			t.unseen, t.size = t.unseen[at[1]:], nil
 			return nil
 		}
 		select {
@@ -116,6 +131,10 @@ func (t *terminal) see(pattern string) error {
 				return fmt.Errorf("the program has ended")
 			}
 			t.unseen = append(t.unseen, b...)
+		case <-time.After(200 * time.Millisecond):
+			if err := t.resize(); err != nil {
+				return err
+			}
 		case <-timeout:
 			return fmt.Errorf("not within ten seconds")
 		}
