@@ -10,10 +10,23 @@ root=$(mktemp -d /var/tmp/tare-XXXXXX)
 exec_root=$(mktemp -d /run/tare-XXXXXX)
 socket=$exec_root/tared.sock
 
+start() {
+	"$bin/tared" -H "unix://$socket" --data-root "$root" --exec-root "$exec_root" --log-level "${LOG_LEVEL:-warn}" &
+	engine=$!
+	for _ in $(seq 200); do
+		[ -S "$socket" ] && "$bin/tare" -H "unix://$socket" version >/dev/null 2>&1 && return
+		kill -0 "$engine" 2>/dev/null || break
+		sleep 0.05
+	done
+	echo "tared did not start" >&2
+	return 1
+}
+
 cleanup() {
 	set +e
 	trap - EXIT INT TERM
-	if [ -S "$socket" ]; then
+	# Whoever has killed the engine meanwhile has left its containers running.
+	if "$bin/tare" -H "unix://$socket" version >/dev/null 2>&1 || start; then
 		ids=$("$bin/tare" -H "unix://$socket" ps -aq 2>/dev/null)
 		[ -z "$ids" ] || "$bin/tare" -H "unix://$socket" rm -f $ids >/dev/null
 	fi
@@ -22,16 +35,11 @@ cleanup() {
 	"$bin/tared" --data-root "$root" --exec-root "$exec_root" --uninstall || echo "the engine's kernel objects could not all be removed" >&2
 	rm -rf "$root" "$exec_root"
 }
+engine=
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-"$bin/tared" -H "unix://$socket" --data-root "$root" --exec-root "$exec_root" --log-level "${LOG_LEVEL:-warn}" &
-engine=$!
-for _ in $(seq 200); do
-	[ -S "$socket" ] && "$bin/tare" -H "unix://$socket" version >/dev/null 2>&1 && break
-	kill -0 "$engine" 2>/dev/null || { echo "tared did not start" >&2; exit 1; }
-	sleep 0.05
-done
+start
 
 export DOCKER_HOST="unix://$socket" PATH="$bin:$PATH"
 if [ $# -gt 0 ]; then
