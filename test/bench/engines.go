@@ -142,6 +142,12 @@ func (e *engine) docker(args ...string) error {
 	return command("docker", append([]string{"-H", "unix://" + e.socket}, args...)...)
 }
 
+// output is what the docker command line prints.
+func (e *engine) output(args ...string) (string, error) {
+	out, err := exec.Command("docker", append([]string{"-H", "unix://" + e.socket}, args...)...).Output()
+	return string(out), err
+}
+
 // command runs a program and gives its output if it fails.
 func command(name string, args ...string) error {
 	out, err := exec.Command(name, args...).CombinedOutput()

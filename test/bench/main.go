@@ -3,7 +3,7 @@
 // line, and Tare through `tare` and through the docker command line. It prints a
 // table for docs/benchmarks.md.
 //
-//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,memory,dirty,logs,attach,load]
+//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,memory,probes,dirty,logs,attach,load]
 //
 // It needs root. Everything runs in a network and mount namespace of its own, on
 // an ext4 in a file on tmpfs, and is taken away at the end. Contestants of a row
@@ -97,6 +97,7 @@ var sections = []struct {
 	{"exec", (*bench).execs},
 	{"many", (*bench).atOnce},
 	{"memory", (*bench).memory},
+	{"probes", (*bench).probes},
 	{"dirty", (*bench).dirty},
 	{"logs", (*bench).logs},
 	{"attach", (*bench).attached},

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -39,11 +38,11 @@ func (b *bench) memory() error {
 		fmt.Printf("| %d | %d | %d | %d | %.1f | %.1f |\n", n, (now.rss-idle.rss)/n, now.tasks-idle.tasks, (kernelMemory()-kernel)/n, ms(ps), ms(one))
 	}
 	fmt.Println()
-	ids, err := exec.Command("docker", "-H", "unix://"+b.tare.socket, "ps", "-aq").Output()
+	ids, err := b.tare.output("ps", "-aq")
 	if err != nil {
 		return err
 	}
-	return b.tareCLI(append([]string{"rm", "-f"}, strings.Fields(string(ids))...)...)
+	return b.tareCLI(append([]string{"rm", "-f"}, strings.Fields(ids)...)...)
 }
 
 type cost struct{ rss, tasks int }
