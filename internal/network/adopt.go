@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -166,17 +165,6 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 		}
 	}
 	return s.host.Do(&b)
-}
-
-func (s *Service) hasAddr(ip netip.Addr) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range s.endpoints {
-		if e.IP.Addr() == ip {
-			return true
-		}
-	}
-	return false
 }
 
 // forwardingRecord remembers over restarts that forwarding was off before the

@@ -101,28 +101,6 @@ func (s *Service) Reserve(ctx context.Context, r Request) (*Endpoint, error) {
 	return s.attach(ctx, r, true)
 }
 
-// Bind makes a reserved endpoint an ordinary one, with the name of its
-// container.
-func (s *Service) Bind(containerID, name string) (*Endpoint, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.endpoints[containerID]
-	if e == nil || !e.ahead {
-		return nil, fmt.Errorf("no endpoint is reserved for container %s", ident.Short(containerID))
-	}
-	e.ahead, e.Name = false, name
-	return e, nil
-}
-
-// Rename gives a container's endpoint the container's new name.
-func (s *Service) Rename(containerID, name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e := s.endpoints[containerID]; e != nil {
-		e.Name = name
-	}
-}
-
 // Check reports what is wrong with a request, without making anything.
 func (s *Service) Check(r Request) error {
 	n, err := s.network(r.Network)
@@ -164,28 +142,6 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	}
 	failpoint.Hit("start/network-attached")
 	return e, nil
-}
-
-// book keeps a place for the container's endpoint: there is one.
-func (s *Service) book(containerID string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.endpoints[containerID] != nil || s.booked[containerID] {
-		return errdefs.New(errdefs.Conflict, "container %s is attached to a network already", ident.Short(containerID))
-	}
-	s.booked[containerID] = true
-	return nil
-}
-
-// enroll puts a finished endpoint into the place that was booked, or gives the
-// place up.
-func (s *Service) enroll(e *Endpoint, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.booked, e.ContainerID)
-	if err == nil {
-		s.endpoints[e.ContainerID] = e
-	}
 }
 
 // isolate makes a namespace with nothing but loopback.
@@ -346,11 +302,4 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 		s.leaving.add(e)
 	}
 	return err
-}
-
-// Endpoint returns the endpoint of a container, or nil.
-func (s *Service) Endpoint(containerID string) *Endpoint {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.endpoints[containerID]
 }

@@ -119,12 +119,6 @@ func (p Port) offers(host uint16) bool {
 	return p.Host == 0 || p.Host <= host && host <= max(p.Host, p.HostEnd)
 }
 
-func (s *Service) portsOf(e *Endpoint) []Port {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return e.Ports
-}
-
 // unpublish takes all ports of an endpoint back.
 func (s *Service) unpublish(e *Endpoint) error {
 	s.mu.Lock()

@@ -106,10 +106,8 @@ type Service struct {
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 
-	mu        sync.Mutex
-	endpoints map[string]*Endpoint // by container
-	booked    map[string]bool      // containers whose endpoints are being made
-	guarded   bool                 // forwarding was off before us
+	guarded bool // forwarding was off before us; set by Adopt
+	*table
 }
 
 // makers is the number of threads that make namespaces. The kernel makes two
@@ -119,7 +117,7 @@ const makers = 2
 // Open opens the networks of an engine. The default network's link is made or
 // put right; rules of the firewall are left alone until Adopt.
 func Open(cfg Config) (_ *Service, err error) {
-	s := &Service{cfg: cfg, log: cfg.Log, endpoints: map[string]*Endpoint{}, booked: map[string]bool{}, ports: newReservations(), maxPorts: bridge.MaxPorts}
+	s := &Service{cfg: cfg, log: cfg.Log, table: newTable(), ports: newReservations(), maxPorts: bridge.MaxPorts}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
