@@ -22,6 +22,7 @@ type engine struct {
 	docker    string // the command line
 	makeImage string // the script that makes image archives
 	reference bool   // dockerd
+	group     string // parent of Tare's control groups
 }
 
 // programs is the directory that `make build` fills, or a copy of it.
@@ -73,7 +74,9 @@ func startTared(t *testing.T) *engine {
 			t.Errorf("uninstall: %v: %s", err, out)
 		}
 	})
-	return start(t, &engine{socket: dir + "/engine.sock", bin: bin}, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...)
+	e := start(t, &engine{socket: dir + "/engine.sock", bin: bin}, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...)
+	e.group = groupOf(t, dir+"/run")
+	return e
 }
 
 // startDockerd starts Debian's engine.

@@ -3,6 +3,8 @@
 package script
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,6 +95,18 @@ func killKeeper(t *testing.T, execRoot string) {
 	}
 }
 
+// groupOf is the parent of the control groups of an engine whose roots lie in one
+// directory.
+func groupOf(t *testing.T, execRoot string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(execRoot), "data", "engine.json"))
+	var identity struct{ ID string }
+	if err := errors.Join(err, json.Unmarshal(b, &identity)); err != nil {
+		t.Fatal(err)
+	}
+	return "tare-" + identity.ID
+}
+
 // leftNothing waits until no trace of other runtimes' containers is left.
 func leftNothing(t *testing.T, execRoot string) {
 	t.Helper()
@@ -103,7 +117,8 @@ func leftNothing(t *testing.T, execRoot string) {
 			found, _ := filepath.Glob(pattern)
 			left = append(left, found...)
 		}
-		groups, _ := exec.Command("find", "/sys/fs/cgroup", "-mindepth", "3", "-path", "*/runtimes/*", "-type", "d").Output()
+		groups, _ := exec.Command("find", "/sys/fs/cgroup", "-mindepth", "3", "-path", "*/"+groupOf(t, execRoot)+"/runtimes/*/cgroup.procs",
+			"(", "-fstype", "cgroup", "-o", "-fstype", "cgroup2", ")").Output() // crun writes files of that name where no tree is
 		left = append(left, strings.Fields(string(groups))...)
 		if len(left) == 0 {
 			return
@@ -220,16 +235,35 @@ func TestForeignFailures(t *testing.T) {
 	leftNothing(t, execRoot)
 }
 
+// withoutUnified puts something else over the second tree of control groups of a
+// hybrid host, until the test is over: crun refuses to look at both. The mount
+// namespace is the tests' own.
+func withoutUnified(t *testing.T) {
+	t.Helper()
+	const unified = "/sys/fs/cgroup/unified"
+	err := syscall.Mount("tmpfs", unified, "tmpfs", 0, "")
+	if errors.Is(err, syscall.ENOENT) {
+		return // there is none
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(unified, 0); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestForeignRuntimes: what any runtime has to do, by those that Debian has.
 func TestForeignRuntimes(t *testing.T) {
-	e, execRoot := startForeign(t)
-	e.load(t, "busybox.tar")
 	for _, name := range []string{"runc", "crun"} {
 		t.Run(name, func(t *testing.T) {
-			b, err := os.ReadFile("/sys/fs/cgroup/unified/cgroup.controllers")
-			if name == "crun" && err == nil && len(b) > 1 {
-				t.Skip("crun refuses hosts with cgroups of version 1 and controllers on version 2 as well")
+			if name == "crun" {
+				withoutUnified(t)
 			}
+			e, execRoot := startForeign(t)
+			e.load(t, "busybox.tar")
 			if got := e.output(t, "run", "--rm", "--runtime", name, "--user", "5:6", "-e", "A=b", "busybox", "sh", "-c", `echo "$A $(id -u)"`); got != "b 5" {
 				t.Errorf("run: %q", got)
 			}
@@ -240,7 +274,7 @@ func TestForeignRuntimes(t *testing.T) {
 			e.output(t, "pause", name)
 			e.output(t, "unpause", name)
 			e.output(t, "update", "--pids-limit", "60", name)
-			if limits, _ := exec.Command("sh", "-c", `cat $(find /sys/fs/cgroup -path "*/runtimes/*/pids.max")`).Output(); strings.TrimSpace(string(limits)) != "60" {
+			if limits, _ := exec.Command("sh", "-c", `cat $(find /sys/fs/cgroup -path "*/`+groupOf(t, execRoot)+`/runtimes/*/pids.max")`).Output(); strings.TrimSpace(string(limits)) != "60" {
 				t.Errorf("the limit of tasks is %q", limits)
 			}
 			e.output(t, "stop", name)

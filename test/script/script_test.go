@@ -124,6 +124,9 @@ func setup(env *testscript.Env, e *engine, bin string) error {
 	env.Setenv("ENGINE_PID", strconv.Itoa(e.cmd.Process.Pid))
 	env.Setenv("IMAGES", e.images)
 	env.Setenv("BIN", e.bin)
+	if !e.reference {
+		env.Setenv("GROUP", e.group)
+	}
 	env.Setenv("MAKE_IMAGE", e.makeImage)
 	name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
 	env.Defer(func() { e.removeOf(name) })

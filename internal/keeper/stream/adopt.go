@@ -10,7 +10,7 @@ import (
 )
 
 // Adopt serves a process whose keeper has died, with the engine's duplicates of
-// its streams; FIFOs of which the engine has none are opened by their paths.
+// its streams; outputs of which the engine has none are opened by their paths.
 // The files are taken over.
 func (s *Streams) Adopt(id string, st wire.Stdio, f wire.Files) error {
 	defer f.Close()
@@ -53,10 +53,12 @@ func (t *set) adopt(f wire.Files) error {
 		}
 		return &source{fd: fd, set: t}
 	}
-	if t.stdio.OpenStdin && f.Stdin != nil {
-		// Not by its path: without the engine's duplicate it has been closed, and
-		// the process has seen the end of file.
-		t.in = end(f.Stdin, "stdin", fifo.Writer)
+	if t.stdio.OpenStdin && f.Stdin != nil { // else it has been closed, and the process has seen the end of file
+		fd, err := rawfd.DupFile(f.Stdin)
+		if err != nil {
+			return err
+		}
+		t.in = &source{fd: fd, set: t}
 	}
 	t.out[0] = end(f.Stdout, "stdout", fifo.Reader)
 	t.out[1] = end(f.Stderr, "stderr", fifo.Reader)

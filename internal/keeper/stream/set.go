@@ -152,17 +152,11 @@ func (t *set) openStdin() error {
 	if !t.stdio.OpenStdin {
 		return t.childEnd(0, rawfd.Null)
 	}
-	path := t.path("stdin")
-	if err := fifo.Make(path, t.stdio.UID, t.stdio.GID); err != nil {
-		return err
-	}
-	if err := t.childEnd(0, func() (int, error) { return fifo.BlockingReader(path) }); err != nil {
-		return err
-	}
-	w, err := fifo.Writer(path)
+	r, w, err := fifo.Input(t.stdio.UID, t.stdio.GID)
 	if err != nil {
 		return err
 	}
+	t.child[0] = os.NewFile(uintptr(r), "child")
 	t.in = &source{fd: w, set: t}
 	return nil
 }
@@ -397,7 +391,7 @@ func (s *Streams) Remove(id string) {
 		return
 	}
 	dir := filepath.Join(s.live, id)
-	for _, n := range []string{"stdin", "stdout", "stderr", wire.RuntimeConsole} {
+	for _, n := range []string{"stdout", "stderr", wire.RuntimeConsole} {
 		os.Remove(filepath.Join(dir, n))
 	}
 	os.Remove(dir)

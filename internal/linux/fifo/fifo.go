@@ -1,6 +1,6 @@
-// Package fifo makes named pipes and opens their ends.
+// Package fifo makes the pipes of a process's standard streams.
 //
-// A FIFO in the place of an anonymous pipe can be opened again by its path, so
+// Output is written to named pipes. A FIFO in the place of an anonymous pipe can be opened again by its path, so
 // its reader may die and be replaced while the writer notices nothing; and it
 // has an owner, so that the writer's user can open it again by /dev/stderr.
 //
@@ -38,25 +38,29 @@ func Make(path string, uid, gid int) error {
 // Reader opens the reading end; it does not block, now or when read.
 func Reader(path string) (int, error) { return open(path, unix.O_RDONLY|unix.O_NONBLOCK) }
 
-// Writer opens the writing end; it does not block. Without a reader it fails
-// with ENXIO.
-func Writer(path string) (int, error) { return open(path, unix.O_WRONLY|unix.O_NONBLOCK) }
-
 // Both opens both ends in one descriptor, whose reads and writes block.
 func Both(path string) (int, error) { return open(path, unix.O_RDWR) }
 
-// BlockingReader opens the reading end without waiting for a writer; its reads
-// block.
-func BlockingReader(path string) (int, error) {
-	fd, err := Reader(path)
+// Input makes a pipe without a name, for a process's standard input. Whoever
+// opens a FIFO to read waits for a writer, and for ever if that has written all
+// and gone; /dev/stdin of a pipe opens at once (fifo_open in the kernel's
+// fs/pipe.c). The pipe belongs to uid and gid, so that they may open it. Reads
+// block, writes do not.
+func Input(uid, gid int) (r, w int, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return -1, -1, os.NewSyscallError("pipe2", err)
+	}
+	err = os.NewSyscallError("fchown", unix.Fchown(fds[0], uid, gid))
+	if err == nil {
+		err = os.NewSyscallError("fcntl", unix.SetNonblock(fds[1], true))
+	}
 	if err != nil {
-		return -1, err
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return -1, -1, err
 	}
-	if err := unix.SetNonblock(fd, false); err != nil {
-		unix.Close(fd)
-		return -1, os.NewSyscallError("fcntl", err)
-	}
-	return fd, nil
+	return fds[0], fds[1], nil
 }
 
 func open(path string, flags int) (int, error) {

@@ -3,8 +3,10 @@ package fifo
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestEndOfFileIsExact(t *testing.T) {
@@ -69,5 +71,33 @@ func TestGrow(t *testing.T) {
 	}
 	if n, err := Size(fd); n != 1<<18 || err != nil {
 		t.Errorf("size %d, %v", n, err)
+	}
+}
+
+// What waits in a pipe of Input is read by whoever opens it again, also when
+// nobody writes any more.
+func TestInputCanBeOpenedAgain(t *testing.T) {
+	r, w, err := Input(os.Geteuid(), os.Getegid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(r)
+	syscall.Write(w, []byte("abc"))
+	syscall.Close(w)
+	got := make(chan string, 1)
+	go func() {
+		b, err := os.ReadFile("/proc/self/fd/" + strconv.Itoa(r))
+		if err != nil {
+			b = []byte(err.Error())
+		}
+		got <- string(b)
+	}()
+	select {
+	case s := <-got:
+		if s != "abc" {
+			t.Errorf("read %q", s)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the open waits for a writer")
 	}
 }
