@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/format"
 	"github.com/tare-engine/tare/cmd/tare/opts"
 )
 
@@ -106,7 +108,7 @@ func runExec(ctx context.Context, c *cli, cl *client.Client, o execOptions, name
 	if err != nil {
 		return err
 	}
-	return exitWith(execExit(ctx, cl, id))
+	return exitWith(execExit(ctx, cl, id, c.err))
 }
 
 func execStart(req container.ExecStartRequest, endWithClient bool) api.ExecStartRequest {
@@ -143,22 +145,32 @@ func execCode(err error) int {
 	return 1
 }
 
+// outputFirst is how long a command may outlive its output before that is told.
+const outputFirst = 2 * time.Second
+
 // execExit returns the exit code of a command whose output has ended, patient
 // with an engine that is being restarted.
-func execExit(ctx context.Context, cl *client.Client, id string) (int, error) {
-	give := time.Now().Add(patience)
+func execExit(ctx context.Context, cl *client.Client, id string, errOut io.Writer) (int, error) {
+	begun := time.Now()
+	give, told := begun.Add(patience), false
 	for {
 		e, err := cl.ExecInspect(ctx, id)
 		switch {
 		case err == nil && !e.Running && e.ExitCode != nil:
 			return *e.ExitCode, nil
-		case err == nil && time.Now().Before(give): // its output ended a moment before itself
+		case err == nil && time.Since(begun) < outputFirst: // its output ended a moment before itself
 			time.Sleep(2 * time.Millisecond)
 			continue
+		case err == nil && e.Running:
+			if !told {
+				told = true
+				fmt.Fprintf(errOut, "%s: the output of command %s has ended, or was lost with the engine's keeper; the command goes on\n", program, format.ShortID(id))
+			}
+			give = time.Now().Add(patience)
 		case client.StatusOf(err) != 0:
 			return 1, err
 		case ctx.Err() != nil, time.Now().After(give):
-			return 1, fmt.Errorf("ask for the exit code of %s: %w", id, err)
+			return 1, fmt.Errorf("ask for the exit code of %s: %w", id, cmp.Or(err, errors.New("it is not known")))
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/format"
 )
 
 type runOptions struct {
@@ -245,13 +247,19 @@ func (w *runWatch) result(ctx context.Context, err error) error {
 	if w.id == "" {
 		return w.r.o.fail(w.r.cmd, err)
 	}
-	// The engine went away before it could tell the exit code.
+	// The keeper, or all of the engine, went away before it could tell the exit
+	// code, and with it what the client had not got yet.
+	var end exit
 	select {
-	case end := <-w.ended:
-		return exitWith(end.code, end.err)
+	case end = <-w.ended:
 	case <-time.After(patience):
-		return exitWith(awaitExit(ctx, w.r.cl, w.id, nil))
+		end.code, end.err = awaitExit(ctx, w.r.cl, w.id, nil)
 	}
+	if end.err == nil {
+		fmt.Fprintf(w.r.c.err, "%s: the connection to container %s was lost, and output with it; its log may have more (%s logs)\n", program, format.ShortID(w.id), program)
+		end.code = cmp.Or(end.code, 125) // a success that is cut off is none
+	}
+	return exitWith(end.code, end.err)
 }
 
 func (r *run) attachOptions() api.AttachOptions {

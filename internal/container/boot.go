@@ -42,6 +42,7 @@ func (s *Service) Boot(ctx context.Context) error {
 	s.far.watchDead()
 	for _, c := range s.index.List() {
 		s.resume(c)
+		s.dropCutOff(c)
 		s.ooms.watch(c)
 	}
 	s.cells.start()

@@ -66,7 +66,7 @@ func newRecord(id string, req Request) *Record {
 	r := &Record{
 		Version: recordVersion, ID: id, Name: req.Name, Created: time.Now().UTC(),
 		Image: req.Image, Chain: req.Chain, Rootfs: req.Rootfs, Platform: req.Platform,
-		Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking,
+		Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking, Run: req.Run,
 	}
 	argv := append(append([]string(nil), req.Config.Entrypoint...), req.Config.Cmd...)
 	if len(argv) > 0 {
@@ -122,7 +122,7 @@ const replacePause = 10 * time.Millisecond
 // replace each other, all are made, and the last one stays.
 func (s *Service) replaceNamed(ctx context.Context, r *Record) error {
 	for {
-		if err := s.removeNamed(ctx, r.Name); err != nil {
+		if err := s.removeNamed(ctx, r); err != nil {
 			return err
 		}
 		err := s.index.Reserve(r.Name, r.ID)
@@ -137,11 +137,29 @@ func (s *Service) replaceNamed(ctx context.Context, r *Record) error {
 	}
 }
 
-// removeNamed removes the container of exactly that name, if there is one.
-func (s *Service) removeNamed(ctx context.Context, name string) error {
-	c, err := s.index.Find(name)
-	if err != nil || c.View().Name != name { // none, or one that is just being made
+// joins refuses a container that is to join a namespace of the one it replaces.
+func (s *Service) joins(r *Record, replaced *Container) error {
+	h := r.HostConfig
+	for _, ref := range []string{h.NetworkMode.ConnectedContainer(), h.PidMode.Container(), h.IpcMode.Container()} {
+		if ref == "" {
+			continue
+		}
+		if c, err := s.index.Find(ref); err == nil && c == replaced {
+			return errdefs.New(errdefs.InvalidArgument, "container %s is to be replaced: its namespaces cannot be joined by the one that replaces it", ref)
+		}
+	}
+	return nil
+}
+
+// removeNamed removes the container that has exactly the record's name, if
+// there is one.
+func (s *Service) removeNamed(ctx context.Context, r *Record) error {
+	c, err := s.index.Find(r.Name)
+	if err != nil || c.View().Name != r.Name { // none, or one that is just being made
 		return nil
+	}
+	if err := s.joins(r, c); err != nil {
+		return err
 	}
 	err = s.Remove(ctx, c.ID, true)
 	if errdefs.Is(err, errdefs.NotFound) || err != nil && c.View().Status == Removing {

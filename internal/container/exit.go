@@ -62,6 +62,13 @@ func (x *exits) containerEnded(e keeper.Exit) (settle func() error) {
 	}
 	oom := kills > 0
 	failpoint.Hit("exit/noticed")
+	if mode := c.View().HostConfig.PidMode; mode != "" {
+		// The first process is not its namespace's first: the kernel does not take
+		// the others with it.
+		if err := p.cgroup.Kill(); err != nil {
+			slog.Warn("end the other processes of a container", "container", c.ID, "err", err)
+		}
+	}
 	if err := x.giveBack(c.View()); err != nil {
 		slog.Warn("clean up after exit", "container", c.ID, "err", err)
 	}

@@ -42,6 +42,7 @@ type Record struct {
 	IDs        *idrange.Map              `json:",omitempty"` // nil: its ids are the host's
 
 	Last    Outcome
+	Run     bool `json:",omitempty"` // made to be started by the same request: alone it is nothing
 	Stopped bool `json:",omitempty"` // by a user: the policy "unless-stopped" does not start it at boot
 }
 
@@ -60,6 +61,7 @@ type Outcome struct {
 type Request struct {
 	Name       string // empty: one is made up
 	Replace    bool   // who has the name is removed
+	Run        bool   // it is started by the same request
 	Image      string
 	Chain      digest.Digest
 	Rootfs     string

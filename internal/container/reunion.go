@@ -128,6 +128,8 @@ func (r *reunion) reunite(ctx context.Context, conn *keeper.Conn, c *Container, 
 	case ours == nil: // its start was never answered
 		r.stray(conn, p)
 		return nil
+	case p == nil && ours.pid == 0: // a start that was cut off, and has ended: its exit comes next
+		return nil
 	case p != nil && p.Pid == ours.pid && !p.Orphan:
 		ours.files.Close()
 		ours.files = p.Files

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -53,18 +54,29 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 	c.running = append(c.running, own)
 	c.mu.Unlock()
 	if err := s.Start(ctx, id); err != nil {
+		if s.index.Get(id) != nil { // a start that did not begin leaves it
+			err = errors.Join(err, s.dropRun(ctx, c))
+		}
 		c.endRuns(func(run net.Conn) error { return api.WriteRunStatus(run, failedRun(id, c, err)) })
 	}
 	return nil
 }
 
-// dropRun removes the container of a run whose client has left before the
-// start.
+// dropRun removes the container of a run that has not come to its start.
 func (s *Service) dropRun(ctx context.Context, c *Container) error {
 	if c.View().AutoRemove() {
 		return s.remove(context.WithoutCancel(ctx), c)
 	}
 	return nil
+}
+
+// dropCutOff removes what an engine that was killed has left of a run before its
+// start: nobody starts that container any more.
+func (s *Service) dropCutOff(c *Container) {
+	if v := c.View(); v.Status != Created || !v.Run || !v.AutoRemove() {
+		return
+	}
+	s.work.later("remove what was to be run", c.View(), func(ctx context.Context) error { return s.dropRun(ctx, c) })
 }
 
 // failedRun is the status of a run that did not start.

@@ -23,7 +23,12 @@ import (
 // ContainerCreate makes a container of an image, or of a host directory if
 // o.Rootfs is set.
 func (e *Engine) ContainerCreate(ctx context.Context, o api.CreateOptions, req container.CreateRequest) (container.CreateResponse, error) {
-	want := own.Request{Name: strings.TrimPrefix(o.Name, "/"), Replace: o.Replace, Config: req.Config, HostConfig: req.HostConfig, Networking: req.NetworkingConfig}
+	return e.create(ctx, o, req, false)
+}
+
+// create is ContainerCreate; run says that the same request starts the container.
+func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.CreateRequest, run bool) (container.CreateResponse, error) {
+	want := own.Request{Run: run, Name: strings.TrimPrefix(o.Name, "/"), Replace: o.Replace, Config: req.Config, HostConfig: req.HostConfig, Networking: req.NetworkingConfig}
 	if want.Replace && want.Name == "" {
 		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "replace: no name says which container is to be replaced")
 	}

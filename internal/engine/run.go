@@ -15,7 +15,7 @@ func (e *Engine) ContainerRun(ctx context.Context, req api.RunRequest, hijack ow
 	if req.Create.Config != nil && req.Create.Tty {
 		return errdefs.New(errdefs.InvalidArgument, "a run in one request cannot have a terminal: create, attach and start the container")
 	}
-	res, err := e.ContainerCreate(ctx, req.CreateOptions, req.Create)
+	res, err := e.create(ctx, req.CreateOptions, req.Create, true)
 	if err != nil {
 		return err
 	}
