@@ -18,7 +18,6 @@ import (
 
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/container/health"
-	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
@@ -45,6 +44,9 @@ func (w *watches) watchHealth(c *Container) {
 	if v.Status == Paused {
 		c.health.Pause()
 	}
+	if from == container.Unhealthy { // an engine that was killed may not have come to the end of it
+		w.actOn(c, p)
+	}
 }
 
 // healthChanged tells that the container of process p has another health now.
@@ -60,8 +62,8 @@ func (w *watches) healthChanged(c *Container, p *process, status container.Healt
 	}
 	v := c.publish(func(v *View) { v.Health = status })
 	w.events.publish(v, events.Action(string(events.ActionHealthStatus)+": "+string(status)))
-	if status == container.Unhealthy && spec.OwnOf(v.HostConfig).OnUnhealthy != "" {
-		w.work.runOpen(func() { w.onUnhealthy(c, p) }) // it needs the lock, and ends the probing
+	if status == container.Unhealthy {
+		w.actOn(c, p)
 	}
 }
 

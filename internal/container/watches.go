@@ -69,6 +69,14 @@ func (w *watches) expire(c *Container, p *process) {
 	}
 }
 
+// actOn does what is asked for an unhealthy container, not here: it needs the
+// lock, and ends the probing.
+func (w *watches) actOn(c *Container, p *process) {
+	if spec.OwnOf(c.View().HostConfig).OnUnhealthy != "" {
+		w.work.runOpen(func() { w.onUnhealthy(c, p) })
+	}
+}
+
 // onUnhealthy does with the container of process p, which has become unhealthy,
 // what its user has asked for (--health-on-failure).
 func (w *watches) onUnhealthy(c *Container, p *process) {

@@ -342,7 +342,7 @@ func (f *fake) Version(context.Context) (system.VersionResponse, error) {
 }
 
 func (f *fake) DiskUsage(_ context.Context, o api.DiskUsageOptions) (system.DiskUsage, error) {
-	u := system.DiskUsage{ImageUsage: &image.DiskUsage{TotalSize: 42, TotalCount: 1, Items: []image.Summary{{ID: "i", Size: 42}}}, BuildCacheUsage: &build.DiskUsage{}}
+	u := system.DiskUsage{ImageUsage: &image.DiskUsage{TotalSize: 42, TotalCount: 1, Items: []image.Summary{{ID: "i", Size: 42, Containers: 3}}}, BuildCacheUsage: &build.DiskUsage{}}
 	if !o.Verbose {
 		u.ImageUsage.Items = nil
 	}

@@ -41,6 +41,11 @@ func (s *Server) listImages(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if r.version.Before(51) { // the disk usage counted them at all times
+		for i := range list {
+			list[i].Containers = -1
+		}
+	}
 	return r.json(http.StatusOK, imageListShape(list, r.version))
 }
 

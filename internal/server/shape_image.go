@@ -21,9 +21,6 @@ func imageListShape(list []image.Summary, v api.Version) any {
 		if v.Before(48) {
 			img.Descriptor = nil
 		}
-		if v.Before(51) {
-			img.Containers = -1
-		}
 	}
 	if !v.Before(44) {
 		return listOf(list)

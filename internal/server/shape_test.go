@@ -101,6 +101,7 @@ func TestShapesOfVersions(t *testing.T) {
 		{"/info", "1.24", "ID", "E"},
 		{"/system/df", "1.51", "LayersSize", 42.0},
 		{"/system/df", "1.51", "ImageUsage", absent},
+		{"/system/df", "1.50", "Images", []any{map[string]any{"Containers": 3.0, "Created": 0.0, "Id": "i", "Labels": nil, "ParentId": "", "RepoDigests": []any{}, "RepoTags": []any{}, "SharedSize": 0.0, "Size": 42.0}}},
 		{"/system/df", "1.52", "LayersSize", 42.0},
 		{"/system/df", "1.52", "ImageUsage.TotalSize", 42.0},
 		{"/system/df", "1.52", "ImageUsage.Items", absent},
