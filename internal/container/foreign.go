@@ -103,10 +103,17 @@ func (p *process) freeze() error {
 }
 
 func (p *process) thaw() error {
-	if p.foreign != nil {
-		return p.foreign.Resume()
+	if p.foreign == nil {
+		return p.cgroup.Thaw()
 	}
-	return p.cgroup.Thaw()
+	err := p.foreign.Resume()
+	if err == nil {
+		return nil
+	}
+	if frozen, e := p.cgroup.Frozen(); e == nil && !frozen { // a runtime may thaw what it kills: crun
+		return nil
+	}
+	return err
 }
 
 func (p *process) limit(r *specs.LinuxResources) error {

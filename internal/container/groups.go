@@ -49,7 +49,7 @@ func (g *groups) make(r *Record, limits *specs.LinuxResources) (*cgroup.Group, e
 	if err != nil || !spec.IsSystemd(r.Config, r.HostConfig) {
 		return made, err
 	}
-	if err := made.Delegate(); err != nil {
+	if err := made.Delegate(int(r.IDs.HostUID(0)), int(r.IDs.HostGID(0))); err != nil {
 		return nil, errors.Join(err, g.remove(r.ID, made))
 	}
 	return made, nil

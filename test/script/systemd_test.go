@@ -170,3 +170,20 @@ func TestSystemdByAnotherRuntime(t *testing.T) {
 		t.Errorf("groups left: %s, %v", left, err)
 	}
 }
+
+// TestSystemdOfMappedRoot: systemd owns its groups where the container's root is
+// another user of the host.
+func TestSystemdOfMappedRoot(t *testing.T) {
+	e := startTared(t)
+	e.docker = filepath.Join(e.bin, "tare")
+	e.load(t, "busybox.tar")
+	const look = `for d in /sys/fs/cgroup/systemd /sys/fs/cgroup; do test -e $d/cgroup.procs && break; done; cd $d && mkdir below && echo $$ > below/cgroup.procs && cut -d: -f3 /proc/self/cgroup | grep -c "^/below$"`
+	if got := e.output(t, "run", "--rm", "--userns", "auto", "--systemd", "always", "busybox", "sh", "-c", look); got != "1" {
+		t.Errorf("in a group of its own: %q", got)
+	}
+	got := e.output(t, "run", "--rm", "--userns", "auto", "-m", "64m", "--systemd", "always", "busybox", "sh", "-c",
+		`for f in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do test -e $f && echo 4000000000 > $f && echo changed; done 2>/dev/null; echo done`)
+	if got != "done" {
+		t.Errorf("its own limit: %q", got)
+	}
+}

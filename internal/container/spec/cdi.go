@@ -1,13 +1,16 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"tags.cncf.io/container-device-interface/pkg/cdi"
 	"tags.cncf.io/container-device-interface/pkg/parser"
+	cdispecs "tags.cncf.io/container-device-interface/specs-go"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 )
@@ -60,6 +63,9 @@ func (b *specBuilder) cdiDevices() error {
 	if _, err = cache.InjectDevices(b.spec, names...); err == nil {
 		err = notOfCDI(b.spec)
 	}
+	if err == nil && b.in.IDs != nil {
+		b.bindNamed(cache, names)
+	}
 	if err != nil {
 		for file, errs := range cache.GetErrors() {
 			slog.Warn("a CDI file cannot be used", "file", file, "err", errors.Join(errs...))
@@ -67,6 +73,30 @@ func (b *specBuilder) cdiDevices() error {
 		return errdefs.New(errdefs.InvalidArgument, "CDI device injection failed: %w", err)
 	}
 	return nil
+}
+
+// bindNamed lets the nodes of devices by name appear as binds of the host's:
+// where the host has them is in their descriptions only.
+func (b *specBuilder) bindNamed(cache *cdi.Cache, names []string) {
+	hostPath := map[string]string{}
+	for _, name := range names {
+		d := cache.GetDevice(name)
+		if d == nil {
+			continue // without a description it would not have been injected
+		}
+		for _, edits := range []cdispecs.ContainerEdits{d.GetSpec().ContainerEdits, d.ContainerEdits} {
+			for _, n := range edits.DeviceNodes {
+				hostPath[n.Path] = cmp.Or(n.HostPath, n.Path)
+			}
+		}
+	}
+	b.spec.Linux.Devices = slices.DeleteFunc(b.spec.Linux.Devices, func(n specs.LinuxDevice) bool {
+		source, named := hostPath[n.Path]
+		if named {
+			b.spec.Mounts = append(b.spec.Mounts, bindMount(source, n.Path))
+		}
+		return named
+	})
 }
 
 // notOfCDI refuses the edits that a container of the engine's cannot have: its

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/idrange"
 )
 
 const cdiFile = `
@@ -72,6 +73,23 @@ func TestDeviceByNameIsInjected(t *testing.T) {
 	}
 	if at := slices.IndexFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/proc" }); at < 0 {
 		t.Error("a default mount is gone")
+	}
+}
+
+// A mapped container may make no node: the host's, which has another name, is
+// bound there.
+func TestDeviceByNameOfMappedContainer(t *testing.T) {
+	in := cdiInput(t, "vendor.com/toy=zero")
+	in.IDs = &idrange.Map{UIDs: []specs.LinuxIDMapping{{HostID: 1000, Size: 100}}, GIDs: []specs.LinuxIDMapping{{HostID: 1000, Size: 100}}}
+	s, err := Of(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.ContainsFunc(s.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == "/dev/toy" }) {
+		t.Errorf("a node is to be made: %+v", s.Linux.Devices)
+	}
+	if !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/dev/toy" && m.Source == "/dev/zero" }) {
+		t.Errorf("%+v", s.Mounts)
 	}
 }
 

@@ -232,8 +232,12 @@ func removeParent(t tree, parent string) error {
 	for _, d := range t.layouts(parent + "/x") {
 		errs = append(errs, rmdir(path.Dir(d.path)))
 	}
-	if v, ok := t.(*v1); ok && v.named != "" {
-		errs = append(errs, rmdir(v.named+"/"+parent))
+	if v, ok := t.(*v1); ok {
+		for _, root := range []string{v.named, v.unified} {
+			if root != "" {
+				errs = append(errs, rmdir(root+"/"+parent))
+			}
+		}
 	}
 	for _, d := range t.layouts(parent) {
 		if !strings.Contains(d.path, "/"+defaultRules+"/") && !strings.Contains(d.path, "/"+ownRules+"/") {

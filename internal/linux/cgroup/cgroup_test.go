@@ -449,3 +449,23 @@ func TestAbsentGroupIsHarmless(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Other runtimes leave parents in the tree of version 2 that hybrid hosts have.
+func TestRemoveParentInTreesWithoutControllers(t *testing.T) {
+	tree := &v1{named: t.TempDir(), unified: t.TempDir()}
+	for _, root := range []string{tree.named, tree.unified} {
+		if err := os.MkdirAll(root+"/tare-1/runtimes", 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []string{"tare-1/runtimes", "tare-1"} {
+		if err := removeParent(tree, p); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, root := range []string{tree.named, tree.unified} {
+		if exists(root, "tare-1") {
+			t.Errorf("%s/tare-1 is left", root)
+		}
+	}
+}

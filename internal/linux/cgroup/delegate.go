@@ -19,13 +19,18 @@ const (
 
 // Delegate lets a container that manages groups of its own, such as systemd, do
 // so in the group, which has no processes yet. On version 1 that is in a tree
-// without controllers, name=systemd, which the group is in from now on.
-func (g *Group) Delegate() (err error) {
+// without controllers, name=systemd, which the group is in from now on. uid and
+// gid are the host's numbers of the container's root, who owns what is below.
+func (g *Group) Delegate(uid, gid int) (err error) {
+	var at string
 	switch t := g.tree.(type) {
 	case *v1:
-		err = g.delegateNamed(t)
+		at, err = g.delegateNamed(t)
 	case *v2:
-		err = g.delegateBelow(t)
+		at, err = g.delegateBelow(t)
+	}
+	if err == nil {
+		err = giveAway(at, uid, gid)
 	}
 	if err != nil {
 		return fmt.Errorf("delegate the cgroup: %w", err)
@@ -33,36 +38,47 @@ func (g *Group) Delegate() (err error) {
 	return nil
 }
 
-func (g *Group) delegateBelow(t *v2) error {
-	d := g.dirs[0].path
-	if err := t.delegate(d); err != nil {
-		return err
-	}
-	for _, name := range []string{payload, joining} {
-		if err := mkdir(d + "/" + name); err != nil && !errors.Is(err, os.ErrExist) {
+// giveAway makes a group another's, who may make groups below it and move
+// processes between these: the files of cgroups(7), "cgroups delegation".
+func giveAway(dir string, uid, gid int) error {
+	for _, name := range []string{".", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks"} {
+		if err := os.Chown(dir+"/"+name, uid, gid); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
-	g.delegated = true
 	return nil
 }
 
-func (g *Group) delegateNamed(t *v1) error {
-	if _, ok := g.dir(namedTree); ok {
-		return nil
+func (g *Group) delegateBelow(t *v2) (string, error) {
+	d := g.dirs[0].path
+	if err := t.delegate(d); err != nil {
+		return "", err
+	}
+	for _, name := range []string{payload, joining} {
+		if err := mkdir(d + "/" + name); err != nil && !errors.Is(err, os.ErrExist) {
+			return "", err
+		}
+	}
+	g.delegated = true
+	return d + "/" + payload, nil
+}
+
+func (g *Group) delegateNamed(t *v1) (string, error) {
+	if named, ok := g.dir(namedTree); ok {
+		return named.path, nil
 	}
 	if t.named == "" {
-		return errNoNamedTree
+		return "", errNoNamedTree
 	}
 	p := t.named
 	for name := range strings.SplitSeq(g.path, "/") {
 		p += "/" + name
 		if err := mkdir(p); err != nil && !errors.Is(err, os.ErrExist) {
-			return err
+			return "", err
 		}
 	}
 	g.dirs = append(g.dirs, dir{p, []string{namedTree}})
-	return nil
+	return p, nil
 }
 
 const namedTree = "systemd"

@@ -37,7 +37,7 @@ func TestDelegateOnVersion2(t *testing.T) {
 	if got := g.JoinPaths(); !slices.Equal(got, []string{root + "/tare/x/cgroup.procs"}) {
 		t.Errorf("before: %q", got)
 	}
-	if err := g.Delegate(); err != nil {
+	if err := g.Delegate(os.Getuid(), os.Getgid()); err != nil {
 		t.Fatal(err)
 	}
 	if b, _ := os.ReadFile(root + "/tare/x/cgroup.subtree_control"); string(b) != "+memory+pids" {
@@ -70,13 +70,13 @@ func TestDelegateOnVersion2(t *testing.T) {
 func TestDelegateOnVersion1(t *testing.T) {
 	tree := &v1{trees: []dir{{fakeTree(t, "tare/x/cgroup.procs"), []string{"memory"}}}}
 	group := func() *Group { return &Group{path: "tare/x", tree: tree, dirs: tree.layouts("tare/x")} }
-	if err := group().Delegate(); !errors.Is(err, errNoNamedTree) {
+	if err := group().Delegate(os.Getuid(), os.Getgid()); !errors.Is(err, errNoNamedTree) {
 		t.Errorf("without the tree: %v", err)
 	}
 	tree.named = t.TempDir()
 	g := group()
 	for range 2 {
-		if err := g.Delegate(); err != nil {
+		if err := g.Delegate(os.Getuid(), os.Getgid()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -56,7 +56,7 @@ func detect(mountinfo io.Reader, systemd bool) (tree, error) {
 	}
 	switch {
 	case len(trees) > 0:
-		return &v1{trees: trees, named: named}, nil
+		return &v1{trees: trees, named: named, unified: unified}, nil
 	case unified != "":
 		return &v2{root: unified}, nil
 	}

@@ -29,7 +29,9 @@ const hostTasks = "32768"
 // v1 is a host with a tree for each controller, or for a few together.
 type v1 struct {
 	trees []dir
-	named string // where the tree name=systemd is that only delegated groups are in; "": none
+	// Trees without controllers; "": there is none.
+	named   string // name=systemd, which only delegated groups are in
+	unified string // version 2, which only other runtimes make groups in
 }
 
 func (t *v1) layout(p string, devices []specs.LinuxDeviceCgroup) []dir {
