@@ -3,12 +3,12 @@ package main
 import (
 	"io"
 	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/moby/term"
 	"github.com/tare-engine/tare/internal/linux/tty"
 	"github.com/tare-engine/tare/internal/linux/unixconn"
+	"github.com/tare-engine/tare/internal/sigproxy"
 )
 
 // session is a process in the foreground: its terminal, our signals, its end.
@@ -22,7 +22,7 @@ type session struct {
 
 func newSession() *session {
 	s := &session{signals: make(chan os.Signal, 32)}
-	signal.Notify(s.signals)
+	sigproxy.Notify(s.signals)
 	return s
 }
 
@@ -76,6 +76,7 @@ func (s *session) wait(pid int) (int, error) {
 		return 0, err
 	}
 	defer s.restore()
+	sigproxy.NotifyRest(s.signals)
 	ended := make(chan syscall.WaitStatus)
 	go func() { ended <- reapUntil(pid) }()
 	for {
@@ -86,11 +87,9 @@ func (s *session) wait(pid int) (int, error) {
 			}
 			return codeOf(ws), nil
 		case sig := <-s.signals:
-			switch sig {
-			case syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPIPE:
-			case syscall.SIGWINCH:
+			if sig == syscall.SIGWINCH {
 				s.resize()
-			default:
+			} else {
 				_ = syscall.Kill(pid, sig.(syscall.Signal))
 			}
 		}
@@ -101,7 +100,6 @@ func (s *session) restore() {
 	if s.state != nil {
 		_ = term.RestoreTerminal(os.Stdin.Fd(), s.state)
 	}
-	signal.Stop(s.signals)
 }
 
 func reapUntil(pid int) syscall.WaitStatus {

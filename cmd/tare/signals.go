@@ -9,14 +9,16 @@ import (
 	"time"
 
 	"github.com/moby/term"
+
+	"github.com/tare-engine/tare/internal/sigproxy"
 )
 
 // proxySignals sends the signals we get to a process instead, from now until
-// the function it returns is called. Those that come before target returns a
-// way to send them are kept.
+// the function it returns is called; from then on those that end a program end
+// us. Those that come before target returns a way to send them are kept.
 func (c *cli) proxySignals(target <-chan func(signal string) error) (stop func()) {
 	got := make(chan os.Signal, 128)
-	signal.Notify(got)
+	sigproxy.Notify(got)
 	quit := make(chan struct{})
 	go func() {
 		var send func(string) error
@@ -25,6 +27,7 @@ func (c *cli) proxySignals(target <-chan func(signal string) error) (stop func()
 		for {
 			select {
 			case send = <-target:
+				sigproxy.NotifyRest(got)
 				for _, s := range early {
 					send(signalName(s))
 				}
@@ -46,24 +49,28 @@ func (c *cli) proxySignals(target <-chan func(signal string) error) (stop func()
 				}
 				send(signalName(s))
 			case <-quit:
-				return
+				exitOn(got)
 			}
 		}
 	}()
-	return func() {
-		signal.Stop(got)
-		close(quit)
+	return func() { close(quit) }
+}
+
+// exitOn ends us with the first signal that is meant to. To give all signals
+// back to their default action takes longer than we have yet to live.
+func exitOn(got <-chan os.Signal) {
+	for s := range got {
+		switch s {
+		case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT:
+			os.Exit(128 + int(s.(syscall.Signal)))
+		}
 	}
 }
 
-// ignored reports whether a signal is our own affair.
+// ignored reports whether a signal is our own affair: our terminal was resized;
+// to a server in the container the signal would mean something else.
 func (c *cli) ignored(s os.Signal) bool {
-	if s == resized {
-		// Our terminal was resized; to a server in the container the signal
-		// would mean something else.
-		return term.IsTerminal(c.in.Fd()) || term.IsTerminal(c.out.Fd())
-	}
-	return neverPassed(s)
+	return s == resized && (term.IsTerminal(c.in.Fd()) || term.IsTerminal(c.out.Fd()))
 }
 
 func signalName(s os.Signal) string {

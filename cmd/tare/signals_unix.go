@@ -11,11 +11,5 @@ import (
 // resized is the signal of a terminal that has changed its size.
 var resized os.Signal = syscall.SIGWINCH
 
-// neverPassed reports whether a signal is about this process alone. SIGURG is
-// the Go scheduler's.
-func neverPassed(s os.Signal) bool {
-	return s == syscall.SIGCHLD || s == syscall.SIGPIPE || s == syscall.SIGURG
-}
-
 // ownSession keeps the terminal's signals from a program we start.
 func ownSession(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }

@@ -9,8 +9,5 @@ import (
 // resized is a signal that never comes: consoles on Windows have none.
 var resized os.Signal = syscall.Signal(0x1c)
 
-// neverPassed reports whether a signal is about this process alone.
-func neverPassed(s os.Signal) bool { return s == syscall.SIGPIPE }
-
 // ownSession does nothing: a console's Ctrl-C reaches what we start as well.
 func ownSession(*exec.Cmd) {}
