@@ -63,15 +63,33 @@ func readConfig(name string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
+// onLinux is a spec whose sections for other systems are not looked into: the
+// decoder reflects on all types that it may meet, and these are half of them.
+type onLinux struct {
+	specs.Spec
+	Solaris *json.RawMessage `json:"solaris"`
+	Windows *json.RawMessage `json:"windows"`
+	VM      *json.RawMessage `json:"vm"`
+	ZOS     *json.RawMessage `json:"zos"`
+	FreeBSD *json.RawMessage `json:"freebsd"`
+}
+
 func parseSpec(b []byte) (*specs.Spec, error) {
-	s := &specs.Spec{}
-	if err := json.Unmarshal(b, s); err != nil {
+	var s onLinux
+	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("%s: %w", configFile, err)
+	}
+	for section, there := range map[string]bool{
+		"solaris": s.Solaris != nil, "windows": s.Windows != nil, "vm": s.VM != nil, "zos": s.ZOS != nil, "freebsd": s.FreeBSD != nil,
+	} {
+		if there {
+			return nil, fmt.Errorf("%s: the section %q is for another system than linux", configFile, section)
+		}
 	}
 	if s.Linux == nil {
 		s.Linux = &specs.Linux{}
 	}
-	return s, nil
+	return &s.Spec, nil
 }
 
 // checkSpec refuses what cannot be a container.

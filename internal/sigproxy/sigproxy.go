@@ -26,8 +26,10 @@ const moment = 50 * time.Millisecond
 
 // NotifyRest sends c all other signals that can be passed on, soon after it is
 // called: when the process that gets them has been started.
-func NotifyRest(c chan<- os.Signal) {
+func NotifyRest(c chan<- os.Signal) { time.AfterFunc(moment, func() { notifyRest(c) }) }
+
+func notifyRest(c chan<- os.Signal) {
 	if list := rest(); len(list) > 0 { // none would mean all
-		time.AfterFunc(moment, func() { signal.Notify(c, list...) })
+		signal.Notify(c, list...)
 	}
 }
