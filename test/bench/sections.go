@@ -115,22 +115,62 @@ func (b *bench) runRequest() error {
 	return err
 }
 
+const execName = "bench-exec"
+
 func (b *bench) execs() error {
-	rows := []contestant{}
 	for _, e := range b.engines() {
-		if err := e.docker("run", "-d", "--name", "bench-exec", fixture.Image, "sleep", "3600"); err != nil {
+		if err := e.docker("run", "-d", "--name", execName, fixture.Image, "sleep", "3600"); err != nil {
 			return err
 		}
-		defer e.docker("rm", "-f", "bench-exec")
+		defer e.docker("rm", "-f", execName)
 	}
-	rows = append(rows, contestant{"tare exec true", func() error { return b.tareCLI("exec", "bench-exec", "true") }},
+	c, err := b.client()
+	if err != nil {
+		return err
+	}
+	ct, err := c.ContainerInspect(context.Background(), execName)
+	if err != nil {
+		return err
+	}
+	pid := strconv.Itoa(ct.State.Pid)
+	rows := []contestant{
+		{"nsenter -a, true", func() error { return command("nsenter", "-t", pid, "-a", "/bin/true") }},
+		{"exec true from a running client (create, start)", b.execRequest},
+	}
+	rows = append(rows, contestant{"tare exec true", func() error { return b.tareCLI("exec", execName, "true") }},
 		contestant{"tare ps", func() error { return b.tareCLI("ps") }},
-		contestant{"tare inspect", func() error { return b.tareCLI("inspect", "bench-exec") }})
+		contestant{"tare inspect", func() error { return b.tareCLI("inspect", execName) }})
 	for _, e := range b.engines() {
-		rows = append(rows, contestant{"docker exec true against " + e.name, func() error { return e.docker("exec", "bench-exec", "true") }},
+		rows = append(rows, contestant{"docker exec true against " + e.name, func() error { return e.docker("exec", execName, "true") }},
 			contestant{"docker ps against " + e.name, func() error { return e.docker("ps") }})
 	}
 	return b.race("exec, ps, inspect", b.o.rounds, rows...)
+}
+
+// execRequest is an exec without a command line.
+func (b *bench) execRequest() error {
+	c, err := b.client()
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	id, err := c.ExecCreate(ctx, execName, container.ExecCreateRequest{AttachStdout: true, AttachStderr: true, Cmd: []string{"true"}})
+	if err != nil {
+		return err
+	}
+	stream, err := c.ExecAttach(ctx, id, api.ExecStartRequest{})
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	if err := stream.Output(io.Discard, io.Discard, false); err != nil {
+		return err
+	}
+	x, err := c.ExecInspect(ctx, id)
+	if err == nil && (x.Running || x.ExitCode == nil || *x.ExitCode != 0) {
+		err = fmt.Errorf("the exec has not ended well: %+v", x)
+	}
+	return err
 }
 
 // atOnce starts containers in parallel and waits for all of them.
