@@ -44,8 +44,16 @@ func (o *ooms) watch(c *Container) {
 	if p == nil || p.oom != 0 || c.View().HostConfig.Memory == 0 {
 		return
 	}
-	if err := o.add(c, p); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		slog.Warn("watch the memory of a container", "container", c.ID, "err", err)
+	if err := o.add(c, p); err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			slog.Warn("watch the memory of a container", "container", c.ID, "err", err)
+		}
+		return
+	}
+	// What happened before anybody watched.
+	if kills, err := p.cgroup.OOMKills(); err == nil && kills > 0 && !c.View().Last.OOMKilled {
+		o.happened(p.oom) // is the same, if it was noticed by now
+		o.tell(c)
 	}
 }
 
@@ -102,24 +110,34 @@ func (o *ooms) run(p *epoll.Poller) {
 
 // look tells of a container that has run out of memory.
 func (o *ooms) look(key uint64) {
-	o.mu.Lock()
-	w := o.watched[key]
+	w := o.happened(key)
 	if w == nil {
-		o.mu.Unlock()
 		return
 	}
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	if w.c.process == w.run {
+		o.tell(w.c)
+	}
+}
+
+// happened returns the run of that key if it has run out of memory since it was
+// last asked.
+func (o *ooms) happened(key uint64) *oomWatch {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w := o.watched[key]
+	if w == nil {
+		return nil
+	}
 	happened, err := w.oom.Happened()
-	o.mu.Unlock()
 	if err != nil {
 		slog.Warn("watch the memory of a container", "container", w.c.ID, "err", err)
 	}
-	if happened {
-		w.c.mu.Lock()
-		defer w.c.mu.Unlock()
-		if w.c.process == w.run {
-			o.tell(w.c)
-		}
+	if !happened {
+		return nil
 	}
+	return w
 }
 
 // tell publishes that the container has run out of memory.

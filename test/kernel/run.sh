@@ -39,7 +39,7 @@ brief=(internal/linux/cgroup internal/linux/mount internal/linux/apparmor intern
 # pattern is what the short form runs of a package that is too slow as a whole.
 pattern() {
 	case $1 in
-	test/script) echo "TestTare/sessions/(hello|limits|exec|namespaces|security|oom|apparmor)$" ;;
+	test/script) echo "TestTare/sessions/(hello|limits|exec|namespaces|security|oom|apparmor|userns)$" ;;
 	esac
 }
 

@@ -31,7 +31,7 @@ func mountMapped(o Options) (*os.File, error) {
 	}
 	if os.Getenv("TARE_PROBE") != "6.1" && !attachedOnly.Load() {
 		m, err := mountByFD(o, mapped)
-		if !errors.Is(err, unix.EINVAL) {
+		if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP) { // the latter before 6.5
 			return m, err
 		}
 		attachedOnly.Store(true)
