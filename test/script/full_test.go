@@ -28,7 +28,7 @@ func smallDisk(t *testing.T, dir string, options ...string) {
 	}
 	t.Cleanup(func() {
 		// The keeper ends soon after the engine and holds the file system until then.
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 			out, err := exec.Command("umount", dir).CombinedOutput()
 			if err == nil || time.Now().After(end) {
 				if err != nil {
@@ -152,7 +152,7 @@ func (e *engine) again(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.cmd = c
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if exec.Command(e.docker, "-H", "unix://"+e.socket, "version").Run() == nil {
 			return
 		}
@@ -163,7 +163,7 @@ func (e *engine) again(t *testing.T) {
 }
 
 func waitEmpty(dir string) error {
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		list, err := os.ReadDir(dir)
 		if err != nil || len(list) == 0 {
 			return err

@@ -40,7 +40,7 @@ func TestLostLogLines(t *testing.T) {
 // shows waits until the output of a command holds a text.
 func (e *engine) shows(t *testing.T, want string, args ...string) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		out, err := exec.Command(e.docker, append([]string{"-H", "unix://" + e.socket}, args...)...).CombinedOutput()
 		if err == nil && strings.Contains(string(out), want) {
 			return

@@ -49,7 +49,7 @@ func script(t *testing.T, path, body string) string {
 // await polls until a condition holds.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
@@ -111,7 +111,7 @@ func groupOf(t *testing.T, execRoot string) string {
 func leftNothing(t *testing.T, execRoot string) {
 	t.Helper()
 	var left []string
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		left = nil
 		for _, pattern := range []string{execRoot + "/bundles/*", execRoot + "/runtimes/*/*"} {
 			found, _ := filepath.Glob(pattern)

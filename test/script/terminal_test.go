@@ -119,7 +119,7 @@ func (t *terminal) see(pattern string) error {
 	if err != nil {
 		return err
 	}
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(patience)
 	for {
 		if at := re.FindIndex(t.unseen); at != nil {
 			t.unseen, t.size = t.unseen[at[1]:], nil
@@ -136,13 +136,13 @@ func (t *terminal) see(pattern string) error {
 				return err
 			}
 		case <-timeout:
-			return fmt.Errorf("not within ten seconds")
+			return fmt.Errorf("not within a minute")
 		}
 	}
 }
 
 func (t *terminal) end(code string) error {
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(patience)
 	for output := t.output; ; {
 		select {
 		case b, ok := <-output:
@@ -156,7 +156,7 @@ func (t *terminal) end(code string) error {
 			}
 			return nil
 		case <-timeout:
-			return fmt.Errorf("no end within ten seconds")
+			return fmt.Errorf("no end within a minute")
 		}
 	}
 }
