@@ -36,10 +36,12 @@ func (s *Service) Boot(ctx context.Context) error {
 	if err := b.adoptNetworks(ctx); err != nil {
 		return err
 	}
+	if err := s.execs.load(); err != nil {
+		return err
+	}
 	if err := s.link.connect(ctx); err != nil {
 		return err
 	}
-	s.far.watchDead()
 	for _, c := range s.index.List() {
 		s.resume(c)
 		s.dropCutOff(c)
@@ -148,7 +150,7 @@ func (b *boot) adopt(c *Container) {
 		r = withRecord(r, l.begin)
 		r.Last.OOMKilled = kills > 0
 	}
-	c.view.Store(&View{Record: r, Status: status, Pid: l.Pid, Started: l.StartedAt, Network: l.Network})
+	c.adopt(&View{Record: r, Status: status, Pid: l.Pid, Started: l.StartedAt, Network: l.Network})
 }
 
 // openProcess returns a descriptor of a process if it is still the one that

@@ -95,6 +95,12 @@ func (c *Container) publish(change func(*View)) *View {
 	return &next
 }
 
+// adopt stores the view of what has become of a run while we did not watch it,
+// from whatever state we believed in: the one way past the table of steps.
+//
+// Preconditions: c.mu is held.
+func (c *Container) adopt(v *View) { c.view.Store(v) }
+
 // withRecord returns a changed copy of a record.
 func withRecord(r *Record, change func(*Record)) *Record {
 	next := *r

@@ -2,6 +2,8 @@ package container
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,7 @@ type Exec struct {
 	ID        string
 	Container string
 	Request   container.ExecCreateRequest
+	loaded    bool // an earlier engine has started it
 
 	mu      sync.Mutex
 	started bool
@@ -70,15 +73,10 @@ func (t *execTable) drop(id string) {
 	delete(t.byID, id)
 }
 
-// forget drops all execs of a container.
-func (t *execTable) forget(container string) {
+func (t *execTable) list() []*Exec {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id, x := range t.byID {
-		if x.Container == container {
-			delete(t.byID, id)
-		}
-	}
+	return slices.Collect(maps.Values(t.byID))
 }
 
 // of returns the IDs of a container's execs that have not ended.
@@ -114,7 +112,7 @@ func (x *Exec) adopt(p *keeper.Process) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.files.Close()
-	x.files, x.running, x.pid, x.ticks = p.Files, true, p.Pid, p.StartTicks
+	x.files, x.running, x.pid, x.ticks, x.begun = p.Files, true, p.Pid, p.StartTicks, p.Started
 }
 
 // losesClients reports whether the exec is to end because its client was that

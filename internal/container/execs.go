@@ -32,10 +32,11 @@ import (
 // while waiting for a keeper (see link).
 type Execs struct {
 	*execTable
-	cfg    *Config
-	index  *index.Index[*Container]
-	link   *link
-	events eventLog
+	cfg     *Config
+	index   *index.Index[*Container]
+	link    *link
+	records *records
+	events  eventLog
 }
 
 // Execs returns the further processes of the containers.
@@ -116,11 +117,11 @@ func (all *Execs) Start(ctx context.Context, id string, req api.ExecStartRequest
 	if c.View().Status == Paused {
 		return errdefs.New(errdefs.Conflict, "container %s is paused, unpause the container before exec", c.ID)
 	}
-	x.started = true
 	ends, err := all.ends(x, req, hijack)
 	if err != nil {
 		return err
 	}
+	x.started = true
 	defer closeEnds(ends)
 	if err := all.launch(context.WithoutCancel(ctx), x, c, req, ends); err != nil {
 		code := 126
@@ -129,6 +130,7 @@ func (all *Execs) Start(ctx context.Context, id string, req api.ExecStartRequest
 			code = se.Code
 		}
 		x.exitCode.Store(&code)
+		all.records.removeExec(x.ID)
 		time.AfterFunc(execKept, func() { all.drop(x.ID) })
 		tellEnds(ends, x.Request.Tty, err)
 		return err
@@ -181,6 +183,10 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.Exe
 	if err != nil {
 		return err
 	}
+	if err := all.records.putExec(x); err != nil {
+		return err
+	}
+	failpoint.Hit("exec/recorded")
 	st := keeper.Stdio{TTY: x.Request.Tty, Console: x.Request.Tty && p.foreign != nil, OpenStdin: x.Request.AttachStdin, StdinOnce: true, UID: int(v.IDs.HostUID(user.UID)), GID: int(v.IDs.HostGID(user.GID))}
 	if size := req.ConsoleSize; size != nil {
 		st.Rows, st.Cols = uint16(size[0]), uint16(size[1])
@@ -251,6 +257,7 @@ func (all *Execs) ended(e keeper.Exit) bool {
 	x.done.result = Result{ExitCode: code}
 	close(x.done.done)
 	x.mu.Unlock()
+	all.records.removeExec(x.ID)
 	failpoint.Hit("exec/ended")
 	if c := all.index.Get(x.Container); c != nil {
 		all.events.publish(c.View(), events.ActionExecDie, "execID", x.ID, "exitCode", fmt.Sprint(code))

@@ -101,22 +101,8 @@ func (s *Service) giveBack(v *View) error {
 	return errors.Join(s.networks.Release(context.Background(), v.ID), s.records.unmountShm(v))
 }
 
-// watchDead reports the end of containers whose process has gone while nobody
-// of ours was there: the keeper has no exit of theirs to tell.
-func (f *far) watchDead() {
-	for _, c := range f.index.List() {
-		c.mu.Lock()
-		p := c.process
-		gone := p != nil && p.fd == nil
-		c.mu.Unlock()
-		if gone {
-			f.reportGone(c.ID, p)
-		}
-	}
-}
-
-// reportGone reports the end of a process that the keeper does not know, unless
-// the keeper reports it first. The kernel tells how it ended if we held it.
+// reportGone reports the end of a process of which the keeper knows neither that
+// it runs nor how it ended. The kernel tells that if we held it.
 func (f *far) reportGone(id string, p *process) {
 	e := keeper.Exit{ID: id, Pid: p.pid, At: time.Now(), Unknown: true}
 	if p.fd != nil {
@@ -125,7 +111,6 @@ func (f *far) reportGone(id string, p *process) {
 		}
 	}
 	f.work.run(func() {
-		time.Sleep(deadGrace)
 		if f.s.exits.settle(f.s.exits.containerEnded(e)) {
 			if c := f.index.Get(id); c != nil {
 				c.clear()
@@ -133,7 +118,3 @@ func (f *far) reportGone(id string, p *process) {
 		}
 	})
 }
-
-// deadGrace is how long the keeper's report of an exit may take to come in
-// after we have connected with it.
-const deadGrace = 500 * time.Millisecond

@@ -23,6 +23,7 @@ import (
 //	EXECROOT/containers/ID.live.json     its process (see live)
 //	EXECROOT/containers/ID.cgroup        where its groups are in a user's parent (see groups)
 //	EXECROOT/containers/ID.shm           tmpfs that it shares with others
+//	EXECROOT/execs/ID.json               a further process (see execRecord)
 //
 // It has no state of its own and takes no lock: a change of a container's files
 // is made under the lock of the container.
@@ -33,7 +34,7 @@ type records struct {
 
 // prepare makes the directories that hold all others.
 func (r *records) prepare() error {
-	return errors.Join(os.MkdirAll(r.all(), 0710), os.MkdirAll(r.volatile(), 0710))
+	return errors.Join(os.MkdirAll(r.all(), 0710), os.MkdirAll(r.volatile(), 0710), os.MkdirAll(r.execs(), 0710))
 }
 
 // all is the folder of the containers' folders.

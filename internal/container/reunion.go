@@ -16,6 +16,7 @@ import (
 //
 //	we believe      the keeper has
 //	running         the process        its streams are taken
+//	running         its exit           that comes next
 //	running         nothing            it gets our streams; gone: the end is reported
 //	being started   the process        the start came about
 //	being started   nothing            what it had acquired is given back
@@ -50,7 +51,7 @@ func (r *reunion) reconcile(ctx context.Context, conn *keeper.Conn, procs []keep
 		if err := r.settleStart(conn, c, p, ended[c.ID]); err != nil {
 			slog.Error("settle a start that was cut off", "container", c.ID, "err", err)
 		}
-		if err := r.reunite(ctx, conn, c, p); err != nil {
+		if err := r.reunite(ctx, conn, c, p, ended[c.ID]); err != nil {
 			slog.Error("adopt container", "container", c.ID, "err", err)
 		}
 	}
@@ -66,9 +67,11 @@ func (r *reunion) reconcile(ctx context.Context, conn *keeper.Conn, procs []keep
 		}
 		r.stray(conn, p)
 	}
+	r.execs.settle(ended)
 }
 
-// execOf is the exec of a process; one of an earlier engine is booked again.
+// execOf is the exec of a process; one that an earlier version's engine has
+// started, which kept no records of them, is booked again.
 func (r *reunion) execOf(p *keeper.Process) *Exec {
 	if x := r.execs.get(p.ID); x != nil {
 		return x
@@ -98,7 +101,7 @@ func (r *reunion) settleStart(conn *keeper.Conn, c *Container, p *keeper.Process
 	ours.live.Pid, ours.live.StartTicks = p.Pid, p.StartTicks
 	v := *c.View()
 	v.Pid, v.Record = p.Pid, withRecord(v.Record, ours.live.begin)
-	c.view.Store(&v)
+	c.adopt(&v)
 	return r.records.putLive(c.ID, ours.live)
 }
 
@@ -111,14 +114,14 @@ func (r *reunion) neverStarted(c *Container, p *process) error {
 	if !c.View().Last.StartedAt.IsZero() {
 		status = Exited
 	}
-	c.view.Store(&View{Record: c.View().Record, Status: status, Started: c.View().Last.StartedAt})
+	c.adopt(&View{Record: c.View().Record, Status: status, Started: c.View().Last.StartedAt})
 	slog.Info("a start was cut off before the program ran", "container", c.ID)
 	return errors.Join(r.giveBack(c.View()), p.cgroup.Kill(), p.remove(), r.groups.remove(c.ID, p.cgroup), r.records.removeLive(c.ID))
 }
 
 // reunite makes a container's state and the keeper's agree. p is nil if the
-// keeper does not know the container.
-func (r *reunion) reunite(ctx context.Context, conn *keeper.Conn, c *Container, p *keeper.Process) error {
+// keeper does not know the container; ended, if it is about to tell its exit.
+func (r *reunion) reunite(ctx context.Context, conn *keeper.Conn, c *Container, p *keeper.Process, ended bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ours := c.process
@@ -128,7 +131,7 @@ func (r *reunion) reunite(ctx context.Context, conn *keeper.Conn, c *Container, 
 	case ours == nil: // its start was never answered
 		r.stray(conn, p)
 		return nil
-	case p == nil && ours.pid == 0: // a start that was cut off, and has ended: its exit comes next
+	case p == nil && ended:
 		return nil
 	case p != nil && p.Pid == ours.pid && !p.Orphan:
 		ours.files.Close()

@@ -20,7 +20,9 @@ import (
 //	                  (gone)  dead (a removal that failed; remove again)
 //
 // With a restart policy an exit leads to restarting, from where a start leads to
-// running, and a stop to exited.
+// running, and a stop to exited. An engine that finds out what has become of a
+// run that an earlier one began may go from running to created, or to exited:
+// see [Container.adopt].
 type Status string
 
 // The states, in Docker's words.

@@ -41,11 +41,11 @@ func links(t *testing.T, engine string) []string {
 }
 
 // eventually waits for a condition that the kernel fulfils in the background.
-func eventually(t *testing.T, what string, within time.Duration, ok func() bool) {
+func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for start := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(start) > within {
-			t.Fatalf("not within %s: %s", within, what)
+		if time.Since(start) > time.Minute { // emulated machines are slow
+			t.Fatalf("never: %s", what)
 		}
 	}
 }
@@ -81,8 +81,8 @@ func TestReleasedEndpointsLeaveNothing(t *testing.T) {
 			must(t, s.Release(context.Background(), e.ContainerID))
 			must(t, s.Release(context.Background(), e.ContainerID))
 		}
-		eventually(t, "links and neighbours gone", 5*time.Second, func() bool { return left(t, s) == 0 })
-		eventually(t, "addresses free", time.Second, func() bool { s.leaving.mu.Lock(); defer s.leaving.mu.Unlock(); return len(s.leaving.wait) == 0 })
+		eventually(t, "links and neighbours gone", func() bool { return left(t, s) == 0 })
+		eventually(t, "addresses free", func() bool { s.leaving.mu.Lock(); defer s.leaving.mu.Unlock(); return len(s.leaving.wait) == 0 })
 	}
 	if d := cmp.Diff(before, ruleset(t)); d != "" {
 		t.Error(d)
@@ -102,10 +102,10 @@ func TestAddressIsNotReusedWhileItsLinkLives(t *testing.T) {
 	if b := attach(t, s); b.IP == a.IP {
 		t.Fatal("address given out while the old namespace lives")
 	}
-	eventually(t, "link of a held namespace deleted", 6*time.Second, func() bool {
+	eventually(t, "link of a held namespace deleted", func() bool {
 		return !strings.Contains(strings.Join(links(t, "e1"), " "), a.Link)
 	})
-	eventually(t, "address free", time.Second, func() bool { c := attach(t, s); return c.IP == a.IP })
+	eventually(t, "address free", func() bool { c := attach(t, s); return c.IP == a.IP })
 }
 
 func itoa(fd uintptr) string { b, _ := json.Marshal(fd); return string(b) }
@@ -158,7 +158,7 @@ func TestKilledEngineIsAdopted(t *testing.T) {
 	records := []Record{roundTrip(t, live.Record), roundTrip(t, dead.Record)}
 	abandon(t, s)
 
-	eventually(t, "link of the dead container gone", 5*time.Second, func() bool { return !strings.Contains(strings.Join(links(t, "e7"), " "), dead.Link) })
+	eventually(t, "link of the dead container gone", func() bool { return !strings.Contains(strings.Join(links(t, "e7"), " "), dead.Link) })
 	wantAnswer(t, "while the engine is away", world, "tcp", "192.0.2.1:8080", "192.0.2.2")
 	if _, err := hostport.Reserve("tcp", netip.MustParseAddrPort("0.0.0.0:8080")); err == nil {
 		t.Error("a held port was free while the engine was away")
@@ -186,7 +186,7 @@ func TestKilledEngineIsAdopted(t *testing.T) {
 	}
 	stopLive()
 	stopUnknown()
-	eventually(t, "nothing left", 5*time.Second, func() bool { return left(t, s) == 0 })
+	eventually(t, "nothing left", func() bool { return left(t, s) == 0 })
 	l, err := net.Listen("tcp", "0.0.0.0:8080")
 	must(t, err)
 	l.Close()
@@ -355,7 +355,7 @@ func TestDeletedBridgeIsRestored(t *testing.T) {
 		wantAnswer(t, when, e.NetNS, "tcp", "192.0.2.2:80", "192.0.2.1")
 	}
 	cut()
-	eventually(t, "restored", 2*time.Second, func() bool { _, err := ask(nil, "tcp", "127.0.0.1:8080"); return err == nil })
+	eventually(t, "restored", func() bool { _, err := ask(nil, "tcp", "127.0.0.1:8080"); return err == nil })
 	check("deleted while the engine runs")
 
 	ns := dup(t, []*os.File{e.NetNS})[0]
@@ -399,5 +399,5 @@ func TestClosedServiceLeavesNoDescriptorsNorGoroutines(t *testing.T) {
 	cycle() // the first one opens what the runtime keeps
 	fds, goroutines := count()
 	cycle()
-	eventually(t, "as before", 2*time.Second, func() bool { f, g := count(); return f <= fds && g <= goroutines })
+	eventually(t, "as before", func() bool { f, g := count(); return f <= fds && g <= goroutines })
 }

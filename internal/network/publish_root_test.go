@@ -190,13 +190,7 @@ func TestRulesAreRestored(t *testing.T) {
 		}
 		before := ruleset(t)
 		nft(t, change)
-		start := time.Now()
-		for ruleset(t) != before {
-			if time.Since(start) > 2*time.Second {
-				t.Fatalf("%s: not restored:\n%s\nwas:\n%s", change, ruleset(t), before)
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		eventually(t, change+" is undone, the rules are\n"+before, func() bool { return ruleset(t) == before })
 		wantAnswer(t, change, world, "tcp", "192.0.2.1:8080", "192.0.2.2")
 		wantAnswer(t, change, world, "tcp", "192.0.2.1:8081", "192.0.2.2")
 	}
@@ -211,7 +205,7 @@ func TestAdministratorsChainIsKept(t *testing.T) {
 	nft(t, "add rule inet tare tare-user ip saddr 192.0.2.2 drop")
 	wantNoAnswer(t, "tare-user drops", world, "tcp", "192.0.2.1:8080")
 	nft(t, "flush chain inet tare forward")
-	eventually(t, "the chain is restored", 5*time.Second, func() bool {
+	eventually(t, "the chain is restored", func() bool {
 		return strings.Contains(nft(t, "list", "chain", "inet", "tare", "forward"), "jump tare-user")
 	})
 	wantNoAnswer(t, "tare-user drops after restoring", world, "tcp", "192.0.2.1:8080")
@@ -275,9 +269,9 @@ func TestUDPClientFollowsPublishedPort(t *testing.T) {
 		e := attach(t, s)
 		serve(t, e.NetNS, "udp", "0.0.0.0:53")
 		publish(t, s, e, Port{Proto: "udp", Container: 53, Host: 5300})
-		eventually(t, "answer", 2*time.Second, answered)
+		eventually(t, "answer", answered)
 		must(t, s.Release(context.Background(), e.ContainerID))
-		eventually(t, "silence", 2*time.Second, func() bool { return !answered() })
+		eventually(t, "silence", func() bool { return !answered() })
 	}
 }
 

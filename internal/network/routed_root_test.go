@@ -6,7 +6,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestEndpointsBeyondTheBridge(t *testing.T) {
@@ -51,7 +50,7 @@ func TestEndpointsBeyondTheBridge(t *testing.T) {
 	}
 	before := ruleset(t)
 	nft(t, "flush", "ruleset")
-	eventually(t, "the rules are restored", 5*time.Second, func() bool {
+	eventually(t, "the rules are restored", func() bool {
 		return strings.Contains(nft(t, "list", "tables"), "tare") && ruleset(t) == before
 	})
 	wantAnswer(t, "restored", world, "tcp", "192.0.2.1:8080", "192.0.2.2")

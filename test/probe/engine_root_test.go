@@ -113,7 +113,7 @@ func (e *engine) up() {
 	if err := e.tared.Start(); err != nil {
 		e.t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if _, err := e.tare("version"); err == nil {
 			return
 		}
@@ -156,7 +156,7 @@ func (e *engine) close() {
 		e.tared.Process.Signal(syscall.SIGTERM)
 		e.tared.Wait()
 	}
-	for end := time.Now().Add(5 * time.Second); len(keepers(e.path("run"))) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); len(keepers(e.path("run"))) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		for _, p := range keepers(e.path("run")) {
 			syscall.Kill(p, syscall.SIGTERM)
 		}

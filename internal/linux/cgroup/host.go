@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // host is the tree of this machine, found once.
@@ -19,8 +21,19 @@ var host = sync.OnceValues(func() (tree, error) {
 	}
 	defer f.Close()
 	_, err = os.Stat("/run/systemd/system")
-	return detect(f, err == nil)
+	t, err := detect(f, err == nil)
+	if t, ok := t.(*v1); ok && !isVersion2(t.unified) {
+		t.unified = ""
+	}
+	return t, err
 })
+
+// isVersion2 reports whether a directory is in a tree of version 2: where it is
+// mounted something else may lie on top.
+func isVersion2(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+}
 
 // detect reads which trees are mounted. A named tree has no controller; only
 // systemd's matters, and only under systemd, which takes processes that it
