@@ -22,14 +22,11 @@ TARE_SOAK_EXECS="${TARE_SOAK_EXECS:-10000}" TARE_SOAK_STATS="${TARE_SOAK_STATS:-
 # it counts nothing and seems to stand still.
 fuzz() { # file target
 	package=./$(dirname "$1")
-	if go test -tags root -run '^$' -fuzz "^$2\$" -fuzztime "${TARE_SOAK_FUZZ:-60s}" -fuzzminimizetime 20x "$package" >"$log.fuzz" 2>&1; then
-		execs=$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$log.fuzz" | tail -1)
-		echo "SOAK | inputs of $2 (${package#./}) | ${execs:-0} | 0 | |"
-	else
-		cat "$log.fuzz"
-		echo "--- FAIL: $2"
-		return 1
-	fi
+	bad=0
+	go test -tags root -run '^$' -fuzz "^$2\$" -fuzztime "${TARE_SOAK_FUZZ:-60s}" -fuzzminimizetime 20x "$package" >"$log.fuzz" 2>&1 || bad=1
+	execs=$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$log.fuzz" | tail -1)
+	echo "SOAK | inputs of $2 (${package#./}) | ${execs:-0} | $bad | |"
+	[ $bad = 0 ] || { cat "$log.fuzz"; echo "--- FAIL: $2"; return 1; }
 }
 git grep -n '^func Fuzz' -- '*_test.go' | sed 's/\(.*\):[0-9]*:func \(Fuzz[A-Za-z0-9]*\).*/\1 \2/' >"$log.targets"
 while read -r file target; do

@@ -106,6 +106,9 @@ func (l *lab) race(name string, rounds int) {
 	swaps, stop := exchange(first, second)
 	defer stop()
 	through := 0
+	defer func() {
+		fmt.Printf("SOAK | starts while names are swapped: %s (%d went through) | %d | %d | |\n", name, through, rounds, bad(t))
+	}()
 	for range rounds {
 		s := sh(t, "true")
 		if strings.HasPrefix(r.names[0], "vol/") {
@@ -126,10 +129,15 @@ func (l *lab) race(name string, rounds int) {
 	if n := swaps.Load(); n < int64(rounds) {
 		t.Errorf("only %d swaps", n)
 	}
+}
+
+// bad is the number of a row's bad rounds: what a race has done to the outside is
+// seen at its end, so one at least.
+func bad(t testing.TB) int {
 	if t.Failed() {
-		return
+		return 1
 	}
-	fmt.Printf("SOAK | starts while names are swapped: %s (%d went through) | %d | 0 | |\n", name, through, rounds)
+	return 0
 }
 
 // raceDir has a root, a volume, what may be bound, and a directory outside.
