@@ -114,7 +114,7 @@ func (l *launch) wakeCell(c *cell) (err error) {
 	}
 	l.process = &process{cgroup: c.group}
 	l.live.Cgroup = c.group.Path()
-	l.start, err = readyStart(runtime.NewWake(l.config(), c.plan))
+	l.start, err = readyStart(l.told(runtime.NewWake(l.config(), c.plan)))
 	return err
 }
 

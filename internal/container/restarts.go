@@ -60,13 +60,11 @@ func (r *restarter) startAgain(c *Container) {
 		return
 	}
 	c.restarts.timer = nil
-	if err == nil {
-		err = r.start(context.Background(), c)
-	}
-	if err == nil {
+	if err != nil {
+		slog.Warn("restart container", "container", c.ID, "err", err)
+	} else if err = r.start(context.Background(), c); err == nil {
 		return
 	}
-	slog.Warn("restart container", "container", c.ID, "err", err)
 	status := Exited
 	if r.again(c, restart.End{Failed: true}) {
 		status = Restarting

@@ -16,6 +16,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/spawn"
 	"github.com/tare-engine/tare/internal/runtime"
 	"github.com/tare-engine/tare/internal/undo"
 )
@@ -98,6 +99,7 @@ func (s *Service) failed(c *Container, cause error) {
 			r.Last.ExitCode, r.Last.Error = code, cause.Error()
 		})
 	})
+	slog.Warn("a container could not be started", "container", c.ID, "name", v.Name, "code", code, "err", cause)
 	closeEnds(c.waiting)
 	c.waiting = nil
 	c.turns.exited(Result{ExitCode: code, Error: cause.Error()})
@@ -232,10 +234,18 @@ func (l *launch) prepare(ctx context.Context) error {
 		}
 		c.Waiting = l.birth.waiting()
 	}
-	if l.start, err = l.birth.ready(runtime.NewStart(c)); err != nil {
+	if l.start, err = l.birth.ready(l.told(runtime.NewStart(c))); err != nil {
 		l.birth.close()
 	}
 	return err
+}
+
+// told says at level debug what the first process does.
+func (l *launch) told(s *runtime.Start, err error) (*runtime.Start, error) {
+	if err == nil {
+		slog.Debug("the first process does", "container", l.view.ID, "steps", spawn.Outline{Plan: s.Plan})
+	}
+	return s, err
 }
 
 // makeCgroup makes the container's groups with their limits.

@@ -232,9 +232,10 @@ func (e *Engine) containerUsage(ctx context.Context, verbose bool) (*container.D
 	du := &container.DiskUsage{TotalCount: int64(len(list))}
 	for _, c := range list {
 		du.TotalSize += c.SizeRw
-		if c.State == container.StateRunning || c.State == container.StatePaused {
+		switch c.State {
+		case container.StateRunning, container.StatePaused, container.StateRestarting:
 			du.ActiveCount++
-		} else {
+		default:
 			du.Reclaimable += c.SizeRw
 		}
 	}

@@ -123,6 +123,22 @@ func TestAutoRange(t *testing.T) {
 	if p, err := (Host{Etc: t.TempDir()}).AutoRange(""); err != nil || p.from[0].start != poolStart {
 		t.Errorf("a host that says nothing: %+v, %v", p, err)
 	}
+	for _, file := range []string{"subuid", "subgid"} { // not the default for a typing error, or half of it
+		bad := Host{Etc: t.TempDir()}
+		if err := os.WriteFile(filepath.Join(bad.Etc, file), []byte("tare:5000OO:65536\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := bad.AutoRange(""); err == nil || !strings.Contains(err.Error(), "5000OO") {
+			t.Errorf("%s with a typing error: %+v, %v", file, p, err)
+		}
+		half := Host{Etc: t.TempDir()}
+		if err := os.WriteFile(filepath.Join(half.Etc, file), []byte("tare:500000:65536\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := half.AutoRange(""); err == nil {
+			t.Errorf("%s alone: %+v", file, p)
+		}
+	}
 	for _, value := range []string{"sam", "bare", "1:2", "70000:x", "4294967000:2000", "70000:4294967295"} {
 		if p, err := h.AutoRange(value); err == nil {
 			t.Errorf("%q: %+v", value, p)

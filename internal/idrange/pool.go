@@ -1,7 +1,9 @@
 package idrange
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,13 +40,15 @@ type Pool struct {
 }
 
 // AutoRange makes the pool of a value of --userns-auto-range: START:SIZE in
-// ids, the name of a user whose ranges it takes, or "" for the default.
+// ids, the name of a user whose ranges it takes, or "": those of [AutoUser] if
+// either file names him, else the default.
 func (h Host) AutoRange(value string) (*Pool, error) {
 	if value == "" {
-		if p, err := h.poolOf(AutoUser); err == nil {
-			return p, nil
+		p, err := h.poolOf(AutoUser)
+		if errors.Is(err, errUnnamed) {
+			return &Pool{from: []span{{poolStart, poolEnd - poolStart}}}, nil
 		}
-		return &Pool{from: []span{{poolStart, poolEnd - poolStart}}}, nil
+		return p, err
 	}
 	first, second, ok := strings.Cut(value, ":")
 	if !ok {
@@ -58,19 +62,23 @@ func (h Host) AutoRange(value string) (*Pool, error) {
 	return &Pool{from: []span{{start, size}}}, nil
 }
 
+var errUnnamed = errors.New("neither subuid nor subgid names him")
+
 // poolOf is made of what a user has in subuid and subgid alike.
 func (h Host) poolOf(user string) (*Pool, error) {
 	e, err := h.entry("passwd", user, -1)
 	if err != nil {
 		e = entry{user, -1} // a range can be given to a name that is no user
 	}
-	uids, err := h.ranges("subuid", e)
-	if err != nil {
-		return nil, fmt.Errorf("userns-auto-range: %w", err)
+	uids, err1 := h.ranges("subuid", e)
+	gids, err2 := h.ranges("subgid", e)
+	for _, err := range []error{err1, err2} {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("userns-auto-range: %w", err)
+		}
 	}
-	gids, err := h.ranges("subgid", e)
-	if err != nil {
-		return nil, fmt.Errorf("userns-auto-range: %w", err)
+	if len(uids) == 0 && len(gids) == 0 {
+		return nil, fmt.Errorf("userns-auto-range: user %q: %w", user, errUnnamed)
 	}
 	p := &Pool{}
 	for _, u := range uids {

@@ -13,6 +13,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/fifo"
 	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/linux/spawn"
 	"github.com/tare-engine/tare/internal/runtime"
 	"github.com/tare-engine/tare/internal/undo"
 )
@@ -127,7 +128,7 @@ func (k *creation) launch() (err error) {
 		return err
 	}
 	defer k.start.Close()
-	k.root.debug("container %s: the first process does: %v", k.ID, steps{k.start.Plan})
+	k.root.debug("container %s: the first process does: %v", k.ID, spawn.Outline{Plan: k.start.Plan})
 	if k.l, err = newLauncher(); err != nil {
 		return err
 	}

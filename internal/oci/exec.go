@@ -8,6 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/linux/spawn"
 	"github.com/tare-engine/tare/internal/runtime"
 )
 
@@ -112,7 +113,7 @@ func (c *Container) Exec(o ExecOptions) (pid int, err error) {
 		return 0, err
 	}
 	defer e.Close()
-	c.root.debug("container %s: an exec does: %v; %v", c.ID, steps{e.FirstPlan}, steps{e.SecondPlan})
+	c.root.debug("container %s: an exec does: %v; %v", c.ID, spawn.Outline{Plan: e.FirstPlan}, spawn.Outline{Plan: e.SecondPlan})
 	stdio, done, err := console{o.ConsoleSocket, o.Console}.stdio(o.Process.Terminal, e.HostUID(int(o.Process.User.UID)))
 	if err != nil {
 		return 0, err

@@ -3,6 +3,7 @@ package spawn
 import (
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"strings"
 )
 
@@ -150,6 +151,21 @@ func (p *Plan) Len() int { return len(p.steps) }
 
 // Steps returns the steps, for tests; they are the plan's own.
 func (p *Plan) Steps() []*Step { return p.steps }
+
+// Outline is a plan for logs: the names of its steps. Their data, which holds the
+// environment, is not for a log. It is put together only if it is printed.
+type Outline struct{ Plan *Plan }
+
+func (o Outline) String() string {
+	names := make([]string, len(o.Plan.steps))
+	for i, s := range o.Plan.steps {
+		names[i] = s.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// LogValue is for package slog.
+func (o Outline) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
 // StepName returns the name of step i, "" if there is none.
 func (p *Plan) StepName(i int) string {
