@@ -275,7 +275,7 @@ func (b *Batch) finish(st *Staged) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(st.dir, "layer.json"), append(j, '\n'), 0600)
+	return os.WriteFile(filepath.Join(st.dir, recordFile), append(j, '\n'), 0600)
 }
 
 func (b *Batch) inherit(st *Staged) error {

@@ -136,7 +136,7 @@ func (s *Service) rootOf(ctx context.Context, id string) (Root, error) {
 	p, ok := s.containing[id]
 	s.mu.Unlock()
 	if !ok {
-		return Root{}, errdefs.New(errdefs.NotFound, "container %s has no layer", id)
+		return Root{}, s.missing("container " + id + " has no layer")
 	}
 	c, err := s.chainOf(p.chain)
 	if err != nil {

@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +105,7 @@ type Service struct {
 	mu         sync.Mutex
 	chains     map[ChainID]*chain   // loaded ones
 	containing map[string]placement // container ID → what it stands on
+	others     []string             // storage drivers that have layers here, without ours
 	doomed     map[ChainID]struct{} // to be removed when no container needs them
 	initMu     sync.Mutex           // one maker of init layers at a time
 }
@@ -170,10 +172,44 @@ func Open(c Config) (*Service, error) {
 	if err := s.emptyStaging(); err != nil {
 		return nil, errors.Join(err, s.trash.close())
 	}
-	if err := s.findContainers(); err != nil {
+	if err := errors.Join(s.findContainers(), s.findOthers()); err != nil {
 		return nil, errors.Join(err, s.trash.close())
 	}
 	return s, nil
+}
+
+// recordFile is written last of a layer's files: without it there is no layer.
+const recordFile = "layer.json"
+
+// findOthers looks which other drivers have been used on this data root: to
+// them belong images and containers that we do not find.
+func (s *Service) findOthers() error {
+	drivers, err := os.ReadDir(filepath.Dir(s.layers))
+	if err != nil {
+		return err
+	}
+	for _, d := range drivers {
+		chains, err := filepath.Glob(filepath.Join(filepath.Dir(s.layers), d.Name(), "*", recordFile))
+		if err != nil {
+			return err
+		}
+		if d.Name() == s.driver.Name() || len(chains) == 0 {
+			continue
+		}
+		s.others = append(s.others, d.Name())
+		slog.Warn("images and containers of another storage driver are here and cannot be used; start the engine with --storage-driver "+d.Name()+" to use them",
+			"driver", d.Name(), "layers", len(chains), "present", s.driver.Name())
+	}
+	return nil
+}
+
+// missing says that something is not there, and what else it may belong to.
+func (s *Service) missing(what string) error {
+	if len(s.others) == 0 {
+		return errdefs.New(errdefs.NotFound, "%s", what)
+	}
+	return errdefs.New(errdefs.NotFound, "%s with storage driver %s; here are also layers of %s: to use them start the engine with that --storage-driver",
+		what, s.driver.Name(), strings.Join(s.others, ", "))
 }
 
 // Close stops the deletion of what was removed; the next Open goes on with it.
@@ -273,10 +309,10 @@ func (s *Service) read(id ChainID) (*chain, error) {
 	if id == "" {
 		return &chain{}, nil
 	}
-	name := filepath.Join(s.dir(id), "layer.json")
+	name := filepath.Join(s.dir(id), recordFile)
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errdefs.New(errdefs.NotFound, "layer %s does not exist", id)
+		return nil, s.missing("layer " + string(id) + " does not exist")
 	}
 	if err != nil {
 		return nil, err

@@ -81,7 +81,7 @@ func (s *Service) drop(ids []ChainID) error {
 	for _, id := range ids {
 		// Without its record a layer does not exist: a kill between these two
 		// leaves a directory that the next Prune takes.
-		if err := os.Remove(filepath.Join(s.dir(id), "layer.json")); err != nil && !os.IsNotExist(err) {
+		if err := os.Remove(filepath.Join(s.dir(id), recordFile)); err != nil && !os.IsNotExist(err) {
 			errs = append(errs, err)
 			continue
 		}

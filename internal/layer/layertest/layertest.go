@@ -44,6 +44,7 @@ func Run(t *testing.T, newDriver func(t *testing.T, root string) layer.Driver) {
 		"ImageLinksDoNotLeadMountsAside": testLinks,
 		"UnpackingHasNoRightsToSpare":    testConfined,
 		"ContainersHaveIDsOfTheirOwn":    testOwnIDs,
+		"OtherDriversAreNamed":           testOthers,
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
