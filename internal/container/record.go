@@ -12,8 +12,8 @@ import (
 	"github.com/tare-engine/tare/internal/idrange"
 )
 
-// recordVersion is written into every record. A reader accepts this one and
-// the one before it.
+// recordVersion is written into every durable record. A reader accepts all from
+// 1 to this one.
 const recordVersion = 1
 
 // Record is what is kept of a container: its configuration and how its last

@@ -1,7 +1,7 @@
 // Package engine is where the nouns meet: it answers the Engine API with what
 // containers, images and networks know, and holds the rules that need two of
 // them (a container's configuration comes from its image; an image in use is
-// not removed). Both front doors, REST and CRI, call it.
+// not removed). The front door, package server, calls it.
 package engine
 
 import (

@@ -5,7 +5,7 @@
 //	return errdefs.New(errdefs.NotFound, "No such container: %s", name)
 //
 // and carries its kind through any number of fmt.Errorf("…: %w") above it.
-// Each front door (REST, CRI) maps kinds to its own codes in one place.
+// The server maps kinds to status codes in one place.
 package errdefs
 
 import (

@@ -18,7 +18,7 @@
 //	  lock                    one keeper for an exec root
 //	  log                     of a keeper started by Spawn
 //	EXECROOT/live/ID/         as long as a process is there
-//	  stdin stdout stderr     its FIFOs
+//	  stdout stderr           its FIFOs; standard input is a pipe without a name
 //	  pid                     what the child itself wrote before its plan began
 //	  process.json            pid and start time, for a next keeper
 //	EXECROOT/exits/ID.json    until the engine acknowledges

@@ -14,8 +14,8 @@ import (
 
 // containerBackend changes containers.
 type containerBackend interface {
-	// ContainerCreate makes a container of an image, or of the directory rootfs
-	// of this machine if that is not empty.
+	// ContainerCreate makes a container of an image, or of a directory of this
+	// machine (o.Rootfs).
 	ContainerCreate(ctx context.Context, o api.CreateOptions, req container.CreateRequest) (container.CreateResponse, error)
 	ContainerStart(ctx context.Context, ref string) error
 	ContainerStop(ctx context.Context, ref string, o api.StopOptions) error

@@ -17,7 +17,7 @@ import (
 // Streams owns the standard input, output and error of all processes. All
 // methods are safe for concurrent use; none waits for a client.
 type Streams struct {
-	live string // directory of the FIFOs: live/ID/{stdin,stdout,stderr}
+	live string // directory of the FIFOs: live/ID/{stdout,stderr}
 	ev   Events
 	poll *epoll.Poller
 

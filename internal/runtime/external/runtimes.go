@@ -3,7 +3,7 @@
 //
 //	r, ok := runtimes.Get("runc")
 //	c, err := home.New(r, id)           // a bundle of its own
-//	s, err := c.Start(spec, root, tty)  // two plans: create, start
+//	s, err := c.Start(spec, root)       // two plans: create, start
 //	… the keeper executes them; then the container's process is its child …
 //	err = c.Kill(syscall.SIGTERM)
 //	err = c.Delete()                    // nothing is left of it
