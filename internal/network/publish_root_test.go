@@ -226,7 +226,7 @@ func TestHostDoesNotBecomeRouter(t *testing.T) {
 	}
 	serve(t, world, "tcp", "192.0.2.2:80")
 	for _, s := range []*Service{s, other} {
-		if _, err := ask(attach(t, s).NetNS, "tcp", "192.0.2.2:80"); err != nil {
+		if _, err := askFor(20*time.Second, attach(t, s).NetNS, "tcp", "192.0.2.2:80"); err != nil {
 			t.Errorf("engine %s: %v", s.cfg.EngineID, err)
 		}
 	}
