@@ -64,6 +64,10 @@ crash-test: build ## kill the engine and the keeper at every named point
 kernel-test: build ## the root tests on Debian's 6.1 kernel (cgroup v2, AppArmor) in qemu
 	test/kernel/run.sh
 
+.PHONY: kernel-short
+kernel-short: build ## the same in a few minutes: a choice of packages and tests, one boot
+	test/kernel/run.sh -s
+
 .PHONY: bench
 bench: build ## compare start times with the floor, runc and Debian's dockerd
 	go run ./test/bench

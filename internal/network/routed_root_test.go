@@ -6,6 +6,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestEndpointsBeyondTheBridge(t *testing.T) {
@@ -38,12 +39,12 @@ func TestEndpointsBeyondTheBridge(t *testing.T) {
 			addr := "192.0.2.1:8080"
 			if e == nil {
 				addr = "127.0.0.1:8080"
-				if _, err := ask(nil, proto, addr); err != nil {
+				if _, err := askFor(20*time.Second, nil, proto, addr); err != nil {
 					t.Errorf("%s %s: %v", name, proto, err)
 				}
 				continue
 			}
-			if _, err := ask(e.NetNS, proto, addr); err != nil {
+			if _, err := askFor(20*time.Second, e.NetNS, proto, addr); err != nil {
 				t.Errorf("%s %s: %v", name, proto, err)
 			}
 		}
