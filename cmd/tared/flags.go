@@ -36,6 +36,13 @@ type Config struct {
 	Group         string
 	BIP           netip.Prefix // the zero value: the network chooses
 	Bridge        string
+	MTU           uint       // of containers' links; 0: Ethernet's
+	ICC           bool       // containers of the default network may reach each other
+	PublishIP     netip.Addr // where ports are published that name no address; zero: everywhere
+	HostGateway   netip.Addr // host-gateway of --add-host; zero: the default network's gateway
+	DNS           []string   // of containers that name none, as the next two
+	DNSSearch     []string
+	DNSOptions    []string
 	StorageDriver string
 	CDIDirs       []string
 	Runtimes      []external.Runtime
@@ -60,6 +67,7 @@ func defaultConfig() *Config {
 		LogFormat:     "text",
 		Group:         defaultGroup,
 		Bridge:        "tare0",
+		ICC:           true,
 		StorageDriver: "overlay",
 	}
 }
@@ -92,7 +100,14 @@ func (c *Config) options() []option {
 		{"log-format", "", "log-format", "`format` of the log: text or json", textValue{&c.LogFormat, oneOf("text", "json")}},
 		{"group", "G", "group", "`group` that may use the unix sockets", textValue{&c.Group, nil}},
 		{"bip", "", "bip", "`address` with prefix length of the default network's gateway, such as 172.17.0.1/16", (*prefixValue)(&c.BIP)},
-		{"bridge", "b", "bridge", "`name` of the default network's link", textValue{&c.Bridge, checkLink}},
+		{"bridge", "b", "bridge", "`name` of the default network's link: none, one to be made, or a bridge of the host's, which keeps its address", textValue{&c.Bridge, checkLink}},
+		{"mtu", "", "mtu", "largest packet of the default network, in `bytes`", (*mtuValue)(&c.MTU)},
+		{"icc", "", "icc", "containers of the default network may reach each other", (*boolValue)(&c.ICC)},
+		{"ip", "", "ip", "`address` of the host where ports are published that name none", (*addrValue)(&c.PublishIP)},
+		{"host-gateway-ip", "", "host-gateway-ip", "`address` that host-gateway stands for in --add-host", (*addrValue)(&c.HostGateway)},
+		{"dns", "", "dns", "`address` of a name server for containers that name none; several may be given", &listValue{list: &c.DNS, check: checkAddr}},
+		{"dns-search", "", "dns-search", "`domain` to search for containers that name none; several may be given", &listValue{list: &c.DNSSearch, check: checkWord}},
+		{"dns-opt", "", "dns-opts", "`option` of resolv.conf for containers that name none; several may be given", &listValue{list: &c.DNSOptions, check: checkWord}},
 		{"storage-driver", "s", "storage-driver", "`driver` of the layers: overlay or vfs", textValue{&c.StorageDriver, oneOf("overlay", "vfs")}},
 		{"cdi-spec-dir", "", "cdi-spec-dirs", "`directory` with descriptions of devices (CDI), for --device vendor.com/class=name; several may be given", &listValue{list: &c.CDIDirs, check: checkPath}},
 		{"add-runtime", "", "runtimes", "register an OCI runtime by its command line: `NAME=PATH`, for --runtime NAME; several may be given", runtimesValue{&c.Runtimes}},

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,6 +53,23 @@ func TestFlags(t *testing.T) {
 	if strings.Join(c.Hosts, " ") != "unix:///a/b.sock tcp://127.0.0.1:2376" || !c.TLSVerify || c.DataRoot != "/d" || c.ExecRoot != "/e" || c.PIDFile != "/p.pid" ||
 		!c.Debug || c.LogLevel != "warn" || c.LogFormat != "json" || c.Group != "wheel" || c.BIP.String() != "10.9.0.1/24" || c.Bridge != "br7" || c.StorageDriver != "vfs" {
 		t.Errorf("%+v", c)
+	}
+	c, err = parse(t, "--mtu", "1400", "--icc=false", "--ip", "127.0.0.1", "--host-gateway-ip", "10.0.0.9", "--dns", "10.0.0.1", "--dns", "10.0.0.2", "--dns-search", "a.example", "--dns-opt", "ndots:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := networkConfig(c, "12345678")
+	if n.MTU != 1400 || !n.NoICC || n.HostIP.String() != "127.0.0.1" || n.HostGateway.String() != "10.0.0.9" || strings.Join(slices.Concat(n.DNS, n.DNSSearch, n.DNSOptions), " ") != "10.0.0.1 10.0.0.2 a.example ndots:2" {
+		t.Errorf("%+v", n)
+	}
+	for _, bad := range []string{"--mtu=67", "--mtu=x", "--mtu=65536", "--ip=::1", "--ip=localhost", "--host-gateway-ip=x", "--dns=x", "--dns-search=a b", "--dns-opt="} {
+		if _, err := parse(t, bad); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+	c, err = parse(t, "-D")
+	if err != nil {
+		t.Fatal(err)
 	}
 	if c.level() != slog.LevelDebug {
 		t.Errorf("level %v", c.level())

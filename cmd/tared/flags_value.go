@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // The values of settings check themselves when they are set, so that flag and
@@ -70,6 +71,40 @@ func (v *prefixValue) String() string {
 }
 func (v *prefixValue) Type() string { return "string" }
 
+// addrValue is an IPv4 address.
+type addrValue netip.Addr
+
+func (v *addrValue) Set(s string) error {
+	a, err := netip.ParseAddr(s)
+	if err != nil || !a.Is4() {
+		return errors.New("want an IPv4 address")
+	}
+	*v = addrValue(a)
+	return nil
+}
+
+func (v *addrValue) String() string {
+	if a := netip.Addr(*v); a.IsValid() {
+		return a.String()
+	}
+	return ""
+}
+func (v *addrValue) Type() string { return "string" }
+
+// mtuValue is what IPv4 and the kernel's links allow (RFC 791; if_ether.h).
+type mtuValue uint
+
+func (v *mtuValue) Set(s string) error {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n != 0 && n < 68 {
+		return errors.New("want 68 to 65535 bytes, or 0 for Ethernet's 1500")
+	}
+	*v = mtuValue(n)
+	return nil
+}
+func (v *mtuValue) String() string { return strconv.FormatUint(uint64(*v), 10) }
+func (v *mtuValue) Type() string   { return "int" }
+
 // listValue gathers what is given several times.
 type listValue struct {
 	list  *[]string
@@ -96,6 +131,21 @@ func oneOf(words ...string) func(string) error {
 		}
 		return nil
 	}
+}
+
+func checkAddr(s string) error {
+	if _, err := netip.ParseAddr(s); err != nil {
+		return errors.New("want an address")
+	}
+	return nil
+}
+
+// checkWord is for what becomes a word of resolv.conf.
+func checkWord(s string) error {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+		return errors.New("want one word")
+	}
+	return nil
 }
 
 func checkPath(s string) error {

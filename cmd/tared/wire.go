@@ -206,9 +206,12 @@ func cgroupParent(cfg *Config, id string) string {
 
 func networkConfig(cfg *Config, id string) network.Config {
 	n := network.Config{EngineID: id, Default: isDefault(cfg), Dir: filepath.Join(cfg.DataRoot, "networks"), BIP: cfg.BIP, Log: slog.Default()}
-	if cfg.Bridge != defaultConfig().Bridge || isDefault(cfg) {
-		n.Link = cfg.Bridge
+	named := cfg.Bridge != defaultConfig().Bridge
+	if named || isDefault(cfg) {
+		n.Link, n.AdoptLink = cfg.Bridge, named
 	}
+	n.MTU, n.NoICC, n.HostIP, n.HostGateway = int(cfg.MTU), !cfg.ICC, cfg.PublishIP, cfg.HostGateway
+	n.DNS, n.DNSSearch, n.DNSOptions = cfg.DNS, cfg.DNSSearch, cfg.DNSOptions
 	return n
 }
 

@@ -289,6 +289,51 @@ func TestContainersAreKeptApart(t *testing.T) {
 	}
 }
 
+// An administrator's bridge is used as it is, by one engine, and stays.
+func TestBridgeOfTheHost(t *testing.T) {
+	newNeighbour(t)
+	ip := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("ip", args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("ip %q: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	ip("link", "add", "brx", "type", "bridge")
+	ip("addr", "add", "10.77.0.1/24", "dev", "brx")
+	cfg := Config{Link: "brx", AdoptLink: true, Dir: t.TempDir()}
+	for range 2 { // as after a kill
+		s := openService(t, cfg)
+		a, b := attach(t, s), attach(t, s)
+		if got := a.IP.Masked().String(); got != "10.77.0.0/24" {
+			t.Errorf("a container's network is %s", got)
+		}
+		serve(t, b.NetNS, "tcp", "0.0.0.0:80")
+		wantAnswer(t, "sibling", a.NetNS, "tcp", b.IP.Addr().String()+":80", a.IP.Addr().String())
+		other := cfg
+		other.EngineID, other.Dir = "e9", t.TempDir()
+		if o, err := Open(other); err == nil || !strings.Contains(err.Error(), "in use by another engine") {
+			t.Errorf("a second engine: %v, %v", o, err)
+		}
+		must(t, s.Release(context.Background(), a.ContainerID))
+		must(t, s.Release(context.Background(), b.ContainerID))
+	}
+	withAddress := cfg
+	withAddress.BIP = netip.MustParsePrefix("10.78.0.1/24")
+	if o, err := Open(withAddress); err == nil || !strings.Contains(err.Error(), "not by bip") {
+		t.Errorf("with an address of the engine's: %v, %v", o, err)
+	}
+	s := openService(t, cfg)
+	must(t, s.Destroy())
+	if out := ip("-d", "link", "show", "brx"); strings.Contains(out, "tare") || !strings.Contains(out, "group default") {
+		t.Errorf("the bridge is left as %s", out)
+	}
+	if out := ip("-4", "addr", "show", "brx"); !strings.Contains(out, "10.77.0.1/24") {
+		t.Errorf("its addresses are %s", out)
+	}
+}
+
 // Published ports do not depend on br_netfilter, which hosts have on and off.
 func TestHairpinWithoutBridgeFilter(t *testing.T) {
 	newNeighbour(t)

@@ -36,7 +36,6 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/firewall"
-	"github.com/tare-engine/tare/internal/network/ipam"
 )
 
 // Config describes the networks of an engine.
@@ -52,12 +51,11 @@ type Config struct {
 	// Link names the bridge of the default network; empty: tare0, or with the
 	// id in it. "none" turns the default network off.
 	Link string
-	// AdoptLink uses a bridge of that name that the administrator made.
+	// AdoptLink uses a bridge of that name that is there and is no engine's: the
+	// administrator's, which keeps its addresses and stays.
 	AdoptLink bool
 	// BIP is the bridge's address and subnet; zero: chosen.
 	BIP netip.Prefix
-	// Ranges is where subnets are chosen from; nil: Docker's ranges.
-	Ranges []ipam.Range
 	// MTU of endpoints; 0: 1500.
 	MTU int
 	// NoICC forbids traffic between containers of the default network.
@@ -79,7 +77,7 @@ type Config struct {
 const defaultMTU = 1500
 
 // alias is what the engine's links bear, a container's id behind it.
-func (c Config) alias() string { return "tare:" + c.EngineID }
+func (c Config) alias() string { return bridge.Alias + c.EngineID }
 
 // named returns a plain name, or one with the engine's id.
 func (c Config) named(plain, with string) string {
@@ -126,9 +124,6 @@ func Open(cfg Config) (_ *Service, err error) {
 	}
 	if s.cfg.MTU == 0 {
 		s.cfg.MTU = defaultMTU
-	}
-	if s.cfg.Ranges == nil {
-		s.cfg.Ranges = ipam.DefaultRanges()
 	}
 	// High numbers, and different ones in each engine, so that the kernel's own
 	// choice and ours do not meet.
@@ -184,8 +179,8 @@ func (s *Service) Destroy() error {
 	s.destroyed.Store(true)
 	var errs []error
 	for _, n := range s.networks {
-		if n.link != nil && !s.cfg.AdoptLink {
-			errs = append(errs, bridge.Remove(s.host, n.link.Name, s.cfg.alias()))
+		if n.link != nil {
+			errs = append(errs, n.link.Remove(s.host))
 		}
 	}
 	return errors.Join(append(errs, s.wall.Destroy())...)

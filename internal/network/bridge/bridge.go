@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -33,6 +34,9 @@ import (
 // Group is the link group of all bridges of all engines. Rules of one engine
 // for "everything that is no container's" spare the others' by it.
 const Group = 0x7a9e
+
+// Alias begins the aliases of all engines' links.
+const Alias = "tare:"
 
 // ErrForeign says that a link of the name exists and is not this engine's.
 var ErrForeign = errors.New("link belongs to somebody else")
@@ -75,8 +79,10 @@ func Ensure(c *netlink.Conn, o Options) (*Link, error) {
 		return nil, fmt.Errorf("bridge %s: no such link", o.Name)
 	case ok && l.Kind != "bridge":
 		return nil, fmt.Errorf("%s is not a bridge: %w", o.Name, ErrForeign)
-	case ok && !o.Adopt && l.Alias != o.Alias && !unfinished(l):
-		return nil, fmt.Errorf("bridge %s (alias %q): %w", o.Name, l.Alias, ErrForeign)
+	case ok && !o.Adopt && l.Alias != o.Alias:
+		if finished, err := Finished(c, l); err != nil || finished {
+			return nil, errors.Join(err, fmt.Errorf("bridge %s (alias %q): %w", o.Name, l.Alias, ErrForeign))
+		}
 	case !ok:
 		if l, err = add(c, o, MACOf(o.Gateway.Addr())); err != nil {
 			return nil, err
@@ -136,8 +142,20 @@ func add(c *netlink.Conn, o Options, mac net.HardwareAddr) (netlink.Link, error)
 	return l, err
 }
 
-// unfinished recognizes a bridge whose maker was killed before the alias.
-func unfinished(l netlink.Link) bool { return l.Alias == "" && l.Group == Group }
+// Unowned reports whether a link is a bridge that no engine has made.
+func Unowned(l netlink.Link) bool {
+	return l.Kind == "bridge" && !strings.HasPrefix(l.Alias, Alias)
+}
+
+// Finished reports whether a bridge is more than the beginning of one whose maker
+// was killed before the alias.
+func Finished(c *netlink.Conn, l netlink.Link) (bool, error) {
+	if l.Alias != "" || l.Group != Group {
+		return true, nil
+	}
+	addrs, err := c.Addrs(l.Index)
+	return len(addrs) > 0, err
+}
 
 // configure sets addresses and state. Addresses of another subnet, from an
 // earlier configuration, go, except those of an administrator's bridge.
@@ -174,6 +192,9 @@ func (l *Link) setParameters() error {
 	if err != nil {
 		return err
 	}
+	if l.options.Adopt {
+		return nil // the host may have IPv6 addresses there
+	}
 	_, err = sysctl.Set("net/ipv6/conf/"+l.Name+"/disable_ipv6", "1")
 	if errors.Is(err, syscall.ENOENT) {
 		return nil // the kernel has no IPv6
@@ -181,14 +202,19 @@ func (l *Link) setParameters() error {
 	return err
 }
 
-// Remove removes the bridge of a network without endpoints; it may be gone.
-func Remove(c *netlink.Conn, name, alias string) error {
-	l, ok, err := c.LinkByName(name)
-	if err != nil || !ok || l.Alias != alias {
+// Remove removes the bridge of a network without endpoints; it may be gone. An
+// administrator's stays, and belongs to no group of ours any more.
+func (l *Link) Remove(c *netlink.Conn) error {
+	have, ok, err := c.LinkByName(l.Name)
+	if err != nil || !ok || !l.options.Adopt && have.Alias != l.options.Alias {
 		return err
 	}
 	var b netlink.Batch
-	b.DelLink(l.Index)
+	if l.options.Adopt {
+		b.SetGroup(have.Index, 0)
+	} else {
+		b.DelLink(have.Index)
+	}
 	return c.Do(&b)
 }
 
