@@ -137,12 +137,9 @@ func osRelease(key string) string {
 	return ""
 }
 
-// eventKeys are the filters of Events.
-var eventKeys = []string{"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"}
-
 // Events gives emit the events that match, as they come.
 func (e *Engine) Events(ctx context.Context, since, until time.Time, f api.Filters, emit func(events.Message) error) error {
-	if err := validate(f, eventKeys); err != nil {
+	if err := validate(f, api.EventFilters); err != nil {
 		return err
 	}
 	if !since.IsZero() && !until.IsZero() && until.Before(since) {

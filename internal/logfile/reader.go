@@ -68,9 +68,6 @@ func (r *Reader) Close() error {
 	return errors.Join(append(errs, r.dir.Close())...)
 }
 
-// Skipped returns how many lines were not readable.
-func (r *Reader) Skipped() int64 { return r.skipped }
-
 // Position returns where the next entry begins.
 func (r *Reader) Position() Position {
 	if len(r.segments) == 0 {

@@ -395,7 +395,7 @@ func newServer(t testing.TB, f *fake) (path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve(t, l, f, Config{Version: "0.1", Builder: "2", Log: slog.New(slog.DiscardHandler)})
+	serve(t, l, f, Config{Version: "0.1", Log: slog.New(slog.DiscardHandler)})
 	return path
 }
 

@@ -30,7 +30,6 @@ type Backend interface {
 // Config holds the settings of a Server.
 type Config struct {
 	Version string       // of the engine, for the Server header
-	Builder string       // preferred builder, for Builder-Version: "1" classic, "2" (the default) BuildKit
 	Names   []string     // names by which clients may call us over TCP; addresses and localhost always may
 	Log     *slog.Logger // nil: slog.Default()
 	// DataRoot is what texts about a full disk name where an error names no path.
@@ -61,7 +60,6 @@ type Server struct {
 	log      *slog.Logger
 	names    map[string]bool
 	headers  http.Header // every answer has these
-	builder  string
 	dataRoot string
 	maxConns int
 	patience time.Duration // for a client to take a chunk of an answer
@@ -77,7 +75,6 @@ func New(b Backend, c Config) *Server {
 		backend:  b,
 		log:      c.Log,
 		names:    map[string]bool{"localhost": true},
-		builder:  c.Builder,
 		dataRoot: c.DataRoot,
 		maxConns: c.MaxConns,
 		patience: cmp.Or(c.Patience, patience),
@@ -90,9 +87,6 @@ func New(b Backend, c Config) *Server {
 	}
 	if s.log == nil {
 		s.log = slog.Default()
-	}
-	if s.builder == "" {
-		s.builder = "2"
 	}
 	if s.maxConns == 0 {
 		s.maxConns = descriptorLimit() / 2

@@ -27,7 +27,7 @@ func (s *Server) ping(w http.ResponseWriter, r *request) error {
 	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
 	h.Set("Pragma", "no-cache")
 	h.Set("Swarm", "inactive")
-	h.Set("Builder-Version", s.builder)
+	h.Set("Builder-Version", "2") // BuildKit
 	if r.Method == http.MethodHead {
 		h.Set("Content-Length", "0")
 	}

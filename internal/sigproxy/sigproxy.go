@@ -18,7 +18,7 @@ import (
 // pipe that nobody reads any more is an error from now on, and not our end.
 func Notify(c chan<- os.Signal) {
 	signal.Notify(c, usual...)
-	signal.Notify(make(chan os.Signal), own...)
+	signal.Notify(make(chan os.Signal, 1), own...)
 }
 
 // moment is how long the others keep their default action.

@@ -93,11 +93,6 @@ func (c *Container) Request(image string, args []string) (container.CreateReques
 	return container.CreateRequest{Config: config, HostConfig: host, NetworkingConfig: net}, nil
 }
 
-// TTY, Stdin and AutoRemove tell run what it has to do beside.
-func (c *Container) TTY() bool        { return c.tty }
-func (c *Container) Stdin() bool      { return c.stdin }
-func (c *Container) AutoRemove() bool { return c.autoRemove }
-
 // Attached reports whether -a was given.
 func (c *Container) Attached() bool { return len(c.attach.Values) > 0 }
 

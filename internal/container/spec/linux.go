@@ -50,10 +50,8 @@ func (b *specBuilder) namespaces() error {
 	}
 	switch {
 	case err != nil:
-	case h.NetworkMode.IsContainer() && b.in.NetworkOf > 0:
-		err = join(specs.NetworkNamespace, string(h.NetworkMode), "net", b.in.NetworkOf)
 	case !h.NetworkMode.IsHost():
-		add(specs.NetworkNamespace, b.in.NetNS)
+		add(specs.NetworkNamespace, "")
 	}
 	b.spec.Linux.Namespaces = list
 	b.userNamespace()

@@ -26,12 +26,10 @@ type Input struct {
 	// /etc; empty ones are left out.
 	Hosts, Hostname, ResolvConf string
 
-	// PIDOf, IPCOf and NetworkOf are the first processes of the containers
-	// whose namespaces this one joins (container:ID). NetNS is the path of a
-	// network namespace. A network namespace that is handed to the runtime as a
-	// descriptor needs neither.
-	PIDOf, IPCOf, NetworkOf int
-	NetNS                   string
+	// PIDOf and IPCOf are the first processes of the containers whose namespaces
+	// this one joins (container:ID). A network namespace is handed to the runtime
+	// as a descriptor.
+	PIDOf, IPCOf int
 	// ShmDir is the host directory that becomes /dev/shm where it is shared
 	// (--ipc shareable or container:ID).
 	ShmDir string

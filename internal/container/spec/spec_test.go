@@ -157,8 +157,6 @@ func TestSpecParts(t *testing.T) {
 		"network host": {func(in *Input) { in.HostConfig.NetworkMode = "host" }, func(s *specs.Spec) any {
 			return namespace(s, specs.NetworkNamespace) + s.Linux.Sysctl["net.ipv4.ping_group_range"]
 		}, "host"},
-		"network of":    {func(in *Input) { in.HostConfig.NetworkMode = "container:x"; in.NetworkOf = 9 }, func(s *specs.Spec) any { return namespace(s, specs.NetworkNamespace) }, "own/proc/9/ns/net"},
-		"network path":  {func(in *Input) { in.NetNS = "/run/netns/x" }, func(s *specs.Spec) any { return namespace(s, specs.NetworkNamespace) }, "own/run/netns/x"},
 		"uts host":      {func(in *Input) { in.HostConfig.UTSMode = "host" }, func(s *specs.Spec) any { return s.Hostname + namespace(s, specs.UTSNamespace) }, "host"},
 		"cgroupns host": {func(in *Input) { in.HostConfig.CgroupnsMode = "host" }, func(s *specs.Spec) any { return namespace(s, specs.CgroupNamespace) }, "host"},
 		"drop all": {func(in *Input) {

@@ -71,9 +71,6 @@ var Last = sync.OnceValue(func() int {
 	return len(names) - 1
 })
 
-// Known is the set of all capabilities of the running kernel.
-func Known() Set { return 1<<(Last()+1) - 1 }
-
 // Available is the set of capabilities that a child of this process can have:
 // its bounding set. In a container or a small machine some may be missing.
 var Available = sync.OnceValue(func() Set {

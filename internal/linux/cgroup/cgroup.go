@@ -353,16 +353,6 @@ var HostFeatures = sync.OnceValues(func() (Features, error) {
 	return t.features(parent), removeParent(t, parent)
 })
 
-// FeaturesOf says which limits groups below the parent can have. The parent
-// must be prepared.
-func FeaturesOf(parent string) (Features, error) {
-	t, err := host()
-	if err != nil {
-		return Features{}, err
-	}
-	return t.features(parent), nil
-}
-
 // Features are the limits that this kernel offers.
 type Features struct {
 	Version                                            int // 1 or 2

@@ -136,20 +136,6 @@ func openRegular(root *os.File, path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// MkdirAll makes the directory path and its missing parents inside root and
-// returns it as an O_PATH descriptor.
-func MkdirAll(root *os.File, path string) (*os.File, error) {
-	t, err := Resolve(root, path, Options{Make: Dir})
-	if err != nil {
-		return nil, err
-	}
-	if st, err := t.File.Stat(); err != nil || !st.IsDir() {
-		t.File.Close()
-		return nil, &fs.PathError{Op: "mkdir", Path: path, Err: unix.ENOTDIR}
-	}
-	return t.File, nil
-}
-
 // makeAt makes a directory or an empty file in the directory dir. That it is
 // there already is no error: the caller opens it and sees what it is.
 func makeAt(dir *os.File, name string, k Kind, owner *Owner) error {

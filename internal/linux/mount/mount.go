@@ -97,11 +97,6 @@ func CloneOf(f *os.File, recursive bool) (*os.File, error) {
 	return m, err
 }
 
-// Open returns a descriptor of the tree at path itself.
-func Open(path string) (*os.File, error) {
-	return openTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLOEXEC)
-}
-
 func cloneFlags(recursive bool) uint {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if recursive {

@@ -88,19 +88,9 @@ func meta(k expr.MetaKey) *expr.Meta { return &expr.Meta{Key: k, Register: reg} 
 
 func cmp(op expr.CmpOp, data []byte) *expr.Cmp { return &expr.Cmp{Op: op, Register: reg, Data: data} }
 
-// IIfName matches packets that came in on a link.
-func IIfName(name string) Statement {
-	return Statement{meta(expr.MetaKeyIIFNAME), cmp(expr.CmpOpEq, ifname(name))}
-}
-
 // NotIIfName matches packets that came in on another link.
 func NotIIfName(name string) Statement {
 	return Statement{meta(expr.MetaKeyIIFNAME), cmp(expr.CmpOpNeq, ifname(name))}
-}
-
-// OIfName matches packets that go out on a link.
-func OIfName(name string) Statement {
-	return Statement{meta(expr.MetaKeyOIFNAME), cmp(expr.CmpOpEq, ifname(name))}
 }
 
 // IIfIn matches packets that came in on a link of a set of names.

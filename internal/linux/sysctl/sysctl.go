@@ -7,7 +7,6 @@ package sysctl
 import (
 	"os"
 	"path"
-	"strconv"
 	"strings"
 )
 
@@ -17,15 +16,6 @@ const root = "/proc/sys"
 func Read(name string) (string, error) {
 	b, err := os.ReadFile(path.Join(root, name))
 	return strings.TrimSpace(string(b)), err
-}
-
-// ReadInt returns a parameter that is one number.
-func ReadInt(name string) (int, error) {
-	s, err := Read(name)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(s)
 }
 
 // Write sets a parameter.
