@@ -3,7 +3,9 @@
 export CGO_ENABLED = 0
 VERSION ?= $(shell cat VERSION)
 COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
-LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+# The commit's time: one commit gives one program.
+BUILT   ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ 2>/dev/null)
+LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.built=$(BUILT)
 GOBUILD  = go build -trimpath -ldflags "$(LDFLAGS)"
 # Two test packages at a time: they share the host's kernel objects and two cores.
 GOTEST   = go test -p 2 -timeout 20m

@@ -44,6 +44,7 @@ type Config struct {
 	DNSSearch     []string
 	DNSOptions    []string
 	StorageDriver string
+	Labels        []string // KEY=VALUE, of the engine
 	CDIDirs       []string
 	Runtimes      []external.Runtime
 	DefaultRun    string // runtime of containers that name none; empty: ours
@@ -109,6 +110,7 @@ func (c *Config) options() []option {
 		{"dns-search", "", "dns-search", "`domain` to search for containers that name none; several may be given", &listValue{list: &c.DNSSearch, check: checkWord}},
 		{"dns-opt", "", "dns-opts", "`option` of resolv.conf for containers that name none; several may be given", &listValue{list: &c.DNSOptions, check: checkWord}},
 		{"storage-driver", "s", "storage-driver", "`driver` of the layers: overlay or vfs", textValue{&c.StorageDriver, oneOf("overlay", "vfs")}},
+		{"label", "", "labels", "`KEY=VALUE` that docker info shows of this engine; several may be given", &listValue{list: &c.Labels, check: checkLabel}},
 		{"cdi-spec-dir", "", "cdi-spec-dirs", "`directory` with descriptions of devices (CDI), for --device vendor.com/class=name; several may be given", &listValue{list: &c.CDIDirs, check: checkPath}},
 		{"add-runtime", "", "runtimes", "register an OCI runtime by its command line: `NAME=PATH`, for --runtime NAME; several may be given", runtimesValue{&c.Runtimes}},
 		{"default-runtime", "", "default-runtime", "`name` of the runtime of containers that name none", textValue{&c.DefaultRun, nil}},

@@ -62,7 +62,7 @@ func TestFlags(t *testing.T) {
 	if n.MTU != 1400 || !n.NoICC || n.HostIP.String() != "127.0.0.1" || n.HostGateway.String() != "10.0.0.9" || strings.Join(slices.Concat(n.DNS, n.DNSSearch, n.DNSOptions), " ") != "10.0.0.1 10.0.0.2 a.example ndots:2" {
 		t.Errorf("%+v", n)
 	}
-	for _, bad := range []string{"--mtu=67", "--mtu=x", "--mtu=65536", "--ip=::1", "--ip=localhost", "--host-gateway-ip=x", "--dns=x", "--dns-search=a b", "--dns-opt="} {
+	for _, bad := range []string{"--mtu=67", "--mtu=x", "--mtu=65536", "--ip=::1", "--ip=localhost", "--host-gateway-ip=x", "--dns=x", "--dns-search=a b", "--dns-opt=", "--label=x", "--label==y"} {
 		if _, err := parse(t, bad); err == nil {
 			t.Errorf("%s is taken", bad)
 		}

@@ -140,6 +140,13 @@ func checkAddr(s string) error {
 	return nil
 }
 
+func checkLabel(s string) error {
+	if key, _, ok := strings.Cut(s, "="); !ok || key == "" {
+		return errors.New("want KEY=VALUE")
+	}
+	return nil
+}
+
 // checkWord is for what becomes a word of resolv.conf.
 func checkWord(s string) error {
 	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {

@@ -23,7 +23,7 @@ import (
 )
 
 // Set by the linker.
-var version, commit = "dev", "unknown"
+var version, commit, built = "dev", "unknown", ""
 
 func main() {
 	if err := run(os.Args[1:]); err != nil && !errors.Is(err, pflag.ErrHelp) {

@@ -121,7 +121,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	}
 	p.engine = engine.New(engine.Config{
 		AppArmor: profile, Runtimes: p.runtimes, Remapped: p.ids.remap != nil,
-		ID: id, DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Driver: p.layers.Driver(), Version: version, Commit: commit,
+		ID: id, DataRoot: cfg.DataRoot, Driver: p.layers.Driver(), Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(),
 		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, InitPath: besideUs("tare-init"), Reserve: p.reserve,
 	}, p.containers, p.images, p.layers, p.networks, events)

@@ -20,14 +20,13 @@ import (
 type Config struct {
 	ID         string
 	DataRoot   string
-	ExecRoot   string
 	Version    string
 	Commit     string
-	BuildTime  string
+	BuildTime  string // RFC 3339; empty: not known
 	Driver     string // of layers
 	Debug      bool
-	Labels     []string
-	InitPath   string
+	Labels     []string // KEY=VALUE
+	InitPath   string   // of the reaper for --init; empty: there is none
 	MaxAPI     string
 	MinAPI     string
 	LogMaxSize int64

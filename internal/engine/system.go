@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/linux/host"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
 )
 
 // Version says what this engine is.
@@ -64,24 +66,25 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	if err != nil {
 		return system.Info{}, err
 	}
+	forwarding, err := sysctl.Read("net/ipv4/ip_forward")
+	if err != nil {
+		return system.Info{}, err
+	}
 	info := system.Info{
 		ID: e.cfg.ID, Images: len(images), Driver: e.cfg.Driver, DriverStatus: [][2]string{},
 		MemoryLimit: can.Memory, SwapLimit: can.Swap, CPUCfsPeriod: can.CPUQuota, CPUCfsQuota: can.CPUQuota, CPUShares: can.CPUShares, CPUSet: can.Cpuset, PidsLimit: can.Pids,
-		OomKillDisable: can.OOMDisable, IPv4Forwarding: true, Debug: e.cfg.Debug, NFd: host.OpenFiles(), NGoroutines: runtime.NumGoroutine(),
+		OomKillDisable: can.OOMDisable, IPv4Forwarding: forwarding != "0", Debug: e.cfg.Debug, NFd: host.OpenFiles(), NGoroutines: runtime.NumGoroutine(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: fmt.Sprint(can.Version),
 		KernelVersion: host.KernelRelease(), OperatingSystem: operatingSystem(), OSVersion: osRelease("VERSION_ID"), OSType: runtime.GOOS, Architecture: architecture(),
 		RegistryConfig: &registry.ServiceConfig{}, NCPU: runtime.NumCPU(), MemTotal: host.Memory(), DockerRootDir: e.cfg.DataRoot, Name: name,
-		Labels: e.cfg.Labels, ServerVersion: e.cfg.Version, DefaultRuntime: e.cfg.Runtimes.Default(), InitBinary: "tare-init",
+		Labels: append([]string{}, e.cfg.Labels...), ServerVersion: e.cfg.Version, DefaultRuntime: e.cfg.Runtimes.Default(), InitBinary: initBinary(e.cfg.InitPath),
 		Runtimes:        e.runtimes(),
 		SecurityOptions: e.securityOptions(), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: e.cfg.CDIDirs,
 		Plugins: system.PluginsInfo{
-			Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"},
+			Volume: []string{}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"},
 		},
 		Warnings: warnings,
-	}
-	if info.Labels == nil {
-		info.Labels = []string{}
 	}
 	for _, v := range e.containers.List() {
 		info.Containers++
@@ -96,6 +99,13 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	}
 	info.DriverStatus = append(info.DriverStatus, [2]string{"Default log limits", fmt.Sprintf("max-size=%dm max-file=%d", e.cfg.LogMaxSize>>20, e.cfg.LogMaxFile)})
 	return info, nil
+}
+
+func initBinary(path string) string {
+	if path == "" {
+		return ""
+	}
+	return filepath.Base(path)
 }
 
 func (e *Engine) securityOptions() []string {

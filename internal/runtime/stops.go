@@ -25,6 +25,8 @@ const (
 	StopReady
 )
 
+func (s Stop) String() string { return [...]string{"born", "hooks", "filter", "ready"}[s] }
+
 // Gate are a child's ends of two pipes: at a stop it writes a byte to Out and
 // waits for one on In. End of file there ends it.
 type Gate struct{ Out, In *os.File }
