@@ -146,7 +146,7 @@ func (k *creation) launch() (err error) {
 		if err := k.child.await(k.gate.out); err != nil {
 			return err
 		}
-		k.root.debug("container %s: process %d waits at stop %d", k.ID, k.child.first, s)
+		k.root.debug("container %s: process %d waits at stop %v", k.ID, k.child.first, s)
 		if err := k.at(s); err != nil {
 			return err
 		}

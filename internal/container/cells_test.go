@@ -1,0 +1,113 @@
+package container
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/tare-engine/tare/internal/container/spec"
+)
+
+// What becomes of a setting where a cell is ready. A new field of the API fails
+// the test until somebody says which of these it is; a wrong answer for the first
+// would give a container the device rules, namespaces or identity of the cell.
+const (
+	// A container with it gets no cell (fitsCell): what the cell has already, and
+	// the comparison of plans may not show. Device rules belong here: on version 2
+	// of control groups they are no part of the plan.
+	spared = "Privileged NetworkMode PidMode UTSMode IpcMode CgroupnsMode CgroupParent Runtime CapAdd CapDrop Devices DeviceRequests DeviceCgroupRules " +
+		"Sysctls SecurityOpt OomScoreAdj Hostname Domainname"
+
+	// It changes the first half of a plan, which NewWake compares byte for byte, or
+	// is written to the cell's control group when it wakes.
+	compared = "Binds Mounts Tmpfs ShmSize ReadonlyRootfs MaskedPaths ReadonlyPaths Init Tty Annotations Ulimits " +
+		"CPUShares Memory NanoCPUs BlkioWeight BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps CPUPeriod CPUQuota " +
+		"CPURealtimePeriod CPURealtimeRuntime CpusetCpus CpusetMems MemoryReservation MemorySwap MemorySwappiness OomKillDisable PidsLimit"
+
+	// It is of the second half: the user's program, its files, its root.
+	second = "ConsoleSize GroupAdd Umask User Env Cmd WorkingDir Entrypoint Image DNS DNSOptions DNSSearch ExtraHosts"
+
+	// The engine's or the keeper's business, not the runtime's (UsernsMode: who has ids
+	// of his own gets no cell, see newID); or always refused.
+	beside = "ContainerIDFile LogConfig PortBindings PublishAllPorts RestartPolicy AutoRemove VolumeDriver VolumesFrom Cgroup Links StorageOpt Isolation " +
+		"CPUCount CPUPercent IOMaximumIOps IOMaximumBandwidth AttachStdin AttachStdout AttachStderr ExposedPorts OpenStdin StdinOnce Healthcheck ArgsEscaped Volumes " +
+		"NetworkDisabled UsernsMode OnBuild Labels StopSignal StopTimeout Shell"
+)
+
+func TestEachSettingFitsACellOrNot(t *testing.T) {
+	fresh := func() *Request {
+		return &Request{Config: &container.Config{}, HostConfig: &container.HostConfig{
+			Runtime: spec.OwnRuntime, NetworkMode: "bridge", IpcMode: container.IPCModePrivate, CgroupnsMode: container.CgroupnsModePrivate,
+		}}
+	}
+	if !fitsCell(fresh()) {
+		t.Fatal("a plain container fits no cell")
+	}
+	kind := map[string]string{}
+	for name, list := range map[string]string{"spared": spared, "compared": compared, "second": second, "beside": beside} {
+		for field := range strings.FieldsSeq(list) {
+			if kind[field] != "" {
+				t.Errorf("%s is in two lists", field)
+			}
+			kind[field] = name
+		}
+	}
+	seen := 0
+	for _, of := range []func(*Request) reflect.Value{
+		func(r *Request) reflect.Value { return reflect.ValueOf(r.HostConfig).Elem() },
+		func(r *Request) reflect.Value { return reflect.ValueOf(r.Config).Elem() },
+	} {
+		for _, f := range reflect.VisibleFields(of(fresh()).Type()) {
+			if f.Anonymous {
+				continue
+			}
+			seen++
+			r := fresh()
+			set(t, of(r).FieldByIndex(f.Index))
+			switch fits := fitsCell(r); {
+			case kind[f.Name] == "":
+				t.Errorf("%s: say whether a container with it fits a cell (decision 0007)", f.Name)
+			case fits == (kind[f.Name] == "spared"):
+				t.Errorf("%s is %s; a container with it fits a cell: %t", f.Name, kind[f.Name], fits)
+			}
+		}
+	}
+	if seen != len(kind) {
+		t.Errorf("%d settings, %d in the lists", seen, len(kind))
+	}
+}
+
+// set gives a value that is not the zero one.
+func set(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.String:
+		v.SetString("host")
+	case reflect.Int, reflect.Int64:
+		v.SetInt(1)
+	case reflect.Uint, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(1)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.Zero(v.Type().Key()), reflect.Zero(v.Type().Elem()))
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Array, reflect.Struct:
+		set(t, first(v))
+	default:
+		t.Fatalf("no value of %s", v.Type())
+	}
+}
+
+func first(v reflect.Value) reflect.Value {
+	if v.Kind() == reflect.Array {
+		return v.Index(0)
+	}
+	return v.Field(0)
+}
