@@ -112,22 +112,6 @@ func (c *Conn) List(ctx context.Context) (running []Process, exits []Exit, err e
 	}
 }
 
-// Upgrade replaces the keeper's program by that at path. It returns when the
-// new program serves this connection; what runs does not notice.
-func (c *Conn) Upgrade(ctx context.Context, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var r wire.HelloReply
-	_, err = c.call(ctx, wire.OpUpgrade, struct{}{}, nil, []*os.File{f}, &r, nil)
-	if err == nil {
-		c.ver.Store(int64(r.Version))
-	}
-	return err
-}
-
 // Shutdown ends the keeper if nothing runs. Parked children end with it.
 func (c *Conn) Shutdown(ctx context.Context) error { return c.ask(ctx, wire.OpShutdown, struct{}{}) }
 
