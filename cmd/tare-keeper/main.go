@@ -12,5 +12,5 @@ import (
 var version, commit = "dev", "unknown"
 
 func main() {
-	os.Exit(server.Main(os.Args, "Tare version "+version+", build "+commit, os.Stderr))
+	os.Exit(server.Main(os.Args, version+", build "+commit, os.Stderr))
 }

@@ -41,7 +41,7 @@ func (c *Conn) start(ctx context.Context, o wire.Op, s Start) (*Process, error) 
 		return nil, errdefs.New(errdefs.InvalidArgument, "a start with %d descriptors and %d clients is too large", len(s.FDs), len(s.Clients))
 	}
 	if s.Runtime && c.ver.Load() < wire.RuntimeVersion {
-		return nil, errdefs.New(errdefs.Unavailable, "the keeper is of an earlier version and executes no other runtimes; it is replaced when no container runs")
+		return nil, errdefs.New(errdefs.Unavailable, "the keeper is of an earlier version, which executes no other runtimes, and could not be upgraded: the engine's log says why")
 	}
 	doc := wire.StartDoc{
 		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil, Runtime: s.Runtime,

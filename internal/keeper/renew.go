@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/keeper/wire"
 	"github.com/tare-engine/tare/internal/linux/memfd"
 )
@@ -52,17 +53,17 @@ func (r *Renewal) Renew(ctx context.Context, execRoot, engineID string) (*Renewe
 	if err != nil {
 		return nil, nil // there is none
 	}
+	if same, err := r.isProgram(was.Program); same || err != nil {
+		return nil, err
+	}
+	if err := r.mayReplace(was); err != nil {
+		return nil, err
+	}
 	program, digest, err := openProgram(r.Program)
 	if err != nil {
 		return nil, err
 	}
 	defer program.Close()
-	if was.Program == digest {
-		return nil, nil
-	}
-	if err := r.mayReplace(was); err != nil {
-		return nil, err
-	}
 	if err := runs(ctx, program); err != nil {
 		return nil, fmt.Errorf("the program %s does not run here: %w", r.Program, err)
 	}
@@ -74,6 +75,7 @@ func (r *Renewal) Renew(ctx context.Context, execRoot, engineID string) (*Renewe
 		return nil, err
 	}
 	defer conn.Close()
+	failpoint.Hit("upgrade/dialed")
 	is, err := conn.upgrade(ctx, program, digest)
 	if err != nil && !errors.Is(err, ErrLost) && ctx.Err() == nil {
 		r.forget(was) // it has refused: later, perhaps
@@ -85,6 +87,17 @@ func (r *Renewal) Renew(ctx context.Context, execRoot, engineID string) (*Renewe
 		return nil, err
 	}
 	return &Renewed{Pid: is.Pid, From: was.Release, To: is.Release}, nil
+}
+
+// isProgram reports whether our program has that digest.
+func (r *Renewal) isProgram(digest string) (bool, error) {
+	f, err := os.Open(r.Program)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	ours, err := wire.ProgramDigest(f)
+	return ours == digest, err
 }
 
 // mayReplace notes that a keeper's program is to be replaced, or says why not.

@@ -40,7 +40,7 @@ func Main(args []string, release string, stderr io.Writer) int {
 		return 2
 	}
 	if *version {
-		fmt.Println(release)
+		fmt.Println("Tare version", release)
 		return 0
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: l}))
