@@ -81,6 +81,8 @@ func run(args []string, o options, log *slog.Logger) error {
 	}
 	// A log that nobody reads any more must not end the keeper.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	ends := make(chan os.Signal, 1)
+	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT) // before an upgrade is over too
 	var k *Keeper
 	if o.state != nil {
 		k, err = reopen(o, log)
@@ -92,7 +94,7 @@ func run(args []string, o options, log *slog.Logger) error {
 	}
 	// The sealed copy was executed by the number of its descriptor.
 	_ = os.WriteFile("/proc/self/comm", []byte("tare-keeper"), 0)
-	go k.endOnSignal()
+	go k.endOnSignal(ends)
 	log.Info("keeper is ready", "pid", os.Getpid(), "exec-root", o.root, "release", o.release, "upgraded", o.state != nil)
 	return k.Serve()
 }
@@ -150,9 +152,7 @@ func raiseLimits() {
 }
 
 // endOnSignal ends an idle keeper; one with processes stays.
-func (k *Keeper) endOnSignal() {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
+func (k *Keeper) endOnSignal(c <-chan os.Signal) {
 	for sig := range c {
 		k.concluding.Lock()
 		err := k.shutdown()

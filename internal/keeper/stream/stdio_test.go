@@ -155,7 +155,7 @@ func TestClientsThatVanishLeaveNothing(t *testing.T) {
 		eventually(t, "clients are gone", func() bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			return len(s.clients) == 0
+			return len(s.audience.clients) == 0
 		})
 	}
 	if n := fdCount(t); n > before+2 {

@@ -255,6 +255,18 @@ func (s *Streams) markBusy(t *set) {
 	}
 }
 
+// spoolDir returns the directory for spools, nil until hello.
+func (t *set) spoolDir() *os.File {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	return t.s.spoolDir
+}
+
+func (t *set) busy() { t.s.markBusy(t) }
+func (t *set) wake() { t.s.queue.put(t) }
+
+var _ owner = (*set)(nil)
+
 // sweep closes idle files and gives sets a turn in which stopped clients are
 // noticed.
 func (s *Streams) sweep() {

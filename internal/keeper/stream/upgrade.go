@@ -137,15 +137,15 @@ func keepFile(f *os.File, keep bool) (int, error) {
 // an exec, or not.
 func (t *set) keep(keep bool) error {
 	var errs []error
-	for _, f := range append([]*os.File{t.spool.f}, t.child[:]...) {
+	for _, f := range append([]*os.File{t.audience.spool.f}, t.child[:]...) {
 		_, err := keepFile(f, keep)
 		errs = append(errs, err)
 	}
 	fds := []int{t.sock}
-	for _, src := range []*source{t.in, t.out[0], t.out[1]} {
+	for _, src := range []*source{t.in.end, t.out[0], t.out[1]} {
 		fds = append(fds, number(src))
 	}
-	for _, c := range t.clients {
+	for _, c := range t.audience.clients {
 		if !c.gone {
 			fds = append(fds, c.src.fd)
 		}
@@ -182,8 +182,8 @@ func fileNumber(f *os.File) int {
 func (t *set) describe() setDoc {
 	d := setDoc{
 		ID: t.id, Stdio: t.stdio, Started: t.started, Ended: t.ended, Closed: t.closed,
-		Sock: t.sock, In: number(t.in), Out: [2]int{number(t.out[0]), number(t.out[1])},
-		Typed: t.typed, Status: t.status, InEnds: t.inEnds, Abandoned: t.abandoned, Spool: fileNumber(t.spool.f), SpoolEnd: t.spool.end,
+		Sock: t.sock, In: number(t.in.end), Out: [2]int{number(t.out[0]), number(t.out[1])},
+		Typed: t.in.typed, Status: t.status, InEnds: t.in.ends, Abandoned: t.abandoned, Spool: fileNumber(t.audience.spool.f), SpoolEnd: t.audience.spool.end,
 	}
 	for i, f := range t.child {
 		d.Child[i] = fileNumber(f)
@@ -193,7 +193,7 @@ func (t *set) describe() setDoc {
 		d.Loss = t.log.Loss()
 		t.log.Suspend()
 	}
-	for _, c := range t.clients {
+	for _, c := range t.audience.clients {
 		if c.gone {
 			continue
 		}
@@ -234,11 +234,11 @@ func openFD(fd int, name string) *os.File {
 
 func (s *Streams) thawSet(d setDoc) error {
 	t := s.newSet(d.ID, d.Stdio)
-	t.ended, t.closed, t.sock, t.typed, t.inEnds, t.abandoned, t.status = d.Ended, d.Closed, d.Sock, d.Typed, d.InEnds, d.Abandoned, d.Status
+	t.ended, t.closed, t.sock, t.in.typed, t.in.ends, t.abandoned, t.status = d.Ended, d.Closed, d.Sock, d.Typed, d.InEnds, d.Abandoned, d.Status
 	for i, fd := range d.Child {
 		t.child[i] = openFD(fd, "child")
 	}
-	t.spool = spool{f: openFD(d.Spool, "spool"), end: d.SpoolEnd}
+	t.audience.spool = spool{f: openFD(d.Spool, "spool"), end: d.SpoolEnd}
 	if t.log != nil {
 		t.log.SetTail(logfile.Stdout, d.Tails[0])
 		t.log.SetTail(logfile.Stderr, d.Tails[1])
@@ -272,8 +272,8 @@ func (t *set) thawEnds(d setDoc) {
 		return &source{fd: fd, set: t}
 	}
 	t.out = [2]*source{end(d.Out[0]), end(d.Out[1])}
-	if t.in = t.out[0]; !d.Stdio.TTY || d.In < 0 {
-		t.in = end(d.In)
+	if t.in.end = t.out[0]; !d.Stdio.TTY || d.In < 0 {
+		t.in.end = end(d.In)
 	}
 	if t.sock >= 0 {
 		_ = rawfd.KeepOverExec(t.sock, false)
