@@ -1,7 +1,7 @@
 #!/bin/sh
 # The counted runs: kills at random moments under a workload, starts while names
 # are swapped, execs, statistics, fuzzing. Writes docs/soak.md with what was
-# really done. TARE_SOAK_ENGINE, TARE_SOAK_KEEPER and TARE_SOAK_BOTH set the
+# really done. TARE_SOAK_ENGINE, …_KEEPER, …_BOTH and …_UPGRADE set the
 # numbers of kills, TARE_SOAK_MINUTES a bound of their time, TARE_SOAK_RACES,
 # TARE_SOAK_EXECS and TARE_SOAK_STATS the other numbers, TARE_SOAK_FUZZ the time
 # of each fuzz target.

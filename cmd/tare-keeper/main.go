@@ -8,4 +8,9 @@ import (
 	"github.com/tare-engine/tare/internal/keeper/server"
 )
 
-func main() { os.Exit(server.Main(os.Args, os.Stderr)) }
+// Set by the linker.
+var version, commit = "dev", "unknown"
+
+func main() {
+	os.Exit(server.Main(os.Args, version+", build "+commit, os.Stderr))
+}

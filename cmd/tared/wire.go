@@ -133,13 +133,17 @@ func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*contai
 	if err != nil {
 		return nil, err
 	}
-	dirs := keeperDirs{containers: filepath.Join(cfg.DataRoot, "containers"), spool: filepath.Join(cfg.DataRoot, "spool")}
+	way := keeperWay{
+		execRoot: cfg.ExecRoot, engineID: id,
+		containers: filepath.Join(cfg.DataRoot, "containers"), spool: filepath.Join(cfg.DataRoot, "spool"),
+		renewal: &keeper.Renewal{Program: besideUs("tare-keeper")},
+	}
 	return container.New(container.Config{
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), InitPath: besideUs("tare-init"),
 		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, AppArmor: p.appArmor,
 		Runtimes: p.runtimes,
 		Remap:    p.ids.remap, IDRange: p.ids.pool,
-	}, p.layers, p.networks, events, store.NewReserved(p.reserve), dirs.dialer(cfg, id)), nil
+	}, p.layers, p.networks, events, store.NewReserved(p.reserve), way.dial), nil
 }
 
 // end gives everything back when the engine stops.
@@ -266,42 +270,6 @@ func lockRoots(cfg *Config) (*os.File, error) {
 		return nil, fmt.Errorf("data root %s: another tared is using it", cfg.DataRoot)
 	}
 	return f, nil
-}
-
-// keeperDirs are the directories that the keeper gets descriptors of.
-type keeperDirs struct{ containers, spool string }
-
-// dialer connects with the keeper of the exec root; it starts one if there is
-// none.
-func (d keeperDirs) dialer(cfg *Config, id string) container.DialKeeper {
-	return func(ctx context.Context, ev keeper.Events) (*keeper.Conn, error) {
-		if err := os.MkdirAll(d.spool, 0700); err != nil {
-			return nil, err
-		}
-		containers, err := os.Open(d.containers)
-		if err != nil {
-			return nil, err
-		}
-		defer containers.Close()
-		spool, err := os.Open(d.spool)
-		if err != nil {
-			return nil, err
-		}
-		defer spool.Close()
-		hello := keeper.Hello{EngineID: id, Containers: containers, Spool: spool}
-		conn, err := keeper.Dial(ctx, keeper.SocketPath(cfg.ExecRoot), hello, ev)
-		if err == nil {
-			return conn, nil
-		}
-		program := besideUs("tare-keeper")
-		if program == "" {
-			return nil, fmt.Errorf("no keeper answers in %s, and there is no program tare-keeper beside tared to start one: %w", cfg.ExecRoot, err)
-		}
-		if err := keeper.Spawn(ctx, program, cfg.ExecRoot); err != nil {
-			return nil, err
-		}
-		return keeper.Dial(ctx, keeper.SocketPath(cfg.ExecRoot), hello, ev)
-	}
 }
 
 // uninstall removes what a stopped engine has left in the kernel.

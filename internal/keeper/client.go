@@ -70,8 +70,21 @@ type inCall struct {
 }
 
 // Dial connects to the keeper that listens at path. The directories of the
-// hello stay the caller's.
+// hello stay the caller's. A keeper of a protocol that this program does not
+// speak is an error.
 func Dial(ctx context.Context, path string, h Hello, ev Events) (*Conn, error) {
+	c, err := dial(ctx, path, h, ev)
+	if err != nil {
+		return nil, err
+	}
+	if err := wire.Speaks(int(c.ver.Load())); err != nil {
+		return nil, errors.Join(fmt.Errorf("the keeper, pid %d: %w", c.pid, err), c.Close())
+	}
+	return c, nil
+}
+
+// dial is Dial with any keeper.
+func dial(ctx context.Context, path string, h Hello, ev Events) (*Conn, error) {
 	dir, short, err := wire.ShortPath(path)
 	if err != nil {
 		return nil, err

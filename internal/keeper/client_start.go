@@ -41,7 +41,7 @@ func (c *Conn) start(ctx context.Context, o wire.Op, s Start) (*Process, error) 
 		return nil, errdefs.New(errdefs.InvalidArgument, "a start with %d descriptors and %d clients is too large", len(s.FDs), len(s.Clients))
 	}
 	if s.Runtime && c.ver.Load() < wire.RuntimeVersion {
-		return nil, errdefs.New(errdefs.Unavailable, "the keeper is of an earlier version and executes no other runtimes; it is replaced when no container runs")
+		return nil, errdefs.New(errdefs.Unavailable, "the keeper is of an earlier version, which executes no other runtimes, and could not be upgraded: the engine's log says why")
 	}
 	doc := wire.StartDoc{
 		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil, Runtime: s.Runtime,
@@ -110,22 +110,6 @@ func (c *Conn) List(ctx context.Context) (running []Process, exits []Exit, err e
 			return running, exits, nil
 		}
 	}
-}
-
-// Upgrade replaces the keeper's program by that at path. It returns when the
-// new program serves this connection; what runs does not notice.
-func (c *Conn) Upgrade(ctx context.Context, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var r wire.HelloReply
-	_, err = c.call(ctx, wire.OpUpgrade, struct{}{}, nil, []*os.File{f}, &r, nil)
-	if err == nil {
-		c.ver.Store(int64(r.Version))
-	}
-	return err
 }
 
 // Shutdown ends the keeper if nothing runs. Parked children end with it.

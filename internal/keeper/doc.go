@@ -47,6 +47,17 @@
 // live/, and the engine hands over its duplicates of their streams (Adopt).
 // They are orphans then, see server/orphan.go for their exit status.
 //
+// # Upgrades
+//
+// An engine whose keeper runs another program than the one it would start asks
+// for an upgrade before it connects (Renewal): the keeper lets starts in flight
+// end, for ten seconds at most, ends the nurseries, stops reading and reaping,
+// and executes the program that came with the request. State that is not in
+// descriptors or files goes along in a memory file. If any of this fails, all
+// goes on as before. The new program answers the request; if it cannot take the
+// state over, it executes the program before it again. A keeper that is killed
+// at any moment of it leaves what a killed keeper leaves.
+//
 // # Host ports
 //
 // The engine reserves published ports by sockets. A start brings them along,
@@ -56,7 +67,7 @@
 //
 // # Packages
 //
-//	keeper    the engine's side: Dial, Start, List, Adopt …
+//	keeper    the engine's side: Dial, Start, List, Adopt, Renewal …
 //	wire      protocol: framing, documents, what both sides speak of
 //	server    the keeper's side, and its program
 //	stream    standard input and output of processes, attached clients, log
@@ -69,5 +80,6 @@
 //
 // SEQPACKET messages, see package wire: an operation, a JSON document to which
 // fields are only ever added, a payload, descriptors. Peers must have our uid
-// and live in our PID and user namespace.
+// and live in our PID and user namespace. Each side names its version; one that
+// is too old to be talked to is told so.
 package keeper

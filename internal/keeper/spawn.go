@@ -75,18 +75,30 @@ func awaitSocket(ctx context.Context, execRoot string, died <-chan error) error 
 	}
 }
 
-// Answers reports whether a keeper serves the exec root. It must say so: the
-// socket of one that has just been killed still accepts for a moment.
+// Answers reports whether a keeper serves the exec root.
 func Answers(execRoot string) bool {
-	w, err := ask(context.Background(), execRoot, wire.OpPing, time.Second)
+	_, err := Ask(context.Background(), execRoot)
+	return err == nil
+}
+
+// Identity is what a keeper says about itself.
+type Identity = wire.HelloReply
+
+// Ask asks the keeper of an exec root who it is. It must say so: the socket of
+// one that has just been killed still accepts for a moment.
+func Ask(ctx context.Context, execRoot string) (id Identity, err error) {
+	w, err := ask(ctx, execRoot, wire.OpPing, time.Second)
 	if err != nil {
-		return false
+		return id, err
 	}
 	defer w.Close()
 	m, err := w.Receive()
 	if err != nil {
-		return false
+		return id, err
 	}
-	m.Close()
-	return m.Op == wire.OpReply
+	defer m.Close()
+	if m.Op != wire.OpReply {
+		return id, fmt.Errorf("%v instead of an answer", m.Op)
+	}
+	return id, m.Unmarshal(&id)
 }

@@ -18,8 +18,9 @@ import (
 	"time"
 )
 
-// bin holds programs built with failpoints.
-var bin string
+// bin holds programs built with failpoints, and other the same ones of another
+// version.
+var bin, other string
 
 // TestMain runs the tests in a mount namespace of their own, with programs that
 // have failpoints. Most of the time is spent waiting: four boxes at once.
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	bin = dir
+	bin, other = dir, filepath.Join(dir, "other")
 	code := 1
 	if err := errors.Join(flag.Set("test.parallel", "4"), build()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -73,6 +74,7 @@ func build() error {
 	for _, args := range [][]string{
 		{"mount", "-t", "tmpfs", "tare-crash", "/run/netns"},
 		{"go", "build", "-tags", "failpoint", "-o", bin, "../../cmd/tared", "../../cmd/tare-keeper", "../../cmd/tare", "../../cmd/tare-init"},
+		{"go", "build", "-tags", "failpoint", "-ldflags", "-X main.version=other", "-o", other + "/", "../../cmd/tared", "../../cmd/tare-keeper", "../../cmd/tare-init"},
 	} {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -89,6 +91,7 @@ type box struct {
 	t      *testing.T
 	dir    string // data/, run/, failpoints.log, armed, tared.log
 	netns  string // its name
+	bin    string // directory of the engine's and the keeper's program
 	engine *exec.Cmd
 	ended  chan error
 }
@@ -99,7 +102,7 @@ func newBox(t *testing.T) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &box{t: t, dir: dir, netns: filepath.Base(dir)}
+	b := &box{t: t, dir: dir, netns: filepath.Base(dir), bin: bin}
 	t.Cleanup(b.close)
 	for _, args := range [][]string{{"ip", "netns", "add", b.netns}, {"ip", "-n", b.netns, "link", "set", "lo", "up"}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
@@ -115,7 +118,7 @@ func (b *box) socket() string { return b.path("run/tared.sock") }
 
 // tared is the engine's program with arguments, in the box's network.
 func (b *box) tared(args ...string) *exec.Cmd {
-	program := []string{"--net=/run/netns/" + b.netns, "--", filepath.Join(bin, "tared"), "--data-root", b.path("data"), "--exec-root", b.path("run"), "-H", "unix://" + b.socket()}
+	program := []string{"--net=/run/netns/" + b.netns, "--", filepath.Join(b.bin, "tared"), "--data-root", b.path("data"), "--exec-root", b.path("run"), "-H", "unix://" + b.socket()}
 	cmd := exec.Command("nsenter", append(program, args...)...)
 	cmd.Env = append(os.Environ(), "TARE_FAILPOINTS_LOG="+b.path("failpoints.log"), "TARE_FAILPOINTS_FILE="+b.path("armed"))
 	return cmd
@@ -143,6 +146,18 @@ func (b *box) struck() bool {
 // up starts the engine and waits until it answers.
 func (b *box) up() {
 	b.t.Helper()
+	b.begin()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end) && !b.dead(); time.Sleep(10 * time.Millisecond) {
+		if b.answers() {
+			return
+		}
+	}
+	b.t.Fatalf("the engine does not answer:\n%s", b.tail())
+}
+
+// begin starts the engine.
+func (b *box) begin() {
+	b.t.Helper()
 	log, err := os.OpenFile(b.path("tared.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0600)
 	if err != nil {
 		b.t.Fatal(err)
@@ -157,12 +172,6 @@ func (b *box) up() {
 	b.engine, b.ended = cmd, make(chan error, 1)
 	ended := b.ended
 	go func() { ended <- cmd.Wait() }()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end) && !b.dead(); time.Sleep(10 * time.Millisecond) {
-		if b.answers() {
-			return
-		}
-	}
-	b.t.Fatalf("the engine does not answer:\n%s", b.tail())
 }
 
 // answers reports whether somebody accepts on the engine's socket.

@@ -22,12 +22,15 @@ type soakKind struct {
 	rounds int    // unless it does
 	engine bool   // is killed
 	keeper bool   // is killed
+
+	upgrade bool // the engine that comes next is another version's
 }
 
 var soakKinds = []soakKind{
 	{name: "tared", env: "TARE_SOAK_ENGINE", rounds: 200, engine: true},
 	{name: "keeper", env: "TARE_SOAK_KEEPER", rounds: 50, keeper: true},
 	{name: "both", env: "TARE_SOAK_BOTH", rounds: 50, engine: true, keeper: true},
+	{name: "a keeper that is upgraded", env: "TARE_SOAK_UPGRADE", rounds: 50, engine: true, keeper: true, upgrade: true},
 }
 
 // TestSoak kills at random moments and prints a line of docs/soak.md for each
@@ -104,7 +107,7 @@ func (b *box) soakRound(k soakKind) time.Duration {
 	if k.keeper && k.engine {
 		b.engine.Process.Kill()
 	}
-	if k.keeper {
+	if k.keeper && !k.upgrade {
 		b.killKeeper()
 	}
 	if k.engine {
@@ -112,7 +115,9 @@ func (b *box) soakRound(k soakKind) time.Duration {
 	}
 	close(stop)
 	began := time.Now()
-	if k.engine {
+	if k.upgrade {
+		b.killUpgraded()
+	} else if k.engine {
 		b.up()
 	} else {
 		b.must("ps")
@@ -139,6 +144,22 @@ func (b *box) soakRound(k soakKind) time.Duration {
 	}
 	b.clear()
 	return took
+}
+
+// killUpgraded starts the engine of another version than the last one's and
+// kills the keeper while it is being upgraded, shortly before or behind it.
+func (b *box) killUpgraded() {
+	if b.bin == bin {
+		b.bin = other
+	} else {
+		b.bin = bin
+	}
+	b.begin()
+	time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond) // the moment of the kill
+	b.killKeeper()
+	if !b.survived() {
+		b.up()
+	}
 }
 
 // workload is what clients asked for and the engine acknowledged.

@@ -21,10 +21,11 @@ type Pool struct {
 	reaper *reaper.Reaper
 	log    *slog.Logger
 
-	mu   sync.Mutex
-	all  [2]*spawn.Nursery // nil: being made; +checklocks:mu
-	next int               // +checklocks:mu
-	shut bool              // an upgrade ends them; +checklocks:mu
+	mu     sync.Mutex
+	all    [2]*spawn.Nursery // nil: none, or being made; +checklocks:mu
+	making [2]bool           // +checklocks:mu
+	next   int               // +checklocks:mu
+	shut   bool              // an upgrade ends them; +checklocks:mu
 }
 
 // New returns a pool without nurseries.
@@ -32,32 +33,47 @@ func New(region *spawn.Region, r *reaper.Reaper, log *slog.Logger) *Pool {
 	return &Pool{region: region, reaper: r, log: log}
 }
 
-// Open makes the nurseries; from now on each is made again when it dies.
+// Open makes the nurseries; from now on each is made again when it dies. The
+// error is of one that could not be made: it is tried again until Close.
 func (p *Pool) Open() error {
 	p.mu.Lock()
 	p.shut = false
 	p.mu.Unlock()
+	var errs []error
 	for i := range p.all {
 		if err := p.open(i); err != nil {
-			return err
+			errs = append(errs, err)
+			go p.reopen(i)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// open makes the i-th nursery.
+// open makes the i-th nursery, unless there is one, or there is to be none.
 func (p *Pool) open(i int) error {
+	p.mu.Lock()
+	if p.shut || p.making[i] || p.all[i] != nil {
+		p.mu.Unlock()
+		return nil
+	}
+	p.making[i] = true
+	p.mu.Unlock()
 	booked := p.reaper.Cloning()
 	defer booked()
 	n, err := p.region.NewNursery()
-	if err != nil {
-		return err
-	}
 	p.mu.Lock()
-	p.all[i] = n
+	p.making[i] = false
+	if err == nil {
+		p.all[i] = n
+		if p.shut { // meanwhile
+			err = n.Close()
+		}
+	}
 	p.mu.Unlock()
-	p.reaper.Book(n.Pid(), func(e reaper.End) { go p.died(i, n, e) })
-	return nil
+	if n != nil {
+		p.reaper.Book(n.Pid(), func(e reaper.End) { go p.died(i, n, e) })
+	}
+	return err
 }
 
 func (p *Pool) died(i int, n *spawn.Nursery, e reaper.End) {
@@ -66,10 +82,14 @@ func (p *Pool) died(i int, n *spawn.Nursery, e reaper.End) {
 	p.all[i] = nil
 	shut := p.shut
 	p.mu.Unlock()
-	if shut {
-		return
+	if !shut {
+		p.log.Warn("nursery died", "pid", n.Pid(), "status", e.Status)
+		p.reopen(i)
 	}
-	p.log.Warn("nursery died", "pid", n.Pid(), "status", e.Status)
+}
+
+// reopen makes the i-th nursery, however often that must be tried.
+func (p *Pool) reopen(i int) {
 	for p.open(i) != nil {
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -112,8 +132,8 @@ func (p *Pool) Clone(s *spawn.Slab, o spawn.Options, fds []*os.File) (pid int, e
 	return 0, errdefs.New(errdefs.Unavailable, "no nursery stays alive")
 }
 
-// Close ends the nurseries until the next Open. Their arenas are free when
-// Gone reports true.
+// Close ends the nurseries until the next Open, those that are being made as
+// well. Their arenas are free when Gone reports true.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,9 +145,9 @@ func (p *Pool) Close() {
 	}
 }
 
-// Gone reports whether all nurseries are reaped.
+// Gone reports whether all nurseries are reaped, and none is being made.
 func (p *Pool) Gone() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.all == [2]*spawn.Nursery{}
+	return p.all == [2]*spawn.Nursery{} && p.making == [2]bool{}
 }

@@ -192,6 +192,74 @@ func TestCloseAndOpen(t *testing.T) {
 	}
 }
 
+// TestCloseWhileOneIsMadeAgain: a nursery that dies is made again by somebody
+// who does not know of the Close.
+func TestCloseWhileOneIsMadeAgain(t *testing.T) {
+	p := newPool(t)
+	p.Close()
+	gone(t, p)
+	if err := p.open(0); err != nil { // had looked before
+		t.Error(err)
+	}
+	gone(t, p)
+	for range 50 {
+		if err := p.Open(); err != nil {
+			t.Fatal(err)
+		}
+		for _, pid := range p.pids() {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.Close()
+		gone(t, p)
+		if err := p.Open(); err != nil { // while those who make them again may be at it
+			t.Fatal(err)
+		}
+		eventually(t, "there are two", func() bool { return len(p.pids()) == 2 })
+		p.Close()
+		gone(t, p)
+	}
+	all := p.free()
+	if len(all) != 16 {
+		t.Errorf("%d of 16 arenas are free", len(all))
+	}
+	for _, s := range all {
+		s.Put()
+	}
+}
+
+// TestOneThatCannotBeMadeIsTriedAgain: the keeper goes on after an upgrade that
+// has failed, whatever was in the way of its nurseries.
+func TestOneThatCannotBeMadeIsTriedAgain(t *testing.T) {
+	p := newPool(t)
+	p.Close()
+	gone(t, p)
+	all := p.free()
+	defer func() {
+		for _, s := range all[:14] {
+			s.Put()
+		}
+	}()
+	all[15].Put() // an arena for one of two
+	if err := p.Open(); err == nil {
+		t.Error("both were made")
+	}
+	if got, want := len(p.pids()), 1; got != want {
+		t.Errorf("%d nurseries, not %d", got, want)
+	}
+	all[14].Put()
+	eventually(t, "there are two", func() bool { return len(p.pids()) == 2 })
+}
+
+// free takes all arenas that are free; the caller gives them back.
+func (p *Pool) free() (all []*spawn.Slab) {
+	for s := p.region.Get(); s != nil; s = p.region.Get() {
+		all = append(all, s)
+	}
+	return all
+}
+
 // TestNothingIsUsedUp kills more nurseries than there are arenas.
 func TestNothingIsUsedUp(t *testing.T) {
 	p := newPool(t)
@@ -205,10 +273,7 @@ func TestNothingIsUsedUp(t *testing.T) {
 			return len(now) == 2 && now[0] != pid
 		})
 	}
-	var all []*spawn.Slab
-	for s := p.region.Get(); s != nil; s = p.region.Get() {
-		all = append(all, s)
-	}
+	all := p.free()
 	if len(all) != 14 {
 		t.Errorf("%d of 14 arenas are free", len(all))
 	}

@@ -16,7 +16,8 @@ type Watcher struct {
 	mu      sync.Mutex
 	watched []*watched // +checklocks:mu
 
-	r, w *os.File // a pipe that wakes the loop
+	r, w   *os.File // a pipe that wakes the loop
+	failed func(error)
 }
 
 type watched struct {
@@ -24,13 +25,14 @@ type watched struct {
 	ended func(time.Time)
 }
 
-// New returns a watcher that does nothing before Run.
-func New() (*Watcher, error) {
+// New returns a watcher that does nothing before Run. failed hears why it cannot
+// wait for all at once; then it looks at each in turn.
+func New(failed func(error)) (*Watcher, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	return &Watcher{r: r, w: w}, nil
+	return &Watcher{r: r, w: w, failed: failed}, nil
 }
 
 // Watch has ended called, in a goroutine of its own, when the process of pidfd
@@ -42,9 +44,13 @@ func (w *Watcher) Watch(pidfd *os.File, ended func(at time.Time)) {
 	w.w.Write([]byte{0})
 }
 
+// lookEvery is how often each process is looked at while the loop cannot wait.
+const lookEvery = time.Second
+
 // Run waits for ever.
 func (w *Watcher) Run() {
 	b := make([]byte, 64)
+	said := ""
 	for {
 		w.mu.Lock()
 		list := slices.Clone(w.watched)
@@ -53,22 +59,50 @@ func (w *Watcher) Run() {
 			w.r.Read(b) // parked here, it costs no thread
 			continue
 		}
-		fds := make([]*os.File, len(list))
-		for i, x := range list {
-			fds[i] = x.pidfd
+		dead, err := w.wait(list)
+		if err == nil {
+			w.drain(b)
+		} else {
+			if text := err.Error(); text != said { // it stays the same for long
+				said = text
+				w.failed(err)
+			}
+			time.Sleep(lookEvery)
+			dead = ended(list)
 		}
-		dead, err := process.Poll(w.r, fds, false, -1)
-		if err != nil {
-			time.Sleep(time.Second)
-		}
-		w.drain(b)
-		for _, i := range dead {
+		for _, x := range dead {
 			w.mu.Lock()
-			w.watched = slices.DeleteFunc(w.watched, func(x *watched) bool { return x == list[i] })
+			w.watched = slices.DeleteFunc(w.watched, func(y *watched) bool { return y == x })
 			w.mu.Unlock()
-			go list[i].ended(time.Now())
+			go x.ended(time.Now())
 		}
 	}
+}
+
+// wait returns those of the list that have ended, when one has or the loop is
+// woken.
+func (w *Watcher) wait(list []*watched) (dead []*watched, err error) {
+	fds := make([]*os.File, len(list))
+	for i, x := range list {
+		fds[i] = x.pidfd
+	}
+	indexes, err := process.Poll(w.r, fds, false, -1)
+	for _, i := range indexes {
+		dead = append(dead, list[i])
+	}
+	return dead, err
+}
+
+// ended looks at each process by itself: what keeps the loop from waiting for
+// all of them (a limit of files that was lowered below their number) may not
+// keep it from that. One that cannot be looked at counts as running.
+func ended(list []*watched) (dead []*watched) {
+	for _, x := range list {
+		if over, err := process.Ended(x.pidfd); err == nil && over {
+			dead = append(dead, x)
+		}
+	}
+	return dead
 }
 
 // drain takes what has woken the loop, if anything has. A Read with a deadline

@@ -30,7 +30,11 @@ func sleeper(t *testing.T) (*exec.Cmd, *os.File) {
 
 func newWatcher(t *testing.T) *Watcher {
 	t.Helper()
-	w, err := New()
+	w, err := New(func(err error) {
+		if t.Context().Err() == nil { // else the descriptors are being closed
+			t.Error(err)
+		}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +120,39 @@ func TestEndedIsCalledBeside(t *testing.T) {
 	next(t, ends)
 	other.Process.Kill()
 	if got := next(t, ends); got != 2 {
+		t.Errorf("told of %d", got)
+	}
+}
+
+// TestEndsAreNoticedWhereWaitingFails: poll(2) refuses more descriptors than the
+// limit of files allows, which may be lowered under a running program.
+func TestEndsAreNoticedWhereWaitingFails(t *testing.T) {
+	told := make(chan error, 1)
+	w, err := New(func(err error) { told <- err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := make(chan int, 1)
+	cmd, fd := sleeper(t)
+	w.Watch(fd, func(time.Time) { ends <- 1 })
+	_, other := sleeper(t)
+	w.Watch(other, func(time.Time) { ends <- 2 })
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 2, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was)
+	go w.Run()
+	select {
+	case <-told:
+	case <-time.After(15 * time.Second):
+		t.Fatal("nobody is told that waiting failed")
+	}
+	cmd.Process.Kill()
+	if got := next(t, ends); got != 1 {
 		t.Errorf("told of %d", got)
 	}
 }

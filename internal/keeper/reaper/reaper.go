@@ -20,6 +20,7 @@ type End struct {
 // with its lock held: it must neither block nor call the Reaper.
 type Reaper struct {
 	paused sync.Mutex // held while no child may be reaped
+	held   bool       // by Hold
 
 	mu       sync.Mutex
 	hears    map[int]func(End) // by pid; +checklocks:mu
@@ -110,11 +111,17 @@ func (r *Reaper) Run() {
 	}
 }
 
-// Pause returns when no child is being reaped, and lets none be until Resume.
-func (r *Reaper) Pause() { r.paused.Lock() }
-
-// Resume undoes Pause.
-func (r *Reaper) Resume() { r.paused.Unlock() }
+// Hold lets no child be reaped from its return on, or children again. One at a
+// time may call it; it may be repeated.
+func (r *Reaper) Hold(hold bool) {
+	switch {
+	case hold && !r.held:
+		r.paused.Lock()
+	case !hold && r.held:
+		r.paused.Unlock()
+	}
+	r.held = hold
+}
 
 // over passes on the end of a child.
 func (r *Reaper) over(pid int, e End) {

@@ -124,7 +124,7 @@ func zombie(t *testing.T, pid int) {
 // TestRun is the only test here with processes: Run takes whatever ends.
 func TestRun(t *testing.T) {
 	r := New()
-	r.Pause()
+	r.Hold(true)
 	go r.Run()
 	var pids []int
 	for i := range 3 {
@@ -142,7 +142,7 @@ func TestRun(t *testing.T) {
 	for i, p := range pids {
 		listen(p, 10+i)
 	}
-	r.Resume()
+	r.Hold(false)
 	for i := range 40 { // now as starts do it, with ends that come first
 		booked := r.Cloning()
 		pid := child(t, i)

@@ -3,6 +3,7 @@ package server
 import (
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/keeper/reaper"
@@ -40,7 +41,8 @@ type child struct {
 
 	// of an orphan
 	pidfd  *os.File
-	status chan syscall.WaitStatus // the engine's word, once it has ended; +checklocks:children.mu
+	status chan syscall.WaitStatus            // the engine's word, once it has ended; +checklocks:children.mu
+	ended  atomic.Pointer[syscall.WaitStatus] // how it has ended, once that is known
 }
 
 func newChild(p wire.Process) *child {

@@ -4,6 +4,7 @@ package server
 
 import (
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -20,7 +21,8 @@ func TestKeeperKilledAtEachPoint(t *testing.T) {
 	defer syscall.RawSyscall(syscall.SYS_PRCTL, setChildSubreaper, 0, 0)
 	for _, point := range []string{
 		"start-loaded", "start-opened", "start-cloned", "start-recorded", "start-running", "start-unanswered",
-		"exec-second", "parked", "woken", "upgrade-quiet",
+		"exec-second", "parked", "woken",
+		"upgrade-asked", "upgrade-quiet", "upgrade-frozen", "upgrade-executed", "upgrade-taking", "upgrade-taken", "upgrade-unanswered",
 		"exit-drained", "exit-recorded", "exit-listed", "exit-told", "ack-removed",
 	} {
 		t.Run(point, func(t *testing.T) {
@@ -53,6 +55,31 @@ func TestKeeperKilledAtEachPoint(t *testing.T) {
 					t.Errorf("%s is lost", id)
 				}
 			}
+		})
+	}
+}
+
+// TestUpgradeThatFailsAtEachPoint: up to the exec the old program goes on, and
+// behind it the new one gives way to it.
+func TestUpgradeThatFailsAtEachPoint(t *testing.T) {
+	for point, want := range map[string]string{
+		"upgrade-quiet": "failpoint", "upgrade-frozen": "failpoint", "upgrade-taking": "could not take over",
+	} {
+		t.Run(point, func(t *testing.T) {
+			t.Setenv("TARE_FAILPOINTS", "keeper/"+point+"=error")
+			b := newBusy(t)
+			b.works(t)
+			for range 2 {
+				pid := b.KeeperPid()
+				if err := b.Upgrade(t.Context(), otherProgram(t, "x")); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%v\n%s", err, b.log())
+				}
+				b.works(t)
+				if id, err := keeper.Ask(t.Context(), b.root); err != nil || id.Pid != pid {
+					t.Errorf("%+v, %v", id, err)
+				}
+			}
+			b.ends(t)
 		})
 	}
 }

@@ -17,17 +17,20 @@ import (
 	"github.com/tare-engine/tare/internal/linux/rawfd"
 )
 
-// Main is the keeper's program. It returns the exit status.
+// Main is the keeper's program; release names it for people. It returns the
+// exit status.
 //
 // It begins twice: as the file it was started from it only prepares, then it
 // executes a sealed copy of itself in memory. A container whose program is
 // /proc/self/exe would otherwise run, or overwrite, the keeper's own file.
-func Main(args []string, stderr io.Writer) int {
+func Main(args []string, release string, stderr io.Writer) int {
 	fs := flag.NewFlagSet("tare-keeper", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	root := fs.String("exec-root", "/run/tare", "directory of the socket and of what lives only as long as this boot")
 	level := fs.String("log-level", "info", "debug, info, warn or error")
 	state := fs.Int("state", -1, "descriptor of the state of the program before this one (upgrade)")
+	back := fs.Bool("back", false, "the state is this program's own: another one could not take it over")
+	version := fs.Bool("version", false, "print the version and exit")
 	if err := fs.Parse(args[1:]); err != nil {
 		return 2
 	}
@@ -36,22 +39,38 @@ func Main(args []string, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "usage: tare-keeper [--exec-root DIR] [--log-level LEVEL]")
 		return 2
 	}
+	if *version {
+		fmt.Println("Tare version", release)
+		return 0
+	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: l}))
-	if err := run(args, *root, *level, *state, log); err != nil {
+	o := options{root: *root, level: *level, release: release, back: *back}
+	if *state >= 0 {
+		o.state = given(*state, "state")
+	}
+	if err := run(args, o, log); err != nil {
 		log.Error("keeper ends", "error", err)
 		return 1
 	}
 	return 0
 }
 
-func run(args []string, root, level string, state int, log *slog.Logger) error {
+// options are what the program is begun with.
+type options struct {
+	root, level string
+	release     string
+	state       *os.File // of the program before; nil: there was none
+	back        bool     // which was this one
+}
+
+func run(args []string, o options, log *slog.Logger) error {
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return err
 	}
 	defer self.Close()
 	if !memfd.Sealed(self) {
-		return prepare(self, args, root)
+		return prepare(self, args, o.root)
 	}
 	if err := process.Hide(); err != nil {
 		return fmt.Errorf("hide: %w", err)
@@ -62,19 +81,21 @@ func run(args []string, root, level string, state int, log *slog.Logger) error {
 	}
 	// A log that nobody reads any more must not end the keeper.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	ends := make(chan os.Signal, 1)
+	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT) // before an upgrade is over too
 	var k *Keeper
-	if state >= 0 {
-		k, err = reopen(root, log, level, given(state, "state"))
+	if o.state != nil {
+		k, err = reopen(o, log)
 	} else {
-		k, err = Open(root, log, level)
+		k, err = Open(o, log)
 	}
 	if err != nil {
 		return err
 	}
 	// The sealed copy was executed by the number of its descriptor.
 	_ = os.WriteFile("/proc/self/comm", []byte("tare-keeper"), 0)
-	go k.endOnSignal()
-	log.Info("keeper is ready", "pid", os.Getpid(), "exec-root", root, "upgraded", state >= 0)
+	go k.endOnSignal(ends)
+	log.Info("keeper is ready", "pid", os.Getpid(), "exec-root", o.root, "release", o.release, "upgraded", o.state != nil)
 	return k.Serve()
 }
 
@@ -131,11 +152,12 @@ func raiseLimits() {
 }
 
 // endOnSignal ends an idle keeper; one with processes stays.
-func (k *Keeper) endOnSignal() {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
+func (k *Keeper) endOnSignal(c <-chan os.Signal) {
 	for sig := range c {
-		if err := k.shutdown(); err != nil {
+		k.concluding.Lock()
+		err := k.shutdown()
+		k.concluding.Unlock()
+		if err != nil {
 			k.log.Warn("signal ignored", "signal", sig, "error", err)
 			continue
 		}

@@ -46,12 +46,12 @@ func (o *orphans) finish(c *child, at time.Time) {
 	o.children.mu.Unlock()
 	o.exits.streams.Drain(p.ID, nil)
 	ws, known := o.statusOf(c)
-	if !o.gate.enter() { // the next program begins anew, or this one if there is none
-		time.Sleep(upgradeWait)
-		o.watch(c)
-		return
+	if known {
+		c.ended.Store(&ws) // nobody can be asked again
 	}
+	o.gate.enter() // during an upgrade: the next program begins anew, or this one goes on
 	defer o.gate.leave()
+	o.exits.streams.Drain(p.ID, nil) // if they were frozen just then
 	c.pidfd.Close()
 	if !known {
 		ws = unknownStatus
@@ -62,6 +62,9 @@ func (o *orphans) finish(c *child, at time.Time) {
 }
 
 func (o *orphans) statusOf(c *child) (syscall.WaitStatus, bool) {
+	if ws := c.ended.Load(); ws != nil {
+		return *ws, true
+	}
 	begun := time.Now()
 	asked := (*session)(nil)
 	for {

@@ -20,8 +20,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"time"
 
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/keeper/nursery"
 	"github.com/tare-engine/tare/internal/keeper/orphan"
 	"github.com/tare-engine/tare/internal/keeper/reaper"
@@ -40,9 +43,11 @@ const (
 // Keeper parents processes. It is made by [Open] and driven by one engine
 // connection at a time.
 type Keeper struct {
-	dir   rundir.Dir
-	log   *slog.Logger
-	level string // of the log, for the next program
+	dir     rundir.Dir
+	log     *slog.Logger
+	level   string // of the log, for the next program
+	release string
+	program func() string // the digest of what it runs
 
 	children *children
 	reaper   *reaper.Reaper
@@ -54,6 +59,8 @@ type Keeper struct {
 	engine   *engines
 	gate     *gate // requests and reports under way
 
+	concluding sync.Mutex // held by who is about to replace or end the program
+
 	region   *spawn.Region
 	listener *net.UnixListener
 	lock     *os.File // held: one keeper for an exec root
@@ -62,8 +69,8 @@ type Keeper struct {
 
 // Open makes a keeper for the exec root, takes up what an earlier one left
 // there, and listens.
-func Open(execRoot string, log *slog.Logger, level string) (*Keeper, error) {
-	dir := rundir.Dir(execRoot)
+func Open(o options, log *slog.Logger) (*Keeper, error) {
+	dir := rundir.Dir(o.root)
 	lock, err := dir.Make()
 	if err != nil {
 		return nil, err
@@ -72,7 +79,7 @@ func Open(execRoot string, log *slog.Logger, level string) (*Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := assemble(dir, log, level, region)
+	k, err := assemble(o, log, region)
 	if err != nil {
 		return nil, err
 	}
@@ -80,16 +87,17 @@ func Open(execRoot string, log *slog.Logger, level string) (*Keeper, error) {
 	if err := k.orphans.takeUp(); err != nil {
 		return nil, err
 	}
-	if k.listener, err = listen(wire.SocketPath(execRoot)); err != nil {
+	if k.listener, err = listen(wire.SocketPath(o.root)); err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
 // assemble puts the parts together.
-func assemble(dir rundir.Dir, log *slog.Logger, level string, region *spawn.Region) (*Keeper, error) {
+func assemble(o options, log *slog.Logger, region *spawn.Region) (*Keeper, error) {
+	dir := rundir.Dir(o.root)
 	k := &Keeper{
-		dir: dir, log: log, level: level, region: region,
+		dir: dir, log: log, level: o.level, region: region, release: o.release, program: sync.OnceValue(ownProgram),
 		children: newChildren(), reaper: reaper.New(), engine: &engines{log: log, losses: map[string]wire.LossDoc{}}, gate: &gate{},
 	}
 	var err error
@@ -103,7 +111,7 @@ func assemble(dir rundir.Dir, log *slog.Logger, level string, region *spawn.Regi
 		dir: dir, log: log, region: region, nursery: k.nursery, reaper: k.reaper, streams: k.streams,
 		children: k.children, exits: k.exits, mounts: mounts, tokens: make(chan struct{}, maxStarts),
 	}
-	watcher, err := orphan.New()
+	watcher, err := orphan.New(func(err error) { log.Error("processes of an earlier keeper are looked at one by one", "error", err) })
 	if err != nil {
 		return nil, err
 	}
@@ -158,10 +166,8 @@ func (k *Keeper) serveSession(s *session) {
 			k.conclude(s, m)
 			m.Close()
 			continue
-		case !k.gate.enter():
-			m.Close()
-			return
 		}
+		k.gate.enter()
 		s.requests.Add(1)
 		limit <- struct{}{}
 		go func() {
@@ -178,6 +184,8 @@ func (k *Keeper) serveSession(s *session) {
 
 // conclude does what ends the program.
 func (k *Keeper) conclude(s *session, m *wire.Message) {
+	k.concluding.Lock()
+	defer k.concluding.Unlock()
 	var err error
 	if m.Op == wire.OpShutdown {
 		if err = k.shutdown(); err == nil {
@@ -194,7 +202,8 @@ func (k *Keeper) conclude(s *session, m *wire.Message) {
 // serveUpgraded goes on with the engine of the program before. What it may
 // have missed is told again.
 func (k *Keeper) serveUpgraded(s *session) {
-	if s.reply(k.upgraded, hello(), nil) == nil {
+	failpoint.Hit("keeper/upgrade-unanswered")
+	if s.reply(k.upgraded, k.hello(), nil) == nil {
 		for _, i := range k.children.listed("") {
 			if i.exit != nil {
 				s.queue(wire.OpExited, *i.exit)
@@ -206,10 +215,13 @@ func (k *Keeper) serveUpgraded(s *session) {
 
 // shutdown makes the keeper ready to end, if nothing runs.
 func (k *Keeper) shutdown() error {
-	if err := k.children.whenIdle(func() { k.gate.set(true) }); err != nil {
+	if err := k.children.whenIdle(k.gate.shut); err != nil {
 		return err
 	}
-	k.gate.inside.Wait()
+	if !k.gate.emptied(upgradeWait) {
+		k.gate.open()
+		return errdefs.New(errdefs.Conflict, "requests are being served")
+	}
 	k.nursery.Close()
 	// From here on it only remains to end: without the nurseries a keeper is none.
 	if err := os.Remove(wire.SocketPath(string(k.dir))); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -221,8 +233,23 @@ func (k *Keeper) shutdown() error {
 // errAsked ends a connection that had one question and is no engine.
 var errAsked = errors.New("asked")
 
-func hello() wire.HelloReply {
-	return wire.HelloReply{Version: wire.ProtocolVersion, Pid: os.Getpid()}
+func (k *Keeper) hello() wire.HelloReply {
+	return wire.HelloReply{Version: wire.ProtocolVersion, Pid: os.Getpid(), Program: k.program(), Release: k.release}
+}
+
+// ownProgram is the digest of the program that runs; "" if it cannot be read,
+// which is another one to every engine.
+func ownProgram() string {
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return ""
+	}
+	defer self.Close()
+	digest, err := wire.ProgramDigest(self)
+	if err != nil {
+		return ""
+	}
+	return digest
 }
 
 // greet checks who is there and makes it the engine.
@@ -241,10 +268,12 @@ func (k *Keeper) greet(c *net.UnixConn) (*session, error) {
 	defer m.Close()
 	switch m.Op {
 	case wire.OpPing:
-		return nil, errors.Join(errAsked, s.reply(m.Request, hello(), nil))
+		return nil, errors.Join(errAsked, s.reply(m.Request, k.hello(), nil))
 	case wire.OpHeld:
 		return nil, errors.Join(errAsked, k.sendHeld(s, m.Request))
 	case wire.OpHello:
+		k.gate.enter() // the next program asks for another hello
+		defer k.gate.leave()
 		return s, k.welcome(c, s, m)
 	}
 	return nil, fmt.Errorf("%v before hello", m.Op)
@@ -256,8 +285,8 @@ func (k *Keeper) welcome(c *net.UnixConn, s *session, m *wire.Message) error {
 	if err := m.Unmarshal(&d); err != nil {
 		return err
 	}
-	if d.Version < 1 {
-		return fmt.Errorf("protocol version %d", d.Version)
+	if err := wire.Speaks(d.Version); err != nil {
+		return errors.Join(err, s.reply(m.Request, wire.ErrorOf(err), nil))
 	}
 	if d.Dirs {
 		k.streams.SetDirs(m.Take(0), m.Take(1))
@@ -267,7 +296,7 @@ func (k *Keeper) welcome(c *net.UnixConn, s *session, m *wire.Message) error {
 		return err
 	}
 	k.engine.replace(s) // before the answer: of two, the one that is answered last is the newer
-	if err := s.reply(m.Request, hello(), nil); err != nil {
+	if err := s.reply(m.Request, k.hello(), nil); err != nil {
 		k.engine.leave(s)
 		return err
 	}

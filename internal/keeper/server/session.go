@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ type session struct {
 	*wire.Socket
 	engine string
 	events chan *wire.Message
+	untold atomic.Int64 // events that are not sent yet
 	gone   chan struct{}
 	once   sync.Once
 
@@ -55,6 +57,7 @@ func (s *session) queueFor(request uint64, o wire.Op, doc any) {
 	if err != nil {
 		panic(err) // our own types
 	}
+	s.untold.Add(1)
 	select {
 	case s.events <- &wire.Message{Op: o, Request: request, Doc: b}:
 	default:
@@ -71,10 +74,24 @@ func (s *session) sendEvents() {
 				s.close()
 				return
 			}
+			s.untold.Add(-1)
 		case <-s.gone:
 			return
 		}
 	}
+}
+
+// toldAll reports whether all that was queued is sent within that time.
+func (s *session) toldAll(patience time.Duration) bool {
+	told := comesTrue(patience, func() bool {
+		select {
+		case <-s.gone:
+			return true
+		default:
+			return s.untold.Load() == 0
+		}
+	})
+	return told && s.untold.Load() == 0
 }
 
 func (s *session) deliver(m *wire.Message) error {

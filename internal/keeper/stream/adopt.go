@@ -58,7 +58,7 @@ func (t *set) adopt(f wire.Files) error {
 		if err != nil {
 			return err
 		}
-		t.in = &source{fd: fd, set: t}
+		t.in.end = &source{fd: fd, set: t}
 	}
 	t.out[0] = end(f.Stdout, "stdout", fifo.Reader)
 	t.out[1] = end(f.Stderr, "stderr", fifo.Reader)

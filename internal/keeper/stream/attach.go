@@ -57,7 +57,7 @@ func (s *Streams) Attach(id string, cl wire.Client) (uint64, logfile.Position, e
 	}
 	t.mu.Lock()
 	defer t.unlock()
-	if len(t.clients) >= maxClients {
+	if len(t.audience.clients) >= maxClients {
 		return 0, logfile.Position{}, errdefs.New(errdefs.Conflict, "%d clients are attached already", maxClients)
 	}
 	var at logfile.Position
@@ -101,7 +101,7 @@ func (t *set) addClient(c *client) error {
 	t.s.mu.Lock()
 	t.s.clients[c.id] = c
 	t.s.mu.Unlock()
-	t.clients = append(t.clients, c)
+	t.audience.clients = append(t.audience.clients, c)
 	return nil
 }
 
@@ -134,7 +134,7 @@ func (t *set) newClient(cl wire.Client) (*client, error) {
 // hold puts a client behind from now on. The log's unfinished lines are before
 // this moment but not in the log: the client gets them first.
 func (t *set) hold(c *client) {
-	c.held, c.behind, c.place = true, true, t.spool.end
+	c.held, c.behind, c.place = true, true, t.audience.spool.end
 	if t.log == nil {
 		return
 	}
@@ -170,11 +170,22 @@ func (s *Streams) Resume(id uint64) error {
 	return nil
 }
 
+// progress lets the process go on, or the spool begin anew, where clients have
+// moved on or left.
+func (t *set) progress() {
+	t.audience.forgetSent()
+	for _, src := range t.out {
+		if src != nil && src.fd >= 0 && src.is(epoll.Read|epoll.Hup) {
+			t.s.queue.put(t)
+		}
+	}
+}
+
 // serveClients ends the connections of clients that are through, and of those
 // that have gone.
 func (t *set) serveClients() {
-	n := len(t.clients)
-	t.clients = slices.DeleteFunc(t.clients, func(c *client) bool {
+	n := len(t.audience.clients)
+	t.audience.clients = slices.DeleteFunc(t.audience.clients, func(c *client) bool {
 		if !c.stdin && c.src.is(epoll.Hup) {
 			c.gone = true // with stdin, reading comes to the end first
 		}
@@ -193,7 +204,7 @@ func (t *set) serveClients() {
 		}
 		return c.gone
 	})
-	if len(t.clients) < n {
+	if len(t.audience.clients) < n {
 		t.progress()
 	}
 }
@@ -226,7 +237,7 @@ func (t *set) through(c *client) bool {
 	if c.status || !t.outputsEnded() {
 		return false
 	}
-	if c.stdin && t.in != nil {
+	if c.stdin && t.in.end != nil {
 		if !c.halved {
 			c.halved = true
 			unixconn.EndWrite(c.src.fd)

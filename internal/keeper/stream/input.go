@@ -8,6 +8,85 @@ import (
 	"github.com/tare-engine/tare/internal/linux/unixconn"
 )
 
+// input is the standard input of one process, seen from outside. The set's mu
+// guards it.
+type input struct {
+	tty   bool
+	end   *source // the pipe's writing end, or the master; nil: none (any more)
+	typed []byte  // to be written, but the pipe is full or there is none yet
+	ends  bool    // closed once typed is written
+}
+
+// put writes to the process and keeps what does not fit; with waits it keeps
+// everything. It reports false when the reader is gone.
+func (in *input) put(p []byte, waits bool) (open bool) {
+	if !waits && in.end == nil || in.ends || len(p) == 0 {
+		return true // nobody reads it: as with a pipe to /dev/null
+	}
+	if waits || len(in.typed) > 0 {
+		in.typed = append(in.typed, p...)
+		return true
+	}
+	n, open := in.write(p)
+	if open && n < len(p) {
+		in.typed = bytes.Clone(p[n:])
+	}
+	return open
+}
+
+// flush writes what was kept. It reports whether nothing is left, and false for
+// open when the reader is gone or this was the end.
+func (in *input) flush() (done, open bool) {
+	if len(in.typed) == 0 || in.end == nil {
+		in.typed = nil
+		return true, true
+	}
+	in.end.take(epoll.Write)
+	n, open := in.write(in.typed)
+	if !open {
+		return true, false
+	}
+	if in.typed = in.typed[n:]; len(in.typed) > 0 {
+		return false, true
+	}
+	in.typed = nil
+	return true, !in.ends
+}
+
+// write writes as much as the process takes; open is false when nobody reads.
+func (in *input) write(p []byte) (written int, open bool) {
+	for len(p) > 0 {
+		n, err := rawfd.Write(in.end.fd, p)
+		p, written = p[n:], written+n
+		if err == rawfd.Again {
+			break
+		}
+		if err == rawfd.NoSlave && in.tty {
+			return written + len(p), true // no process has the terminal: nobody types to
+		}
+		if err != nil {
+			return written, false
+		}
+	}
+	return written, true
+}
+
+// endsLater reports whether what was kept must be written before the end; then
+// flush tells of it.
+func (in *input) endsLater() bool {
+	in.ends = in.ends || len(in.typed) > 0
+	return len(in.typed) > 0
+}
+
+// take gives the end away and forgets everything.
+func (in *input) take() *source {
+	src := in.end
+	if src != nil {
+		in.end, in.typed, in.ends = nil, nil, false
+	}
+	return src
+}
+
 // passInput writes to the process what its clients have typed. Before the start
 // a terminal has no end to write to: what has been typed by then stays with the
 // clients, whose readiness is not taken.
@@ -15,17 +94,17 @@ func (t *set) passInput(buf []byte) (again bool) {
 	if !t.started {
 		return false
 	}
-	if t.in != nil && t.in.take(epoll.Hup) && !t.stdio.TTY {
+	if t.in.end != nil && t.in.end.take(epoll.Hup) && !t.stdio.TTY {
 		t.closeInput() // the process has closed its stdin
 	}
 	if !t.writeTyped() {
 		return false // the pipe is full; clients wait until it is not
 	}
-	for _, c := range t.clients {
+	for _, c := range t.audience.clients {
 		if c.stdin && (c.src.take(epoll.Read) || c.src.is(epoll.Hup)) {
 			again = t.readClient(c, buf) || again
 		}
-		if len(t.typed) > 0 {
+		if len(t.in.typed) > 0 {
 			break
 		}
 	}
@@ -65,59 +144,20 @@ func (t *set) input(c *client, p []byte) {
 	}
 }
 
-// typeBytes writes to the process's stdin and keeps what does not fit.
+// typeBytes gives the process what was typed. Before the start that waits.
 func (t *set) typeBytes(p []byte) {
-	waits := !t.started && t.stdio.OpenStdin // what came with the client's request
-	if !waits && t.in == nil || t.inEnds || len(p) == 0 {
-		return // nobody reads it: as with a pipe to /dev/null
+	if !t.in.put(p, !t.started && t.stdio.OpenStdin) {
+		t.closeInput()
 	}
-	if waits || len(t.typed) > 0 {
-		t.typed = append(t.typed, p...)
-		return
-	}
-	if n := t.write(p); n < len(p) && t.in != nil {
-		t.typed = bytes.Clone(p[n:])
-	}
-}
-
-// write writes to stdin as much as it takes; a reader that is gone closes it.
-func (t *set) write(p []byte) (written int) {
-	for len(p) > 0 {
-		n, err := rawfd.Write(t.in.fd, p)
-		p, written = p[n:], written+n
-		if err == rawfd.Again {
-			break
-		}
-		if err == rawfd.NoSlave && t.stdio.TTY {
-			return written + len(p) // no process has the terminal: nobody types to
-		}
-		if err != nil {
-			t.closeInput()
-			break
-		}
-	}
-	return written
 }
 
 // writeTyped writes what was kept, and reports whether nothing is left.
 func (t *set) writeTyped() bool {
-	if len(t.typed) == 0 || t.in == nil {
-		t.typed = nil
-		return true
-	}
-	t.in.take(epoll.Write)
-	n := t.write(t.typed)
-	if t.in == nil {
-		return true
-	}
-	if t.typed = t.typed[n:]; len(t.typed) > 0 {
-		return false
-	}
-	t.typed = nil
-	if t.inEnds {
+	done, open := t.in.flush()
+	if !open {
 		t.closeInput()
 	}
-	return true
+	return done
 }
 
 // inputEnds is called when a client sends no more. As in Docker it closes the
@@ -132,21 +172,18 @@ func (t *set) inputEnds(c *client) {
 		c.leaves = true
 		return
 	}
-	if len(t.typed) > 0 {
-		t.inEnds = true
-		return
+	if !t.in.endsLater() {
+		t.closeInput()
 	}
-	t.closeInput()
 }
 
 // closeInput closes stdin: the process gets end of file as soon as the engine
 // closes its duplicate too. A terminal's master stays.
 func (t *set) closeInput() {
-	src := t.in
+	src := t.in.take()
 	if src == nil {
 		return
 	}
-	t.in, t.typed, t.inEnds = nil, nil, false
 	if t.stdio.TTY {
 		return
 	}
@@ -169,10 +206,8 @@ func (s *Streams) CloseStdin(id string) error {
 	}
 	t.mu.Lock()
 	defer t.unlock()
-	if len(t.typed) > 0 {
-		t.inEnds = true
-		return nil
+	if !t.in.endsLater() {
+		t.closeInput()
 	}
-	t.closeInput()
 	return nil
 }

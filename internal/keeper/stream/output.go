@@ -31,7 +31,10 @@ func (t *set) turn() (again bool) {
 	defer turnBuffers.Put(bp)
 	t.mu.Lock()
 	defer t.unlock()
-	again = t.flushClients(*bp)
+	served, again := t.audience.flush(*bp)
+	if served {
+		t.progress()
+	}
 	if t.started && !t.ended {
 		again = t.readOutputs(*bp) || again
 	}
@@ -48,7 +51,7 @@ func (t *set) readOutputs(buf []byte) (again bool) {
 			continue
 		}
 		for total := 0; src.fd >= 0 && (src.take(epoll.Read) || src.is(epoll.Hup)); {
-			if t.spoolFull() {
+			if t.audience.full() {
 				src.mark(epoll.Read)
 				t.s.markBusy(t) // or a client that stopped is never noticed
 				break           // progress of a client gives a turn
@@ -128,7 +131,7 @@ func (t *set) deliver(s logfile.Stream, frame []byte) {
 	} else {
 		putHeader(frame, s, len(payload))
 	}
-	t.send(s, frame)
+	t.audience.send(s, frame)
 	if t.log == nil {
 		return
 	}
@@ -158,8 +161,8 @@ func (t *set) endOutput(i int) {
 	if src == nil || src.fd < 0 {
 		return
 	}
-	if t.in == src {
-		t.in = nil
+	if t.in.end == src {
+		t.in.end = nil
 	}
 	if t.started {
 		t.s.unwatch(src)
@@ -199,10 +202,10 @@ func (t *set) sweep(now time.Time) (idle bool) {
 	if t.log != nil {
 		t.log.Suspend()
 	}
-	if len(t.behind()) > 0 {
+	if len(t.audience.behind()) > 0 {
 		return false
 	}
-	t.spool.release()
+	t.audience.spool.release()
 	return true
 }
 

@@ -71,10 +71,10 @@ func (q *turnQueue) close() {
 	q.some.Broadcast()
 }
 
-// reopen makes the queue empty and usable.
+// reopen makes the queue usable, with the sets that are in it.
 func (q *turnQueue) reopen() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.closed, q.sets = false, nil // what was frozen has descriptors that others own now
+	q.closed = false
 	q.some.L = &q.mu
 }

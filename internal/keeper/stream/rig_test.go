@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -64,11 +65,36 @@ func newRig(t testing.TB) *rig {
 	}
 	r.Streams = s
 	s.SetDirs(r.open0("containers"), r.open0("spool"))
-	t.Cleanup(func() {
-		s.Close("c1")
-		s.shut()
-	})
+	t.Cleanup(func() { r.end() })
 	return r
+}
+
+// end ends the loop. What is frozen has been another's since.
+func (r *rig) end() {
+	if r.frozen == nil {
+		r.Close("c1")
+		r.stop()
+	}
+	r.poll.Close()
+}
+
+// before are the streams of programs that have been replaced: in a test they
+// are still there, and must not close what is the next one's.
+var before []*Streams
+
+// replace is what an exec does: other streams go on with what is frozen.
+func (r *rig) replace(doc json.RawMessage) {
+	r.t.Helper()
+	s, err := New(filepath.Join(r.dir, "live"), r.told)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.poll.Close()
+	before = append(before, r.Streams)
+	r.Streams = s
+	if err := s.Thaw(doc); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 func (r *rig) open0(name string) *os.File {

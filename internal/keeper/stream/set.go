@@ -20,7 +20,8 @@ import (
 )
 
 // set is the standard input, output and error of one process, its log and
-// the clients attached to it.
+// the clients attached to it. It joins what knows nothing of each other: the
+// ends of the process, the log, the audience that gets the output, the input.
 //
 //	open ──► started ──► (drain) ended ──► close
 //	   └────────── start failed ───────────┘
@@ -40,19 +41,16 @@ type set struct {
 
 	child [3]*os.File // the child's ends until started
 	sock  int         // where the terminal's master arrives; -1
-	in    *source     // stdin's writing end or the master; nil: none (any more)
-	out   [2]*source  // stdout and stderr, or the master and nothing
-	grown [2]bool     // the pipe was made larger
+	in    input
+	out   [2]*source // stdout and stderr, or the master and nothing
+	grown [2]bool    // the pipe was made larger
 
 	log      *logfile.Writer // nil: none
 	reported int64           // lost lines told
 	toldAt   time.Time
 	lastUse  time.Time
 
-	clients []*client
-	spool   spool
-	typed   []byte // for stdin, but the pipe is full
-	inEnds  bool   // stdin is closed once typed is written
+	audience audience
 
 	abandoned bool // a client has gone that the process ends with
 
@@ -70,7 +68,8 @@ func (t *set) unlock() {
 }
 
 func (s *Streams) newSet(id string, st wire.Stdio) *set {
-	t := &set{s: s, id: id, stdio: st, sock: -1}
+	t := &set{s: s, id: id, stdio: st, sock: -1, in: input{tty: st.TTY}}
+	t.audience = audience{owner: t, tty: st.TTY}
 	if st.Log != nil {
 		dir := st.Log.Dir
 		t.log = logfile.NewWriter(func() (*os.Root, error) { return s.logDir(dir) }, logfile.Name(id), logfile.Options{
@@ -157,7 +156,7 @@ func (t *set) openStdin() error {
 		return err
 	}
 	t.child[0] = os.NewFile(uintptr(r), "child")
-	t.in = &source{fd: w, set: t}
+	t.in.end = &source{fd: w, set: t}
 	return nil
 }
 
@@ -224,7 +223,7 @@ func (t *set) takeMaster() error {
 func (t *set) setMaster(fd int) {
 	t.out[0] = &source{fd: fd, set: t}
 	if t.stdio.OpenStdin {
-		t.in = t.out[0]
+		t.in.end = t.out[0]
 	}
 }
 
@@ -233,7 +232,7 @@ func (t *set) begin() error {
 	t.started = true
 	for _, src := range t.ends() {
 		what := epoll.Read
-		if src == t.in {
+		if src == t.in.end {
 			what = epoll.Write
 			if t.stdio.TTY {
 				what |= epoll.Read
@@ -252,7 +251,7 @@ func (t *set) begin() error {
 
 // ends returns the open descriptors of the process's side.
 func (t *set) ends() []*source {
-	all := []*source{t.in, t.out[0], t.out[1]}
+	all := []*source{t.in.end, t.out[0], t.out[1]}
 	if t.stdio.TTY {
 		all = all[1:2] // the master is stdin as well
 	}
@@ -279,7 +278,7 @@ func (s *Streams) Files(id string) (f wire.Files, err error) {
 	if t.stdio.TTY {
 		dup(&f.Master, t.out[0])
 	} else {
-		dup(&f.Stdin, t.in)
+		dup(&f.Stdin, t.in.end)
 		dup(&f.Stdout, t.out[0])
 		dup(&f.Stderr, t.out[1])
 	}
@@ -352,10 +351,10 @@ func (s *Streams) Close(id string) {
 		t.sock = -1
 	}
 	if !t.started {
-		for _, c := range t.clients {
+		for _, c := range t.audience.clients {
 			c.release()
 		}
-		t.clients = nil
+		t.audience.clients = nil
 	}
 	t.ended = true
 	for i := range t.out {
@@ -375,10 +374,10 @@ func (s *Streams) Close(id string) {
 
 // forget drops a closed set that has no clients any more.
 func (t *set) forget() {
-	if !t.closed || len(t.clients) > 0 {
+	if !t.closed || len(t.audience.clients) > 0 {
 		return
 	}
-	t.spool.release()
+	t.audience.spool.release()
 	t.s.mu.Lock()
 	delete(t.s.lingering, t)
 	t.s.mu.Unlock()

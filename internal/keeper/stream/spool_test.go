@@ -34,8 +34,8 @@ func TestFramesOverTheRingsEnd(t *testing.T) {
 // ringRun adds frames and lets a client take them, step bytes at a time.
 func ringRun(t *testing.T, dir *os.File, want [2]bool, step int) (got, all string) {
 	t.Helper()
-	set := &set{}
-	defer set.spool.release()
+	var a audience
+	defer a.spool.release()
 	c := &client{want: want, behind: true}
 	buf := make([]byte, 50)
 	var sent, wanted bytes.Buffer
@@ -45,7 +45,7 @@ func ringRun(t *testing.T, dir *os.File, want [2]bool, step int) (got, all strin
 		frame := make([]byte, frameHeader, 64)
 		putHeader(frame, s, len(payload))
 		frame = append(frame, payload...)
-		if err := set.spool.add(dir, frame, c.place); err != nil {
+		if err := a.spool.add(dir, frame, c.place); err != nil {
 			t.Fatal(err)
 		}
 		if want[s-1] {
@@ -54,8 +54,8 @@ func ringRun(t *testing.T, dir *os.File, want [2]bool, step int) (got, all strin
 		if i%3 == 2 {
 			continue // some at once
 		}
-		for c.place < set.spool.end {
-			p, skip, err := set.next(c, buf)
+		for c.place < a.spool.end {
+			p, skip, err := a.next(c, buf)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,8 +65,8 @@ func ringRun(t *testing.T, dir *os.File, want [2]bool, step int) (got, all strin
 			c.sent(n, p, false)
 		}
 	}
-	for c.place < set.spool.end {
-		p, skip, err := set.next(c, buf)
+	for c.place < a.spool.end {
+		p, skip, err := a.next(c, buf)
 		if err != nil {
 			t.Fatal(err)
 		}

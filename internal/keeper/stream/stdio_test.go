@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -156,7 +155,7 @@ func TestClientsThatVanishLeaveNothing(t *testing.T) {
 		eventually(t, "clients are gone", func() bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			return len(s.clients) == 0
+			return len(s.audience.clients) == 0
 		})
 	}
 	if n := fdCount(t); n > before+2 {
@@ -184,15 +183,10 @@ func TestFreezeAndThaw(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !json.Valid(doc) {
-			t.Fatal("no document")
-		}
 		if _, _, err := r.Attach("c1", both()); err == nil {
 			t.Error("attached to what is frozen")
 		}
-		if err := r.Thaw(doc); err != nil {
-			t.Fatal(err)
-		}
+		r.replace(doc)
 	}
 	say(t, typist, "x")
 	say(t, p.out, want[half:])
@@ -214,6 +208,80 @@ func TestFreezeAndThaw(t *testing.T) {
 	}
 }
 
+// TestUnfreezeGoesOnWithEverything: an exec that fails, and a freeze that fails
+// itself, leave the streams as they were. Output comes and goes meanwhile.
+func TestUnfreezeGoesOnWithEverything(t *testing.T) {
+	limitSpool(t, spoolMax, time.Minute)
+	r := newRig(t)
+	p := r.start(wire.Stdio{OpenStdin: true, StdinOnce: true, Log: &wire.Log{Dir: testLog.Dir}})
+	slow, _, _ := r.dial(both())
+	held := both()
+	held.Hold = true
+	waits, client, _ := r.dial(held)
+	typist, _, _ := r.dial(wire.Client{Stdin: true, Stdout: true, DetachKeys: []byte("qq")})
+	done := make(chan string)
+	go func() {
+		out, _ := frames(t, typist)
+		done <- out
+	}()
+	say(t, typist, "ab q")
+	piece := strings.Repeat("0123456789abcde\n", 1<<15)
+	say(t, p.out, piece+"unfinished ")
+	for round := range 4 {
+		if round%2 == 0 {
+			if _, err := r.Freeze(); err != nil {
+				t.Fatal(err)
+			}
+			say(t, p.out, "meanwhile\n") // nobody reads it yet
+			r.Unfreeze()
+		} else {
+			r.failingFreeze(t)
+			say(t, p.out, "after\n")
+		}
+		say(t, p.out, piece)
+	}
+	want := piece + "unfinished meanwhile\n" + piece + "after\n" + piece + "meanwhile\n" + piece + "after\n" + piece
+	say(t, typist, "x")
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(p.in, b); string(b) != "ab qx" || err != nil {
+		t.Errorf("process read %q, %v", b, err)
+	}
+	if err := r.Resume(client); err != nil {
+		t.Error(err)
+	}
+	p.out.Close()
+	p.err.Close()
+	r.Drain("c1", nil)
+	if got := <-done; got != want {
+		t.Errorf("the quick client got %d bytes of %d", len(got), len(want))
+	}
+	for _, c := range []*net.UnixConn{slow, waits} {
+		if got, _ := frames(t, c); got != want {
+			t.Errorf("a slow client got %d bytes of %d", len(got), len(want))
+		}
+	}
+	if got := strings.ReplaceAll(strings.ReplaceAll(r.logText(), "stdout:", ""), "|", "\n"); got != want {
+		t.Errorf("the log has %d bytes of %d", len(got), len(want))
+	}
+}
+
+// failingFreeze freezes with a set whose descriptor is not there.
+func (r *rig) failingFreeze(t *testing.T) {
+	t.Helper()
+	bad := r.newSet("c2", wire.Stdio{})
+	bad.sock = 1 << 20
+	if err := r.add(bad); err != nil {
+		t.Fatal(err)
+	}
+	if doc, err := r.Freeze(); err == nil {
+		t.Errorf("frozen: %s", doc)
+	}
+	bad.mu.Lock()
+	bad.sock = -1
+	bad.mu.Unlock()
+	r.Close("c2")
+}
+
 func TestAdoptByPath(t *testing.T) {
 	r := newRig(t)
 	st := wire.Stdio{Log: testLog}
@@ -227,8 +295,9 @@ func TestAdoptByPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.poll.Close()
+	before = append(before, r.Streams)
 	r.Streams = s
-	t.Cleanup(func() { s.Close("c1"); s.shut() })
 	s.SetDirs(r.open0("containers"), r.open0("spool"))
 	say(t, p.out, "meanwhile\n")
 	if err := r.Adopt("c1", st, wire.Files{}); err != nil {

@@ -36,6 +36,7 @@ type Streams struct {
 	busy          map[*set]bool // hold something that time takes back; see sweep
 	sweeper       *time.Timer
 	closed        bool
+	frozen        []*set // whose mu Freeze holds
 }
 
 const (
@@ -127,6 +128,7 @@ func (s *Streams) logDir(dir string) (*os.Root, error) {
 }
 
 func (s *Streams) run() {
+	s.poll.Resume()
 	s.queue.reopen()
 	s.running.Add(1 + turnWorkers)
 	go s.wait()
@@ -136,7 +138,7 @@ func (s *Streams) run() {
 }
 
 // wait tells sets what their descriptors are ready for, until the poller is
-// closed.
+// stopped.
 func (s *Streams) wait() {
 	defer s.running.Done()
 	events := make([]epoll.Event, 64)
@@ -226,15 +228,16 @@ func (s *Streams) add(t *set) error {
 	return nil
 }
 
-// shut stops the loop and the workers; the descriptors stay as they are.
-func (s *Streams) shut() {
+// stop ends the loop's goroutines; what it waits for stays, and run goes on
+// with it.
+func (s *Streams) stop() {
 	s.mu.Lock()
 	s.closed = true
 	if s.sweeper != nil {
 		s.sweeper.Stop()
 	}
 	s.mu.Unlock()
-	s.poll.Close()
+	s.poll.Stop()
 	s.queue.close()
 	s.running.Wait()
 }
@@ -251,6 +254,18 @@ func (s *Streams) markBusy(t *set) {
 		s.sweeper = time.AfterFunc(sweepEvery, s.sweep)
 	}
 }
+
+// spoolDir returns the directory for spools, nil until hello.
+func (t *set) spoolDir() *os.File {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	return t.s.spoolDir
+}
+
+func (t *set) busy() { t.s.markBusy(t) }
+func (t *set) wake() { t.s.queue.put(t) }
+
+var _ owner = (*set)(nil)
 
 // sweep closes idle files and gives sets a turn in which stopped clients are
 // noticed.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/tare-engine/tare/internal/keeper/wire"
-	"github.com/tare-engine/tare/internal/linux/epoll"
 	"github.com/tare-engine/tare/internal/linux/rawfd"
 	"github.com/tare-engine/tare/internal/logfile"
 )
@@ -52,10 +51,12 @@ type clientState struct {
 	Status, Ends   bool
 }
 
-// Freeze stops the loop and returns what thaw needs. The descriptors that the
-// document names stay open over an exec; until thaw nothing is served.
+// Freeze stops the loop and returns what Thaw needs in the next program. The
+// descriptors that the document names stay open over an exec. Nothing is given
+// up: until [Streams.Unfreeze] every set is locked and as it was, so whoever
+// comes to one waits. On error nothing is frozen.
 func (s *Streams) Freeze() (json.RawMessage, error) {
-	s.shut()
+	s.stop()
 	s.mu.Lock()
 	sets := make([]*set, 0, len(s.sets)+len(s.lingering))
 	for _, t := range s.sets {
@@ -64,121 +65,162 @@ func (s *Streams) Freeze() (json.RawMessage, error) {
 	for t := range s.lingering {
 		sets = append(sets, t)
 	}
-	doc := streamsDoc{NextClient: s.nextClient}
 	s.mu.Unlock()
-	var errs []error
-	doc.ContainersDir = keepFile(&s.containersDir, &errs)
-	doc.SpoolDir = keepFile(&s.spoolDir, &errs)
 	for _, t := range sets {
 		t.mu.Lock()
-		doc.Sets = append(doc.Sets, t.freeze(&errs))
-		t.mu.Unlock()
 	}
-	if err := errors.Join(errs...); err != nil {
+	s.mu.Lock()
+	s.frozen = sets
+	s.mu.Unlock()
+	doc, err := s.describe()
+	var b []byte
+	if err == nil {
+		b, err = json.Marshal(doc)
+	}
+	if err != nil {
+		s.Unfreeze()
 		return nil, err
 	}
-	return json.Marshal(doc)
+	return b, nil
 }
 
-// keepFile turns a file into a descriptor that survives an exec.
-func keepFile(f **os.File, errs *[]error) int {
-	if *f == nil {
-		return -1
+// Unfreeze undoes Freeze: the exec has failed, and what was served is served
+// again.
+func (s *Streams) Unfreeze() {
+	s.mu.Lock()
+	sets := s.frozen
+	s.frozen, s.closed = nil, false
+	keepFile(s.containersDir, false)
+	keepFile(s.spoolDir, false)
+	if len(s.busy) > 0 {
+		s.sweeper.Reset(sweepEvery)
 	}
-	fd, err := rawfd.DupFile(*f)
+	s.mu.Unlock()
+	s.run()
+	for _, t := range sets {
+		t.keep(false)
+		s.queue.put(t)
+		t.unlock()
+	}
+}
+
+// describe is the document of what is frozen.
+func (s *Streams) describe() (streamsDoc, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	doc := streamsDoc{NextClient: s.nextClient}
+	var errs [2]error
+	doc.ContainersDir, errs[0] = keepFile(s.containersDir, true)
+	doc.SpoolDir, errs[1] = keepFile(s.spoolDir, true)
+	err := errors.Join(errs[:]...)
+	for _, t := range s.frozen {
+		err = errors.Join(err, t.keep(true))
+		doc.Sets = append(doc.Sets, t.describe())
+	}
+	return doc, err
+}
+
+// keepFile lets a file stay open over an exec, or not, and returns its number:
+// -1 where there is none.
+func keepFile(f *os.File, keep bool) (int, error) {
+	if f == nil {
+		return -1, nil
+	}
+	fd, err := rawfd.Number(f)
 	if err != nil {
-		*errs = append(*errs, err)
-		return -1
+		return -1, err
 	}
-	(*f).Close()
-	*f = nil
-	return keepFD(fd, errs)
+	return fd, rawfd.KeepOverExec(fd, keep)
 }
 
-func keepFD(fd int, errs *[]error) int {
-	if fd >= 0 {
-		if err := rawfd.KeepOverExec(fd, true); err != nil {
-			*errs = append(*errs, err)
+// keep lets all descriptors of the set that the document names stay open over
+// an exec, or not.
+func (t *set) keep(keep bool) error {
+	var errs []error
+	for _, f := range append([]*os.File{t.audience.spool.f}, t.child[:]...) {
+		_, err := keepFile(f, keep)
+		errs = append(errs, err)
+	}
+	fds := []int{t.sock}
+	for _, src := range []*source{t.in.end, t.out[0], t.out[1]} {
+		fds = append(fds, number(src))
+	}
+	for _, c := range t.audience.clients {
+		if !c.gone {
+			fds = append(fds, c.src.fd)
 		}
+	}
+	for _, fd := range fds {
+		if fd >= 0 {
+			errs = append(errs, rawfd.KeepOverExec(fd, keep))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// number is a source's descriptor, -1 where there is none.
+func number(src *source) int {
+	if src == nil {
+		return -1
+	}
+	return src.fd
+}
+
+func fileNumber(f *os.File) int {
+	if f == nil {
+		return -1
+	}
+	fd, err := rawfd.Number(f)
+	if err != nil {
+		return -1 // keep has said so
 	}
 	return fd
 }
 
-func keepSource(src *source, errs *[]error) int {
-	if src == nil {
-		return -1
-	}
-	return keepFD(src.fd, errs)
-}
-
-func (t *set) freeze(errs *[]error) setDoc {
+// describe is the set's part of the document. The log's files are closed: what
+// is written next opens them again.
+func (t *set) describe() setDoc {
 	d := setDoc{
 		ID: t.id, Stdio: t.stdio, Started: t.started, Ended: t.ended, Closed: t.closed,
-		Sock: keepFD(t.sock, errs), In: keepSource(t.in, errs), Out: [2]int{keepSource(t.out[0], errs), keepSource(t.out[1], errs)},
-		Typed: t.typed, Status: t.status, InEnds: t.inEnds, Abandoned: t.abandoned, Spool: keepFile(&t.spool.f, errs), SpoolEnd: t.spool.end,
+		Sock: t.sock, In: number(t.in.end), Out: [2]int{number(t.out[0]), number(t.out[1])},
+		Typed: t.in.typed, Status: t.status, InEnds: t.in.ends, Abandoned: t.abandoned, Spool: fileNumber(t.audience.spool.f), SpoolEnd: t.audience.spool.end,
 	}
-	for i := range t.child {
-		d.Child[i] = keepFile(&t.child[i], errs)
+	for i, f := range t.child {
+		d.Child[i] = fileNumber(f)
 	}
 	if t.log != nil {
 		d.Tails = [2][]byte{t.log.Tail(logfile.Stdout), t.log.Tail(logfile.Stderr)}
 		d.Loss = t.log.Loss()
-		if err := t.log.Suspend(); err != nil {
-			*errs = append(*errs, err)
-		}
+		t.log.Suspend()
 	}
-	for _, c := range t.clients {
+	for _, c := range t.audience.clients {
 		if c.gone {
 			continue
 		}
 		d.Clients = append(d.Clients, clientState{
-			ID: c.id, FD: keepFD(c.src.fd, errs), Want: c.want, Stdin: c.stdin, Keys: c.keys.keys, Seen: c.keys.seen,
+			ID: c.id, FD: c.src.fd, Want: c.want, Stdin: c.stdin, Keys: c.keys.keys, Seen: c.keys.seen,
 			Held: c.held, Behind: c.behind, First: c.first, Place: c.place, Frame: c.frame, Leaves: c.leaves, Halved: c.halved, Status: c.status, Ends: c.ends,
 		})
 	}
-	// Who still has this set must find nothing to do.
-	t.clients, t.in, t.out, t.sock, t.ended, t.closed = nil, nil, [2]*source{}, -1, true, true
 	return d
 }
 
-// Thaw serves what a frozen streams object has served: in the next program, or
-// in the same one if the exec has failed.
+// Thaw serves what a frozen streams object of the program before has served.
+// Of a set that cannot be served the error tells; the others are.
 func (s *Streams) Thaw(raw json.RawMessage) error {
 	var doc streamsDoc
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		return err
 	}
-	if err := s.reset(doc.NextClient); err != nil {
-		return err
-	}
+	s.mu.Lock()
+	s.nextClient = max(s.nextClient, doc.NextClient)
+	s.mu.Unlock()
 	s.SetDirs(openFD(doc.ContainersDir, "containers"), openFD(doc.SpoolDir, "spool"))
 	var errs []error
 	for _, d := range doc.Sets {
 		errs = append(errs, s.thawSet(d))
 	}
 	return errors.Join(errs...)
-}
-
-// reset makes a stopped object run again, with nothing in it.
-func (s *Streams) reset(nextClient uint64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.nextClient = max(s.nextClient, nextClient)
-	if !s.closed {
-		return nil
-	}
-	p, err := epoll.New()
-	if err != nil {
-		return err
-	}
-	s.poll, s.closed = p, false
-	clear(s.sets)
-	clear(s.lingering)
-	clear(s.sources)
-	clear(s.clients)
-	clear(s.busy)
-	s.run()
-	return nil
 }
 
 // openFD makes a file of a descriptor that came over an exec.
@@ -192,11 +234,11 @@ func openFD(fd int, name string) *os.File {
 
 func (s *Streams) thawSet(d setDoc) error {
 	t := s.newSet(d.ID, d.Stdio)
-	t.ended, t.closed, t.sock, t.typed, t.inEnds, t.abandoned, t.status = d.Ended, d.Closed, d.Sock, d.Typed, d.InEnds, d.Abandoned, d.Status
+	t.ended, t.closed, t.sock, t.in.typed, t.in.ends, t.abandoned, t.status = d.Ended, d.Closed, d.Sock, d.Typed, d.InEnds, d.Abandoned, d.Status
 	for i, fd := range d.Child {
 		t.child[i] = openFD(fd, "child")
 	}
-	t.spool = spool{f: openFD(d.Spool, "spool"), end: d.SpoolEnd}
+	t.audience.spool = spool{f: openFD(d.Spool, "spool"), end: d.SpoolEnd}
 	if t.log != nil {
 		t.log.SetTail(logfile.Stdout, d.Tails[0])
 		t.log.SetTail(logfile.Stderr, d.Tails[1])
@@ -230,8 +272,8 @@ func (t *set) thawEnds(d setDoc) {
 		return &source{fd: fd, set: t}
 	}
 	t.out = [2]*source{end(d.Out[0]), end(d.Out[1])}
-	if t.in = t.out[0]; !d.Stdio.TTY || d.In < 0 {
-		t.in = end(d.In)
+	if t.in.end = t.out[0]; !d.Stdio.TTY || d.In < 0 {
+		t.in.end = end(d.In)
 	}
 	if t.sock >= 0 {
 		_ = rawfd.KeepOverExec(t.sock, false)

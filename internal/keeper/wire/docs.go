@@ -18,6 +18,13 @@ type HelloDoc struct {
 type HelloReply struct {
 	Version int
 	Pid     int
+	Program string // its digest, see ProgramDigest; "" before version 4
+	Release string // version and commit, for people
+}
+
+// UpgradeDoc goes with OpUpgrade. Descriptor: the program.
+type UpgradeDoc struct {
+	Program string // its digest; a keeper executes no other
 }
 
 // StartDoc goes with OpStart, OpPark and OpWake. Descriptors: the plan's, then

@@ -4,6 +4,8 @@ package wire
 
 import (
 	"fmt"
+
+	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // Op is what a message wants or tells.
@@ -61,7 +63,19 @@ func (o Op) String() string {
 //
 //	2  a keeper takes host ports with a start, and by hold
 //	3  a start may execute an OCI runtime
-const ProtocolVersion = 3
+//	4  a keeper says which program it runs
+const ProtocolVersion = 4
+
+// OldestVersion is the first version that this program can talk to.
+const OldestVersion = 1
+
+// Speaks refuses a peer of a version that this program cannot talk to.
+func Speaks(version int) error {
+	if version < OldestVersion {
+		return errdefs.New(errdefs.InvalidArgument, "protocol version %d, the oldest one spoken here is %d", version, OldestVersion)
+	}
+	return nil
+}
 
 // PortsVersion is the first version whose keeper takes host ports.
 const PortsVersion = 2

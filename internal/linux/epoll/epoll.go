@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,6 +58,13 @@ func New() (*Poller, error) {
 
 // Close ends the poller and makes a Wait in progress fail.
 func (p *Poller) Close() error { return p.f.Close() }
+
+// Stop makes every Wait fail until Resume. What becomes ready meanwhile is told
+// then.
+func (p *Poller) Stop() error { return p.f.SetReadDeadline(time.Unix(1, 0)) }
+
+// Resume undoes Stop.
+func (p *Poller) Resume() error { return p.f.SetReadDeadline(time.Time{}) }
 
 // Add watches fd for what it becomes ready for (a change is told once); what it
 // is ready for now is told as well. Hup is always told.

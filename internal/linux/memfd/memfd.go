@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,11 +63,17 @@ func Sealed(f *os.File) bool {
 	return e == nil && err == nil && seals&allSeals == allSeals
 }
 
-// Exec replaces the calling program by f.
+// Exec replaces the calling program by f. It returns only on failure, and then
+// the program is as it was.
 func Exec(f *os.File, argv, env []string) error {
+	// Go lowers the limit of files before an exec to what the program found.
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return os.NewSyscallError("getrlimit", err)
+	}
 	var err error
 	e := control(f, func(fd uintptr) { err = unix.Exec("/proc/self/fd/"+strconv.Itoa(int(fd)), argv, env) })
-	return errors.Join(e, err)
+	return errors.Join(e, err, os.NewSyscallError("setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)))
 }
 
 func control(f *os.File, do func(fd uintptr)) error {

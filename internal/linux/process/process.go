@@ -203,7 +203,8 @@ func Status(pidfd *os.File) (syscall.WaitStatus, bool) {
 
 // Poll waits for up to ms milliseconds (-1: for ever) until one of the pidfds'
 // processes has ended, or wake is readable; reaped asks whether they have been
-// reaped as well, which kernels before 6.9 do not tell. It returns the indexes.
+// reaped as well, which kernels before 6.9 do not tell. It returns the
+// indexes. A descriptor that is none is an error, for nothing would be waited for.
 func Poll(wake *os.File, pidfds []*os.File, reaped bool, ms int) ([]int, error) {
 	events := int16(unix.POLLIN)
 	if reaped {
@@ -220,12 +221,16 @@ func Poll(wake *os.File, pidfds []*os.File, reaped bool, ms int) ([]int, error) 
 		return nil, err
 	}
 	var out []int
-	for i := range pidfds {
+	var bad error
+	for i, f := range pidfds {
 		if p[i].Revents&pollReady != 0 {
 			out = append(out, i)
 		}
+		if p[i].Revents&unix.POLLNVAL != 0 {
+			bad = errors.Join(bad, &os.PathError{Op: "poll", Path: f.Name(), Err: unix.EBADF})
+		}
 	}
-	return out, nil
+	return out, bad
 }
 
 // descriptor is the number of f, -1 if f is closed. File.Fd may make the open

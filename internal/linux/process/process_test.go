@@ -73,6 +73,20 @@ func TestStatusIsKnownAfterReaping(t *testing.T) {
 	}
 }
 
+func TestPollOfNoDescriptor(t *testing.T) {
+	var p [2]int
+	if err := syscall.Pipe(p[:]); err != nil {
+		t.Fatal(err)
+	}
+	syscall.Close(p[0])
+	f := os.NewFile(uintptr(p[1]), "gone")
+	syscall.Close(p[1])
+	if got, err := Poll(nil, []*os.File{f}, false, 0); !errors.Is(err, syscall.EBADF) {
+		t.Error(got, err)
+	}
+	f.Close()
+}
+
 func TestPollWakes(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -12,41 +12,57 @@ import (
 	"github.com/tare-engine/tare/internal/logfile"
 )
 
+// audience is the attached clients of one process, in their order, with the
+// spool from which those that are behind are served. The set's mu guards it.
+type audience struct {
+	owner   owner
+	tty     bool // the stream has no frames
+	clients []*client
+	spool   spool
+}
+
+// owner is what an audience asks of the set it belongs to.
+type owner interface {
+	spoolDir() *os.File // nil until there is one
+	busy()              // time has something to take back
+	wake()              // something can be done
+}
+
 // stoppedAfter is when a client that takes nothing has stopped reading.
 var stoppedAfter = 60 * time.Second
 
 // send gives one frame to the clients that want it: at once where they take it,
 // by the spool where they do not.
-func (t *set) send(s logfile.Stream, frame []byte) {
+func (a *audience) send(s logfile.Stream, frame []byte) {
 	spooled := false
-	for _, c := range t.clients {
+	for _, c := range a.clients {
 		if c.gone || c.leaves {
 			continue
 		}
 		if !c.behind && c.want[s-1] {
-			t.sendNow(c, frame)
+			a.sendNow(c, frame)
 		}
 		spooled = spooled || c.behind && c.wantsAny()
 	}
 	if !spooled {
 		return
 	}
-	oldest := t.oldest()
-	err := t.spool.add(t.spoolDir(), frame, oldest)
+	oldest := a.oldest()
+	err := a.spool.add(a.owner.spoolDir(), frame, oldest)
 	if err == nil {
 		return
 	}
 	// The disk is full, or the last bytes of a process are more than the slack:
 	// those behind have lost something and must know.
-	for _, c := range t.behind() {
-		t.cut(c, fmt.Sprintf("output is lost: %v", err))
+	for _, c := range a.behind() {
+		a.cut(c, fmt.Sprintf("output is lost: %v", err))
 	}
 }
 
 func (c *client) wantsAny() bool { return c.want[0] || c.want[1] }
 
 // sendNow writes a frame to a client that has everything before it.
-func (t *set) sendNow(c *client, frame []byte) {
+func (a *audience) sendNow(c *client, frame []byte) {
 	c.src.take(epoll.Write)
 	n, err := unixconn.Send(c.src.fd, frame)
 	if err != nil && err != rawfd.Again {
@@ -60,23 +76,16 @@ func (t *set) sendNow(c *client, frame []byte) {
 		return
 	}
 	// The rest is in the spool in a moment, at its present end.
-	c.behind, c.place, c.frame = true, t.spool.end+int64(n), 0
+	c.behind, c.place, c.frame = true, a.spool.end+int64(n), 0
 	if n > 0 {
 		c.frame = int64(len(frame) - n)
 	}
-	t.s.markBusy(t)
-}
-
-// spoolDir returns the directory for spools.
-func (t *set) spoolDir() *os.File {
-	t.s.mu.Lock()
-	defer t.s.mu.Unlock()
-	return t.s.spoolDir
+	a.owner.busy()
 }
 
 // behind returns the clients that are behind.
-func (t *set) behind() (behind []*client) {
-	for _, c := range t.clients {
+func (a *audience) behind() (behind []*client) {
+	for _, c := range a.clients {
 		if c.behind && !c.gone {
 			behind = append(behind, c)
 		}
@@ -85,9 +94,9 @@ func (t *set) behind() (behind []*client) {
 }
 
 // oldest returns the first place in the spool that a client needs.
-func (t *set) oldest() int64 {
-	oldest := t.spool.end
-	for _, c := range t.clients {
+func (a *audience) oldest() int64 {
+	oldest := a.spool.end
+	for _, c := range a.clients {
 		if c.behind && !c.gone {
 			oldest = min(oldest, c.place)
 		}
@@ -95,67 +104,58 @@ func (t *set) oldest() int64 {
 	return oldest
 }
 
-// spoolFull reports whether the process must wait for a client. Clients that
+// full reports whether the process must wait for a client. Clients that
 // have stopped reading are cut first: nobody waits for them.
-func (t *set) spoolFull() bool {
-	full := func() bool { return t.spool.end+frameHeader+readSize-t.oldest() > spoolLimit }
-	if t.spool.end == 0 || !full() {
+func (a *audience) full() bool {
+	over := func() bool { return a.spool.end+frameHeader+readSize-a.oldest() > spoolLimit }
+	if a.spool.end == 0 || !over() {
 		return false
 	}
 	now := time.Now()
-	for _, c := range t.behind() {
-		if t.spool.end+frameHeader+readSize-c.place > spoolLimit && now.Sub(c.took) >= stoppedAfter {
-			t.cut(c, fmt.Sprintf("output is cut: %d bytes behind and nothing read for %v", t.spool.end-c.place, stoppedAfter))
+	for _, c := range a.behind() {
+		if a.spool.end+frameHeader+readSize-c.place > spoolLimit && now.Sub(c.took) >= stoppedAfter {
+			a.cut(c, fmt.Sprintf("output is cut: %d bytes behind and nothing read for %v", a.spool.end-c.place, stoppedAfter))
 		}
 	}
-	return full()
+	return over()
 }
 
-// flushClients sends clients that are behind what they take now.
-func (t *set) flushClients(buf []byte) (again bool) {
-	served := false
-	for _, c := range t.clients {
+// flush sends clients that are behind what they take now. It reports whether
+// there were any, and whether they would take more.
+func (a *audience) flush(buf []byte) (served, again bool) {
+	for _, c := range a.clients {
 		if !c.behind || c.held || c.gone {
 			continue
 		}
 		served = true
 		c.src.take(epoll.Write)
-		again = t.flushClient(c, buf) || again
+		again = a.flushClient(c, buf) || again
 	}
-	if served {
-		t.progress()
-	}
-	return again
+	return served, again
 }
 
-// progress lets the process go on, or the spool begin anew, where clients have
-// moved on or left.
-func (t *set) progress() {
-	if len(t.behind()) == 0 {
-		t.spool.reset()
-	}
-	for _, src := range t.out {
-		if src != nil && src.fd >= 0 && src.is(epoll.Read|epoll.Hup) {
-			t.s.queue.put(t)
-		}
+// forgetSent lets the spool begin anew if nobody is behind.
+func (a *audience) forgetSent() {
+	if len(a.behind()) == 0 {
+		a.spool.reset()
 	}
 }
 
 // flushClient sends one client up to turnBytes; more reports whether it would
 // take more.
-func (t *set) flushClient(c *client, buf []byte) (more bool) {
+func (a *audience) flushClient(c *client, buf []byte) (more bool) {
 	for total := 0; total < turnBytes; {
 		p, skip := c.first, int64(0)
 		if len(p) == 0 {
 			var err error
-			if p, skip, err = t.next(c, buf); err != nil {
-				t.cut(c, fmt.Sprintf("output is lost: %v", err))
+			if p, skip, err = a.next(c, buf); err != nil {
+				a.cut(c, fmt.Sprintf("output is lost: %v", err))
 				return false
 			}
 			c.place += skip
 		}
 		if len(p) == 0 {
-			if c.place == t.spool.end {
+			if c.place == a.spool.end {
 				c.behind = false
 				return false
 			}
@@ -169,7 +169,7 @@ func (t *set) flushClient(c *client, buf []byte) (more bool) {
 		if n > 0 {
 			c.took = time.Now()
 		}
-		c.sent(n, p, t.stdio.TTY)
+		c.sent(n, p, a.tty)
 		if n < len(p) {
 			return false // the socket is full; its event gives another turn
 		}
@@ -180,30 +180,30 @@ func (t *set) flushClient(c *client, buf []byte) (more bool) {
 
 // next returns what a client gets next from its place on, after skip bytes that
 // it does not want.
-func (t *set) next(c *client, buf []byte) (p []byte, skip int64, err error) {
-	n, err := t.spool.read(buf, c.place)
+func (a *audience) next(c *client, buf []byte) (p []byte, skip int64, err error) {
+	n, err := a.spool.read(buf, c.place)
 	if err != nil || n == 0 {
 		return nil, 0, err
 	}
 	p = buf[:n]
-	if t.stdio.TTY {
+	if a.tty {
 		return p, 0, nil
 	}
 	if c.frame > 0 {
 		return p[:min(int64(n), c.frame)], 0, nil
 	}
-	return t.frames(c, p)
+	return a.frames(c, p)
 }
 
 // frames returns the wanted frames at the start of p, which begins with a
 // header, after those that are not wanted. Each header is whole in what it
 // returns.
-func (t *set) frames(c *client, p []byte) (wanted []byte, skip int64, err error) {
+func (a *audience) frames(c *client, p []byte) (wanted []byte, skip int64, err error) {
 	n, all := int64(0), int64(len(p))
 	for n < all {
 		if all-n < frameHeader {
 			if n == 0 {
-				return t.tornFrame(c)
+				return a.tornFrame(c)
 			}
 			break
 		}
@@ -223,9 +223,9 @@ func (t *set) frames(c *client, p []byte) (wanted []byte, skip int64, err error)
 }
 
 // tornFrame is frames where the spool's ring ends within the header.
-func (t *set) tornFrame(c *client) (wanted []byte, skip int64, err error) {
+func (a *audience) tornFrame(c *client) (wanted []byte, skip int64, err error) {
 	h := make([]byte, frameHeader)
-	if err := t.readFull(h, c.place); err != nil {
+	if err := a.readFull(h, c.place); err != nil {
 		return nil, 0, err
 	}
 	if c.want[h[0]-1] {
@@ -234,9 +234,9 @@ func (t *set) tornFrame(c *client) (wanted []byte, skip int64, err error) {
 	return nil, frameHeader + int64(binary.BigEndian.Uint32(h[4:])), nil
 }
 
-func (t *set) readFull(p []byte, at int64) error {
+func (a *audience) readFull(p []byte, at int64) error {
 	for len(p) > 0 {
-		n, err := t.spool.read(p, at)
+		n, err := a.spool.read(p, at)
 		if err != nil {
 			return err
 		}
@@ -271,15 +271,15 @@ func (c *client) sent(n int, p []byte, tty bool) {
 
 // cut ends the connection of a client that cannot be served, with a message if
 // that can still be put into its socket.
-func (t *set) cut(c *client, why string) {
+func (a *audience) cut(c *client, why string) {
 	if c.gone {
 		return
 	}
 	text := "\r\ntare: attach: " + why + "\r\n"
 	_ = unixconn.SendBuffer(c.src.fd, 4*clientBuffer)
-	if t.finishFrame(c) {
+	if a.finishFrame(c) {
 		b := []byte(text)
-		if !t.stdio.TTY {
+		if !a.tty {
 			b = make([]byte, frameHeader, frameHeader+len(text))
 			putHeader(b, logfile.Stderr, len(text))
 			b = append(b, text...)
@@ -288,20 +288,20 @@ func (t *set) cut(c *client, why string) {
 	}
 	unixconn.End(c.src.fd)
 	c.gone = true
-	t.s.queue.put(t)
+	a.owner.wake()
 }
 
 // finishFrame sends the rest of the frame that a client is in, so that what
 // follows is understood.
-func (t *set) finishFrame(c *client) bool {
-	if t.stdio.TTY || !c.behind {
+func (a *audience) finishFrame(c *client) bool {
+	if a.tty || !c.behind {
 		return true
 	}
 	if len(c.first) > 0 {
 		return false
 	}
 	b := make([]byte, c.frame)
-	if err := t.readFull(b, c.place); err != nil {
+	if err := a.readFull(b, c.place); err != nil {
 		return false
 	}
 	n, err := unixconn.Send(c.src.fd, b)

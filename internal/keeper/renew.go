@@ -1,0 +1,194 @@
+package keeper
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/keeper/wire"
+	"github.com/tare-engine/tare/internal/linux/memfd"
+)
+
+// Renewal has a keeper go on as the program that the engine has beside it: the
+// engine was replaced by another version, and the keeper has still been running.
+//
+// Programs are compared by their digests. A keeper that speaks a newer protocol
+// than this engine is left as it is, for an older program may not know what it
+// has to hand over. A program is replaced once: when it is there again, somebody
+// else wants it (another engine at the same exec root, a unit that starts it),
+// and the two would go on for ever.
+type Renewal struct {
+	Program string // path; "": the engine has none, and no keeper is renewed
+
+	mu       sync.Mutex
+	replaced map[string]bool // programs, by digest; +checklocks:mu
+}
+
+// renewPatience is how long an upgrade may take. The keeper itself waits for
+// starts in flight, and gives up before.
+const renewPatience = 40 * time.Second
+
+// Renewed says what a keeper has become.
+type Renewed struct {
+	Pid      int
+	From, To string // releases
+}
+
+// Renew upgrades the keeper of an exec root if it runs another program, and
+// returns nil if there was nothing to do, or no keeper. After an error the
+// keeper goes on as it was, unless nobody answers in the exec root any more.
+func (r *Renewal) Renew(ctx context.Context, execRoot, engineID string) (*Renewed, error) {
+	if r.Program == "" {
+		return nil, nil
+	}
+	was, err := Ask(ctx, execRoot)
+	if err != nil {
+		return nil, nil // there is none
+	}
+	if same, err := r.isProgram(was.Program); same || err != nil {
+		return nil, err
+	}
+	if err := r.mayReplace(was); err != nil {
+		return nil, err
+	}
+	program, digest, err := openProgram(r.Program)
+	if err != nil {
+		return nil, err
+	}
+	defer program.Close()
+	if err := runs(ctx, program); err != nil {
+		return nil, fmt.Errorf("the program %s does not run here: %w", r.Program, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, renewPatience)
+	defer cancel()
+	// Nobody listens: what happens meanwhile is told to the connection after it.
+	conn, err := dial(ctx, SocketPath(execRoot), Hello{EngineID: engineID}, deaf{})
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	failpoint.Hit("upgrade/dialed")
+	is, err := conn.upgrade(ctx, program, digest)
+	if err != nil && !errors.Is(err, ErrLost) && ctx.Err() == nil {
+		r.forget(was) // it has refused: later, perhaps
+	}
+	if err == nil && is.Program != digest {
+		err = fmt.Errorf("it could not take over: %s goes on", is.Release)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Renewed{Pid: is.Pid, From: was.Release, To: is.Release}, nil
+}
+
+// isProgram reports whether our program has that digest.
+func (r *Renewal) isProgram(digest string) (bool, error) {
+	f, err := os.Open(r.Program)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	ours, err := wire.ProgramDigest(f)
+	return ours == digest, err
+}
+
+// mayReplace notes that a keeper's program is to be replaced, or says why not.
+func (r *Renewal) mayReplace(was Identity) error {
+	if was.Version > wire.ProtocolVersion {
+		return fmt.Errorf("it is newer than this engine: it speaks protocol %d, and this engine %d", was.Version, wire.ProtocolVersion)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.replaced[was.Program] {
+		return fmt.Errorf("this engine has replaced that program before, or has tried to: somebody starts it again")
+	}
+	if r.replaced == nil {
+		r.replaced = map[string]bool{}
+	}
+	r.replaced[was.Program] = true
+	return nil
+}
+
+func (r *Renewal) forget(was Identity) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.replaced, was.Program)
+}
+
+// openProgram returns a sealed copy of a program: what is compared, tried and
+// sent cannot change on the way.
+func openProgram(path string) (program *os.File, digest string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, "", err
+	}
+	defer f.Close()
+	if program, err = memfd.Program("tare-keeper", f); err != nil {
+		return nil, "", err
+	}
+	size, err := program.Seek(0, io.SeekCurrent)
+	if err == nil {
+		digest, err = wire.ProgramDigest(io.NewSectionReader(program, 0, size))
+	}
+	if err != nil {
+		program.Close()
+		return nil, "", err
+	}
+	return program, digest, nil
+}
+
+// runs tries a program: one that is cut short, or of another machine, would
+// leave no keeper at all.
+func runs(ctx context.Context, program *os.File) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", "--version")
+	cmd.ExtraFiles = []*os.File{program}
+	cmd.Env = wire.KeptEnv()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(bytes.ToValidUTF8(out[:min(len(out), 500)], nil))))
+	}
+	return nil
+}
+
+// upgrade replaces the keeper's program. It returns when the new one serves
+// this connection, or the old one does again; what runs does not notice.
+func (c *Conn) upgrade(ctx context.Context, program *os.File, digest string) (is Identity, err error) {
+	_, err = c.call(ctx, wire.OpUpgrade, wire.UpgradeDoc{Program: digest}, nil, []*os.File{program}, &is, nil)
+	if err == nil {
+		c.ver.Store(int64(is.Version))
+	}
+	return is, err
+}
+
+// Upgrade replaces the keeper's program by that at path, whichever it has.
+func (c *Conn) Upgrade(ctx context.Context, path string) error {
+	program, digest, err := openProgram(path)
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	is, err := c.upgrade(ctx, program, digest)
+	if err == nil && is.Program != digest {
+		err = fmt.Errorf("the program could not take over: %s goes on", is.Release)
+	}
+	return err
+}
+
+// deaf are events that nobody hears.
+type deaf struct{}
+
+func (deaf) Exited(Exit)                   {}
+func (deaf) Detached(string, uint64)       {}
+func (deaf) StdinClosed(string)            {}
+func (deaf) LogLost(string, int64, string) {}
+func (deaf) Lost(error)                    {}
