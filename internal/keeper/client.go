@@ -44,7 +44,7 @@ type Events interface {
 
 // ErrLost is the error of a request whose connection went away: what it asked
 // for may have happened or not. List tells.
-var ErrLost = errdefs.New(errdefs.Unavailable, "connection to the keeper lost")
+var ErrLost = errdefs.New(errdefs.Unavailable, "the connection to the keeper of the containers' processes was lost; try again")
 
 // Conn is an engine's connection to its keeper.
 type Conn struct {

@@ -22,7 +22,8 @@ func TestKeepersAndEnginesByTurns(t *testing.T) {
 	b.must("run", "-d", "--name", "box", "--rootfs", b.rootfs(), "sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); done")
 	served := func() { // the keeper has it, and the engine has been brought together with it
 		t.Helper()
-		b.must("run", "--rm", "--rootfs", b.rootfs(), "true")
+		// An engine that does not know yet that its keeper has gone says so.
+		b.soon(func() bool { return b.try("run", "--rm", "--rootfs", b.rootfs(), "true") == nil })
 		before := b.must("logs", "--tail", "1", "box")
 		b.soon(func() bool { return b.must("logs", "--tail", "1", "box") != before })
 	}

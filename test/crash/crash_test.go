@@ -313,7 +313,7 @@ func (b *box) clear() {
 
 // soon waits for what is to come about by itself.
 func (b *box) soon(come func() bool) {
-	for end := time.Now().Add(8 * time.Second); !come() && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !come() && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 	}
 }
 
