@@ -45,6 +45,7 @@ type creation struct {
 	gate  *gate
 	child *child
 	start *runtime.Start
+	maps  idMaps     // of a user namespace that is joined
 	files []*os.File // ours, until the child has them
 }
 
@@ -124,15 +125,15 @@ func (k *creation) launch() (err error) {
 	}
 	defer k.gate.close()
 	defer k.closeFiles()
+	if err := k.newLauncher(); err != nil {
+		return err
+	}
+	defer k.l.close()
 	if err := k.build(); err != nil {
 		return err
 	}
 	defer k.start.Close()
 	k.root.debug("container %s: the first process does: %v", k.ID, spawn.Outline{Plan: k.start.Plan})
-	if k.l, err = newLauncher(); err != nil {
-		return err
-	}
-	defer k.l.close()
 	if err := k.clone(); err != nil {
 		return err
 	}
@@ -169,7 +170,7 @@ func (k *creation) build() error {
 	k.files = append(k.files, root)
 	c := runtime.Config{
 		ID: k.ID, Spec: k.spec(), Root: root, CgroupProcs: k.group.ProcsPaths(), CgroupFD: k.group.FD(),
-		RootPath: k.b.rootfs, NoPivot: k.NoPivot, NoKeyring: k.NoKeyring,
+		RootPath: k.b.rootfs, NoPivot: k.NoPivot, NoKeyring: k.NoKeyring, InUserNS: k.maps.joined,
 		Waiting: runtime.Waiting{Gate: &k.gate.child, Stops: k.stops(), Preserve: k.Preserve},
 	}
 	if !k.Run {
@@ -195,6 +196,11 @@ func (k *creation) spec() *specs.Spec {
 	p := *s.Process
 	p.Env = append(p.Env[:len(p.Env):len(p.Env)], k.Env...)
 	s.Process = &p
+	if k.maps.joined {
+		l := *s.Linux
+		l.UIDMappings, l.GIDMappings = k.maps.uids, k.maps.gids
+		s.Linux = &l
+	}
 	return &s
 }
 

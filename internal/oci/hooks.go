@@ -170,12 +170,19 @@ func (k *creation) createHooks() error {
 	if err != nil {
 		return err
 	}
+	l := k.l
+	if k.maps.joined { // its nursery could not join the namespaces as ours does
+		if l, err = newLauncher(nil); err != nil {
+			return err
+		}
+		defer l.close()
+	}
 	for i, hook := range h.CreateContainer {
 		e, err := runtime.NewHook(pidfd, hook.Path, hookArgs(hook), hookEnv(hook), k.start.UserNS)
 		if err != nil {
 			return err
 		}
-		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(k.l, &execution{Exec: e}, stdio) })
+		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(l, &execution{Exec: e}, stdio) })
 		e.Close()
 		if err != nil {
 			return fmt.Errorf("error running hook #%d: %w", i, err)
@@ -195,7 +202,7 @@ func (c *Container) startHooks() error {
 	if err != nil {
 		return err
 	}
-	l, err := newLauncher()
+	l, err := newLauncher(nil)
 	if err != nil {
 		return err
 	}
