@@ -30,6 +30,7 @@ type CreateOptions struct {
 	Preserve      []*os.File // the program's descriptors 3, 4, 5 …
 	Env           []string   // added to the process's
 	Run           bool       // start it too: the program runs when Create returns
+	Notify        string     // address of the caller's socket for readiness, which the container gets one of its own for; "": none
 
 	Warn func(format string, args ...any)
 }
@@ -76,6 +77,7 @@ func (r Root) Create(o CreateOptions) (_ *Container, err error) {
 	}
 	if err := k.launch(); err != nil {
 		k.stopHooks()
+		k.c.Ready.Close()
 		return nil, fmt.Errorf("unable to start container process: %w", err)
 	}
 	return k.c, nil
@@ -95,6 +97,11 @@ func (k *creation) register(u *undo.Stack) (err error) {
 	}
 	if err := os.WriteFile(k.c.file(configFile), k.b.raw, 0o600); err != nil {
 		return err
+	}
+	if k.Notify != "" {
+		if err := k.c.makeNotifyDir(); err != nil {
+			return err
+		}
 	}
 	return k.c.save()
 }
@@ -196,6 +203,9 @@ func (k *creation) spec() *specs.Spec {
 	p := *s.Process
 	p.Env = append(p.Env[:len(p.Env):len(p.Env)], k.Env...)
 	s.Process = &p
+	if k.Notify != "" {
+		withNotify(&s, k.c.file(notifyDir))
+	}
 	if k.maps.joined {
 		l := *s.Linux
 		l.UIDMappings, l.GIDMappings = k.maps.uids, k.maps.gids
@@ -301,10 +311,13 @@ func (k *creation) ready() error {
 			return err
 		}
 	}
-	if k.Run {
-		return k.c.startHooks()
+	if !k.Run {
+		return nil
 	}
-	return nil
+	if k.c.Ready, err = k.c.listen(k.Notify); err != nil {
+		return err
+	}
+	return k.c.startHooks()
 }
 
 // ran waits for the execve and runs the hooks after it.
@@ -321,8 +334,9 @@ func WritePid(name string, pid int) error {
 	return writeFile(name, []byte(strconv.Itoa(pid)), 0o666)
 }
 
-// Start lets the first process of a created container become its program.
-func (c *Container) Start() error {
+// Start lets the first process of a created container become its program; notify
+// is the address of a caller's socket for readiness, see Ready.
+func (c *Container) Start(notify string) (err error) {
 	status, err := c.Status()
 	switch {
 	case err != nil:
@@ -337,6 +351,14 @@ func (c *Container) Start() error {
 		return err
 	}
 	defer f.Close()
+	if c.Ready, err = c.listen(notify); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			c.Ready.Close()
+		}
+	}()
 	if err := c.startHooks(); err != nil {
 		return errors.Join(err, c.end())
 	}
