@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -333,64 +332,3 @@ func (k *creation) ran() error {
 func WritePid(name string, pid int) error {
 	return writeFile(name, []byte(strconv.Itoa(pid)), 0o666)
 }
-
-// Start lets the first process of a created container become its program; notify
-// is the address of a caller's socket for readiness, see Ready.
-func (c *Container) Start(notify string) (err error) {
-	status, err := c.Status()
-	switch {
-	case err != nil:
-		return err
-	case status == Running || status == Paused:
-		return errors.New("cannot start an already running container")
-	case status == Stopped:
-		return errors.New("cannot start a container that has stopped")
-	}
-	f, err := c.openFIFO()
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if c.Ready, err = c.listen(notify); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			c.Ready.Close()
-		}
-	}()
-	if err := c.startHooks(); err != nil {
-		return errors.Join(err, c.end())
-	}
-	if _, err := f.Write([]byte{0}); err != nil {
-		return err
-	}
-	if err := os.Remove(c.file(fifoFile)); err != nil {
-		return err
-	}
-	c.root.debug("container %s: process %d may execute the program", c.ID, c.Pid)
-	return c.startedHooks()
-}
-
-// end kills the first process and waits for its end, as long as it takes for
-// the kernel to take it down; it is another's child.
-func (c *Container) end() error {
-	pidfd, err := c.open()
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer pidfd.Close()
-	if err := process.Signal(pidfd, syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	if ended, err := process.Poll(nil, []*os.File{pidfd}, false, endTime); err != nil || len(ended) > 0 {
-		return err
-	}
-	return errors.New("container init still running")
-}
-
-// endTime is how long a killed process may take to end, in milliseconds.
-const endTime = 10_000
