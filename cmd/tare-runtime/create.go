@@ -23,6 +23,7 @@ func (a *app) createOptions(f values, id string) (o oci.CreateOptions, err error
 	o = oci.CreateOptions{
 		ID: id, Bundle: f.text("bundle", "."), ConsoleSocket: f.text("console-socket", ""), PidFile: f.text("pid-file", ""),
 		NoPivot: f.has("no-pivot"), NoKeyring: f.has("no-new-keyring"), SystemdCgroup: a.systemd, Warn: a.warn,
+		Notify: os.Getenv(notifySocket),
 	}
 	if f.text("bundle", "") != "" {
 		if o.PidFile, err = absolute(o.PidFile); err != nil {
@@ -82,7 +83,10 @@ func runRun(a *app, f values, args []string) (int, error) {
 	}
 	o.Run = true
 	if f.has("detach") {
-		_, err := a.root.Create(o)
+		c, err := a.root.Create(o)
+		if err == nil {
+			a.forward(c.Ready, 0)
+		}
 		return 0, err
 	}
 	if !f.has("no-subreaper") {
@@ -96,7 +100,15 @@ func runRun(a *app, f values, args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	told := make(chan struct{})
+	go func() {
+		a.forward(c.Ready, os.Getpid()) // ends with the container at the latest
+		close(told)
+	}()
 	code, err := s.wait(c.Pid)
+	if err == nil {
+		<-told
+	}
 	if err == nil && !f.has("keep") {
 		err = c.Finish(a.warn)
 	}
@@ -109,7 +121,25 @@ func runStart(a *app, _ values, args []string) (int, error) {
 		return 0, err
 	}
 	defer c.Close()
-	return 0, c.Start()
+	if err := c.Start(os.Getenv(notifySocket)); err != nil {
+		return 0, err
+	}
+	c.Close() // it may take long to be ready, and be killed meanwhile
+	a.forward(c.Ready, 0)
+	return 0, nil
+}
+
+// notifySocket names the socket of a caller who is to be told of readiness, as
+// systemd is of its services'.
+const notifySocket = "NOTIFY_SOCKET"
+
+// forward passes the container's readiness on. A caller who cannot be told does
+// not end what runs.
+func (a *app) forward(r *oci.Readiness, main int) {
+	defer r.Close()
+	if err := r.Forward(main); err != nil {
+		a.warn("%v", err)
+	}
 }
 
 func runDelete(a *app, f values, args []string) (int, error) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -160,6 +161,75 @@ func TestFailedHookLeavesNothing(t *testing.T) {
 		}
 		l.gone("f")
 	}
+}
+
+// TestPoststartHooks: they see the program, and their failure ends it.
+func TestPoststartHooks(t *testing.T) {
+	l := newLab(t)
+	poststart := func(script string) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Hooks = &specs.Hooks{Poststart: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}}}}
+		}
+	}
+	log := l.dir + "/log"
+	if err := l.create("c", l.bundle("c", poststart("echo called >"+log), "sleep", "1000")); err != nil {
+		t.Fatal(err)
+	}
+	pid := l.state("c").Pid
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	start := l.command("start", "c")
+	if err := start.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if _, err := os.Stat(log); err == nil {
+		t.Error("the hook was called before the program was executed")
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := start.Wait(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(log); err != nil {
+		t.Error(err)
+	}
+
+	fails := poststart("exit 4")
+	if err := l.create("f", l.bundle("f", fails, "sleep", "1000")); err != nil {
+		t.Fatal(err)
+	}
+	l.fails("exit status 4", "start", "f")
+	if s := l.state("f"); s.Status != "stopped" {
+		t.Errorf("%+v", s)
+	}
+	l.must("delete", "f")
+	l.fails("exit status 4", "run", "--detach", "--bundle", l.bundle("f", fails, "sleep", "1000"), "f")
+	l.gone("f")
+}
+
+// TestPoststopHooks: all of them are called, whatever comes of one.
+func TestPoststopHooks(t *testing.T) {
+	l := newLab(t)
+	log := l.dir + "/log"
+	b := l.bundle("c", func(s *specs.Spec) {
+		for _, script := range []string{"echo 1 >>" + log, "exit 4", "echo 3 >>" + log, "exit 5"} {
+			s.Hooks = cmp.Or(s.Hooks, &specs.Hooks{})
+			s.Hooks.Poststop = append(s.Hooks.Poststop, specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", script}})
+		}
+	}, "true")
+	if err := l.create("c", b); err != nil {
+		t.Fatal(err)
+	}
+	if out := l.must("delete", "c"); !strings.Contains(out, "level=warning") || !strings.Contains(out, "hook #1: exit status 4") || !strings.Contains(out, "hook #3: exit status 5") {
+		t.Errorf("%q", out)
+	}
+	if b, err := os.ReadFile(log); string(b) != "1\n3\n" {
+		t.Errorf("%q %v", b, err)
+	}
+	l.gone("c")
 }
 
 // TestKilledCreator kills "create" and "run" at every moment of their work:

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -30,6 +29,7 @@ type CreateOptions struct {
 	Preserve      []*os.File // the program's descriptors 3, 4, 5 …
 	Env           []string   // added to the process's
 	Run           bool       // start it too: the program runs when Create returns
+	Notify        string     // address of the caller's socket for readiness, which the container gets one of its own for; "": none
 
 	Warn func(format string, args ...any)
 }
@@ -45,6 +45,7 @@ type creation struct {
 	gate  *gate
 	child *child
 	start *runtime.Start
+	maps  idMaps     // of a user namespace that is joined
 	files []*os.File // ours, until the child has them
 }
 
@@ -75,6 +76,7 @@ func (r Root) Create(o CreateOptions) (_ *Container, err error) {
 	}
 	if err := k.launch(); err != nil {
 		k.stopHooks()
+		k.c.Ready.Close()
 		return nil, fmt.Errorf("unable to start container process: %w", err)
 	}
 	return k.c, nil
@@ -94,6 +96,11 @@ func (k *creation) register(u *undo.Stack) (err error) {
 	}
 	if err := os.WriteFile(k.c.file(configFile), k.b.raw, 0o600); err != nil {
 		return err
+	}
+	if k.Notify != "" {
+		if err := k.c.makeNotifyDir(); err != nil {
+			return err
+		}
 	}
 	return k.c.save()
 }
@@ -124,15 +131,15 @@ func (k *creation) launch() (err error) {
 	}
 	defer k.gate.close()
 	defer k.closeFiles()
+	if err := k.newLauncher(); err != nil {
+		return err
+	}
+	defer k.l.close()
 	if err := k.build(); err != nil {
 		return err
 	}
 	defer k.start.Close()
 	k.root.debug("container %s: the first process does: %v", k.ID, spawn.Outline{Plan: k.start.Plan})
-	if k.l, err = newLauncher(); err != nil {
-		return err
-	}
-	defer k.l.close()
 	if err := k.clone(); err != nil {
 		return err
 	}
@@ -169,7 +176,7 @@ func (k *creation) build() error {
 	k.files = append(k.files, root)
 	c := runtime.Config{
 		ID: k.ID, Spec: k.spec(), Root: root, CgroupProcs: k.group.ProcsPaths(), CgroupFD: k.group.FD(),
-		RootPath: k.b.rootfs, NoPivot: k.NoPivot, NoKeyring: k.NoKeyring,
+		RootPath: k.b.rootfs, NoPivot: k.NoPivot, NoKeyring: k.NoKeyring, InUserNS: k.maps.joined,
 		Waiting: runtime.Waiting{Gate: &k.gate.child, Stops: k.stops(), Preserve: k.Preserve},
 	}
 	if !k.Run {
@@ -195,6 +202,14 @@ func (k *creation) spec() *specs.Spec {
 	p := *s.Process
 	p.Env = append(p.Env[:len(p.Env):len(p.Env)], k.Env...)
 	s.Process = &p
+	if k.Notify != "" {
+		withNotify(&s, k.c.file(notifyDir))
+	}
+	if k.maps.joined {
+		l := *s.Linux
+		l.UIDMappings, l.GIDMappings = k.maps.uids, k.maps.gids
+		s.Linux = &l
+	}
 	return &s
 }
 
@@ -295,10 +310,13 @@ func (k *creation) ready() error {
 			return err
 		}
 	}
-	if k.Run {
-		return k.c.startHooks()
+	if !k.Run {
+		return nil
 	}
-	return nil
+	if k.c.Ready, err = k.c.listen(k.Notify); err != nil {
+		return err
+	}
+	return k.c.startHooks()
 }
 
 // ran waits for the execve and runs the hooks after it.
@@ -314,55 +332,3 @@ func (k *creation) ran() error {
 func WritePid(name string, pid int) error {
 	return writeFile(name, []byte(strconv.Itoa(pid)), 0o666)
 }
-
-// Start lets the first process of a created container become its program.
-func (c *Container) Start() error {
-	status, err := c.Status()
-	switch {
-	case err != nil:
-		return err
-	case status == Running || status == Paused:
-		return errors.New("cannot start an already running container")
-	case status == Stopped:
-		return errors.New("cannot start a container that has stopped")
-	}
-	f, err := c.openFIFO()
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := c.startHooks(); err != nil {
-		return errors.Join(err, c.end())
-	}
-	if _, err := f.Write([]byte{0}); err != nil {
-		return err
-	}
-	if err := os.Remove(c.file(fifoFile)); err != nil {
-		return err
-	}
-	c.root.debug("container %s: process %d may execute the program", c.ID, c.Pid)
-	return c.startedHooks()
-}
-
-// end kills the first process and waits for its end, as long as it takes for
-// the kernel to take it down; it is another's child.
-func (c *Container) end() error {
-	pidfd, err := c.open()
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer pidfd.Close()
-	if err := process.Signal(pidfd, syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	if ended, err := process.Poll(nil, []*os.File{pidfd}, false, endTime); err != nil || len(ended) > 0 {
-		return err
-	}
-	return errors.New("container init still running")
-}
-
-// endTime is how long a killed process may take to end, in milliseconds.
-const endTime = 10_000

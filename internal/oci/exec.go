@@ -46,6 +46,10 @@ func (c *Container) newExec(p *specs.Process, path string, cgroups []string, pre
 	if err != nil {
 		return nil, err
 	}
+	uids, err := c.uids(spec)
+	if err != nil {
+		return nil, err
+	}
 	pidfd, err := c.open()
 	if err != nil {
 		return nil, err
@@ -71,7 +75,7 @@ func (c *Container) newExec(p *specs.Process, path string, cgroups []string, pre
 	x.Exec, err = runtime.NewExec(runtime.ExecConfig{
 		Gate:    childGate,
 		Process: p, Seccomp: spec.Linux.Seccomp, PidFD: pidfd, Pid: c.Pid, CgroupProcs: procs,
-		Program: path, UserNS: has(spec, specs.UserNamespace), UIDs: spec.Linux.UIDMappings, Chroot: !ownMounts(spec), Preserve: preserve,
+		Program: path, UserNS: has(spec, specs.UserNamespace), UIDs: uids, Chroot: !ownMounts(spec), Preserve: preserve,
 	})
 	if err != nil {
 		pidfd.Close()
@@ -119,7 +123,7 @@ func (c *Container) Exec(o ExecOptions) (pid int, err error) {
 		return 0, err
 	}
 	defer done()
-	l, err := newLauncher()
+	l, err := newLauncher(nil)
 	if err != nil {
 		return 0, err
 	}

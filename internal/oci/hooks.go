@@ -3,6 +3,7 @@ package oci
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,6 +30,12 @@ func (c *Container) hookState(status Status, pid int) ([]byte, error) {
 
 // runHooks runs hooks in our own namespaces, in order; the first failure ends it.
 func (c *Container) runHooks(hooks []specs.Hook, status Status, pid int) error {
+	return c.eachHook(hooks, status, pid, func(err error) bool { return err == nil })
+}
+
+// eachHook runs hooks in our own namespaces, in order, as long as goOn says so
+// of what came of one, and returns what failed.
+func (c *Container) eachHook(hooks []specs.Hook, status Status, pid int, goOn func(error) bool) error {
 	if len(hooks) == 0 {
 		return nil
 	}
@@ -36,6 +43,7 @@ func (c *Container) runHooks(hooks []specs.Hook, status Status, pid int) error {
 	if err != nil {
 		return err
 	}
+	var failed error
 	for i, h := range hooks {
 		err := runHook(h, state, func(stdio [3]*os.File) (int, error) {
 			p, err := os.StartProcess(h.Path, hookArgs(h), &os.ProcAttr{Dir: c.Bundle, Env: hookEnv(h), Files: stdio[:]})
@@ -46,10 +54,13 @@ func (c *Container) runHooks(hooks []specs.Hook, status Status, pid int) error {
 			return pid, p.Release()
 		})
 		if err != nil {
-			return fmt.Errorf("error running hook #%d: %w", i, err)
+			failed = errors.Join(failed, fmt.Errorf("error running hook #%d: %w", i, err))
+		}
+		if !goOn(err) {
+			break
 		}
 	}
-	return nil
+	return failed
 }
 
 func hookArgs(h specs.Hook) []string {
@@ -170,12 +181,19 @@ func (k *creation) createHooks() error {
 	if err != nil {
 		return err
 	}
+	l := k.l
+	if k.maps.joined { // its nursery could not join the namespaces as ours does
+		if l, err = newLauncher(nil); err != nil {
+			return err
+		}
+		defer l.close()
+	}
 	for i, hook := range h.CreateContainer {
 		e, err := runtime.NewHook(pidfd, hook.Path, hookArgs(hook), hookEnv(hook), k.start.UserNS)
 		if err != nil {
 			return err
 		}
-		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(k.l, &execution{Exec: e}, stdio) })
+		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(l, &execution{Exec: e}, stdio) })
 		e.Close()
 		if err != nil {
 			return fmt.Errorf("error running hook #%d: %w", i, err)
@@ -195,7 +213,7 @@ func (c *Container) startHooks() error {
 	if err != nil {
 		return err
 	}
-	l, err := newLauncher()
+	l, err := newLauncher(nil)
 	if err != nil {
 		return err
 	}
@@ -216,6 +234,12 @@ func (c *Container) startHooks() error {
 	return nil
 }
 
+// hasStartedHooks reports whether there are poststart hooks.
+func (c *Container) hasStartedHooks() bool {
+	spec, err := c.Spec()
+	return err == nil && spec.Hooks != nil && len(spec.Hooks.Poststart) > 0
+}
+
 // startedHooks runs the poststart hooks.
 func (c *Container) startedHooks() error {
 	spec, err := c.Spec()
@@ -225,14 +249,14 @@ func (c *Container) startedHooks() error {
 	return c.runHooks(spec.Hooks.Poststart, Running, c.Pid)
 }
 
-// stopHooks runs the poststop hooks of a container that is gone; failures are
-// the caller's to log, and stop nothing.
+// stopHooks runs the poststop hooks of a container that is gone, all of them;
+// failures are the caller's to log, and stop nothing.
 func (c *Container) stopHooks() error {
 	spec, err := c.Spec()
 	if err != nil || spec.Hooks == nil {
 		return nil
 	}
-	return c.runHooks(spec.Hooks.Poststop, Stopped, 0)
+	return c.eachHook(spec.Hooks.Poststop, Stopped, 0, func(error) bool { return true })
 }
 
 func (k *creation) stopHooks() {

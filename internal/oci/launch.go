@@ -20,12 +20,13 @@ type launcher struct {
 // arenas: the nursery's, and a pair for each of two children at a time.
 const arenas = 5
 
-func newLauncher() (*launcher, error) {
+// newLauncher makes one; its children are in the user namespace, nil: ours.
+func newLauncher(userns *os.File) (*launcher, error) {
 	r, err := spawn.NewRegion(arenas)
 	if err != nil {
 		return nil, err
 	}
-	n, err := newNursery(r)
+	n, err := newNursery(r, userns)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -34,12 +35,15 @@ func newLauncher() (*launcher, error) {
 
 // newNursery forks a nursery through which no container finds our program's
 // file. Where the kernel cannot do that, Seal has replaced the file.
-func newNursery(r *spawn.Region) (*spawn.Nursery, error) {
-	if spawn.CanDisguise() {
-		return r.NewDisguisedNursery()
-	}
-	if !sealed() {
+func newNursery(r *spawn.Region, userns *os.File) (*spawn.Nursery, error) {
+	disguise := spawn.CanDisguise()
+	switch {
+	case !disguise && !sealed():
 		return nil, errors.New("the program runs neither from a sealed file nor on a kernel with CONFIG_CHECKPOINT_RESTORE")
+	case userns != nil:
+		return r.NewNurseryIn(userns)
+	case disguise:
+		return r.NewDisguisedNursery()
 	}
 	return r.NewNursery()
 }

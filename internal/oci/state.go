@@ -78,6 +78,8 @@ type Container struct {
 	lock   *os.File    // see Root.lock
 	made   os.FileInfo // of the directory, if we have made it
 	config *specs.Spec
+
+	Ready *Readiness // of one that Create or Start has started for a caller who listens, who closes it; else nil
 }
 
 // Close gives the lock back.

@@ -99,7 +99,7 @@ const (
 type explainer struct {
 	first   []mark
 	process *specs.Process
-	uids    []specs.LinuxIDMapping // of a new user namespace
+	uids    []specs.LinuxIDMapping // of a user namespace
 	gids    []specs.LinuxIDMapping
 	program string // instead of the first argument, if not empty
 	root    *os.File

@@ -35,7 +35,7 @@ func (x explainer) HostUID(uid int) int {
 	return int(host)
 }
 
-// checkIDs checks the mappings of a new user namespace.
+// checkIDs checks the mappings of a user namespace.
 func checkIDs(s *specs.Spec) error {
 	has := hasNamespace(s, specs.UserNamespace)
 	l := s.Linux
@@ -56,7 +56,7 @@ func checkIDs(s *specs.Spec) error {
 	return nil
 }
 
-// becomeRoot makes the child root of its new user namespace, whose maps are
+// becomeRoot makes the child root of its user namespace, whose maps are
 // written by now. Where there is no root it keeps what it is: all capabilities
 // are its own either way.
 func (b *builder) becomeRoot() {
@@ -68,7 +68,7 @@ func (b *builder) becomeRoot() {
 	}
 }
 
-// Born does for the child pid at StopBorn what it cannot do itself: in a new
+// Born does for the child pid at StopBorn what it cannot do itself: in a
 // user namespace it has no rights over what lies outside.
 func (s *Start) Born(pid int) error {
 	if !s.UserNS {
@@ -79,7 +79,11 @@ func (s *Start) Born(pid int) error {
 	if p := s.process.OOMScoreAdj; p != nil {
 		score = strconv.Itoa(*p)
 	}
-	for _, w := range [][2]string{{"oom_score_adj", score}, {"uid_map", mapText(s.uids)}, {"gid_map", mapText(s.gids)}} {
+	writes := [][2]string{{"oom_score_adj", score}, {"uid_map", mapText(s.uids)}, {"gid_map", mapText(s.gids)}}
+	if s.mapped {
+		writes = writes[:1]
+	}
+	for _, w := range writes {
 		if err := os.WriteFile(dir+w[0], []byte(w[1]), 0); err != nil {
 			return err
 		}

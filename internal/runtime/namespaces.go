@@ -29,6 +29,7 @@ const cloneNewCgroup = 0x02000000
 type namespaces struct {
 	fresh map[specs.LinuxNamespaceType]bool
 	join  []joined
+	born  bool // in the user namespace that is joined
 }
 
 type joined struct {
@@ -38,7 +39,7 @@ type joined struct {
 
 // has reports whether the container does not share the host's namespace.
 func (n namespaces) has(t specs.LinuxNamespaceType) bool {
-	return n.fresh[t] || n.joins(t)
+	return n.fresh[t] || n.joins(t) || t == specs.UserNamespace && n.born
 }
 
 func (n namespaces) joins(t specs.LinuxNamespaceType) bool {
@@ -65,6 +66,9 @@ func (b *builder) openNamespaces() error {
 			continue
 		case n.Path == "":
 			b.ns.fresh[n.Type] = true
+			continue
+		case n.Type == specs.UserNamespace && b.c.InUserNS:
+			b.ns.born = true
 			continue
 		case n.Type == specs.UserNamespace:
 			return unsupported("linux.namespaces: path of a user namespace")
@@ -148,8 +152,9 @@ func NamespaceTypes() []string {
 	return out
 }
 
-// inUserNS reports whether the container gets a user namespace of its own.
-func (b *builder) inUserNS() bool { return b.ns.fresh[specs.UserNamespace] }
+// inUserNS reports whether the container is in another user namespace than its
+// starter: a new one, or one that it is born in.
+func (b *builder) inUserNS() bool { return b.ns.has(specs.UserNamespace) }
 
 // sharesMounts reports whether the container is in a mount namespace that is
 // others' too. Nothing is mounted there: the root, with all that goes into it,

@@ -18,6 +18,8 @@ type Config struct {
 	CgroupProcs []string // cgroup.procs files of the cgroups that the child enters
 	CgroupFD    *os.File // cgroup v2 directory in which the child is born; nil: none
 
+	InUserNS bool // the child is born in the user namespace that the spec names; the spec's maps are that one's
+
 	Rows, Cols uint16 // of the terminal, if the process has one
 
 	Waiting
@@ -36,10 +38,11 @@ type Start struct {
 	FDs      []*os.File  // spawn.FD(0), FD(1) …
 	CgroupFD int         // index in FDs, -1: none
 	Stops    []Stop      // in order
-	UserNS   bool        // the container has a user namespace of its own
+	UserNS   bool        // the container is in a user namespace: a new one, or one that it joins
 
 	explainer
-	own []*os.File
+	own    []*os.File
+	mapped bool // the user namespace has its maps
 }
 
 // Close gives back what the start had opened.
@@ -70,6 +73,7 @@ func (b *builder) start() *Start {
 	s := &Start{Plan: b.Plan, Image: b.Image(), Flags: b.flags, FDs: b.fds, CgroupFD: b.cgroupFD, Stops: b.stops, own: b.own}
 	s.explainer = explainer{first: b.marks, process: b.spec.Process, root: b.c.Root, prefix: createFailed, names: b.StepName}
 	if s.UserNS = b.inUserNS(); s.UserNS {
+		s.mapped = b.ns.born
 		s.uids, s.gids = b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings
 	}
 	if b.second != nil {

@@ -1,5 +1,5 @@
 // Package idmap makes user namespaces that nobody is in, for mounts that map
-// ids by them.
+// ids by them, and reads the maps of those that somebody is in.
 package idmap
 
 import (
@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -42,6 +43,39 @@ func Open(uids, gids []Range) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// Of returns the maps of the process's user namespace; Outside are the ids of
+// ours. A namespace without maps has none.
+func Of(pid int) (uids, gids []Range, err error) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	if uids, err = read(dir + "/uid_map"); err != nil {
+		return nil, nil, err
+	}
+	gids, err = read(dir + "/gid_map")
+	return uids, gids, err
+}
+
+func read(name string) ([]Range, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var out []Range
+	for line := range strings.Lines(string(b)) {
+		var r Range
+		if _, err := fmt.Sscan(line, &r.Inside, &r.Outside, &r.Size); err != nil {
+			return nil, &os.PathError{Op: "read", Path: name, Err: err}
+		}
+		if r.Outside == unmapped {
+			return nil, fmt.Errorf("%s: the ids from %d on are none of ours", name, r.Inside)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// unmapped is what the kernel shows for an id that our namespace does not have.
+const unmapped = 1<<32 - 1
 
 func sysMaps(list []Range) []syscall.SysProcIDMap {
 	out := make([]syscall.SysProcIDMap, len(list))

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -217,7 +218,7 @@ func Poll(wake *os.File, pidfds []*os.File, reaped bool, ms int) ([]int, error) 
 	if wake != nil {
 		p = append(p, unix.PollFd{Fd: int32(descriptor(wake)), Events: unix.POLLIN})
 	}
-	if _, err := unix.Poll(p, ms); err != nil && !errors.Is(err, unix.EINTR) {
+	if err := poll(p, ms); err != nil {
 		return nil, err
 	}
 	var out []int
@@ -231,6 +232,20 @@ func Poll(wake *os.File, pidfds []*os.File, reaped bool, ms int) ([]int, error) 
 		}
 	}
 	return out, bad
+}
+
+// poll is poll(2), which a signal does not end.
+func poll(p []unix.PollFd, ms int) error {
+	end := time.Now().Add(time.Duration(ms) * time.Millisecond)
+	for {
+		_, err := unix.Poll(p, ms)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if ms >= 0 {
+			ms = int(max(0, time.Until(end).Milliseconds()))
+		}
+	}
 }
 
 // descriptor is the number of f, -1 if f is closed. File.Fd may make the open

@@ -37,7 +37,7 @@ func (r *Region) NewDisguisedNursery() (*Nursery, error) {
 		return nil, err
 	}
 	defer d.close()
-	return r.newNursery(d)
+	return r.newNursery(d, nil)
 }
 
 func newDisguise() (*disguise, error) {

@@ -31,6 +31,9 @@
 //	6  stdout   7  stderr
 //	8… the plan's own descriptors: FD(0), FD(1), …
 //
+// A nursery can join a user namespace first ([Region.NewNurseryIn]): what the
+// kernel makes for its children then belongs to that namespace.
+//
 // A child can also park ([Plan.ParkStep]): it waits on a socket for a second
 // plan, which is put into the upper part of the same arena, and for new
 // descriptors, which get the numbers 4, 5, 6 … again. And a child can be the

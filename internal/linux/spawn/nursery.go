@@ -33,15 +33,31 @@ const softFiles = 1024
 const userTop = 0x7ffffffff000
 
 // NewNursery forks one. The caller reaps it, and then calls [Nursery.Free].
-func (r *Region) NewNursery() (*Nursery, error) { return r.newNursery(nil) }
+func (r *Region) NewNursery() (*Nursery, error) { return r.newNursery(nil, nil) }
+
+// NewNurseryIn forks one that joins a user namespace before it clones anybody:
+// its children are in that namespace, and what Options.Flags make for them
+// belongs to it. Who is root there can end the nursery, but not look into it.
+// It has nothing of our program where the kernel allows that (CanDisguise).
+func (r *Region) NewNurseryIn(userns *os.File) (*Nursery, error) {
+	if !CanDisguise() {
+		return r.newNursery(nil, userns)
+	}
+	d, err := newDisguise()
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	return r.newNursery(d, userns)
+}
 
 // newNursery forks one; with a disguise it has nothing of our program.
-func (r *Region) newNursery(d *disguise) (*Nursery, error) {
+func (r *Region) newNursery(d *disguise, userns *os.File) (*Nursery, error) {
 	sp, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("nursery: %w", err)
 	}
-	defer unix.Close(sp[1])
+	defer func() { unix.Close(sp[1]) }()
 	sock := os.NewFile(uintptr(sp[0]), "nursery")
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -52,7 +68,7 @@ func (r *Region) newNursery(d *disguise) (*Nursery, error) {
 	if s == nil {
 		return nil, errors.Join(syscall.EAGAIN, sock.Close())
 	}
-	if err := s.loadNursery(sp[1], descriptor(null), d); err != nil {
+	if err := s.loadNursery(sp[1], descriptor(null), d, userns); err != nil {
 		s.Put()
 		return nil, errors.Join(err, sock.Close())
 	}
@@ -63,12 +79,32 @@ func (r *Region) newNursery(d *disguise) (*Nursery, error) {
 		s.Put()
 		return nil, errors.Join(fmt.Errorf("clone nursery: %w", syscall.Errno(e)), sock.Close())
 	}
-	return &Nursery{pid: int(pid), slab: s, sock: sock}, nil
+	n := &Nursery{pid: int(pid), slab: s, sock: sock}
+	if userns == nil {
+		return n, nil
+	}
+	unix.Close(sp[1]) // else nobody would see the end of one that died
+	sp[1] = -1
+	if _, err := n.answer(); err != nil {
+		return nil, errors.Join(fmt.Errorf("join %s: %w", userns.Name(), err), n.end())
+	}
+	return n, nil
+}
+
+// end closes, reaps and frees a nursery that has not begun.
+func (n *Nursery) end() error {
+	err := n.Close()
+	for {
+		if _, e := unix.Wait4(n.pid, nil, 0, nil); e != unix.EINTR {
+			n.slab.Put()
+			return errors.Join(err, e)
+		}
+	}
 }
 
 // loadNursery puts the nursery's two plans into its slab: what it does once,
 // and the loop.
-func (s *Slab) loadNursery(sock, null int, d *disguise) error {
+func (s *Slab) loadNursery(sock, null int, d *disguise, userns *os.File) error {
 	set, setOff := NewPlan(), firstOff
 	if d != nil {
 		set = s.loadMove(d)
@@ -80,10 +116,18 @@ func (s *Slab) loadNursery(sock, null int, d *disguise) error {
 	if d != nil {
 		d.apply(set, s.r.base())
 	}
+	const joined = 1 // slot
+	if userns != nil {
+		set.Do("nobody looks in", unix.SYS_PRCTL, Int(unix.PR_SET_DUMPABLE), Nil, Nil, Nil, Nil)
+		set.Do("join user namespace", unix.SYS_SETNS, Int(descriptor(userns)), Int(unix.CLONE_NEWUSER)).To(joined).Flag(FlagAny)
+	}
 	for i := range 3 { // nothing of the parent's may reach a child
 		set.Do("null", unix.SYS_DUP3, Int(null), Int(i), Nil).Ignore(int(unix.EINVAL))
 	}
 	set.Do("command socket", unix.SYS_DUP3, Int(sock), Int(CommandFD), Int(unix.O_CLOEXEC)).Ignore(int(unix.EINVAL))
+	if userns != nil {
+		set.Do("answer", unix.SYS_SENDTO, Int(CommandFD), SlotPtr(joined), Int(8), Int(unix.MSG_NOSIGNAL), Nil, Nil)
+	}
 	set.Do("close others", unix.SYS_CLOSE_RANGE, Int(CommandFD+1), Int(uint32(0xffffffff)), Nil)
 	set.Do("name", unix.SYS_PRCTL, Int(unix.PR_SET_NAME), set.Str("tare-nursery"))
 	// CLONE_CLEAR_SIGHAND leaves what is ignored ignored.
