@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -64,6 +65,8 @@ type commandConn struct {
 	ended   chan struct{} // closed when the program has ended, with err
 	err     error
 	close   sync.Once
+
+	answered atomic.Bool // something was read
 }
 
 var _ net.Conn = (*commandConn)(nil)
@@ -97,17 +100,48 @@ func dialCommand(name string, args []string) (net.Conn, error) {
 // error at the end.
 func (c *commandConn) Read(p []byte) (int, error) {
 	n, err := c.out.Read(p)
+	if n > 0 {
+		c.answered.Store(true)
+	}
 	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
 	<-c.ended
 	if c.err != nil {
-		return n, fmt.Errorf("%s: %w: %s", c.cmd.Args[0], c.err, strings.TrimSpace(c.stderr.String()))
+		return n, c.failure()
 	}
 	return n, io.EOF
 }
 
-func (c *commandConn) Write(p []byte) (int, error) { return c.in.Write(p) }
+// failure says why the program that has ended did so. Before a first answer it
+// means that there is no connection.
+func (c *commandConn) failure() error {
+	err := fmt.Errorf("%s: %w: %s", c.cmd.Args[0], c.err, strings.TrimSpace(c.stderr.String()))
+	if !c.answered.Load() {
+		return &net.OpError{Op: "dial", Net: c.RemoteAddr().Network(), Err: err}
+	}
+	return err
+}
+
+// lastWords bounds the wait for the end of a program that reads no more.
+const lastWords = 5 * time.Second
+
+// Write gives the program something to read. If it failed meanwhile, its own
+// words are the error.
+func (c *commandConn) Write(p []byte) (int, error) {
+	n, err := c.in.Write(p)
+	if err == nil || errors.Is(err, os.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	select {
+	case <-c.ended:
+		if c.err != nil {
+			return n, c.failure()
+		}
+	case <-time.After(lastWords):
+	}
+	return n, err
+}
 
 // CloseWrite says that no more input comes.
 func (c *commandConn) CloseWrite() error { return c.in.Close() }
