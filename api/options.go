@@ -1,6 +1,21 @@
 package api
 
-import "time"
+import (
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// CreateOptions are what a new container needs beside its configuration.
+type CreateOptions struct {
+	Name     string            `json:",omitempty"` // "": the engine makes one up
+	Platform *ocispec.Platform `json:",omitempty"`
+
+	// What follows is ours.
+
+	Rootfs  string `json:",omitempty"` // a directory of the engine's machine instead of an image
+	Replace bool   `json:",omitempty"` // a container of that name, running or not, is removed first
+}
 
 // StopOptions say how a container is stopped or restarted.
 type StopOptions struct {
