@@ -91,7 +91,7 @@ func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *oci
 	if err != nil {
 		return err
 	}
-	if platform != nil && !matches(platform, img.Config.Platform) {
+	if platform != nil && !image.Matches(*platform, img.Config.Platform) {
 		return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s/%s)", want.Config.Image, platform.OS, platform.Architecture)
 	}
 	if err := spec.ValidateHealth(img.Config.Config.Healthcheck); err != nil {
@@ -100,11 +100,6 @@ func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *oci
 	want.Image, want.Chain, want.Platform = img.ID.String(), img.Chain, img.Config.Platform
 	merge(want.Config, img)
 	return nil
-}
-
-func matches(want *ocispec.Platform, have ocispec.Platform) bool {
-	return want.OS == have.OS && (want.Architecture == "" || want.Architecture == have.Architecture) &&
-		(want.Variant == "" || want.Variant == have.Variant)
 }
 
 // merge fills a container's configuration from its image, by Docker's rules.

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 
+	"github.com/moby/moby/api/types/image"
+
 	own "github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
 )
@@ -77,4 +79,21 @@ func (e *Engine) imagesSize(ctx context.Context) (int64, error) {
 		total += u.size
 	}
 	return total, nil
+}
+
+// manifests describes the manifest of an image that the containers use. Our
+// images have one each, and it is whole.
+func (e *Engine) manifests(img *own.Image, containers []string) ([]image.ManifestSummary, error) {
+	stored, err := e.images.StoredSize(img)
+	if err != nil {
+		return nil, err
+	}
+	if containers == nil {
+		containers = []string{}
+	}
+	m := image.ManifestSummary{ID: img.Manifest.Digest.String(), Descriptor: img.Manifest, Available: true, Kind: image.ManifestKindImage}
+	m.Size.Content, m.Size.Total = stored, stored+img.Size
+	m.ImageData = &image.ImageProperties{Platform: img.Config.Platform, Containers: containers}
+	m.ImageData.Size.Unpacked = img.Size
+	return []image.ManifestSummary{m}, nil
 }
