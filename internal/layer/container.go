@@ -149,6 +149,33 @@ func (s *Service) rootOf(ctx context.Context, id string) (Root, error) {
 	return s.root(id, c, in, p.volatile), nil
 }
 
+// Data says where a container's layer lies, in Docker's words: of a stacked
+// driver its directories, of others nothing, and nothing of a container that
+// has no layer.
+func (s *Service) Data(ctx context.Context, id string) map[string]string {
+	if !s.driver.Stacked() {
+		return nil
+	}
+	r, err := s.rootOf(ctx, id)
+	if err != nil {
+		return nil
+	}
+	return map[string]string{"ID": id, "LowerDir": strings.Join(r.Lower, ":"), "UpperDir": r.Upper, "WorkDir": r.Work}
+}
+
+// ChainData is Data of an image's chain, of which the topmost layer is upper.
+func (s *Service) ChainData(id ChainID) map[string]string {
+	c, err := s.chainOf(id)
+	if err != nil || !s.driver.Stacked() || len(c.lower) == 0 {
+		return nil
+	}
+	data := map[string]string{"UpperDir": c.lower[0]}
+	if len(c.lower) > 1 {
+		data["LowerDir"] = strings.Join(c.lower[1:], ":")
+	}
+	return data
+}
+
 // Mount mounts a container's root, attached nowhere. The caller closes the
 // result. A container is mounted once at a time. ns has the ids that the
 // container was prepared with; nil: it has those of the host.
