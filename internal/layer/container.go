@@ -262,7 +262,8 @@ func usage(ctx context.Context, dir string) (Usage, error) {
 	return u, err
 }
 
-// Changes lists in what a container differs from its image, sorted by path. ns
+// Changes lists in what a container differs from its image, sorted by path, a
+// directory's content right behind it. ns
 // is as for Mount.
 func (s *Service) Changes(ctx context.Context, id string, ns *os.File) ([]Change, error) {
 	r, err := s.rootOf(ctx, id)
@@ -271,7 +272,7 @@ func (s *Service) Changes(ctx context.Context, id string, ns *os.File) ([]Change
 	}
 	r.UserNS = ns
 	list, err := s.driver.Changes(ctx, r)
-	slices.SortFunc(list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(list, func(a, b Change) int { return slices.Compare(strings.Split(a.Path, "/"), strings.Split(b.Path, "/")) })
 	return list, err
 }
 

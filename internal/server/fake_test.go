@@ -164,6 +164,13 @@ func (f *fake) ContainerTop(_ context.Context, ref, args string) (container.TopR
 	return container.TopResponse{Titles: []string{"PID", "CMD"}, Processes: [][]string{{"4", "/bin/true"}}}, f.find("top "+args, ref)
 }
 
+func (f *fake) ContainerChanges(_ context.Context, ref string) ([]container.FilesystemChange, error) {
+	if ref == "c2" {
+		return nil, nil
+	}
+	return []container.FilesystemChange{{Kind: container.ChangeAdd, Path: "/a"}}, f.find("changes", ref)
+}
+
 func (f *fake) ContainerStats(_ context.Context, ref string, pair bool) (*container.StatsResponse, error) {
 	return &container.StatsResponse{Name: "/c1", OSType: "linux"}, f.find(fmt.Sprintf("stats %v", pair), ref)
 }

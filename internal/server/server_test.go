@@ -132,6 +132,9 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/exec/e1/start", "application/json", `{"Detach":true}`, 200, ""},
 
 		// Lists and filters.
+		{"GET", "/containers/c1/changes", "", "", 200, `[{"Kind":1,"Path":"/a"}]`},
+		{"GET", "/containers/c2/changes", "", "", 200, "null\n"},
+		{"GET", "/containers/nope/changes", "", "", 404, "No such container: nope"},
 		{"GET", "/containers/json?limit=99", "", "", 200, "[]\n"},
 		{"GET", "/containers/json?limit=x", "", "", 400, `invalid value for limit: "x": invalid syntax`},
 		{"GET", `/containers/json?filters={"nope":["x"]}`, "", "", 400, "invalid filter 'nope'"},
