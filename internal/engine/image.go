@@ -70,7 +70,7 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]image
 	used := e.usedImages()
 	shared := map[own.ID]int64{}
 	if o.SharedSize {
-		if shared, err = e.sharedSizes(all); err != nil {
+		if shared, err = sharedSizes(e.layers, all); err != nil {
 			return nil, err
 		}
 	}
