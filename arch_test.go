@@ -102,6 +102,31 @@ func TestImportsGoDown(t *testing.T) {
 	}
 }
 
+// TestEveryPackageIsInTheDocument: ARCHITECTURE.md names each package in
+// backquotes, by its path or, in its parent's row, by its last part.
+func TestEveryPackageIsInTheDocument(t *testing.T) {
+	b, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := map[string]bool{}
+	for i, part := range strings.Split(string(b), "`") {
+		if i%2 == 1 {
+			words[strings.TrimSuffix(part, "/")] = true
+		}
+	}
+	dirs := map[string]bool{}
+	imports(t, func(_, dir, _ string) { dirs[dir] = true })
+	for dir := range dirs {
+		if dir != "." && !words[dir] && !words[filepath.Base(dir)] {
+			t.Errorf("%s: the package is not named in ARCHITECTURE.md", dir)
+		}
+	}
+	if len(dirs) < 20 {
+		t.Fatalf("only %d packages seen", len(dirs))
+	}
+}
+
 // driver reports whether a package folder is a driver of its parent.
 func driver(path string) bool {
 	sub, ok := strings.CutPrefix(path, "internal/layer/")
@@ -119,9 +144,11 @@ func TestOnlyLinuxPackagesCallTheKernel(t *testing.T) {
 // TestCommandLineIsLean keeps engine code out of the command line, which must
 // start in a few milliseconds.
 func TestCommandLineIsLean(t *testing.T) {
+	seen := map[string]bool{}
 	imports(t, func(file, dir, path string) {
 		p, ours := strings.CutPrefix(path, module)
 		if dir == "cmd/tare" || strings.HasPrefix(dir, "cmd/tare/") {
+			seen[dir] = true
 			if ours && noun(p) != "client" && noun(p) != "api" && noun(p) != "cmd" && p != "internal/sigproxy" {
 				t.Errorf("%s: the command line imports %s", file, p)
 			}
@@ -130,6 +157,11 @@ func TestCommandLineIsLean(t *testing.T) {
 			}
 		}
 	})
+	for _, dir := range []string{"cmd/tare", "cmd/tare/format", "cmd/tare/opts", "cmd/tare/template"} {
+		if !seen[dir] {
+			t.Errorf("%s: no imports seen", dir)
+		}
+	}
 }
 
 // TestCommandLineKeepsNoMethods: if any code in the program can ask for a method by

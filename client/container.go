@@ -133,6 +133,11 @@ func (c *Client) ContainerTop(ctx context.Context, name, args string) (container
 	return get[container.TopResponse](ctx, c, "/containers/"+segment(name)+"/top", q)
 }
 
+// ContainerDiff lists in what a container's files differ from its image's.
+func (c *Client) ContainerDiff(ctx context.Context, name string) ([]container.FilesystemChange, error) {
+	return get[[]container.FilesystemChange](ctx, c, "/containers/"+segment(name)+"/changes", nil)
+}
+
 // ContainerLogs opens a container's log; the caller closes it. With a
 // terminal it is raw, else framed (see package api).
 func (c *Client) ContainerLogs(ctx context.Context, name string, o api.LogsOptions) (io.ReadCloser, error) {

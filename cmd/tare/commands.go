@@ -26,6 +26,7 @@ var commands = []command{
 
 	{name: "attach", group: others, build: newAttachCommand, names: namesRunning, one: true},
 	{name: "create", group: others, build: newCreateCommand, names: namesImages, one: true},
+	{name: "diff", group: others, build: newDiffCommand, names: namesContainers, one: true},
 	{name: "events", group: others, build: newEventsCommand},
 	{name: "history", group: others, build: newHistoryCommand, names: namesImages, one: true},
 	{name: "inspect", group: others, build: newInspectCommand, names: namesContainers},
@@ -53,6 +54,7 @@ var commands = []command{
 var containerCommands = []command{
 	{name: "attach", build: newAttachCommand, names: namesRunning, one: true},
 	{name: "create", build: newCreateCommand, names: namesImages, one: true},
+	{name: "diff", build: newDiffCommand, names: namesContainers, one: true},
 	{name: "exec", build: newExecCommand, names: namesRunning, one: true},
 	{name: "inspect", build: newKindInspectCommand("container"), names: namesContainers},
 	{name: "kill", build: newKillCommand, names: namesRunning},

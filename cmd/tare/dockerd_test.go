@@ -26,7 +26,7 @@ var sameLines = []string{
 	`ps -a --format table_{{.ID}}\t{{.Names}}\t{{.Label_"a"}}`, "ps x", "ps --foo", "container ls -a",
 	"images", "images -q", "images --no-trunc", "images --digests", "images --format json", "image ls", "images nosuch",
 	"inspect %C", "inspect %C %I", "inspect nosuch", "inspect -f {{.State.ExitCode}} %X", "inspect -f {{json_.State}} %C", "inspect --type image nosuch", "inspect -s -f {{.SizeRw}} %X",
-	"logs %X", "logs -n 1 %X", "logs nosuch", "port %C", "port %C 80", "port %C 81", "top %C -o comm", "history %I", "history -q --no-trunc %I", "history --format json %I",
+	"logs %X", "logs -n 1 %X", "logs nosuch", "port %C", "port %C 80", "port %C 81", "top %C -o comm", "diff %X", "diff %C", "diff nosuch", "diff", "container diff %X", "history %I", "history -q --no-trunc %I", "history --format json %I",
 	"run", "run --rm %I sh -c exit_9", "run --rm %I nosuch", "run --rm %I /etc", "run -p xx %I", "run --name cmp-running %I", "run -i --rm %I cat", "run --rm -it %I sh",
 	"run --pull never nosuch", "run --restart foo %I", "run --rm --restart always %I", "create --network none --network host %I",
 	"exec %C echo hi", "exec %C sh -c exit_4", "exec nosuch ls", "exec %X ls", "exec %C",

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/tare-engine/tare/api"
@@ -24,6 +23,7 @@ import (
 	"github.com/tare-engine/tare/internal/layer/overlay"
 	"github.com/tare-engine/tare/internal/layer/vfs"
 	"github.com/tare-engine/tare/internal/linux/apparmor"
+	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
@@ -129,7 +129,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 }
 
 func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*container.Service, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := host.BootID()
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*contai
 	}
 	return container.New(container.Config{
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), InitPath: besideUs("tare-init"),
-		BootID: strings.TrimSpace(string(boot)), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, AppArmor: p.appArmor,
+		BootID: boot, LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, AppArmor: p.appArmor,
 		Runtimes: p.runtimes,
 		Remap:    p.ids.remap, IDRange: p.ids.pool,
 	}, p.layers, p.networks, events, store.NewReserved(p.reserve), way.dial), nil

@@ -18,6 +18,7 @@ import (
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/image"
+	"github.com/tare-engine/tare/internal/layer"
 )
 
 // ContainerCreate makes a container of an image, or of a host directory if
@@ -91,7 +92,7 @@ func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *oci
 	if err != nil {
 		return err
 	}
-	if platform != nil && !matches(platform, img.Config.Platform) {
+	if platform != nil && !image.Matches(*platform, img.Config.Platform) {
 		return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s/%s)", want.Config.Image, platform.OS, platform.Architecture)
 	}
 	if err := spec.ValidateHealth(img.Config.Config.Healthcheck); err != nil {
@@ -100,11 +101,6 @@ func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *oci
 	want.Image, want.Chain, want.Platform = img.ID.String(), img.Chain, img.Config.Platform
 	merge(want.Config, img)
 	return nil
-}
-
-func matches(want *ocispec.Platform, have ocispec.Platform) bool {
-	return want.OS == have.OS && (want.Architecture == "" || want.Architecture == have.Architecture) &&
-		(want.Variant == "" || want.Variant == have.Variant)
 }
 
 // merge fills a container's configuration from its image, by Docker's rules.
@@ -280,6 +276,21 @@ func (e *Engine) ContainersPrune(ctx context.Context, f api.Filters) (container.
 // ContainerTop lists a container's processes.
 func (e *Engine) ContainerTop(_ context.Context, ref, args string) (container.TopResponse, error) {
 	return e.containers.Top(ref, args)
+}
+
+// ContainerChanges lists in what a container's files differ from its image's,
+// sorted by path. Only its own layer is walked, if the driver stacks layers.
+func (e *Engine) ContainerChanges(ctx context.Context, ref string) ([]container.FilesystemChange, error) {
+	changes, err := e.containers.Changes(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	kinds := map[layer.Kind]container.ChangeType{layer.Modified: container.ChangeModify, layer.Added: container.ChangeAdd, layer.Deleted: container.ChangeDelete}
+	var list []container.FilesystemChange
+	for _, c := range changes {
+		list = append(list, container.FilesystemChange{Kind: kinds[c.Kind], Path: c.Path})
+	}
+	return list, nil
 }
 
 // ContainerWait registers a wait and returns how to go through with it.

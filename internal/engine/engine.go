@@ -5,8 +5,6 @@
 package engine
 
 import (
-	"time"
-
 	"github.com/tare-engine/tare/internal/container"
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/image"
@@ -46,10 +44,9 @@ type Engine struct {
 	layers     *layer.Service
 	networks   *network.Service
 	events     *event.Log
-	started    time.Time
 }
 
 // New puts the parts together.
 func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, events *event.Log) *Engine {
-	return &Engine{cfg: cfg, containers: containers, images: images, layers: layers, networks: networks, events: events, started: time.Now()}
+	return &Engine{cfg: cfg, containers: containers, images: images, layers: layers, networks: networks, events: events}
 }

@@ -38,7 +38,7 @@ func (e *Engine) resolve(ctx context.Context, ref string) (*own.Image, error) {
 
 // ImageLoad reads an archive of images.
 func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, quiet bool, platforms []ocispec.Platform, out func(jsonstream.Message)) error {
-	loaded, err := e.images.Load(ctx, r, own.LoadOptions{Quiet: quiet, Out: out})
+	loaded, err := e.images.Load(ctx, r, own.LoadOptions{Quiet: quiet, Platforms: platforms, Out: out})
 	for _, l := range loaded {
 		name := l.Name
 		if name == "" {
@@ -70,7 +70,7 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]image
 	used := e.usedImages()
 	shared := map[own.ID]int64{}
 	if o.SharedSize {
-		if shared, err = e.sharedSizes(all); err != nil {
+		if shared, err = sharedSizes(e.layers, all); err != nil {
 			return nil, err
 		}
 	}
@@ -82,7 +82,12 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]image
 		}
 		s := image.Summary{
 			ID: img.ID.String(), RepoTags: tags, RepoDigests: digests, Created: unix(img.Created), Size: img.Size,
-			SharedSize: -1, Containers: int64(len(used[img.ID.String()])), Labels: img.Config.Config.Labels,
+			SharedSize: -1, Containers: int64(len(used[img.ID.String()])), Labels: img.Config.Config.Labels, Descriptor: &img.Manifest,
+		}
+		if o.Manifests {
+			if s.Manifests, err = e.manifests(img, used[img.ID.String()]); err != nil {
+				return nil, err
+			}
 		}
 		if o.SharedSize {
 			s.SharedSize = shared[img.ID]
@@ -194,7 +199,7 @@ func matching(refs, patterns []string) []string {
 }
 
 // ImageInspect returns all that is known of an image.
-func (e *Engine) ImageInspect(ctx context.Context, ref string) (image.InspectResponse, error) {
+func (e *Engine) ImageInspect(ctx context.Context, ref string, manifests bool) (image.InspectResponse, error) {
 	img, err := e.resolve(ctx, ref)
 	if err != nil {
 		return image.InspectResponse{}, err
@@ -203,11 +208,16 @@ func (e *Engine) ImageInspect(ctx context.Context, ref string) (image.InspectRes
 	res := image.InspectResponse{
 		ID: img.ID.String(), RepoTags: img.RepoTags, RepoDigests: img.RepoDigests, Author: c.Author,
 		Config: &c.Config, Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: img.Size,
-		GraphDriver: &storage.DriverData{Name: e.cfg.Driver, Data: map[string]string{}},
+		GraphDriver: &storage.DriverData{Name: e.cfg.Driver, Data: e.layers.ChainData(img.Chain)},
 		RootFS:      image.RootFS{Type: "layers"}, Metadata: image.Metadata{LastTagTime: img.Tagged}, Descriptor: &img.Manifest,
 	}
 	if !img.Created.IsZero() {
 		res.Created = stamp(img.Created)
+	}
+	if manifests {
+		if res.Manifests, err = e.manifests(img, e.usedImages()[img.ID.String()]); err != nil {
+			return res, err
+		}
 	}
 	if n := len(c.History); n > 0 {
 		res.Comment = c.History[n-1].Comment

@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"context"
+	"github.com/moby/moby/api/types/image"
 
 	own "github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
@@ -13,15 +13,20 @@ type layerUse struct {
 	images int
 }
 
+// layerSizes knows the bytes of a chain's topmost layer alone.
+type layerSizes interface {
+	Size(layer.ChainID) (int64, error)
+}
+
 // layerUses counts the layers of all images. A layer exists once on disk,
 // however many images it belongs to.
-func (e *Engine) layerUses(all []*own.Image) (map[layer.ChainID]*layerUse, error) {
+func layerUses(sizes layerSizes, all []*own.Image) (map[layer.ChainID]*layerUse, error) {
 	uses := map[layer.ChainID]*layerUse{}
 	for _, img := range all {
 		for _, chain := range chains(img) {
 			u := uses[chain]
 			if u == nil {
-				size, err := e.layers.Size(chain)
+				size, err := sizes.Size(chain)
 				if err != nil {
 					return nil, err
 				}
@@ -46,8 +51,8 @@ func chains(img *own.Image) []layer.ChainID {
 }
 
 // sharedSizes returns for each image the size of the layers that it shares.
-func (e *Engine) sharedSizes(all []*own.Image) (map[own.ID]int64, error) {
-	uses, err := e.layerUses(all)
+func sharedSizes(sizes layerSizes, all []*own.Image) (map[own.ID]int64, error) {
+	uses, err := layerUses(sizes, all)
 	if err != nil {
 		return nil, err
 	}
@@ -63,12 +68,8 @@ func (e *Engine) sharedSizes(all []*own.Image) (map[own.ID]int64, error) {
 }
 
 // imagesSize is what all images take together.
-func (e *Engine) imagesSize(ctx context.Context) (int64, error) {
-	all, err := e.images.List(ctx)
-	if err != nil {
-		return 0, err
-	}
-	uses, err := e.layerUses(all)
+func imagesSize(sizes layerSizes, all []*own.Image) (int64, error) {
+	uses, err := layerUses(sizes, all)
 	if err != nil {
 		return 0, err
 	}
@@ -77,4 +78,21 @@ func (e *Engine) imagesSize(ctx context.Context) (int64, error) {
 		total += u.size
 	}
 	return total, nil
+}
+
+// manifests describes the manifest of an image that the containers use. Our
+// images have one each, and it is whole.
+func (e *Engine) manifests(img *own.Image, containers []string) ([]image.ManifestSummary, error) {
+	stored, err := e.images.StoredSize(img)
+	if err != nil {
+		return nil, err
+	}
+	if containers == nil {
+		containers = []string{}
+	}
+	m := image.ManifestSummary{ID: img.Manifest.Digest.String(), Descriptor: img.Manifest, Available: true, Kind: image.ManifestKindImage}
+	m.Size.Content, m.Size.Total = stored, stored+img.Size
+	m.ImageData = &image.ImageProperties{Platform: img.Config.Platform, Containers: containers}
+	m.ImageData.Size.Unpacked = img.Size
+	return []image.ManifestSummary{m}, nil
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -30,7 +29,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 		ResolvConfPath: e.containers.FilePath(v.ID, "resolv.conf"), HostnamePath: e.containers.FilePath(v.ID, "hostname"),
 		HostsPath: e.containers.FilePath(v.ID, "hosts"), Name: "/" + v.Name, RestartCount: v.Last.Restarts,
 		Driver: e.cfg.Driver, Platform: platformOS(v), HostConfig: v.HostConfig, Config: v.Config,
-		GraphDriver: &storage.DriverData{Name: e.cfg.Driver, Data: e.driverData(v)},
+		GraphDriver: &storage.DriverData{Name: e.cfg.Driver, Data: e.driverData(ctx, v)},
 		Mounts:      spec.Mounts(v.HostConfig), NetworkSettings: networkSettings(v),
 	}
 	if !v.Last.StartedAt.IsZero() { // Docker too settles it at the start
@@ -118,11 +117,10 @@ func networkSettings(v *own.View) *container.NetworkSettings {
 	return s
 }
 
-// driverData says where the container's layer lies.
-func (e *Engine) driverData(v *own.View) map[string]string {
+// driverData says where the container's root lies.
+func (e *Engine) driverData(ctx context.Context, v *own.View) map[string]string {
 	if v.Rootfs != "" {
 		return map[string]string{"Rootfs": v.Rootfs}
 	}
-	dir := filepath.Join(e.cfg.DataRoot, "containers", v.ID)
-	return map[string]string{"ID": v.ID, "UpperDir": filepath.Join(dir, "rw"), "WorkDir": filepath.Join(dir, "work")}
+	return e.layers.Data(ctx, v.ID)
 }

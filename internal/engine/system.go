@@ -86,7 +86,14 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		},
 		Warnings: warnings,
 	}
-	for _, v := range e.containers.List() {
+	countContainers(&info, e.containers.List())
+	info.DriverStatus = append(info.DriverStatus, [2]string{"Default log limits", fmt.Sprintf("max-size=%dm max-file=%d", e.cfg.LogMaxSize>>20, e.cfg.LogMaxFile)})
+	return info, nil
+}
+
+// countContainers counts each container once, by Docker's three kinds.
+func countContainers(info *system.Info, all []*own.View) {
+	for _, v := range all {
 		info.Containers++
 		switch {
 		case v.Status == own.Paused:
@@ -97,8 +104,6 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 			info.ContainersStopped++
 		}
 	}
-	info.DriverStatus = append(info.DriverStatus, [2]string{"Default log limits", fmt.Sprintf("max-size=%dm max-file=%d", e.cfg.LogMaxSize>>20, e.cfg.LogMaxFile)})
-	return info, nil
 }
 
 func initBinary(path string) string {
@@ -257,7 +262,11 @@ func (e *Engine) imageUsage(ctx context.Context, verbose bool) (*image.DiskUsage
 	if err != nil {
 		return nil, err
 	}
-	total, err := e.imagesSize(ctx)
+	all, err := e.images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	total, err := imagesSize(e.layers, all)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -22,8 +23,9 @@ import (
 // archive is a received tar file: its members in staging. Their names are keys
 // of maps and never names of files.
 type archive struct {
-	files map[string]*member
-	links map[string]string
+	files  map[string]*member
+	links  map[string]string
+	wanted []ocispec.Platform // empty: this machine's
 }
 
 // member is a file of the archive.

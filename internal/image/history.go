@@ -2,10 +2,13 @@ package image
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"path"
 	"time"
 
 	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Step is one step by which an image came about.
@@ -53,4 +56,22 @@ func MatchReference(pattern, ref string) bool {
 	}
 	ok, _ := path.Match(pattern, reference.FamiliarName(named))
 	return ok
+}
+
+// StoredSize is what an image's documents and packed layers take in the store,
+// in bytes.
+func (s *Service) StoredSize(i *Image) (int64, error) {
+	b, err := s.content.Read(context.Background(), i.Manifest.Digest, maxDocument)
+	if err != nil {
+		return 0, fmt.Errorf("image %s: %w", i.ID, err)
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return 0, fmt.Errorf("image %s: manifest: %w", i.ID, err)
+	}
+	total := int64(len(b)) + m.Config.Size
+	for _, l := range m.Layers {
+		total += l.Size
+	}
+	return total, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tare-engine/tare/internal/content"
@@ -34,8 +35,9 @@ type Loaded struct {
 
 // LoadOptions of a load.
 type LoadOptions struct {
-	Quiet bool                     // no progress
-	Out   func(jsonstream.Message) // progress and result as Docker words them; may be nil
+	Quiet     bool                     // no progress
+	Platforms []ocispec.Platform       // of images that have several; empty: this machine's
+	Out       func(jsonstream.Message) // progress and result as Docker words them; may be nil
 }
 
 // Load reads an archive of `docker save` or an OCI layout, of which the outer
@@ -56,8 +58,12 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions) (_ []Loa
 		return nil, err
 	}
 	failpoint.Hit("load/received")
+	a.wanted = o.Platforms
 	list, err := a.candidates()
 	if err != nil {
+		return nil, err
+	}
+	if err := a.provided(list); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("load/parsed")
@@ -259,10 +265,7 @@ func (l *load) result(list []*candidate) []Loaded {
 	var all []Loaded
 	for _, c := range list {
 		for _, n := range c.names {
-			name := n
-			if ref, err := reference.ParseNormalizedNamed(n); err == nil {
-				name = reference.FamiliarString(ref)
-			}
+			name := familiar(n)
 			all = append(all, Loaded{c.id, name})
 			l.out.say(jsonstream.Message{Stream: "Loaded image: " + name + "\n"})
 		}
@@ -272,6 +275,22 @@ func (l *load) result(list []*candidate) []Loaded {
 		}
 	}
 	return all
+}
+
+// familiar is what an image is called in messages: its first name or its ID.
+func (c *candidate) familiar() string {
+	if len(c.names) == 0 {
+		return c.id.String()
+	}
+	return familiar(c.names[0])
+}
+
+func familiar(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return reference.FamiliarString(named)
 }
 
 // reporter passes messages on, one at a time.

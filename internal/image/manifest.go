@@ -22,6 +22,7 @@ type candidate struct {
 	names    []string // normalized references
 	manifest []byte
 	target   ocispec.Descriptor // of manifest
+	others   []ocispec.Platform // that its index has as well
 }
 
 const (
@@ -41,17 +42,19 @@ func (a *archive) candidates() ([]*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ok && !blank(b) {
-		return a.docker(b)
-	}
-	b, _, ok, err = a.document("index.json")
+	index, _, has, err := a.document("index.json")
 	if err != nil {
 		return nil, err
 	}
-	if !ok || blank(b) {
+	has = has && !blank(index)
+	// manifest.json knows one platform of each image only.
+	if ok && !blank(b) && (len(a.wanted) == 0 || !has) {
+		return a.docker(b)
+	}
+	if !has {
 		return nil, errdefs.New(errdefs.InvalidArgument, "invalid archive: %w", errNoImage)
 	}
-	return a.oci(b)
+	return a.oci(index)
 }
 
 // docker reads manifest.json.
@@ -349,13 +352,14 @@ func (a *archive) ociImage(d ocispec.Descriptor, depth int) (*candidate, error) 
 	return nil, invalid("media type %.100q of %s", d.MediaType, d.Digest)
 }
 
-// ociIndex chooses this machine's manifest; of several fitting ones the first.
+// ociIndex chooses the manifest of the platform asked for; of several fitting ones the first.
 func (a *archive) ociIndex(b []byte, depth int) (*candidate, error) {
 	index, err := parseIndex(b)
 	if err != nil {
 		return nil, err
 	}
-	var fallback *candidate
+	var chosen, fallback *candidate
+	var there []ocispec.Platform
 	for _, d := range index.Manifests {
 		// An archive of one platform lists the others without their blobs.
 		if m, _ := a.member("blobs/sha256/" + d.Digest.Encoded()); m == nil {
@@ -367,13 +371,24 @@ func (a *archive) ociIndex(b []byte, depth int) (*candidate, error) {
 		}
 		switch {
 		case c == nil:
-		case d.Platform == nil || d.Platform.OS == "linux" && d.Platform.Architecture == arch:
-			return c, nil
+			continue
+		case chosen == nil && a.fits(d, c):
+			if len(a.wanted) == 0 {
+				return c, nil
+			}
+			chosen = c
 		case fallback == nil:
 			fallback = c
 		}
+		there = append(there, c.parts.config.Platform)
 	}
-	return fallback, nil
+	if chosen == nil {
+		chosen = fallback
+	}
+	if chosen != nil {
+		chosen.others = append(chosen.others, there...)
+	}
+	return chosen, nil
 }
 
 func (a *archive) ociManifest(b []byte) (*candidate, error) {

@@ -149,6 +149,33 @@ func (s *Service) rootOf(ctx context.Context, id string) (Root, error) {
 	return s.root(id, c, in, p.volatile), nil
 }
 
+// Data says where a container's layer lies, in Docker's words: of a stacked
+// driver its directories, of others nothing, and nothing of a container that
+// has no layer.
+func (s *Service) Data(ctx context.Context, id string) map[string]string {
+	if !s.driver.Stacked() {
+		return nil
+	}
+	r, err := s.rootOf(ctx, id)
+	if err != nil {
+		return nil
+	}
+	return map[string]string{"ID": id, "LowerDir": strings.Join(r.Lower, ":"), "UpperDir": r.Upper, "WorkDir": r.Work}
+}
+
+// ChainData is Data of an image's chain, of which the topmost layer is upper.
+func (s *Service) ChainData(id ChainID) map[string]string {
+	c, err := s.chainOf(id)
+	if err != nil || !s.driver.Stacked() || len(c.lower) == 0 {
+		return nil
+	}
+	data := map[string]string{"UpperDir": c.lower[0]}
+	if len(c.lower) > 1 {
+		data["LowerDir"] = strings.Join(c.lower[1:], ":")
+	}
+	return data
+}
+
 // Mount mounts a container's root, attached nowhere. The caller closes the
 // result. A container is mounted once at a time. ns has the ids that the
 // container was prepared with; nil: it has those of the host.
@@ -235,7 +262,8 @@ func usage(ctx context.Context, dir string) (Usage, error) {
 	return u, err
 }
 
-// Changes lists in what a container differs from its image, sorted by path. ns
+// Changes lists in what a container differs from its image, sorted by path, a
+// directory's content right behind it. ns
 // is as for Mount.
 func (s *Service) Changes(ctx context.Context, id string, ns *os.File) ([]Change, error) {
 	r, err := s.rootOf(ctx, id)
@@ -244,7 +272,7 @@ func (s *Service) Changes(ctx context.Context, id string, ns *os.File) ([]Change
 	}
 	r.UserNS = ns
 	list, err := s.driver.Changes(ctx, r)
-	slices.SortFunc(list, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(list, func(a, b Change) int { return slices.Compare(strings.Split(a.Path, "/"), strings.Split(b.Path, "/")) })
 	return list, err
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
@@ -179,7 +180,7 @@ type forwardingRecord struct {
 func (s *Service) forwarding() error {
 	const record = "forwarding"
 	path := filepath.Join(s.cfg.Dir, record)
-	boot, err := sysctl.Read("kernel/random/boot_id")
+	boot, err := host.BootID()
 	if err != nil {
 		return err
 	}

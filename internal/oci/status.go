@@ -3,10 +3,10 @@ package oci
 import (
 	"errors"
 	"os"
-	"strings"
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/linux/process"
 )
 
@@ -69,10 +69,8 @@ func (c *Container) openFIFO() (*os.File, error) {
 	return f, err
 }
 
+// bootID is empty if the kernel does not say.
 func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
+	id, _ := host.BootID()
+	return id
 }

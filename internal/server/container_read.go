@@ -16,6 +16,7 @@ type containerReadBackend interface {
 	ContainerInspect(ctx context.Context, ref string, size bool) (container.InspectResponse, error)
 	ContainerList(ctx context.Context, o api.ListOptions) ([]container.Summary, error)
 	ContainerTop(ctx context.Context, ref, args string) (container.TopResponse, error)
+	ContainerChanges(ctx context.Context, ref string) ([]container.FilesystemChange, error)
 
 	// ContainerWait is registered when it returns: no exit after that is
 	// missed. wait blocks until the condition holds.
@@ -65,6 +66,15 @@ func (s *Server) topContainer(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	return r.json(http.StatusOK, top)
+}
+
+// containerChanges answers null if there are none, as Docker does.
+func (s *Server) containerChanges(w http.ResponseWriter, r *request) error {
+	changes, err := s.backend.ContainerChanges(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, changes)
 }
 
 func (s *Server) waitContainer(w http.ResponseWriter, r *request) error {

@@ -164,6 +164,13 @@ func (f *fake) ContainerTop(_ context.Context, ref, args string) (container.TopR
 	return container.TopResponse{Titles: []string{"PID", "CMD"}, Processes: [][]string{{"4", "/bin/true"}}}, f.find("top "+args, ref)
 }
 
+func (f *fake) ContainerChanges(_ context.Context, ref string) ([]container.FilesystemChange, error) {
+	if ref == "c2" {
+		return nil, nil
+	}
+	return []container.FilesystemChange{{Kind: container.ChangeAdd, Path: "/a"}}, f.find("changes", ref)
+}
+
 func (f *fake) ContainerStats(_ context.Context, ref string, pair bool) (*container.StatsResponse, error) {
 	return &container.StatsResponse{Name: "/c1", OSType: "linux"}, f.find(fmt.Sprintf("stats %v", pair), ref)
 }
@@ -296,20 +303,30 @@ func (f *fake) ImageLoad(_ context.Context, r io.Reader, quiet bool, platforms [
 	if string(b) == "bad" {
 		return errdefs.New(errdefs.InvalidArgument, "archive: not a tar")
 	}
+	for _, p := range platforms {
+		f.call("load " + p.Architecture)
+	}
 	out(jsonstream.Message{Stream: "Loaded image: img:latest\n"})
 	return nil
 }
 
 func (f *fake) ImageList(_ context.Context, o api.ImageListOptions) ([]image.Summary, error) {
 	f.filters = o.Filters
-	return []image.Summary{{ID: "sha256:" + fakeID, Created: 1, Size: 42, SharedSize: -1, Containers: 1, Descriptor: &ocispec.Descriptor{}}}, nil
+	return []image.Summary{{ID: "sha256:" + fakeID, Created: 1, Size: 42, SharedSize: -1, Containers: 1, Descriptor: &ocispec.Descriptor{}, Manifests: fakeManifests(o.Manifests)}}, nil
 }
 
-func (f *fake) ImageInspect(_ context.Context, ref string) (image.InspectResponse, error) {
+func (f *fake) ImageInspect(_ context.Context, ref string, manifests bool) (image.InspectResponse, error) {
 	if ref != "img" && ref != "host.example/a/img:1" {
 		return image.InspectResponse{}, errdefs.New(errdefs.NotFound, "No such image: %s", ref)
 	}
-	return image.InspectResponse{ID: "sha256:" + fakeID, Os: "linux", Architecture: "amd64", Size: 42, Config: &dockerspec.DockerOCIImageConfig{}, Descriptor: &ocispec.Descriptor{}}, nil
+	return image.InspectResponse{ID: "sha256:" + fakeID, Os: "linux", Architecture: "amd64", Size: 42, Config: &dockerspec.DockerOCIImageConfig{}, Descriptor: &ocispec.Descriptor{}, Manifests: fakeManifests(manifests)}, nil
+}
+
+func fakeManifests(asked bool) []image.ManifestSummary {
+	if !asked {
+		return nil
+	}
+	return []image.ManifestSummary{{Kind: image.ManifestKindImage, Available: true}}
 }
 
 func (f *fake) ImageHistory(context.Context, string) ([]image.HistoryResponseItem, error) {

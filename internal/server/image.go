@@ -19,7 +19,7 @@ type imageBackend interface {
 	// kept of what is not whole and sound.
 	ImageLoad(ctx context.Context, r io.Reader, quiet bool, platforms []ocispec.Platform, out func(jsonstream.Message)) error
 	ImageList(ctx context.Context, o api.ImageListOptions) ([]image.Summary, error)
-	ImageInspect(ctx context.Context, ref string) (image.InspectResponse, error)
+	ImageInspect(ctx context.Context, ref string, manifests bool) (image.InspectResponse, error)
 	ImageHistory(ctx context.Context, ref string) ([]image.HistoryResponseItem, error)
 	ImageTag(ctx context.Context, ref, repo, tag string) error
 	ImageRemove(ctx context.Context, ref string, force, prune bool) ([]image.DeleteResponse, error)
@@ -35,8 +35,11 @@ func (s *Server) listImages(w http.ResponseWriter, r *request) error {
 	if ref := r.text("filter"); ref != "" && r.version.Before(41) {
 		f = f.With("reference", ref)
 	}
+	if r.flag("identity") && !r.version.Before(54) && !r.flag("manifests") {
+		return errdefs.New(errdefs.InvalidArgument, "conflicting options: identity requires manifests=1")
+	}
 	list, err := s.backend.ImageList(r.Context(), api.ImageListOptions{
-		All: r.flag("all"), SharedSize: r.flag("shared-size"), Manifests: r.flag("manifests"), Filters: f,
+		All: r.flag("all"), SharedSize: r.flag("shared-size") && !r.version.Before(42), Manifests: r.flag("manifests") && !r.version.Before(47), Filters: f,
 	})
 	if err != nil {
 		return err
@@ -50,14 +53,15 @@ func (s *Server) listImages(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) inspectImage(w http.ResponseWriter, r *request) error {
-	platforms, err := r.platforms("platform")
+	platforms, err := r.platforms("platform", 49)
 	if err != nil {
 		return err
 	}
-	if len(platforms) > 0 && r.flag("manifests") {
+	manifests := r.flag("manifests") && !r.version.Before(48)
+	if len(platforms) > 0 && manifests {
 		return errdefs.New(errdefs.InvalidArgument, "conflicting options: manifests and platform options cannot both be set")
 	}
-	img, err := s.backend.ImageInspect(r.Context(), r.name)
+	img, err := s.backend.ImageInspect(r.Context(), r.name, manifests)
 	if err != nil {
 		return err
 	}
@@ -72,7 +76,7 @@ func (s *Server) checkPlatform(r *request, platforms []ocispec.Platform) error {
 	if len(platforms) == 0 {
 		return nil
 	}
-	img, err := s.backend.ImageInspect(r.Context(), r.name)
+	img, err := s.backend.ImageInspect(r.Context(), r.name, false)
 	if err != nil {
 		return err
 	}
@@ -95,7 +99,7 @@ func checkPlatform(ref string, img image.InspectResponse, platforms []ocispec.Pl
 }
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *request) error {
-	platforms, err := r.platforms("platform")
+	platforms, err := r.platforms("platform", 48)
 	if err != nil {
 		return err
 	}
@@ -118,7 +122,7 @@ func (s *Server) tagImage(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) removeImage(w http.ResponseWriter, r *request) error {
-	platforms, err := r.platforms("platforms")
+	platforms, err := r.platforms("platforms", 50)
 	if err != nil {
 		return err
 	}
@@ -154,9 +158,12 @@ type progressLine struct {
 // loadImages answers 200 with lines of progress, of which the last may be an
 // error: the archive is read while the answer is on its way.
 func (s *Server) loadImages(w http.ResponseWriter, r *request) error {
-	platforms, err := r.platforms("platform")
+	platforms, err := r.platforms("platform", 48)
 	if err != nil {
 		return err
+	}
+	if len(platforms) > 1 && r.version.Before(52) {
+		return errdefs.New(errdefs.InvalidArgument, "multiple platform parameters are not supported in this API version; use API version 1.52 or later")
 	}
 	out := func(m jsonstream.Message) {
 		if !r.begun {

@@ -36,8 +36,11 @@ func parsePlatform(s string) (*ocispec.Platform, error) {
 }
 
 // platforms returns a query parameter of which each value is an OCI platform as
-// a JSON document.
-func (r *request) platforms(key string) ([]ocispec.Platform, error) {
+// a JSON document. It is new with API version 1.since, and none before.
+func (r *request) platforms(key string, since int) ([]ocispec.Platform, error) {
+	if r.version.Before(since) {
+		return nil, nil
+	}
 	var list []ocispec.Platform
 	for _, s := range r.query[key] {
 		if s == "" {
@@ -46,6 +49,9 @@ func (r *request) platforms(key string) ([]ocispec.Platform, error) {
 		var p ocispec.Platform
 		if err := json.Unmarshal([]byte(s), &p); err != nil {
 			return nil, errdefs.New(errdefs.InvalidArgument, "failed to parse platform: %w", err)
+		}
+		if p.OS == "" && p.Architecture == "" && (p.Variant != "" || p.OSVersion != "" || len(p.OSFeatures) > 0) {
+			return nil, errdefs.New(errdefs.InvalidArgument, "optional platform fields provided, but OS and Architecture are missing")
 		}
 		if p.OS == "" || p.Architecture == "" {
 			return nil, errdefs.New(errdefs.InvalidArgument, "both OS and Architecture must be provided")

@@ -28,6 +28,7 @@ var routes = []struct {
 	{"POST", "/containers/prune", (*Server).pruneContainers},
 	{"GET", "/containers/{name}/json", (*Server).inspectContainer},
 	{"GET", "/containers/{name}/top", (*Server).topContainer},
+	{"GET", "/containers/{name}/changes", (*Server).containerChanges},
 	{"GET", "/containers/{name}/logs", (*Server).streamLogs},
 	{"GET", "/containers/{name}/stats", (*Server).containerStats},
 	{"POST", "/containers/{name}/start", (*Server).startContainer},

@@ -29,7 +29,7 @@ func infoShape(info system.Info, v api.Version) any {
 	if !v.Before(50) {
 		return info
 	}
-	no := false
+	no := false // Docker too says so whatever the kernel does: others load and set br_netfilter at any time
 	old := info149{Info: info, BridgeNfIptables: &no, BridgeNfIP6tables: &no}
 	if v.Before(49) {
 		old.ContainerdCommit = commit148{info.ContainerdCommit.ID, info.ContainerdCommit.ID}

@@ -235,6 +235,15 @@ func TestForeignFailures(t *testing.T) {
 	leftNothing(t, execRoot)
 }
 
+// ends runs the command line, which must end with a code.
+func (e *engine) ends(t *testing.T, code int, args ...string) {
+	t.Helper()
+	out, err := exec.Command(e.docker, append([]string{"-H", "unix://" + e.socket}, args...)...).CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != code {
+		t.Errorf("%q: %v, want %d: %s", args, err, code, out)
+	}
+}
+
 // withoutUnified puts something else over the second tree of control groups of a
 // hybrid host, until the test is over: crun refuses to look at both. The mount
 // namespace is the tests' own.
@@ -271,6 +280,14 @@ func TestForeignRuntimes(t *testing.T) {
 			e.shows(t, "begun", "logs", name)
 			e.shows(t, "inside", "exec", name, "echo", "inside")
 			e.shows(t, "/dev/pts/", "exec", "-t", name, "tty")
+			for _, c := range []struct {
+				code    int
+				program string
+			}{{127, "nosuch"}, {127, "/no/such"}, {126, "/etc"}, {126, "/etc/passwd"}} {
+				e.ends(t, c.code, "run", "--rm", "--runtime", name, "busybox", c.program)
+				e.ends(t, c.code, "run", "--rm", "-t", "--runtime", name, "busybox", c.program)
+				e.ends(t, c.code, "exec", name, c.program)
+			}
 			e.output(t, "pause", name)
 			e.output(t, "unpause", name)
 			e.output(t, "update", "--pids-limit", "60", name)

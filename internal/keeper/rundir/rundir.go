@@ -18,11 +18,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/tare-engine/tare/internal/keeper/wire"
+	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/linux/rawfd"
 )
@@ -231,11 +231,8 @@ func readJSON(path string, v any) error {
 	return json.Unmarshal(b, v)
 }
 
-// bootID changes with every boot: a pid of another one means nothing.
-var bootID = sync.OnceValue(func() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
-})
+// bootID is empty if the kernel does not say.
+func bootID() string {
+	id, _ := host.BootID()
+	return id
+}

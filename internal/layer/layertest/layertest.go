@@ -311,6 +311,7 @@ func testMetadata(t *testing.T, s *site) {
 func testChanges(t *testing.T, s *site) {
 	chain := s.apply(t, []File{{Name: "a/"}, {Name: "a/del"}, {Name: "a/mod", Data: "1"}, {Name: "b/"}, {Name: "b/x"}, {Name: "keep/"}, {Name: "keep/f"}, {Name: "gone/"}, {Name: "gone/f"}})
 	root := s.container(t, "c", chain, layer.Options{})
+	checkData(t, s, "c", chain)
 	for _, err := range []error{
 		os.Remove(root + "/a/del"), os.WriteFile(root+"/a/mod", []byte("22"), 0600), os.WriteFile(root+"/a/add", nil, 0600),
 		os.RemoveAll(root + "/b"), os.Mkdir(root+"/b", 0755), os.WriteFile(root+"/b/y", nil, 0600),
@@ -327,6 +328,30 @@ func testChanges(t *testing.T, s *site) {
 	u, err := s.Usage(context.Background(), "c")
 	if err != nil || u.Inodes == 0 {
 		t.Errorf("usage %+v, %v", u, err)
+	}
+}
+
+// checkData: where the parts of a container lie is said by stacked drivers
+// only, and they are there.
+func checkData(t *testing.T, s *site, id string, chain layer.ChainID) {
+	t.Helper()
+	data := s.Data(context.Background(), id)
+	if s.Driver() != "overlay" {
+		if data != nil || s.ChainData(chain) != nil {
+			t.Errorf("data: %v, %v", data, s.ChainData(chain))
+		}
+		return
+	}
+	if data["ID"] != id || data["LowerDir"] == "" {
+		t.Errorf("data: %v", data)
+	}
+	for _, dir := range append(strings.Split(data["LowerDir"], ":"), data["UpperDir"], data["WorkDir"], s.ChainData(chain)["UpperDir"]) {
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			t.Errorf("data names %q: %v", dir, err)
+		}
+	}
+	if s.Data(context.Background(), "nobody") != nil {
+		t.Error("data of nobody")
 	}
 }
 

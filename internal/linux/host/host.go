@@ -3,6 +3,8 @@ package host
 
 import (
 	"os"
+	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,3 +35,10 @@ func OpenFiles() int {
 	}
 	return len(d) - 1 // the one for reading the directory
 }
+
+// BootID names this boot of the machine: what is known of processes and of
+// kernel objects under another one means nothing.
+var BootID = sync.OnceValues(func() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b)), err
+})

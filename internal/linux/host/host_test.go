@@ -23,3 +23,13 @@ func TestHost(t *testing.T) {
 		t.Error(before, after)
 	}
 }
+
+func TestBootIDIsTheKernels(t *testing.T) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := BootID(); err != nil || id+"\n" != string(b) || len(id) != 36 {
+		t.Errorf("%q, %v, want %q", id, err, b)
+	}
+}

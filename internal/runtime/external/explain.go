@@ -39,7 +39,22 @@ func (s *Start) Explain(err error) error {
 			said += ": " + words
 		}
 	}
-	return runtime.NewStartError(s.prefix(failed.Second)+said, err)
+	return runtime.NewStartError(s.prefix(failed.Second)+likeGo(said), err)
+}
+
+// likeGo words the end of a text, an errno's text of C, as Go does: by such
+// words Docker's command line tells 127 and 126 from 125. crun says EPERM of a
+// program that is no file.
+func likeGo(text string) string {
+	for _, errno := range []string{"No such file or directory", "Not a directory", "Permission denied", "Is a directory", "Exec format error"} {
+		if before, ok := strings.CutSuffix(text, errno); ok {
+			return before + strings.ToLower(errno)
+		}
+	}
+	if text == "open executable: Operation not permitted" {
+		return text + ": permission denied"
+	}
+	return text
 }
 
 // explainStep tells why the runtime's program was not executed.
