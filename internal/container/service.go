@@ -161,5 +161,5 @@ func (s *Service) LogPath(id string) string {
 }
 
 // FilePath is one of the files that the engine writes for a container: "hosts",
-// "hostname" or "resolv.conf".
+// "hostname", "resolv.conf" or "localtime".
 func (s *Service) FilePath(id, name string) string { return s.records.file(id, name) }

@@ -54,6 +54,9 @@ func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.
 	if len(want.Config.Entrypoint) == 0 && len(want.Config.Cmd) == 0 {
 		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "no command specified")
 	}
+	if err := spec.ValidateStartup(want.Config, want.HostConfig); err != nil {
+		return container.CreateResponse{}, err
+	}
 	spec.SetSystemd(want.Config, want.HostConfig)
 	v, err := e.containers.Create(ctx, want)
 	if err != nil {

@@ -334,6 +334,11 @@ func bindMount(source, target string, options ...string) specs.Mount {
 	return specs.Mount{Destination: target, Type: "bind", Source: source, Options: append([]string{"rbind", "rprivate"}, options...)}
 }
 
+// destNoFollow is an option of our runtime: a link at the place of the mount is
+// covered itself, not what it leads to. /etc/localtime often leads to the file of
+// one zone, which has to stay what it is.
+const destNoFollow = "dest-nofollow"
+
 // files are the engine's files below /etc and the reaper.
 func (b *specBuilder) files() []specs.Mount {
 	var list []specs.Mount
@@ -346,6 +351,9 @@ func (b *specBuilder) files() []specs.Mount {
 			m.Options = append(m.Options, "ro")
 		}
 		list = append(list, m)
+	}
+	if b.in.Localtime != "" {
+		list = append(list, bindMount(b.in.Localtime, zoneTarget, "ro", "nosuid", "nodev", "noexec", destNoFollow))
 	}
 	if b.hasInit() {
 		list = append(list, bindMount(b.in.InitPath, initTarget, "ro", "nosuid", "nodev"))

@@ -1,22 +1,25 @@
 package spec
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/tare-engine/tare/api"
 )
 
 func TestOwnOptions(t *testing.T) {
-	h := &container.HostConfig{Annotations: map[string]string{TimeoutAnnotation: "90", UnhealthyAnnotation: "kill", "org.example": "tare.x"}}
+	h := &container.HostConfig{Annotations: map[string]string{"tare.timeout": "90", "tare.health-on-failure": "kill", "org.example": "tare.x"}}
 	if err := validateOwn(h); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := OwnOf(h), (Own{90 * time.Second, "kill"}); got != want {
+	if got, want := OwnOf(h), (api.Extensions{Timeout: 90 * time.Second, OnUnhealthy: "kill"}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got := OwnOf(&container.HostConfig{Annotations: map[string]string{UnhealthyAnnotation: "none"}}); got != (Own{}) {
+	if got := OwnOf(&container.HostConfig{Annotations: map[string]string{"tare.health-on-failure": "none"}}); !reflect.DeepEqual(got, api.Extensions{}) {
 		t.Errorf("none is %+v", got)
 	}
 	always := container.RestartPolicy{Name: container.RestartPolicyAlways}
@@ -25,12 +28,12 @@ func TestOwnOptions(t *testing.T) {
 		policy     container.RestartPolicy
 		want       string
 	}{
-		{TimeoutAnnotation, "", container.RestartPolicy{}, "whole number of seconds"},
-		{TimeoutAnnotation, "-1", container.RestartPolicy{}, "whole number of seconds"},
-		{TimeoutAnnotation, "1s", container.RestartPolicy{}, `"1s"`},
-		{TimeoutAnnotation, "99999999999999", container.RestartPolicy{}, "whole number of seconds"},
-		{UnhealthyAnnotation, "reboot", container.RestartPolicy{}, "none, kill, restart or stop"},
-		{UnhealthyAnnotation, "restart", always, "the restart policy always"},
+		{"tare.timeout", "", container.RestartPolicy{}, "whole number of seconds"},
+		{"tare.timeout", "-1", container.RestartPolicy{}, "whole number of seconds"},
+		{"tare.timeout", "1s", container.RestartPolicy{}, `"1s"`},
+		{"tare.timeout", "99999999999999", container.RestartPolicy{}, "whole number of seconds"},
+		{"tare.health-on-failure", "reboot", container.RestartPolicy{}, "none, kill, restart or stop"},
+		{"tare.health-on-failure", "restart", always, "the restart policy always"},
 		{"tare.tiemout", "5", container.RestartPolicy{}, `unknown annotation "tare.tiemout"`},
 	} {
 		err := validateOwn(&container.HostConfig{Annotations: map[string]string{tc.key: tc.value}, RestartPolicy: tc.policy})
