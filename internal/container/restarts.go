@@ -66,7 +66,7 @@ func (r *restarter) startAgain(c *Container) {
 		return
 	}
 	status := Exited
-	if r.again(c, restart.End{Failed: true}) {
+	if r.again(c, restart.End{Failed: true, GivenUp: c.View().Last.GivenUp}) {
 		status = Restarting
 	}
 	c.publish(func(v *View) {
@@ -98,7 +98,7 @@ func (c *Container) endRestarts() bool {
 func (r *restarter) markStopped(c *Container) error {
 	c.restarts.stopped = true
 	v := c.View()
-	if v.HostConfig.RestartPolicy.IsNone() || v.Stopped {
+	if v.HostConfig.RestartPolicy.IsNone() && !v.Last.GivenUp || v.Stopped {
 		return nil
 	}
 	rec := withRecord(v.Record, func(rec *Record) { rec.Stopped = true })
@@ -131,7 +131,7 @@ func (r *restarter) startWanted() {
 	for _, c := range r.index.List() {
 		c.mu.Lock()
 		v := c.View()
-		if v.Status == Exited && restart.AtBoot(v.HostConfig.RestartPolicy, v.Last.ExitCode, v.Last.Restarts, v.Stopped) {
+		if v.Status == Exited && wantedAtBoot(v) {
 			c.publish(func(v *View) { v.Status = Restarting })
 			wanted = append(wanted, c)
 		}
@@ -152,6 +152,12 @@ func (r *restarter) startWanted() {
 		}
 		all.Wait()
 	})
+}
+
+// wantedAtBoot reports whether a container that does not run is to be started with
+// the engine.
+func wantedAtBoot(v *View) bool {
+	return v.Last.GivenUp && !v.Stopped || restart.AtBoot(v.HostConfig.RestartPolicy, v.Last.ExitCode, v.Last.Restarts, v.Stopped)
 }
 
 // errRestarting is Docker's text for what needs a process, while there is none.

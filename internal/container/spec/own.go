@@ -29,18 +29,21 @@ func validateOwn(h *container.HostConfig) error {
 			return err
 		}
 	}
-	if err := validateStartup(own.Startup); err != nil {
+	if err := validateStartup(h, own.Startup); err != nil {
 		return err
 	}
 	return validateSystemd(h, own.Systemd)
 }
 
-func validateStartup(p api.StartupProbe) error {
+func validateStartup(h *container.HostConfig, p api.StartupProbe) error {
 	if p.Test == nil {
 		if p.Interval != 0 || p.Timeout != 0 || p.Retries != 0 || p.Successes != 0 {
 			return invalid("tare.health-startup-interval, -timeout, -retries and -success are of a startup probe: there is none, such as tare.health-startup-cmd")
 		}
 		return nil
+	}
+	if p.Retries > 0 && h.AutoRemove {
+		return invalid("tare.health-startup-retries restarts the container, which --rm removes: only one of them is possible")
 	}
 	if err := health.Check(p.Test); err != nil {
 		return invalid("the startup probe: %w", err)
