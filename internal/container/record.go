@@ -41,6 +41,7 @@ type Record struct {
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig `json:",omitempty"`
 	IDs        *idrange.Map              `json:",omitempty"` // nil: its ids are the host's
+	Requires   []string                  `json:",omitempty"` // IDs of containers that are started before it
 
 	Last    Outcome
 	Run     bool `json:",omitempty"` // made to be started by the same request: alone it is nothing
@@ -85,7 +86,7 @@ type live struct {
 	Network    *Networking            `json:",omitempty"`
 	Cgroup     string                 // see package cgroup
 	Health     container.HealthStatus `json:",omitempty"` // as of the last probe
-	Startup    health.Progress        // of the probe before them
+	Startup    health.Progress        `json:",omitzero"`  // of the probe before them
 	Restarts   int                    `json:",omitempty"` // that have led to this run
 }
 

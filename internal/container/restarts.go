@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type restarter struct {
 	records *records
 	link    *link
 	work    *work
+	require func(context.Context, *View) error      // starts what a container requires
 	start   func(context.Context, *Container) error // with the container's lock held
 }
 
@@ -53,6 +55,9 @@ func (r *restarter) startAgain(c *Container) {
 	_, err := r.link.wait()
 	if err == nil {
 		err = c.awaitClear(r.work.closing)
+	}
+	if v := c.View(); err == nil && v.Status == Restarting {
+		err = r.require(context.Background(), v)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,10 +130,10 @@ func (r *restarter) unmarkStopped(c *Container) error {
 
 // startWanted starts the containers whose policy wants them up after a boot, a
 // few at a time, in the background: a slow one holds up neither the API nor
-// the others.
+// the others, but for those that require it.
 func (r *restarter) startWanted() {
 	var wanted []*Container
-	for _, c := range r.index.List() {
+	for _, c := range slices.Backward(r.index.List()) { // the oldest first: what is required before what requires it
 		c.mu.Lock()
 		v := c.View()
 		if v.Status == Exited && wantedAtBoot(v) {
@@ -143,12 +148,25 @@ func (r *restarter) startWanted() {
 	r.work.runOpen(func() {
 		var all sync.WaitGroup
 		slots := make(chan struct{}, atOnce)
+		tried := make(map[string]chan struct{}, len(wanted)) // closed after the first attempt
+		for _, c := range wanted {
+			tried[c.ID] = make(chan struct{})
+		}
 		for _, c := range wanted {
 			if r.work.closes() {
 				break
 			}
 			slots <- struct{}{}
-			all.Go(func() { r.startAgain(c); <-slots })
+			all.Go(func() {
+				for _, id := range c.View().Requires {
+					if t := tried[id]; t != nil {
+						<-t
+					}
+				}
+				r.startAgain(c)
+				close(tried[c.ID])
+				<-slots
+			})
 		}
 		all.Wait()
 	})

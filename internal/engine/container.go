@@ -250,7 +250,11 @@ func (e *Engine) ContainerRemove(ctx context.Context, ref string, o api.RemoveOp
 	if o.Link {
 		return errdefs.New(errdefs.NotImplemented, "links between containers are not offered: remove the container itself, without --link")
 	}
-	return e.cfg.Reserve.Use(func() error { return e.containers.Remove(ctx, ref, o.Force) })
+	remove := e.containers.Remove
+	if o.Depend {
+		remove = e.containers.RemoveDepending
+	}
+	return e.cfg.Reserve.Use(func() error { return remove(ctx, ref, o.Force) })
 }
 
 // ContainersPrune removes all containers that do not run and match.

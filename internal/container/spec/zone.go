@@ -44,8 +44,11 @@ func zoneFileIn(host, zones, name string) ([]byte, error) {
 	} else {
 		b, err = readZone(zones, name)
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("the engine's host has none of that name in %s", zones)
+	}
 	if err != nil {
-		return nil, errdefs.New(errdefs.InvalidArgument, "time zone %q: the engine's host does not have it: %w", shown(name), err)
+		return nil, errdefs.New(errdefs.InvalidArgument, "invalid time zone %q: %w", shown(name), err)
 	}
 	return b, nil
 }
