@@ -52,7 +52,7 @@ const LocalTimeZone = "local"
 // ExtensionTable lists all of them, by name. Who adds one adds an entry here,
 // and its row to the table of docs/api.md.
 var ExtensionTable = []Extension{
-	{Name: "health-on-failure", Value: "none|kill|restart|stop", Usage: "What to do with the container when it becomes unhealthy", read: func(v string, x *Extensions) error {
+	{Name: "health-on-failure", Value: "none|kill|restart|stop", Usage: "What to do with the container when it becomes unhealthy: none, kill, restart or stop", read: func(v string, x *Extensions) error {
 		if err := oneOf(v, "none", "kill", "restart", "stop"); err != nil {
 			return err
 		}

@@ -42,3 +42,31 @@ func TestOwnOptions(t *testing.T) {
 		}
 	}
 }
+
+func TestStartupProbeNeedsWhatFollows(t *testing.T) {
+	probe := map[string]string{"tare.health-startup-cmd": "true", "tare.health-startup-retries": "2"}
+	for name, c := range map[string]struct {
+		annotations map[string]string
+		check       *container.HealthConfig
+		remove      bool
+		want        string
+	}{
+		"whole":          {probe, &container.HealthConfig{Test: []string{"CMD", "true"}}, false, ""},
+		"none":           {nil, nil, true, ""},
+		"no check":       {probe, nil, false, "the startup probe needs a health check"},
+		"check is NONE":  {probe, &container.HealthConfig{Test: []string{"NONE"}}, false, "the startup probe needs a health check"},
+		"check is empty": {probe, &container.HealthConfig{Retries: 3}, false, "the startup probe needs a health check"},
+		"no probe":       {map[string]string{"tare.health-startup-timeout": "1s"}, nil, false, "there is none, such as tare.health-startup-cmd"},
+		"bad probe":      {map[string]string{"tare.health-startup-http": "ftp://x"}, nil, false, "the URL begins with http:// or https://"},
+		"removed":        {probe, &container.HealthConfig{Test: []string{"CMD", "true"}}, true, "only one of them is possible"},
+	} {
+		h := &container.HostConfig{Annotations: c.annotations, AutoRemove: c.remove}
+		err := validateOwn(h)
+		if err == nil {
+			err = ValidateStartup(&container.Config{Healthcheck: c.check}, h)
+		}
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
