@@ -51,7 +51,7 @@ func TestStartupProbeOutlivesEngine(t *testing.T) {
 	e.kill(t)
 	e.rise(t)
 	e.output(t, "exec", "passed", "touch", "/live")
-	e.shows(t, "healthy", "inspect", "-f", "{{.State.Health.Status}}", "passed")
+	e.shows(t, "is healthy", "inspect", "-f", "is {{.State.Health.Status}}", "passed")
 
 	// It is stopped so slowly that the engine dies meanwhile, and comes up anew.
 	e.output(t, "run", "-d", "--name", "failed", "--health-cmd", "true", "--stop-timeout", "2",
@@ -61,7 +61,7 @@ func TestStartupProbeOutlivesEngine(t *testing.T) {
 	e.kill(t)
 	e.rise(t)
 	e.shows(t, "run\nasked\nasked\nrun", "logs", "failed")
-	e.shows(t, "healthy", "inspect", "-f", "{{.State.Health.Status}}", "failed")
+	e.shows(t, "is healthy", "inspect", "-f", "is {{.State.Health.Status}}", "failed")
 	e.output(t, "rm", "-f", "passed", "failed")
 }
 
@@ -72,7 +72,7 @@ func TestRestartOfStartupProbeOutlivesEngine(t *testing.T) {
 	e := startTared(t)
 	e.docker = filepath.Join(e.bin, "tare")
 	e.load(t, "busybox.tar")
-	for _, name := range []string{"waits", "stopped"} {
+	for _, name := range []string{"stopped", "waits"} {
 		e.output(t, "run", "-d", "--name", name, "--health-cmd", "true", "--stop-signal", "KILL",
 			"--health-startup-cmd", "false", "--health-startup-interval", "10ms", "--health-startup-retries", "1", "busybox", "sh", "-c", "echo run; sleep 1000")
 		await(t, name+" waits for its fourth restart", func() bool {
