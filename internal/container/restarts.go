@@ -133,7 +133,7 @@ func (r *restarter) unmarkStopped(c *Container) error {
 // the others, but for those that require it.
 func (r *restarter) startWanted() {
 	var wanted []*Container
-	for _, c := range slices.Backward(r.index.List()) { // the oldest first: what is required before what requires it
+	for _, c := range slices.Backward(r.index.List()) { // the oldest first
 		c.mu.Lock()
 		v := c.View()
 		if v.Status == Exited && wantedAtBoot(v) {
@@ -153,23 +153,34 @@ func (r *restarter) startWanted() {
 			tried[c.ID] = make(chan struct{})
 		}
 		for _, c := range wanted {
-			if r.work.closes() {
-				break
-			}
-			slots <- struct{}{}
 			all.Go(func() {
-				for _, id := range c.View().Requires {
-					if t := tried[id]; t != nil {
-						<-t
-					}
+				defer close(tried[c.ID])
+				r.awaitRequired(c.View(), tried, map[string]bool{})
+				slots <- struct{}{} // not before: who waits for others must not keep them from it
+				if !r.work.closes() {
+					r.startAgain(c)
 				}
-				r.startAgain(c)
-				close(tried[c.ID])
 				<-slots
 			})
 		}
 		all.Wait()
 	})
+}
+
+// awaitRequired waits for the first attempts at the containers that v requires,
+// itself or through others.
+func (r *restarter) awaitRequired(v *View, tried map[string]chan struct{}, seen map[string]bool) {
+	for _, id := range v.Requires {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		if t := tried[id]; t != nil { // it waits for what it requires
+			<-t
+		} else if c := r.index.Get(id); c != nil {
+			r.awaitRequired(c.View(), tried, seen)
+		}
+	}
 }
 
 // wantedAtBoot reports whether a container that does not run is to be started with

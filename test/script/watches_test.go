@@ -99,34 +99,36 @@ func TestRequiredStartsFirstAtBoot(t *testing.T) {
 	e.load(t, "busybox.tar")
 	e.output(t, "create", "--name", "quiet", "busybox", "sleep", "1000") // no policy of its own
 	e.output(t, "create", "--name", "base", "--restart", "always", "--requires", "quiet", "busybox", "sleep", "1000")
-	for _, name := range []string{"one", "two", "three"} {
+	for _, name := range []string{"one", "two"} {
 		e.output(t, "create", "--name", name, "--restart", "always", "--requires", "base", "busybox", "sleep", "1000")
 	}
+	e.output(t, "create", "--name", "between", "--requires", "base", "busybox", "sleep", "1000")
+	e.output(t, "create", "--name", "three", "--restart", "always", "--requires", "between", "busybox", "sleep", "1000")
 	e.output(t, "start", "one", "two", "three")
-	e.output(t, "stop", "-t", "0", "one", "two", "three", "base", "quiet")
+	e.output(t, "stop", "-t", "0", "one", "two", "three", "between", "base", "quiet")
 	await(t, "the ends of all are recorded", func() bool {
 		live, err := filepath.Glob(filepath.Join(filepath.Dir(e.socket), "run/containers/*.live.json"))
 		return err == nil && len(live) == 0
 	})
 	e.kill(t)
 	e.rise(t)
-	for _, name := range []string{"one", "two", "three", "base", "quiet"} {
+	for _, name := range []string{"one", "two", "three", "between", "base", "quiet"} {
 		e.shows(t, "true 0", "inspect", "-f", "{{.State.Running}} {{.RestartCount}}", name)
 	}
 	started := map[string]time.Time{}
-	for _, name := range []string{"quiet", "base", "one", "two", "three"} {
+	for _, name := range []string{"quiet", "base", "between", "one", "two", "three"} {
 		at, err := time.Parse(time.RFC3339Nano, e.output(t, "inspect", "-f", "{{.State.StartedAt}}", name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		started[name] = at
 	}
-	for name, before := range map[string]string{"base": "quiet", "one": "base", "two": "base", "three": "base"} {
+	for name, before := range map[string]string{"base": "quiet", "one": "base", "two": "base", "between": "base", "three": "between"} {
 		if !started[name].After(started[before]) {
 			t.Errorf("%s started at %s, %s, which it requires, at %s", name, started[name], before, started[before])
 		}
 	}
-	e.output(t, "rm", "-f", "one", "two", "three", "base", "quiet")
+	e.output(t, "rm", "-f", "one", "two", "three", "between", "base", "quiet")
 }
 
 // TestLocalTimeZoneFollowsTheHost at each start, whichever engine makes it.

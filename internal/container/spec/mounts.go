@@ -334,11 +334,6 @@ func bindMount(source, target string, options ...string) specs.Mount {
 	return specs.Mount{Destination: target, Type: "bind", Source: source, Options: append([]string{"rbind", "rprivate"}, options...)}
 }
 
-// destNoFollow is an option of our runtime: a link at the place of the mount is
-// covered itself, not what it leads to. /etc/localtime often leads to the file of
-// one zone, which has to stay what it is.
-const destNoFollow = "dest-nofollow"
-
 // files are the engine's files below /etc and the reaper.
 func (b *specBuilder) files() []specs.Mount {
 	var list []specs.Mount
@@ -352,9 +347,7 @@ func (b *specBuilder) files() []specs.Mount {
 		}
 		list = append(list, m)
 	}
-	if b.in.Localtime != "" {
-		list = append(list, bindMount(b.in.Localtime, zoneTarget, "ro", "nosuid", "nodev", "noexec", destNoFollow))
-	}
+	list = append(list, b.zoneMounts()...)
 	if b.hasInit() {
 		list = append(list, bindMount(b.in.InitPath, initTarget, "ro", "nosuid", "nodev"))
 	}

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/inroot"
@@ -22,11 +24,25 @@ const (
 // zoneTarget is where programs look for their time zone.
 const zoneTarget = "/etc/localtime"
 
+// destNoFollow is an option of our runtime: a link at the place of the mount is
+// covered itself, not what it leads to. /etc/localtime often leads to the file of
+// one zone, which has to stay what it is.
+const destNoFollow = "dest-nofollow"
+
 // maxZone bounds a file of zoneDir, in bytes. The largest have 4 KB.
 const maxZone = 1 << 20
 
 // zoneMagic begins every file that describes a time zone (RFC 8536).
 const zoneMagic = "TZif"
+
+// zoneMounts are the mount that gives the container its time zone, if it asks for
+// one.
+func (b *specBuilder) zoneMounts() []specs.Mount {
+	if b.in.Localtime == "" {
+		return nil
+	}
+	return []specs.Mount{bindMount(b.in.Localtime, zoneTarget, "ro", "nosuid", "nodev", "noexec", destNoFollow)}
+}
 
 // ZoneFile returns what /etc/localtime of a container in that time zone holds.
 // api.LocalTimeZone is that of the host, UTC if it says nothing (localtime(5)).
