@@ -56,6 +56,7 @@ type RemoveOptions struct {
 	Force   bool // kill it if it runs
 	Volumes bool // its anonymous volumes
 	Link    bool // only the link of that name
+	Depend  bool // all containers that require it, first (Tare only)
 }
 
 // ImageListOptions choose images.

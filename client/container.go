@@ -90,6 +90,7 @@ func (c *Client) ContainerRemove(ctx context.Context, name string, o api.RemoveO
 	setBool(q, "force", o.Force)
 	setBool(q, "v", o.Volumes)
 	setBool(q, "link", o.Link)
+	setBool(q, "depend", o.Depend)
 	return c.remove(ctx, "/containers/"+segment(name), q)
 }
 

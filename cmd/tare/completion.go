@@ -57,6 +57,26 @@ func (c *cli) completer(what string, one bool) cobra.CompletionFunc {
 	}
 }
 
+// completeExtensions completes the values of options that Docker does not have:
+// names of containers, and what is to be said as it stands (auto|always|false).
+func (c *cli) completeExtensions(cmd *cobra.Command) {
+	for _, x := range api.ExtensionTable {
+		var words []string
+		for word := range strings.SplitSeq(x.Value, "|") {
+			if word == strings.ToLower(word) {
+				words = append(words, word)
+			}
+		}
+		complete := cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
+		if x.List {
+			complete = c.completer(namesContainers, false)
+		}
+		if err := cmd.RegisterFlagCompletionFunc(x.Name, complete); err != nil {
+			panic(err) // a flag of that name is not there, or is there twice
+		}
+	}
+}
+
 func (c *cli) names(ctx context.Context, what string) (names []string, err error) {
 	cl, err := c.connect()
 	if err != nil {

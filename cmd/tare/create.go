@@ -82,6 +82,7 @@ func newCreateCommand(c *cli) *cobra.Command {
 	}
 	cmd.Flags().SetInterspersed(false)
 	o.add(cmd.Flags())
+	c.completeExtensions(cmd)
 	return cmd
 }
 

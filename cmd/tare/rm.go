@@ -33,6 +33,7 @@ func newRmCommand(c *cli) *cobra.Command {
 		}),
 	}
 	f := cmd.Flags()
+	f.BoolVar(&o.Depend, "depend", false, "Remove the containers that require it, first (Tare's engine only)")
 	f.BoolVarP(&o.Force, "force", "f", false, "Kill a container that is running (by SIGKILL)")
 	f.BoolVarP(&o.Link, "link", "l", false, "Remove the link of that name only")
 	f.BoolVarP(&o.Volumes, "volumes", "v", false, "Remove the container's anonymous volumes too")

@@ -43,6 +43,7 @@ func newRunCommand(c *cli) *cobra.Command {
 	f.BoolVarP(&o.detach, "detach", "d", false, "Run in the background and print the container's ID")
 	f.BoolVar(&o.sigProxy, "sig-proxy", true, "Pass signals on to the process")
 	f.StringVar(&o.detachKeys, "detach-keys", "", "Keys that detach from the container")
+	c.completeExtensions(cmd)
 	return cmd
 }
 

@@ -22,13 +22,17 @@ func (s *Service) Create(ctx context.Context, req Request) (_ *View, err error) 
 	var u undo.Stack
 	defer u.Run(&err)
 
+	requires, err := s.required(req)
+	if err != nil {
+		return nil, err
+	}
 	m, err := s.ids.take(ctx, req.HostConfig)
 	if err != nil {
 		return nil, err
 	}
 	u.Add(func() error { s.ids.give(m); return nil })
 	r := newRecord(s.cells.newID(&req, m), req)
-	r.IDs = m
+	r.IDs, r.Requires = m, requires
 	s.nameHost(r)
 	if err := s.reserveName(ctx, r, req.Replace); err != nil {
 		return nil, err
@@ -160,6 +164,9 @@ func (s *Service) removeNamed(ctx context.Context, r *Record) error {
 	}
 	if err := s.joins(r, c); err != nil {
 		return err
+	}
+	if d := s.dependants(c.ID); len(d) > 0 { // they would not find the new one
+		return errdefs.New(errdefs.Conflict, "cannot replace container %q: it is required by %s", "/"+r.Name, namesOf(d))
 	}
 	err = s.Remove(ctx, c.ID, true)
 	if errdefs.Is(err, errdefs.NotFound) || err != nil && c.View().Status == Removing {

@@ -110,8 +110,8 @@ func (x *exits) publishExit(c *Container, e keeper.Exit, oom bool) {
 	}
 	code := exitCode(e)
 	ran := max(e.At.Sub(c.View().Started), 0)
-	status := Exited
-	if x.restarts.again(c, restart.End{ExitCode: code, Ran: ran}) {
+	status, givenUp := Exited, c.process.live.Startup.GivenUp
+	if x.restarts.again(c, restart.End{ExitCode: code, Ran: ran, GivenUp: givenUp}) {
 		status = Restarting
 	}
 	c.endWatches()
@@ -119,7 +119,7 @@ func (x *exits) publishExit(c *Container, e keeper.Exit, oom bool) {
 		v.Status, v.Pid, v.Network, v.Health = status, 0, nil, ""
 		v.Record = withRecord(v.Record, func(r *Record) {
 			r.Last.StartedAt, r.Last.Restarts = v.Started, c.restarts.row.Count
-			r.Last.ExitCode, r.Last.FinishedAt = code, e.At.UTC()
+			r.Last.ExitCode, r.Last.FinishedAt, r.Last.GivenUp = code, e.At.UTC(), givenUp && status == Restarting
 			if e.Unknown {
 				r.Last.Error = "the exit status is not known: the process that waited for it was killed"
 			}

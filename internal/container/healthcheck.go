@@ -18,6 +18,7 @@ import (
 
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/container/health"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
@@ -37,8 +38,9 @@ func (w *watches) watchHealth(c *Container) {
 		from = container.Starting
 	}
 	p := c.process
-	c.health = health.Start(health.TimingOf(check), v.Started, from, w.probe(c, p, check.Test), func(status container.HealthStatus) {
-		w.healthChanged(c, p, status)
+	c.health = health.Start(health.Config{
+		Timing: health.TimingOf(check), Probe: w.probe(c, p, check.Test), Startup: w.startup(c, p), Started: v.Started, From: from,
+		Changed: func(status container.HealthStatus) { w.healthChanged(c, p, status) },
 	})
 	c.publish(func(v *View) { v.Health = from })
 	if v.Status == Paused {
@@ -46,6 +48,40 @@ func (w *watches) watchHealth(c *Container) {
 	}
 	if from == container.Unhealthy { // an engine that was killed may not have come to the end of it
 		w.actOn(c, p)
+	}
+	if p.live.Startup.GivenUp {
+		w.giveUp(c, p)
+	}
+}
+
+// startup makes the probe that goes before the health check, nil if there is none.
+//
+// Preconditions: c.mu is held.
+func (w *watches) startup(c *Container, p *process) *health.Startup {
+	own := spec.OwnOf(c.View().HostConfig).Startup
+	if own.Test == nil {
+		return nil
+	}
+	return &health.Startup{
+		Probe: w.probe(c, p, own.Test), Interval: own.Interval, Timeout: own.Timeout,
+		Retries: own.Retries, Successes: own.Successes, From: p.live.Startup,
+		Changed: func() { w.startupChanged(c, p) },
+	}
+}
+
+// startupChanged notes how far the startup probe of process p has come.
+func (w *watches) startupChanged(c *Container, p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != p {
+		return
+	}
+	p.live.Startup = c.health.Progress()
+	if err := w.records.putLive(c.ID, p.live); err != nil {
+		slog.Warn("record the startup probe", "container", c.ID, "err", err)
+	}
+	if p.live.Startup.GivenUp {
+		w.giveUp(c, p)
 	}
 }
 

@@ -143,15 +143,20 @@ func (l *launch) writeFiles() error {
 		return nil
 	}
 	for name, b := range map[string][]byte{"hosts": l.net.files.Hosts, "hostname": l.net.files.Hostname, "resolv.conf": l.net.files.Resolv} {
-		path := l.s.FilePath(l.view.ID, name)
-		if err := os.WriteFile(path, b, 0644); err != nil {
+		if err := l.writeFile(l.s.FilePath(l.view.ID, name), b); err != nil {
 			return err
 		}
-		if ids := l.view.IDs; ids != nil {
-			if err := os.Chown(path, int(ids.HostUID(0)), int(ids.HostGID(0))); err != nil {
-				return err
-			}
-		}
+	}
+	return nil
+}
+
+// writeFile writes a file that becomes the container's: its root owns it.
+func (l *launch) writeFile(path string, b []byte) error {
+	if err := os.WriteFile(path, b, 0644); err != nil {
+		return err
+	}
+	if ids := l.view.IDs; ids != nil {
+		return os.Chown(path, int(ids.HostUID(0)), int(ids.HostGID(0)))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-engine/tare/internal/container/health"
 	"github.com/tare-engine/tare/internal/idrange"
 )
 
@@ -40,6 +41,7 @@ type Record struct {
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig `json:",omitempty"`
 	IDs        *idrange.Map              `json:",omitempty"` // nil: its ids are the host's
+	Requires   []string                  `json:",omitempty"` // IDs of containers that are started before it
 
 	Last    Outcome
 	Run     bool `json:",omitempty"` // made to be started by the same request: alone it is nothing
@@ -54,6 +56,7 @@ type Outcome struct {
 	OOMKilled  bool   `json:",omitempty"`
 	Error      string `json:",omitempty"`
 	Restarts   int    `json:",omitempty"`
+	GivenUp    bool   `json:",omitempty"` // its startup probe failed too often: it is started again, whatever the policy says
 }
 
 // Request is what Create makes a container of. The engine has merged the image's
@@ -83,6 +86,7 @@ type live struct {
 	Network    *Networking            `json:",omitempty"`
 	Cgroup     string                 // see package cgroup
 	Health     container.HealthStatus `json:",omitempty"` // as of the last probe
+	Startup    health.Progress        `json:",omitzero"`  // of the probe before them
 	Restarts   int                    `json:",omitempty"` // that have led to this run
 }
 

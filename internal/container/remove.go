@@ -11,14 +11,34 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 )
 
-// Remove takes a container away. A running one is refused unless force is
-// set; then it is killed first.
+// RemoveDepending is Remove of a container and of all that require it, which go
+// first.
+func (s *Service) RemoveDepending(ctx context.Context, ref string, force bool) error {
+	c, err := s.index.Find(ref)
+	if err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := s.removeDependants(ctx, c.ID, force); err != nil {
+		return err
+	}
+	return s.Remove(ctx, c.ID, force)
+}
+
+// Remove takes a container away. A running one is refused unless force is set;
+// then it is killed first. One that others require is refused, too; by force it
+// goes, and the others cannot be started any more.
 func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
 	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
+	if !force {
+		if d := s.dependants(c.ID); len(d) > 0 {
+			return errRequired(c.View(), d)
+		}
+	}
 	if force {
 		c.mu.Lock()
 		c.endRestarts()

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type restarter struct {
 	records *records
 	link    *link
 	work    *work
+	require func(context.Context, *View) error      // starts what a container requires
 	start   func(context.Context, *Container) error // with the container's lock held
 }
 
@@ -54,6 +56,9 @@ func (r *restarter) startAgain(c *Container) {
 	if err == nil {
 		err = c.awaitClear(r.work.closing)
 	}
+	if v := c.View(); err == nil && v.Status == Restarting {
+		err = r.require(context.Background(), v)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.View().Status != Restarting || r.index.Get(c.ID) == nil {
@@ -66,7 +71,7 @@ func (r *restarter) startAgain(c *Container) {
 		return
 	}
 	status := Exited
-	if r.again(c, restart.End{Failed: true}) {
+	if r.again(c, restart.End{Failed: true, GivenUp: c.View().Last.GivenUp}) {
 		status = Restarting
 	}
 	c.publish(func(v *View) {
@@ -98,7 +103,7 @@ func (c *Container) endRestarts() bool {
 func (r *restarter) markStopped(c *Container) error {
 	c.restarts.stopped = true
 	v := c.View()
-	if v.HostConfig.RestartPolicy.IsNone() || v.Stopped {
+	if v.HostConfig.RestartPolicy.IsNone() && !v.Last.GivenUp || v.Stopped {
 		return nil
 	}
 	rec := withRecord(v.Record, func(rec *Record) { rec.Stopped = true })
@@ -125,13 +130,13 @@ func (r *restarter) unmarkStopped(c *Container) error {
 
 // startWanted starts the containers whose policy wants them up after a boot, a
 // few at a time, in the background: a slow one holds up neither the API nor
-// the others.
+// the others, but for those that require it.
 func (r *restarter) startWanted() {
 	var wanted []*Container
-	for _, c := range r.index.List() {
+	for _, c := range slices.Backward(r.index.List()) { // the oldest first
 		c.mu.Lock()
 		v := c.View()
-		if v.Status == Exited && restart.AtBoot(v.HostConfig.RestartPolicy, v.Last.ExitCode, v.Last.Restarts, v.Stopped) {
+		if v.Status == Exited && wantedAtBoot(v) {
 			c.publish(func(v *View) { v.Status = Restarting })
 			wanted = append(wanted, c)
 		}
@@ -143,15 +148,45 @@ func (r *restarter) startWanted() {
 	r.work.runOpen(func() {
 		var all sync.WaitGroup
 		slots := make(chan struct{}, atOnce)
+		tried := make(map[string]chan struct{}, len(wanted)) // closed after the first attempt
 		for _, c := range wanted {
-			if r.work.closes() {
-				break
-			}
-			slots <- struct{}{}
-			all.Go(func() { r.startAgain(c); <-slots })
+			tried[c.ID] = make(chan struct{})
+		}
+		for _, c := range wanted {
+			all.Go(func() {
+				defer close(tried[c.ID])
+				r.awaitRequired(c.View(), tried, map[string]bool{})
+				slots <- struct{}{} // not before: who waits for others must not keep them from it
+				if !r.work.closes() {
+					r.startAgain(c)
+				}
+				<-slots
+			})
 		}
 		all.Wait()
 	})
+}
+
+// awaitRequired waits for the first attempts at the containers that v requires,
+// itself or through others.
+func (r *restarter) awaitRequired(v *View, tried map[string]chan struct{}, seen map[string]bool) {
+	for _, id := range v.Requires {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		if t := tried[id]; t != nil { // it waits for what it requires
+			<-t
+		} else if c := r.index.Get(id); c != nil {
+			r.awaitRequired(c.View(), tried, seen)
+		}
+	}
+}
+
+// wantedAtBoot reports whether a container that does not run is to be started with
+// the engine.
+func wantedAtBoot(v *View) bool {
+	return v.Last.GivenUp && !v.Stopped || restart.AtBoot(v.HostConfig.RestartPolicy, v.Last.ExitCode, v.Last.Restarts, v.Stopped)
 }
 
 // errRestarting is Docker's text for what needs a process, while there is none.

@@ -100,7 +100,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: s.home}
 	s.link = &link{dial: dial, work: s.work}
 	s.execs = &Execs{execTable: newExecTable(), cfg: &s.cfg, index: s.index, link: s.link, records: s.records, events: s.events}
-	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work, start: s.start}
+	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work, require: s.startRequired, start: s.start}
 	s.ooms = newOOMs(s.events)
 	s.exits = &exits{
 		index: s.index, records: s.records, groups: s.groups, ooms: s.ooms, events: s.events, work: s.work, restarts: s.restarter,
@@ -161,5 +161,5 @@ func (s *Service) LogPath(id string) string {
 }
 
 // FilePath is one of the files that the engine writes for a container: "hosts",
-// "hostname" or "resolv.conf".
+// "hostname", "resolv.conf" or "localtime".
 func (s *Service) FilePath(id, name string) string { return s.records.file(id, name) }

@@ -34,11 +34,19 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 	if err := c.awaitClear(s.work.closing); err != nil {
 		return err
 	}
+	var missing error // what the container requires
+	if v := c.View(); !v.Up() {
+		missing = s.startRequired(context.WithoutCancel(ctx), v)
+	}
 	s.cells.starting.Add(1)
 	c.mu.Lock()
-	if v := c.View(); v.Status == Restarting {
+	switch v := c.View(); {
+	case v.Status == Restarting:
 		err = errdefs.New(errdefs.NotModified, "container %s is already running", v.ID)
-	} else {
+	case missing != nil && (v.Status == Created || v.Status == Exited):
+		err = missing
+		s.failed(c, err)
+	default:
 		if !v.Alive() { // else a stop under way must remain the end
 			c.restarts = restarts{}
 		}

@@ -21,6 +21,9 @@ func (l *launch) makeSpec() (err error) {
 		return err
 	}
 	in.Hosts, in.Hostname, in.ResolvConf = l.s.FilePath(files, "hosts"), l.s.FilePath(files, "hostname"), l.s.FilePath(files, "resolv.conf")
+	if in.Localtime, err = l.timeZone(); err != nil {
+		return err
+	}
 	if in.PIDOf, err = l.processOf("PID", v.HostConfig.PidMode.IsContainer(), v.HostConfig.PidMode.Container()); err != nil {
 		return err
 	}
@@ -35,6 +38,21 @@ func (l *launch) makeSpec() (err error) {
 	}
 	l.spec, err = spec.Of(in)
 	return err
+}
+
+// timeZone writes the file of the container's time zone anew, as it is on the host
+// at this start, and returns where; empty: it asks for none.
+func (l *launch) timeZone() (string, error) {
+	name := spec.OwnOf(l.view.HostConfig).TimeZone
+	if name == "" {
+		return "", nil
+	}
+	b, err := spec.ZoneFile(name)
+	if err != nil {
+		return "", err
+	}
+	path := l.s.FilePath(l.view.ID, "localtime")
+	return path, l.writeFile(path, b)
 }
 
 // processOf is the first process of the container whose namespace is joined, 0

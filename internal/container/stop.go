@@ -46,31 +46,16 @@ func (s *Service) Stop(ctx context.Context, ref string, o api.StopOptions) error
 
 // stop is Stop; false: there was nothing to be stopped.
 func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) (bool, error) {
-	v := c.View()
-	name := o.Signal
-	if name == "" {
-		name = v.Config.StopSignal
-	}
-	sig := syscall.SIGTERM
-	if name != "" {
-		var err error
-		if sig, err = spec.ParseSignal(name); err != nil {
-			return false, err
-		}
-	}
-	seconds := stopTimeout
-	if v.Config.StopTimeout != nil {
-		seconds = *v.Config.StopTimeout
-	}
-	if o.Timeout != nil {
-		seconds = *o.Timeout
+	sig, patience, err := howToStop(c.View(), o)
+	if err != nil {
+		return false, err
 	}
 	exit, up, err := s.end(c, sig)
 	if err != nil || exit == nil {
 		return up, err
 	}
 	failpoint.Hit("stop/signalled")
-	ended, err := waitFor(ctx, exit, time.Duration(seconds)*time.Second)
+	ended, err := waitFor(ctx, exit, patience)
 	if err != nil {
 		return true, err
 	}
@@ -82,6 +67,30 @@ func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) (bo
 	failpoint.Hit("stop/ended")
 	s.events.publish(c.View(), events.ActionStop)
 	return true, nil
+}
+
+// howToStop is the signal that stops a container, and how long it may take over
+// it; negative is without end.
+func howToStop(v *View, o api.StopOptions) (syscall.Signal, time.Duration, error) {
+	name := o.Signal
+	if name == "" {
+		name = v.Config.StopSignal
+	}
+	sig := syscall.SIGTERM
+	if name != "" {
+		var err error
+		if sig, err = spec.ParseSignal(name); err != nil {
+			return 0, 0, err
+		}
+	}
+	seconds := stopTimeout
+	if v.Config.StopTimeout != nil {
+		seconds = *v.Config.StopTimeout
+	}
+	if o.Timeout != nil {
+		seconds = *o.Timeout
+	}
+	return sig, time.Duration(seconds) * time.Second, nil
 }
 
 // end asks for the end of what the container does, in one step with the note
@@ -163,6 +172,30 @@ func (s *Service) killRun(c *Container, p *process) error {
 		return err
 	}
 	return nil
+}
+
+// endRun ends the run of process p as a stop does, but not as a user's: what
+// follows is the restarter's.
+func (s *Service) endRun(ctx context.Context, c *Container, p *process) error {
+	sig, patience, err := howToStop(c.View(), api.StopOptions{})
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	if c.process != p {
+		c.mu.Unlock()
+		return nil
+	}
+	exit, _ := c.turns.next()
+	err = s.deliver(c, sig)
+	c.mu.Unlock()
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	if ended, err := waitFor(ctx, exit, patience); ended || err != nil {
+		return err
+	}
+	return s.killRun(c, p)
 }
 
 // deliver sends a signal to the process; os.ErrProcessDone if it has ended. A

@@ -21,6 +21,7 @@ type watches struct {
 // ender ends runs: the Service.
 type ender interface {
 	killRun(c *Container, p *process) error
+	endRun(ctx context.Context, c *Container, p *process) error
 	Stop(ctx context.Context, ref string, o api.StopOptions) error
 	Restart(ctx context.Context, ref string, o api.StopOptions) error
 }
@@ -67,6 +68,20 @@ func (w *watches) expire(c *Container, p *process) {
 	if err := w.ender.killRun(c, p); err != nil {
 		slog.Error("end a container whose time is over", "container", c.ID, "err", err)
 	}
+}
+
+// giveUp ends a run whose startup probe has failed too often, not here: it needs
+// the lock. The restarter begins another, whatever the policy says. If the engine
+// closes meanwhile, the next one goes on.
+func (w *watches) giveUp(c *Container, p *process) {
+	w.work.runOpen(func() {
+		slog.Info("a container's startup probe has failed too often: it is restarted", "container", c.ID)
+		ctx, cancel := w.work.untilClose()
+		defer cancel()
+		if err := w.ender.endRun(ctx, c, p); err != nil && ctx.Err() == nil {
+			slog.Error("end a container whose startup probe has failed", "container", c.ID, "err", err)
+		}
+	})
 }
 
 // actOn does what is asked for an unhealthy container, not here: it needs the

@@ -37,6 +37,20 @@ func (w *work) close() {
 	close(w.closing)
 }
 
+// untilClose is a context that ends when the engine begins to close, at the
+// latest when the caller cancels it.
+func (w *work) untilClose() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-w.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // later does clean-up of a container beside the answer. Its error is logged:
 // nobody waits.
 func (w *work) later(what string, v *View, f func(context.Context) error) {

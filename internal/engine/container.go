@@ -55,6 +55,9 @@ func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.
 	if len(want.Config.Entrypoint) == 0 && len(want.Config.Cmd) == 0 {
 		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "no command specified")
 	}
+	if err := spec.ValidateStartup(want.Config, want.HostConfig); err != nil {
+		return container.CreateResponse{}, err
+	}
 	spec.SetSystemd(want.Config, want.HostConfig)
 	v, err := e.containers.Create(ctx, want)
 	if err != nil {
@@ -243,7 +246,11 @@ func (e *Engine) ContainerRemove(ctx context.Context, ref string, o api.RemoveOp
 	if o.Link {
 		return errdefs.New(errdefs.NotImplemented, "links between containers are not offered: remove the container itself, without --link")
 	}
-	return e.cfg.Reserve.Use(func() error { return e.containers.Remove(ctx, ref, o.Force) })
+	remove := e.containers.Remove
+	if o.Depend {
+		remove = e.containers.RemoveDepending
+	}
+	return e.cfg.Reserve.Use(func() error { return remove(ctx, ref, o.Force) })
 }
 
 // ContainersPrune removes all containers that do not run and match.

@@ -68,6 +68,13 @@ func (d *draft) target(path string) {
 	d.Do("target "+path, spawn.SysOpenat2, spawn.Int(atCwd), d.Str(path), d.exact, spawn.Int(inroot.HowSize)).To(slotTarget)
 }
 
+// targetLink is target for a path whose end may be a symbolic link: the target is
+// the link then.
+func (d *draft) targetLink(path string) {
+	how := d.Words(spawn.Int(inroot.OPath|inroot.OCloexec|inroot.ONoFollow), spawn.Nil, spawn.Int(inroot.ResolveInRoot|inroot.ResolveNoSymlinks|inroot.ResolveNoMagic))
+	d.Do("target "+path, spawn.SysOpenat2, spawn.Int(atCwd), d.Str(path), how, spawn.Int(inroot.HowSize)).To(slotTarget)
+}
+
 // move puts the mount m onto the descriptor in slotTarget, and closes both.
 func (d *draft) move(name string, m spawn.Arg) {
 	d.Do("mount "+name, spawn.SysMoveMount, m, d.empty, spawn.Slot(slotTarget), d.empty, spawn.Int(mount.MoveFromFD|mount.MoveToFD))

@@ -167,7 +167,7 @@ func (b *builder) place(p *mountPoint) error {
 	if p.file {
 		kind = inroot.File
 	}
-	t, err := inroot.Resolve(b.c.Root, p.Destination, inroot.Options{Make: kind, Owner: b.rootOwner(), Mounted: b.mounts.mounted})
+	t, err := inroot.Resolve(b.c.Root, p.Destination, inroot.Options{Make: kind, Owner: b.rootOwner(), NoFollow: p.o.noFollow, Mounted: b.mounts.mounted})
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,11 @@ func (b *builder) mountAll(early bool) error {
 		}
 		b.mark(mark{kind: markMount, object: p.Destination, source: p.Source})
 		if p.o.bind {
-			b.target(p.dest)
+			if p.o.noFollow {
+				b.targetLink(p.dest)
+			} else {
+				b.target(p.dest)
+			}
 			b.move(p.dest, b.pass(p.bound))
 		} else if err := b.mountFS(p); err != nil {
 			return err

@@ -16,6 +16,7 @@ type mountOptions struct {
 	data            []string       // the file system's own; of a bind: see Ignored
 
 	idmap, idmapRecursive bool // ids are mapped
+	noFollow              bool // a link at the place of the mount is covered itself
 }
 
 // attributes names what an option sets and clears; with "r" before it, for all
@@ -38,6 +39,9 @@ var propagations = map[string]mount.Change{
 	"shared": {Propagation: mount.Shared}, "rshared": {Propagation: mount.Shared, Recursive: true},
 	"unbindable": {Propagation: mount.Unbindable}, "runbindable": {Propagation: mount.Unbindable, Recursive: true},
 }
+
+// destNoFollow is crun's word for it.
+const destNoFollow = "dest-nofollow"
 
 // refused are options of other runtimes that have no meaning here yet.
 var refused = []string{"tmpcopyup"}
@@ -63,6 +67,8 @@ func parseOptions(m specs.Mount) (o mountOptions, err error) {
 			o.bind, o.recursive = true, opt == "rbind"
 		case opt == "idmap", opt == "ridmap":
 			o.idmap, o.idmapRecursive = true, opt == "ridmap"
+		case opt == destNoFollow:
+			o.noFollow = true
 		case opt == "" || opt == "defaults":
 		case slices.Contains(refused, opt):
 			return o, unsupported("mounts: " + m.Destination + ": option " + opt)
@@ -73,6 +79,9 @@ func parseOptions(m specs.Mount) (o mountOptions, err error) {
 	o.idmap = o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0
 	if o.idmap && !o.bind {
 		return o, invalid("mounts: %s: only a bind mount can map ids", m.Destination)
+	}
+	if o.noFollow && !o.bind {
+		return o, invalid("mounts: %s: option %s is for bind mounts", m.Destination, destNoFollow)
 	}
 	return o, nil
 }
@@ -97,7 +106,7 @@ func (o mountOptions) changes() []mount.Change {
 
 // MountOptions are the names of all options that are not a file system's own.
 func MountOptions() []string {
-	out := []string{"bind", "rbind", "defaults"}
+	out := []string{"bind", "rbind", "defaults", destNoFollow}
 	for name := range attributes {
 		out = append(out, name, "r"+name)
 	}

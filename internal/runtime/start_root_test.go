@@ -133,6 +133,23 @@ func TestBinds(t *testing.T) {
 	}
 }
 
+// TestBindOverALink: the link is covered, what it leads to is not touched.
+func TestBindOverALink(t *testing.T) {
+	l := newLab(t)
+	dir := rootDir(t)
+	host := t.TempDir()
+	os.WriteFile(host+"/f", []byte("bound\n"), 0o644)
+	os.WriteFile(dir+"/etc/target", []byte("target\n"), 0o644)
+	os.Symlink("target", dir+"/etc/link")
+	os.Symlink("/etc/nosuch", dir+"/etc/dangling")
+	os.Symlink("../etc", dir+"/var")
+	s := sh(t, `cat /etc/link /etc/target /etc/dangling /etc/new; ls /etc/nosuch 2>/dev/null || echo not made; echo x 2>/dev/null >/etc/link || echo read-only`)
+	for _, at := range []string{"/etc/link", "/var/dangling", "/etc/new"} {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: at, Source: host + "/f", Type: "bind", Options: []string{"rbind", "ro", "dest-nofollow"}})
+	}
+	l.expect(dir, s, "bound\ntarget\nbound\nbound\nnot made\nread-only\n")
+}
+
 func TestPrivileged(t *testing.T) {
 	l := newLab(t)
 	dir := rootDir(t)

@@ -183,7 +183,7 @@ func (s *Server) updateContainer(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) removeContainer(w http.ResponseWriter, r *request) error {
-	o := api.RemoveOptions{Force: r.flag("force"), Volumes: r.flag("v"), Link: r.flag("link")}
+	o := api.RemoveOptions{Force: r.flag("force"), Volumes: r.flag("v"), Link: r.flag("link"), Depend: r.flag("depend")}
 	if err := s.backend.ContainerRemove(r.Context(), r.name, o); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type engine struct {
 	makeImage string // the script that makes image archives
 	reference bool   // dockerd
 	group     string // parent of Tare's control groups
+	cdi       string // directory of descriptions of devices
 }
 
 // programs is the directory that `make build` fills, or a copy of it.
@@ -68,13 +69,20 @@ func workdir(t *testing.T) string {
 func startTared(t *testing.T) *engine {
 	t.Helper()
 	dir, bin := workdir(t), programs(t)
-	args := []string{"--data-root", dir + "/data", "--exec-root", dir + "/run"}
+	cdi := dir + "/cdi"
+	if err := os.Mkdir(cdi, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/daemon.json", []byte(`{"cdi-spec-dirs": ["`+cdi+`"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--data-root", dir + "/data", "--exec-root", dir + "/run", "--config-file", dir + "/daemon.json"}
 	t.Cleanup(func() {
 		if out, err := exec.Command(filepath.Join(bin, "tared"), append(args, "--uninstall")...).CombinedOutput(); err != nil {
 			t.Errorf("uninstall: %v: %s", err, out)
 		}
 	})
-	e := start(t, &engine{socket: dir + "/engine.sock", bin: bin}, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...)
+	e := start(t, &engine{socket: dir + "/engine.sock", bin: bin, cdi: cdi}, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...)
 	e.group = groupOf(t, dir+"/run")
 	return e
 }

@@ -126,6 +126,7 @@ func setup(env *testscript.Env, e *engine, bin string) error {
 	env.Setenv("BIN", e.bin)
 	if !e.reference {
 		env.Setenv("GROUP", e.group)
+		env.Setenv("CDI", e.cdi)
 	}
 	env.Setenv("MAKE_IMAGE", e.makeImage)
 	name := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")

@@ -54,9 +54,9 @@ type Container struct {
 	entrypoint, user, workdir, stopSignal   string
 	restart, runtime, isolation             string
 	logDriver, volumeDriver                 string
-	systemd, timeout                        string // annotations of ours
 	umask                                   Umask
 	health                                  health
+	extensions                              []*extension
 	useAPISocket                            bool
 	init, noOOMKill, privileged, publishAll bool
 	readOnly, stdin, tty, autoRemove        bool
@@ -169,9 +169,9 @@ func (c *Container) attached(stream string) bool {
 // annotated are the annotations, with those that stand for options of Tare.
 func (c *Container) annotated() map[string]string {
 	all := pairs(c.annotations.Values)
-	for key, value := range map[string]string{"tare.systemd": c.systemd, "tare.timeout": c.timeout, "tare.health-on-failure": c.health.onFailure} {
-		if value != "" {
-			all[key] = value
+	for _, x := range c.extensions {
+		if x.given {
+			all[x.Annotation()] = x.value
 		}
 	}
 	return all
@@ -359,7 +359,6 @@ type health struct {
 	http, tcp, grpc, file                         string // probes that the engine makes itself
 	interval, timeout, startPeriod, startInterval time.Duration
 	retries                                       int
-	onFailure                                     string // an annotation of ours
 	none                                          bool
 }
 

@@ -20,6 +20,7 @@ func (c *Container) Add(f *pflag.FlagSet) {
 	c.addStorage(f)
 	c.addSecurity(f)
 	c.addHealth(f)
+	c.addExtensions(f)
 	c.addWindows(f)
 }
 
@@ -33,7 +34,6 @@ func (c *Container) addProcess(f *pflag.FlagSet) {
 	f.VarP(&c.env, "env", "e", "Set environment variables; a NAME alone takes our own value")
 	f.BoolVar(&c.envHost, "env-host", false, "Set all environment variables that we have")
 	f.Var(&c.envFiles, "env-file", "Read environment variables from a file, NAME=value a line")
-	f.StringVar(&c.systemd, "systemd", "", "Let systemd be the first process: always, auto (if the command is systemd or /sbin/init), false")
 	f.StringVarP(&c.hostname, "hostname", "h", "", "Host name inside the container")
 	f.StringVar(&c.domainname, "domainname", "", "NIS domain name inside the container")
 	f.BoolVar(&c.init, "init", false, "Run a small init in the container that forwards signals and reaps processes")
@@ -47,7 +47,6 @@ func (c *Container) addProcess(f *pflag.FlagSet) {
 	f.StringVar(&c.runtime, "runtime", "", "OCI runtime to use")
 	f.StringVar(&c.stopSignal, "stop-signal", "", "Signal that stops the container")
 	f.IntVar(&c.stopTimeout, "stop-timeout", 0, "Seconds to wait for a stop before the container is killed")
-	f.StringVar(&c.timeout, "timeout", "", "Seconds after which the container is killed")
 	f.Var(&c.umask, "umask", "Umask of the container's processes, in octal, such as 0077")
 	f.BoolVarP(&c.tty, "tty", "t", false, "Give the container a terminal")
 	f.StringVarP(&c.user, "user", "u", "", "User to run as (<name|uid>[:<group|gid>])")
@@ -151,7 +150,6 @@ func (c *Container) addHealth(f *pflag.FlagSet) {
 	f.StringVar(&h.grpc, "health-grpc", "", "Healthy while grpc.health.v1 at HOST:PORT[/SERVICE] in the container says SERVING")
 	f.StringVar(&h.http, "health-http", "", "Healthy while this URL in the container's network answers 2xx or 3xx")
 	f.StringVar(&h.tcp, "health-tcp", "", "Healthy while HOST:PORT in the container's network accepts a connection")
-	f.StringVar(&h.onFailure, "health-on-failure", "", "What to do when it becomes unhealthy (none|kill|restart|stop)")
 	f.DurationVar(&h.interval, "health-interval", 0, "Time between checks (ms|s|m|h)")
 	f.IntVar(&h.retries, "health-retries", 0, "Failures in a row that make it unhealthy")
 	f.DurationVar(&h.startInterval, "health-start-interval", 0, "Time between checks while it starts (ms|s|m|h)")

@@ -1,6 +1,7 @@
 package opts
 
 import (
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/spf13/pflag"
+
+	"github.com/tare-engine/tare/api"
 )
 
 func TestParsePublish(t *testing.T) {
@@ -235,4 +238,31 @@ func FuzzEnvFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestExtensionsHaveFlags: each becomes its annotation as it stands; an engine
+// says what is wrong with it.
+func TestExtensionsHaveFlags(t *testing.T) {
+	for _, x := range api.ExtensionTable {
+		var c Container
+		f := pflag.NewFlagSet("run", pflag.ContinueOnError)
+		c.Add(f)
+		if err := f.Parse([]string{"--annotation", "a=b", "--" + x.Name, "one", "--" + x.Name + "=two, or three"}); err != nil {
+			t.Fatal(err)
+		}
+		req, err := c.Request("image", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"a": "b", x.Annotation(): "two, or three"}
+		if x.List {
+			want[x.Annotation()] = "one,two, or three"
+		}
+		if got := req.HostConfig.Annotations; !maps.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", x.Name, got, want)
+		}
+		if usage := f.Lookup(x.Name).Usage; usage != x.Usage {
+			t.Errorf("%s: help says %q", x.Name, usage)
+		}
+	}
 }

@@ -9,6 +9,7 @@
 // The rules are Docker's ("HEALTHCHECK" in the Dockerfile reference): probes
 // that fail in the start period do not count until one has succeeded; Retries
 // failures in a row make the container unhealthy; one success makes it healthy.
+// Those of a startup probe, which goes before, are Podman's (see Startup).
 package health
 
 import (
@@ -69,10 +70,7 @@ func TimingOf(c *container.HealthConfig) Timing {
 
 // Monitor probes one running container.
 type Monitor struct {
-	timing  Timing
-	probe   Probe
-	changed func(container.HealthStatus)
-	started time.Time // the container's start
+	Config
 
 	mu      sync.Mutex
 	ctx     context.Context // of the time between Resume and Pause
@@ -83,14 +81,29 @@ type Monitor struct {
 	status  container.HealthStatus
 	streak  int // failures in a row that count
 	results []*container.HealthcheckResult
+	startup Progress
 }
 
-// Start begins to probe a container that started at the given time and whose
-// health was from when it was last probed: Starting after a start. changed is
-// called, on a goroutine of its own and with no lock held, when the status has
-// become another.
-func Start(t Timing, started time.Time, from container.HealthStatus, probe Probe, changed func(container.HealthStatus)) *Monitor {
-	m := &Monitor{timing: t, probe: probe, changed: changed, started: started, status: from, quiet: true}
+// Config is what a Monitor does.
+type Config struct {
+	Timing  Timing
+	Probe   Probe
+	Startup *Startup               // what goes before; nil: nothing
+	Started time.Time              // of the container
+	From    container.HealthStatus // when it was last probed: Starting after a start
+
+	// Changed is called, on a goroutine of its own and with no lock held, when
+	// the status has become another.
+	Changed func(container.HealthStatus)
+}
+
+// Start begins to probe a container.
+func Start(c Config) *Monitor {
+	m := &Monitor{Config: c, status: c.From, quiet: true}
+	if c.Startup != nil {
+		c.Startup.defaults()
+		m.startup = c.Startup.From
+	}
 	m.Resume()
 	return m
 }
@@ -104,7 +117,9 @@ func (m *Monitor) Pause() {
 		return
 	}
 	m.quiet = true
-	m.timer.Stop()
+	if m.timer != nil {
+		m.timer.Stop()
+	}
 	m.cancel()
 }
 
@@ -117,7 +132,9 @@ func (m *Monitor) Resume() {
 	}
 	m.quiet = false
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.schedule()
+	if !m.startup.GivenUp {
+		m.schedule(m.pace())
+	}
 }
 
 // Stop ends the probing for good.
@@ -142,14 +159,23 @@ func (m *Monitor) Health() *container.Health {
 	return &container.Health{Status: m.status, FailingStreak: m.streak, Log: append([]*container.HealthcheckResult{}, m.results...)}
 }
 
+// pace is the time between two probes.
+//
+// Preconditions: m.mu is held.
+func (m *Monitor) pace() time.Duration {
+	switch {
+	case m.inStartup():
+		return m.Startup.Interval
+	case m.starting(time.Now()):
+		return min(m.Timing.Interval, m.Timing.StartInterval)
+	}
+	return m.Timing.Interval
+}
+
 // schedule sets the timer for the next probe.
 //
 // Preconditions: m.mu is held.
-func (m *Monitor) schedule() {
-	d := m.timing.Interval
-	if m.starting(time.Now()) {
-		d = min(d, m.timing.StartInterval)
-	}
+func (m *Monitor) schedule(d time.Duration) {
 	period := m.ctx // a timer that fires as it is stopped must not run on in the next one
 	m.timer = time.AfterFunc(d, func() { m.run(period) })
 }
@@ -158,7 +184,7 @@ func (m *Monitor) schedule() {
 //
 // Preconditions: m.mu is held.
 func (m *Monitor) starting(now time.Time) bool {
-	return m.status == container.Starting && now.Sub(m.started) < m.timing.StartPeriod
+	return m.status == container.Starting && now.Sub(m.Started) < m.Timing.StartPeriod
 }
 
 // run is one probe, on the timer's goroutine, in the time between a Resume and
@@ -167,15 +193,21 @@ func (m *Monitor) run(period context.Context) {
 	if period.Err() != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(period, m.timing.Timeout)
+	m.mu.Lock()
+	startup, probe, timeout := m.inStartup(), m.Probe, m.Timing.Timeout
+	if startup {
+		probe, timeout = m.Startup.Probe, m.Startup.Timeout
+	}
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(period, timeout)
 	defer cancel()
 	r := &container.HealthcheckResult{Start: time.Now()}
-	code, output, err := m.probe(ctx)
+	code, output, err := probe(ctx)
 	r.ExitCode, r.Output = code, clip(output)
 	switch {
 	case ctx.Err() != nil:
 		r.ExitCode = timedOut
-		text := fmt.Sprintf("Health check exceeded timeout (%v)", m.timing.Timeout)
+		text := fmt.Sprintf("Health check exceeded timeout (%v)", timeout)
 		if r.Output != "" {
 			text += ": " + r.Output
 		}
@@ -184,8 +216,12 @@ func (m *Monitor) run(period context.Context) {
 		r.ExitCode, r.Output = timedOut, clip(err.Error())
 	}
 	r.End = time.Now()
-	if status, changed := m.take(period, r); changed {
-		m.changed(status)
+	if startup {
+		if m.takeStartup(period, r) {
+			m.Startup.Changed()
+		}
+	} else if status, changed := m.take(period, r); changed {
+		m.Changed(status)
 	}
 }
 
@@ -197,22 +233,29 @@ func (m *Monitor) take(period context.Context, r *container.HealthcheckResult) (
 	if period.Err() != nil {
 		return m.status, false
 	}
-	m.results = append(m.results, r)
-	if n := len(m.results); n > keptResults {
-		m.results = append(m.results[:0:0], m.results[n-keptResults:]...)
-	}
+	m.keep(r)
 	was := m.status
 	switch {
 	case r.ExitCode == 0:
 		m.streak, m.status = 0, container.Healthy
 	case !m.starting(r.End):
 		m.streak++
-		if m.streak >= m.timing.Retries {
+		if m.streak >= m.Timing.Retries {
 			m.status = container.Unhealthy
 		}
 	}
-	m.schedule()
+	m.schedule(m.pace())
 	return m.status, m.status != was
+}
+
+// keep adds a result to the last ones.
+//
+// Preconditions: m.mu is held.
+func (m *Monitor) keep(r *container.HealthcheckResult) {
+	m.results = append(m.results, r)
+	if n := len(m.results); n > keptResults {
+		m.results = append(m.results[:0:0], m.results[n-keptResults:]...)
+	}
 }
 
 func clip(s string) string {

@@ -27,7 +27,7 @@ func (s *script) probe(context.Context) (int, string, error) {
 
 func watch(t Timing, p Probe) (*Monitor, *[]container.HealthStatus) {
 	var seen []container.HealthStatus
-	m := Start(t, time.Now(), container.Starting, p, func(s container.HealthStatus) { seen = append(seen, s) })
+	m := Start(Config{Timing: t, Probe: p, Started: time.Now(), From: container.Starting, Changed: func(s container.HealthStatus) { seen = append(seen, s) }})
 	return m, &seen
 }
 
@@ -156,7 +156,10 @@ func TestPauseKeepsTheHealth(t *testing.T) {
 func TestHealthGoesOnWhereItWas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{codes: []int{1}, begun: time.Now()}
-		m := Start(Timing{Interval: time.Second, Timeout: time.Second, StartPeriod: time.Hour, StartInterval: time.Second, Retries: 1}, time.Now(), container.Healthy, s.probe, func(container.HealthStatus) {})
+		m := Start(Config{
+			Timing: Timing{Interval: time.Second, Timeout: time.Second, StartPeriod: time.Hour, StartInterval: time.Second, Retries: 1},
+			Probe:  s.probe, Started: time.Now(), From: container.Healthy, Changed: func(container.HealthStatus) {},
+		})
 		defer m.Stop()
 		time.Sleep(1500 * time.Millisecond)
 		synctest.Wait()

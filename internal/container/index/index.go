@@ -109,6 +109,18 @@ func (x *Index[T]) Find(ref string) (found T, err error) {
 	return none, errdefs.New(errdefs.InvalidArgument, "multiple IDs found with provided prefix: %s", ref)
 }
 
+// Has reports whether f holds for any item. f may not call the index.
+func (x *Index[T]) Has(f func(T) bool) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, c := range x.byID {
+		if f(c) {
+			return true
+		}
+	}
+	return false
+}
+
 // List returns all containers, the newest first.
 func (x *Index[T]) List() []T {
 	x.mu.RLock()

@@ -22,6 +22,7 @@ type End struct {
 	Ran      time.Duration
 	Stopped  bool // by a user's stop or kill
 	Failed   bool // it never began: the start itself failed
+	GivenUp  bool // by its startup probe: it is to begin anew, policy or not
 }
 
 // Row is the present row of restarts of one container; its zero value is that
@@ -51,9 +52,9 @@ func wanted(p container.RestartPolicy, e End, count int) bool {
 	case container.RestartPolicyAlways, container.RestartPolicyUnlessStopped:
 		return true
 	case container.RestartPolicyOnFailure:
-		return (e.ExitCode != 0 || e.Failed) && (p.MaximumRetryCount == 0 || count < p.MaximumRetryCount)
+		return (e.ExitCode != 0 || e.Failed || e.GivenUp) && (p.MaximumRetryCount == 0 || count < p.MaximumRetryCount)
 	}
-	return false
+	return e.GivenUp
 }
 
 // AtBoot reports whether a container that does not run is started with the

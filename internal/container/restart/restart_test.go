@@ -46,6 +46,10 @@ func TestPolicies(t *testing.T) {
 		"on-failure, failure":         {policy("on-failure", 0), End{ExitCode: 3}, 99, true},
 		"on-failure, last but one":    {policy("on-failure", 2), End{ExitCode: 3}, 1, true},
 		"on-failure, no more":         {policy("on-failure", 2), End{ExitCode: 3}, 2, false},
+		"no, given up":                {policy("no", 0), End{GivenUp: true}, 9, true},
+		"no, given up, stopped":       {policy("no", 0), End{GivenUp: true, Stopped: true}, 0, false},
+		"on-failure, given up":        {policy("on-failure", 2), End{GivenUp: true}, 1, true},
+		"on-failure, given up, limit": {policy("on-failure", 2), End{GivenUp: true}, 2, false},
 		"on-failure, start failed":    {policy("on-failure", 1), End{Failed: true}, 0, true},
 		"on-failure, failed, no more": {policy("on-failure", 1), End{Failed: true}, 1, false},
 	} {

@@ -347,6 +347,7 @@ func (b *specBuilder) files() []specs.Mount {
 		}
 		list = append(list, m)
 	}
+	list = append(list, b.zoneMounts()...)
 	if b.hasInit() {
 		list = append(list, bindMount(b.in.InitPath, initTarget, "ro", "nosuid", "nodev"))
 	}

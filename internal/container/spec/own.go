@@ -1,81 +1,61 @@
 package spec
 
 import (
-	"slices"
-	"strconv"
-	"strings"
-	"time"
-
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/container/health"
 )
 
-// Options that Docker does not have come as annotations, so that Docker's
-// clients can give them too (docs/decisions/0012-options-as-annotations.md).
-const (
-	ownPrefix = "tare."
-
-	// TimeoutAnnotation is how long a run may take, in whole seconds.
-	TimeoutAnnotation = "tare.timeout"
-	// UnhealthyAnnotation is what happens to a container that becomes unhealthy.
-	UnhealthyAnnotation = "tare.health-on-failure"
-)
-
-// Own are those of our options that are about the run. The zero value asks for
-// nothing.
-type Own struct {
-	Timeout     time.Duration // 0: none
-	OnUnhealthy string        // "kill", "stop", "restart"; "": nothing
+// OwnOf returns the options that Docker does not have of a request that was
+// validated.
+func OwnOf(h *container.HostConfig) api.Extensions {
+	own, _ := api.ReadExtensions(h.Annotations) // it was validated
+	return own
 }
 
-// maxTimeout keeps the seconds within a time.Duration.
-const maxTimeout = 100 * 365 * 24 * 60 * 60
-
-// OwnOf returns our options of a request that was validated.
-func OwnOf(h *container.HostConfig) Own {
-	var o Own
-	seconds, _ := strconv.ParseUint(h.Annotations[TimeoutAnnotation], 10, 63)
-	o.Timeout = time.Duration(seconds) * time.Second
-	if a := h.Annotations[UnhealthyAnnotation]; a != "none" {
-		o.OnUnhealthy = a
-	}
-	return o
-}
-
+// validateOwn checks those options of a request. Its image may yet bring what a
+// startup probe needs: see ValidateStartup.
 func validateOwn(h *container.HostConfig) error {
-	for key, value := range h.Annotations {
-		if !strings.HasPrefix(key, ownPrefix) {
-			continue
-		}
-		var err error
-		switch key {
-		case SystemdAnnotation: // validateSystemd
-		case TimeoutAnnotation:
-			err = validateTimeout(value)
-		case UnhealthyAnnotation:
-			err = validateOnUnhealthy(h, value)
-		default:
-			err = invalid("unknown annotation %q: what begins with %q is an option of this engine, which has %s, %s and %s", shown(key), ownPrefix, UnhealthyAnnotation, SystemdAnnotation, TimeoutAnnotation)
-		}
-		if err != nil {
+	own, err := api.ReadExtensions(h.Annotations)
+	if err != nil {
+		return invalid("%w", err)
+	}
+	if p := h.RestartPolicy; own.OnUnhealthy == "restart" && p.Name != "" && !p.IsNone() {
+		return invalid("tare.health-on-failure=restart and the restart policy %s: only one of them can restart the container; with a policy, use kill", p.Name)
+	}
+	if own.TimeZone != "" {
+		if _, err := ZoneFile(own.TimeZone); err != nil {
 			return err
 		}
 	}
+	if err := validateStartup(h, own.Startup); err != nil {
+		return err
+	}
+	return validateSystemd(h, own.Systemd)
+}
+
+func validateStartup(h *container.HostConfig, p api.StartupProbe) error {
+	if p.Test == nil {
+		if p.Interval != 0 || p.Timeout != 0 || p.Retries != 0 || p.Successes != 0 {
+			return invalid("tare.health-startup-interval, -timeout, -retries and -success are of a startup probe: there is none, such as tare.health-startup-cmd")
+		}
+		return nil
+	}
+	if p.Retries > 0 && h.AutoRemove {
+		return invalid("tare.health-startup-retries restarts the container, which --rm removes: only one of them is possible")
+	}
+	if err := health.Check(p.Test); err != nil {
+		return invalid("the startup probe: %w", err)
+	}
 	return nil
 }
 
-func validateTimeout(value string) error {
-	if n, err := strconv.ParseUint(value, 10, 63); err != nil || n > maxTimeout {
-		return invalid("invalid %s %q: must be a whole number of seconds, 0 for no limit", TimeoutAnnotation, shown(value))
+// ValidateStartup refuses a startup probe without the health check that would
+// follow it. The image's configuration is part of c by now.
+func ValidateStartup(c *container.Config, h *container.HostConfig) error {
+	if OwnOf(h).Startup.Test == nil || c.Healthcheck != nil && health.Enabled(c.Healthcheck.Test) {
+		return nil
 	}
-	return nil
-}
-
-func validateOnUnhealthy(h *container.HostConfig, value string) error {
-	if !slices.Contains([]string{"none", "kill", "restart", "stop"}, value) {
-		return invalid("invalid %s %q: must be none, kill, restart or stop", UnhealthyAnnotation, shown(value))
-	}
-	if p := h.RestartPolicy; value == "restart" && p.Name != "" && !p.IsNone() {
-		return invalid("%s=restart and the restart policy %s: only one of them can restart the container; with a policy, use kill", UnhealthyAnnotation, p.Name)
-	}
-	return nil
+	return invalid("the startup probe needs a health check that begins when it has succeeded: neither the request nor the image has one")
 }

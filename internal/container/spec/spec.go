@@ -25,6 +25,9 @@ type Input struct {
 	// Hosts, Hostname and ResolvConf are host paths of the files bound into
 	// /etc; empty ones are left out.
 	Hosts, Hostname, ResolvConf string
+	// Localtime is the host path of the file that becomes /etc/localtime; empty:
+	// the image's is left alone.
+	Localtime string
 
 	// PIDOf and IPCOf are the first processes of the containers whose namespaces
 	// this one joins (container:ID). A network namespace is handed to the runtime

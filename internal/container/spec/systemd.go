@@ -18,9 +18,6 @@ import (
 //	container=tare, container_uuid=ID       by which it knows where it is
 //	StopSignal SIGRTMIN+3                   unless the image or the user names one
 
-// SystemdAnnotation asks for it: auto, always or false.
-const SystemdAnnotation = "tare.systemd"
-
 // systemdSignal asks systemd to halt; SIGTERM means something else to it.
 const systemdSignal = "SIGRTMIN+3"
 
@@ -29,7 +26,7 @@ var systemdCommands = []string{"systemd", "/sbin/init", "/usr/sbin/init", "/usr/
 
 // IsSystemd reports whether the container's first process is systemd.
 func IsSystemd(c *container.Config, h *container.HostConfig) bool {
-	switch h.Annotations[SystemdAnnotation] {
+	switch OwnOf(h).Systemd {
 	case "always":
 		return true
 	case "auto":
@@ -46,17 +43,14 @@ func SetSystemd(c *container.Config, h *container.HostConfig) {
 	}
 }
 
-func validateSystemd(h *container.HostConfig) error {
-	mode, ok := h.Annotations[SystemdAnnotation]
+func validateSystemd(h *container.HostConfig, mode string) error {
 	switch {
-	case !ok || mode == "false":
+	case mode == "" || mode == "false":
 		return nil
-	case mode != "auto" && mode != "always":
-		return invalid("invalid %s %q: must be auto, always or false", SystemdAnnotation, shown(mode))
 	case h.CgroupnsMode.IsHost():
-		return invalid("%s=%s: systemd needs a cgroup namespace of its own, which --cgroupns host takes away", SystemdAnnotation, mode)
+		return invalid("tare.systemd=%s: systemd needs a cgroup namespace of its own, which --cgroupns host takes away", mode)
 	case h.Init != nil && *h.Init && mode == "always":
-		return invalid("%s=always and --init: only one of them can be the first process", SystemdAnnotation)
+		return invalid("tare.systemd=always and --init: only one of them can be the first process")
 	}
 	return nil
 }

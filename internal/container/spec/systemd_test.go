@@ -28,7 +28,7 @@ func TestWhatIsTakenForSystemd(t *testing.T) {
 	} {
 		h := &container.HostConfig{Annotations: map[string]string{}}
 		if tc.mode != "" {
-			h.Annotations[SystemdAnnotation] = tc.mode
+			h.Annotations["tare.systemd"] = tc.mode
 		}
 		for _, c := range []*container.Config{{Cmd: tc.command}, {Entrypoint: tc.command, Cmd: []string{"more"}}} {
 			if tc.command == nil {
@@ -44,7 +44,7 @@ func TestWhatIsTakenForSystemd(t *testing.T) {
 		}
 	}
 	c := &container.Config{Cmd: []string{"sh"}, StopSignal: "SIGINT"}
-	if SetSystemd(c, &container.HostConfig{Annotations: map[string]string{SystemdAnnotation: "always"}}); c.StopSignal != "SIGINT" {
+	if SetSystemd(c, &container.HostConfig{Annotations: map[string]string{"tare.systemd": "always"}}); c.StopSignal != "SIGINT" {
 		t.Errorf("the user's stop signal became %s", c.StopSignal)
 	}
 }

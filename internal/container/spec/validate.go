@@ -321,9 +321,6 @@ func validateHost(req *container.CreateRequest) error {
 	if err := validateOwn(h); err != nil {
 		return err
 	}
-	if err := validateSystemd(h); err != nil {
-		return err
-	}
 	if err := validateCgroupParent(h.CgroupParent); err != nil {
 		return err
 	}

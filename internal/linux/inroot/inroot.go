@@ -29,6 +29,7 @@ import (
 const (
 	OPath             = unix.O_PATH
 	ODirectory        = unix.O_DIRECTORY
+	ONoFollow         = unix.O_NOFOLLOW
 	OCloexec          = unix.O_CLOEXEC
 	ResolveInRoot     = unix.RESOLVE_IN_ROOT
 	ResolveBeneath    = unix.RESOLVE_BENEATH

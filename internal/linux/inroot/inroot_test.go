@@ -3,7 +3,9 @@ package inroot
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -89,6 +91,41 @@ func TestResolveThroughLinksThatLeaveTheRoot(t *testing.T) {
 	}
 	if _, err := Resolve(root, "/no/such", Options{}); !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
+	}
+}
+
+// TestResolveStopsAtTheLastLink if it is told so; links on the way are followed.
+func TestResolveStopsAtTheLastLink(t *testing.T) {
+	root, dir, outside := tree(t)
+	for link, to := range map[string]string{"way": "/deep", "deep/good": "file", "deep/dangling": "nosuch", "deep/away": outside} {
+		os.Mkdir(dir+"/deep", 0o755)
+		if err := os.Symlink(to, dir+"/"+link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(dir+"/deep/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]fs.FileMode{
+		"/deep/good": fs.ModeSymlink, "/way/good": fs.ModeSymlink, "/way/dangling": fs.ModeSymlink, "/deep/away": fs.ModeSymlink,
+		"/way/file": 0, "/way/made": 0, "/deep/../way/good": fs.ModeSymlink,
+	} {
+		got, err := Resolve(root, name, Options{Make: File, NoFollow: true})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		st, err := got.File.Stat()
+		if err != nil || st.Mode().Type() != want || got.Path != "/deep/"+path.Base(name) && got.Path != "/deep" {
+			t.Errorf("%s: %s, %v, %v", name, got.Path, st, err)
+		}
+		if at, err := os.Lstat(dir + got.Path); err != nil || !os.SameFile(at, st) {
+			t.Errorf("%s: %s is another file: %v", name, got.Path, err)
+		}
+		got.File.Close()
+	}
+	if _, err := os.Lstat(dir + "/deep/nosuch"); !errors.Is(err, os.ErrNotExist) {
+		t.Error("what a link leads to is made:", err)
 	}
 }
 

@@ -24,6 +24,9 @@ const (
 type Options struct {
 	Make  Kind
 	Owner *Owner // of what is made; nil: the caller
+	// NoFollow leaves a symbolic link at the very end of the path alone: the
+	// target is the link.
+	NoFollow bool
 	// Mounted says what will be mounted at a path of the root: the tree, or nil
 	// if it cannot be looked into yet. The path is in the form of Target.Path.
 	Mounted func(path string) (tree *os.File, ok bool)
@@ -34,7 +37,7 @@ type Owner struct{ UID, GID int }
 
 // Target is a resolved path.
 type Target struct {
-	Path string   // absolute inside the root, clean, without symbolic links
+	Path string   // absolute inside the root, clean, without symbolic links (but see NoFollow)
 	File *os.File // O_PATH descriptor; nil if the path ends in a tree that cannot be looked into
 	Tree string   // where the tree is mounted that holds the target; "/" is the root itself
 	Made bool     // the last component was missing
@@ -94,7 +97,7 @@ func (w *walk) run() (Target, error) {
 	if tree == nil {
 		return w.unseen(at)
 	}
-	f, err := open(tree, strings.TrimPrefix(w.at, at), unix.O_PATH, 0, ResolveInRoot|ResolveNoSymlinks)
+	f, err := open(tree, strings.TrimPrefix(w.at, at), w.flags(), 0, ResolveInRoot|ResolveNoSymlinks)
 	return Target{Path: w.at, File: f, Tree: at, Made: made}, err
 }
 
@@ -109,7 +112,7 @@ func (w *walk) whole() (Target, bool, error) {
 		t, err := w.unseen(at)
 		return t, true, err
 	}
-	f, err := open(tree, strings.TrimPrefix(full, at), unix.O_PATH, 0, ResolveInRoot|ResolveNoSymlinks)
+	f, err := open(tree, strings.TrimPrefix(full, at), w.flags(), 0, ResolveInRoot|ResolveNoSymlinks)
 	if err == nil {
 		return Target{Path: full, File: f, Tree: at}, true, nil
 	}
@@ -117,6 +120,14 @@ func (w *walk) whole() (Target, bool, error) {
 		return Target{}, false, nil
 	}
 	return Target{}, false, err
+}
+
+// flags are those that open the end of the path.
+func (w *walk) flags() int {
+	if w.o.NoFollow {
+		return unix.O_PATH | unix.O_NOFOLLOW
+	}
+	return unix.O_PATH
 }
 
 // unseen ends the walk in a tree that exists only later: the rest of the path
@@ -172,7 +183,7 @@ func (w *walk) step(name string) (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if st.Mode()&fs.ModeSymlink == 0 {
+	if st.Mode()&fs.ModeSymlink == 0 || w.o.NoFollow && w.todo == "" {
 		w.at = next
 		return made, nil
 	}
