@@ -39,8 +39,9 @@ type link struct {
 	far  farSide
 	work *work
 
-	mu   sync.Mutex
-	conn *keeper.Conn // nil while the keeper is away; guarded by mu
+	mu        sync.Mutex
+	conn      *keeper.Conn  // nil while the keeper is away; guarded by mu
+	replacing chan struct{} // closed at the end of the last replacement; guarded by mu
 }
 
 // farSide is what the link tells of the keeper.
@@ -114,8 +115,9 @@ func (s *session) Lost(cause error) {
 	l := s.link
 	l.mu.Lock()
 	replace := s.established && !l.work.closes()
+	done := make(chan struct{})
 	if replace {
-		l.conn = nil
+		l.conn, l.replacing = nil, done
 	}
 	l.mu.Unlock()
 	if !replace {
@@ -123,7 +125,19 @@ func (s *session) Lost(cause error) {
 	}
 	slog.Warn("lost the keeper", "cause", cause)
 	l.far.lostKeeper()
-	l.work.runOpen(l.replace)
+	if !l.work.runOpen(func() { defer close(done); l.replace() }) {
+		close(done)
+	}
+}
+
+// settle waits for the end of a replacement that is under way.
+func (l *link) settle() {
+	l.mu.Lock()
+	done := l.replacing
+	l.mu.Unlock()
+	if done != nil {
+		<-done
+	}
 }
 
 // replace connects with a new keeper, however long that takes.

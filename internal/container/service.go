@@ -140,6 +140,7 @@ func (s *Service) Close() {
 	s.work.close()
 	s.cells.stop()
 	s.ooms.close()
+	s.link.settle() // it may find strays
 	s.strays.wait(strayWait)
 	s.work.wait()
 	s.link.close(!s.anyAlive())

@@ -21,13 +21,16 @@ func newWork() *work { return &work{closing: make(chan struct{})} }
 // run does f in the background, whatever the engine does.
 func (w *work) run(f func()) { w.all.Go(f) }
 
-// runOpen does f in the background unless the engine closes.
-func (w *work) runOpen(f func()) {
+// runOpen does f in the background unless the engine closes, and reports whether
+// it does.
+func (w *work) runOpen(f func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.closes() {
-		w.all.Go(f)
+	if w.closes() {
+		return false
 	}
+	w.all.Go(f)
+	return true
 }
 
 // close tells all that waits that the engine closes.

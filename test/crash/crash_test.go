@@ -180,6 +180,7 @@ func killAtEach(t *testing.T, op operation) (reached []string) {
 			t.Errorf("undisturbed, and %s holds %v", d, entries)
 		}
 	}
+	b.soon(func() bool { return len(b.ours()) == 0 })
 	if left := b.ours(); len(left) > 0 {
 		t.Errorf("undisturbed, and these run: %v", left)
 	}

@@ -146,7 +146,7 @@ func (b *box) snapshot() []string {
 func (b *box) settled(base []string) {
 	b.t.Helper()
 	var more []string
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if more = beyond(b.snapshot(), base); len(more) == 0 {
 			return
 		}
