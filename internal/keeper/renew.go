@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -64,8 +65,8 @@ func (r *Renewal) Renew(ctx context.Context, execRoot, engineID string) (*Renewe
 		return nil, err
 	}
 	defer program.Close()
-	if err := runs(ctx, program); err != nil {
-		return nil, fmt.Errorf("the program %s does not run here: %w", r.Program, err)
+	if err := rehearse(ctx, program, max(was.State, 1)); err != nil {
+		return nil, fmt.Errorf("the program %s cannot take over: %w", r.Program, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, renewPatience)
 	defer cancel()
@@ -145,17 +146,25 @@ func openProgram(path string) (program *os.File, digest string, err error) {
 	return program, digest, nil
 }
 
-// runs tries a program: one that is cut short, or of another machine, would
-// leave no keeper at all.
-func runs(ctx context.Context, program *os.File) error {
+// rehearse asks a program whether it takes over a state of that version: one that
+// is cut short, of another machine or no keeper at all would leave none.
+func rehearse(ctx context.Context, program *os.File, state int) error {
+	var magic [4]byte
+	if _, err := program.ReadAt(magic[:], 0); err != nil || string(magic[:]) != "\x7fELF" {
+		return errors.New("it is no ELF program") // a script would ask for an interpreter where there is none
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", "--version")
+	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", "--takes-state", strconv.Itoa(state))
 	cmd.ExtraFiles = []*os.File{program}
 	cmd.Env = wire.KeptEnv()
 	out, err := cmd.CombinedOutput()
+	said := strings.TrimSpace(string(bytes.ToValidUTF8(out[:min(len(out), 500)], nil)))
 	if err != nil {
-		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(bytes.ToValidUTF8(out[:min(len(out), 500)], nil))))
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	if said != wire.TakesState(state) {
+		return fmt.Errorf("it is no keeper: asked whether it takes over, it says %q", said)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ func Main(args []string, release string, stderr io.Writer) int {
 	level := fs.String("log-level", "info", "debug, info, warn or error")
 	state := fs.Int("state", -1, "descriptor of the state of the program before this one (upgrade)")
 	back := fs.Bool("back", false, "the state is this program's own: another one could not take it over")
+	takes := fs.Int("takes-state", -1, "say whether this program could go on for one with a state of that version, and exit")
 	version := fs.Bool("version", false, "print the version and exit")
 	if err := fs.Parse(args[1:]); err != nil {
 		return 2
@@ -41,6 +42,14 @@ func Main(args []string, release string, stderr io.Writer) int {
 	}
 	if *version {
 		fmt.Println("Tare version", release)
+		return 0
+	}
+	if *takes >= 0 {
+		if *takes != stateVersion {
+			fmt.Fprintf(stderr, "it takes over states of version %d only, not %d\n", stateVersion, *takes)
+			return 1
+		}
+		fmt.Println(wire.TakesState(*takes))
 		return 0
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: l}))

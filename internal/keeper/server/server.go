@@ -234,7 +234,7 @@ func (k *Keeper) shutdown() error {
 var errAsked = errors.New("asked")
 
 func (k *Keeper) hello() wire.HelloReply {
-	return wire.HelloReply{Version: wire.ProtocolVersion, Pid: os.Getpid(), Program: k.program(), Release: k.release}
+	return wire.HelloReply{Version: wire.ProtocolVersion, Pid: os.Getpid(), Program: k.program(), Release: k.release, State: stateVersion}
 }
 
 // ownProgram is the digest of the program that runs; "" if it cannot be read,

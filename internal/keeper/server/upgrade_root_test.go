@@ -229,11 +229,17 @@ func TestRenewal(t *testing.T) {
 	if err := os.WriteFile(broken, []byte("\x7fELF and no more"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	renewal = &keeper.Renewal{Program: broken}
-	if done, err := renew(); done != nil || err == nil || !strings.Contains(err.Error(), "does not run") {
-		t.Errorf("%+v, %v", done, err)
+	liar := filepath.Join(t.TempDir(), "tare-keeper") // has no interpreter where the keeper is
+	if err := os.WriteFile(liar, []byte("#!/bin/sh\necho "+wire.TakesState(stateVersion)), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	b.works(t)
+	for _, program := range []string{broken, liar, "/bin/true", "/bin/echo"} { // the last exits with 0 and repeats the question
+		renewal = &keeper.Renewal{Program: program}
+		if done, err := renew(); done != nil || err == nil || !strings.Contains(err.Error(), "cannot take over") {
+			t.Errorf("%s: %+v, %v", program, done, err)
+		}
+		b.works(t)
+	}
 	renewal.Program = broken + "/none"
 	if done, err := renew(); done != nil || err == nil {
 		t.Errorf("%+v, %v", done, err)

@@ -20,6 +20,7 @@ type HelloReply struct {
 	Pid     int
 	Program string // its digest, see ProgramDigest; "" before version 4
 	Release string // version and commit, for people
+	State   int    // version of the state that it would hand over; 0: 1, of before this field
 }
 
 // UpgradeDoc goes with OpUpgrade. Descriptor: the program.

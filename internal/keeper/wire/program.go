@@ -7,6 +7,11 @@ import (
 	"io"
 )
 
+// TakesState is what a keeper's program prints that is asked, by --takes-state,
+// whether it could go on for one with a state of that version, and could. Programs
+// of all versions must know the question.
+func TakesState(version int) string { return fmt.Sprintf("tare-keeper takes over state %d", version) }
+
 // ProgramDigest tells programs apart: a keeper names its own in [HelloReply],
 // an engine that of the program it would start.
 func ProgramDigest(r io.Reader) (string, error) {
