@@ -129,7 +129,7 @@ func (b *boot) adopt(c *Container) {
 		slog.Warn("open the group of a running container", "container", c.ID, "err", err)
 		p.cgroup = cgroup.Absent(l.Cgroup)
 	}
-	if err := b.adoptForeign(c, p); err != nil {
+	if err := b.adoptExternal(c, p); err != nil {
 		slog.Warn("find the runtime of a running container again", "container", c.ID, "err", err)
 	}
 	if l.Pid != 0 {
@@ -229,4 +229,42 @@ func (b *boot) removeStrayGroup(id, path string) {
 	}
 	err := b.groups.removeStray(id, path)
 	slog.Info("removed a group without container", "group", path, "err", err)
+}
+
+// removeStrayBundles removes what runtimes have of containers that do not run.
+func (b *boot) removeStrayBundles() error {
+	ids, err := b.groups.home.List()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if ident.Valid(id) {
+			b.removeStrayBundle(id)
+		}
+	}
+	return nil
+}
+
+func (b *boot) removeStrayBundle(id string) {
+	if c := b.index.Get(id); c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.process != nil || c.View().Alive() {
+			return
+		}
+	}
+	err := errors.Join(b.groups.removeExternal(id), b.groups.removeStray(id, b.groups.strayPath(id)))
+	slog.Info("removed a runtime's container that does not run", "container", id, "err", err)
+}
+
+// adoptExternal finds a running container's runtime again.
+func (b *boot) adoptExternal(c *Container, p *process) error {
+	if !isExternal(c.View().Record) {
+		return nil
+	}
+	var err error
+	if p.external, err = b.groups.home.Open(c.ID); err == nil && p.external == nil {
+		err = errors.New("it has no bundle")
+	}
+	return err
 }

@@ -9,10 +9,10 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
-	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
 const (
@@ -67,7 +67,7 @@ func (p *cells) start() {
 // what is cheap to see is looked at; NewWake compares the rest.
 func fitsCell(req *Request) bool {
 	h, c := req.HostConfig, req.Config
-	return h.Runtime == spec.OwnRuntime && !h.Privileged && (h.NetworkMode.IsDefault() || h.NetworkMode.IsBridge()) && h.PidMode == "" && h.UTSMode == "" &&
+	return h.Runtime == external.Own && !h.Privileged && (h.NetworkMode.IsDefault() || h.NetworkMode.IsBridge()) && h.PidMode == "" && h.UTSMode == "" &&
 		h.IpcMode == container.IPCModePrivate && h.CgroupnsMode == container.CgroupnsModePrivate && h.CgroupParent == "" &&
 		len(h.CapAdd)+len(h.CapDrop)+len(h.Devices)+len(h.DeviceRequests)+len(h.DeviceCgroupRules)+len(h.Sysctls)+len(h.SecurityOpt) == 0 &&
 		c.Hostname == "" && c.Domainname == "" && h.OomScoreAdj == 0 && !asksMAC(req)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
-	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
 // What becomes of a setting where a cell is ready. A new field of the API fails
@@ -39,7 +39,7 @@ const (
 func TestEachSettingFitsACellOrNot(t *testing.T) {
 	fresh := func() *Request {
 		return &Request{Config: &container.Config{}, HostConfig: &container.HostConfig{
-			Runtime: spec.OwnRuntime, NetworkMode: "bridge", IpcMode: container.IPCModePrivate, CgroupnsMode: container.CgroupnsModePrivate,
+			Runtime: external.Own, NetworkMode: "bridge", IpcMode: container.IPCModePrivate, CgroupnsMode: container.CgroupnsModePrivate,
 		}}
 	}
 	if !fitsCell(fresh()) {

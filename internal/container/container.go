@@ -2,18 +2,13 @@ package container
 
 import (
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/container/health"
 	"github.com/tare-engine/tare/internal/container/index"
-	"github.com/tare-engine/tare/internal/keeper"
-	"github.com/tare-engine/tare/internal/linux/cgroup"
-	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
 // Container is one container of the engine.
@@ -41,28 +36,6 @@ type Container struct {
 	// removing is closed at the end of the last removal, whether it succeeded or
 	// not; nil: there was none; guarded by mu.
 	removing chan struct{}
-}
-
-// process is a running container's hold on the host.
-type process struct {
-	pid        int
-	startTicks uint64
-	fd         *os.File     // pidfd; nil if it had ended when we looked
-	files      keeper.Files // the engine's duplicates of its streams
-	cgroup     *cgroup.Group
-	foreign    *external.Container // how another runtime knows it; nil: ours runs it
-	oom        uint64              // how ooms knows it; 0: it is not watched
-	deadline   *time.Timer         // of the run; nil: none
-	user       specs.User
-	live       live  // what is on tmpfs of it
-	lost       int64 // lines missing in its log, as far as told
-}
-
-func (p *process) close() {
-	if p.fd != nil {
-		p.fd.Close()
-	}
-	p.files.Close()
 }
 
 func newContainer(r *Record, status Status) *Container {

@@ -187,7 +187,7 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.Exe
 		return err
 	}
 	failpoint.Hit("exec/recorded")
-	st := keeper.Stdio{TTY: x.Request.Tty, Console: x.Request.Tty && p.foreign != nil, OpenStdin: x.Request.AttachStdin, StdinOnce: true, UID: int(v.IDs.HostUID(user.UID)), GID: int(v.IDs.HostGID(user.GID))}
+	st := keeper.Stdio{TTY: x.Request.Tty, Console: x.Request.Tty && p.external != nil, OpenStdin: x.Request.AttachStdin, StdinOnce: true, UID: int(v.IDs.HostUID(user.UID)), GID: int(v.IDs.HostGID(user.GID))}
 	if size := req.ConsoleSize; size != nil {
 		st.Rows, st.Cols = uint16(size[0]), uint16(size[1])
 	}
@@ -223,8 +223,8 @@ func (all *Execs) plan(v *View, p *process, x *Exec, req api.ExecStartRequest) (
 	if err != nil {
 		return nil, specs.User{}, err
 	}
-	if p.foreign != nil {
-		plan, err := readyExternal(p.foreign.Exec(x.ID, process))
+	if p.external != nil {
+		plan, err := readyExternal(p.external.Exec(x.ID, process))
 		return plan, process.User, err
 	}
 	c := runtime.ExecConfig{Process: process, Seccomp: seccomp, PidFD: p.fd, Pid: v.Pid, CgroupProcs: p.cgroup.JoinPaths()}

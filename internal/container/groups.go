@@ -30,15 +30,15 @@ type groups struct {
 
 func (g *groups) path(r *Record) string {
 	parent := g.parent
-	if isForeign(r) {
-		parent += "/" + foreignGroups
+	if isExternal(r) {
+		parent += "/" + externalGroups
 	}
 	return spec.CgroupPath(parent, r.ID, r.HostConfig)
 }
 
 // noted reports whether a group with that path has a note.
 func (g *groups) noted(path string) bool {
-	return !cgroup.OfEngine(path) || strings.HasPrefix(path, g.parent+"/"+foreignGroups+"/")
+	return !cgroup.OfEngine(path) || strings.HasPrefix(path, g.parent+"/"+externalGroups+"/")
 }
 
 func (g *groups) note(id string) string { return filepath.Join(g.records.volatile(), id+".cgroup") }
@@ -89,13 +89,13 @@ func (g *groups) removeStray(id, path string) error {
 	} else if err != nil {
 		return err
 	}
-	return errors.Join(group.Kill(), g.removeForeign(id), g.remove(id, group))
+	return errors.Join(group.Kill(), g.removeExternal(id), g.remove(id, group))
 }
 
 // RemoveGroups removes the parents of an engine's groups, which must have none
 // left.
 func RemoveGroups(parent string) error {
-	return errors.Join(cgroup.RemoveParent(parent+"/"+foreignGroups), cgroup.RemoveParent(parent))
+	return errors.Join(cgroup.RemoveParent(parent+"/"+externalGroups), cgroup.RemoveParent(parent))
 }
 
 // strayPath is where the group is of a container that may have no record any

@@ -52,7 +52,7 @@ func readyExternal(s *external.Start, err error) (*ready, error) {
 		return nil, err
 	}
 	return &ready{
-		plan:    keeper.Start{Runtime: true, CgroupFD: -1, Plan: s.Plan, Second: s.Second, FDs: s.FDs},
+		plan:    keeper.Start{External: true, CgroupFD: -1, Plan: s.Plan, Second: s.Second, FDs: s.FDs},
 		explain: s.Explain, close: s.Close,
 	}, nil
 }

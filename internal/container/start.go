@@ -226,8 +226,8 @@ func (l *launch) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if isForeign(l.view.Record) {
-		return l.prepareForeign()
+	if isExternal(l.view.Record) {
+		return l.prepareExternal()
 	}
 	if err := l.makeCgroup(); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 func (cfg *Config) stdio(v *View, u specs.User) keeper.Stdio {
 	st := keeper.Stdio{
 		TTY: v.Config.Tty, Rows: uint16(v.HostConfig.ConsoleSize[0]), Cols: uint16(v.HostConfig.ConsoleSize[1]),
-		Console: v.Config.Tty && isForeign(v.Record), OpenStdin: v.Config.OpenStdin, StdinOnce: v.Config.StdinOnce, UID: int(v.IDs.HostUID(u.UID)), GID: int(v.IDs.HostGID(u.GID)),
+		Console: v.Config.Tty && isExternal(v.Record), OpenStdin: v.Config.OpenStdin, StdinOnce: v.Config.StdinOnce, UID: int(v.IDs.HostUID(u.UID)), GID: int(v.IDs.HostGID(u.GID)),
 	}
 	if v.HostConfig.LogConfig.Type != "none" {
 		st.Log = cfg.logOf(v)

@@ -40,11 +40,11 @@ func (c *Conn) start(ctx context.Context, o wire.Op, s Start) (*Process, error) 
 	if len(s.FDs) > spawn.MaxFDs || len(s.Clients) > wire.MaxStartClients {
 		return nil, errdefs.New(errdefs.InvalidArgument, "a start with %d descriptors and %d clients is too large", len(s.FDs), len(s.Clients))
 	}
-	if s.Runtime && c.ver.Load() < wire.RuntimeVersion {
+	if s.External && c.ver.Load() < wire.RuntimeVersion {
 		return nil, errdefs.New(errdefs.Unavailable, "the keeper is of an earlier version, which executes no other runtimes, and could not be upgraded: the engine's log says why")
 	}
 	doc := wire.StartDoc{
-		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil, Runtime: s.Runtime,
+		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil, External: s.External,
 	}
 	payload := make([]byte, 0, len(s.Plan.Bytes)+4*len(s.Plan.Relocs)+len(s.Second.Bytes)+4*len(s.Second.Relocs))
 	payload, doc.Plan = wire.AppendImage(payload, s.Plan)

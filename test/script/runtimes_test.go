@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// startForeign starts an engine with runtimes of the test's own: one that is
+// startExternal starts an engine with runtimes of the test's own: one that is
 // not there, one that fails, and a slow runc.
-func startForeign(t *testing.T) (e *engine, execRoot string) {
+func startExternal(t *testing.T) (e *engine, execRoot string) {
 	t.Helper()
 	dir, bin := workdir(t), programs(t)
 	slow := script(t, dir+"/slow", "case \" $* \" in *' create '*) touch "+dir+"/begun; sleep 1;; esac\nexec runc \"$@\"\n")
@@ -129,10 +129,10 @@ func leftNothing(t *testing.T, execRoot string) {
 
 const asked = `trap "echo asked; exit 3" TERM; echo begun; while :; do sleep 0.05; done`
 
-// TestForeignOutlivesDeaths: a container of another runtime goes on when the
+// TestExternalOutlivesDeaths: a container of another runtime goes on when the
 // engine or the keeper is killed, and how it ends is known.
-func TestForeignOutlivesDeaths(t *testing.T) {
-	e, execRoot := startForeign(t)
+func TestExternalOutlivesDeaths(t *testing.T) {
+	e, execRoot := startExternal(t)
 	e.load(t, "busybox.tar")
 	const state = "{{.State.Status}} {{.State.ExitCode}}"
 	for _, tc := range []struct {
@@ -162,10 +162,10 @@ func TestForeignOutlivesDeaths(t *testing.T) {
 	leftNothing(t, execRoot)
 }
 
-// TestForeignEndsWithoutEngine: what ended while no engine was there is known to
+// TestExternalEndsWithoutEngine: what ended while no engine was there is known to
 // the next one, which clears it away.
-func TestForeignEndsWithoutEngine(t *testing.T) {
-	e, execRoot := startForeign(t)
+func TestExternalEndsWithoutEngine(t *testing.T) {
+	e, execRoot := startExternal(t)
 	e.load(t, "busybox.tar")
 	e.output(t, "run", "-d", "--name", "alone", "--runtime", "runc", "busybox", "sh", "-c", "sleep 1; exit 7")
 	e.kill(t)
@@ -179,10 +179,10 @@ func TestForeignEndsWithoutEngine(t *testing.T) {
 	leftNothing(t, execRoot)
 }
 
-// TestForeignStartCutOff: a kill while the runtime makes the container leaves
+// TestExternalStartCutOff: a kill while the runtime makes the container leaves
 // nothing of it, and it can be started again.
-func TestForeignStartCutOff(t *testing.T) {
-	e, execRoot := startForeign(t)
+func TestExternalStartCutOff(t *testing.T) {
+	e, execRoot := startExternal(t)
 	e.load(t, "busybox.tar")
 	for name, death := range map[string]func(){
 		"engine": func() { e.kill(t); e.rise(t) },
@@ -213,9 +213,9 @@ func TestForeignStartCutOff(t *testing.T) {
 	}
 }
 
-// TestForeignFailures: what a runtime says when it fails reaches the client.
-func TestForeignFailures(t *testing.T) {
-	e, execRoot := startForeign(t)
+// TestExternalFailures: what a runtime says when it fails reaches the client.
+func TestExternalFailures(t *testing.T) {
+	e, execRoot := startExternal(t)
 	e.load(t, "busybox.tar")
 	const failed = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
 	for runtime, want := range map[string]string{
@@ -264,14 +264,14 @@ func withoutUnified(t *testing.T) {
 	})
 }
 
-// TestForeignRuntimes: what any runtime has to do, by those that Debian has.
-func TestForeignRuntimes(t *testing.T) {
+// TestExternalRuntimes: what any runtime has to do, by those that Debian has.
+func TestExternalRuntimes(t *testing.T) {
 	for _, name := range []string{"runc", "crun"} {
 		t.Run(name, func(t *testing.T) {
 			if name == "crun" {
 				withoutUnified(t)
 			}
-			e, execRoot := startForeign(t)
+			e, execRoot := startExternal(t)
 			e.load(t, "busybox.tar")
 			if got := e.output(t, "run", "--rm", "--runtime", name, "--user", "5:6", "-e", "A=b", "busybox", "sh", "-c", `echo "$A $(id -u)"`); got != "b 5" {
 				t.Errorf("run: %q", got)

@@ -150,7 +150,7 @@ func TestSystemdModes(t *testing.T) {
 
 // TestSystemdByAnotherRuntime: runc starts it in the delegated group.
 func TestSystemdByAnotherRuntime(t *testing.T) {
-	e, execRoot := startForeign(t)
+	e, execRoot := startExternal(t)
 	root := systemdRoot(t)
 	id := e.output(t, "run", "-d", "--name", "sysr", "--runtime", "runc", "--systemd", "always", "-m", "300m", "--rootfs", root, "/usr/lib/systemd/systemd", "--unit=probe.target")
 	e.booted(t, "sysr")

@@ -64,9 +64,6 @@ func setDefault[T comparable](v *T, value T) {
 	}
 }
 
-// OwnRuntime is the name of our own runtime.
-const OwnRuntime = "tare"
-
 // defaultCapabilities are what Docker gives a container's root.
 func defaultCapabilities() []string {
 	return []string{

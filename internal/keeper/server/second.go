@@ -21,7 +21,7 @@ const (
 
 // mayPair refuses an exec in a container that has too many held up.
 func (s *starter) mayPair(b *begin) error {
-	if !b.Runtime && len(b.Second.Bytes) > 0 && !s.children.mayHaveSecond(b.holder()) {
+	if !b.External && len(b.Second.Bytes) > 0 && !s.children.mayHaveSecond(b.holder()) {
 		return errdefs.New(errdefs.Unavailable, "%d processes of the container have not begun yet", maxSeconds)
 	}
 	return nil

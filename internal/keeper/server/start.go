@@ -117,7 +117,7 @@ func readStart(m *wire.Message) (*begin, error) {
 	if d.Files < 0 || d.Files > spawn.MaxFDs || d.Ports < 0 || len(d.Clients) > wire.MaxStartClients || d.Files+len(d.Clients)+d.Ports != len(m.Files) {
 		return nil, errdefs.New(errdefs.InvalidArgument, "%d descriptors for a plan that wants %d, %d clients and %d ports", len(m.Files), d.Files, len(d.Clients), d.Ports)
 	}
-	b := &begin{op: m.Op, Start: wire.Start{ID: d.ID, Container: d.Container, Flags: d.Flags, CgroupFD: d.CgroupFD, Stdio: d.Stdio, Runtime: d.Runtime, FDs: m.Files[:d.Files]}}
+	b := &begin{op: m.Op, Start: wire.Start{ID: d.ID, Container: d.Container, Flags: d.Flags, CgroupFD: d.CgroupFD, Stdio: d.Stdio, External: d.External, FDs: m.Files[:d.Files]}}
 	var err error
 	rest := m.Payload
 	if b.Plan, rest, err = wire.CutImage(rest, d.Plan); err != nil {
@@ -170,7 +170,7 @@ func (s *starter) start(b *begin) (err error) {
 		return err
 	}
 	failpoint.Hit("keeper/start-opened")
-	if b.Runtime {
+	if b.External {
 		err = s.runRuntime(b, stdio[:])
 	} else {
 		err = s.run(b, stdio[:])
@@ -201,7 +201,7 @@ func (b *begin) putSlab() {
 // load takes a slab for the plan, and another one for a second half. The
 // commands of a runtime have theirs one after the other.
 func (s *starter) load(b *begin) error {
-	if b.Runtime {
+	if b.External {
 		return nil
 	}
 	slab := s.region.Get()

@@ -40,7 +40,7 @@ type StartDoc struct {
 	Clients       []ClientDoc
 	Ports         int // how many descriptors are host ports
 	Born          bool
-	Runtime       bool
+	External      bool `json:"Runtime"`
 }
 
 // ImageDoc says how much of a payload an image is.

@@ -67,7 +67,7 @@ func (f Files) Close() {
 // Second is set (see [spawn.Plan.CloneSecond]), as for a container that shares
 // a PID namespace.
 //
-// With Runtime the plans execute the commands of an OCI runtime, one after the
+// With External the plans execute the commands of an OCI runtime, one after the
 // other, and each runs to its end. The first leaves the process behind that is
 // to be started, whose parent the keeper becomes as a subreaper, and has written
 // its pid to live/ID/[RuntimePid]; Second, if set, lets that process begin. A
@@ -82,7 +82,7 @@ type Start struct {
 	FDs       []*os.File // the plan's spawn.FD(0), FD(1) …; they stay the caller's
 	Stdio     Stdio
 	Clients   []Client
-	Runtime   bool
+	External  bool
 
 	// Ports are sockets that reserve ports of the host for the process: the
 	// keeper has duplicates until its end, so that an engine that was killed

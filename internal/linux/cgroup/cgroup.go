@@ -93,8 +93,8 @@ func create(t tree, p string, r *specs.LinuxResources) (*Group, error) {
 		r = &specs.LinuxResources{}
 	}
 	g := &Group{path: p, tree: t, dirs: t.layout(p, r.Devices)}
-	foreign := !OfEngine(p)
-	if foreign && strings.Contains(p, "/") {
+	users := !OfEngine(p) // below a parent of theirs
+	if users && strings.Contains(p, "/") {
 		if err := prepare(t, path.Dir(p)); err != nil {
 			return nil, err
 		}
@@ -103,7 +103,7 @@ func create(t tree, p string, r *specs.LinuxResources) (*Group, error) {
 		return nil, err
 	}
 	var err error
-	if foreign { // nobody says that its parent hands processors down
+	if users { // nobody says that its parent hands processors down
 		err = g.fillCpuset()
 	}
 	if err == nil {

@@ -1,0 +1,80 @@
+package container
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/rawfd"
+	"github.com/tare-engine/tare/internal/runtime/external"
+)
+
+// An external container is one that another runtime runs (--runtime runc). It
+// differs here in how it is started, and in who is asked to signal, freeze,
+// limit and remove it: package external. Its control group is ours, below a
+// parent of its own, where the runtime may write what rules it wants.
+
+// externalGroups is the parent of the groups of external containers, below the
+// engine's.
+const externalGroups = "runtimes"
+
+// isExternal reports whether another runtime runs the container.
+func isExternal(r *Record) bool { return r.HostConfig.Runtime != external.Own }
+
+// prepareExternal makes the control groups, the bundle and the plans that execute
+// the runtime.
+func (l *launch) prepareExternal() error {
+	name := l.view.HostConfig.Runtime
+	r, ok := l.s.cfg.Runtimes.Get(name)
+	if !ok { // it was registered when the container was made
+		return errdefs.New(errdefs.InvalidArgument, "unknown or invalid runtime name: %s", name)
+	}
+	c, err := l.s.home.New(r, l.view.ID)
+	if err != nil {
+		return err
+	}
+	limits := *l.spec.Linux.Resources
+	limits.Devices = nil // the runtime's business
+	g, err := l.s.groups.make(l.view.Record, &limits)
+	if err != nil {
+		return errors.Join(err, c.Delete())
+	}
+	l.process = &process{cgroup: g, external: c}
+	l.live.Cgroup, l.spec.Linux.CgroupsPath = g.Path(), "/"+g.InitPath()
+	if err := l.joinNetNS(); err != nil {
+		return err
+	}
+	l.start, err = readyExternal(c.Start(l.spec, l.root))
+	return err
+}
+
+// joinNetNS names the network namespace in the spec: the descriptor is the
+// engine's, which holds it until the process is there.
+func (l *launch) joinNetNS() error {
+	ns := l.net.netns()
+	if ns == nil {
+		return nil
+	}
+	fd, err := rawfd.Number(ns)
+	if err != nil {
+		return err
+	}
+	join := specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(fd)}
+	list := slices.DeleteFunc(l.spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == join.Type })
+	l.spec.Linux.Namespaces = append(list, join)
+	return nil
+}
+
+// removeExternal removes what a runtime has of a container whose start was cut
+// off.
+func (g *groups) removeExternal(id string) error {
+	c, err := g.home.Open(id)
+	if err != nil || c == nil {
+		return err
+	}
+	return c.Delete()
+}
