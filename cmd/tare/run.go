@@ -245,6 +245,9 @@ func (w *runWatch) result(ctx context.Context, err error) error {
 	case w.id == "" && err == nil:
 		err = io.ErrUnexpectedEOF
 	}
+	if _, local := errors.AsType[unwritableError](err); local {
+		return err
+	}
 	if w.id == "" {
 		return w.r.o.fail(w.r.cmd, err)
 	}

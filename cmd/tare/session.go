@@ -78,7 +78,7 @@ func (s *session) raw() (restore func(), err error) {
 // detaches (errDetached). output reads the stream.
 func (s *session) run(stream *client.Stream, output func(stdout, stderr io.Writer) error) error {
 	done := make(chan error, 2)
-	go func() { done <- output(s.out, s.err) }()
+	go func() { done <- output(ours{s.out}, ours{s.err}) }()
 	if s.in == nil {
 		stream.CloseWrite()
 		return <-done
@@ -97,6 +97,22 @@ func (s *session) run(stream *client.Stream, output func(stdout, stderr io.Write
 		stream.CloseWrite()
 	}()
 	return <-done
+}
+
+// ours is where output goes. That it cannot be written there is no fault of the
+// connection from which it comes.
+type ours struct{ io.Writer }
+
+type unwritableError struct{ error }
+
+func (e unwritableError) Unwrap() error { return e.error }
+
+func (w ours) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		err = unwritableError{err}
+	}
+	return n, err
 }
 
 // detachReader passes bytes on until the detach keys come. The beginning of
