@@ -133,7 +133,7 @@ const reportPatience = 5 * time.Second
 // on its way from closing the process's files to its end.
 func (x *Exec) awaitEnd() {
 	x.mu.Lock()
-	ended := x.running && (kernel.Ending(x.pid) || !alive(x.pid, x.ticks))
+	ended := x.running && leaves(x.pid, x.ticks)
 	x.mu.Unlock()
 	if ended {
 		ctx, cancel := context.WithTimeout(context.Background(), reportPatience)
@@ -141,6 +141,9 @@ func (x *Exec) awaitEnd() {
 		x.done.wait(ctx)
 	}
 }
+
+// leaves reports whether a process has ended or is about to.
+func leaves(pid int, ticks uint64) bool { return kernel.Ending(pid) || !alive(pid, ticks) }
 
 // alive reports whether a process is there, is the one that began at that
 // time, and has not ended.

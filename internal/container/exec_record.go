@@ -47,6 +47,10 @@ func (all *Execs) load() error {
 	}
 	for _, f := range files {
 		id, ok := strings.CutSuffix(f.Name(), ".json")
+		if !f.Type().IsRegular() {
+			slog.Warn("this is no record of an exec", "file", all.records.execs()+"/"+f.Name())
+			continue
+		}
 		var rec execRecord
 		err := store.Get(all.records.execPath(id), &rec)
 		if ok && err == nil && rec.ID == id && ident.Valid(id) && all.index.Get(rec.Container) != nil {

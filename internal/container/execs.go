@@ -21,6 +21,7 @@ import (
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/inroot"
+	kernel "github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/runtime"
 )
 
@@ -174,6 +175,9 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.Exe
 	}
 	plan, user, err := all.plan(v, p, x, req)
 	c.mu.Unlock()
+	if err != nil && leaves(p.pid, p.startTicks) {
+		return errNotRunning(v)
+	}
 	if err != nil {
 		return err
 	}
@@ -195,7 +199,7 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.Exe
 	how.ID, how.Container, how.Stdio, how.Clients = x.ID, c.ID, st, clients(ends)
 	proc, err := conn.Start(ctx, how)
 	switch told := plan.explain(err); {
-	case err != nil && !alive(p.pid, p.startTicks): // it ended meanwhile, and with it what there was to join
+	case err != nil && leaves(p.pid, p.startTicks): // it ended meanwhile, and with it what there was to join
 		return errNotRunning(v)
 	case told != err:
 		return told
@@ -215,6 +219,9 @@ func (all *Execs) plan(v *View, p *process, x *Exec, req api.ExecStartRequest) (
 		return nil, specs.User{}, fmt.Errorf("exec in container %s: %w", v.ID, err)
 	}
 	defer root.Close()
+	if ended, err := kernel.Ended(p.fd); err != nil || ended { // else the pid may have been another's
+		return nil, specs.User{}, errors.Join(err, errNotRunning(v))
+	}
 	in := spec.ExecInput{Config: v.Config, HostConfig: v.HostConfig, Request: &x.Request, Root: root}
 	if in.AppArmor, err = all.cfg.defaultAppArmor(v.HostConfig); err != nil {
 		return nil, specs.User{}, err

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tare-engine/tare/internal/failpoint"
@@ -92,7 +93,7 @@ func (r *Renewal) Renew(ctx context.Context, execRoot, engineID string) (*Renewe
 
 // isProgram reports whether our program has that digest.
 func (r *Renewal) isProgram(digest string) (bool, error) {
-	f, err := os.Open(r.Program)
+	f, err := openExecutable(r.Program)
 	if err != nil {
 		return false, err
 	}
@@ -124,10 +125,26 @@ func (r *Renewal) forget(was Identity) {
 	delete(r.replaced, was.Program)
 }
 
+// openExecutable opens a file that could be executed.
+func openExecutable(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be anything
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && (!st.Mode().IsRegular() || st.Mode().Perm()&0o111 == 0) {
+		err = fmt.Errorf("%s is no executable file", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // openProgram returns a sealed copy of a program: what is compared, tried and
 // sent cannot change on the way.
 func openProgram(path string) (program *os.File, digest string, err error) {
-	f, err := os.Open(path)
+	f, err := openExecutable(path)
 	if err != nil {
 		return nil, "", err
 	}
@@ -158,8 +175,13 @@ func rehearse(ctx context.Context, program *os.File, state int) error {
 	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", "--takes-state", strconv.Itoa(state))
 	cmd.ExtraFiles = []*os.File{program}
 	cmd.Env = wire.KeptEnv()
-	out, err := cmd.CombinedOutput()
-	said := strings.TrimSpace(string(bytes.ToValidUTF8(out[:min(len(out), 500)], nil)))
+	var out beginning
+	cmd.Stdout, cmd.Stderr = &out, &out
+	// Whatever it leaves running has its output, and would be waited for.
+	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{Setpgid: true}, time.Second
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	err := cmd.Run()
+	said := strings.TrimSpace(string(bytes.ToValidUTF8(out, nil)))
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, said)
 	}
@@ -167,6 +189,15 @@ func rehearse(ctx context.Context, program *os.File, state int) error {
 		return fmt.Errorf("it is no keeper: asked whether it takes over, it says %q", said)
 	}
 	return nil
+}
+
+// beginning keeps the first bytes of what is written to it.
+type beginning []byte
+
+func (b *beginning) Write(p []byte) (int, error) {
+	const most = 500
+	*b = append(*b, p[:min(len(p), most-len(*b))]...)
+	return len(p), nil
 }
 
 // upgrade replaces the keeper's program. It returns when the new one serves

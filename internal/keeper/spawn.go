@@ -51,6 +51,9 @@ func Spawn(ctx context.Context, path, execRoot string, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, spawnTimeout)
 	defer cancel()
 	if err := awaitSocket(ctx, execRoot, died); err != nil {
+		if ctx.Err() != nil { // it runs, and nothing was asked of it yet
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		}
 		return fmt.Errorf("start %s (its log is %s): %w", path, logPath, err)
 	}
 	return nil

@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,9 +235,17 @@ func TestRenewal(t *testing.T) {
 	if err := os.WriteFile(liar, []byte("#!/bin/sh\necho "+wire.TakesState(stateVersion)), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, program := range []string{broken, liar, "/bin/true", "/bin/echo"} { // the last exits with 0 and repeats the question
+	closed := filepath.Join(t.TempDir(), "tare-keeper")
+	fifo := closed + ".fifo"
+	if err := errors.Join(os.WriteFile(closed, []byte("\x7fELF"), 0o644), syscall.Mkfifo(fifo, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for program, want := range map[string]string{
+		broken: "cannot take over", liar: "no ELF", "/bin/true": "it says", "/bin/echo": "it says", // echo repeats the question
+		closed: "no executable file", fifo: "no executable file",
+	} {
 		renewal = &keeper.Renewal{Program: program}
-		if done, err := renew(); done != nil || err == nil || !strings.Contains(err.Error(), "cannot take over") {
+		if done, err := renew(); done != nil || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %+v, %v", program, done, err)
 		}
 		b.works(t)
