@@ -37,7 +37,7 @@ func newBirth(l *launch) (*birth, error) {
 }
 
 func (b *birth) waiting() runtime.Waiting {
-	return runtime.Waiting{Gate: &b.child, Stops: []runtime.Stop{runtime.StopBorn}}
+	return runtime.Waiting{Gate: &b.child, SyncPoints: []runtime.SyncPoint{runtime.SyncBorn}}
 }
 
 // ready is readyStart; a birth takes note of the start.
@@ -100,7 +100,7 @@ func (b *birth) attend(st *keeper.Start, start func() (*keeper.Process, error)) 
 // help waits for the child at its gate, does what it needs and lets it go on;
 // or closes the gate, which ends it.
 func (b *birth) help(pid int) error {
-	err := runtime.AwaitStop(b.out)
+	err := runtime.AwaitSync(b.out)
 	if err == nil {
 		err = b.prepare(pid)
 	}

@@ -124,7 +124,7 @@ func (k *creation) makeCgroup(u *undo.Stack) error {
 	return nil
 }
 
-// launch starts the first process and leads it through its stops.
+// launch starts the first process and leads it through its sync points.
 func (k *creation) launch() (err error) {
 	if k.gate, err = newGate(); err != nil {
 		return err
@@ -149,11 +149,11 @@ func (k *creation) launch() (err error) {
 		}
 		k.child.close()
 	}()
-	for _, s := range k.start.Stops {
+	for _, s := range k.start.SyncPoints {
 		if err := k.child.await(k.gate.out); err != nil {
 			return err
 		}
-		k.root.debug("container %s: process %d waits at stop %v", k.ID, k.child.first, s)
+		k.root.debug("container %s: process %d waits at sync point %v", k.ID, k.child.first, s)
 		if err := k.at(s); err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func (k *creation) build() error {
 	c := runtime.Config{
 		ID: k.ID, Spec: k.spec(), Root: root, CgroupProcs: k.group.ProcsPaths(), CgroupFD: k.group.FD(),
 		RootPath: k.b.rootfs, NoPivot: k.NoPivot, NoKeyring: k.NoKeyring, InUserNS: k.maps.joined,
-		Waiting: runtime.Waiting{Gate: &k.gate.child, Stops: k.stops(), Preserve: k.Preserve},
+		Waiting: runtime.Waiting{Gate: &k.gate.child, SyncPoints: k.syncPoints(), Preserve: k.Preserve},
 	}
 	if !k.Run {
 		if c.Start, err = k.makeFIFO(); err != nil {
@@ -213,20 +213,20 @@ func (k *creation) spec() *specs.Spec {
 	return &s
 }
 
-func (k *creation) stops() []runtime.Stop {
-	stops := []runtime.Stop{runtime.StopReady}
+func (k *creation) syncPoints() []runtime.SyncPoint {
+	points := []runtime.SyncPoint{runtime.SyncReady}
 	l := k.b.spec.Linux
 	if notifies(l.Seccomp) || l.Seccomp != nil && l.Seccomp.ListenerPath != "" {
-		stops = append(stops, runtime.StopFilter)
+		points = append(points, runtime.SyncFilter)
 	}
 	if has(k.b.spec, specs.UserNamespace) || len(l.NetDevices) > 0 || l.IntelRdt != nil {
-		stops = append(stops, runtime.StopBorn)
+		points = append(points, runtime.SyncBorn)
 	}
 	//lint:ignore SA1019 prestart hooks are deprecated, and still used
 	if h := k.b.spec.Hooks; h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 {
-		stops = append(stops, runtime.StopHooks)
+		points = append(points, runtime.SyncHooks)
 	}
-	return stops
+	return points
 }
 
 // makeFIFO makes the FIFO at which the process waits for Start. Opened for
@@ -254,16 +254,16 @@ func (k *creation) clone() error {
 	return err
 }
 
-// at does what belongs to a stop.
-func (k *creation) at(s runtime.Stop) error {
+// at does what belongs to a sync point.
+func (k *creation) at(s runtime.SyncPoint) error {
 	switch s {
-	case runtime.StopBorn:
+	case runtime.SyncBorn:
 		return k.born()
-	case runtime.StopHooks:
+	case runtime.SyncHooks:
 		return k.createHooks()
-	case runtime.StopFilter:
+	case runtime.SyncFilter:
 		return k.filtered()
-	case runtime.StopReady:
+	case runtime.SyncReady:
 		return k.ready()
 	}
 	return nil

@@ -285,7 +285,7 @@ func spawnExec(l *launcher, e *execution, stdio [3]*os.File) (int, error) {
 	return c.pid(), nil
 }
 
-// passGate leads the child through its one stop.
+// passGate leads the child through its one sync point.
 func (e *execution) passGate(c *child) error {
 	if err := c.await(e.gate.out); err != nil {
 		return err

@@ -120,7 +120,7 @@ func (c *child) load() error {
 func (c *child) paired() bool { return len(c.im.second.Bytes) > 0 }
 
 // pid is the program's process. Of a pair it is known when the second half
-// has reached a stop or the execve.
+// has reached a sync point or the execve.
 func (c *child) pid() int {
 	if !c.paired() {
 		return c.first
@@ -137,9 +137,9 @@ func (c *child) reapFirst() {
 	}
 }
 
-// await waits for a stop; a child that ended instead tells why.
+// await waits for a sync point; a child that ended instead tells why.
 func (c *child) await(out *os.File) error {
-	if err := runtime.AwaitStop(out); err != nil {
+	if err := runtime.AwaitSync(out); err != nil {
 		return errors.Join(c.finish(), c.gone(err))
 	}
 	return nil

@@ -21,7 +21,7 @@ const (
 	maxCgroups = spawn.Slots - slotCgroup
 )
 
-// SlotListener holds the descriptor of the filter's listener at StopFilter.
+// SlotListener holds the descriptor of the filter's listener at SyncFilter.
 const SlotListener = slotListener
 
 const atCwd = -100 // AT_FDCWD
@@ -42,7 +42,7 @@ type builder struct {
 	exec     bool                // in a running container
 	dry      bool                // the plan is compared, not run
 	kept     []spawn.Arg         // of the descriptors for the second half: where they are
-	stops    []Stop              // those that the plan has
+	syncs    []SyncPoint         // those that the plan has
 	borrowed []specs.LinuxDevice // nodes of the host that are to be bound
 	program  string              // instead of the process's first argument
 }

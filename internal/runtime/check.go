@@ -22,7 +22,7 @@ func check(c Config) error {
 	if s.Hooks != nil && c.Gate == nil {
 		return unsupported("hooks")
 	}
-	if hasNamespace(s, specs.UserNamespace) && (c.Gate == nil || !slices.Contains(c.Stops, StopBorn)) {
+	if hasNamespace(s, specs.UserNamespace) && (c.Gate == nil || !slices.Contains(c.SyncPoints, SyncBorn)) {
 		return unsupported("linux.namespaces: user")
 	}
 	if err := checkIDs(s); err != nil {
@@ -71,15 +71,15 @@ func Ignored(s *specs.Spec) (texts []string) {
 	return texts
 }
 
-// checkHelped refuses what a plan leaves to its starter, if that does not stop
-// the plan for it.
+// checkHelped refuses what a plan leaves to its starter, if the plan has no sync
+// point for it.
 func checkHelped(c Config) error {
 	l := c.Spec.Linux
-	stops := func(s Stop) bool { return c.Gate != nil && slices.Contains(c.Stops, s) }
+	syncs := func(s SyncPoint) bool { return c.Gate != nil && slices.Contains(c.SyncPoints, s) }
 	for field, missing := range map[string]bool{
-		"netDevices":           len(l.NetDevices) > 0 && !stops(StopBorn),
-		"intelRdt":             l.IntelRdt != nil && !stops(StopBorn),
-		"seccomp.listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "" && !stops(StopFilter),
+		"netDevices":           len(l.NetDevices) > 0 && !syncs(SyncBorn),
+		"intelRdt":             l.IntelRdt != nil && !syncs(SyncBorn),
+		"seccomp.listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "" && !syncs(SyncFilter),
 	} {
 		if missing {
 			return unsupported("linux." + field)

@@ -25,7 +25,7 @@ type ExecConfig struct {
 	Program  string // instead of the first argument, if not empty
 	UserNS   bool   // the container has a user namespace of its own
 	UIDs     []specs.LinuxIDMapping
-	Gate     *Gate      // for StopFilter, if the filter has a listener
+	Gate     *Gate      // for SyncFilter, if the filter has a listener
 	Chroot   bool       // it has no mount namespace of its own: its root is no mount there
 	Preserve []*os.File // become the program's descriptors 3, 4, 5 …
 }
@@ -66,7 +66,7 @@ func NewExec(c ExecConfig) (_ *Exec, err error) {
 	b.c = Config{CgroupProcs: c.CgroupProcs, Rows: c.Rows, Cols: c.Cols}
 	b.c.Preserve, b.program = c.Preserve, c.Program
 	if c.Gate != nil {
-		b.c.Gate, b.c.Stops = c.Gate, []Stop{StopFilter}
+		b.c.Gate, b.c.SyncPoints = c.Gate, []SyncPoint{SyncFilter}
 	}
 	if f := c.Seccomp; f != nil && f.ListenerPath != "" && c.Gate == nil {
 		return nil, unsupported("linux.seccomp.listenerPath")

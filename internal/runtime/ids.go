@@ -68,7 +68,7 @@ func (b *builder) becomeRoot() {
 	}
 }
 
-// Born does for the child pid at StopBorn what it cannot do itself: in a
+// Born does for the child pid at SyncBorn what it cannot do itself: in a
 // user namespace it has no rights over what lies outside.
 func (s *Start) Born(pid int) error {
 	if !s.UserNS {

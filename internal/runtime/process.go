@@ -193,7 +193,7 @@ func (b *builder) filter(s *specs.LinuxSeccomp) error {
 	prog := b.Words(spawn.Int(len(program)/instruction), b.Bytes(program))
 	b.Do("seccomp", spawn.SysSeccomp, spawn.Int(setModeFilter), spawn.Int(flags), prog).To(slotListener)
 	if listens {
-		b.stop(StopFilter)
+		b.sync(SyncFilter)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 func (b *builder) prepare() error {
 	steps := b.steps()
 	b.ResetSignals()
-	b.stop(StopBorn)
+	b.sync(SyncBorn)
 	b.Do("umask", spawn.SysUmask, spawn.Nil)
 	b.enter()
 	if err := b.writeProc(); err != nil {
@@ -88,7 +88,7 @@ func (b *builder) adopt() error {
 		if err := b.fillRoot(); err != nil {
 			return err
 		}
-		b.stop(StopHooks)
+		b.sync(SyncHooks)
 	}
 	b.changeRoot()
 	if !late {
@@ -105,7 +105,7 @@ func (b *builder) adopt() error {
 // hooked reports whether hooks are to see the root complete at its own place,
 // in the host's tree.
 func (b *builder) hooked() bool {
-	return b.c.Gate != nil && slices.Contains(b.c.Stops, StopHooks)
+	return b.c.Gate != nil && slices.Contains(b.c.SyncPoints, SyncHooks)
 }
 
 // fillRoot adds what goes into the root, which is the working directory: the

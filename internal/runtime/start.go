@@ -23,7 +23,7 @@ type Config struct {
 	Rows, Cols uint16 // of the terminal, if the process has one
 
 	Waiting
-	RootPath  string // where the root is while hooks run (StopHooks)
+	RootPath  string // where the root is while hooks run (SyncHooks)
 	NoPivot   bool   // change the root by chroot: "/" is a ramdisk, which pivot_root refuses
 	NoKeyring bool   // keep the caller's session keyring
 }
@@ -31,14 +31,14 @@ type Config struct {
 // Start is a process that is ready to be started. It owns the descriptors that
 // were opened for it.
 type Start struct {
-	Plan     *spawn.Plan // for printing; Image is what travels
-	Image    spawn.Image
-	Second   spawn.Image // set if the start joins a PID namespace: see [spawn.Plan.CloneSecond]
-	Flags    uint64      // CLONE_NEW…
-	FDs      []*os.File  // spawn.FD(0), FD(1) …
-	CgroupFD int         // index in FDs, -1: none
-	Stops    []Stop      // in order
-	UserNS   bool        // the container is in a user namespace: a new one, or one that it joins
+	Plan       *spawn.Plan // for printing; Image is what travels
+	Image      spawn.Image
+	Second     spawn.Image // set if the start joins a PID namespace: see [spawn.Plan.CloneSecond]
+	Flags      uint64      // CLONE_NEW…
+	FDs        []*os.File  // spawn.FD(0), FD(1) …
+	CgroupFD   int         // index in FDs, -1: none
+	SyncPoints []SyncPoint // in order
+	UserNS     bool        // the container is in a user namespace: a new one, or one that it joins
 
 	explainer
 	own    []*os.File
@@ -70,7 +70,7 @@ func NewStart(c Config) (_ *Start, err error) {
 }
 
 func (b *builder) start() *Start {
-	s := &Start{Plan: b.Plan, Image: b.Image(), Flags: b.flags, FDs: b.fds, CgroupFD: b.cgroupFD, Stops: b.stops, own: b.own}
+	s := &Start{Plan: b.Plan, Image: b.Image(), Flags: b.flags, FDs: b.fds, CgroupFD: b.cgroupFD, SyncPoints: b.syncs, own: b.own}
 	s.explainer = explainer{first: b.marks, process: b.spec.Process, root: b.c.Root, prefix: createFailed, names: b.StepName}
 	if s.UserNS = b.inUserNS(); s.UserNS {
 		s.mapped = b.ns.born

@@ -9,44 +9,44 @@ import (
 	"github.com/tare-engine/tare/internal/linux/spawn"
 )
 
-// Stop is a place where a plan waits for its starter.
-type Stop int
+// SyncPoint is a place where a plan waits for its starter.
+type SyncPoint int
 
-// Stops, in the order in which a plan comes to them.
+// Sync points, in the order in which a plan comes to them.
 const (
-	// StopBorn: the child is there and has done nothing. Time for id maps,
+	// SyncBorn: the child is there and has done nothing. Time for id maps,
 	// cgroups, network devices: what only others can do for it.
-	StopBorn Stop = iota
-	// StopHooks: everything is mounted at Config.RootPath, which is not "/" yet.
-	StopHooks
-	// StopFilter: the filter is in force, its listener's descriptor in SlotListener.
-	StopFilter
-	// StopReady: nothing is left but the execve.
-	StopReady
+	SyncBorn SyncPoint = iota
+	// SyncHooks: everything is mounted at Config.RootPath, which is not "/" yet.
+	SyncHooks
+	// SyncFilter: the filter is in force, its listener's descriptor in SlotListener.
+	SyncFilter
+	// SyncReady: nothing is left but the execve.
+	SyncReady
 )
 
-func (s Stop) String() string { return [...]string{"born", "hooks", "filter", "ready"}[s] }
+func (s SyncPoint) String() string { return [...]string{"born", "hooks", "filter", "ready"}[s] }
 
-// Gate are a child's ends of two pipes: at a stop it writes a byte to Out and
+// Gate are a child's ends of two pipes: at a sync point it writes a byte to Out and
 // waits for one on In. End of file there ends it.
 type Gate struct{ Out, In *os.File }
 
-// Waiting says how a plan waits, beside its stops, before it becomes the
+// Waiting says how a plan waits, beside its sync points, before it becomes the
 // user's program, and what else it takes along.
 type Waiting struct {
-	Gate  *Gate
-	Stops []Stop   // the wanted ones
-	Start *os.File // FIFO, open for reading and writing, of which a byte is read last; nil: none
+	Gate       *Gate
+	SyncPoints []SyncPoint // the wanted ones
+	Start      *os.File    // FIFO, open for reading and writing, of which a byte is read last; nil: none
 
 	Preserve []*os.File // become the program's descriptors 3, 4, 5 …
 }
 
-// stop adds a stop, if it is wanted.
-func (b *builder) stop(s Stop) {
-	if b.c.Gate == nil || !slices.Contains(b.c.Stops, s) {
+// sync adds a sync point, if it is wanted.
+func (b *builder) sync(s SyncPoint) {
+	if b.c.Gate == nil || !slices.Contains(b.c.SyncPoints, s) {
 		return
 	}
-	b.stops = append(b.stops, s)
+	b.syncs = append(b.syncs, s)
 	if b.kept != nil {
 		b.Gate(b.kept[0], b.kept[1])
 		return
@@ -64,9 +64,11 @@ func (b *builder) lastDescriptors() {
 	b.CloseOnExec()
 }
 
-func (b *builder) wantsReady() bool { return b.c.Gate != nil && slices.Contains(b.c.Stops, StopReady) }
+func (b *builder) wantsReady() bool {
+	return b.c.Gate != nil && slices.Contains(b.c.SyncPoints, SyncReady)
+}
 
-// finish ends the plan: a second clone, if one is needed, the last stop and
+// finish ends the plan: a second clone, if one is needed, the last sync point and
 // the execve.
 func (b *builder) finish() {
 	last := b.Plan
@@ -99,7 +101,7 @@ func (b *builder) lastFiles() []*os.File {
 // files of lastFiles are, report the descriptor that reports failures.
 func (b *builder) lastSteps(plan *spawn.Plan, report int, at []spawn.Arg) {
 	if b.wantsReady() {
-		b.stops = append(b.stops, StopReady)
+		b.syncs = append(b.syncs, SyncReady)
 		plan.Gate(at[0], at[1])
 	}
 	if b.c.Gate != nil {
@@ -112,25 +114,25 @@ func (b *builder) lastSteps(plan *spawn.Plan, report int, at []spawn.Arg) {
 	plan.Preserve(report, at)
 }
 
-// errNoStop says that a child ended before it reached a stop.
-var errNoStop = errors.New("the child ended before its next stop")
+// errNoSync says that a child ended before it reached a sync point.
+var errNoSync = errors.New("the child ended before its next sync point")
 
-// AwaitStop waits, on the starter's end of Gate.Out, until the child has
-// reached a stop. If the child fails before, its report says why.
-func AwaitStop(out *os.File) error {
+// AwaitSync waits, on the starter's end of Gate.Out, until the child has
+// reached a sync point. If the child fails before, its report says why.
+func AwaitSync(out *os.File) error {
 	var b [1]byte
 	n, err := out.Read(b[:])
 	if n == 1 {
 		return nil
 	}
-	return errors.Join(errNoStop, err)
+	return errors.Join(errNoSync, err)
 }
 
-// Pass lets the child go on from its stop; in is the starter's end of Gate.In.
+// Pass lets the child go on from its sync point; in is the starter's end of Gate.In.
 func Pass(in *os.File) error {
 	_, err := in.Write([]byte{1})
 	if errors.Is(err, syscall.EPIPE) {
-		return errNoStop
+		return errNoSync
 	}
 	return err
 }
