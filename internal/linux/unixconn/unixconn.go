@@ -69,8 +69,19 @@ func Receive(fd int, p []byte) (int, error) {
 // EndWrite tells the peer that nothing more is coming.
 func EndWrite(fd int) error { return os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_WR)) }
 
-// End ends both directions, for all duplicates of the socket.
-func End(fd int) error { return os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_RDWR)) }
+// End ends both directions, for all duplicates of the socket. What the peer has
+// sent and nobody has read is thrown away: with it in the socket, the last close
+// would give the peer ECONNRESET in place of the end (net/unix/af_unix.c,
+// unix_release_sock). Behind the shutdown nothing more can come.
+func End(fd int) error {
+	err := os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_RDWR))
+	var unread [32 << 10]byte
+	for {
+		if n, e := Receive(fd, unread[:]); e != nil || n == 0 {
+			return err
+		}
+	}
+}
 
 // Pair returns two connected packet sockets.
 func Pair() (a, b int, err error) {
