@@ -140,6 +140,13 @@ func wordsOf(v pflag.Value, raw json.RawMessage) ([]string, error) {
 		}
 		return nil, fmt.Errorf("want a list of strings, not %s", raw)
 	}
+	if v.Type() == "int" {
+		var n int64
+		if err = json.Unmarshal(raw, &n); err == nil {
+			return []string{strconv.FormatInt(n, 10)}, nil
+		}
+		return nil, fmt.Errorf("want a number, not %s", raw)
+	}
 	if v.Type() == "runtimes" {
 		return runtimeWords(raw)
 	}

@@ -39,7 +39,7 @@ type Config struct {
 	MTU           uint       // of containers' links; 0: Ethernet's
 	ICC           bool       // containers of the default network may reach each other
 	PublishIP     netip.Addr // where ports are published that name no address; zero: everywhere
-	HostGateway   netip.Addr // host-gateway of --add-host; zero: the default network's gateway
+	HostGateways  []string   // what host-gateway of --add-host stands for, one at most; none: the default network's gateway
 	DNS           []string   // of containers that name none, as the next two
 	DNSSearch     []string
 	DNSOptions    []string
@@ -105,7 +105,7 @@ func (c *Config) options() []option {
 		{"mtu", "", "mtu", "largest packet of the default network, in `bytes`", (*mtuValue)(&c.MTU)},
 		{"icc", "", "icc", "containers of the default network may reach each other", (*boolValue)(&c.ICC)},
 		{"ip", "", "ip", "`address` of the host where ports are published that name none", (*addrValue)(&c.PublishIP)},
-		{"host-gateway-ip", "", "host-gateway-ip", "`address` that host-gateway stands for in --add-host", (*addrValue)(&c.HostGateway)},
+		{"host-gateway-ip", "", "host-gateway-ips", "IPv4 `address` that host-gateway stands for in --add-host", &listValue{list: &c.HostGateways, check: checkIPv4}},
 		{"dns", "", "dns", "`address` of a name server for containers that name none; several may be given", &listValue{list: &c.DNS, check: checkAddr}},
 		{"dns-search", "", "dns-search", "`domain` to search for containers that name none; several may be given", &listValue{list: &c.DNSSearch, check: checkWord}},
 		{"dns-opt", "", "dns-opts", "`option` of resolv.conf for containers that name none; several may be given", &listValue{list: &c.DNSOptions, check: checkWord}},
@@ -162,6 +162,12 @@ func parseArgs(args []string, stderr io.Writer) (*Config, error) {
 
 // check is for what no single setting shows.
 func (c *Config) check() error {
+	if len(c.HostGateways) > 1 {
+		return errors.New("host-gateway-ip: one IPv4 address can be given")
+	}
+	if err := uniqueKeys(c.Labels); err != nil {
+		return err
+	}
 	if c.TLSVerify && (c.TLSCACert == "" || c.TLSCert == "" || c.TLSKey == "") {
 		return errors.New("tlsverify needs tlscacert, tlscert and tlskey")
 	}

@@ -140,6 +140,21 @@ func checkAddr(s string) error {
 	return nil
 }
 
+func checkIPv4(s string) error { return new(addrValue).Set(s) }
+
+// uniqueKeys refuses labels of which one would hide another.
+func uniqueKeys(labels []string) error {
+	seen := map[string]string{}
+	for _, l := range labels {
+		key, _, _ := strings.Cut(l, "=")
+		if other, ok := seen[key]; ok {
+			return fmt.Errorf("conflict labels for %s and %s", other, l)
+		}
+		seen[key] = l
+	}
+	return nil
+}
+
 func checkLabel(s string) error {
 	if key, _, ok := strings.Cut(s, "="); !ok || key == "" {
 		return errors.New("want KEY=VALUE")

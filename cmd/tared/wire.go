@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -214,9 +215,17 @@ func networkConfig(cfg *Config, id string) network.Config {
 	if named || isDefault(cfg) {
 		n.Link, n.AdoptLink = cfg.Bridge, named
 	}
-	n.MTU, n.NoICC, n.HostIP, n.HostGateway = int(cfg.MTU), !cfg.ICC, cfg.PublishIP, cfg.HostGateway
+	n.MTU, n.NoICC, n.HostIP, n.HostGateway = int(cfg.MTU), !cfg.ICC, cfg.PublishIP, hostGateway(cfg)
 	n.DNS, n.DNSSearch, n.DNSOptions = cfg.DNS, cfg.DNSSearch, cfg.DNSOptions
 	return n
+}
+
+// hostGateway is the zero address if none was given.
+func hostGateway(cfg *Config) (a netip.Addr) {
+	if len(cfg.HostGateways) > 0 {
+		a, _ = netip.ParseAddr(cfg.HostGateways[0]) // it has been checked
+	}
+	return a
 }
 
 // besideUs is the path of a program of ours that lies where tared lies, "" if

@@ -291,7 +291,7 @@ func TestContainersAreKeptApart(t *testing.T) {
 
 // An administrator's bridge is used as it is, by one engine, and stays.
 func TestBridgeOfTheHost(t *testing.T) {
-	newNeighbour(t)
+	world := newNeighbour(t)
 	ip := func(args ...string) string {
 		t.Helper()
 		out, err := exec.Command("ip", args...).CombinedOutput()
@@ -302,6 +302,7 @@ func TestBridgeOfTheHost(t *testing.T) {
 	}
 	ip("link", "add", "brx", "type", "bridge")
 	ip("addr", "add", "10.77.0.1/24", "dev", "brx")
+	serve(t, world, "tcp", "192.0.2.2:80")
 	cfg := Config{Link: "brx", AdoptLink: true, Dir: t.TempDir()}
 	for range 2 { // as after a kill
 		s := openService(t, cfg)
@@ -311,6 +312,8 @@ func TestBridgeOfTheHost(t *testing.T) {
 		}
 		serve(t, b.NetNS, "tcp", "0.0.0.0:80")
 		wantAnswer(t, "sibling", a.NetNS, "tcp", b.IP.Addr().String()+":80", a.IP.Addr().String())
+		wantAnswer(t, "host", nil, "tcp", b.IP.Addr().String()+":80", "10.77.0.1")
+		wantAnswer(t, "world", a.NetNS, "tcp", "192.0.2.2:80", "192.0.2.1")
 		other := cfg
 		other.EngineID, other.Dir = "e9", t.TempDir()
 		if o, err := Open(other); err == nil || !strings.Contains(err.Error(), "in use by another engine") {

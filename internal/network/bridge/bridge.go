@@ -180,6 +180,9 @@ func (l *Link) configure(c *netlink.Conn, have netlink.Link) error {
 	if have.Group != Group {
 		b.SetGroup(index, Group)
 	}
+	if o.Adopt {
+		b.SetMAC(index, l.MAC) // endpoints know it as their gateway's
+	}
 	b.SetUp(index)
 	return c.Do(&b)
 }
