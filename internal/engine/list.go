@@ -37,16 +37,26 @@ func (e *Engine) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 		}
 		s := e.summary(ctx, v)
 		if o.Size {
-			if s.SizeRw, s.SizeRootFs, err = e.sizes(ctx, v); err != nil {
-				if errors.Is(err, fs.ErrNotExist) {
-					continue // removed meanwhile
+			s.SizeRw, s.SizeRootFs, err = e.sizes(ctx, v)
+			if errdefs.Is(err, errdefs.NotFound) || errors.Is(err, fs.ErrNotExist) {
+				if e.leaves(v.ID) {
+					continue
 				}
+				err = nil // its layer is of another storage driver
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
 		list = append(list, s)
 	}
 	return list, nil
+}
+
+// leaves reports whether a container is being removed, or is gone.
+func (e *Engine) leaves(id string) bool {
+	v, err := e.containers.View(id)
+	return err != nil || v.Status == own.Removing
 }
 
 func (e *Engine) summary(ctx context.Context, v *own.View) container.Summary {
