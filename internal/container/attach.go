@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/moby/moby/api/types/events"
 
@@ -147,17 +148,27 @@ func carry(conn net.Conn) (*os.File, error) {
 		near.Close()
 		return nil, err
 	}
+	read := make(chan struct{})
 	go func() {
+		defer close(read)
 		io.Copy(near, conn)
 		near.CloseWrite()
+		io.Copy(io.Discard, conn) // what nobody reads would reset the connection when it is closed
 	}()
 	go func() {
 		io.Copy(conn, near)
-		conn.Close()
 		near.Close()
+		if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+			conn.SetReadDeadline(time.Now().Add(lastInput))
+			<-read
+		}
+		conn.Close()
 	}()
 	return far, nil
 }
+
+// lastInput is how long a client may take to notice that its process has ended.
+const lastInput = 5 * time.Second
 
 // streamPair returns two connected sockets.
 func streamPair() (a, b *net.UnixConn, err error) {
