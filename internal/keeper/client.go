@@ -305,12 +305,6 @@ func (c *Conn) Resize(ctx context.Context, id string, rows, cols uint16) error {
 	return c.ask(ctx, wire.OpResize, wire.IDDoc{ID: id, Rows: rows, Cols: cols})
 }
 
-// CloseStdin gives a process the end of its input. Close the engine's
-// duplicate first.
-func (c *Conn) CloseStdin(ctx context.Context, id string) error {
-	return c.ask(ctx, wire.OpCloseStdin, wire.IDDoc{ID: id})
-}
-
 // Ack says that the engine has recorded an exit: the keeper forgets it.
 func (c *Conn) Ack(ctx context.Context, id string) error {
 	return c.ask(ctx, wire.OpAck, wire.IDDoc{ID: id})

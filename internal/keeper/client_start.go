@@ -17,13 +17,6 @@ func (c *Conn) Start(ctx context.Context, s Start) (*Process, error) {
 	return c.start(ctx, wire.OpStart, s)
 }
 
-// Exec starts a process in a container.
-func (c *Conn) Exec(ctx context.Context, e Exec) (*Process, error) {
-	return c.start(ctx, wire.OpStart, Start{
-		ID: e.ID, Container: e.Container, CgroupFD: -1, Plan: e.First, Second: e.Second, FDs: e.FDs, Stdio: e.Stdio, Clients: e.Clients,
-	})
-}
-
 // Park clones a child whose plan ends in a park step, and returns when it is
 // there.
 func (c *Conn) Park(ctx context.Context, s Start) (*Process, error) {

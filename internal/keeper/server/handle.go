@@ -51,7 +51,7 @@ func (k *Keeper) do(s *session, m *wire.Message) (doc any, p parcel, err error) 
 		err = k.hold(m)
 	case wire.OpStatus:
 		err = k.orphans.takeStatus(m)
-	case wire.OpEvict, wire.OpResume, wire.OpResize, wire.OpCloseStdin, wire.OpAck:
+	case wire.OpEvict, wire.OpResume, wire.OpResize, wire.OpAck:
 		err = k.doSmall(m)
 	default:
 		err = errdefs.New(errdefs.NotImplemented, "the keeper knows no %v", m.Op)
@@ -72,8 +72,6 @@ func (k *Keeper) doSmall(m *wire.Message) error {
 		return k.streams.Resume(d.Client)
 	case wire.OpResize:
 		return k.streams.Resize(d.ID, d.Rows, d.Cols)
-	case wire.OpCloseStdin:
-		return k.streams.CloseStdin(d.ID)
 	}
 	return k.exits.ack(d.ID)
 }

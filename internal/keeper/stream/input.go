@@ -197,17 +197,3 @@ func (t *set) closeInput() {
 		t.events = append(t.events, func(ev Events) { ev.StdinClosed(t.id) })
 	}
 }
-
-// CloseStdin closes a process's stdin for good.
-func (s *Streams) CloseStdin(id string) error {
-	t, err := s.set(id)
-	if err != nil {
-		return err
-	}
-	t.mu.Lock()
-	defer t.unlock()
-	if !t.in.endsLater() {
-		t.closeInput()
-	}
-	return nil
-}

@@ -21,7 +21,7 @@ const (
 	OpAttach
 	OpResume
 	OpResize
-	OpCloseStdin
+	_ // was to close a standard input; nobody asked
 	OpAck
 	OpList
 	OpAdopt
@@ -46,7 +46,7 @@ const (
 
 var opNames = map[Op]string{
 	OpHello: "hello", OpStart: "start", OpPark: "park", OpWake: "wake", OpEvict: "evict", OpAttach: "attach",
-	OpResume: "resume", OpResize: "resize", OpCloseStdin: "close stdin", OpAck: "ack", OpList: "list",
+	OpResume: "resume", OpResize: "resize", OpAck: "ack", OpList: "list",
 	OpAdopt: "adopt", OpUpgrade: "upgrade", OpStatus: "status", OpShutdown: "shutdown", OpPing: "ping", OpHold: "hold", OpHeld: "held", OpReply: "reply", OpBorn: "born",
 	OpExited: "exited", OpDetached: "detached", OpStdinClosed: "stdin closed", OpOrphanEnded: "orphan ended", OpLogLost: "log lost",
 }

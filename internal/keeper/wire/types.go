@@ -94,15 +94,6 @@ type Start struct {
 	Born func(pid int)
 }
 
-// Exec is a process that joins a container: Start with a pair of plans.
-type Exec struct {
-	ID, Container string
-	First, Second spawn.Image
-	FDs           []*os.File // the first plan's; the second has none
-	Stdio         Stdio
-	Clients       []Client
-}
-
 // Process is a running process.
 type Process struct {
 	ID         string
