@@ -101,7 +101,7 @@ func (c *Config) options() []option {
 		{"log-format", "", "log-format", "`format` of the log: text or json", textValue{&c.LogFormat, oneOf("text", "json")}},
 		{"group", "G", "group", "`group` that may use the unix sockets", textValue{&c.Group, nil}},
 		{"bip", "", "bip", "`address` with prefix length of the default network's gateway, such as 172.17.0.1/16", (*prefixValue)(&c.BIP)},
-		{"bridge", "b", "bridge", "`name` of the default network's link: none, one to be made, or a bridge of the host's, which keeps its address", textValue{&c.Bridge, checkLink}},
+		{"bridge", "b", "bridge", "`name` of the default network's link, which the engine makes, or none", textValue{&c.Bridge, checkLink}},
 		{"mtu", "", "mtu", "largest packet of the default network, in `bytes`", (*mtuValue)(&c.MTU)},
 		{"icc", "", "icc", "containers of the default network may reach each other", (*boolValue)(&c.ICC)},
 		{"ip", "", "ip", "`address` of the host where ports are published that name none", (*addrValue)(&c.PublishIP)},

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/container"
@@ -211,9 +212,8 @@ func cgroupParent(cfg *Config, id string) string {
 
 func networkConfig(cfg *Config, id string) network.Config {
 	n := network.Config{EngineID: id, Default: isDefault(cfg), Dir: filepath.Join(cfg.DataRoot, "networks"), BIP: cfg.BIP, Log: slog.Default()}
-	named := cfg.Bridge != defaultConfig().Bridge
-	if named || isDefault(cfg) {
-		n.Link, n.AdoptLink = cfg.Bridge, named
+	if cfg.Bridge != defaultConfig().Bridge || isDefault(cfg) {
+		n.Link = cfg.Bridge
 	}
 	n.MTU, n.NoICC, n.HostIP, n.HostGateway = int(cfg.MTU), !cfg.ICC, cfg.PublishIP, hostGateway(cfg)
 	n.DNS, n.DNSSearch, n.DNSOptions = cfg.DNS, cfg.DNSSearch, cfg.DNSOptions
@@ -274,12 +274,21 @@ func lockRoots(cfg *Config) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("data root %s: another tared is using it", cfg.DataRoot)
+	// A child that an engine was about to start when it was killed has the lock,
+	// until it has executed its program.
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if time.Since(begun) > lockWait {
+			f.Close()
+			return nil, fmt.Errorf("data root %s: another tared is using it", cfg.DataRoot)
+		}
 	}
-	return f, nil
 }
+
+const lockWait = 2 * time.Second
 
 // uninstall removes what a stopped engine has left in the kernel.
 func uninstall(cfg *Config) error {

@@ -105,7 +105,7 @@ func (s *Service) unfinished(l netlink.Link) bool {
 		return false
 	}
 	for _, n := range s.networks {
-		if n.link != nil && !s.cfg.AdoptLink && l.Master == n.link.Index() {
+		if n.link != nil && l.Master == n.link.Index() {
 			return true
 		}
 	}

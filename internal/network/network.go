@@ -30,8 +30,7 @@ type record struct {
 	Name    string       `json:"name"`
 	Driver  string       `json:"driver"`
 	Created time.Time    `json:"created"`
-	Gateway netip.Prefix `json:"gateway,omitzero"`  // the link's address, with the subnet's length
-	Adopted string       `json:"adopted,omitempty"` // the administrator's bridge that is the link
+	Gateway netip.Prefix `json:"gateway,omitzero"` // the link's address, with the subnet's length
 }
 
 const recordVersion = 1
@@ -95,16 +94,13 @@ func (s *Service) readRecords() (map[string]record, error) {
 
 // openBridge settles the network's address and makes its link.
 func (s *Service) openBridge(n *Network) error {
-	if err := s.mayAdopt(n); err != nil {
-		return err
-	}
 	gateway, err := s.gateway(n.rec.Gateway)
 	if err != nil {
 		return err
 	}
 	n.rec.Gateway = gateway
 	n.link, err = bridge.Ensure(s.host, bridge.Options{
-		Name: s.cfg.Link, Alias: s.cfg.alias(), Gateway: gateway, MTU: s.cfg.MTU, NoICC: s.cfg.NoICC, Adopt: s.cfg.AdoptLink,
+		Name: s.cfg.Link, Alias: s.cfg.alias(), Gateway: gateway, MTU: s.cfg.MTU, NoICC: s.cfg.NoICC,
 	})
 	if err != nil {
 		return err
@@ -113,63 +109,23 @@ func (s *Service) openBridge(n *Network) error {
 	return n.pool.Claim(gateway.Addr())
 }
 
-// mayAdopt settles whether the link is an administrator's. The record is written
-// before the link shows that an engine has it: two engines would give the same
-// addresses to their containers.
-func (s *Service) mayAdopt(n *Network) error {
-	l, ok, err := s.host.LinkByName(s.cfg.Link)
-	if err != nil {
-		return err
-	}
-	s.cfg.AdoptLink = s.cfg.AdoptLink && ok && bridge.Unowned(l)
-	if !s.cfg.AdoptLink {
-		n.rec.Adopted = ""
-		return nil
-	}
-	switch {
-	case n.rec.Adopted == l.Name:
-		return nil
-	case l.Group == bridge.Group:
-		if s.cfg.AdoptLink, err = bridge.Finished(s.host, l); err != nil || !s.cfg.AdoptLink {
-			return err
-		}
-		return fmt.Errorf("bridge %s is in use by another engine; if there is none: ip link set %s group default", l.Name, l.Name)
-	}
-	n.rec.Adopted = l.Name
-	return s.putRecord(n)
-}
-
 func (s *Service) putRecord(n *Network) error {
 	return store.New().Put(filepath.Join(s.cfg.Dir, n.rec.ID+".json"), n.rec)
 }
 
 // gateway returns the address of the default network's link: the configured
-// one, that of an administrator's bridge, the one of last time if it is still
+// one, the one of last time if it is still
 // free, or a new one.
 func (s *Service) gateway(last netip.Prefix) (netip.Prefix, error) {
-	if s.cfg.BIP.IsValid() && s.cfg.AdoptLink {
-		return netip.Prefix{}, fmt.Errorf("bridge %s is not this engine's: its address is set there, not by bip", s.cfg.Link)
-	}
 	if s.cfg.BIP.IsValid() {
 		if !s.cfg.BIP.Addr().Is4() || s.cfg.BIP.Bits() > 30 {
 			return netip.Prefix{}, fmt.Errorf("bip %s is not an IPv4 address with room for containers", s.cfg.BIP)
 		}
 		return s.cfg.BIP, nil
 	}
-	link, exists, err := s.host.LinkByName(s.cfg.Link)
+	link, _, err := s.host.LinkByName(s.cfg.Link)
 	if err != nil {
 		return netip.Prefix{}, err
-	}
-	if s.cfg.AdoptLink && exists {
-		addrs, err := s.host.Addrs(link.Index)
-		if err != nil {
-			return netip.Prefix{}, err
-		}
-		for _, a := range addrs {
-			if a.Addr().Is4() {
-				return a, nil
-			}
-		}
 	}
 	inUse, err := subnetsInUse(s.host, link.Index)
 	if err != nil {

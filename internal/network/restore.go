@@ -11,7 +11,7 @@ import (
 // somebody deleted it. Its containers are connected again.
 func (s *Service) bridgeGone(index int) {
 	for _, n := range s.networks {
-		if n.link == nil || n.link.Index() != index || s.cfg.AdoptLink || s.destroyed.Load() {
+		if n.link == nil || n.link.Index() != index || s.destroyed.Load() {
 			continue
 		}
 		err := n.link.Restore(s.host)

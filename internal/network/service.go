@@ -51,9 +51,6 @@ type Config struct {
 	// Link names the bridge of the default network; empty: tare0, or with the
 	// id in it. "none" turns the default network off.
 	Link string
-	// AdoptLink uses a bridge of that name that is there and is no engine's: the
-	// administrator's, which keeps its addresses and stays.
-	AdoptLink bool
 	// BIP is the bridge's address and subnet; zero: chosen.
 	BIP netip.Prefix
 	// MTU of endpoints; 0: 1500.

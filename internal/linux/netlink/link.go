@@ -117,16 +117,6 @@ func (b *Batch) SetNoLinkLocal(index int) {
 	b.ignore(unix.EAFNOSUPPORT) // no IPv6, and so no address
 }
 
-// SetMAC gives a link an address. A bridge keeps one that was given, also if it is
-// the one that it has; else it takes the lowest of its ports
-// (net/bridge/br_stp_if.c, br_stp_recalculate_bridge_id).
-func (b *Batch) SetMAC(index int, mac net.HardwareAddr) {
-	b.begin(unix.RTM_NEWLINK, 0, "set address of link %d", index)
-	b.ifinfo(index, 0, 0)
-	b.attr(unix.IFLA_ADDRESS, mac)
-	b.end()
-}
-
 // SetGroup puts a link into a group, a number that firewall rules can match.
 func (b *Batch) SetGroup(index int, group uint32) {
 	b.begin(unix.RTM_NEWLINK, 0, "set group of link %d", index)

@@ -23,7 +23,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -39,7 +38,7 @@ const Group = 0x7a9e
 const Alias = "tare:"
 
 // ErrForeign says that a link of the name exists and is not this engine's.
-var ErrForeign = errors.New("link belongs to somebody else")
+var ErrForeign = errors.New("the link belongs to somebody else, and an engine makes its own: name one that is not there yet (--bridge)")
 
 // Link is the bridge of a network.
 type Link struct {
@@ -64,8 +63,6 @@ type Options struct {
 	// NoICC keeps endpoints from reaching each other on the bridge. (Whether the
 	// host's firewall sees what stays on a bridge depends on br_netfilter.)
 	NoICC bool
-	// Adopt uses a bridge that the administrator made, with its addresses.
-	Adopt bool
 }
 
 // Ensure makes the bridge, or brings one made earlier into the state described.
@@ -75,11 +72,9 @@ func Ensure(c *netlink.Conn, o Options) (*Link, error) {
 		return nil, err
 	}
 	switch {
-	case !ok && o.Adopt:
-		return nil, fmt.Errorf("bridge %s: no such link", o.Name)
 	case ok && l.Kind != "bridge":
 		return nil, fmt.Errorf("%s is not a bridge: %w", o.Name, ErrForeign)
-	case ok && !o.Adopt && l.Alias != o.Alias:
+	case ok && l.Alias != o.Alias:
 		if finished, err := Finished(c, l); err != nil || finished {
 			return nil, errors.Join(err, fmt.Errorf("bridge %s (alias %q): %w", o.Name, l.Alias, ErrForeign))
 		}
@@ -142,11 +137,6 @@ func add(c *netlink.Conn, o Options, mac net.HardwareAddr) (netlink.Link, error)
 	return l, err
 }
 
-// Unowned reports whether a link is a bridge that no engine has made.
-func Unowned(l netlink.Link) bool {
-	return l.Kind == "bridge" && !strings.HasPrefix(l.Alias, Alias)
-}
-
 // Finished reports whether a bridge is more than the beginning of one whose maker
 // was killed before the alias.
 func Finished(c *netlink.Conn, l netlink.Link) (bool, error) {
@@ -158,7 +148,7 @@ func Finished(c *netlink.Conn, l netlink.Link) (bool, error) {
 }
 
 // configure sets addresses and state. Addresses of another subnet, from an
-// earlier configuration, go, except those of an administrator's bridge.
+// earlier configuration, go.
 func (l *Link) configure(c *netlink.Conn, have netlink.Link) error {
 	o, index := l.options, l.Index()
 	addrs, err := c.Addrs(index)
@@ -167,21 +157,18 @@ func (l *Link) configure(c *netlink.Conn, have netlink.Link) error {
 	}
 	var b netlink.Batch
 	for _, a := range addrs {
-		if a.Addr().Is4() && a != l.Gateway && !o.Adopt {
+		if a.Addr().Is4() && a != l.Gateway {
 			b.DelAddr(index, a)
 		}
 	}
 	if !slices.Contains(addrs, l.Gateway) {
 		b.AddAddr(index, netlink.Addr{Prefix: l.Gateway})
 	}
-	if !o.Adopt && have.Alias != o.Alias {
+	if have.Alias != o.Alias {
 		b.SetAlias(index, o.Alias)
 	}
 	if have.Group != Group {
 		b.SetGroup(index, Group)
-	}
-	if o.Adopt {
-		b.SetMAC(index, l.MAC) // endpoints know it as their gateway's
 	}
 	b.SetUp(index)
 	return c.Do(&b)
@@ -195,9 +182,6 @@ func (l *Link) setParameters() error {
 	if err != nil {
 		return err
 	}
-	if l.options.Adopt {
-		return nil // the host may have IPv6 addresses there
-	}
 	_, err = sysctl.Set("net/ipv6/conf/"+l.Name+"/disable_ipv6", "1")
 	if errors.Is(err, syscall.ENOENT) {
 		return nil // the kernel has no IPv6
@@ -205,19 +189,14 @@ func (l *Link) setParameters() error {
 	return err
 }
 
-// Remove removes the bridge of a network without endpoints; it may be gone. An
-// administrator's stays, and belongs to no group of ours any more.
+// Remove removes the bridge of a network without endpoints; it may be gone.
 func (l *Link) Remove(c *netlink.Conn) error {
 	have, ok, err := c.LinkByName(l.Name)
-	if err != nil || !ok || !l.options.Adopt && have.Alias != l.options.Alias {
+	if err != nil || !ok || have.Alias != l.options.Alias {
 		return err
 	}
 	var b netlink.Batch
-	if l.options.Adopt {
-		b.SetGroup(have.Index, 0)
-	} else {
-		b.DelLink(have.Index)
-	}
+	b.DelLink(have.Index)
 	return c.Do(&b)
 }
 
