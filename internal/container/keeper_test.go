@@ -41,14 +41,6 @@ func newFakeKeeper(procs ...keeper.Process) *fakeKeeper {
 	return k
 }
 
-// dial is a dialer that finds this keeper.
-func (k *fakeKeeper) dial(_ context.Context, ev keeper.Events) (keeperConn, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.ev = ev
-	return k, nil
-}
-
 // ask is what every request begins with; unlock afterwards.
 func (k *fakeKeeper) ask(call ...string) error {
 	k.mu.Lock()
@@ -145,26 +137,38 @@ func (k *fakeKeeper) end(id string, ws syscall.WaitStatus) {
 	}
 }
 
-// kill ends the keeper. It returns the next one, who finds what runs in its
-// folder: orphans, of whose streams it has none.
-func (k *fakeKeeper) kill() *fakeKeeper {
-	next := newFakeKeeper()
+// next is the keeper after this one is killed. It finds what runs in its folder:
+// orphans, of whose streams it has none.
+func (k *fakeKeeper) next() *fakeKeeper {
 	k.mu.Lock()
+	defer k.mu.Unlock()
+	next := newFakeKeeper()
 	for id, p := range k.procs {
-		if p.Parked {
-			continue
+		if !p.Parked {
+			p.Orphan, p.Files, p.Ports = true, keeper.Files{}, 0
+			next.procs[id] = p
 		}
-		p.Orphan, p.Files, p.Ports = true, keeper.Files{}, 0
-		next.procs[id] = p
 	}
 	maps.Copy(next.exits, k.exits)
+	return next
+}
+
+// hang lets every request fail from now on; the engine is not told.
+func (k *fakeKeeper) hang() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lost = true
+}
+
+// kill ends the keeper, which an engine that is there is told.
+func (k *fakeKeeper) kill() {
+	k.mu.Lock()
 	ev := k.ev
 	k.ev, k.lost = nil, true
 	k.mu.Unlock()
 	if ev != nil {
 		ev.Lost(keeper.ErrLost)
 	}
-	return next
 }
 
 // asked returns what the keeper was asked for.

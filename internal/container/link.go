@@ -111,9 +111,21 @@ type session struct {
 	farSide
 	link        *link
 	established bool // guarded by link.mu
+	lost        bool // guarded by link.mu
 }
 
 var _ keeper.Events = (*session)(nil)
+
+// begin is connect at the boot. A keeper that is killed meanwhile is replaced at
+// once; one that cannot be had is an error.
+func (l *link) begin(ctx context.Context) error {
+	err := l.connect(ctx)
+	if errors.Is(err, keeper.ErrLost) {
+		slog.Warn("lost the keeper", "err", err)
+		err = l.connect(ctx)
+	}
+	return err
+}
 
 // connect dials the keeper and brings it and our view of what runs together.
 func (l *link) connect(ctx context.Context) error {
@@ -127,13 +139,25 @@ func (l *link) connect(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("list the keeper's processes: %w", err), conn.Close())
 	}
 	l.far.reconcile(ctx, conn, procs, exits)
-	l.mu.Lock()
-	l.conn, ses.established = conn, true
-	l.mu.Unlock()
+	if !l.serve(ses, conn) {
+		return fmt.Errorf("reunite with the keeper: %w", keeper.ErrLost)
+	}
 	for _, e := range exits {
 		l.far.Exited(e)
 	}
 	return nil
+}
+
+// serve makes a session the one of all requests; false: it was lost while it was
+// being made, and nobody would be told.
+func (l *link) serve(ses *session, conn keeperConn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ses.lost {
+		return false
+	}
+	l.conn, ses.established = conn, true
+	return true
 }
 
 // Lost is called when the connection with the keeper has broken. A keeper that
@@ -141,6 +165,7 @@ func (l *link) connect(ctx context.Context) error {
 func (s *session) Lost(cause error) {
 	l := s.link
 	l.mu.Lock()
+	s.lost = true
 	replace := s.established && !l.work.closes()
 	done := make(chan struct{})
 	if replace {

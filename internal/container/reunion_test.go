@@ -1,14 +1,18 @@
 package container
 
 import (
+	"context"
+	"errors"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/keeper"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/store"
 )
@@ -19,12 +23,16 @@ type reunited struct {
 	t         *testing.T
 	ports     []*os.File // that each container has
 	givenBack []string   // whose networks
+
+	mu      sync.Mutex
+	keepers []*fakeKeeper // that dial finds, one after the other, and the last for ever; nil: none answers
 }
 
 func newReunited(t *testing.T) *reunited {
 	t.Helper()
 	cfg := Config{DataRoot: t.TempDir(), ExecRoot: t.TempDir(), Cgroup: "tare-test-of-none", BootID: "this"}
 	r := &reunited{Service: New(cfg, nil, nil, event.NewLog(), store.New(), nil), t: t}
+	r.link.dial = r.dial
 	if err := r.records.prepare(); err != nil {
 		t.Fatal(err)
 	}
@@ -35,6 +43,29 @@ func newReunited(t *testing.T) *reunited {
 	r.Service.exits.giveBack, r.far.giveBack = giveBack, giveBack
 	r.far.heldPorts = func(string) []*os.File { return r.ports }
 	return r
+}
+
+// finds says which keepers there will be.
+func (r *reunited) finds(keepers ...*fakeKeeper) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keepers = keepers
+}
+
+func (r *reunited) dial(_ context.Context, ev keeper.Events) (keeperConn, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.keepers[0]
+	if len(r.keepers) > 1 {
+		r.keepers = r.keepers[1:]
+	}
+	if k == nil {
+		return nil, errors.New("no keeper answers")
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ev = ev
+	return k, nil
 }
 
 // container makes one that has never run.
@@ -61,7 +92,7 @@ func (r *reunited) believe(c *Container, l live) {
 // meet connects with a keeper, and returns when all that follows is done.
 func (r *reunited) meet(k *fakeKeeper) {
 	r.t.Helper()
-	r.link.dial = k.dial
+	r.finds(k)
 	if err := r.link.connect(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
