@@ -227,11 +227,17 @@ func (c *child) orphan() keeper.Process {
 	return p
 }
 
-// killed reports whether somebody has killed the process, which has ended then:
-// of two signals that end it the first is what it has ended by.
-func (c *child) killed() bool {
-	c.cmd.Process.Signal(syscall.SIGTERM)
+// endedBy is the signal that somebody has ended the process with, 0 if nobody
+// has. It has ended then: of two signals the first is what it ends by.
+func (c *child) endedBy() syscall.Signal {
+	const own = syscall.SIGHUP
+	c.cmd.Process.Signal(own)
 	c.cmd.Wait()
-	ws, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	return ok && ws.Signal() == syscall.SIGKILL
+	ws, _ := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if ws.Signal() == own {
+		return 0
+	}
+	return ws.Signal()
 }
+
+func (c *child) killed() bool { return c.endedBy() == syscall.SIGKILL }

@@ -2,9 +2,6 @@ package container
 
 import (
 	"context"
-	"errors"
-	"os/exec"
-	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -202,15 +199,8 @@ func TestCloseWaitsForAKeeperThatIsBeingReplaced(t *testing.T) {
 		first := newFakeKeeper()
 		r.meet(first)
 		second := newFakeKeeper(stray.orphan())
-		program := exec.Command("sleep", "1000")
-		if err := program.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			program.Process.Kill()
-			program.Wait()
-		}()
-		second.pid = program.Process.Pid
+		program := newChild(t, "")
+		second.pid = program.Pid
 		answers := make(chan struct{})
 		r.finds(second)
 		r.link.dial = func(ctx context.Context, ev keeper.Events) (keeperConn, error) {
@@ -239,9 +229,8 @@ func TestCloseWaitsForAKeeperThatIsBeingReplaced(t *testing.T) {
 		if second.unacknowledged(stray.ID) {
 			t.Error("the end of the stray is left to the next engine")
 		}
-		program.Wait()
-		if ws := program.ProcessState.Sys().(syscall.WaitStatus); ws.Signal() != syscall.SIGTERM {
-			t.Error("the keeper was not asked to end:", program.ProcessState)
+		if by := program.endedBy(); by != syscall.SIGTERM {
+			t.Error("the keeper was not asked to end:", by)
 		}
 	})
 }
@@ -250,27 +239,32 @@ func TestCloseWaitsForAKeeperThatIsBeingReplaced(t *testing.T) {
 // replacement of one that is lost meanwhile.
 func TestCloseLeavesABusyKeeperAlone(t *testing.T) {
 	for _, lost := range []bool{false, true} {
-		r := newReunited(t)
-		c := r.container(ident.New())
-		p, program := newChild(t, c.ID), newChild(t, "")
-		r.believe(c, live{Pid: p.Pid, StartTicks: p.StartTicks})
-		k := newFakeKeeper(p.Process)
-		k.pid = program.Pid
-		r.meet(k)
-		if lost {
-			r.link.dial = func(context.Context, keeper.Events) (keeperConn, error) {
-				t.Error("an engine that closes dials a keeper")
-				return nil, errors.New("none")
+		synctest.Test(t, func(t *testing.T) {
+			r := newReunited(t)
+			c := r.container(ident.New())
+			p, program := newChild(t, c.ID), newChild(t, "")
+			r.believe(c, live{Pid: p.Pid, StartTicks: p.StartTicks})
+			k := newFakeKeeper(p.Process)
+			k.pid = program.Pid
+			r.meet(k)
+			if lost {
+				r.finds(newFakeKeeper())
+				r.strays.killed("x") // keeps Close for a second
+				time.AfterFunc(time.Second, func() { k.kill(); r.strays.gone("x") })
 			}
-			r.far.strays.killed("x") // keeps Close for a while
-			time.AfterFunc(50*time.Millisecond, func() { k.kill(); r.far.strays.gone("x") })
-		}
-		r.Close()
-		if err := program.cmd.Process.Signal(syscall.Signal(0)); err != nil || !alive(program.Pid, program.StartTicks) || p.killed() {
-			t.Error("a keeper with a container was ended, or its container", err)
-		}
-		if got := k.asked(); !slices.Equal(got, nil) {
-			t.Error(got)
-		}
+			r.Close()
+			if by := program.endedBy(); by != 0 {
+				t.Error("a keeper with a container was ended:", by)
+			}
+			if by := p.endedBy(); by != 0 {
+				t.Error("a container was ended:", by)
+			}
+			if got := k.asked(); got != nil {
+				t.Error(got)
+			}
+			if next := r.keepers[0]; lost && next.ev != nil {
+				t.Error("an engine that closes has taken another keeper")
+			}
+		})
 	}
 }
