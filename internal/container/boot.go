@@ -39,7 +39,7 @@ func (s *Service) Boot(ctx context.Context) error {
 	if err := s.execs.load(); err != nil {
 		return err
 	}
-	if err := s.link.connect(ctx); err != nil {
+	if err := s.link.begin(ctx); err != nil {
 		return err
 	}
 	for _, c := range s.index.List() {

@@ -12,11 +12,38 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/logfile"
 )
 
 // DialKeeper connects with the keeper, starting one if there is none. The
 // service's events come over the connection.
 type DialKeeper func(ctx context.Context, ev keeper.Events) (*keeper.Conn, error)
+
+// keeperConn is what the engine asks of its keeper; see [keeper.Conn].
+type keeperConn interface {
+	adopter
+	List(ctx context.Context) (running []keeper.Process, exits []keeper.Exit, err error)
+	Start(ctx context.Context, s keeper.Start) (*keeper.Process, error)
+	Park(ctx context.Context, s keeper.Start) (*keeper.Process, error)
+	Wake(ctx context.Context, s keeper.Start) (*keeper.Process, error)
+	Attach(ctx context.Context, id string, cl keeper.Client) (client uint64, at logfile.Position, err error)
+	Resume(ctx context.Context, client uint64) error
+	Resize(ctx context.Context, id string, rows, cols uint16) error
+	Ack(ctx context.Context, id string) error
+	KeeperPid() int
+	Close() error
+}
+
+var _ keeperConn = (*keeper.Conn)(nil)
+
+// open is the dialer as the link calls it.
+func (dial DialKeeper) open(ctx context.Context, ev keeper.Events) (keeperConn, error) {
+	conn, err := dial(ctx, ev)
+	if err != nil {
+		return nil, err // and no interface that holds a nil
+	}
+	return conn, nil
+}
 
 // keeperPatience is how long a request waits for a keeper that is being
 // replaced.
@@ -35,12 +62,12 @@ const keeperPatience = 5 * time.Second
 // keeper while holding one of them: who is about to take such a lock calls wait
 // before, and now below it.
 type link struct {
-	dial DialKeeper
+	dial func(context.Context, keeper.Events) (keeperConn, error)
 	far  farSide
 	work *work
 
 	mu        sync.Mutex
-	conn      *keeper.Conn  // nil while the keeper is away; guarded by mu
+	conn      keeperConn    // nil while the keeper is away; guarded by mu
 	replacing chan struct{} // closed at the end of the last replacement; guarded by mu
 }
 
@@ -51,7 +78,7 @@ type farSide interface {
 	StdinClosed(id string)
 	LogLost(id string, lines int64, reason string)
 	// reconcile compares what we believe to run with what a new keeper has.
-	reconcile(ctx context.Context, conn *keeper.Conn, procs []keeper.Process, exits []keeper.Exit)
+	reconcile(ctx context.Context, conn adopter, procs []keeper.Process, exits []keeper.Exit)
 	// lostKeeper is called when the keeper has gone, and the children that it had
 	// parked. It does not block.
 	lostKeeper()
@@ -59,7 +86,7 @@ type farSide interface {
 
 // wait returns the connection with the keeper, which may have to be replaced
 // first. Its caller holds no lock of a container or exec.
-func (l *link) wait() (*keeper.Conn, error) {
+func (l *link) wait() (keeperConn, error) {
 	for end := time.Now().Add(keeperPatience); ; time.Sleep(5 * time.Millisecond) {
 		conn, err := l.now()
 		if err == nil || time.Now().After(end) {
@@ -69,7 +96,7 @@ func (l *link) wait() (*keeper.Conn, error) {
 }
 
 // now returns the connection with the keeper if there is one.
-func (l *link) now() (*keeper.Conn, error) {
+func (l *link) now() (keeperConn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.conn == nil {
@@ -84,9 +111,21 @@ type session struct {
 	farSide
 	link        *link
 	established bool // guarded by link.mu
+	lost        bool // guarded by link.mu
 }
 
 var _ keeper.Events = (*session)(nil)
+
+// begin is connect at the boot. A keeper that is killed meanwhile is replaced at
+// once; one that cannot be had is an error.
+func (l *link) begin(ctx context.Context) error {
+	err := l.connect(ctx)
+	if errors.Is(err, keeper.ErrLost) {
+		slog.Warn("lost the keeper", "err", err)
+		err = l.connect(ctx)
+	}
+	return err
+}
 
 // connect dials the keeper and brings it and our view of what runs together.
 func (l *link) connect(ctx context.Context) error {
@@ -100,13 +139,25 @@ func (l *link) connect(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("list the keeper's processes: %w", err), conn.Close())
 	}
 	l.far.reconcile(ctx, conn, procs, exits)
-	l.mu.Lock()
-	l.conn, ses.established = conn, true
-	l.mu.Unlock()
+	if !l.serve(ses, conn) {
+		return fmt.Errorf("reunite with the keeper: %w", keeper.ErrLost)
+	}
 	for _, e := range exits {
 		l.far.Exited(e)
 	}
 	return nil
+}
+
+// serve makes a session the one of all requests; false: it was lost while it was
+// being made, and nobody would be told.
+func (l *link) serve(ses *session, conn keeperConn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ses.lost {
+		return false
+	}
+	l.conn, ses.established = conn, true
+	return true
 }
 
 // Lost is called when the connection with the keeper has broken. A keeper that
@@ -114,6 +165,7 @@ func (l *link) connect(ctx context.Context) error {
 func (s *session) Lost(cause error) {
 	l := s.link
 	l.mu.Lock()
+	s.lost = true
 	replace := s.established && !l.work.closes()
 	done := make(chan struct{})
 	if replace {

@@ -35,8 +35,15 @@ type reunion struct {
 	heldPorts func(id string) []*os.File // sockets that reserve a container's host ports
 }
 
+// adopter is a keeper that is to have what we believe to run, and nothing else.
+type adopter interface {
+	Adopt(ctx context.Context, p keeper.Process, st keeper.Stdio) error
+	Hold(ctx context.Context, id string, ports []*os.File) error
+	Evict(ctx context.Context, id string) error
+}
+
 // reconcile compares what we believe to run with what the keeper has.
-func (r *reunion) reconcile(ctx context.Context, conn *keeper.Conn, procs []keeper.Process, exits []keeper.Exit) {
+func (r *reunion) reconcile(ctx context.Context, conn adopter, procs []keeper.Process, exits []keeper.Exit) {
 	ended := map[string]bool{}
 	for _, e := range exits {
 		ended[e.ID] = true
@@ -87,7 +94,7 @@ func (r *reunion) execOf(p *keeper.Process) *Exec {
 
 // settleStart finds out what became of a start during which the engine was
 // killed: the keeper has the process, or its exit, or it never came about.
-func (r *reunion) settleStart(conn *keeper.Conn, c *Container, p *keeper.Process, ended bool) error {
+func (r *reunion) settleStart(conn adopter, c *Container, p *keeper.Process, ended bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ours := c.process
@@ -121,7 +128,7 @@ func (r *reunion) neverStarted(c *Container, p *process) error {
 
 // reunite makes a container's state and the keeper's agree. p is nil if the
 // keeper does not know the container; ended, if it is about to tell its exit.
-func (r *reunion) reunite(ctx context.Context, conn *keeper.Conn, c *Container, p *keeper.Process, ended bool) error {
+func (r *reunion) reunite(ctx context.Context, conn adopter, c *Container, p *keeper.Process, ended bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ours := c.process
@@ -152,7 +159,7 @@ func (r *reunion) reunite(ctx context.Context, conn *keeper.Conn, c *Container, 
 // holdPorts gives the keeper the sockets that reserve a container's host ports
 // if it has not got as many: a new keeper has none, and an engine that was
 // killed may not have come to the last of them.
-func (r *reunion) holdPorts(ctx context.Context, conn *keeper.Conn, id string, has int) error {
+func (r *reunion) holdPorts(ctx context.Context, conn adopter, id string, has int) error {
 	ports := r.heldPorts(id)
 	if len(ports) == has {
 		return nil
@@ -166,7 +173,7 @@ func (r *reunion) holdPorts(ctx context.Context, conn *keeper.Conn, id string, h
 
 // stray ends a process that belongs to no container we know: its start was cut
 // off before it was answered.
-func (r *reunion) stray(conn *keeper.Conn, p *keeper.Process) {
+func (r *reunion) stray(conn adopter, p *keeper.Process) {
 	if p.Parked {
 		if err := conn.Evict(context.Background(), p.ID); err != nil {
 			slog.Warn("evict the cell of an earlier engine", "id", p.ID, "err", err)

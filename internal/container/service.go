@@ -98,7 +98,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	}
 	s.home = external.Home(cfg.ExecRoot)
 	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: s.home}
-	s.link = &link{dial: dial, work: s.work}
+	s.link = &link{dial: dial.open, work: s.work}
 	s.execs = &Execs{execTable: newExecTable(), cfg: &s.cfg, index: s.index, link: s.link, records: s.records, events: s.events}
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work, require: s.startRequired, start: s.start}
 	s.ooms = newOOMs(s.events)
