@@ -207,7 +207,7 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.Exe
 		return fmt.Errorf("exec in container %s: %w", c.ID, err)
 	}
 	failpoint.Hit("exec/started")
-	x.running, x.pid, x.ticks, x.files, x.begun = true, proc.Pid, proc.StartTicks, proc.Files, time.Now().UTC()
+	x.running, x.pid, x.ticks, x.files, x.begun = true, proc.Pid, proc.StartTicks, proc.Files, proc.Started
 	all.events.publish(v, events.Action(string(events.ActionExecStart)+": "+commandLine(x.Request.Cmd)), "execID", x.ID)
 	return nil
 }

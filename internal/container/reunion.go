@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -64,7 +65,9 @@ func (r *reunion) reconcile(ctx context.Context, conn adopter, procs []keeper.Pr
 	}
 	for _, p := range known {
 		if x := r.execOf(p); x != nil {
-			x.adopt(p)
+			if err := r.reuniteExec(ctx, conn, x, p); err != nil {
+				slog.Error("adopt exec", "exec", x.ID, "err", err)
+			}
 			if x.losesClients(p) {
 				if err := r.execs.Kill(x.ID, ""); err != nil {
 					slog.Error("end an exec whose client was the last keeper's", "exec", x.ID, "err", err)
@@ -75,6 +78,27 @@ func (r *reunion) reconcile(ctx context.Context, conn adopter, procs []keeper.Pr
 		r.stray(conn, p)
 	}
 	r.execs.settle(ended)
+}
+
+// reuniteExec makes an exec and the keeper's process agree. A process of a dead
+// keeper gets our streams: without a reader of its output it would be killed.
+func (r *reunion) reuniteExec(ctx context.Context, conn adopter, x *Exec, p *keeper.Process) error {
+	if !p.Orphan {
+		x.adopt(p)
+		return nil
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.running, x.pid, x.ticks, x.begun = true, p.Pid, p.StartTicks, p.Started
+	given := keeper.Process{ID: x.ID, Container: x.Container, Pid: p.Pid, StartTicks: p.StartTicks, Started: p.Started, Files: x.files}
+	err := conn.Adopt(ctx, given, keeper.Stdio{TTY: x.Request.Tty, OpenStdin: x.Request.AttachStdin, StdinOnce: true})
+	if errdefs.Is(err, errdefs.NotFound) { // it ended while no keeper was there
+		r.work.run(func() {
+			r.execs.ended(keeper.Exit{ID: x.ID, Container: x.Container, Pid: p.Pid, At: time.Now(), Unknown: true})
+		})
+		return nil
+	}
+	return err
 }
 
 // execOf is the exec of a process; one that an earlier version's engine has

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestExecsOutliveDeaths: what runs in a container beside its first process is
@@ -24,6 +25,7 @@ func TestExecsOutliveDeaths(t *testing.T) {
 	e.output(t, "run", "-d", "--name", "home", "busybox", "sleep", "1000")
 	e.output(t, "exec", "-d", "--user", "7", "home", "sleep", "777")
 	e.output(t, "exec", "-d", "home", "sh", "-c", `until test -e /go; do sleep 0.05; done; exit 3`)
+	e.output(t, "exec", "-d", "home", "sh", "-c", `i=0; while :; do i=$((i+1)); echo $i; echo $i >/count; sleep 0.02; done`)
 	client := exec.Command(e.docker, "-H", "unix://"+e.socket, "exec", "--end-with-client", "home", "sleep", "888")
 	if err := client.Start(); err != nil {
 		t.Fatal(err)
@@ -57,6 +59,8 @@ func TestExecsOutliveDeaths(t *testing.T) {
 	await(t, "the end of a command whose client was the dead keeper's", func() bool {
 		return !strings.Contains(e.output(t, "exec", "ls", "home"), "sleep 888")
 	})
+	count := func() string { return e.output(t, "exec", "home", "cat", "/count") }
+	await(t, "output of a command by the new keeper", func() bool { before := count(); time.Sleep(100 * time.Millisecond); return count() != before })
 	if got := e.output(t, "exec", "home", "sh", "-c", "ps | grep -c '[s]leep 888'; true"); got != "0" {
 		t.Errorf("%s still run", got)
 	}
