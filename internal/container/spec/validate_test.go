@@ -349,7 +349,7 @@ func checkSpec(s *specs.Spec) error {
 		return fmt.Errorf("capabilities %+v", c)
 	}
 	for _, m := range s.Mounts {
-		if !strings.HasPrefix(m.Destination, "/") || m.Destination == "/" || strings.Contains(m.Destination, "..") && !strings.Contains(m.Destination, "...") {
+		if !strings.HasPrefix(m.Destination, "/") || m.Destination == "/" || slices.Contains(strings.Split(m.Destination, "/"), "..") {
 			return fmt.Errorf("mount %+v", m)
 		}
 	}
