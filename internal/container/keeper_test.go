@@ -230,7 +230,7 @@ func (c *child) orphan() keeper.Process {
 // endedBy is the signal that somebody has ended the process with, 0 if nobody
 // has. It has ended then: of two signals the first is what it ends by.
 func (c *child) endedBy() syscall.Signal {
-	const own = syscall.SIGHUP
+	const own = syscall.SIGUSR1 // which nobody has us ignore, as nohup(1) does SIGHUP
 	c.cmd.Process.Signal(own)
 	c.cmd.Wait()
 	ws, _ := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
