@@ -31,7 +31,7 @@ var sameLines = []string{
 	"run --pull never nosuch", "run --restart foo %I", "run --rm --restart always %I", "create --network none --network host %I",
 	"exec %C echo hi", "exec %C sh -c exit_4", "exec nosuch ls", "exec %X ls", "exec %C",
 	"wait %X", "start nosuch", "start -a %X", "stop nosuch", "kill nosuch", "rm nosuch", "rm %C", "rm -f nosuch", "rename %C %C", "rename nosuch x", "pause nosuch", "unpause %C",
-	"rmi nosuch", "rmi %I", "tag nosuch x", "tag x", "version --format {{.Server.Version}}", "system df --format json", "events --since 1m --until 0s --format {{.Action}}", "events -f foo",
+	"rmi nosuch", "rmi %I", "tag nosuch x", "tag x", "version --format {{.Server.Version}}", "system df --format json", "events --since 1m --until 0s --filter event=create --format {{.Action}}", "events -f foo",
 	"context show", "foo", "container foo", "--bogus", "help nosuch",
 }
 
