@@ -234,7 +234,9 @@ func (all *Execs) plan(v *View, p *process, x *Exec, req api.ExecStartRequest) (
 		plan, err := readyExternal(p.external.Exec(x.ID, process))
 		return plan, process.User, err
 	}
-	c := runtime.ExecConfig{Process: process, Seccomp: seccomp, PidFD: p.fd, Pid: v.Pid, CgroupProcs: p.cgroup.JoinPaths()}
+	c := runtime.ExecConfig{
+		Process: process, Seccomp: seccomp, PidFD: p.fd, Pid: v.Pid, CgroupProcs: p.cgroup.JoinPaths(), CgroupFD: p.cgroup.OpenToJoin(),
+	}
 	if v.IDs != nil {
 		c.UserNS, c.UIDs = true, v.IDs.UIDs
 	}

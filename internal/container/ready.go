@@ -42,7 +42,7 @@ func readyExec(x *runtime.Exec, err error) (*ready, error) {
 		return nil, err
 	}
 	return &ready{
-		plan:    keeper.Start{CgroupFD: -1, Plan: x.First, Second: x.Second, FDs: x.FDs},
+		plan:    keeper.Start{CgroupFD: x.CgroupFD, Plan: x.First, Second: x.Second, FDs: x.FDs},
 		explain: step(x.Explain), close: x.Close,
 	}, nil
 }

@@ -32,7 +32,9 @@ type execution struct {
 }
 
 func (e *execution) Close() {
-	e.Exec.Close()
+	if e.Exec != nil {
+		e.Exec.Close()
+	}
 	e.pidfd.Close()
 	if e.gate != nil {
 		e.gate.close()
@@ -41,7 +43,7 @@ func (e *execution) Close() {
 
 // newExec builds the plans; path, if not empty, is the program instead of the
 // first argument.
-func (c *Container) newExec(p *specs.Process, path string, cgroups []string, preserve ...*os.File) (*execution, error) {
+func (c *Container) newExec(p *specs.Process, path string, cgroups []string, preserve ...*os.File) (_ *execution, err error) {
 	spec, err := c.Spec()
 	if err != nil {
 		return nil, err
@@ -50,21 +52,19 @@ func (c *Container) newExec(p *specs.Process, path string, cgroups []string, pre
 	if err != nil {
 		return nil, err
 	}
-	pidfd, err := c.open()
-	if err != nil {
+	x := &execution{}
+	defer func() {
+		if err != nil {
+			x.Close()
+		}
+	}()
+	if x.pidfd, err = c.open(); err != nil {
 		return nil, err
 	}
-	procs, err := c.procs(cgroups)
-	if err != nil {
-		pidfd.Close()
-		return nil, err
-	}
-	x := &execution{pidfd: pidfd}
 	f := spec.Linux.Seccomp
 	var childGate *runtime.Gate
 	if f != nil && f.ListenerPath != "" {
 		if x.gate, err = newGate(); err != nil {
-			pidfd.Close()
 			return nil, err
 		}
 		childGate = &x.gate.child
@@ -72,32 +72,34 @@ func (c *Container) newExec(p *specs.Process, path string, cgroups []string, pre
 			return c.sendListener(k.first, k.slab.Slot(runtime.SlotListener), f, Running)
 		}
 	}
+	procs, born, err := c.groups(cgroups)
+	if err != nil {
+		return nil, err
+	}
 	x.Exec, err = runtime.NewExec(runtime.ExecConfig{
 		Gate:    childGate,
-		Process: p, Seccomp: spec.Linux.Seccomp, PidFD: pidfd, Pid: c.Pid, CgroupProcs: procs,
+		Process: p, Seccomp: f, PidFD: x.pidfd, Pid: c.Pid, CgroupProcs: procs, CgroupFD: born,
 		Program: path, UserNS: has(spec, specs.UserNamespace), UIDs: uids, Chroot: !ownMounts(spec), Preserve: preserve,
 	})
 	if err != nil {
-		pidfd.Close()
-		if x.gate != nil {
-			x.gate.close()
-		}
 		return nil, err
 	}
 	return x, nil
 }
 
-// procs are the files by which a process enters the container's cgroups, or
-// those that are named below them.
-func (c *Container) procs(below []string) ([]string, error) {
+// groups are the files by which a process enters the container's cgroups, or
+// those that are named below them, and the directory in which it can be born
+// instead, nil if there is none; the caller closes it.
+func (c *Container) groups(below []string) (procs []string, born *os.File, err error) {
 	g, err := cgroup.Open(c.Cgroup)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(below) == 0 {
-		return g.ProcsPaths(), nil
+		return g.ProcsPaths(), g.OpenToJoin(), nil
 	}
-	return procsBelow(g.Mounts(), below)
+	procs, err = procsBelow(g.Mounts(), g.Entry(), below)
+	return procs, nil, err
 }
 
 // Exec starts a process in the container and returns its pid; it is our child.

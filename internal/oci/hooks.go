@@ -267,7 +267,7 @@ func (k *creation) stopHooks() {
 
 // spawnExec starts a pair of clones and returns the program's pid.
 func spawnExec(l *launcher, e *execution, stdio [3]*os.File) (int, error) {
-	c, err := l.start(image{plan: e.First, second: e.Second, cgroup: -1, files: e.FDs, explain: explainer(e.Explain)}, stdio)
+	c, err := l.start(image{plan: e.First, second: e.Second, cgroup: e.CgroupFD, files: e.FDs, explain: explainer(e.Explain)}, stdio)
 	if err != nil {
 		return 0, err
 	}

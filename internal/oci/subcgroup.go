@@ -11,11 +11,11 @@ import (
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 )
 
-// procsBelow are the files by which a process enters the groups that "exec
-// --cgroup" names below a container's group: either one path for all
+// procsBelow are the files, called entry, by which a process enters the groups
+// that "exec --cgroup" names below a container's group: either one path for all
 // hierarchies, or for some of them "controller,…:path"; the others stay at the
 // container's group.
-func procsBelow(hierarchies []cgroup.Mount, args []string) ([]string, error) {
+func procsBelow(hierarchies []cgroup.Mount, entry string, args []string) ([]string, error) {
 	dirs := make([]string, len(hierarchies))
 	for i, h := range hierarchies {
 		dirs[i] = h.Source
@@ -44,7 +44,7 @@ func procsBelow(hierarchies []cgroup.Mount, args []string) ([]string, error) {
 		}
 	}
 	for i := range dirs {
-		dirs[i] += "/cgroup.procs"
+		dirs[i] += "/" + entry
 	}
 	return dirs, nil
 }

@@ -28,7 +28,8 @@ var unified = sync.OnceValue(func() bool {
 // into the container later. A mount of the hierarchy itself would cost a
 // superblock per container and hierarchy.
 func (b *builder) enterCgroups() {
-	if b.c.CgroupFD != nil && !b.inUserNS() {
+	born := b.c.CgroupFD != nil && !b.inUserNS()
+	if born {
 		b.pass(b.c.CgroupFD)
 		b.cgroupFD = len(b.fds) - 1
 	}
@@ -41,7 +42,7 @@ func (b *builder) enterCgroups() {
 			b.Do(name, spawn.SysOpenTree, spawn.Int(atCwd), b.Str(path.Dir(procs)), spawn.Int(flags)).To(slotCgroup + i)
 			dir, file = spawn.Slot(slotCgroup+i), path.Base(procs)
 		}
-		if !b.inUserNS() { // there its starter does it
+		if !born && !b.inUserNS() { // there its starter does it
 			b.write(name, dir, file, "0")
 		}
 	}

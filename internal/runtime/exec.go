@@ -18,7 +18,8 @@ type ExecConfig struct {
 
 	PidFD       *os.File // of the container's init
 	Pid         int      // the same; used to tell why a program did not start
-	CgroupProcs []string // cgroup.procs files of the container's cgroups
+	CgroupProcs []string // files of the container's cgroups to which it writes "0" to enter
+	CgroupFD    *os.File // cgroup v2 directory in which it is born instead; nil: none. NewExec takes it over, also if it fails
 
 	Rows, Cols uint16 // of the terminal, if the process has one
 
@@ -39,6 +40,7 @@ type Exec struct {
 	FirstPlan, SecondPlan *spawn.Plan // for printing
 	First, Second         spawn.Image
 	FDs                   []*os.File // spawn.FD(0) is the pidfd
+	CgroupFD              int        // index in FDs, -1: none
 
 	explainer
 	own []*os.File
@@ -59,10 +61,14 @@ const joinAll = syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIP
 
 // NewExec checks the process and builds its two plans.
 func NewExec(c ExecConfig) (_ *Exec, err error) {
+	b := newPlanBuilder()
+	defer b.closeUnless(&err)
+	if c.CgroupFD != nil {
+		b.keep(c.CgroupFD)
+	}
 	if err := checkProcess(c.Process); err != nil {
 		return nil, err
 	}
-	b := newPlanBuilder()
 	b.c = Config{CgroupProcs: c.CgroupProcs, Rows: c.Rows, Cols: c.Cols}
 	b.c.Preserve, b.program = c.Preserve, c.Program
 	if c.Gate != nil {
@@ -73,7 +79,9 @@ func NewExec(c ExecConfig) (_ *Exec, err error) {
 	}
 	b.spec = &specs.Spec{Process: c.Process, Linux: &specs.Linux{Seccomp: c.Seccomp}}
 	b.second, b.exec = spawn.NewPlan(), true
-	defer b.closeUnless(&err)
+	if c.Process.ExecCPUAffinity == nil { // its two halves are before and after the entry
+		b.c.CgroupFD = c.CgroupFD
+	}
 	root, err := os.OpenFile("/proc/"+strconv.Itoa(c.Pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
@@ -92,7 +100,7 @@ func NewExec(c ExecConfig) (_ *Exec, err error) {
 	if err := b.process(); err != nil {
 		return nil, err
 	}
-	e := &Exec{FirstPlan: b.Plan, SecondPlan: b.second, First: b.Image(), Second: b.second.Image(), FDs: b.fds, own: b.own}
+	e := &Exec{FirstPlan: b.Plan, SecondPlan: b.second, First: b.Image(), Second: b.second.Image(), FDs: b.fds, CgroupFD: b.cgroupFD, own: b.own}
 	e.explainer = explainer{first: b.marks, process: c.Process, program: c.Program, prefix: execFailed, names: b.StepName}
 	e.explainer.root, e.explainer.uids = root, c.UIDs
 	return e, nil
@@ -176,7 +184,7 @@ func NewHook(pidfd *os.File, program string, args, env []string, user bool) (*Ex
 	b.Stdio()
 	b.lastDescriptors()
 	b.finish()
-	e := &Exec{FirstPlan: b.Plan, SecondPlan: b.second, First: b.Image(), Second: b.second.Image(), FDs: b.fds}
+	e := &Exec{FirstPlan: b.Plan, SecondPlan: b.second, First: b.Image(), Second: b.second.Image(), FDs: b.fds, CgroupFD: b.cgroupFD}
 	e.explainer = explainer{first: b.marks, process: p, program: program, names: b.StepName}
 	return e, nil
 }

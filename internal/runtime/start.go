@@ -15,7 +15,7 @@ type Config struct {
 	Root *os.File // detached mount of the root; missing mount points are made in it
 
 	NetNS       *os.File // network namespace to join; nil: as the spec says
-	CgroupProcs []string // cgroup.procs files of the cgroups that the child enters
+	CgroupProcs []string // files of the cgroups to which the child writes "0" to enter
 	CgroupFD    *os.File // cgroup v2 directory in which the child is born; nil: none
 
 	InUserNS bool // the child is born in the user namespace that the spec names; the spec's maps are that one's

@@ -20,8 +20,8 @@
 //
 // Nothing here waits for a disk, and nothing without a bound. Files are
 // written directly: eight mkdirs and the limits take 0.3 ms. A process enters a
-// group by writing to the files of ProcsPaths, or is born in it (FD, version 2
-// only). The first entry after an idle moment waits 6 to 23 ms on version 1.
+// group by writing to the files of ProcsPaths, or is born in it (FD and
+// OpenToJoin, version 2 only).
 package cgroup
 
 import (
@@ -266,18 +266,31 @@ func (g *Group) Mounts() []Mount {
 // FD returns the group's directory for CLONE_INTO_CGROUP, nil on version 1,
 // which cannot do that. The group owns it: Close closes it.
 func (g *Group) FD() *os.File {
+	if g.fd == nil {
+		g.fd = g.open(payload)
+	}
+	return g.fd
+}
+
+// OpenToJoin opens the directory in which a process is born, by
+// CLONE_INTO_CGROUP, that joins a running container; nil on version 1. The
+// caller closes it.
+func (g *Group) OpenToJoin() *os.File { return g.open(joining) }
+
+// open opens the directory of the group of that name, or of the group itself if
+// it is not delegated; nil if that is not possible: a child enters by writing
+// to a file then.
+func (g *Group) open(name string) *os.File {
 	t, ok := g.tree.(*v2)
 	if !ok || len(g.dirs) == 0 {
 		return nil
 	}
-	if g.fd == nil {
-		dir := t.root + "/" + g.path
-		if g.delegated {
-			dir += "/" + payload
-		}
-		g.fd, _ = os.Open(dir) // without it a child enters by ProcsPaths
+	dir := t.root + "/" + g.path
+	if g.delegated {
+		dir += "/" + name
 	}
-	return g.fd
+	f, _ := os.Open(dir)
+	return f
 }
 
 // Close gives back the descriptor of FD. The group stays.

@@ -55,6 +55,11 @@ func TestDelegateOnVersion2(t *testing.T) {
 			t.Errorf("a child is born in %v", f)
 		}
 		g.Close()
+		f := g.OpenToJoin()
+		if f == nil || !strings.HasSuffix(f.Name(), "/joining") {
+			t.Errorf("one that joins is born in %v", f)
+		}
+		f.Close()
 	}
 	check(g)
 	if err := os.WriteFile(root+"/tare/x/payload/cgroup.procs", nil, 0o644); err != nil {
@@ -80,11 +85,14 @@ func TestDelegateOnVersion1(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := g.ProcsPaths(); len(got) != 2 || got[1] != tree.named+"/tare/x/cgroup.procs" {
+	if got := g.ProcsPaths(); len(got) != 2 || got[1] != tree.named+"/tare/x/tasks" {
 		t.Errorf("%q", got)
 	}
 	if err := os.WriteFile(tree.named+"/tare/x/cgroup.procs", nil, 0o644); err != nil {
 		t.Fatal(err)
+	}
+	if g.FD() != nil || g.OpenToJoin() != nil {
+		t.Error("a child is born in a group of version 1")
 	}
 	again, err := open(tree, "tare/x")
 	if err != nil || len(again.dirs) != 2 {
