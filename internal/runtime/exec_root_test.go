@@ -41,7 +41,7 @@ func (l *lab) sleeper(dir string, change func(*specs.Spec)) (running, *os.File) 
 // exec runs p in the container of pidfd.
 func (l *lab) exec(c ExecConfig) result {
 	l.t.Helper()
-	c.CgroupProcs = l.cgroups
+	c.CgroupProcs, c.CgroupFD = l.cgroups, l.group.OpenToJoin()
 	e, err := NewExec(c)
 	if err != nil {
 		return result{err: err}
@@ -55,7 +55,7 @@ func (l *lab) exec(c ExecConfig) result {
 	if err := slab.Pair(e.Second); err != nil {
 		l.t.Fatal(err)
 	}
-	r, report, first := l.clone(slab, 0, e.FDs, c.Process.Terminal)
+	r, report, first := l.clone(slab, 0, e.CgroupFD, e.FDs, c.Process.Terminal)
 	defer r.out.Close()
 	ws := reap(first)
 	if len(report) > 0 {

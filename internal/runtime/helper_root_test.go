@@ -16,6 +16,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/caps"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/linux/seccomp"
 	"github.com/tare-engine/tare/internal/linux/spawn"
@@ -27,7 +28,8 @@ type lab struct {
 	t       testing.TB
 	region  *spawn.Region
 	nursery *spawn.Nursery
-	cgroups []string // cgroup.procs files
+	group   *cgroup.Group
+	cgroups []string // the files by which a process enters it
 }
 
 func newLab(t testing.TB) *lab {
@@ -51,28 +53,20 @@ func newLab(t testing.TB) *lab {
 	return l
 }
 
-// makeCgroups makes a cgroup in each hierarchy.
+// makeCgroups makes a cgroup in each hierarchy, or the one of version 2.
 func (l *lab) makeCgroups() {
 	l.t.Helper()
-	dirs, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
-	if err != nil || unified() {
-		l.t.Skip("this host has cgroup v2 only; the cgroup package's tests cover it")
+	parent := fmt.Sprintf("runtime-test-%d", os.Getpid())
+	g, err := cgroup.Create(parent+"/x", &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}})
+	if err != nil {
+		l.t.Fatal(err)
 	}
-	for _, d := range dirs {
-		dir := filepath.Join(filepath.Dir(d), fmt.Sprintf("tare-runtime-test-%d", os.Getpid()))
-		if err := os.MkdirAll(dir, 0755); err != nil {
-			l.t.Fatal(err)
+	l.group, l.cgroups = g, g.ProcsPaths()
+	l.t.Cleanup(func() {
+		if err := errors.Join(g.Close(), g.Kill(), g.Remove(), cgroup.RemoveParent(parent)); err != nil {
+			l.t.Error(err)
 		}
-		for _, f := range []string{"cpuset.cpus", "cpuset.mems"} {
-			if b, err := os.ReadFile(filepath.Join(filepath.Dir(d), f)); err == nil {
-				if err := os.WriteFile(filepath.Join(dir, f), b, 0); err != nil {
-					l.t.Fatal(err)
-				}
-			}
-		}
-		l.cgroups = append(l.cgroups, filepath.Join(dir, "cgroup.procs"))
-		l.t.Cleanup(func() { removeCgroup(l.t, dir) })
-	}
+	})
 }
 
 func removeCgroup(t testing.TB, dir string) {
@@ -204,6 +198,9 @@ func (l *lab) runConfig(c Config) result {
 
 func (l *lab) start(c Config) (running, error) {
 	l.t.Helper()
+	if c.CgroupProcs != nil {
+		c.CgroupFD = l.group.FD()
+	}
 	s, err := NewStart(c)
 	if err != nil {
 		return running{}, err
@@ -219,7 +216,7 @@ func (l *lab) start(c Config) (running, error) {
 			l.t.Fatal(err)
 		}
 	}
-	r, report, pid := l.clone(slab, s.Flags, s.FDs, c.Spec.Process.Terminal)
+	r, report, pid := l.clone(slab, s.Flags, s.CgroupFD, s.FDs, c.Spec.Process.Terminal)
 	r.pid = pid
 	if len(s.Second.Bytes) > 0 {
 		if ws := reap(pid); ws.ExitStatus() != 0 && len(report) == 0 {
@@ -240,14 +237,17 @@ func (l *lab) start(c Config) (running, error) {
 }
 
 // clone starts what the slab holds and waits for the exec or its failure.
-func (l *lab) clone(slab *spawn.Slab, flags uint64, own []*os.File, tty bool) (r running, report []byte, pid int) {
+func (l *lab) clone(slab *spawn.Slab, flags uint64, born int, own []*os.File, tty bool) (r running, report []byte, pid int) {
 	l.t.Helper()
 	rep, repw, err := os.Pipe()
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	fds, ours := l.streams(&r, tty)
-	pid, err = l.nursery.Start(slab, spawn.Options{Flags: flags, Cgroup: -1}, append(append([]*os.File{repw}, fds...), own...))
+	if born >= 0 {
+		born += 1 + len(fds)
+	}
+	pid, err = l.nursery.Start(slab, spawn.Options{Flags: flags, Cgroup: born}, append(append([]*os.File{repw}, fds...), own...))
 	repw.Close()
 	for _, f := range fds {
 		f.Close()
