@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,6 +68,31 @@ func (l *lab) makeCgroups() {
 			l.t.Error(err)
 		}
 	})
+}
+
+// cgroupNames are the names in a container's /sys/fs/cgroup.
+func (l *lab) cgroupNames() (names []string) {
+	if !unified() {
+		for _, c := range l.cgroups {
+			names = append(names, hierarchyOf(c))
+		}
+	} else if list, err := os.ReadDir(filepath.Dir(l.cgroups[0])); err != nil {
+		l.t.Fatal(err)
+	} else {
+		for _, e := range list {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// cgroupPath is where a container sees its group with the controller.
+func (l *lab) cgroupPath(controller string) string {
+	if unified() {
+		return cgroupRoot
+	}
+	return cgroupRoot + "/" + controller
 }
 
 func removeCgroup(t testing.TB, dir string) {

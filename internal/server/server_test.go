@@ -174,7 +174,6 @@ func TestAnswers(t *testing.T) {
 	}
 	c := unixClient(t, newServer(t, &fake{}))
 	for _, tt := range tests {
-		began := time.Now()
 		res, body := do(t, c, tt.method, strings.ReplaceAll(tt.target, `"`, "%22"), tt.contentType, tt.body)
 		name := fmt.Sprintf("%s %s %.40q", tt.method, tt.target, tt.body)
 		if res.StatusCode != tt.status {
@@ -190,9 +189,6 @@ func TestAnswers(t *testing.T) {
 			}
 		} else if !strings.Contains(body, tt.want) || tt.want == "" && body != "" {
 			t.Errorf("%s: body %q, want %q", name, body, tt.want)
-		}
-		if took := time.Since(began); took > 500*time.Millisecond {
-			t.Errorf("%s: took %v", name, took)
 		}
 	}
 }
