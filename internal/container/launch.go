@@ -1,0 +1,236 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/linux/spawn"
+	"github.com/tare-engine/tare/internal/runtime"
+	"github.com/tare-engine/tare/internal/undo"
+)
+
+// launch is one start on its way: what it has acquired so far.
+type launch struct {
+	s       *Service
+	view    *View
+	cell    *cell    // half of the start, done ahead; nil: none, or it is used up
+	root    *os.File // detached mount
+	net     *attachment
+	spec    *specs.Spec
+	start   *ready
+	process *process
+	birth   *birth // of a container with ids of its own
+	live    live
+}
+
+// launch acquires what a run needs and has the keeper start it. After an error
+// everything is given back.
+//
+// Preconditions: c.mu is held.
+func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err error) {
+	var u undo.Stack
+	defer u.Run(&err)
+	l := &launch{s: s, view: c.View(), cell: s.cells.take(c.ID), live: live{Restarts: c.restarts.row.Count}}
+	network := make(chan error, 1)
+	go func() { network <- l.attachNetwork(ctx) }()
+	err = l.mountRoot(ctx)
+	err = errors.Join(err, <-network)
+	u.Add(func() error { return l.release(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	defer l.closeRoot()
+	failpoint.Hit("start/network-and-root")
+
+	if err := errors.Join(l.writeFiles(), l.makeSpec()); err != nil {
+		return nil, err
+	}
+	if err := l.prepare(ctx); err != nil {
+		return nil, err
+	}
+	defer l.birth.close()
+	defer l.start.close()
+	if err := l.announce(); err != nil {
+		return nil, err
+	}
+	u.Add(func() error { return s.records.removeLive(c.ID) })
+	failpoint.Hit("start/announced")
+	if err := l.run(ctx, c); err != nil {
+		return nil, err
+	}
+	u.Add(l.abort)
+	failpoint.Hit("start/running")
+	if err := s.records.putLive(c.ID, l.live); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("start/live-recorded")
+	return l, nil
+}
+
+// announce writes the live record without a process. If we are killed before we
+// know the process, the next engine takes it over as the container's: by then
+// its client may have been told how it ended.
+func (l *launch) announce() error {
+	l.live.BootID, l.live.StartedAt = l.s.cfg.BootID, time.Now().UTC()
+	l.live.Network, l.live.User = l.net.view, l.spec.Process.User
+	return l.s.records.putLive(l.view.ID, l.live)
+}
+
+func (l *launch) mountRoot(ctx context.Context) (err error) {
+	ns, done, err := l.s.ids.open(l.view.IDs)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if l.view.Rootfs != "" {
+		l.root, err = openHostRoot(l.view.Rootfs, ns)
+		return err
+	}
+	l.root, err = l.s.layers.Mount(ctx, l.view.ID, ns)
+	return err
+}
+
+func (l *launch) closeRoot() {
+	if l.root != nil {
+		l.root.Close()
+	}
+}
+
+// prepare makes the control groups and the plan: the second half of one if the
+// container has a cell that fits, else a whole one.
+func (l *launch) prepare(ctx context.Context) error {
+	if l.cell != nil {
+		err := l.wakeCell(l.cell)
+		if err == nil {
+			return nil
+		}
+		slog.Debug("a cell does not fit", "container", l.view.ID, "why", err)
+		l.process = nil
+		if err := errors.Join(l.evictCell(ctx), l.removeCellGroup()); err != nil {
+			return err
+		}
+	}
+	if isExternal(l.view.Record) {
+		return l.prepareExternal()
+	}
+	if err := l.makeCgroup(); err != nil {
+		return err
+	}
+	failpoint.Hit("start/cgroup-made")
+	c := l.config()
+	c.CgroupFD = l.process.cgroup.FD()
+	var err error
+	if l.view.IDs != nil {
+		if l.birth, err = newBirth(l); err != nil {
+			return err
+		}
+		c.Waiting = l.birth.waiting()
+	}
+	if l.start, err = l.birth.ready(l.told(runtime.NewStart(c))); err != nil {
+		l.birth.close()
+	}
+	return err
+}
+
+// told says at level debug what the first process does.
+func (l *launch) told(s *runtime.Start, err error) (*runtime.Start, error) {
+	if err == nil {
+		slog.Debug("the first process does", "container", l.view.ID, "steps", spawn.Outline{Plan: s.Plan})
+	}
+	return s, err
+}
+
+// makeCgroup makes the container's groups with their limits.
+func (l *launch) makeCgroup() error {
+	g, err := l.s.groups.make(l.view.Record, l.spec.Linux.Resources)
+	if err != nil {
+		return err
+	}
+	l.process = &process{cgroup: g}
+	l.live.Cgroup = g.Path()
+	return nil
+}
+
+// config is what the runtime needs to know. The groups have been made.
+func (l *launch) config() runtime.Config {
+	size := l.view.HostConfig.ConsoleSize
+	c := runtime.Config{
+		ID: l.view.ID, Spec: l.spec, Root: l.root, NetNS: l.net.netns(),
+		CgroupProcs: l.process.cgroup.ProcsPaths(), Rows: uint16(size[0]), Cols: uint16(size[1]),
+	}
+	return c
+}
+
+// run sends the plan to the keeper and waits until the program is executed.
+func (l *launch) run(ctx context.Context, c *Container) error {
+	conn, err := l.s.link.now()
+	if err != nil {
+		return err
+	}
+	ends := liveEnds(c.waiting)
+	c.waiting = nil
+	defer closeEnds(ends)
+	start := conn.Start
+	if l.cell != nil {
+		start, l.cell = conn.Wake, nil
+	}
+	how := l.start.plan
+	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.s.cfg.stdio(l.view, l.spec.Process.User), clients(ends), l.s.networks.HeldPorts(c.ID)
+	p, err := l.birth.attend(&how, func() (*keeper.Process, error) { return start(ctx, how) })
+	if err != nil {
+		return l.explain(err)
+	}
+	if err := l.net.started(); err != nil {
+		slog.Warn("close the network namespace", "container", c.ID, "err", err)
+	}
+	l.started(p)
+	return nil
+}
+
+// explain is what clients read of the keeper's error.
+func (l *launch) explain(err error) error {
+	told := l.start.explain(err)
+	if told == err {
+		return fmt.Errorf("start container %s: %w", l.view.ID, err)
+	}
+	return told
+}
+
+// started takes note of the running process.
+func (l *launch) started(p *keeper.Process) {
+	fd := openProcess(p.Pid, p.StartTicks) // it may have ended already
+	l.process.pid, l.process.startTicks, l.process.fd, l.process.files = p.Pid, p.StartTicks, fd, p.Files
+	l.process.user = l.spec.Process.User
+	if l.net.shared == nil {
+		l.net.view.SandboxKey = "/proc/" + strconv.Itoa(p.Pid) + "/ns/net" // as nsenter wants it
+	}
+	l.live.Pid, l.live.StartTicks, l.live.StartedAt = p.Pid, p.StartTicks, time.Now().UTC()
+}
+
+// abort ends a program that was started but could not be recorded.
+func (l *launch) abort() error {
+	defer l.process.close()
+	return l.process.signal(syscall.SIGKILL)
+}
+
+// release gives back what a failed launch holds of the host.
+func (l *launch) release(ctx context.Context) error {
+	var err error
+	switch {
+	case l.cell != nil:
+		err = errors.Join(l.evictCell(ctx), l.removeCellGroup())
+	case l.process != nil: // with a child, if the keeper was killed before it answered
+		err = errors.Join(l.process.cgroup.Kill(), l.process.remove(), l.s.groups.remove(l.view.ID, l.process.cgroup))
+	}
+	return errors.Join(err, l.releaseNetwork(ctx), l.s.records.unmountShm(l.view))
+}
