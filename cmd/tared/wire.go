@@ -48,9 +48,6 @@ type parts struct {
 	networks   *network.Service
 	containers *container.Service
 	engine     *engine.Engine
-	appArmor   *apparmor.Default // nil: none
-	runtimes   *external.Runtimes
-	ids        ids
 }
 
 // identity is engine.json: what tells this engine's kernel objects from those
@@ -103,34 +100,29 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if p.networks, err = network.Open(networkConfig(cfg, id)); err != nil {
 		return nil, err
 	}
-	if p.runtimes, err = external.NewRuntimes(cfg.Runtimes, cfg.DefaultRun); err != nil {
-		return nil, err
-	}
-	p.appArmor = defaultAppArmor()
 	events := event.NewLog()
-	if p.ids, err = hostIDs(ctx, cfg, p.layers); err != nil {
-		return nil, err
-	}
-	if p.containers, err = newContainers(cfg, id, p, events); err != nil {
+	if p.containers, err = newContainers(ctx, cfg, id, p, events); err != nil {
 		return nil, err
 	}
 	if err := p.containers.Boot(ctx); err != nil {
 		return nil, err
 	}
-	profile := ""
-	if p.appArmor != nil {
-		profile = apparmor.DefaultName
-	}
 	p.engine = engine.New(engine.Config{
-		AppArmor: profile, Runtimes: p.runtimes, Remapped: p.ids.remap != nil,
-		ID: id, DataRoot: cfg.DataRoot, Driver: p.layers.Driver(), Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
-		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(),
-		LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, InitPath: besideUs("tare-init"), Reserve: p.reserve,
+		ID: id, DataRoot: cfg.DataRoot, Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
+		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(), Reserve: p.reserve,
 	}, p.containers, p.images, p.layers, p.networks, events)
 	return p, nil
 }
 
-func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*container.Service, error) {
+func newContainers(ctx context.Context, cfg *Config, id string, p *parts, events *event.Log) (*container.Service, error) {
+	runtimes, err := external.NewRuntimes(cfg.Runtimes, cfg.DefaultRun)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := hostIDs(ctx, cfg, p.layers)
+	if err != nil {
+		return nil, err
+	}
 	boot, err := host.BootID()
 	if err != nil {
 		return nil, err
@@ -141,10 +133,12 @@ func newContainers(cfg *Config, id string, p *parts, events *event.Log) (*contai
 		renewal: &keeper.Renewal{Program: besideUs("tare-keeper")},
 	}
 	return container.New(container.Config{
-		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), InitPath: besideUs("tare-init"),
-		BootID: boot, LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, CDIDirs: cfg.CDIDirs, AppArmor: p.appArmor,
-		Runtimes: p.runtimes,
-		Remap:    p.ids.remap, IDRange: p.ids.pool,
+		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), BootID: boot,
+		Defaults: container.Defaults{
+			LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, AppArmor: defaultAppArmor(), Remap: ids.remap,
+			InitPath: besideUs("tare-init"), Runtimes: runtimes, CDIDirs: cfg.CDIDirs,
+		},
+		IDRange: ids.pool,
 	}, p.layers, p.networks, events, store.NewReserved(p.reserve), way.dial), nil
 }
 

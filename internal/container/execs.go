@@ -33,11 +33,11 @@ import (
 // while waiting for a keeper (see link).
 type Execs struct {
 	*execTable
-	cfg     *Config
-	index   *index.Index[*Container]
-	link    *link
-	records *records
-	events  eventLog
+	defaults *Defaults
+	index    *index.Index[*Container]
+	link     *link
+	records  *records
+	events   eventLog
 }
 
 // Execs returns the further processes of the containers.
@@ -223,7 +223,7 @@ func (all *Execs) plan(v *View, p *process, x *Exec, req api.ExecStartRequest) (
 		return nil, specs.User{}, errors.Join(err, errNotRunning(v))
 	}
 	in := spec.ExecInput{Config: v.Config, HostConfig: v.HostConfig, Request: &x.Request, Root: root}
-	if in.AppArmor, err = all.cfg.defaultAppArmor(v.HostConfig); err != nil {
+	if in.AppArmor, err = all.defaults.appArmor(v.HostConfig); err != nil {
 		return nil, specs.User{}, err
 	}
 	process, seccomp, err := spec.OfExec(in)

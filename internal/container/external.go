@@ -29,7 +29,7 @@ func isExternal(r *Record) bool { return r.HostConfig.Runtime != external.Own }
 // the runtime.
 func (l *launch) prepareExternal() error {
 	name := l.view.HostConfig.Runtime
-	r, ok := l.s.cfg.Runtimes.Get(name)
+	r, ok := l.s.cfg.Defaults.Runtimes.Get(name)
 	if !ok { // it was registered when the container was made
 		return errdefs.New(errdefs.InvalidArgument, "unknown or invalid runtime name: %s", name)
 	}

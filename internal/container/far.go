@@ -24,7 +24,7 @@ var _ farSide = (*far)(nil)
 func (s *Service) farSide() *far {
 	f := &far{s: s}
 	f.reunion = &reunion{
-		cfg: &s.cfg, index: s.index, execs: s.execs, records: s.records, groups: s.groups, strays: &s.strays, work: s.work,
+		defaults: &s.cfg.Defaults, index: s.index, execs: s.execs, records: s.records, groups: s.groups, strays: &s.strays, work: s.work,
 		giveBack: s.giveBack, gone: f.reportGone, heldPorts: s.networks.HeldPorts,
 	}
 	return f

@@ -185,7 +185,7 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 		start, l.cell = conn.Wake, nil
 	}
 	how := l.start.plan
-	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.s.cfg.stdio(l.view, l.spec.Process.User), clients(ends), l.s.networks.HeldPorts(c.ID)
+	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.s.cfg.Defaults.stdio(l.view, l.spec.Process.User), clients(ends), l.s.networks.HeldPorts(c.ID)
 	p, err := l.birth.attend(&how, func() (*keeper.Process, error) { return start(ctx, how) })
 	if err != nil {
 		return l.explain(err)

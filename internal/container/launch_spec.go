@@ -14,7 +14,7 @@ func (l *launch) makeSpec() (err error) {
 	v := l.view
 	in := spec.Input{
 		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Root: l.root,
-		InitPath: l.s.cfg.InitPath, CgroupPath: l.s.groups.path(v.Record), CDIDirs: l.s.cfg.CDIDirs, IDs: v.IDs,
+		InitPath: l.s.cfg.Defaults.InitPath, CgroupPath: l.s.groups.path(v.Record), CDIDirs: l.s.cfg.Defaults.CDIDirs, IDs: v.IDs,
 	}
 	files, err := l.filesOf()
 	if err != nil {
@@ -33,7 +33,7 @@ func (l *launch) makeSpec() (err error) {
 	if in.ShmDir, err = l.sharedMemory(); err != nil {
 		return err
 	}
-	if in.AppArmor, err = l.s.cfg.defaultAppArmor(v.HostConfig); err != nil {
+	if in.AppArmor, err = l.s.cfg.Defaults.appArmor(v.HostConfig); err != nil {
 		return err
 	}
 	l.spec, err = spec.Of(in)

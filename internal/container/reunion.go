@@ -23,7 +23,7 @@ import (
 //	being started   nothing            what it had acquired is given back
 //	nothing         a process          it is ended; a parked one evicted
 type reunion struct {
-	cfg      *Config
+	defaults *Defaults
 	index    *index.Index[*Container]
 	execs    *Execs
 	records  *records
@@ -172,7 +172,7 @@ func (r *reunion) reunite(ctx context.Context, conn adopter, c *Container, p *ke
 	given := keeper.Process{ID: c.ID, Pid: ours.pid, StartTicks: ours.startTicks, Started: c.View().Started, Files: ours.files}
 	// The clients were the old keeper's. Those of runs would wait for the end.
 	r.work.run(func() { c.endRuns(nil) })
-	err := conn.Adopt(ctx, given, r.cfg.stdio(c.View(), c.user()))
+	err := conn.Adopt(ctx, given, r.defaults.stdio(c.View(), c.user()))
 	if errdefs.Is(err, errdefs.NotFound) { // it ended while no keeper was there
 		r.gone(c.ID, ours)
 		return nil

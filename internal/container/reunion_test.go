@@ -82,7 +82,7 @@ func (r *reunited) container(id string) *Container {
 // believe has the service believe what a live record of the last engine says.
 func (r *reunited) believe(c *Container, l live) {
 	r.t.Helper()
-	l.BootID, l.Cgroup, l.StartedAt = r.cfg.BootID, r.cfg.Cgroup+"/"+c.ID, time.Now()
+	l.BootID, l.Cgroup, l.StartedAt = r.Service.cfg.BootID, r.Service.cfg.Cgroup+"/"+c.ID, time.Now()
 	if err := r.records.putLive(c.ID, l); err != nil {
 		r.t.Fatal(err)
 	}

@@ -39,7 +39,6 @@ import (
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/layer"
-	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
@@ -48,19 +47,12 @@ import (
 // Config says where the service keeps things and what is the same for all of
 // its containers.
 type Config struct {
-	DataRoot   string // containers/ is ours
-	ExecRoot   string // containers/ is ours, on tmpfs
-	Cgroup     string // parent of all our groups: "tare", or "tare-E8" for a second engine
-	InitPath   string // tare-init; empty: --init is refused
-	BootID     string // of this boot of the host
-	LogMaxSize int64  // of containers whose LogConfig names none
-	LogMaxFile int
-	Runtimes   *external.Runtimes // that containers may ask for
-	CDIDirs    []string           // of descriptions of devices (--device vendor.com/class=name)
-	AppArmor   *apparmor.Default  // profile of containers that name none; nil: none
-
-	Remap   *idrange.Map  // ids of containers that do not say otherwise; nil: those of the host
-	IDRange *idrange.Pool // ids of containers that want a range of their own
+	DataRoot string // containers/ is ours
+	ExecRoot string // containers/ is ours, on tmpfs
+	Cgroup   string // parent of all our groups: "tare", or "tare-E8" for a second engine
+	BootID   string // of this boot of the host
+	Defaults Defaults
+	IDRange  *idrange.Pool // ids of containers that want a range of their own
 }
 
 // Service owns the containers of an engine. Safe for concurrent use.
@@ -99,7 +91,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.home = external.Home(cfg.ExecRoot)
 	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: s.home}
 	s.link = &link{dial: dial.open, work: s.work}
-	s.execs = &Execs{execTable: newExecTable(), cfg: &s.cfg, index: s.index, link: s.link, records: s.records, events: s.events}
+	s.execs = &Execs{execTable: newExecTable(), defaults: &s.cfg.Defaults, index: s.index, link: s.link, records: s.records, events: s.events}
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work, require: s.startRequired, start: s.start}
 	s.ooms = newOOMs(s.events)
 	s.exits = &exits{
@@ -110,10 +102,13 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.far = s.farSide()
 	s.link.far = s.far
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
-	s.ids = &ids{remap: cfg.Remap, pool: cfg.IDRange, layers: layers}
+	s.ids = &ids{remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
 	s.stats = stats.New(measured{s})
 	return s
 }
+
+// Defaults are what the service was made with.
+func (s *Service) Defaults() *Defaults { return &s.cfg.Defaults }
 
 // View returns the picture of the container that ref names.
 func (s *Service) View(ref string) (*View, error) {

@@ -8,22 +8,22 @@ import (
 )
 
 // stdio says what a container's process gets as its streams.
-func (cfg *Config) stdio(v *View, u specs.User) keeper.Stdio {
+func (d *Defaults) stdio(v *View, u specs.User) keeper.Stdio {
 	st := keeper.Stdio{
 		TTY: v.Config.Tty, Rows: uint16(v.HostConfig.ConsoleSize[0]), Cols: uint16(v.HostConfig.ConsoleSize[1]),
 		Console: v.Config.Tty && isExternal(v.Record), OpenStdin: v.Config.OpenStdin, StdinOnce: v.Config.StdinOnce, UID: int(v.IDs.HostUID(u.UID)), GID: int(v.IDs.HostGID(u.GID)),
 	}
 	if v.HostConfig.LogConfig.Type != "none" {
-		st.Log = cfg.logOf(v)
+		st.Log = d.logOf(v)
 	}
 	return st
 }
 
 // logOf says where and how the container's output is kept.
-func (cfg *Config) logOf(v *View) *keeper.Log {
-	o, err := spec.ParseLogOptions(v.HostConfig.LogConfig, cfg.LogMaxSize, cfg.LogMaxFile)
+func (d *Defaults) logOf(v *View) *keeper.Log {
+	o, err := spec.ParseLogOptions(v.HostConfig.LogConfig, d.LogMaxSize, d.LogMaxFile)
 	if err != nil { // checked at create; a record of before is served with the defaults
-		o = spec.LogOptions{MaxSize: cfg.LogMaxSize, MaxFiles: cfg.LogMaxFile}
+		o = spec.LogOptions{MaxSize: d.LogMaxSize, MaxFiles: d.LogMaxFile}
 	}
 	attrs := spec.LogAttributes(spec.LogSubject{ID: v.ID, Name: v.Name, ImageID: v.Image, Config: v.Config}, v.HostConfig.LogConfig)
 	return &keeper.Log{Dir: v.ID + "/log", MaxSize: o.MaxSize, MaxFiles: o.MaxFiles, Compress: o.Compress, Attrs: attrs}

@@ -38,7 +38,7 @@ func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.
 		return container.CreateResponse{}, err
 	}
 	want.HostConfig = req.HostConfig
-	if want.HostConfig.Runtime, err = e.cfg.Runtimes.Resolve(want.HostConfig.Runtime); err != nil {
+	if want.HostConfig.Runtime, err = e.containers.Defaults().Runtimes.Resolve(want.HostConfig.Runtime); err != nil {
 		return container.CreateResponse{}, err
 	}
 	if o.Rootfs != "" {

@@ -10,30 +10,21 @@ import (
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/network"
-	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
 )
 
 // Config is what the engine says of itself.
 type Config struct {
-	ID         string
-	DataRoot   string
-	Version    string
-	Commit     string
-	BuildTime  string // RFC 3339; empty: not known
-	Driver     string // of layers
-	Debug      bool
-	Labels     []string // KEY=VALUE
-	InitPath   string   // of the reaper for --init; empty: there is none
-	MaxAPI     string
-	MinAPI     string
-	LogMaxSize int64
-	LogMaxFile int
-	CDIDirs    []string
-	Runtimes   *external.Runtimes
-	AppArmor   string         // profile of containers that name none; empty: none
-	Remapped   bool           // containers have ids of their own unless they say otherwise
-	Reserve    *store.Reserve // space for what must work on a full disk
+	ID        string
+	DataRoot  string
+	Version   string
+	Commit    string
+	BuildTime string // RFC 3339; empty: not known
+	Debug     bool
+	Labels    []string // KEY=VALUE
+	MaxAPI    string
+	MinAPI    string
+	Reserve   *store.Reserve // space for what must work on a full disk
 }
 
 // Engine answers the Engine API.

@@ -208,7 +208,7 @@ func (e *Engine) ImageInspect(ctx context.Context, ref string, manifests bool) (
 	res := image.InspectResponse{
 		ID: img.ID.String(), RepoTags: img.RepoTags, RepoDigests: img.RepoDigests, Author: c.Author,
 		Config: &c.Config, Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: img.Size,
-		GraphDriver: &storage.DriverData{Name: e.cfg.Driver, Data: e.layers.ChainData(img.Chain)},
+		GraphDriver: &storage.DriverData{Name: e.layers.Driver(), Data: e.layers.ChainData(img.Chain)},
 		RootFS:      image.RootFS{Type: "layers"}, Metadata: image.Metadata{LastTagTime: img.Tagged}, Descriptor: &img.Manifest,
 	}
 	if !img.Created.IsZero() {

@@ -13,8 +13,10 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	own "github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/apparmor"
 )
 
 // sizesByChain is a store of layers of which only the sizes are known.
@@ -112,12 +114,13 @@ func TestInfoCountsEachContainerOnce(t *testing.T) {
 }
 
 func TestSecurityOptionsSayWhatIsOn(t *testing.T) {
-	for want, cfg := range map[string]Config{
+	remap, profile := new(idrange.Map), new(apparmor.Default)
+	for want, d := range map[string]own.Defaults{
 		"name=seccomp,profile=builtin name=cgroupns":                           {},
-		"name=seccomp,profile=builtin name=userns name=cgroupns":               {Remapped: true},
-		"name=apparmor name=seccomp,profile=builtin name=userns name=cgroupns": {Remapped: true, AppArmor: "p"},
+		"name=seccomp,profile=builtin name=userns name=cgroupns":               {Remap: remap},
+		"name=apparmor name=seccomp,profile=builtin name=userns name=cgroupns": {Remap: remap, AppArmor: profile},
 	} {
-		if got := strings.Join((&Engine{cfg: cfg}).securityOptions(), " "); got != want {
+		if got := strings.Join(securityOptions(&d), " "); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}

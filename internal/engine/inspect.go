@@ -28,12 +28,12 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 		ID: v.ID, Created: stamp(v.Created), Path: v.Path, Args: args, State: e.state(v), Image: v.Image,
 		ResolvConfPath: e.containers.FilePath(v.ID, "resolv.conf"), HostnamePath: e.containers.FilePath(v.ID, "hostname"),
 		HostsPath: e.containers.FilePath(v.ID, "hosts"), Name: "/" + v.Name, RestartCount: v.Last.Restarts,
-		Driver: e.cfg.Driver, Platform: platformOS(v), HostConfig: v.HostConfig, Config: v.Config,
-		GraphDriver: &storage.DriverData{Name: e.cfg.Driver, Data: e.driverData(ctx, v)},
+		Driver: e.layers.Driver(), Platform: platformOS(v), HostConfig: v.HostConfig, Config: v.Config,
+		GraphDriver: &storage.DriverData{Name: e.layers.Driver(), Data: e.driverData(ctx, v)},
 		Mounts:      spec.Mounts(v.HostConfig), NetworkSettings: networkSettings(v),
 	}
 	if !v.Last.StartedAt.IsZero() { // Docker too settles it at the start
-		c.AppArmorProfile = spec.AppArmorProfile(v.HostConfig, e.cfg.AppArmor)
+		c.AppArmorProfile = spec.AppArmorProfile(v.HostConfig, e.containers.Defaults().AppArmorName())
 	}
 	if v.HostConfig.LogConfig.Type == "json-file" {
 		c.LogPath = e.containers.LogPath(v.ID)

@@ -45,7 +45,7 @@ func (e *Engine) Version(context.Context) (system.VersionResponse, error) {
 // runtimes are those that containers may ask for.
 func (e *Engine) runtimes() map[string]system.RuntimeWithStatus {
 	all := map[string]system.RuntimeWithStatus{}
-	for _, r := range e.cfg.Runtimes.All() {
+	for _, r := range e.containers.Defaults().Runtimes.All() {
 		all[r.Name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: r.Path, Args: r.Args}}
 	}
 	return all
@@ -70,24 +70,25 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	if err != nil {
 		return system.Info{}, err
 	}
+	defaults := e.containers.Defaults()
 	info := system.Info{
-		ID: e.cfg.ID, Images: len(images), Driver: e.cfg.Driver, DriverStatus: [][2]string{},
+		ID: e.cfg.ID, Images: len(images), Driver: e.layers.Driver(), DriverStatus: [][2]string{},
 		MemoryLimit: can.Memory, SwapLimit: can.Swap, CPUCfsPeriod: can.CPUQuota, CPUCfsQuota: can.CPUQuota, CPUShares: can.CPUShares, CPUSet: can.Cpuset, PidsLimit: can.Pids,
 		OomKillDisable: can.OOMDisable, IPv4Forwarding: forwarding != "0", Debug: e.cfg.Debug, NFd: host.OpenFiles(), NGoroutines: runtime.NumGoroutine(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: fmt.Sprint(can.Version),
 		KernelVersion: host.KernelRelease(), OperatingSystem: operatingSystem(), OSVersion: osRelease("VERSION_ID"), OSType: runtime.GOOS, Architecture: architecture(),
 		RegistryConfig: &registry.ServiceConfig{}, NCPU: runtime.NumCPU(), MemTotal: host.Memory(), DockerRootDir: e.cfg.DataRoot, Name: name,
-		Labels: append([]string{}, e.cfg.Labels...), ServerVersion: e.cfg.Version, DefaultRuntime: e.cfg.Runtimes.Default(), InitBinary: initBinary(e.cfg.InitPath),
+		Labels: append([]string{}, e.cfg.Labels...), ServerVersion: e.cfg.Version, DefaultRuntime: defaults.Runtimes.Default(), InitBinary: initBinary(defaults.InitPath),
 		Runtimes:        e.runtimes(),
-		SecurityOptions: e.securityOptions(), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
-		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: e.cfg.CDIDirs,
+		SecurityOptions: securityOptions(defaults), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
+		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: defaults.CDIDirs,
 		Plugins: system.PluginsInfo{
 			Volume: []string{}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"},
 		},
 		Warnings: warnings,
 	}
 	countContainers(&info, e.containers.List())
-	info.DriverStatus = append(info.DriverStatus, [2]string{"Default log limits", fmt.Sprintf("max-size=%dm max-file=%d", e.cfg.LogMaxSize>>20, e.cfg.LogMaxFile)})
+	info.DriverStatus = append(info.DriverStatus, [2]string{"Default log limits", fmt.Sprintf("max-size=%dm max-file=%d", defaults.LogMaxSize>>20, defaults.LogMaxFile)})
 	return info, nil
 }
 
@@ -113,12 +114,12 @@ func initBinary(path string) string {
 	return filepath.Base(path)
 }
 
-func (e *Engine) securityOptions() []string {
+func securityOptions(d *own.Defaults) []string {
 	options := []string{"name=seccomp,profile=builtin", "name=cgroupns"}
-	if e.cfg.Remapped {
+	if d.Remap != nil {
 		options = slices.Insert(options, 1, "name=userns")
 	}
-	if e.cfg.AppArmor != "" {
+	if d.AppArmor != nil {
 		options = append([]string{"name=apparmor"}, options...)
 	}
 	return options
