@@ -120,7 +120,7 @@ func (l *launch) wakeCell(c *cell) (err error) {
 
 // evictCell ends the child of a cell that does not fit, or is not needed.
 func (l *launch) evictCell(ctx context.Context) error {
-	conn, err := l.s.link.now()
+	conn, err := l.link.now()
 	if err != nil {
 		return err
 	}

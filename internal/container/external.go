@@ -29,17 +29,17 @@ func isExternal(r *Record) bool { return r.HostConfig.Runtime != external.Own }
 // the runtime.
 func (l *launch) prepareExternal() error {
 	name := l.view.HostConfig.Runtime
-	r, ok := l.s.cfg.Defaults.Runtimes.Get(name)
+	r, ok := l.defaults.Runtimes.Get(name)
 	if !ok { // it was registered when the container was made
 		return errdefs.New(errdefs.InvalidArgument, "unknown or invalid runtime name: %s", name)
 	}
-	c, err := l.s.home.New(r, l.view.ID)
+	c, err := l.home.New(r, l.view.ID)
 	if err != nil {
 		return err
 	}
 	limits := *l.spec.Linux.Resources
 	limits.Devices = nil // the runtime's business
-	g, err := l.s.groups.make(l.view.Record, &limits)
+	g, err := l.groups.make(l.view.Record, &limits)
 	if err != nil {
 		return errors.Join(err, c.Delete())
 	}

@@ -12,16 +12,36 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/keeper"
+	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/spawn"
+	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/runtime"
+	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
+// launcher starts the processes of containers: it brings together what a run
+// needs of the host, and has the keeper execute the program.
+type launcher struct {
+	defaults *Defaults
+	bootID   string
+	index    *index.Index[*Container] // of those whose namespaces are joined
+	records  *records
+	layers   *layer.Service
+	networks *network.Service
+	ids      *ids
+	groups   *groups
+	home     external.Home
+	cells    *cells
+	link     *link
+}
+
 // launch is one start on its way: what it has acquired so far.
 type launch struct {
-	s       *Service
+	*launcher
 	view    *View
 	cell    *cell    // half of the start, done ahead; nil: none, or it is used up
 	root    *os.File // detached mount
@@ -37,10 +57,10 @@ type launch struct {
 // everything is given back.
 //
 // Preconditions: c.mu is held.
-func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err error) {
+func (lr *launcher) launch(ctx context.Context, c *Container) (_ *launch, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
-	l := &launch{s: s, view: c.View(), cell: s.cells.take(c.ID), live: live{Restarts: c.restarts.row.Count}}
+	l := &launch{launcher: lr, view: c.View(), cell: lr.cells.take(c.ID), live: live{Restarts: c.restarts.row.Count}}
 	network := make(chan error, 1)
 	go func() { network <- l.attachNetwork(ctx) }()
 	err = l.mountRoot(ctx)
@@ -63,14 +83,14 @@ func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err erro
 	if err := l.announce(); err != nil {
 		return nil, err
 	}
-	u.Add(func() error { return s.records.removeLive(c.ID) })
+	u.Add(func() error { return lr.records.removeLive(c.ID) })
 	failpoint.Hit("start/announced")
 	if err := l.run(ctx, c); err != nil {
 		return nil, err
 	}
 	u.Add(l.abort)
 	failpoint.Hit("start/running")
-	if err := s.records.putLive(c.ID, l.live); err != nil {
+	if err := lr.records.putLive(c.ID, l.live); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("start/live-recorded")
@@ -81,13 +101,13 @@ func (s *Service) launch(ctx context.Context, c *Container) (_ *launch, err erro
 // know the process, the next engine takes it over as the container's: by then
 // its client may have been told how it ended.
 func (l *launch) announce() error {
-	l.live.BootID, l.live.StartedAt = l.s.cfg.BootID, time.Now().UTC()
+	l.live.BootID, l.live.StartedAt = l.bootID, time.Now().UTC()
 	l.live.Network, l.live.User = l.net.view, l.spec.Process.User
-	return l.s.records.putLive(l.view.ID, l.live)
+	return l.records.putLive(l.view.ID, l.live)
 }
 
 func (l *launch) mountRoot(ctx context.Context) (err error) {
-	ns, done, err := l.s.ids.open(l.view.IDs)
+	ns, done, err := l.ids.open(l.view.IDs)
 	if err != nil {
 		return err
 	}
@@ -96,7 +116,7 @@ func (l *launch) mountRoot(ctx context.Context) (err error) {
 		l.root, err = openHostRoot(l.view.Rootfs, ns)
 		return err
 	}
-	l.root, err = l.s.layers.Mount(ctx, l.view.ID, ns)
+	l.root, err = l.layers.Mount(ctx, l.view.ID, ns)
 	return err
 }
 
@@ -152,7 +172,7 @@ func (l *launch) told(s *runtime.Start, err error) (*runtime.Start, error) {
 
 // makeCgroup makes the container's groups with their limits.
 func (l *launch) makeCgroup() error {
-	g, err := l.s.groups.make(l.view.Record, l.spec.Linux.Resources)
+	g, err := l.groups.make(l.view.Record, l.spec.Linux.Resources)
 	if err != nil {
 		return err
 	}
@@ -173,7 +193,7 @@ func (l *launch) config() runtime.Config {
 
 // run sends the plan to the keeper and waits until the program is executed.
 func (l *launch) run(ctx context.Context, c *Container) error {
-	conn, err := l.s.link.now()
+	conn, err := l.link.now()
 	if err != nil {
 		return err
 	}
@@ -185,7 +205,7 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 		start, l.cell = conn.Wake, nil
 	}
 	how := l.start.plan
-	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.s.cfg.Defaults.stdio(l.view, l.spec.Process.User), clients(ends), l.s.networks.HeldPorts(c.ID)
+	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.defaults.stdio(l.view, l.spec.Process.User), clients(ends), l.networks.HeldPorts(c.ID)
 	p, err := l.birth.attend(&how, func() (*keeper.Process, error) { return start(ctx, how) })
 	if err != nil {
 		return l.explain(err)
@@ -230,7 +250,7 @@ func (l *launch) release(ctx context.Context) error {
 	case l.cell != nil:
 		err = errors.Join(l.evictCell(ctx), l.removeCellGroup())
 	case l.process != nil: // with a child, if the keeper was killed before it answered
-		err = errors.Join(l.process.cgroup.Kill(), l.process.remove(), l.s.groups.remove(l.view.ID, l.process.cgroup))
+		err = errors.Join(l.process.cgroup.Kill(), l.process.remove(), l.groups.remove(l.view.ID, l.process.cgroup))
 	}
-	return errors.Join(err, l.releaseNetwork(ctx), l.s.records.unmountShm(l.view))
+	return errors.Join(err, l.releaseNetwork(ctx), l.records.unmountShm(l.view))
 }

@@ -14,13 +14,13 @@ func (l *launch) makeSpec() (err error) {
 	v := l.view
 	in := spec.Input{
 		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Root: l.root,
-		InitPath: l.s.cfg.Defaults.InitPath, CgroupPath: l.s.groups.path(v.Record), CDIDirs: l.s.cfg.Defaults.CDIDirs, IDs: v.IDs,
+		InitPath: l.defaults.InitPath, CgroupPath: l.groups.path(v.Record), CDIDirs: l.defaults.CDIDirs, IDs: v.IDs,
 	}
 	files, err := l.filesOf()
 	if err != nil {
 		return err
 	}
-	in.Hosts, in.Hostname, in.ResolvConf = l.s.FilePath(files, "hosts"), l.s.FilePath(files, "hostname"), l.s.FilePath(files, "resolv.conf")
+	in.Hosts, in.Hostname, in.ResolvConf = l.records.file(files, "hosts"), l.records.file(files, "hostname"), l.records.file(files, "resolv.conf")
 	if in.Localtime, err = l.timeZone(); err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (l *launch) makeSpec() (err error) {
 	if in.ShmDir, err = l.sharedMemory(); err != nil {
 		return err
 	}
-	if in.AppArmor, err = l.s.cfg.Defaults.appArmor(v.HostConfig); err != nil {
+	if in.AppArmor, err = l.defaults.appArmor(v.HostConfig); err != nil {
 		return err
 	}
 	l.spec, err = spec.Of(in)
@@ -51,7 +51,7 @@ func (l *launch) timeZone() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := l.s.FilePath(l.view.ID, "localtime")
+	path := l.records.file(l.view.ID, "localtime")
 	return path, l.writeFile(path, b)
 }
 
@@ -61,7 +61,7 @@ func (l *launch) processOf(kind string, joins bool, ref string) (int, error) {
 	if !joins {
 		return 0, nil
 	}
-	other, err := l.s.index.Find(ref)
+	other, err := l.index.Find(ref)
 	if err != nil {
 		return 0, err
 	}
@@ -78,16 +78,16 @@ func (l *launch) sharedMemory() (string, error) {
 	mode := l.view.HostConfig.IpcMode
 	switch {
 	case mode.IsContainer():
-		other, err := l.s.index.Find(mode.Container())
+		other, err := l.index.Find(mode.Container())
 		if err != nil {
 			return "", err
 		}
 		if !other.View().HostConfig.IpcMode.IsShareable() {
 			return "", errdefs.New(errdefs.Conflict, "non-shareable IPC (hint: use IpcMode:shareable for the donor container)")
 		}
-		return l.s.records.shmDir(other.ID), nil
+		return l.records.shmDir(other.ID), nil
 	case mode.IsShareable():
-		dir := l.s.records.shmDir(l.view.ID)
+		dir := l.records.shmDir(l.view.ID)
 		return dir, mountShm(dir, l.view.HostConfig.ShmSize, l.view.IDs)
 	}
 	return "", nil

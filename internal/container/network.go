@@ -56,9 +56,9 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 	var ep *network.Endpoint
 	var err error
 	if l.cell != nil {
-		ep, err = l.s.networks.Bind(v.ID, v.Name)
+		ep, err = l.networks.Bind(v.ID, v.Name)
 	} else {
-		ep, err = l.s.networks.Attach(ctx, req)
+		ep, err = l.networks.Attach(ctx, req)
 	}
 	if err != nil {
 		return err
@@ -68,10 +68,10 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.s.networks.Publish(ctx, v.ID, wanted); err != nil {
+	if _, err := l.networks.Publish(ctx, v.ID, wanted); err != nil {
 		return err
 	}
-	files, err := l.s.networks.Files(ep, network.FileOptions{
+	files, err := l.networks.Files(ep, network.FileOptions{
 		Hostname: l.hostname(), Domainname: v.Config.Domainname, ExtraHosts: v.HostConfig.ExtraHosts,
 		DNS: addresses(v), DNSSearch: v.HostConfig.DNSSearch, DNSOptions: v.HostConfig.DNSOptions,
 	})
@@ -103,7 +103,7 @@ func addresses(v *View) []string {
 
 // joinNetwork takes the namespace of a running container.
 func (l *launch) joinNetwork(ref string) error {
-	other, err := l.s.index.Find(ref)
+	other, err := l.index.Find(ref)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (l *launch) writeFiles() error {
 		return nil
 	}
 	for name, b := range map[string][]byte{"hosts": l.net.files.Hosts, "hostname": l.net.files.Hostname, "resolv.conf": l.net.files.Resolv} {
-		if err := l.writeFile(l.s.FilePath(l.view.ID, name), b); err != nil {
+		if err := l.writeFile(l.records.file(l.view.ID, name), b); err != nil {
 			return err
 		}
 	}
@@ -166,7 +166,7 @@ func (l *launch) filesOf() (string, error) {
 	if l.net.files != nil {
 		return l.view.ID, nil
 	}
-	other, err := l.s.index.Find(l.view.HostConfig.NetworkMode.ConnectedContainer())
+	other, err := l.index.Find(l.view.HostConfig.NetworkMode.ConnectedContainer())
 	if err != nil {
 		return "", err
 	}
@@ -188,5 +188,5 @@ func (l *launch) releaseNetwork(ctx context.Context) error {
 	if l.net != nil && l.net.shared != nil {
 		err = l.net.shared.Close()
 	}
-	return errors.Join(err, l.s.networks.Release(ctx, l.view.ID))
+	return errors.Join(err, l.networks.Release(ctx, l.view.ID))
 }

@@ -63,12 +63,12 @@ type Service struct {
 	events   eventLog
 	records  *records
 	groups   *groups
-	home     external.Home // where other runtimes' containers are
 	index    *index.Index[*Container]
 	execs    *Execs
 	cells    *cells
 	ooms     *ooms
 	ids      *ids
+	launcher *launcher
 	stats    *stats.Collector
 
 	exits     *exits
@@ -88,8 +88,8 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 		records: &records{dataRoot: cfg.DataRoot, execRoot: cfg.ExecRoot, store: store},
 		index:   index.New[*Container](),
 	}
-	s.home = external.Home(cfg.ExecRoot)
-	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: s.home}
+	home := external.Home(cfg.ExecRoot)
+	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: home}
 	s.link = &link{dial: dial.open, work: s.work}
 	s.execs = &Execs{execTable: newExecTable(), defaults: &s.cfg.Defaults, index: s.index, link: s.link, records: s.records, events: s.events}
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work, require: s.startRequired, start: s.start}
@@ -103,6 +103,10 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.link.far = s.far
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
 	s.ids = &ids{remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
+	s.launcher = &launcher{
+		defaults: &s.cfg.Defaults, bootID: cfg.BootID, index: s.index, records: s.records, layers: layers, networks: networks,
+		ids: s.ids, groups: s.groups, home: home, cells: s.cells, link: s.link,
+	}
 	s.stats = stats.New(measured{s})
 	return s
 }

@@ -64,7 +64,7 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 	if err := s.restarter.unmarkStopped(c); err != nil {
 		return err
 	}
-	l, err := s.launch(ctx, c)
+	l, err := s.launcher.launch(ctx, c)
 	if err != nil {
 		s.failed(c, err)
 		return err

@@ -130,7 +130,7 @@ func (b *birth) network(pid int) error {
 		return err
 	}
 	defer ns.Close()
-	rec, err := b.l.s.networks.Enter(context.Background(), b.l.view.ID, ns)
+	rec, err := b.l.networks.Enter(context.Background(), b.l.view.ID, ns)
 	if err != nil {
 		return err
 	}
