@@ -51,7 +51,7 @@ func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
 			return errRunning(v)
 		}
 		_, removal := c.turns.next()
-		if _, err := s.killNow(ctx, c); err != nil {
+		if _, err := s.stops.killNow(ctx, c); err != nil {
 			return fmt.Errorf("cannot remove container %q: could not kill: %w", "/"+v.Name, err)
 		}
 		if v.AutoRemove() { // its end removes it

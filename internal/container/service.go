@@ -23,6 +23,7 @@
 //	ids       which ids of the host are a container's (ids.go, userns.go)
 //	ooms      lack of memory is told when it happens (oom.go)
 //	exits     from the end of a run to where nothing is left of it (exit.go)
+//	stops     signals, and the ends of runs that are asked for (stop.go)
 //	restarter what follows an end, by the container's policy (restarts.go)
 //	watches   health and time of a run (watches.go, healthcheck.go)
 //	work      what goes on beside the answers (work.go)
@@ -71,6 +72,7 @@ type Service struct {
 	launcher *launcher
 	stats    *stats.Collector
 
+	stops     *stops
 	exits     *exits
 	restarter *restarter
 	watches   *watches
@@ -93,12 +95,13 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.link = &link{dial: dial.open, work: s.work}
 	s.execs = &Execs{execTable: newExecTable(), defaults: &s.cfg.Defaults, index: s.index, link: s.link, records: s.records, events: s.events}
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work, require: s.startRequired, start: s.start}
+	s.stops = &stops{events: s.events, restarts: s.restarter}
 	s.ooms = newOOMs(s.events)
 	s.exits = &exits{
 		index: s.index, records: s.records, groups: s.groups, ooms: s.ooms, events: s.events, work: s.work, restarts: s.restarter,
 		giveBack: s.giveBack, remove: s.remove,
 	}
-	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, ender: s}
+	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
 	s.far = s.farSide()
 	s.link.far = s.far
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)

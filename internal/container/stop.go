@@ -37,15 +37,21 @@ func (s *Service) Stop(ctx context.Context, ref string, o api.StopOptions) error
 	if err != nil {
 		return err
 	}
-	stopped, err := s.stop(context.WithoutCancel(ctx), c, o)
+	stopped, err := s.stops.stop(context.WithoutCancel(ctx), c, o)
 	if err == nil && !stopped {
 		err = errdefs.New(errdefs.NotModified, "container %s is already stopped", c.ID)
 	}
 	return err
 }
 
-// stop is Stop; false: there was nothing to be stopped.
-func (s *Service) stop(ctx context.Context, c *Container, o api.StopOptions) (bool, error) {
+// stops end runs: for a user, or because a run has lasted too long or is not well.
+type stops struct {
+	events   eventLog
+	restarts *restarter
+}
+
+// stop is what Stop does; false: there was nothing to be stopped.
+func (s *stops) stop(ctx context.Context, c *Container, o api.StopOptions) (bool, error) {
 	sig, patience, err := howToStop(c.View(), o)
 	if err != nil {
 		return false, err
@@ -97,17 +103,17 @@ func howToStop(v *View, o api.StopOptions) (syscall.Signal, time.Duration, error
 // that a user wants it so: no start of the restart policy comes in between. exit
 // is the end of the run, to be waited for; it is nil if the container waited for
 // its next start, or did nothing at all: then up is false.
-func (s *Service) end(c *Container, sig syscall.Signal) (exit *turn, up bool, err error) {
+func (s *stops) end(c *Container, sig syscall.Signal) (exit *turn, up bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.endRestarts() {
 		s.events.publish(c.View(), events.ActionStop)
-		return nil, true, s.restarter.markStopped(c)
+		return nil, true, s.restarts.markStopped(c)
 	}
 	if c.process == nil {
 		return nil, false, nil
 	}
-	if err := s.restarter.markStopped(c); err != nil {
+	if err := s.restarts.markStopped(c); err != nil {
 		return nil, true, err
 	}
 	exit, _ = c.turns.next() // of this run: its end is published below the lock
@@ -135,7 +141,7 @@ func waitFor(ctx context.Context, t *turn, d time.Duration) (bool, error) {
 var errPatience = errors.New("waited long enough")
 
 // killNow sends SIGKILL and waits for the end; false: nothing ran.
-func (s *Service) killNow(ctx context.Context, c *Container) (bool, error) {
+func (s *stops) killNow(ctx context.Context, c *Container) (bool, error) {
 	exit, up, err := s.end(c, syscall.SIGKILL)
 	if err != nil || exit == nil {
 		return up, err
@@ -148,7 +154,7 @@ func (s *Service) killNow(ctx context.Context, c *Container) (bool, error) {
 }
 
 // signal sends a signal to the container's first process.
-func (s *Service) signal(c *Container, sig syscall.Signal) error {
+func (s *stops) signal(c *Container, sig syscall.Signal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.process == nil {
@@ -162,7 +168,7 @@ func (s *Service) signal(c *Container, sig syscall.Signal) error {
 }
 
 // killRun kills the container's process if it is still p.
-func (s *Service) killRun(c *Container, p *process) error {
+func (s *stops) killRun(c *Container, p *process) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.process != p {
@@ -176,7 +182,7 @@ func (s *Service) killRun(c *Container, p *process) error {
 
 // endRun ends the run of process p as a stop does, but not as a user's: what
 // follows is the restarter's.
-func (s *Service) endRun(ctx context.Context, c *Container, p *process) error {
+func (s *stops) endRun(ctx context.Context, c *Container, p *process) error {
 	sig, patience, err := howToStop(c.View(), api.StopOptions{})
 	if err != nil {
 		return err
@@ -202,14 +208,14 @@ func (s *Service) endRun(ctx context.Context, c *Container, p *process) error {
 // frozen container is thawed if the signal would end it.
 //
 // Preconditions: c.mu is held, c.process is set.
-func (s *Service) deliver(c *Container, sig syscall.Signal) error {
+func (s *stops) deliver(c *Container, sig syscall.Signal) error {
 	v := c.View()
 	if err := c.process.signal(sig); err != nil {
 		return fmt.Errorf("kill container %s: %w", v.ID, err)
 	}
 	s.events.publish(v, events.ActionKill, "signal", strconv.Itoa(int(sig)))
 	if v.Status == Paused && endsRun(v, sig) {
-		return s.thaw(c)
+		return c.thaw(s.events)
 	}
 	return nil
 }
@@ -238,11 +244,11 @@ func (s *Service) Kill(ctx context.Context, ref, name string) error {
 	up := true
 	switch {
 	case sig == syscall.SIGKILL:
-		up, err = s.killNow(context.WithoutCancel(ctx), c)
+		up, err = s.stops.killNow(context.WithoutCancel(ctx), c)
 	case endsRun(c.View(), sig):
-		_, up, err = s.end(c, sig)
+		_, up, err = s.stops.end(c, sig)
 	default:
-		err = s.signal(c, sig)
+		err = s.stops.signal(c, sig)
 	}
 	if err == nil && !up {
 		err = errNotRunning(c.View())
@@ -260,7 +266,7 @@ func (s *Service) Restart(ctx context.Context, ref string, o api.StopOptions) er
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if _, err := s.stop(ctx, c, o); err != nil {
+	if _, err := s.stops.stop(ctx, c, o); err != nil {
 		return err
 	}
 	if err := s.Start(ctx, c.ID); err != nil && !errdefs.Is(err, errdefs.NotModified) {
@@ -311,17 +317,17 @@ func (s *Service) Unpause(ref string) error {
 	if v.Status != Paused {
 		return errdefs.New(errdefs.Conflict, "container %s is not paused", v.ID)
 	}
-	return s.thaw(c)
+	return c.thaw(s.events)
 }
 
 // Preconditions: c.mu is held, the container is paused.
-func (s *Service) thaw(c *Container) error {
+func (c *Container) thaw(told eventLog) error {
 	if err := c.process.thaw(); err != nil {
 		return fmt.Errorf("cannot unpause container %s: %w", c.ID, err)
 	}
 	if c.health != nil {
 		c.health.Resume()
 	}
-	s.events.publish(c.publish(func(v *View) { v.Status = Running }), events.ActionUnPause)
+	told.publish(c.publish(func(v *View) { v.Status = Running }), events.ActionUnPause)
 	return nil
 }

@@ -15,13 +15,12 @@ type watches struct {
 	events  eventLog
 	work    *work
 	execs   *Execs
-	ender   ender
+	stops   *stops
+	service userActions
 }
 
-// ender ends runs: the Service.
-type ender interface {
-	killRun(c *Container, p *process) error
-	endRun(ctx context.Context, c *Container, p *process) error
+// userActions are done as if a user asked for them: by the Service.
+type userActions interface {
 	Stop(ctx context.Context, ref string, o api.StopOptions) error
 	Restart(ctx context.Context, ref string, o api.StopOptions) error
 }
@@ -65,7 +64,7 @@ func (w *watches) watchDeadline(c *Container) {
 // follows is the restart policy's.
 func (w *watches) expire(c *Container, p *process) {
 	slog.Info("a container's time is over", "container", c.ID)
-	if err := w.ender.killRun(c, p); err != nil {
+	if err := w.stops.killRun(c, p); err != nil {
 		slog.Error("end a container whose time is over", "container", c.ID, "err", err)
 	}
 }
@@ -78,7 +77,7 @@ func (w *watches) giveUp(c *Container, p *process) {
 		slog.Info("a container's startup probe has failed too often: it is restarted", "container", c.ID)
 		ctx, cancel := w.work.untilClose()
 		defer cancel()
-		if err := w.ender.endRun(ctx, c, p); err != nil && ctx.Err() == nil {
+		if err := w.stops.endRun(ctx, c, p); err != nil && ctx.Err() == nil {
 			slog.Error("end a container whose startup probe has failed", "container", c.ID, "err", err)
 		}
 	})
@@ -99,11 +98,11 @@ func (w *watches) onUnhealthy(c *Container, p *process) {
 	action := spec.OwnOf(c.View().HostConfig).OnUnhealthy
 	switch ctx := context.Background(); action {
 	case "kill":
-		err = w.ender.killRun(c, p) // not Kill: no user has stopped it, so its policy applies
+		err = w.stops.killRun(c, p) // not Kill: no user has stopped it, so its policy applies
 	case "stop":
-		err = w.ender.Stop(ctx, c.ID, api.StopOptions{})
+		err = w.service.Stop(ctx, c.ID, api.StopOptions{})
 	case "restart":
-		err = w.ender.Restart(ctx, c.ID, api.StopOptions{})
+		err = w.service.Restart(ctx, c.ID, api.StopOptions{})
 	}
 	if err != nil {
 		slog.Warn("act on an unhealthy container", "container", c.ID, "action", action, "err", err)
