@@ -165,7 +165,7 @@ func (s *Service) removeNamed(ctx context.Context, r *Record) error {
 	if err := s.joins(r, c); err != nil {
 		return err
 	}
-	if d := s.dependants(c.ID); len(d) > 0 { // they would not find the new one
+	if d := s.removals.dependants(c.ID); len(d) > 0 { // they would not find the new one
 		return errdefs.New(errdefs.Conflict, "cannot replace container %q: it is required by %s", "/"+r.Name, namesOf(d))
 	}
 	err = s.Remove(ctx, c.ID, true)

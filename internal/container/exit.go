@@ -36,9 +36,9 @@ type exits struct {
 	events   eventLog
 	work     *work
 	restarts *restarter
+	removals *removals
 
 	giveBack func(*View) error
-	remove   func(context.Context, *Container) error
 }
 
 // containerEnded takes note of the end of a container's first process. What it
@@ -146,7 +146,7 @@ func exitCode(e keeper.Exit) int {
 func (x *exits) settleExit(c *Container) error {
 	c.awaitRemoval()
 	if x.index.Get(c.ID) != nil && c.View().AutoRemove() && !c.View().Alive() {
-		if err := x.remove(context.Background(), c); err != nil {
+		if err := x.removals.remove(context.Background(), c); err != nil {
 			slog.Warn("remove after exit", "container", c.ID, "err", err)
 			c.awaitRemoval() // it may be another's that was in progress
 		}

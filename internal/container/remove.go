@@ -7,8 +7,10 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/layer"
 )
 
 // RemoveDepending is Remove of a container and of all that require it, which go
@@ -19,7 +21,7 @@ func (s *Service) RemoveDepending(ctx context.Context, ref string, force bool) e
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if err := s.removeDependants(ctx, c.ID, force); err != nil {
+	if err := s.removals.removeDependants(ctx, c.ID, force); err != nil {
 		return err
 	}
 	return s.Remove(ctx, c.ID, force)
@@ -29,13 +31,30 @@ func (s *Service) RemoveDepending(ctx context.Context, ref string, force bool) e
 // then it is killed first. One that others require is refused, too; by force it
 // goes, and the others cannot be started any more.
 func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
-	c, err := s.index.Find(ref)
+	return s.removals.onRequest(context.WithoutCancel(ctx), ref, force)
+}
+
+// removals take containers away: their ends if that is forced, their layers and
+// records.
+type removals struct {
+	index   *index.Index[*Container]
+	records *records
+	layers  *layer.Service
+	ids     *ids
+	execs   *Execs
+	stops   *stops
+	events  eventLog
+	work    *work
+}
+
+// onRequest is what Remove does.
+func (r *removals) onRequest(ctx context.Context, ref string, force bool) error {
+	c, err := r.index.Find(ref)
 	if err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx)
 	if !force {
-		if d := s.dependants(c.ID); len(d) > 0 {
+		if d := r.dependants(c.ID); len(d) > 0 {
 			return errRequired(c.View(), d)
 		}
 	}
@@ -51,7 +70,7 @@ func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
 			return errRunning(v)
 		}
 		_, removal := c.turns.next()
-		if _, err := s.stops.killNow(ctx, c); err != nil {
+		if _, err := r.stops.killNow(ctx, c); err != nil {
 			return fmt.Errorf("cannot remove container %q: could not kill: %w", "/"+v.Name, err)
 		}
 		if v.AutoRemove() { // its end removes it
@@ -60,7 +79,7 @@ func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
 			}
 		}
 	}
-	return s.remove(ctx, c)
+	return r.remove(ctx, c)
 }
 
 func errRunning(v *View) error {
@@ -72,7 +91,7 @@ func errRunning(v *View) error {
 }
 
 // remove takes away a container that does not run.
-func (s *Service) remove(ctx context.Context, c *Container) error {
+func (r *removals) remove(ctx context.Context, c *Container) error {
 	c.mu.Lock()
 	v := c.View()
 	switch {
@@ -91,39 +110,39 @@ func (s *Service) remove(ctx context.Context, c *Container) error {
 	c.mu.Unlock()
 
 	failpoint.Hit("rm/marked")
-	if err := s.takeAway(ctx, c.View()); err != nil {
+	if err := r.takeAway(ctx, c.View()); err != nil {
 		c.mu.Lock()
 		c.publish(func(v *View) { v.Status = Dead })
 		c.mu.Unlock()
 		return fmt.Errorf("remove container %s: %w", v.ID, err)
 	}
-	s.index.Remove(c)
-	s.ids.give(v.IDs)
-	s.execs.forget(c.ID)
-	s.events.publish(v, events.ActionDestroy)
+	r.index.Remove(c)
+	r.ids.give(v.IDs)
+	r.execs.forget(c.ID)
+	r.events.publish(v, events.ActionDestroy)
 	c.turns.removed(Result{ExitCode: v.Last.ExitCode})
 	return nil
 }
 
 // takeAway removes what the container has on disk: the record first, so that
 // the rest is garbage from then on and goes at the next start at the latest.
-func (s *Service) takeAway(ctx context.Context, v *View) error {
-	if err := s.records.remove(v.Record); err != nil {
+func (r *removals) takeAway(ctx context.Context, v *View) error {
+	if err := r.records.remove(v.Record); err != nil {
 		return err
 	}
 	failpoint.Hit("rm/record-removed")
-	if err := s.records.sync(v.Record); err != nil {
+	if err := r.records.sync(v.Record); err != nil {
 		return err
 	}
 	failpoint.Hit("rm/record-synced")
 	if v.Rootfs != "" {
-		s.work.later("remove directory", v, func(context.Context) error { return os.RemoveAll(s.records.dir(v.ID)) })
+		r.work.later("remove directory", v, func(context.Context) error { return os.RemoveAll(r.records.dir(v.ID)) })
 		return nil
 	}
-	if err := s.layers.Remove(ctx, v.ID); err != nil {
+	if err := r.layers.Remove(ctx, v.ID); err != nil {
 		return err
 	}
 	failpoint.Hit("rm/layer-removed")
-	s.work.later("remove directory", v, func(context.Context) error { return os.RemoveAll(s.records.dir(v.ID)) })
+	r.work.later("remove directory", v, func(context.Context) error { return os.RemoveAll(r.records.dir(v.ID)) })
 	return nil
 }

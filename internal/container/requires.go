@@ -73,15 +73,15 @@ func (s *Service) startRequired(ctx context.Context, v *View) error {
 
 // dependants are the containers that require this one, the newest first, but for
 // those that are just being removed.
-func (s *Service) dependants(id string) []*Container {
+func (r *removals) dependants(id string) []*Container {
 	depends := func(c *Container) bool {
 		v := c.View()
 		return v.Status != Removing && slices.Contains(v.Requires, id)
 	}
-	if !s.index.Has(depends) { // the usual case needs no order
+	if !r.index.Has(depends) { // the usual case needs no order
 		return nil
 	}
-	return slices.DeleteFunc(s.index.List(), func(c *Container) bool { return !depends(c) })
+	return slices.DeleteFunc(r.index.List(), func(c *Container) bool { return !depends(c) })
 }
 
 // errRequired refuses to take away a container that others require.
@@ -99,12 +99,12 @@ func namesOf(list []*Container) string {
 
 // removeDependants removes what requires a container, and what requires that.
 // Each goes by the rules of a removal: one that runs wants force.
-func (s *Service) removeDependants(ctx context.Context, id string, force bool) error {
-	for _, d := range s.dependants(id) {
-		if err := s.removeDependants(ctx, d.ID, force); err != nil {
+func (r *removals) removeDependants(ctx context.Context, id string, force bool) error {
+	for _, d := range r.dependants(id) {
+		if err := r.removeDependants(ctx, d.ID, force); err != nil {
 			return err
 		}
-		if err := s.Remove(ctx, d.ID, force); err != nil && !errdefs.Is(err, errdefs.NotFound) {
+		if err := r.onRequest(ctx, d.ID, force); err != nil && !errdefs.Is(err, errdefs.NotFound) {
 			return err
 		}
 	}

@@ -24,6 +24,7 @@
 //	ooms      lack of memory is told when it happens (oom.go)
 //	exits     from the end of a run to where nothing is left of it (exit.go)
 //	stops     signals, and the ends of runs that are asked for (stop.go)
+//	removals  containers are taken away (remove.go, requires.go)
 //	restarter what follows an end, by the container's policy (restarts.go)
 //	watches   health and time of a run (watches.go, healthcheck.go)
 //	work      what goes on beside the answers (work.go)
@@ -73,6 +74,7 @@ type Service struct {
 	stats    *stats.Collector
 
 	stops     *stops
+	removals  *removals
 	exits     *exits
 	restarter *restarter
 	watches   *watches
@@ -96,16 +98,19 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.execs = &Execs{execTable: newExecTable(), defaults: &s.cfg.Defaults, index: s.index, link: s.link, records: s.records, events: s.events}
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work, require: s.startRequired, start: s.start}
 	s.stops = &stops{events: s.events, restarts: s.restarter}
+	s.ids = &ids{remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
+	s.removals = &removals{
+		index: s.index, records: s.records, layers: layers, ids: s.ids, execs: s.execs, stops: s.stops, events: s.events, work: s.work,
+	}
 	s.ooms = newOOMs(s.events)
 	s.exits = &exits{
 		index: s.index, records: s.records, groups: s.groups, ooms: s.ooms, events: s.events, work: s.work, restarts: s.restarter,
-		giveBack: s.giveBack, remove: s.remove,
+		removals: s.removals, giveBack: s.giveBack,
 	}
 	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
 	s.far = s.farSide()
 	s.link.far = s.far
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
-	s.ids = &ids{remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
 	s.launcher = &launcher{
 		defaults: &s.cfg.Defaults, bootID: cfg.BootID, index: s.index, records: s.records, layers: layers, networks: networks,
 		ids: s.ids, groups: s.groups, home: home, cells: s.cells, link: s.link,

@@ -45,7 +45,7 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 	c.mu.Unlock()
 	s.cells.starting.Add(-1)
 	if err != nil && !errdefs.Is(err, errdefs.NotModified) && c.View().AutoRemove() {
-		err = errors.Join(err, s.remove(context.WithoutCancel(ctx), c))
+		err = errors.Join(err, s.removals.remove(context.WithoutCancel(ctx), c))
 	}
 	return err
 }
