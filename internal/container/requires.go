@@ -40,11 +40,11 @@ func (s *Service) required(req Request) ([]string, error) {
 	return ids, nil
 }
 
-// startRequired starts what a container requires. The error says whose start
+// require starts what a container requires. The error says whose start
 // stands in the way.
 //
 // Preconditions: no lock of a container is held.
-func (s *Service) startRequired(ctx context.Context, v *View) error {
+func (s *starts) require(ctx context.Context, v *View) error {
 	for _, id := range v.Requires {
 		c := s.index.Get(id)
 		if c == nil {
@@ -54,7 +54,7 @@ func (s *Service) startRequired(ctx context.Context, v *View) error {
 		if r.Status == Running {
 			continue
 		}
-		err := s.Start(ctx, id)
+		err := s.onRequest(ctx, id)
 		if errdefs.Is(err, errdefs.NotModified) { // it runs by now, or waits for its next start
 			err = nil
 		}

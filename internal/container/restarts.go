@@ -29,8 +29,7 @@ type restarter struct {
 	records *records
 	link    *link
 	work    *work
-	require func(context.Context, *View) error      // starts what a container requires
-	start   func(context.Context, *Container) error // with the container's lock held
+	starts  *starts
 }
 
 // again decides what follows the end of a run: true if the container waits for
@@ -57,7 +56,7 @@ func (r *restarter) startAgain(c *Container) {
 		err = c.awaitClear(r.work.closing)
 	}
 	if v := c.View(); err == nil && v.Status == Restarting {
-		err = r.require(context.Background(), v)
+		err = r.starts.require(context.Background(), v)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,7 +66,7 @@ func (r *restarter) startAgain(c *Container) {
 	c.restarts.timer = nil
 	if err != nil {
 		slog.Warn("restart container", "container", c.ID, "err", err)
-	} else if err = r.start(context.Background(), c); err == nil {
+	} else if err = r.starts.start(context.Background(), c); err == nil {
 		return
 	}
 	status := Exited

@@ -22,6 +22,7 @@
 //	reunion   a new keeper and what we believe are brought together (reunion.go)
 //	ids       which ids of the host are a container's (ids.go, userns.go)
 //	ooms      lack of memory is told when it happens (oom.go)
+//	starts    from a request to a run (start.go), by launches (launch.go)
 //	exits     from the end of a run to where nothing is left of it (exit.go)
 //	stops     signals, and the ends of runs that are asked for (stop.go)
 //	removals  containers are taken away (remove.go, requires.go)
@@ -70,9 +71,9 @@ type Service struct {
 	cells    *cells
 	ooms     *ooms
 	ids      *ids
-	launcher *launcher
 	stats    *stats.Collector
 
+	starts    *starts
 	stops     *stops
 	removals  *removals
 	exits     *exits
@@ -96,7 +97,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: home}
 	s.link = &link{dial: dial.open, work: s.work}
 	s.execs = &Execs{execTable: newExecTable(), defaults: &s.cfg.Defaults, index: s.index, link: s.link, records: s.records, events: s.events}
-	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work, require: s.startRequired, start: s.start}
+	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work}
 	s.stops = &stops{events: s.events, restarts: s.restarter}
 	s.ids = &ids{remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
 	s.removals = &removals{
@@ -111,10 +112,15 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.far = s.farSide()
 	s.link.far = s.far
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
-	s.launcher = &launcher{
+	launcher := &launcher{
 		defaults: &s.cfg.Defaults, bootID: cfg.BootID, index: s.index, records: s.records, layers: layers, networks: networks,
 		ids: s.ids, groups: s.groups, home: home, cells: s.cells, link: s.link,
 	}
+	s.starts = &starts{
+		launcher: launcher, index: s.index, records: s.records, link: s.link, cells: s.cells, events: s.events, work: s.work,
+		ooms: s.ooms, watches: s.watches, restarts: s.restarter, removals: s.removals,
+	}
+	s.restarter.starts = s.starts
 	s.stats = stats.New(measured{s})
 	return s
 }

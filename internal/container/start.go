@@ -7,6 +7,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/runtime"
 )
@@ -14,6 +15,31 @@ import (
 // Start runs the container's program. It returns when the program has been
 // executed, or NotModified if the container runs already.
 func (s *Service) Start(ctx context.Context, ref string) error {
+	return s.starts.onRequest(context.WithoutCancel(ctx), ref)
+}
+
+// starts lead a container from where its start is asked for to where it runs:
+//
+//	required   what it requires runs
+//	launched   its program has been executed (launch.go), or why not is in its view
+//	published  it runs, in the view too
+//	watched    memory, time, health
+type starts struct {
+	launcher *launcher
+	index    *index.Index[*Container]
+	records  *records
+	link     *link
+	cells    *cells
+	events   eventLog
+	work     *work
+	ooms     *ooms
+	watches  *watches
+	restarts *restarter
+	removals *removals
+}
+
+// onRequest is what Start does.
+func (s *starts) onRequest(ctx context.Context, ref string) error {
 	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
@@ -26,7 +52,7 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 	}
 	var missing error // what the container requires
 	if v := c.View(); !v.Up() {
-		missing = s.startRequired(context.WithoutCancel(ctx), v)
+		missing = s.require(ctx, v)
 	}
 	s.cells.starting.Add(1)
 	c.mu.Lock()
@@ -40,18 +66,20 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 		if !v.Alive() { // else a stop under way must remain the end
 			c.restarts = restarts{}
 		}
-		err = s.start(context.WithoutCancel(ctx), c)
+		err = s.start(ctx, c)
 	}
 	c.mu.Unlock()
 	s.cells.starting.Add(-1)
 	if err != nil && !errdefs.Is(err, errdefs.NotModified) && c.View().AutoRemove() {
-		err = errors.Join(err, s.removals.remove(context.WithoutCancel(ctx), c))
+		err = errors.Join(err, s.removals.remove(ctx, c))
 	}
 	return err
 }
 
+// start begins a run, for a user or the restarter.
+//
 // Preconditions: c.mu is held.
-func (s *Service) start(ctx context.Context, c *Container) error {
+func (s *starts) start(ctx context.Context, c *Container) error {
 	v := c.View()
 	switch v.Status {
 	case Running:
@@ -61,7 +89,7 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 	case Removing, Dead:
 		return errdefs.New(errdefs.Conflict, "container is marked for removal and cannot be started")
 	}
-	if err := s.restarter.unmarkStopped(c); err != nil {
+	if err := s.restarts.unmarkStopped(c); err != nil {
 		return err
 	}
 	l, err := s.launcher.launch(ctx, c)
@@ -86,7 +114,7 @@ func (s *Service) start(ctx context.Context, c *Container) error {
 // failed records why a start did not come about.
 //
 // Preconditions: c.mu is held.
-func (s *Service) failed(c *Container, cause error) {
+func (s *starts) failed(c *Container, cause error) {
 	code := 128
 	var se *runtime.StartError
 	if errors.As(cause, &se) {
@@ -105,7 +133,7 @@ func (s *Service) failed(c *Container, cause error) {
 }
 
 // saveRecord writes the container's newest record, unless it is gone.
-func (s *Service) saveRecord(c *Container) error {
+func (s *starts) saveRecord(c *Container) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := c.View()
