@@ -18,51 +18,67 @@ import (
 
 // Create makes a container. When it returns, the record and the empty layer
 // are on disk; after an error nothing is left.
-func (s *Service) Create(ctx context.Context, req Request) (_ *View, err error) {
+func (s *Service) Create(ctx context.Context, req Request) (*View, error) {
+	return s.creations.create(ctx, req)
+}
+
+// creations make containers.
+type creations struct {
+	index    *index.Index[*Container]
+	records  *records
+	layers   *layer.Service
+	ids      *ids
+	cells    *cells
+	events   eventLog
+	removals *removals // of those that are replaced
+}
+
+// create is Create.
+func (cr *creations) create(ctx context.Context, req Request) (_ *View, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
 
-	requires, err := s.required(req)
+	requires, err := cr.required(req)
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.ids.take(ctx, req.HostConfig)
+	m, err := cr.ids.take(ctx, req.HostConfig)
 	if err != nil {
 		return nil, err
 	}
-	u.Add(func() error { s.ids.give(m); return nil })
-	r := newRecord(s.cells.newID(&req, m), req)
+	u.Add(func() error { cr.ids.give(m); return nil })
+	r := newRecord(cr.cells.newID(&req, m), req)
 	r.IDs, r.Requires = m, requires
-	s.nameHost(r)
-	if err := s.reserveName(ctx, r, req.Replace); err != nil {
+	cr.nameHost(r)
+	if err := cr.reserveName(ctx, r, req.Replace); err != nil {
 		return nil, err
 	}
-	u.Add(func() error { s.index.Release(r.Name, r.ID); return nil })
+	u.Add(func() error { cr.index.Release(r.Name, r.ID); return nil })
 	failpoint.Hit("create/name-reserved")
 
-	dir := s.records.dir(r.ID)
+	dir := cr.records.dir(r.ID)
 	if err := os.Mkdir(dir, 0710); err != nil {
 		return nil, err
 	}
 	u.Add(func() error { return os.RemoveAll(dir) })
 	failpoint.Hit("create/directory-made")
 
-	if err := s.prepareLayer(ctx, r); err != nil {
+	if err := cr.prepareLayer(ctx, r); err != nil {
 		return nil, err
 	}
-	u.Add(func() error { return s.layers.Remove(context.WithoutCancel(ctx), r.ID) })
+	u.Add(func() error { return cr.layers.Remove(context.WithoutCancel(ctx), r.ID) })
 	failpoint.Hit("create/layer-prepared")
 
 	if err := os.Mkdir(dir+"/log", 0700); err != nil {
 		return nil, err
 	}
-	if err := s.records.putNew(r); err != nil {
+	if err := cr.records.putNew(r); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("create/record-written")
 	c := newContainer(r, Created)
-	s.index.Add(c)
-	s.events.publish(c.View(), events.ActionCreate)
+	cr.index.Add(c)
+	cr.events.publish(c.View(), events.ActionCreate)
 	return c.View(), nil
 }
 
@@ -82,13 +98,13 @@ func newRecord(id string, req Request) *Record {
 // nameHost gives the container its hostname: that of the container whose
 // network it joins, because /etc/hosts goes with the network, else its own ID.
 // A donor that does not exist yet is an error of the start.
-func (s *Service) nameHost(r *Record) {
+func (cr *creations) nameHost(r *Record) {
 	if r.Config.Hostname != "" || r.HostConfig.NetworkMode == "host" || r.HostConfig.UTSMode.IsHost() {
 		return
 	}
 	r.Config.Hostname = ident.Short(r.ID)
 	if r.HostConfig.NetworkMode.IsContainer() {
-		if donor, err := s.index.Find(r.HostConfig.NetworkMode.ConnectedContainer()); err == nil {
+		if donor, err := cr.index.Find(r.HostConfig.NetworkMode.ConnectedContainer()); err == nil {
 			c := donor.View().Config
 			r.Config.Hostname, r.Config.Domainname = c.Hostname, c.Domainname
 		}
@@ -97,17 +113,17 @@ func (s *Service) nameHost(r *Record) {
 
 // reserveName takes the record's name, from its container if replace is set, or
 // makes one up.
-func (s *Service) reserveName(ctx context.Context, r *Record, replace bool) error {
+func (cr *creations) reserveName(ctx context.Context, r *Record, replace bool) error {
 	if r.Name != "" {
-		err := s.index.Reserve(r.Name, r.ID)
+		err := cr.index.Reserve(r.Name, r.ID)
 		if replace && errdefs.Is(err, errdefs.Conflict) {
-			return s.replaceNamed(ctx, r)
+			return cr.replaceNamed(ctx, r)
 		}
 		return err
 	}
 	for try := 0; ; try++ {
 		name := index.MadeUpName(try)
-		err := s.index.Reserve(name, r.ID)
+		err := cr.index.Reserve(name, r.ID)
 		if err == nil {
 			r.Name = name
 			return nil
@@ -124,12 +140,12 @@ const replacePause = 10 * time.Millisecond
 
 // replaceNamed takes the record's name from whoever has it. Of several that
 // replace each other, all are made, and the last one stays.
-func (s *Service) replaceNamed(ctx context.Context, r *Record) error {
+func (cr *creations) replaceNamed(ctx context.Context, r *Record) error {
 	for {
-		if err := s.removeNamed(ctx, r); err != nil {
+		if err := cr.removeNamed(ctx, r); err != nil {
 			return err
 		}
-		err := s.index.Reserve(r.Name, r.ID)
+		err := cr.index.Reserve(r.Name, r.ID)
 		if !errdefs.Is(err, errdefs.Conflict) {
 			return err
 		}
@@ -142,13 +158,13 @@ func (s *Service) replaceNamed(ctx context.Context, r *Record) error {
 }
 
 // joins refuses a container that is to join a namespace of the one it replaces.
-func (s *Service) joins(r *Record, replaced *Container) error {
+func (cr *creations) joins(r *Record, replaced *Container) error {
 	h := r.HostConfig
 	for _, ref := range []string{h.NetworkMode.ConnectedContainer(), h.PidMode.Container(), h.IpcMode.Container()} {
 		if ref == "" {
 			continue
 		}
-		if c, err := s.index.Find(ref); err == nil && c == replaced {
+		if c, err := cr.index.Find(ref); err == nil && c == replaced {
 			return errdefs.New(errdefs.InvalidArgument, "container %s is to be replaced: its namespaces cannot be joined by the one that replaces it", ref)
 		}
 	}
@@ -157,18 +173,18 @@ func (s *Service) joins(r *Record, replaced *Container) error {
 
 // removeNamed removes the container that has exactly the record's name, if
 // there is one.
-func (s *Service) removeNamed(ctx context.Context, r *Record) error {
-	c, err := s.index.Find(r.Name)
+func (cr *creations) removeNamed(ctx context.Context, r *Record) error {
+	c, err := cr.index.Find(r.Name)
 	if err != nil || c.View().Name != r.Name { // none, or one that is just being made
 		return nil
 	}
-	if err := s.joins(r, c); err != nil {
+	if err := cr.joins(r, c); err != nil {
 		return err
 	}
-	if d := s.removals.dependants(c.ID); len(d) > 0 { // they would not find the new one
+	if d := cr.removals.dependants(c.ID); len(d) > 0 { // they would not find the new one
 		return errdefs.New(errdefs.Conflict, "cannot replace container %q: it is required by %s", "/"+r.Name, namesOf(d))
 	}
-	err = s.Remove(ctx, c.ID, true)
+	err = cr.removals.onRequest(ctx, c.ID, true)
 	if errdefs.Is(err, errdefs.NotFound) || err != nil && c.View().Status == Removing {
 		return nil // another one does it
 	}
@@ -177,11 +193,11 @@ func (s *Service) removeNamed(ctx context.Context, r *Record) error {
 
 // prepareLayer makes the read-write layer. A container on a host directory
 // has none.
-func (s *Service) prepareLayer(ctx context.Context, r *Record) error {
+func (cr *creations) prepareLayer(ctx context.Context, r *Record) error {
 	if r.Rootfs != "" {
 		return nil
 	}
-	return s.layers.Prepare(ctx, r.ID, r.Chain, layer.Options{Volatile: r.HostConfig.AutoRemove, IDs: r.IDs})
+	return cr.layers.Prepare(ctx, r.ID, r.Chain, layer.Options{Volatile: r.HostConfig.AutoRemove, IDs: r.IDs})
 }
 
 // Rename gives the container another name.

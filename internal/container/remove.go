@@ -31,7 +31,7 @@ func (s *Service) RemoveDepending(ctx context.Context, ref string, force bool) e
 // then it is killed first. One that others require is refused, too; by force it
 // goes, and the others cannot be started any more.
 func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
-	return s.removals.onRequest(context.WithoutCancel(ctx), ref, force)
+	return s.removals.onRequest(ctx, ref, force)
 }
 
 // removals take containers away: their ends if that is forced, their layers and
@@ -47,12 +47,13 @@ type removals struct {
 	work    *work
 }
 
-// onRequest is what Remove does.
+// onRequest is Remove.
 func (r *removals) onRequest(ctx context.Context, ref string, force bool) error {
 	c, err := r.index.Find(ref)
 	if err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx)
 	if !force {
 		if d := r.dependants(c.ID); len(d) > 0 {
 			return errRequired(c.View(), d)

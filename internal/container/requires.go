@@ -23,10 +23,10 @@ import (
 //
 // A name that is unknown is InvalidArgument: clients take NotFound for an image
 // that they have to pull.
-func (s *Service) required(req Request) ([]string, error) {
+func (cr *creations) required(req Request) ([]string, error) {
 	var ids []string
 	for _, ref := range spec.OwnOf(req.HostConfig).Requires {
-		c, err := s.index.Find(ref)
+		c, err := cr.index.Find(ref)
 		if err != nil {
 			return nil, errdefs.New(errdefs.InvalidArgument, "invalid tare.requires: %w", err)
 		}

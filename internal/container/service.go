@@ -22,6 +22,7 @@
 //	reunion   a new keeper and what we believe are brought together (reunion.go)
 //	ids       which ids of the host are a container's (ids.go, userns.go)
 //	ooms      lack of memory is told when it happens (oom.go)
+//	creations records and layers are made (create.go)
 //	starts    from a request to a run (start.go), by launches (launch.go)
 //	exits     from the end of a run to where nothing is left of it (exit.go)
 //	stops     signals, and the ends of runs that are asked for (stop.go)
@@ -73,6 +74,7 @@ type Service struct {
 	ids      *ids
 	stats    *stats.Collector
 
+	creations *creations
 	starts    *starts
 	stops     *stops
 	removals  *removals
@@ -112,6 +114,9 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.far = s.farSide()
 	s.link.far = s.far
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
+	s.creations = &creations{
+		index: s.index, records: s.records, layers: layers, ids: s.ids, cells: s.cells, events: s.events, removals: s.removals,
+	}
 	launcher := &launcher{
 		defaults: &s.cfg.Defaults, bootID: cfg.BootID, index: s.index, records: s.records, layers: layers, networks: networks,
 		ids: s.ids, groups: s.groups, home: home, cells: s.cells, link: s.link,

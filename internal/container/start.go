@@ -15,7 +15,7 @@ import (
 // Start runs the container's program. It returns when the program has been
 // executed, or NotModified if the container runs already.
 func (s *Service) Start(ctx context.Context, ref string) error {
-	return s.starts.onRequest(context.WithoutCancel(ctx), ref)
+	return s.starts.onRequest(ctx, ref)
 }
 
 // starts lead a container from where its start is asked for to where it runs:
@@ -38,12 +38,13 @@ type starts struct {
 	removals *removals
 }
 
-// onRequest is what Start does.
+// onRequest is Start.
 func (s *starts) onRequest(ctx context.Context, ref string) error {
 	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx)
 	if _, err := s.link.wait(); err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ type stops struct {
 	restarts *restarter
 }
 
-// stop is what Stop does; false: there was nothing to be stopped.
+// stop is Stop; false: there was nothing to be stopped.
 func (s *stops) stop(ctx context.Context, c *Container, o api.StopOptions) (bool, error) {
 	sig, patience, err := howToStop(c.View(), o)
 	if err != nil {
