@@ -40,13 +40,14 @@ func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, h
 	if err != nil {
 		return errdefs.New(errdefs.InvalidArgument, "Invalid detach keys (%s) provided: %w", o.DetachKeys, err)
 	}
+	a := &attaching{link: s.link, events: s.events, logDir: s.records.logDir(c.ID), c: c, o: o}
 	if !o.Stream {
-		conn, _, err := s.answerAttach(c, ref, hijack)
+		conn, _, err := a.answer(ref, hijack)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		return s.replay(ctx, c, o, conn)
+		return a.replay(ctx, conn)
 	}
 	// The lock is held from before the client is told until its end waits or
 	// the keeper has it: the client's next request may be the start, which must
@@ -56,7 +57,7 @@ func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, h
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	conn, buffered, err := s.answerAttach(c, ref, hijack)
+	conn, buffered, err := a.answer(ref, hijack)
 	if err != nil {
 		return err
 	}
@@ -66,51 +67,59 @@ func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, h
 		conn.Close()
 		return err
 	}
-	return s.hand(ctx, c, o, end)
+	return a.hand(ctx, end)
 }
 
-// answerAttach tells the client that its connection is a stream from now on.
-func (s *Service) answerAttach(c *Container, ref string, hijack Hijack) (net.Conn, []byte, error) {
-	v := c.View()
+// attaching is one client on its way to a container's streams.
+type attaching struct {
+	link   *link
+	events eventLog
+	logDir string
+	c      *Container
+	o      api.AttachOptions
+}
+
+// answer tells the client that its connection is a stream from now on.
+func (a *attaching) answer(ref string, hijack Hijack) (net.Conn, []byte, error) {
+	v := a.c.View()
 	if v.Status == Paused {
 		return nil, nil, errdefs.New(errdefs.Conflict, "container %s is paused, unpause the container before attach", ref)
 	}
 	conn, buffered, err := hijack(v.Config.Tty)
 	if err == nil {
-		s.events.publish(v, events.ActionAttach)
+		a.events.publish(v, events.ActionAttach)
 	}
 	return conn, buffered, err
 }
 
 // hand gives the client to the keeper, or keeps it until the start.
 //
-// Preconditions: c.mu is held.
-func (s *Service) hand(ctx context.Context, c *Container, o api.AttachOptions, end keeperEnd) error {
+// Preconditions: a.c.mu is held.
+func (a *attaching) hand(ctx context.Context, end keeperEnd) error {
+	c := a.c
 	if !c.View().Alive() {
-		if o.Logs {
-			if err := s.replayTo(ctx, c, o, end); err != nil {
-				closeEnds([]keeperEnd{end})
-				return err
-			}
+		if err := a.replay(ctx, end.client.Conn); err != nil {
+			closeEnds([]keeperEnd{end})
+			return err
 		}
 		c.waiting = append(liveEnds(c.waiting), end)
 		return nil
 	}
 	defer closeEnds([]keeperEnd{end})
-	conn, err := s.link.now()
+	conn, err := a.link.now()
 	if err != nil {
 		return err
 	}
-	end.client.Hold = o.Logs
+	end.client.Hold = a.o.Logs
 	id, at, err := conn.Attach(ctx, c.ID, end.client)
 	if err != nil {
 		return fmt.Errorf("attach to container %s: %w", c.ID, err)
 	}
 	failpoint.Hit("attach/handed-over")
-	if !o.Logs {
+	if !a.o.Logs {
 		return nil
 	}
-	return errors.Join(s.replayUntil(ctx, c, o, end, at), conn.Resume(ctx, id))
+	return errors.Join(a.replayUntil(ctx, end, at), conn.Resume(ctx, id))
 }
 
 // newKeeperEnd makes what the keeper gets of a connection. A unix socket is

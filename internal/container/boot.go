@@ -43,22 +43,13 @@ func (s *Service) Boot(ctx context.Context) error {
 		return err
 	}
 	for _, c := range s.index.List() {
-		s.resume(c)
-		s.dropCutOff(c)
+		s.watches.resume(c)
+		s.removals.dropCutOff(c)
 		s.ooms.watch(c)
 	}
 	s.cells.start()
 	s.restarter.startWanted()
 	return errors.Join(b.removeStrayBundles(), b.removeStrayGroups(), b.removeStrayLayers(ctx), s.records.removeStray(b.there))
-}
-
-// resume begins anew to watch a container that ran when the last engine ended.
-func (s *Service) resume(c *Container) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.process != nil && c.process.fd != nil {
-		s.watches.begin(c)
-	}
 }
 
 // boot compares the records with what is there at the start of an engine:

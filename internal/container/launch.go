@@ -39,6 +39,13 @@ type launcher struct {
 	link     *link
 }
 
+func (s *Service) newLauncher() *launcher {
+	return &launcher{
+		defaults: &s.cfg.Defaults, bootID: s.cfg.BootID, index: s.index, records: s.records, layers: s.layers, networks: s.networks,
+		ids: s.ids, groups: s.groups, home: s.groups.home, cells: s.cells, link: s.link,
+	}
+}
+
 // launch is one start on its way: what it has acquired so far.
 type launch struct {
 	*launcher

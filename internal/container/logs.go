@@ -113,28 +113,21 @@ func attributes(raw []byte) string {
 	return strings.Join(pairs, ",")
 }
 
-// replay writes all of the log so far to a client that attached for it alone.
-func (s *Service) replay(ctx context.Context, c *Container, o api.AttachOptions, w io.Writer) error {
-	if !o.Logs {
+// replay writes all of the log so far to a client that asked for it.
+func (a *attaching) replay(ctx context.Context, w io.Writer) error {
+	if !a.o.Logs {
 		return nil
 	}
-	lo := logs.Options{Tail: -1, Stdout: o.Stdout, Stderr: o.Stderr}
-	lw := &logWriter{w: w, framed: !c.View().Config.Tty}
-	return logs.Read(ctx, s.records.logDir(c.ID), lo, c.ended(), lw.write)
-}
-
-// replayTo writes the log of earlier runs to a client that waits for the start.
-func (s *Service) replayTo(ctx context.Context, c *Container, o api.AttachOptions, end keeperEnd) error {
-	return s.replay(ctx, c, o, end.client.Conn)
+	lw := &logWriter{w: w, framed: !a.c.View().Config.Tty}
+	return logs.Read(ctx, a.logDir, a.wholeLog(), a.c.ended(), lw.write)
 }
 
 var errReplayed = errors.New("replayed")
 
 // replayUntil writes the log up to a position, from which on the keeper goes on.
-func (s *Service) replayUntil(ctx context.Context, c *Container, o api.AttachOptions, end keeperEnd, at logfile.Position) error {
-	lo := logs.Options{Tail: -1, Stdout: o.Stdout, Stderr: o.Stderr}
-	lw := &logWriter{w: end.client.Conn, framed: !c.View().Config.Tty}
-	err := logs.Read(ctx, s.records.logDir(c.ID), lo, c.ended(), func(e logfile.Entry) error {
+func (a *attaching) replayUntil(ctx context.Context, end keeperEnd, at logfile.Position) error {
+	lw := &logWriter{w: end.client.Conn, framed: !a.c.View().Config.Tty}
+	err := logs.Read(ctx, a.logDir, a.wholeLog(), a.c.ended(), func(e logfile.Entry) error {
 		if at.Before(e.End) {
 			return errReplayed
 		}
@@ -144,6 +137,11 @@ func (s *Service) replayUntil(ctx context.Context, c *Container, o api.AttachOpt
 		return nil
 	}
 	return err
+}
+
+// wholeLog asks for all lines of the streams that the client attaches to.
+func (a *attaching) wholeLog() logs.Options {
+	return logs.Options{Tail: -1, Stdout: a.o.Stdout, Stderr: a.o.Stderr}
 }
 
 // batcher collects small writes for a moment: each would be a system call, and

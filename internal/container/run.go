@@ -34,7 +34,7 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 	}
 	if err := api.WriteRunStatus(conn, api.RunStatus{ID: id, Warnings: warnings}); err != nil {
 		conn.Close()
-		return s.dropRun(ctx, c)
+		return s.removals.dropRun(ctx, c)
 	}
 	failpoint.Hit("run/client-told")
 	end, err := newKeeperEnd(conn, buffered, o, keys)
@@ -55,7 +55,7 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 	c.mu.Unlock()
 	if err := s.Start(ctx, id); err != nil {
 		if s.index.Get(id) != nil { // a start that did not begin leaves it
-			err = errors.Join(err, s.dropRun(ctx, c))
+			err = errors.Join(err, s.removals.dropRun(ctx, c))
 		}
 		c.endRuns(func(run net.Conn) error { return api.WriteRunStatus(run, failedRun(id, c, err)) })
 	}
@@ -63,20 +63,20 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 }
 
 // dropRun removes the container of a run that has not come to its start.
-func (s *Service) dropRun(ctx context.Context, c *Container) error {
+func (r *removals) dropRun(ctx context.Context, c *Container) error {
 	if c.View().AutoRemove() {
-		return s.removals.remove(context.WithoutCancel(ctx), c)
+		return r.remove(context.WithoutCancel(ctx), c)
 	}
 	return nil
 }
 
 // dropCutOff removes what an engine that was killed has left of a run before its
 // start: nobody starts that container any more.
-func (s *Service) dropCutOff(c *Container) {
+func (r *removals) dropCutOff(c *Container) {
 	if v := c.View(); v.Status != Created || !v.Run || !v.AutoRemove() {
 		return
 	}
-	s.work.later("remove what was to be run", c.View(), func(ctx context.Context) error { return s.dropRun(ctx, c) })
+	r.work.later("remove what was to be run", c.View(), func(ctx context.Context) error { return r.dropRun(ctx, c) })
 }
 
 // failedRun is the status of a run that did not start.

@@ -14,7 +14,9 @@
 // state.go draws the states. Each change holds the container's lock from the
 // decision to the record; readers take an immutable View and no lock.
 //
-// What the Service joins, and what knows nothing of it:
+// The Service finds the container that a request is about, and answers what one
+// look at it tells. The rest is done by what it joins, each with no more than it
+// needs:
 //
 //	records   where everything lies, and how it is written (records.go)
 //	groups    control groups, in the engine's parent or a user's (groups.go)
@@ -22,13 +24,16 @@
 //	reunion   a new keeper and what we believe are brought together (reunion.go)
 //	ids       which ids of the host are a container's (ids.go, userns.go)
 //	ooms      lack of memory is told when it happens (oom.go)
+//	execs     further processes of a container (execs.go)
+//	cells     halves of starts, done ahead (cells.go)
 //	creations records and layers are made (create.go)
-//	starts    from a request to a run (start.go), by launches (launch.go)
-//	exits     from the end of a run to where nothing is left of it (exit.go)
-//	stops     signals, and the ends of runs that are asked for (stop.go)
-//	removals  containers are taken away (remove.go, requires.go)
-//	restarter what follows an end, by the container's policy (restarts.go)
+//	launcher  what a run needs is acquired, and its program executed (launch.go)
+//	starts    from a request to a run, by a launch (start.go)
 //	watches   health and time of a run (watches.go, healthcheck.go)
+//	stops     signals, and the ends of runs that are asked for (stop.go)
+//	exits     from the end of a run to where nothing is left of it (exit.go)
+//	restarter what follows an end, by the container's policy (restarts.go)
+//	removals  containers are taken away (remove.go)
 //	work      what goes on beside the answers (work.go)
 //
 // and the packages below: spec (bad requests, defaults, the OCI runtime spec),
@@ -95,37 +100,33 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 		records: &records{dataRoot: cfg.DataRoot, execRoot: cfg.ExecRoot, store: store},
 		index:   index.New[*Container](),
 	}
-	home := external.Home(cfg.ExecRoot)
-	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: home}
+	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: external.Home(cfg.ExecRoot)}
 	s.link = &link{dial: dial.open, work: s.work}
 	s.execs = &Execs{execTable: newExecTable(), defaults: &s.cfg.Defaults, index: s.index, link: s.link, records: s.records, events: s.events}
+	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
+	s.ids = &ids{remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
+	s.ooms = newOOMs(s.events)
+
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work}
 	s.stops = &stops{events: s.events, restarts: s.restarter}
-	s.ids = &ids{remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
 	s.removals = &removals{
 		index: s.index, records: s.records, layers: layers, ids: s.ids, execs: s.execs, stops: s.stops, events: s.events, work: s.work,
 	}
-	s.ooms = newOOMs(s.events)
+	s.creations = &creations{
+		index: s.index, records: s.records, layers: layers, ids: s.ids, cells: s.cells, events: s.events, removals: s.removals,
+	}
+	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
+	s.starts = &starts{
+		launcher: s.newLauncher(), index: s.index, records: s.records, link: s.link, cells: s.cells, events: s.events, work: s.work,
+		ooms: s.ooms, watches: s.watches, restarts: s.restarter, removals: s.removals,
+	}
+	s.restarter.starts = s.starts
 	s.exits = &exits{
 		index: s.index, records: s.records, groups: s.groups, ooms: s.ooms, events: s.events, work: s.work, restarts: s.restarter,
 		removals: s.removals, giveBack: s.giveBack,
 	}
-	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
 	s.far = s.farSide()
 	s.link.far = s.far
-	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
-	s.creations = &creations{
-		index: s.index, records: s.records, layers: layers, ids: s.ids, cells: s.cells, events: s.events, removals: s.removals,
-	}
-	launcher := &launcher{
-		defaults: &s.cfg.Defaults, bootID: cfg.BootID, index: s.index, records: s.records, layers: layers, networks: networks,
-		ids: s.ids, groups: s.groups, home: home, cells: s.cells, link: s.link,
-	}
-	s.starts = &starts{
-		launcher: launcher, index: s.index, records: s.records, link: s.link, cells: s.cells, events: s.events, work: s.work,
-		ooms: s.ooms, watches: s.watches, restarts: s.restarter, removals: s.removals,
-	}
-	s.restarter.starts = s.starts
 	s.stats = stats.New(measured{s})
 	return s
 }

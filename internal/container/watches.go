@@ -33,6 +33,15 @@ func (w *watches) begin(c *Container) {
 	w.watchDeadline(c)
 }
 
+// resume begins anew to watch a container that ran when the last engine ended.
+func (w *watches) resume(c *Container) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process != nil && c.process.fd != nil {
+		w.begin(c)
+	}
+}
+
 // endWatches ends what was begun for the run that is over.
 //
 // Preconditions: c.mu is held, c.process is set.
