@@ -14,9 +14,9 @@
 // state.go draws the states. Each change holds the container's lock from the
 // decision to the record; readers take an immutable View and no lock.
 //
-// The Service finds the container that a request is about, and answers what one
-// look at it tells. The rest is done by what it joins, each with no more than it
-// needs:
+// The Service is what the engine calls: it finds the container that a request is
+// about, and does what is one step. The rest is done by what it joins, which has
+// no more than it needs and knows nothing of the Service:
 //
 //	records   where everything lies, and how it is written (records.go)
 //	groups    control groups, in the engine's parent or a user's (groups.go)
