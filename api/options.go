@@ -67,6 +67,19 @@ type ImageListOptions struct {
 	Filters    Filters
 }
 
+// ImageInspectOptions say what is told of an image.
+type ImageInspectOptions struct {
+	Manifests bool
+	Platforms []ocispec.Platform // it must be for each of them
+}
+
+// ImageRemoveOptions say what goes away with a reference.
+type ImageRemoveOptions struct {
+	Force     bool
+	NoPrune   bool
+	Platforms []ocispec.Platform // the image must be for each of them
+}
+
 // DiskUsageOptions choose what is counted, and whether the objects are listed.
 type DiskUsageOptions struct {
 	Containers, Images, Volumes, BuildCache bool

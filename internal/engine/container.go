@@ -91,12 +91,13 @@ func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *oci
 	if want.Config.Image == "" {
 		return errdefs.New(errdefs.InvalidArgument, "no image specified: Config.Image is empty")
 	}
-	img, err := e.resolve(ctx, want.Config.Image)
+	var platforms []ocispec.Platform
+	if platform != nil {
+		platforms = append(platforms, *platform)
+	}
+	img, err := e.resolveFor(ctx, want.Config.Image, platforms)
 	if err != nil {
 		return err
-	}
-	if platform != nil && !image.Matches(*platform, img.Config.Platform) {
-		return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s/%s)", want.Config.Image, platform.OS, platform.Architecture)
 	}
 	if err := spec.ValidateHealth(img.Config.Config.Healthcheck); err != nil {
 		return errdefs.New(errdefs.InvalidArgument, "image %s: %w", want.Config.Image, err)

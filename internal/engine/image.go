@@ -199,8 +199,8 @@ func matching(refs, patterns []string) []string {
 }
 
 // ImageInspect returns all that is known of an image.
-func (e *Engine) ImageInspect(ctx context.Context, ref string, manifests bool) (image.InspectResponse, error) {
-	img, err := e.resolve(ctx, ref)
+func (e *Engine) ImageInspect(ctx context.Context, ref string, o api.ImageInspectOptions) (image.InspectResponse, error) {
+	img, err := e.resolveFor(ctx, ref, o.Platforms)
 	if err != nil {
 		return image.InspectResponse{}, err
 	}
@@ -214,7 +214,7 @@ func (e *Engine) ImageInspect(ctx context.Context, ref string, manifests bool) (
 	if !img.Created.IsZero() {
 		res.Created = stamp(img.Created)
 	}
-	if manifests {
+	if o.Manifests {
 		if res.Manifests, err = e.manifests(img, e.usedImages()[img.ID.String()]); err != nil {
 			return res, err
 		}
@@ -228,9 +228,10 @@ func (e *Engine) ImageInspect(ctx context.Context, ref string, manifests bool) (
 	return res, nil
 }
 
-// ImageHistory returns the steps by which an image came about, newest first.
-func (e *Engine) ImageHistory(ctx context.Context, ref string) ([]image.HistoryResponseItem, error) {
-	img, err := e.resolve(ctx, ref)
+// ImageHistory returns the steps by which an image came about, newest first. The
+// image must be for each of the platforms.
+func (e *Engine) ImageHistory(ctx context.Context, ref string, platforms []ocispec.Platform) ([]image.HistoryResponseItem, error) {
+	img, err := e.resolveFor(ctx, ref, platforms)
 	if err != nil {
 		return nil, err
 	}
@@ -262,8 +263,13 @@ func (e *Engine) ImageTag(ctx context.Context, ref, repo, tag string) error {
 }
 
 // ImageRemove takes a reference away, and the image if it was the last one.
-func (e *Engine) ImageRemove(ctx context.Context, ref string, force, prune bool) ([]image.DeleteResponse, error) {
-	done, err := e.removeImage(ctx, ref, own.RemoveOptions{Force: force, NoPrune: !prune, InUse: e.imageUsers})
+func (e *Engine) ImageRemove(ctx context.Context, ref string, o api.ImageRemoveOptions) ([]image.DeleteResponse, error) {
+	if len(o.Platforms) > 0 {
+		if _, err := e.resolveFor(ctx, ref, o.Platforms); err != nil {
+			return nil, err
+		}
+	}
+	done, err := e.removeImage(ctx, ref, own.RemoveOptions{Force: o.Force, NoPrune: o.NoPrune, InUse: e.imageUsers})
 	return e.deleted(done), err
 }
 

@@ -315,11 +315,24 @@ func (f *fake) ImageList(_ context.Context, o api.ImageListOptions) ([]image.Sum
 	return []image.Summary{{ID: "sha256:" + fakeID, Created: 1, Size: 42, SharedSize: -1, Containers: 1, Descriptor: &ocispec.Descriptor{}, Manifests: fakeManifests(o.Manifests)}}, nil
 }
 
-func (f *fake) ImageInspect(_ context.Context, ref string, manifests bool) (image.InspectResponse, error) {
+// fakePlatforms refuses all that is not amd64, as the engine does in its words.
+func fakePlatforms(wanted []ocispec.Platform) error {
+	for _, p := range wanted {
+		if p.Architecture != "amd64" {
+			return errdefs.New(errdefs.NotFound, "not for %s", p.Architecture)
+		}
+	}
+	return nil
+}
+
+func (f *fake) ImageInspect(_ context.Context, ref string, o api.ImageInspectOptions) (image.InspectResponse, error) {
+	if err := fakePlatforms(o.Platforms); err != nil {
+		return image.InspectResponse{}, err
+	}
 	if ref != "img" && ref != "host.example/a/img:1" {
 		return image.InspectResponse{}, errdefs.New(errdefs.NotFound, "No such image: %s", ref)
 	}
-	return image.InspectResponse{ID: "sha256:" + fakeID, Os: "linux", Architecture: "amd64", Size: 42, Config: &dockerspec.DockerOCIImageConfig{}, Descriptor: &ocispec.Descriptor{}, Manifests: fakeManifests(manifests)}, nil
+	return image.InspectResponse{ID: "sha256:" + fakeID, Os: "linux", Architecture: "amd64", Size: 42, Config: &dockerspec.DockerOCIImageConfig{}, Descriptor: &ocispec.Descriptor{}, Manifests: fakeManifests(o.Manifests)}, nil
 }
 
 func fakeManifests(asked bool) []image.ManifestSummary {
@@ -329,8 +342,8 @@ func fakeManifests(asked bool) []image.ManifestSummary {
 	return []image.ManifestSummary{{Kind: image.ManifestKindImage, Available: true}}
 }
 
-func (f *fake) ImageHistory(context.Context, string) ([]image.HistoryResponseItem, error) {
-	return nil, nil
+func (f *fake) ImageHistory(_ context.Context, _ string, platforms []ocispec.Platform) ([]image.HistoryResponseItem, error) {
+	return nil, fakePlatforms(platforms)
 }
 
 func (f *fake) ImageTag(_ context.Context, ref, repo, tag string) error {
@@ -338,7 +351,10 @@ func (f *fake) ImageTag(_ context.Context, ref, repo, tag string) error {
 	return nil
 }
 
-func (f *fake) ImageRemove(_ context.Context, ref string, force, prune bool) ([]image.DeleteResponse, error) {
+func (f *fake) ImageRemove(_ context.Context, ref string, o api.ImageRemoveOptions) ([]image.DeleteResponse, error) {
+	if err := fakePlatforms(o.Platforms); err != nil {
+		return nil, err
+	}
 	f.call("rmi " + ref)
 	return []image.DeleteResponse{{Untagged: ref}}, nil
 }

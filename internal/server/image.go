@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"slices"
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -19,10 +18,10 @@ type imageBackend interface {
 	// kept of what is not whole and sound.
 	ImageLoad(ctx context.Context, r io.Reader, quiet bool, platforms []ocispec.Platform, out func(jsonstream.Message)) error
 	ImageList(ctx context.Context, o api.ImageListOptions) ([]image.Summary, error)
-	ImageInspect(ctx context.Context, ref string, manifests bool) (image.InspectResponse, error)
-	ImageHistory(ctx context.Context, ref string) ([]image.HistoryResponseItem, error)
+	ImageInspect(ctx context.Context, ref string, o api.ImageInspectOptions) (image.InspectResponse, error)
+	ImageHistory(ctx context.Context, ref string, platforms []ocispec.Platform) ([]image.HistoryResponseItem, error)
 	ImageTag(ctx context.Context, ref, repo, tag string) error
-	ImageRemove(ctx context.Context, ref string, force, prune bool) ([]image.DeleteResponse, error)
+	ImageRemove(ctx context.Context, ref string, o api.ImageRemoveOptions) ([]image.DeleteResponse, error)
 	ImagesPrune(ctx context.Context, f api.Filters) (image.PruneReport, error)
 }
 
@@ -61,41 +60,11 @@ func (s *Server) inspectImage(w http.ResponseWriter, r *request) error {
 	if len(platforms) > 0 && manifests {
 		return errdefs.New(errdefs.InvalidArgument, "conflicting options: manifests and platform options cannot both be set")
 	}
-	img, err := s.backend.ImageInspect(r.Context(), r.name, manifests)
+	img, err := s.backend.ImageInspect(r.Context(), r.name, api.ImageInspectOptions{Manifests: manifests, Platforms: platforms})
 	if err != nil {
-		return err
-	}
-	if err := checkPlatform(r.name, img, platforms); err != nil {
 		return err
 	}
 	return r.json(http.StatusOK, imageShape(img, r.version))
-}
-
-// checkPlatform is checkPlatform for handlers that do not have the image.
-func (s *Server) checkPlatform(r *request, platforms []ocispec.Platform) error {
-	if len(platforms) == 0 {
-		return nil
-	}
-	img, err := s.backend.ImageInspect(r.Context(), r.name, false)
-	if err != nil {
-		return err
-	}
-	return checkPlatform(r.name, img, platforms)
-}
-
-// checkPlatform refuses an image that is not for each of the platforms.
-func checkPlatform(ref string, img image.InspectResponse, platforms []ocispec.Platform) error {
-	i := slices.IndexFunc(platforms, func(p ocispec.Platform) bool {
-		return p.OS != img.Os || p.Architecture != img.Architecture || p.Variant != "" && p.Variant != img.Variant
-	})
-	if i < 0 {
-		return nil
-	}
-	name := platforms[i].OS + "/" + platforms[i].Architecture
-	if v := platforms[i].Variant; v != "" {
-		name += "/" + v
-	}
-	return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)", ref, name)
 }
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *request) error {
@@ -103,10 +72,7 @@ func (s *Server) imageHistory(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkPlatform(r, platforms); err != nil {
-		return err
-	}
-	history, err := s.backend.ImageHistory(r.Context(), r.name)
+	history, err := s.backend.ImageHistory(r.Context(), r.name, platforms)
 	if err != nil {
 		return err
 	}
@@ -126,10 +92,7 @@ func (s *Server) removeImage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.checkPlatform(r, platforms); err != nil {
-		return err
-	}
-	done, err := s.backend.ImageRemove(r.Context(), r.name, r.flag("force"), !r.flag("noprune"))
+	done, err := s.backend.ImageRemove(r.Context(), r.name, api.ImageRemoveOptions{Force: r.flag("force"), NoPrune: r.flag("noprune"), Platforms: platforms})
 	if err != nil {
 		return err
 	}
