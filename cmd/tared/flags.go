@@ -69,7 +69,7 @@ func defaultConfig() *Config {
 		Group:         defaultGroup,
 		Bridge:        "tare0",
 		ICC:           true,
-		StorageDriver: "overlay",
+		StorageDriver: drivers[0].name,
 	}
 }
 
@@ -109,7 +109,7 @@ func (c *Config) options() []option {
 		{"dns", "", "dns", "`address` of a name server for containers that name none; several may be given", &listValue{list: &c.DNS, check: checkAddr}},
 		{"dns-search", "", "dns-search", "`domain` to search for containers that name none; several may be given", &listValue{list: &c.DNSSearch, check: checkWord}},
 		{"dns-opt", "", "dns-opts", "`option` of resolv.conf for containers that name none; several may be given", &listValue{list: &c.DNSOptions, check: checkWord}},
-		{"storage-driver", "s", "storage-driver", "`driver` of the layers: overlay or vfs", textValue{&c.StorageDriver, oneOf("overlay", "vfs")}},
+		{"storage-driver", "s", "storage-driver", "`driver` of the layers: " + strings.Join(driverNames(), " or "), textValue{&c.StorageDriver, oneOf(driverNames()...)}},
 		{"label", "", "labels", "`KEY=VALUE` that docker info shows of this engine; several may be given", &listValue{list: &c.Labels, check: checkLabel}},
 		{"cdi-spec-dir", "", "cdi-spec-dirs", "`directory` with descriptions of devices (CDI), for --device vendor.com/class=name; several may be given", &listValue{list: &c.CDIDirs, check: checkPath}},
 		{"add-runtime", "", "runtimes", "register an OCI runtime by its command line: `NAME=PATH`, for --runtime NAME; several may be given", runtimesValue{&c.Runtimes}},

@@ -22,8 +22,6 @@ import (
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/layer"
-	"github.com/tare-engine/tare/internal/layer/overlay"
-	"github.com/tare-engine/tare/internal/layer/vfs"
 	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/network"
@@ -83,7 +81,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 			p.close()
 		}
 	}()
-	driver, err := driverOf(cfg)
+	driver, err := openDriver(cfg.StorageDriver, cfg.DataRoot)
 	if err != nil {
 		return nil, err
 	}
@@ -181,13 +179,6 @@ func defaultAppArmor() *apparmor.Default {
 		return nil
 	}
 	return d
-}
-
-func driverOf(cfg *Config) (layer.Driver, error) {
-	if cfg.StorageDriver == "vfs" {
-		return vfs.New(cfg.DataRoot), nil
-	}
-	return overlay.New(cfg.DataRoot)
 }
 
 // isDefault reports whether this is the one engine of the host whose kernel

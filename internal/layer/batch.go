@@ -82,9 +82,9 @@ func (b *Batch) Unpack(ctx context.Context, parent ChainID, diff DiffID, r io.Re
 }
 
 // Stage unpacks a layer before anybody knows its place, which Adopt gives it.
-// Only for drivers that stack.
+// Only where layers are unpacked in any order (Stacked).
 func (b *Batch) Stage(ctx context.Context, r io.Reader) (*Staged, error) {
-	if !b.s.driver.Stacked() {
+	if b.s.driver.Form().needsParent() {
 		return nil, fmt.Errorf("driver %s unpacks layers in order", b.s.driver.Name())
 	}
 	return b.stage(ctx, "", r)
@@ -138,12 +138,12 @@ func (b *Batch) fill(ctx context.Context, st *Staged, parent ChainID, r io.Reade
 	if err := os.Mkdir(diff, 0755); err != nil {
 		return err
 	}
-	o := untar.Options{Whiteouts: untar.Overlay}
+	form := b.s.driver.Form()
+	o := untar.Options{Whiteouts: form.whiteouts()}
 	if fs, err := disk.Of(b.s.layers); err == nil {
 		o.Bytes = max(fs.Free-fs.Free/20, 1)
 	}
-	if !b.s.driver.Stacked() {
-		o.Whiteouts = untar.Remove
+	if form.needsParent() {
 		if err := b.copyParent(ctx, parent, diff); err != nil {
 			return err
 		}
@@ -266,7 +266,7 @@ func (b *Batch) order() ([]*Staged, error) {
 // finish gives directories that a layer only implies the metadata that they
 // have below, and writes the layer's record.
 func (b *Batch) finish(st *Staged) error {
-	if len(st.implied) > 0 && b.s.driver.Stacked() {
+	if len(st.implied) > 0 && !b.s.driver.Form().needsParent() {
 		if err := b.inherit(st); err != nil {
 			return err
 		}

@@ -75,11 +75,10 @@ func (s *Service) Prepare(ctx context.Context, id string, on ChainID, o Options)
 	return err
 }
 
-// topOf is what the root directory of a container gets. A stacked driver's own
-// layer is not mapped: what is in it has the owners that the host sees.
+// topOf is what the root directory of a container gets.
 func (s *Service) topOf(in *initLayer, ids *idrange.Map) filemeta.Meta {
 	m := in.root
-	if ids != nil && s.driver.Stacked() {
+	if ids != nil && !s.driver.Form().mapsOwn() {
 		m.UID, m.GID = int(ids.HostUID(uint32(m.UID))), int(ids.HostGID(uint32(m.GID)))
 	}
 	return m
@@ -153,7 +152,7 @@ func (s *Service) rootOf(ctx context.Context, id string) (Root, error) {
 // driver its directories, of others nothing, and nothing of a container that
 // has no layer.
 func (s *Service) Data(ctx context.Context, id string) map[string]string {
-	if !s.driver.Stacked() {
+	if s.driver.Form() != Stacked {
 		return nil
 	}
 	r, err := s.rootOf(ctx, id)
@@ -166,7 +165,7 @@ func (s *Service) Data(ctx context.Context, id string) map[string]string {
 // ChainData is Data of an image's chain, of which the topmost layer is upper.
 func (s *Service) ChainData(id ChainID) map[string]string {
 	c, err := s.chainOf(id)
-	if err != nil || !s.driver.Stacked() || len(c.lower) == 0 {
+	if err != nil || s.driver.Form() != Stacked || len(c.lower) == 0 {
 		return nil
 	}
 	data := map[string]string{"UpperDir": c.lower[0]}

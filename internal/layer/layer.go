@@ -59,9 +59,8 @@ type Root struct {
 type Driver interface {
 	// Name is the driver's name and its directory.
 	Name() string
-	// Stacked reports whether a layer's directory holds the layer only, with
-	// whiteouts as overlayfs has them. If not, it holds the whole chain.
-	Stacked() bool
+	// Form is what the driver's directories hold.
+	Form() Form
 	// Prepare makes the empty directory r.Upper ready to be mounted.
 	Prepare(ctx context.Context, r Root) error
 	// Mount returns a mount that is attached nowhere; the caller closes it.
@@ -369,4 +368,4 @@ func Chain(parent ChainID, diff DiffID) ChainID {
 func (s *Service) MapsIDs(ctx context.Context, ns *os.File) error { return s.driver.MapsIDs(ctx, ns) }
 
 // Stacked reports whether layers may be unpacked in any order.
-func (s *Service) Stacked() bool { return s.driver.Stacked() }
+func (s *Service) Stacked() bool { return !s.driver.Form().needsParent() }

@@ -41,8 +41,8 @@ func New(root string) (*Driver, error) {
 // Name returns "overlay".
 func (d *Driver) Name() string { return "overlay" }
 
-// Stacked returns true.
-func (d *Driver) Stacked() bool { return true }
+// Form returns layer.Stacked.
+func (d *Driver) Form() layer.Form { return layer.Stacked }
 
 // Prepare has nothing to do: an empty upper directory is a container.
 func (d *Driver) Prepare(context.Context, layer.Root) error { return nil }

@@ -23,8 +23,8 @@ func New(root string) *Driver { return &Driver{root} }
 // Name returns "vfs".
 func (d *Driver) Name() string { return "vfs" }
 
-// Stacked returns false: a layer's directory holds all layers below as well.
-func (d *Driver) Stacked() bool { return false }
+// Form returns layer.Whole.
+func (d *Driver) Form() layer.Form { return layer.Whole }
 
 // Prepare copies the topmost lower directory unless that was done before.
 func (d *Driver) Prepare(ctx context.Context, r layer.Root) error {

@@ -1,0 +1,32 @@
+package layer
+
+import "github.com/tare-engine/tare/internal/linux/untar"
+
+// Form says what a driver's directories hold. What else the drivers differ in
+// outside of themselves follows from it.
+type Form int
+
+const (
+	// Stacked: a layer's directory holds that layer, a container's what it has
+	// changed, both with whiteouts as overlayfs has them. A mount merges them.
+	Stacked Form = iota
+	// Whole: a directory holds all that there is of a layer and those below, or of
+	// a container; what a whiteout hides is not in it.
+	Whole
+)
+
+// needsParent reports whether a layer is unpacked on top of a copy of what is
+// below it, and so not before that. Otherwise layers are unpacked in any order.
+func (f Form) needsParent() bool { return f == Whole }
+
+// whiteouts says what becomes of a layer's whiteouts when it is unpacked.
+func (f Form) whiteouts() untar.Whiteouts {
+	if f == Whole {
+		return untar.Remove
+	}
+	return untar.Overlay
+}
+
+// mapsOwn reports whether a container's own directory is mounted with its ids
+// mapped. What a stacked one has changed has the owners that the host sees.
+func (f Form) mapsOwn() bool { return f == Whole }
