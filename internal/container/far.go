@@ -1,8 +1,6 @@
 package container
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"strconv"
 	"time"
@@ -16,16 +14,19 @@ import (
 // far hears what the keeper tells.
 type far struct {
 	*reunion
-	s *Service
+	exits  *exits
+	link   *link
+	cells  *cells
+	events eventLog
 }
 
 var _ farSide = (*far)(nil)
 
-func (s *Service) farSide() *far {
-	f := &far{s: s}
+func (s *Service) newFar() *far {
+	f := &far{exits: s.exits, link: s.link, cells: s.cells, events: s.events}
 	f.reunion = &reunion{
 		defaults: &s.cfg.Defaults, index: s.index, execs: s.execs, records: s.records, groups: s.groups, strays: &s.strays, work: s.work,
-		giveBack: s.giveBack, gone: f.reportGone, heldPorts: s.networks.HeldPorts,
+		giveBack: s.exits.giveBack, gone: f.reportGone, heldPorts: s.networks.HeldPorts,
 	}
 	return f
 }
@@ -33,23 +34,22 @@ func (s *Service) farSide() *far {
 // Exited is called when a process has ended and its output has been read. Like
 // all of these it does not block.
 func (f *far) Exited(e keeper.Exit) {
-	s := f.s
-	s.work.run(func() {
-		if !s.execs.ended(e) && !s.exits.settle(s.exits.containerEnded(e)) {
+	f.work.run(func() {
+		if !f.execs.ended(e) && !f.exits.settle(f.exits.containerEnded(e)) {
 			return
 		}
-		s.link.acknowledge(e.ID)
-		if c := s.index.Get(e.ID); c != nil {
+		f.link.acknowledge(e.ID)
+		if c := f.index.Get(e.ID); c != nil {
 			c.clear()
 		}
-		s.strays.gone(e.ID)
+		f.strays.gone(e.ID)
 	})
 }
 
 // Detached tells that a client left its container by the detach keys.
 func (f *far) Detached(id string, _ uint64) {
 	if c := f.index.Get(id); c != nil {
-		f.s.events.publish(c.View(), events.ActionDetach)
+		f.events.publish(c.View(), events.ActionDetach)
 	}
 }
 
@@ -85,7 +85,7 @@ func (f *far) LogLost(id string, lines int64, reason string) {
 			p.lost = lines
 		}
 		slog.Warn("lines of a container's output are not in its log", "container", id, "lines", lines, "reason", reason)
-		f.s.events.publish(c.View(), actionLogLost, "lines", strconv.FormatInt(lines, 10), "reason", reason)
+		f.events.publish(c.View(), actionLogLost, "lines", strconv.FormatInt(lines, 10), "reason", reason)
 	})
 }
 
@@ -93,13 +93,7 @@ func (f *far) LogLost(id string, lines int64, reason string) {
 // run has lost so far.
 const actionLogLost events.Action = "log_lost"
 
-func (f *far) lostKeeper() { f.work.run(f.s.cells.drop) }
-
-// giveBack frees what others may be waiting for when a run is over: ports and
-// addresses. What nobody waits for is left to afterExit.
-func (s *Service) giveBack(v *View) error {
-	return errors.Join(s.networks.Release(context.Background(), v.ID), s.records.unmountShm(v))
-}
+func (f *far) lostKeeper() { f.work.run(f.cells.drop) }
 
 // reportGone reports the end of a process of which the keeper knows neither that
 // it runs nor how it ended. The kernel tells that if we held it.
@@ -111,7 +105,7 @@ func (f *far) reportGone(id string, p *process) {
 		}
 	}
 	f.work.run(func() {
-		if f.s.exits.settle(f.s.exits.containerEnded(e)) {
+		if f.exits.settle(f.exits.containerEnded(e)) {
 			if c := f.index.Get(id); c != nil {
 				c.clear()
 			}

@@ -46,6 +46,12 @@ func (s *Service) newLauncher() *launcher {
 	}
 }
 
+// giveBack frees what others may be waiting for when a run is over: ports and
+// addresses. What nobody waits for is left to afterExit.
+func (lr *launcher) giveBack(v *View) error {
+	return errors.Join(lr.networks.Release(context.Background(), v.ID), lr.records.unmountShm(v))
+}
+
 // launch is one start on its way: what it has acquired so far.
 type launch struct {
 	*launcher

@@ -1,17 +1,18 @@
 package container
 
 import (
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/container/stats"
 )
 
 // Stats measures the containers.
 func (s *Service) Stats() *stats.Collector { return s.stats }
 
-// measured is what the collector of statistics sees of the service.
-type measured struct{ s *Service }
+// measured is what the collector of statistics sees of the containers.
+type measured struct{ index *index.Index[*Container] }
 
 func (m measured) Target(id string) (stats.Target, bool, error) {
-	c, err := m.s.index.Find(id)
+	c, err := m.index.Find(id)
 	if err != nil {
 		return stats.Target{}, false, err
 	}
@@ -21,7 +22,7 @@ func (m measured) Target(id string) (stats.Target, bool, error) {
 
 func (m measured) Running() []stats.Target {
 	var all []stats.Target
-	for _, c := range m.s.index.List() {
+	for _, c := range m.index.List() {
 		if t, running := target(c); running {
 			all = append(all, t)
 		}

@@ -15,8 +15,8 @@
 // decision to the record; readers take an immutable View and no lock.
 //
 // The Service is what the engine calls: it finds the container that a request is
-// about, and does what is one step. The rest is done by what it joins, which has
-// no more than it needs and knows nothing of the Service:
+// about, and does what is one step. The rest is done by what it joins, each with
+// no more than it needs:
 //
 //	records   where everything lies, and how it is written (records.go)
 //	groups    control groups, in the engine's parent or a user's (groups.go)
@@ -116,18 +116,19 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 		index: s.index, records: s.records, layers: layers, ids: s.ids, cells: s.cells, events: s.events, removals: s.removals,
 	}
 	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
+	launcher := s.newLauncher()
 	s.starts = &starts{
-		launcher: s.newLauncher(), index: s.index, records: s.records, link: s.link, cells: s.cells, events: s.events, work: s.work,
+		launcher: launcher, index: s.index, records: s.records, link: s.link, cells: s.cells, events: s.events, work: s.work,
 		ooms: s.ooms, watches: s.watches, restarts: s.restarter, removals: s.removals,
 	}
 	s.restarter.starts = s.starts
 	s.exits = &exits{
 		index: s.index, records: s.records, groups: s.groups, ooms: s.ooms, events: s.events, work: s.work, restarts: s.restarter,
-		removals: s.removals, giveBack: s.giveBack,
+		removals: s.removals, giveBack: launcher.giveBack,
 	}
-	s.far = s.farSide()
+	s.far = s.newFar()
 	s.link.far = s.far
-	s.stats = stats.New(measured{s})
+	s.stats = stats.New(measured{s.index})
 	return s
 }
 
