@@ -6,6 +6,7 @@
 //	DATAROOT/content/blobs/sha256/HEX   a blob, never changed
 //	DATAROOT/content/ingest/            of containerd's writers
 //	DATAROOT/content/staging/           what is being received; emptied at start
+//	DATAROOT/content/partial/HEX        the beginning of a blob, see [Partial]
 //
 // Blobs that arrive in bulk do not go through containerd's writers, which sync
 // each file: a [Stage] collects them, the caller syncs the file system once,
@@ -36,19 +37,22 @@ import (
 type Store struct {
 	dir   string
 	store content.Store
+
+	mu        sync.Mutex
+	receiving map[digest.Digest]*receiving
 }
 
 // Open opens the store in dir, which is made if need be, and removes what an
 // earlier run was receiving.
 func Open(dir string) (*Store, error) {
-	s := &Store{dir: dir}
+	s := &Store{dir: dir, receiving: map[digest.Digest]*receiving{}}
 	if err := os.RemoveAll(s.staging()); err != nil {
 		return nil, err
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "ingest")); err != nil {
 		return nil, err
 	}
-	for _, d := range []string{dir, s.staging(), s.blobs()} {
+	for _, d := range []string{dir, s.staging(), s.blobs(), s.partial()} {
 		if err := os.MkdirAll(d, 0700); err != nil {
 			return nil, err
 		}
@@ -59,6 +63,7 @@ func Open(dir string) (*Store, error) {
 }
 
 func (s *Store) staging() string { return filepath.Join(s.dir, "staging") }
+func (s *Store) partial() string { return filepath.Join(s.dir, "partial") }
 func (s *Store) blobs() string   { return filepath.Join(s.dir, "blobs", "sha256") }
 
 // Provider is the store as containerd's libraries want it.

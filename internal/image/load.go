@@ -16,7 +16,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
@@ -44,16 +43,14 @@ type LoadOptions struct {
 // file and each layer may be packed by gzip or zstd. All images of the archive
 // are kept, or none. When it returns they are on disk.
 func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions) (_ []Loaded, err error) {
-	stage, err := s.content.NewStage()
+	in, err := s.newArrival()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, stage.Close()) }()
-	batch := s.layers.NewBatch()
-	defer func() { err = errors.Join(err, batch.Close()) }()
-	early := s.newEarly(ctx, batch)
+	defer func() { err = errors.Join(err, in.close()) }()
+	early := s.newEarly(ctx, in.batch)
 	defer early.stop()
-	a, err := receive(ctx, r, stage, early.begin)
+	a, err := receive(ctx, r, in.stage, early.begin)
 	if err != nil {
 		return nil, err
 	}
@@ -72,16 +69,14 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions) (_ []Loa
 		return nil, err
 	}
 	defer end()
-	l := &load{s: s, stage: stage, batch: batch, out: reporter{out: o.Out, quiet: o.Quiet}}
+	l := &load{arrival: in, out: reporter{out: o.Out, quiet: o.Quiet}}
 	return l.run(ctx, list)
 }
 
 // load is one load that has received and understood its archive.
 type load struct {
-	s     *Service
-	stage *content.Stage
-	batch *layer.Batch
-	out   reporter
+	*arrival
+	out reporter
 }
 
 func (l *load) run(ctx context.Context, list []*candidate) ([]Loaded, error) {
@@ -89,56 +84,10 @@ func (l *load) run(ctx context.Context, list []*candidate) ([]Loaded, error) {
 		return nil, err
 	}
 	failpoint.Hit("load/unpacked")
-	if err := l.addBlobs(list); err != nil {
+	if err := l.keep(ctx, list); err != nil {
 		return nil, err
-	}
-	if err := l.s.mark(); err != nil {
-		return nil, err
-	}
-	failpoint.Hit("load/marked")
-	if err := l.publish(ctx, list); err != nil {
-		return nil, errors.Join(err, l.s.sweep(context.WithoutCancel(ctx)))
 	}
 	return l.result(list), nil
-}
-
-// publish makes everything visible: one write to disk, then names.
-func (l *load) publish(ctx context.Context, list []*candidate) error {
-	ctx = context.WithoutCancel(ctx) // short, and worse half done than done
-	tops := make([]layer.ChainID, 0, len(list))
-	for _, c := range list {
-		tops = append(tops, c.parts.top())
-	}
-	if err := l.batch.Commit(ctx, tops...); err != nil { // syncs the blobs as well: one file system
-		return err
-	}
-	if err := l.stage.Publish(); err != nil {
-		return err
-	}
-	failpoint.Hit("load/blobs-renamed")
-	err := l.s.update(ctx, func(ctx context.Context) error {
-		for _, c := range list {
-			if err := l.s.nameLoaded(ctx, c); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	failpoint.Hit("load/named")
-	return l.s.unmark()
-}
-
-// nameLoaded points a loaded image's names at it, inside a transaction.
-func (s *Service) nameLoaded(ctx context.Context, c *candidate) error {
-	for _, n := range c.names {
-		if err := s.setName(ctx, n, c.id, c.target); err != nil {
-			return err
-		}
-	}
-	return s.dangle(ctx, c.id, c.target) // does nothing if it has a name
 }
 
 // layerJob is one layer to be unpacked or only verified.
@@ -237,27 +186,6 @@ func (l *load) takeEarly(ctx context.Context, u *unpacking, j layerJob) error {
 
 func mismatch(got, want digest.Digest) error {
 	return errdefs.New(errdefs.InvalidArgument, "invalid diffID for layer: expected %q, got %q", want, got)
-}
-
-// addBlobs puts what is not yet stored on the list of what becomes visible.
-func (l *load) addBlobs(list []*candidate) error {
-	for _, c := range list {
-		for _, m := range append([]*member{c.config}, c.layers...) {
-			if l.s.content.Has(m.digest) {
-				continue
-			}
-			if err := l.stage.Add(m.digest, m.path); err != nil {
-				return err
-			}
-		}
-		if l.s.content.Has(c.target.Digest) {
-			continue
-		}
-		if _, err := l.stage.AddBytes(c.manifest); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // result words what was loaded.

@@ -21,7 +21,8 @@ type candidate struct {
 	parts    *parts
 	names    []string // normalized references
 	manifest []byte
-	target   ocispec.Descriptor // of manifest
+	indexes  [][]byte           // that led to the manifest, if target is the first of them
+	target   ocispec.Descriptor // what names point to: the manifest, or the index that has it
 	others   []ocispec.Platform // that its index has as well
 }
 
@@ -32,6 +33,11 @@ const (
 
 func invalid(format string, args ...any) error {
 	return errdefs.New(errdefs.InvalidArgument, "invalid archive: "+format, args...)
+}
+
+// invalidDocument is the error of a manifest or index, wherever it came from.
+func invalidDocument(format string, args ...any) error {
+	return errdefs.New(errdefs.InvalidArgument, "invalid manifest: "+format, args...)
 }
 
 // candidates reads the archive's documents: manifest.json of `docker save` or
@@ -164,10 +170,17 @@ func (c *candidate) settle(given []byte) error {
 			return err
 		}
 	}
-	c.target = ocispec.Descriptor{
-		MediaType: manifestType(c.manifest), Digest: digest.FromBytes(c.manifest), Size: int64(len(c.manifest)),
-	}
+	c.target = describe(c.manifest)
 	return nil
+}
+
+func (c *candidate) name() name {
+	return name{id: c.id, manifest: describe(c.manifest), target: c.target}
+}
+
+// describe makes the descriptor of a manifest.
+func describe(b []byte) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: manifestType(b), Digest: digest.FromBytes(b), Size: int64(len(b))}
 }
 
 func manifestType(b []byte) string {
@@ -244,10 +257,10 @@ func parseIndex(b []byte) (*ocispec.Index, error) {
 	}
 	i := new(ocispec.Index)
 	if err := json.Unmarshal(b, i); err != nil {
-		return nil, invalid("index: %w", err)
+		return nil, invalidDocument("index: %w", err)
 	}
 	if len(i.Manifests) > maxImages {
-		return nil, invalid("index lists %d manifests, at most %d are possible", len(i.Manifests), maxImages)
+		return nil, invalidDocument("index lists %d manifests, at most %d are possible", len(i.Manifests), maxImages)
 	}
 	return i, nil
 }
@@ -259,10 +272,10 @@ func oneKind(b []byte) error {
 		Manifests, Layers, Config json.RawMessage
 	}
 	if err := json.Unmarshal(b, &d); err != nil {
-		return invalid("%w", err)
+		return invalidDocument("%w", err)
 	}
 	if d.Manifests != nil && (d.Layers != nil || d.Config != nil) {
-		return invalid("a document is manifest and index at once")
+		return invalidDocument("a document is manifest and index at once")
 	}
 	return nil
 }

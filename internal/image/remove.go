@@ -209,14 +209,14 @@ func onlyDigests(rest []string, gone string) bool {
 
 // untag removes names and keeps the image.
 func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
-	target := r.s.view.Load().names[gone[0]].target
+	was := r.s.view.Load().names[gone[0]]
 	err := r.s.update(ctx, func(ctx context.Context) error {
 		for _, n := range gone {
 			if err := r.s.names.Delete(ctx, n); err != nil {
 				return err
 			}
 		}
-		return r.s.dangle(ctx, r.id, target)
+		return r.s.dangle(ctx, was)
 	})
 	if err != nil {
 		return nil, err

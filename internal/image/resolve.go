@@ -61,7 +61,7 @@ func (v *view) digest(d digest.Digest) (ID, bool) {
 		return d, true
 	}
 	for _, n := range v.names {
-		if n.target.Digest == d {
+		if n.target.Digest == d || n.manifest.Digest == d {
 			return n.id, true
 		}
 	}
@@ -76,7 +76,7 @@ func (v *view) digested(named reference.Named, d digest.Digest) (ID, error) {
 		return n.id, nil
 	}
 	for full, n := range v.names {
-		if n.target.Digest != d && n.id != d {
+		if n.target.Digest != d && n.manifest.Digest != d && n.id != d {
 			continue
 		}
 		if ref, err := reference.ParseNormalizedNamed(full); err == nil && ref.Name() == bare.Name() {
@@ -144,7 +144,7 @@ func (s *Service) Tag(ctx context.Context, ref, repo, tag string) (string, *Imag
 		return "", nil, err
 	}
 	err = s.update(ctx, func(ctx context.Context) error {
-		return s.setName(ctx, t.String(), i.ID, i.Manifest)
+		return s.setName(ctx, t.String(), name{id: i.ID, manifest: i.Manifest, target: i.Target})
 	})
 	if err != nil {
 		return "", nil, err

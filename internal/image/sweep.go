@@ -43,10 +43,10 @@ func (s *Service) sweep(ctx context.Context) error {
 	return s.unmark()
 }
 
-// blobsOf lists the blobs of an image: manifest, configuration, layers.
+// blobsOf lists the blobs of an image: indexes, manifest, configuration, layers.
 func (s *Service) blobsOf(ctx context.Context, n name) []digest.Digest {
-	ds := []digest.Digest{n.target.Digest, n.id}
-	b, err := s.content.Read(ctx, n.target.Digest, maxDocument)
+	ds := append(s.indexesOf(ctx, n.target.Digest, n.manifest.Digest, 0), n.manifest.Digest, n.id)
+	b, err := s.content.Read(ctx, n.manifest.Digest, maxDocument)
 	if err != nil {
 		return ds
 	}
@@ -60,9 +60,36 @@ func (s *Service) blobsOf(ctx context.Context, n name) []digest.Digest {
 	return ds
 }
 
+// indexesOf lists the stored indexes by which one leads to a manifest, itself
+// first; none if it does not.
+func (s *Service) indexesOf(ctx context.Context, from, manifest digest.Digest, depth int) []digest.Digest {
+	if from == manifest || depth > maxNesting {
+		return nil
+	}
+	b, err := s.content.Read(ctx, from, maxDocument)
+	if err != nil {
+		return nil
+	}
+	index, err := parseIndex(b)
+	if err != nil {
+		return nil
+	}
+	for _, d := range index.Manifests {
+		if d.Digest == manifest {
+			return []digest.Digest{from}
+		}
+	}
+	for _, d := range index.Manifests {
+		if below := s.indexesOf(ctx, d.Digest, manifest, depth+1); below != nil {
+			return append([]digest.Digest{from}, below...)
+		}
+	}
+	return nil
+}
+
 // rescue names the images that a lost images.db named, by their manifests.
 func (s *Service) rescue(ctx context.Context) error {
-	found := map[digest.Digest]candidate{}
+	found := map[digest.Digest]name{}
 	err := s.content.Walk(ctx, func(d digest.Digest, size int64) error {
 		if size > maxDocument {
 			return nil
@@ -78,16 +105,17 @@ func (s *Service) rescue(ctx context.Context) error {
 		if _, err := s.partsOf(ctx, m.Config.Digest); err != nil {
 			return nil
 		}
-		found[d] = candidate{id: m.Config.Digest, target: ocispec.Descriptor{MediaType: manifestType(b), Digest: d, Size: size}}
+		desc := ocispec.Descriptor{MediaType: manifestType(b), Digest: d, Size: size}
+		found[d] = name{id: m.Config.Digest, manifest: desc, target: desc}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	return s.update(ctx, func(ctx context.Context) error {
-		for _, c := range found {
-			slog.Info("found an image without its names", "image", c.id)
-			if err := s.dangle(ctx, c.id, c.target); err != nil {
+		for _, n := range found {
+			slog.Info("found an image without its names", "image", n.id)
+			if err := s.dangle(ctx, n); err != nil {
 				return err
 			}
 		}

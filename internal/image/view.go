@@ -27,6 +27,7 @@ const (
 	namespace      = "tare"
 	danglingPrefix = "dangling@" // + ID: the name of an image without references
 	labelID        = "tare/image-id"
+	labelManifest  = "tare/manifest" // descriptor, where the target is an index
 	maxDocument    = 4 << 20 // bytes of a manifest, index or configuration
 )
 
@@ -38,9 +39,37 @@ type view struct {
 
 // name is what a reference points to.
 type name struct {
-	id     ID
-	target ocispec.Descriptor
-	tagged time.Time
+	id       ID
+	manifest ocispec.Descriptor
+	target   ocispec.Descriptor // the manifest, or the index that has it
+	tagged   time.Time
+}
+
+// recordOf is a name as images.db has it.
+func recordOf(ref string, n name) (images.Image, error) {
+	i := images.Image{Name: ref, Target: n.target, Labels: map[string]string{labelID: string(n.id)}}
+	if n.target.Digest != n.manifest.Digest {
+		b, err := json.Marshal(n.manifest)
+		if err != nil {
+			return i, err
+		}
+		i.Labels[labelManifest] = string(b)
+	}
+	return i, nil
+}
+
+// nameIn is the reverse of recordOf.
+func nameIn(i images.Image) (name, error) {
+	n := name{id: digest.Digest(i.Labels[labelID]), manifest: i.Target, target: i.Target, tagged: i.UpdatedAt}
+	if err := n.id.Validate(); err != nil {
+		return n, err
+	}
+	if b := i.Labels[labelManifest]; b != "" {
+		if err := json.Unmarshal([]byte(b), &n.manifest); err != nil {
+			return n, err
+		}
+	}
+	return n, n.manifest.Digest.Validate()
 }
 
 // inDB is the context that containerd's stores want.
@@ -62,13 +91,13 @@ func (s *Service) refresh(ctx context.Context) error {
 	}
 	v := &view{names: map[string]name{}, byID: map[ID][]string{}}
 	for _, i := range list {
-		id := digest.Digest(i.Labels[labelID])
-		if id.Validate() != nil {
-			slog.Warn("images.db names an image without ID", "name", i.Name)
+		n, err := nameIn(i)
+		if err != nil {
+			slog.Warn("images.db has a name that leads nowhere", "name", i.Name, "error", err)
 			continue
 		}
-		v.names[i.Name] = name{id, i.Target, i.UpdatedAt}
-		v.byID[id] = append(v.byID[id], i.Name)
+		v.names[i.Name] = n
+		v.byID[n.id] = append(v.byID[n.id], i.Name)
 	}
 	for _, names := range v.byID {
 		slices.Sort(names)
@@ -80,8 +109,11 @@ func (s *Service) refresh(ctx context.Context) error {
 // setName points a reference at an image, inside a transaction. The image that
 // it pointed at becomes dangling if that was its last name; one that was
 // dangling is so no more.
-func (s *Service) setName(ctx context.Context, ref string, id ID, target ocispec.Descriptor) error {
-	record := images.Image{Name: ref, Target: target, Labels: map[string]string{labelID: string(id)}}
+func (s *Service) setName(ctx context.Context, ref string, n name) error {
+	record, err := recordOf(ref, n)
+	if err != nil {
+		return err
+	}
 	old, err := s.names.Get(ctx, ref)
 	if err != nil {
 		if _, err := s.names.Create(ctx, record); err != nil {
@@ -90,32 +122,34 @@ func (s *Service) setName(ctx context.Context, ref string, id ID, target ocispec
 	} else if _, err := s.names.Update(ctx, record); err != nil {
 		return err
 	}
-	if oldID := ID(old.Labels[labelID]); err == nil && oldID != id {
-		if err := s.dangle(ctx, oldID, old.Target); err != nil {
-			return err
+	if err == nil && old.Labels[labelID] != string(n.id) {
+		if was, err := nameIn(old); err == nil {
+			if err := s.dangle(ctx, was); err != nil {
+				return err
+			}
 		}
 	}
 	if strings.HasPrefix(ref, danglingPrefix) {
 		return nil
 	}
-	if _, err := s.names.Get(ctx, danglingPrefix+string(id)); err == nil {
-		return s.names.Delete(ctx, danglingPrefix+string(id))
+	if _, err := s.names.Get(ctx, danglingPrefix+string(n.id)); err == nil {
+		return s.names.Delete(ctx, danglingPrefix+string(n.id))
 	}
 	return nil
 }
 
 // dangle keeps an image that has lost a name, inside a transaction.
-func (s *Service) dangle(ctx context.Context, id ID, target ocispec.Descriptor) error {
+func (s *Service) dangle(ctx context.Context, n name) error {
 	list, err := s.names.List(ctx)
 	if err != nil {
 		return err
 	}
 	for _, i := range list {
-		if i.Labels[labelID] == string(id) {
+		if i.Labels[labelID] == string(n.id) {
 			return nil
 		}
 	}
-	return s.setName(ctx, danglingPrefix+string(id), id, target)
+	return s.setName(ctx, danglingPrefix+string(n.id), n)
 }
 
 // parts is what an ID stands for.
@@ -200,7 +234,7 @@ func (s *Service) image(ctx context.Context, v *view, id ID) (*Image, error) {
 	for _, n := range v.byID[id] {
 		at := v.names[n]
 		if i.Manifest.Digest == "" || at.tagged.After(i.Tagged) {
-			i.Manifest, i.Tagged = at.target, at.tagged
+			i.Manifest, i.Target, i.Tagged = at.manifest, at.target, at.tagged
 		}
 		if strings.HasPrefix(n, danglingPrefix) {
 			i.Tagged = time.Time{}

@@ -1,0 +1,104 @@
+package image
+
+import (
+	"context"
+	"errors"
+
+	"github.com/tare-engine/tare/internal/content"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/layer"
+)
+
+// arrival is what comes in: blobs and layers in staging, which become visible
+// together.
+type arrival struct {
+	s     *Service
+	stage *content.Stage
+	batch *layer.Batch
+}
+
+func (s *Service) newArrival() (*arrival, error) {
+	stage, err := s.content.NewStage()
+	if err != nil {
+		return nil, err
+	}
+	return &arrival{s: s, stage: stage, batch: s.layers.NewBatch()}, nil
+}
+
+// close throws away what was not kept.
+func (a *arrival) close() error { return errors.Join(a.batch.Close(), a.stage.Close()) }
+
+// keep makes the images visible, whose layers are unpacked: all or none.
+// Preconditions: the change token is held.
+func (a *arrival) keep(ctx context.Context, list []*candidate) error {
+	if err := a.addBlobs(list); err != nil {
+		return err
+	}
+	if err := a.s.mark(); err != nil {
+		return err
+	}
+	failpoint.Hit("load/marked")
+	if err := a.publish(ctx, list); err != nil {
+		return errors.Join(err, a.s.sweep(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// addBlobs puts what is not yet stored on the list of what becomes visible.
+func (a *arrival) addBlobs(list []*candidate) error {
+	for _, c := range list {
+		for _, m := range append([]*member{c.config}, c.layers...) {
+			if a.s.content.Has(m.digest) {
+				continue
+			}
+			if err := a.stage.Add(m.digest, m.path); err != nil {
+				return err
+			}
+		}
+		for _, b := range append([][]byte{c.manifest}, c.indexes...) {
+			if _, err := a.stage.AddBytes(b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// publish makes everything visible: one write to disk, then names.
+func (a *arrival) publish(ctx context.Context, list []*candidate) error {
+	ctx = context.WithoutCancel(ctx) // short, and worse half done than done
+	tops := make([]layer.ChainID, 0, len(list))
+	for _, c := range list {
+		tops = append(tops, c.parts.top())
+	}
+	if err := a.batch.Commit(ctx, tops...); err != nil { // syncs the blobs as well: one file system
+		return err
+	}
+	if err := a.stage.Publish(); err != nil {
+		return err
+	}
+	failpoint.Hit("load/blobs-renamed")
+	err := a.s.update(ctx, func(ctx context.Context) error {
+		for _, c := range list {
+			if err := a.s.nameLoaded(ctx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("load/named")
+	return a.s.unmark()
+}
+
+// nameLoaded points a loaded image's names at it, inside a transaction.
+func (s *Service) nameLoaded(ctx context.Context, c *candidate) error {
+	for _, ref := range c.names {
+		if err := s.setName(ctx, ref, c.name()); err != nil {
+			return err
+		}
+	}
+	return s.dangle(ctx, c.name()) // does nothing if it has a name
+}
