@@ -84,7 +84,7 @@ func (p *Partial) Close(keep bool) error {
 		return nil
 	}
 	delete(p.s.receiving, p.d)
-	if keep {
+	if info, err := os.Stat(p.path); keep && (err != nil || info.Size() > 0) {
 		return nil
 	}
 	if err := os.Remove(p.path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -52,7 +52,7 @@ type Image struct {
 	Config      *dockerspec.DockerOCIImage
 	Manifest    ocispec.Descriptor
 	Target      ocispec.Descriptor // what its newest reference points to: the manifest, or the index that has it
-	Layers      []layer.DiffID // base first
+	Layers      []layer.DiffID     // base first
 	Chain       layer.ChainID
 	Size        int64     // of the unpacked layers
 	Created     time.Time // zero if the image does not say
@@ -67,15 +67,20 @@ type Service struct {
 	content *content.Store
 	layers  *layer.Service
 
-	change chan struct{} // holds the token of whoever changes images
-	view   atomic.Pointer[view]
-	loaded sync.Map // ID → *parts, read once
+	change    chan struct{} // holds the token of whoever changes images
+	flights   flights
+	downloads chan struct{} // holds a token for each blob that is being fetched
+	view      atomic.Pointer[view]
+	loaded    sync.Map // ID → *parts, read once
 }
+
+// maxDownloads is how many blobs are fetched at a time, of all pulls.
+const maxDownloads = 3
 
 // Open opens the images of the data root. A damaged images.db is set aside,
 // and the images that are found without it come back, untagged.
 func Open(ctx context.Context, root string, c *content.Store, l *layer.Service) (_ *Service, err error) {
-	s := &Service{root: root, content: c, layers: l, change: make(chan struct{}, 1)}
+	s := &Service{root: root, content: c, layers: l, change: make(chan struct{}, 1), downloads: make(chan struct{}, maxDownloads)}
 	db, damaged, err := openDB(filepath.Join(root, "images.db"))
 	if err != nil {
 		return nil, err

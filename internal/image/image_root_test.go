@@ -86,7 +86,7 @@ func (s *site) store(t testing.TB) []string {
 	for _, i := range list {
 		all = append(all, string(i.ID)+" "+strings.Join(i.RepoTags, " "))
 	}
-	for _, pattern := range []string{"content/blobs/sha256/*", "content/staging/*", "content/ingest/*", "layers/*/staging/*", "layers/*/*/diff", "images.sweep"} {
+	for _, pattern := range []string{"content/blobs/sha256/*", "content/staging/*", "content/partial/*", "content/ingest/*", "layers/*/staging/*", "layers/*/*/diff", "images.sweep"} {
 		found, _ := filepath.Glob(filepath.Join(s.root, pattern))
 		all = append(all, found...)
 	}

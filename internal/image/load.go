@@ -224,19 +224,24 @@ func familiar(ref string) string {
 // reporter passes messages on, one at a time.
 type reporter struct {
 	quiet bool
+	also  func(jsonstream.Message) // hears all as well; may be nil
 
 	mu  sync.Mutex
 	out func(jsonstream.Message)
 }
 
 func (r *reporter) say(m jsonstream.Message) {
-	if r.out == nil {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.out(m)
+	if r.out != nil {
+		r.out(m)
+	}
+	if r.also != nil {
+		r.also(m)
+	}
 }
+
+func (r *reporter) status(id, text string) { r.say(jsonstream.Message{ID: id, Status: text}) }
 
 func (r *reporter) progress(id string, n, total int64) {
 	if !r.quiet {

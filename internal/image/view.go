@@ -28,7 +28,7 @@ const (
 	danglingPrefix = "dangling@" // + ID: the name of an image without references
 	labelID        = "tare/image-id"
 	labelManifest  = "tare/manifest" // descriptor, where the target is an index
-	maxDocument    = 4 << 20 // bytes of a manifest, index or configuration
+	maxDocument    = 4 << 20         // bytes of a manifest, index or configuration
 )
 
 // view is all names at one moment. It is never changed once stored.

@@ -1,0 +1,420 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tare-engine/tare/internal/content"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+)
+
+// Source is a repository of a registry, as far as a pull needs it.
+type Source interface {
+	// Resolve finds what a tag or digest stands for.
+	Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error)
+	// Manifest returns a manifest or index, whose digest, size and kind are
+	// verified.
+	Manifest(ctx context.Context, d ocispec.Descriptor) ([]byte, error)
+	// Blob returns the bytes of a blob from an offset on, at most as many as the
+	// descriptor says. What can be tried again has been tried again. The digest
+	// is for the caller to verify.
+	Blob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error)
+}
+
+// PullOptions of a pull.
+type PullOptions struct {
+	Platform *ocispec.Platform        // of an image that has several; nil: this machine's
+	Foreign  bool                     // layers that "must not be distributed" are taken if the registry has them
+	Out      func(jsonstream.Message) // progress and result as Docker words them; may be nil
+}
+
+// Pulled is what a pull brought.
+type Pulled struct {
+	ID   ID
+	Name string // familiar reference
+	New  bool   // the name did not stand for it before
+}
+
+// Pull fetches the image that ref, with tag or digest, names in a repository.
+// What is there is not fetched; what comes is verified before it is visible.
+// Pulls of the same image share the work. A layer that came in part stays for
+// the next attempt, unless ctx ended because the client left.
+func (s *Service) Pull(ctx context.Context, ref reference.Named, from Source, o PullOptions) (_ *Pulled, err error) {
+	p := &pull{s: s, from: from, o: o, ref: reference.TagNameOnly(ref), out: reporter{out: o.Out}}
+	tag := tagOrDigest(p.ref)
+	if p.target, err = from.Resolve(ctx, tag); err != nil {
+		return nil, err
+	}
+	p.out.say(jsonstream.Message{ID: tag, Status: "Pulling from " + reference.Path(p.ref)})
+	for {
+		if have := p.have(ctx); have != nil {
+			p.result("Image is up to date for ")
+			return have, nil
+		}
+		f, first, err := s.flights.board(ctx, p.key(), &p.out)
+		if err != nil {
+			return nil, err
+		}
+		if !first { // another one has pulled it, or failed
+			continue
+		}
+		return p.fly(ctx, f)
+	}
+}
+
+// tagOrDigest is what a reference names in its repository. A digest goes first.
+func tagOrDigest(ref reference.Named) string {
+	if d, ok := ref.(reference.Digested); ok {
+		return d.Digest().String()
+	}
+	if t, ok := ref.(reference.Tagged); ok {
+		return t.Tag()
+	}
+	return ""
+}
+
+// pull is one pull under way.
+type pull struct {
+	s      *Service
+	from   Source
+	o      PullOptions
+	ref    reference.Named
+	target ocispec.Descriptor
+	out    reporter
+}
+
+// key is the same for pulls that bring the same.
+func (p *pull) key() string {
+	platform := ""
+	if p.o.Platform != nil {
+		platform = platforms.FormatAll(*p.o.Platform)
+	}
+	return p.target.Digest.String() + " " + platform
+}
+
+// names are the references that the pull sets: the one asked for, and the one
+// that says what it stood for at this moment.
+func (p *pull) names() []string {
+	name := reference.TrimNamed(p.ref).String()
+	digested := name + "@" + p.target.Digest.String()
+	if t, ok := p.ref.(reference.Tagged); ok && tagOrDigest(p.ref) == t.Tag() {
+		return []string{name + ":" + t.Tag(), digested}
+	}
+	return []string{digested}
+}
+
+// have returns the image if all names lead to it.
+func (p *pull) have(ctx context.Context) *Pulled {
+	v := p.s.view.Load()
+	for _, ref := range p.names() {
+		n, ok := v.names[ref]
+		if !ok || n.target.Digest != p.target.Digest {
+			return nil
+		}
+		parts, err := p.s.partsOf(ctx, n.id)
+		if err != nil {
+			return nil
+		}
+		if p.target.Digest != n.manifest.Digest && !p.matcher().Match(parts.config.Platform) {
+			return nil
+		}
+	}
+	return &Pulled{ID: v.names[p.names()[0]].id, Name: reference.FamiliarString(p.ref)}
+}
+
+// matcher tells which platforms will do, and which is best.
+func (p *pull) matcher() platforms.MatchComparer {
+	if p.o.Platform != nil {
+		return platforms.Only(*p.o.Platform)
+	}
+	return platforms.Default()
+}
+
+// result says what the pull came to, as Docker does.
+func (p *pull) result(status string) {
+	p.out.say(jsonstream.Message{Status: "Digest: " + p.target.Digest.String()})
+	p.out.say(jsonstream.Message{Status: "Status: " + status + reference.FamiliarString(p.ref)})
+}
+
+// errVanished says that something that did not have to be fetched was removed
+// meanwhile.
+var errVanished = errors.New("a part of the image was removed during the pull")
+
+// fly fetches and keeps the image. f ends with it.
+func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
+	defer p.s.flights.land(f)
+	p.out.also = f.tell
+	if err := p.s.content.ExpirePartials(); err != nil {
+		return nil, err
+	}
+	in, err := p.s.newArrival()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.close()) }()
+	c, err := p.candidate(ctx, in.stage)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit("pull/resolved")
+	l, err := p.layers(in, c)
+	if err != nil {
+		return nil, err
+	}
+	// Who pressed Ctrl-C wants nothing left; who lost the connection wants to go on.
+	defer func() {
+		err = errors.Join(err, l.close(err != nil && (context.Cause(ctx) != context.Canceled || f.shared())))
+	}()
+	const attempts = 3
+	for i := range attempts {
+		if err = l.fetch(ctx); err != nil {
+			return nil, err
+		}
+		failpoint.Hit("pull/unpacked")
+		if err = p.keep(ctx, in, c, l); !errors.Is(err, errVanished) || i == attempts-1 {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.out.also = nil
+	p.result("Downloaded newer image for ")
+	return &Pulled{ID: c.id, Name: reference.FamiliarString(p.ref), New: true}, nil
+}
+
+// keep makes the image visible, if what was there before the pull still is.
+func (p *pull) keep(ctx context.Context, in *arrival, c *candidate, l *layerPulls) error {
+	end, err := p.s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if !l.complete() {
+		return errVanished
+	}
+	return in.keep(ctx, []*candidate{c})
+}
+
+// candidate fetches the documents: index, manifest, configuration.
+func (p *pull) candidate(ctx context.Context, stage *content.Stage) (*candidate, error) {
+	c := &candidate{names: p.names(), target: p.target}
+	m, err := p.manifest(ctx, c, p.target, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.check(m); err != nil {
+		return nil, err
+	}
+	b, err := p.small(ctx, m.Config)
+	if err != nil {
+		return nil, err
+	}
+	if c.parts, err = parseConfig(b); err != nil {
+		return nil, err
+	}
+	have := c.parts.config.Platform
+	switch {
+	case have.OS != "" && have.OS != "linux":
+		return nil, errdefs.New(errdefs.InvalidArgument, "image operating system %q cannot be used on this platform: operating system is not supported", have.OS)
+	case p.o.Platform != nil && !p.matcher().Match(have):
+		return nil, errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)",
+			reference.FamiliarString(p.ref), platforms.FormatAll(*p.o.Platform))
+	case len(m.Layers) != len(c.parts.chains):
+		return nil, errdefs.New(errdefs.InvalidArgument, "invalid manifest: it lists %d layers, the image's configuration %d", len(m.Layers), len(c.parts.chains))
+	}
+	f, err := stage.Create()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Write(b); errors.Join(err, f.Close()) != nil {
+		return nil, err
+	}
+	c.id = m.Config.Digest
+	c.config = &member{path: f.Name(), size: m.Config.Size, digest: m.Config.Digest}
+	for _, d := range m.Layers {
+		c.layers = append(c.layers, &member{size: d.Size, digest: d.Digest})
+	}
+	return c, nil
+}
+
+// manifest follows a descriptor to the manifest of one platform.
+func (p *pull) manifest(ctx context.Context, c *candidate, d ocispec.Descriptor, depth int) (*ocispec.Manifest, error) {
+	if depth > maxNesting {
+		return nil, invalidDocument("indexes are nested more than %d deep", maxNesting)
+	}
+	b, err := p.document(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	switch d.MediaType {
+	case ocispec.MediaTypeImageManifest, mediaTypeDockerManifest:
+		c.manifest = b
+		m := new(ocispec.Manifest)
+		if err := errors.Join(oneKind(b), json.Unmarshal(b, m)); err != nil {
+			return nil, invalidDocument("%w", err)
+		}
+		return m, nil
+	case ocispec.MediaTypeImageIndex, mediaTypeDockerList:
+		c.indexes = append(c.indexes, b)
+		best, err := p.choose(b)
+		if err != nil {
+			return nil, err
+		}
+		return p.manifest(ctx, c, best, depth+1)
+	case "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws":
+		return nil, errdefs.New(errdefs.InvalidArgument, "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, "+
+			"schema 1 support has been removed. Suggest the author of %s to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2.",
+			reference.FamiliarString(p.ref))
+	}
+	return nil, errdefs.New(errdefs.InvalidArgument, "%s is no image: its manifest is of the media type %.100q", reference.FamiliarString(p.ref), d.MediaType)
+}
+
+const (
+	mediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	mediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	mediaTypeDockerConfig   = "application/vnd.docker.container.image.v1+json"
+)
+
+// choose finds the manifest for the platform in an index.
+func (p *pull) choose(b []byte) (ocispec.Descriptor, error) {
+	index, err := parseIndex(b)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	match := p.matcher()
+	var fitting, silent []ocispec.Descriptor
+	for _, d := range index.Manifests {
+		switch {
+		case d.Annotations["vnd.docker.reference.type"] != "" || d.ArtifactType != "": // attestations, and what is no image
+		case d.Platform == nil:
+			silent = append(silent, d)
+		case match.Match(*d.Platform):
+			fitting = append(fitting, d)
+		}
+	}
+	slices.SortStableFunc(fitting, func(a, b ocispec.Descriptor) int {
+		switch {
+		case match.Less(*a.Platform, *b.Platform):
+			return -1
+		case match.Less(*b.Platform, *a.Platform):
+			return 1
+		}
+		return 0
+	})
+	if fitting = append(fitting, silent...); len(fitting) > 0 { // a silent one's configuration will tell
+		return fitting[0], nil
+	}
+	want := platforms.DefaultSpec()
+	if p.o.Platform != nil {
+		want = *p.o.Platform
+	}
+	return ocispec.Descriptor{}, errdefs.New(errdefs.NotFound,
+		"no matching manifest for %s in the manifest list entries: no match for platform in manifest: not found", platforms.FormatAll(want))
+}
+
+// check refuses manifests that are not an image's, and layers that nobody may
+// pass on.
+func (p *pull) check(m *ocispec.Manifest) error {
+	switch m.Config.MediaType {
+	case ocispec.MediaTypeImageConfig, mediaTypeDockerConfig:
+	default:
+		return errdefs.New(errdefs.InvalidArgument, "%s is no image: its configuration is of the media type %.100q",
+			reference.FamiliarString(p.ref), m.Config.MediaType)
+	}
+	if len(m.Layers) > maxLayers {
+		return errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", len(m.Layers), maxLayers)
+	}
+	for _, d := range m.Layers {
+		switch kind, ok := layerTypes[d.MediaType]; {
+		case !ok:
+			return errdefs.New(errdefs.InvalidArgument, "layer %s: unsupported media type %.100q", d.Digest, d.MediaType)
+		case kind == foreign && !p.o.Foreign:
+			return errdefs.New(errdefs.Forbidden, "layer %s must not be distributed (%s): it is taken only from registries that "+
+				"\"allow-nondistributable-artifacts\" of the daemon names", d.Digest, d.MediaType)
+		}
+	}
+	return nil
+}
+
+type layerType int
+
+const (
+	ordinary layerType = iota
+	foreign            // "nondistributable": the registry need not have it
+)
+
+var layerTypes = map[string]layerType{
+	ocispec.MediaTypeImageLayer:                                    ordinary,
+	ocispec.MediaTypeImageLayerGzip:                                ordinary,
+	ocispec.MediaTypeImageLayerZstd:                                ordinary,
+	"application/vnd.docker.image.rootfs.diff.tar":                 ordinary,
+	"application/vnd.docker.image.rootfs.diff.tar.gzip":            ordinary,
+	"application/vnd.docker.image.rootfs.diff.tar.zstd":            ordinary,
+	"application/vnd.docker.image.rootfs.foreign.diff.tar":         foreign,
+	"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":    foreign,
+	"application/vnd.docker.image.rootfs.foreign.diff.tar.zstd":    foreign,
+	"application/vnd.oci.image.layer.nondistributable.v1.tar":      foreign,
+	"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": foreign,
+	"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": foreign,
+}
+
+// document returns a manifest or index, from the store if it is there.
+func (p *pull) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	if b, err := p.s.content.Read(ctx, d.Digest, maxDocument); err == nil {
+		return b, nil
+	}
+	return p.from.Manifest(ctx, d)
+}
+
+// small returns a small blob, from the store if it is there.
+func (p *pull) small(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	if d.Size > maxDocument {
+		return nil, invalidDocument("blob %s has %d bytes, at most %d are possible", d.Digest, d.Size, maxDocument)
+	}
+	if b, err := p.s.content.Read(ctx, d.Digest, maxDocument); err == nil {
+		return b, nil
+	}
+	if err := checkDigest(d.Digest); err != nil {
+		return nil, err
+	}
+	r, err := p.from.Blob(ctx, d, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, d.Size+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) != d.Size || digest.FromBytes(b) != d.Digest {
+		return nil, errdefs.New(errdefs.InvalidArgument, "image config verification failed for digest %s", d.Digest)
+	}
+	return b, nil
+}
+
+func checkDigest(d digest.Digest) error {
+	if err := d.Validate(); err != nil || d.Algorithm() != digest.SHA256 {
+		return errdefs.New(errdefs.InvalidArgument, "invalid manifest: digest %.100q", d)
+	}
+	return nil
+}
+
+func verificationFailed(d digest.Digest) error {
+	return errdefs.New(errdefs.InvalidArgument, "filesystem layer verification failed for digest %s", d)
+}
+
+func unexpectedEnd(d digest.Digest, at, size int64) error {
+	return fmt.Errorf("layer %s ends after %d of %d bytes: %w", d, at, size, io.ErrUnexpectedEOF)
+}

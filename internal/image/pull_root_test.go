@@ -1,0 +1,494 @@
+//go:build root
+
+package image_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/image"
+	"github.com/tare-engine/tare/internal/image/imagetest"
+	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/layer/overlay"
+	"github.com/tare-engine/tare/internal/layer/vfs"
+)
+
+// remote is a repository in memory that can misbehave.
+type remote struct {
+	mu     sync.Mutex
+	tags   map[string]ocispec.Descriptor
+	blobs  map[digest.Digest][]byte
+	asked  []string                                        // blobs, with the offset
+	before func(d digest.Digest)                           // called when a blob is asked for
+	serve  func(d digest.Digest, rest io.Reader) io.Reader // what is sent instead
+}
+
+func newRemote() *remote {
+	return &remote{tags: map[string]ocispec.Descriptor{}, blobs: map[digest.Digest][]byte{}}
+}
+
+func (r *remote) put(media string, b []byte) ocispec.Descriptor {
+	d := digest.FromBytes(b)
+	r.blobs[d] = b
+	return ocispec.Descriptor{MediaType: media, Digest: d, Size: int64(len(b))}
+}
+
+// image puts an image and returns its manifest.
+func (r *remote) image(i imagetest.Image) ocispec.Descriptor {
+	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: r.put(ocispec.MediaTypeImageConfig, i.Config())}
+	m.SchemaVersion = 2
+	for _, l := range i.Layers {
+		media := ocispec.MediaTypeImageLayer
+		if i.Pack != nil {
+			l, media = i.Pack(l), ocispec.MediaTypeImageLayerGzip
+		}
+		m.Layers = append(m.Layers, r.put(media, l))
+	}
+	return r.put(m.MediaType, imagetest.JSON(m))
+}
+
+func (r *remote) index(list ...ocispec.Descriptor) ocispec.Descriptor {
+	i := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: list}
+	i.SchemaVersion = 2
+	return r.put(i.MediaType, imagetest.JSON(i))
+}
+
+func (r *remote) Resolve(_ context.Context, name string) (ocispec.Descriptor, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d, ok := r.tags[name]; ok {
+		return d, nil
+	}
+	for _, d := range r.tags {
+		if d.Digest.String() == name {
+			return d, nil
+		}
+	}
+	return ocispec.Descriptor{}, errdefs.New(errdefs.NotFound, "manifest unknown")
+}
+
+func (r *remote) Manifest(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
+	return r.blobs[d.Digest], nil
+}
+
+func (r *remote) Blob(_ context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	r.mu.Lock()
+	r.asked = append(r.asked, fmt.Sprint(d.Digest.Encoded()[:8], " ", offset))
+	r.mu.Unlock()
+	if r.before != nil {
+		r.before(d.Digest)
+	}
+	var rest io.Reader = bytes.NewReader(r.blobs[d.Digest][offset:])
+	if r.serve != nil {
+		rest = r.serve(d.Digest, rest)
+	}
+	return io.NopCloser(rest), nil
+}
+
+func named(t testing.TB, s string) reference.Named {
+	t.Helper()
+	n, err := reference.ParseNormalizedNamed(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (s *site) pull(ctx context.Context, t testing.TB, ref string, r *remote, o image.PullOptions) (*image.Pulled, string, error) {
+	t.Helper()
+	var said strings.Builder
+	o.Out = func(m jsonstream.Message) {
+		if m.Progress == nil {
+			fmt.Fprintln(&said, strings.TrimSpace(m.ID+" "+m.Status))
+		}
+	}
+	p, err := s.images.Pull(ctx, named(t, ref), r, o)
+	return p, said.String(), err
+}
+
+// large is an image whose one layer does not fit any buffer.
+func large() imagetest.Image {
+	var words strings.Builder
+	for i := range 200_000 {
+		fmt.Fprintln(&words, i)
+	}
+	return imagetest.Image{Layers: [][]byte{imagetest.Layer(map[string]string{"words": words.String()})}}
+}
+
+func TestPull(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	i := simple()
+	i.Pack = imagetest.Gzip
+	m := r.image(i)
+	r.tags["1"] = m
+	p, said, err := s.pull(ctx, t, "host:5000/a/x:1", r, image.PullOptions{})
+	if err != nil || p.ID != i.ID() || p.Name != "host:5000/a/x:1" || !p.New {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	layers := []string{digest.FromBytes(imagetest.Gzip(i.Layers[0])).Encoded()[:12], digest.FromBytes(imagetest.Gzip(i.Layers[1])).Encoded()[:12]}
+	if !strings.HasPrefix(said, "1 Pulling from a/x\n"+layers[0]+" Pulling fs layer\n"+layers[1]+" Pulling fs layer\n") ||
+		!strings.HasSuffix(said, "Digest: "+m.Digest.String()+"\nStatus: Downloaded newer image for host:5000/a/x:1\n") || strings.Count(said, "Pull complete") != 2 {
+		t.Errorf("said\n%s", said)
+	}
+	img, err := s.images.Resolve(ctx, "host:5000/a/x@"+m.Digest.String())
+	if err != nil || !slices.Equal(img.RepoTags, []string{"host:5000/a/x:1"}) || !slices.Equal(img.RepoDigests, []string{"host:5000/a/x@" + m.Digest.String()}) {
+		t.Errorf("%+v, %v", img, err)
+	}
+	asked := len(r.asked)
+	p, said, err = s.pull(ctx, t, "host:5000/a/x:1", r, image.PullOptions{})
+	if err != nil || p.New || len(r.asked) != asked || said != "1 Pulling from a/x\nDigest: "+m.Digest.String()+"\nStatus: Image is up to date for host:5000/a/x:1\n" {
+		t.Errorf("again: %+v, %v, %v, said\n%s", p, err, r.asked, said)
+	}
+	if _, err := s.images.Remove(ctx, "host:5000/a/x:1", image.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if left := s.store(t); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+func TestPullChoosesThePlatform(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	amd, arm := simple(), simple()
+	amd.Pack, arm.Pack = imagetest.Gzip, imagetest.Gzip
+	arm.Layers = arm.Layers[:1]
+	arm.Change = func(c map[string]any) { c["architecture"], c["variant"] = "arm64", "v8" }
+	a, b := r.image(amd), r.image(arm)
+	a.Platform, b.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}, &ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
+	attest := r.put(ocispec.MediaTypeImageManifest, []byte(`{"attestation":1}`))
+	attest.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+	attest.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
+	index := r.index(attest, b, a)
+	r.tags["latest"] = index
+	p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{})
+	if err != nil || p.ID != amd.ID() {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	img, err := s.images.Resolve(ctx, "x@"+index.Digest.String())
+	if err != nil || img.ID != amd.ID() || img.Target.Digest != index.Digest || img.Manifest.Digest != a.Digest {
+		t.Errorf("%+v, %v", img, err)
+	}
+	other := image.PullOptions{Platform: &ocispec.Platform{OS: "linux", Architecture: "arm64"}}
+	if p, _, err = s.pull(ctx, t, "x", r, other); err != nil || p.ID != arm.ID() {
+		t.Fatalf("arm64: %+v, %v", p, err)
+	}
+	if img, err = s.images.Resolve(ctx, string(amd.ID())); err != nil || len(img.RepoTags) != 0 {
+		t.Errorf("the first: %+v, %v", img, err)
+	}
+	_, _, err = s.pull(ctx, t, "x", r, image.PullOptions{Platform: &ocispec.Platform{OS: "linux", Architecture: "s390x"}})
+	if want := "no matching manifest for linux/s390x in the manifest list entries: no match for platform in manifest: not found"; err == nil || err.Error() != want {
+		t.Errorf("s390x: %v", err)
+	}
+	for _, id := range []digest.Digest{amd.ID(), arm.ID()} {
+		if _, err := s.images.Remove(ctx, string(id), image.RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := s.store(t); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// failAfter passes n bytes on and then fails.
+func failAfter(r io.Reader, n int64, err error) io.Reader {
+	return io.MultiReader(io.LimitReader(r, n), &failing{err})
+}
+
+type failing struct{ err error }
+
+func (f *failing) Read([]byte) (int, error) { return 0, f.err }
+
+func TestPullGoesOnWhereItStopped(t *testing.T) {
+	root, r := t.TempDir(), newRemote()
+	s := openSite(t, root)
+	i := large()
+	r.tags["latest"] = r.image(i)
+	blob := digest.FromBytes(i.Layers[0])
+	cut := errors.New("the line is cut")
+	r.serve = func(d digest.Digest, rest io.Reader) io.Reader {
+		if d == blob {
+			return failAfter(rest, 700_000, cut)
+		}
+		return rest
+	}
+	if _, _, err := s.pull(ctx, t, "x", r, image.PullOptions{}); !errors.Is(err, cut) {
+		t.Fatal(err)
+	}
+	s.close()
+	s = openSite(t, root) // a later engine
+	r.serve, r.asked = nil, nil
+	p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{})
+	if err != nil || p.ID != i.ID() {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if want := blob.Encoded()[:8] + " 700000"; !slices.Contains(r.asked, want) || len(r.asked) != 2 {
+		t.Errorf("asked for %q, not %q", r.asked, want)
+	}
+	for _, left := range s.store(t) {
+		if strings.Contains(left, "partial") {
+			t.Errorf("left: %q", left)
+		}
+	}
+}
+
+func TestPullOfAnUnsoundBeginning(t *testing.T) {
+	root, r := t.TempDir(), newRemote()
+	s := openSite(t, root)
+	i := large()
+	r.tags["latest"] = r.image(i)
+	blob := digest.FromBytes(i.Layers[0])
+	if err := os.WriteFile(filepath.Join(root, "content/partial", blob.Encoded()), make([]byte, 100_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{})
+	if err != nil || p.ID != i.ID() {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if !slices.Contains(r.asked, blob.Encoded()[:8]+" 0") {
+		t.Errorf("asked for %q", r.asked)
+	}
+}
+
+func TestPullLeavesNothingWhenTheClientLeaves(t *testing.T) {
+	for name, makeDriver := range drivers {
+		t.Run(name, func(t *testing.T) {
+			root, r := t.TempDir(), newRemote()
+			s := openOn(t, root, makeDriver(t, root))
+			i := large()
+			i.Layers = append(i.Layers, imagetest.Layer(map[string]string{"b": "b"}))
+			r.tags["latest"] = r.image(i)
+			ctx, leave := context.WithCancel(ctx)
+			blob := digest.FromBytes(i.Layers[0])
+			r.serve = func(d digest.Digest, rest io.Reader) io.Reader {
+				if d != blob {
+					return rest
+				}
+				return io.MultiReader(io.LimitReader(rest, 300_000), readerFunc(func([]byte) (int, error) {
+					leave()
+					<-ctx.Done()
+					return 0, ctx.Err()
+				}))
+			}
+			if _, _, err := s.pull(ctx, t, "x", r, image.PullOptions{}); !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			if left := s.store(t); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+			r.serve = nil
+			if p, _, err := s.pull(context.Background(), t, "x", r, image.PullOptions{}); err != nil || p.ID != i.ID() {
+				t.Errorf("afterwards: %+v, %v", p, err)
+			}
+		})
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+var drivers = map[string]func(testing.TB, string) layer.Driver{
+	"overlay": func(t testing.TB, root string) layer.Driver {
+		d, err := overlay.New(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	},
+	"vfs": func(t testing.TB, root string) layer.Driver { return vfs.New(root) },
+}
+
+func TestPullsShareTheWork(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	i := large()
+	r.tags["1"], r.tags["2"] = r.image(i), r.image(i)
+	// Another image with the same layer.
+	j := large()
+	j.Change = func(c map[string]any) { c["author"] = "j" }
+	r.tags["j"] = r.image(j)
+	blob := digest.FromBytes(i.Layers[0])
+	others := make(chan struct{})
+	var once sync.Once
+	r.before = func(d digest.Digest) {
+		if d == blob {
+			once.Do(func() { <-others })
+		}
+	}
+	var all sync.WaitGroup
+	errs := make(chan error, 6)
+	for n, tag := range []string{"1", "1", "2", "2", "j", "j"} {
+		all.Go(func() {
+			if n == 5 {
+				close(others) // the rest waits or is about to
+			}
+			_, err := s.images.Pull(ctx, named(t, "x:"+tag), r, image.PullOptions{})
+			errs <- err
+		})
+	}
+	all.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	n := 0
+	for _, a := range r.asked {
+		if strings.HasPrefix(a, blob.Encoded()[:8]) {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("the layer was fetched %d times", n)
+	}
+	for _, tag := range []string{"1", "2", "j"} {
+		if _, err := s.images.Resolve(ctx, "x:"+tag); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPullRefusesWrongBytes(t *testing.T) {
+	i := simple()
+	i.Pack = imagetest.Gzip
+	blob := digest.FromBytes(imagetest.Gzip(i.Layers[1]))
+	verify := "filesystem layer verification failed for digest " + blob.String()
+	for name, serve := range map[string]func(b []byte) []byte{
+		"changed": func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+		"longer":  func(b []byte) []byte { return append(b, 0) },
+		"another": func(b []byte) []byte { return imagetest.Gzip(i.Layers[0])[:len(b)] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, r := openSite(t, t.TempDir()), newRemote()
+			r.tags["latest"] = r.image(i)
+			r.serve = func(d digest.Digest, rest io.Reader) io.Reader {
+				b, _ := io.ReadAll(rest)
+				if d == blob {
+					b = serve(bytes.Clone(b))
+				}
+				return bytes.NewReader(b)
+			}
+			if _, _, err := s.pull(ctx, t, "x", r, image.PullOptions{}); err == nil || !strings.Contains(err.Error(), verify) {
+				t.Errorf("%v", err)
+			}
+			for _, left := range s.store(t) {
+				if !strings.Contains(left, "partial") || strings.Contains(left, blob.Encoded()) {
+					t.Errorf("left: %q", left)
+				}
+			}
+		})
+	}
+}
+
+func TestPullOfWhatIsNoImage(t *testing.T) {
+	layers := func(media string) func(*remote) ocispec.Descriptor {
+		return func(r *remote) ocispec.Descriptor {
+			i := simple()
+			m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: r.put(ocispec.MediaTypeImageConfig, i.Config())}
+			for _, l := range i.Layers {
+				m.Layers = append(m.Layers, r.put(media, l))
+			}
+			return r.put(m.MediaType, imagetest.JSON(m))
+		}
+	}
+	for name, tt := range map[string]struct {
+		put  func(*remote) ocispec.Descriptor
+		want string
+	}{
+		"foreign layer": {layers("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), "must not be distributed"},
+		"chart":         {layers("application/vnd.cncf.helm.chart.content.v1.tar+gzip"), "unsupported media type"},
+		"artifact": {func(r *remote) ocispec.Descriptor {
+			return r.put(ocispec.MediaTypeImageManifest, imagetest.JSON(ocispec.Manifest{Config: r.put("application/vnd.oci.empty.v1+json", []byte("{}"))}))
+		}, "is no image"},
+		"schema 1": {func(r *remote) ocispec.Descriptor {
+			return r.put("application/vnd.docker.distribution.manifest.v1+json", []byte("{}"))
+		}, "schema 1"},
+		"index in index": {func(r *remote) ocispec.Descriptor {
+			d := r.image(simple())
+			for range 6 {
+				d = r.index(d)
+			}
+			return d
+		}, "nested"},
+		"too few layers": {func(r *remote) ocispec.Descriptor {
+			m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: r.put(ocispec.MediaTypeImageConfig, simple().Config())}
+			return r.put(m.MediaType, imagetest.JSON(m))
+		}, "0 layers"},
+		"both": {func(r *remote) ocispec.Descriptor {
+			return r.put(ocispec.MediaTypeImageManifest, []byte(`{"manifests":[],"layers":[],"config":{}}`))
+		}, "at once"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, r := openSite(t, t.TempDir()), newRemote()
+			r.tags["latest"] = tt.put(r)
+			if _, _, err := s.pull(ctx, t, "x", r, image.PullOptions{}); err == nil || !strings.Contains(err.Error(), tt.want) || errdefs.KindOf(err) == errdefs.Internal {
+				t.Errorf("%v", err)
+			}
+			if left := s.store(t); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
+}
+
+// TestPullBesideARemoval takes away, in the middle of a pull, the image whose
+// layer did not have to be fetched.
+func TestPullBesideARemoval(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	i := simple()
+	base := i
+	base.Layers = i.Layers[:1]
+	r.tags["base"], r.tags["all"] = r.image(base), r.image(i)
+	if _, _, err := s.pull(ctx, t, "x:base", r, image.PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	top := digest.FromBytes(i.Layers[1])
+	r.before = func(d digest.Digest) {
+		if d == top {
+			if _, err := s.images.Remove(ctx, "x:base", image.RemoveOptions{}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	p, _, err := s.pull(ctx, t, "x:all", r, image.PullOptions{})
+	if err != nil || p.ID != i.ID() {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	img, err := s.images.Resolve(ctx, "x:all")
+	if err != nil || !s.layers.Has(img.Chain) {
+		t.Errorf("%+v, %v", img, err)
+	}
+}
+
+// TestPullKeepsTheRegistrysBytes pulls an image whose layers are there, but not
+// as the registry has them.
+func TestPullKeepsTheRegistrysBytes(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	i := simple("x:plain")
+	s.load(t, imagetest.Reader(imagetest.Docker(i)))
+	i.Pack = imagetest.Gzip
+	r.tags["latest"] = r.image(i)
+	if p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{}); err != nil || p.ID != i.ID() {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	for _, l := range i.Layers {
+		if _, err := os.Stat(filepath.Join(s.root, "content/blobs/sha256", digest.FromBytes(imagetest.Gzip(l)).Encoded())); err != nil {
+			t.Error(err)
+		}
+	}
+}
