@@ -3,6 +3,7 @@ package api
 import (
 	"time"
 
+	"github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -80,6 +81,22 @@ type ImageRemoveOptions struct {
 	Platforms []ocispec.Platform // the image must be for each of them
 }
 
+// PullOptions say what is pulled: the parts of a reference as the Engine API
+// has them, where Tag may be a digest.
+type PullOptions struct {
+	Repo, Tag string
+	Platform  *ocispec.Platform
+	Auth      *registry.AuthConfig // nil: none
+}
+
+// SearchOptions of a search for images.
+type SearchOptions struct {
+	Term    string
+	Limit   int // 0: the registry's default
+	Filters Filters
+	Auth    *registry.AuthConfig // nil: none
+}
+
 // DiskUsageOptions choose what is counted, and whether the objects are listed.
 type DiskUsageOptions struct {
 	Containers, Images, Volumes, BuildCache bool
@@ -91,6 +108,7 @@ var (
 	ContainerFilters      = []string{"ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume"}
 	ContainerPruneFilters = []string{"label", "label!", "until"}
 	EventFilters          = []string{"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"}
+	SearchFilters         = []string{"is-automated", "is-official", "stars"}
 	ImageFilters          = []string{"before", "dangling", "label", "reference", "since", "until"}
 	ImagePruneFilters     = []string{"dangling", "label", "label!", "until"}
 	NetworkFilters        = []string{"dangling", "driver", "id", "label", "name", "scope", "type"}

@@ -50,6 +50,7 @@ type Config struct {
 	DefaultRun    string // runtime of containers that name none; empty: ours
 	UsernsRemap   string // empty: containers have the host's ids
 	UsernsRange   string // of containers with a range of their own; empty: the default
+	Registries    registryConfig
 	Uninstall     bool
 	ShowVersion   bool
 
@@ -70,6 +71,7 @@ func defaultConfig() *Config {
 		Bridge:        "tare0",
 		ICC:           true,
 		StorageDriver: drivers[0].name,
+		Registries:    defaultRegistryConfig(),
 	}
 }
 
@@ -85,6 +87,13 @@ type option struct {
 // options are all settings of c. Keys and flags are dockerd's where it has the
 // setting.
 func (c *Config) options() []option {
+	return slices.Concat(c.engineOptions(), c.Registries.options(), []option{
+		{"uninstall", "", "", "remove the links, rules and cgroups of this engine, which must not be running, and exit", (*boolValue)(&c.Uninstall)},
+		{"version", "v", "", "print the version and exit", (*boolValue)(&c.ShowVersion)},
+	})
+}
+
+func (c *Config) engineOptions() []option {
 	return []option{
 		{"host", "H", "hosts", "`address` to listen on: unix://PATH, tcp://HOST:PORT, or fd:// for systemd's sockets; several may be given", &listValue{list: &c.Hosts, check: checkHost}},
 		{"tlsverify", "", "tlsverify", "serve tcp with TLS, only to clients with a certificate of --tlscacert", (*boolValue)(&c.TLSVerify)},
@@ -116,8 +125,6 @@ func (c *Config) options() []option {
 		{"default-runtime", "", "default-runtime", "`name` of the runtime of containers that name none", textValue{&c.DefaultRun, nil}},
 		{"userns-remap", "", "userns-remap", "`user` whose ranges in /etc/subuid and /etc/subgid are the ids of containers: default (dockremap), USER[:GROUP] or UID[:GID]", textValue{&c.UsernsRemap, nil}},
 		{"userns-auto-range", "", "userns-auto-range", "`ids` of the host for containers with --userns=auto, which have a range each: START:SIZE, or the user whose ranges they are (default: user tare's, or 1073741824:805306368)", textValue{&c.UsernsRange, nil}},
-		{"uninstall", "", "", "remove the links, rules and cgroups of this engine, which must not be running, and exit", (*boolValue)(&c.Uninstall)},
-		{"version", "v", "", "print the version and exit", (*boolValue)(&c.ShowVersion)},
 	}
 }
 

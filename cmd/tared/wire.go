@@ -25,6 +25,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/registry"
 	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
 )
@@ -43,6 +44,7 @@ type parts struct {
 	reserve    *store.Reserve
 	layers     *layer.Service
 	images     *image.Service
+	registries *registry.Client
 	networks   *network.Service
 	containers *container.Service
 	engine     *engine.Engine
@@ -92,7 +94,10 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if err != nil {
 		return nil, err
 	}
-	if p.images, err = image.Open(ctx, cfg.DataRoot, blobs, p.layers); err != nil {
+	if p.images, err = image.Open(ctx, cfg.DataRoot, blobs, p.layers, int(cfg.Registries.Downloads)); err != nil {
+		return nil, err
+	}
+	if p.registries, err = cfg.Registries.client(); err != nil {
 		return nil, err
 	}
 	if p.networks, err = network.Open(networkConfig(cfg, id)); err != nil {
@@ -108,7 +113,8 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	p.engine = engine.New(engine.Config{
 		ID: id, DataRoot: cfg.DataRoot, Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(), Reserve: p.reserve,
-	}, p.containers, p.images, p.layers, p.networks, events)
+		Registries: cfg.Registries.info(), Foreign: cfg.Registries.Foreign,
+	}, p.containers, p.images, p.layers, p.networks, p.registries, events)
 	return p, nil
 }
 
@@ -154,6 +160,9 @@ func (p *parts) close() {
 	var err error
 	if p.networks != nil {
 		err = p.networks.Close()
+	}
+	if p.registries != nil {
+		p.registries.Close()
 	}
 	if p.images != nil {
 		err = errors.Join(err, p.images.Close())

@@ -5,11 +5,14 @@
 package engine
 
 import (
+	regtypes "github.com/moby/moby/api/types/registry"
+
 	"github.com/tare-engine/tare/internal/container"
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/registry"
 	"github.com/tare-engine/tare/internal/store"
 )
 
@@ -25,10 +28,14 @@ type Config struct {
 	MaxAPI    string
 	MinAPI    string
 	Reserve   *store.Reserve // space for what must work on a full disk
+
+	Registries *regtypes.ServiceConfig
+	Foreign    []string // registries from and to which layers go that "must not be distributed"
 }
 
 // Engine answers the Engine API.
 type Engine struct {
+	*Distribution
 	cfg        Config
 	containers *container.Service
 	images     *image.Service
@@ -38,6 +45,6 @@ type Engine struct {
 }
 
 // New puts the parts together.
-func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, events *event.Log) *Engine {
-	return &Engine{cfg: cfg, containers: containers, images: images, layers: layers, networks: networks, events: events}
+func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, registries *registry.Client, events *event.Log) *Engine {
+	return &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign}, cfg: cfg, containers: containers, images: images, layers: layers, networks: networks, events: events}
 }

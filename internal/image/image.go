@@ -74,13 +74,11 @@ type Service struct {
 	loaded    sync.Map // ID → *parts, read once
 }
 
-// maxDownloads is how many blobs are fetched at a time, of all pulls.
-const maxDownloads = 3
-
-// Open opens the images of the data root. A damaged images.db is set aside,
+// Open opens the images of the data root, of which so many blobs are fetched at
+// a time. A damaged images.db is set aside,
 // and the images that are found without it come back, untagged.
-func Open(ctx context.Context, root string, c *content.Store, l *layer.Service) (_ *Service, err error) {
-	s := &Service{root: root, content: c, layers: l, change: make(chan struct{}, 1), downloads: make(chan struct{}, maxDownloads)}
+func Open(ctx context.Context, root string, c *content.Store, l *layer.Service, downloads int) (_ *Service, err error) {
+	s := &Service{root: root, content: c, layers: l, change: make(chan struct{}, 1), downloads: make(chan struct{}, downloads)}
 	db, damaged, err := openDB(filepath.Join(root, "images.db"))
 	if err != nil {
 		return nil, err

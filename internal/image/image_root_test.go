@@ -54,7 +54,7 @@ func openOn(t testing.TB, root string, d layer.Driver) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := image.Open(context.Background(), root, c, l)
+	s, err := image.Open(context.Background(), root, c, l, 3)
 	if err != nil {
 		t.Fatal(err)
 	}

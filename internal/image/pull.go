@@ -52,7 +52,7 @@ type Pulled struct {
 // the next attempt, unless ctx ended because the client left.
 func (s *Service) Pull(ctx context.Context, ref reference.Named, from Source, o PullOptions) (_ *Pulled, err error) {
 	p := &pull{s: s, from: from, o: o, ref: reference.TagNameOnly(ref), out: reporter{out: o.Out}}
-	tag := tagOrDigest(p.ref)
+	tag := TagOrDigest(p.ref)
 	if p.target, err = from.Resolve(ctx, tag); err != nil {
 		return nil, err
 	}
@@ -73,8 +73,9 @@ func (s *Service) Pull(ctx context.Context, ref reference.Named, from Source, o 
 	}
 }
 
-// tagOrDigest is what a reference names in its repository. A digest goes first.
-func tagOrDigest(ref reference.Named) string {
+// TagOrDigest is what a reference names in its repository, "" if nothing. A
+// digest goes before a tag.
+func TagOrDigest(ref reference.Named) string {
 	if d, ok := ref.(reference.Digested); ok {
 		return d.Digest().String()
 	}
@@ -108,7 +109,7 @@ func (p *pull) key() string {
 func (p *pull) names() []string {
 	name := reference.TrimNamed(p.ref).String()
 	digested := name + "@" + p.target.Digest.String()
-	if t, ok := p.ref.(reference.Tagged); ok && tagOrDigest(p.ref) == t.Tag() {
+	if t, ok := p.ref.(reference.Tagged); ok && TagOrDigest(p.ref) == t.Tag() {
 		return []string{name + ":" + t.Tag(), digested}
 	}
 	return []string{digested}
@@ -217,7 +218,10 @@ func (p *pull) candidate(ctx context.Context, stage *content.Stage) (*candidate,
 	if err := p.check(m); err != nil {
 		return nil, err
 	}
-	b, err := p.small(ctx, m.Config)
+	b, err := p.s.content.Read(ctx, m.Config.Digest, maxDocument)
+	if err != nil {
+		b, err = fetchSmall(ctx, p.from, m.Config)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -378,18 +382,28 @@ func (p *pull) document(ctx context.Context, d ocispec.Descriptor) ([]byte, erro
 	return p.from.Manifest(ctx, d)
 }
 
-// small returns a small blob, from the store if it is there.
-func (p *pull) small(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+// ConfigPlatform fetches an image's configuration and tells what it is made for.
+func ConfigPlatform(ctx context.Context, from Source, config ocispec.Descriptor) (ocispec.Platform, error) {
+	b, err := fetchSmall(ctx, from, config)
+	if err != nil {
+		return ocispec.Platform{}, err
+	}
+	p, err := parseConfig(b)
+	if err != nil {
+		return ocispec.Platform{}, err
+	}
+	return p.config.Platform, nil
+}
+
+// fetchSmall returns a small blob, verified.
+func fetchSmall(ctx context.Context, from Source, d ocispec.Descriptor) ([]byte, error) {
 	if d.Size > maxDocument {
 		return nil, invalidDocument("blob %s has %d bytes, at most %d are possible", d.Digest, d.Size, maxDocument)
-	}
-	if b, err := p.s.content.Read(ctx, d.Digest, maxDocument); err == nil {
-		return b, nil
 	}
 	if err := checkDigest(d.Digest); err != nil {
 		return nil, err
 	}
-	r, err := p.from.Blob(ctx, d, 0)
+	r, err := from.Blob(ctx, d, 0)
 	if err != nil {
 		return nil, err
 	}

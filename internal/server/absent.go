@@ -41,12 +41,3 @@ func (s *Server) pruneBuildCache(w http.ResponseWriter, r *request) error {
 	}
 	return r.json(http.StatusOK, build.CachePruneReport{CachesDeleted: []string{}})
 }
-
-// pullImage is what "docker run" asks for when there is no such image.
-func (s *Server) pullImage(w http.ResponseWriter, r *request) error {
-	ref := r.text("fromImage")
-	if ref == "" {
-		ref = r.text("fromSrc")
-	}
-	return errdefs.New(errdefs.NotImplemented, `cannot fetch image %q: this engine does not speak to registries, bring images in with "docker load"`, ref)
-}

@@ -58,7 +58,7 @@ func dockerUnderstands(t *testing.T, docker string) {
 		{"container prune -f", "", 0, "Total reclaimed space: 7B"},
 		{"ps --filter nope=x", "", 1, "invalid filter 'nope'"},
 		{"system prune -f", "", 0, "Total reclaimed space: 7B"},
-		{"run nope true", "", 125, "bring images in with"},
+		{"run nope true", "", 125, "pull access denied for nope"},
 		{"node ls", "", 1, "This node is not a swarm manager"},
 		{"plugin ls --format {{.Name}}", "", 0, ""},
 		{"system df --format {{.Type}}|{{.Size}}", "", 0, "Images|42B"},

@@ -463,3 +463,36 @@ var discard = slog.New(slog.DiscardHandler)
 
 // noDeadline is a ResponseWriter for functions that only read.
 type noDeadline struct{ http.ResponseWriter }
+
+func (f *fake) ImagePull(_ context.Context, o api.PullOptions, out func(jsonstream.Message)) error {
+	f.call(fmt.Sprintf("pull %s %s %+v %+v", o.Repo, o.Tag, o.Platform, o.Auth))
+	if strings.HasSuffix(o.Repo, "nope") {
+		return errdefs.New(errdefs.NotFound, "pull access denied for nope")
+	}
+	if o.Repo == "missing" {
+		return errdefs.New(errdefs.NotFound, "manifest for missing not found")
+	}
+	out(jsonstream.Message{ID: o.Tag, Status: "Pulling from " + o.Repo})
+	if o.Repo == "broken" {
+		return errdefs.New(errdefs.InvalidArgument, "the layer is broken")
+	}
+	return nil
+}
+
+func (f *fake) ImageSearch(_ context.Context, o api.SearchOptions) ([]registry.SearchResult, error) {
+	f.call(fmt.Sprintf("search %s %d", o.Term, o.Limit))
+	return nil, nil
+}
+
+func (f *fake) RegistryLogin(_ context.Context, a registry.AuthConfig) (registry.AuthResponse, error) {
+	f.call("login " + a.ServerAddress)
+	if a.Password != "right" {
+		return registry.AuthResponse{}, errdefs.New(errdefs.Unauthorized, "unauthorized: incorrect username or password")
+	}
+	return registry.AuthResponse{Status: "Login Succeeded"}, nil
+}
+
+func (f *fake) DistributionInspect(_ context.Context, name string, _ *registry.AuthConfig) (registry.DistributionInspect, error) {
+	f.call("distribution " + name)
+	return registry.DistributionInspect{Platforms: []ocispec.Platform{}}, nil
+}

@@ -128,7 +128,17 @@ func (s *Server) loadImages(w http.ResponseWriter, r *request) error {
 	if len(platforms) > 1 && r.version.Before(52) {
 		return errdefs.New(errdefs.InvalidArgument, "multiple platform parameters are not supported in this API version; use API version 1.52 or later")
 	}
-	out := func(m jsonstream.Message) {
+	out := r.progress()
+	// Go would otherwise read the rest of the archive before the first byte of
+	// the answer leaves, or refuse to read on after it.
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	err = s.backend.ImageLoad(r.Context(), r.Request.Body, r.flagOr("quiet", true), platforms, out)
+	return s.endProgress(r, err)
+}
+
+// progress begins the answer with the first message and flushes each.
+func (r *request) progress() func(jsonstream.Message) {
+	return func(m jsonstream.Message) {
 		if !r.begun {
 			r.begin(http.StatusOK, "application/json")
 		}
@@ -139,12 +149,12 @@ func (s *Server) loadImages(w http.ResponseWriter, r *request) error {
 		_ = r.encode(line) // a client that left is seen by the reader
 		r.flush()
 	}
-	// Go would otherwise read the rest of the archive before the first byte of
-	// the answer leaves, or refuse to read on after it.
-	_ = http.NewResponseController(w).EnableFullDuplex()
-	err = s.backend.ImageLoad(r.Context(), r.Request.Body, r.flagOr("quiet", true), platforms, out)
+}
+
+// endProgress ends an answer of messages, of which the last may be an error.
+func (s *Server) endProgress(r *request, err error) error {
 	if err != nil {
-		out(jsonstream.Message{Error: &jsonstream.Error{Message: s.explain(err).Error()}})
+		r.progress()(jsonstream.Message{Error: &jsonstream.Error{Message: s.explain(err).Error()}})
 	}
 	if !r.begun {
 		r.begin(http.StatusOK, "application/json")

@@ -56,11 +56,16 @@ var routes = []struct {
 
 	{"GET", "/images/json", (*Server).listImages},
 	{"POST", "/images/load", (*Server).loadImages},
+	{"POST", "/images/create", (*Server).createImage},
+	{"GET", "/images/search", (*Server).searchImages},
 	{"POST", "/images/prune", (*Server).pruneImages},
 	{"GET", "/images/{name}/json", (*Server).inspectImage},
 	{"GET", "/images/{name}/history", (*Server).imageHistory},
 	{"POST", "/images/{name}/tag", (*Server).tagImage},
 	{"DELETE", "/images/{name}", (*Server).removeImage},
+
+	{"POST", "/auth", (*Server).login},
+	{"GET", "/distribution/{name}/json", (*Server).inspectDistribution},
 
 	{"GET", "/networks", (*Server).listNetworks},
 	{"GET", "/networks/", (*Server).listNetworks},
@@ -71,7 +76,6 @@ var routes = []struct {
 
 	// What this engine does not have.
 	{"POST", "/build/prune", (*Server).pruneBuildCache},
-	{"POST", "/images/create", (*Server).pullImage},
 	{"GET", "/plugins", (*Server).listPlugins},
 	{"GET", "/plugins/{name}/json", (*Server).noPlugin},
 	{"POST", "/swarm/init", (*Server).noSwarmHere},

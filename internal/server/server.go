@@ -22,6 +22,7 @@ type Backend interface {
 	runBackend
 	statsBackend
 	imageBackend
+	distributionBackend
 	systemBackend
 	networkBackend
 	volumeBackend
@@ -186,10 +187,13 @@ func (s *Server) handle(w http.ResponseWriter, r *request) error {
 	return h(s, w, r)
 }
 
+// errClosing is the cause of contexts that end with the server.
+var errClosing = errors.New("the engine is shutting down")
+
 // streamContext returns a context for an answer without end: it is done when
-// the client leaves or the server shuts down.
+// the client leaves or, with a cause, when the server shuts down.
 func (s *Server) streamContext(r *request) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(r.Context())
-	stop := context.AfterFunc(s.closing, cancel)
-	return ctx, func() { stop(); cancel() }
+	ctx, cancel := context.WithCancelCause(r.Context())
+	stop := context.AfterFunc(s.closing, func() { cancel(errClosing) })
+	return ctx, func() { stop(); cancel(nil) }
 }

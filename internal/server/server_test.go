@@ -175,7 +175,15 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/swarm/init", "application/json", "{}", 501, "Swarm mode is not offered: Tare runs the containers of one machine; use Kubernetes to spread them over several"},
 		{"GET", "/plugins", "", "", 200, "[]\n"},
 		{"POST", "/build/prune", "", "", 200, `{"CachesDeleted":[],"SpaceReclaimed":0}`},
-		{"POST", "/images/create?fromImage=x&tag=1", "", "", 501, `cannot fetch image "x": this engine does not speak to registries, bring images in with "docker load"`},
+		{"POST", "/images/create", "", "", 400, "neither fromImage nor fromSrc says where the image comes from"},
+		{"POST", "/images/create?fromImage=missing&tag=1", "", "", 404, "manifest for missing not found"},
+		{"POST", "/images/create?fromImage=x&tag=1", "", "", 200, `{"status":"Pulling from x","id":"1"}`},
+		{"POST", "/images/create?fromImage=broken&tag=1", "", "", 200, `"error":"the layer is broken"`},
+		{"POST", "/images/create?fromImage=x&platform=a/b/c/d", "", "", 400, `invalid platform "a/b/c/d": cannot parse platform specifier`},
+		{"GET", "/images/search?term=x&limit=5", "", "", 200, "[]"},
+		{"POST", "/auth", "application/json", `{"serveraddress":"h","password":"wrong"}`, 401, "unauthorized: incorrect username or password"},
+		{"POST", "/auth", "application/json", `{"serveraddress":"h","password":"right"}`, 200, `{"Status":"Login Succeeded"}`},
+		{"GET", "/distribution/a/b:1/json", "", "", 200, `"Platforms":[]`},
 	}
 	c := unixClient(t, newServer(t, &fake{}))
 	for _, tt := range tests {
