@@ -51,6 +51,7 @@ type blobReader struct {
 	rc     io.ReadCloser // nil between two answers
 	offset int64
 	first  []byte // read ahead: answers are asked for by the first read
+	broken error  // of an answer that has given bytes before
 	fails  int    // without minProgress in between
 	got    int64  // since the last failure
 	err    error  // what Read has returned for good
@@ -66,7 +67,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	}
 	for {
 		if b.rc == nil {
-			if b.err = b.open(); b.err != nil {
+			if b.err = b.reopen(); b.err != nil {
 				return 0, b.err
 			}
 		}
@@ -77,16 +78,23 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		}
 		if err != nil {
 			b.drop()
+			b.broken = err
 		}
 		if n > 0 {
 			return n, nil
 		}
-		if err != nil {
-			if b.err = b.failed(err); b.err != nil {
-				return 0, b.err
-			}
+	}
+}
+
+// reopen goes on after an answer that broke.
+func (b *blobReader) reopen() error {
+	if err := b.broken; err != nil {
+		b.broken = nil
+		if err := b.failed(err); err != nil {
+			return err
 		}
 	}
+	return b.open()
 }
 
 func (b *blobReader) read(p []byte) (int, error) {
@@ -94,6 +102,9 @@ func (b *blobReader) read(p []byte) (int, error) {
 		n := copy(p, b.first)
 		b.first = b.first[n:]
 		return n, nil
+	}
+	if b.broken != nil {
+		return 0, b.broken
 	}
 	n, err := b.rc.Read(p)
 	if err == io.EOF {
@@ -144,7 +155,10 @@ func (b *blobReader) openAt(e *endpoint) error {
 		first := make([]byte, min(4<<10, b.d.Size-b.offset))
 		var n int
 		if n, err = rc.Read(first); n > 0 {
-			b.rc, b.first = rc, first[:n]
+			b.rc, b.first, b.broken = rc, first[:n], err
+			if err == io.EOF {
+				b.broken = io.ErrUnexpectedEOF
+			}
 			return nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
+	cerrdefs "github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -24,6 +25,8 @@ func readManifest(ctx context.Context, f remotes.Fetcher, d ocispec.Descriptor) 
 	defer rc.Close()
 	b, err := io.ReadAll(io.LimitReader(rc, d.Size+1))
 	switch {
+	case cerrdefs.IsFailedPrecondition(err):
+		return nil, corrupt("manifest %s has more bytes than the %d its descriptor says", d.Digest, d.Size)
 	case err != nil:
 		return nil, err
 	case int64(len(b)) != d.Size:
@@ -67,12 +70,15 @@ func checkDocument(mediaType string, b []byte) error {
 // topFields returns the names of the document's fields in lower case, which is
 // how encoding/json takes them.
 func topFields(b []byte) ([]string, error) {
+	if b = bytes.TrimSpace(b); len(b) == 0 || b[0] != '{' {
+		return nil, corrupt("manifest cannot be read: no object")
+	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	var fields []string
 	depth, name := 0, false
 	for {
 		t, err := dec.Token()
-		if err == io.EOF && depth == 0 && len(b) > 0 {
+		if err == io.EOF && depth == 0 {
 			return fields, nil
 		}
 		if err != nil {

@@ -40,6 +40,10 @@ func (c *Client) registryOf(ctx context.Context, host string, cred Credentials) 
 	if err := validHost(name); err != nil {
 		return nil, invalid("invalid registry %q: %w", name, err)
 	}
+	return c.endpointOf(ctx, name, cred)
+}
+
+func (c *Client) endpointOf(ctx context.Context, name string, cred Credentials) (*endpoint, error) {
 	sites, err := c.sitesOf(ctx, name)
 	if err != nil {
 		return nil, err
@@ -91,6 +95,9 @@ func (c *Client) Search(ctx context.Context, host, term string, limit int, cred 
 		cred = &Credentials{}
 	}
 	e, err := c.registryOf(ctx, host, *cred)
+	if err == nil && e.s.host.Host == registryHost("docker.io") {
+		e, err = c.endpointOf(ctx, "index.docker.io", *cred) // where Docker Hub has it
+	}
 	if err != nil {
 		return nil, err
 	}

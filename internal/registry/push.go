@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -22,9 +24,8 @@ func (r *Repository) Mount(ctx context.Context, d ocispec.Descriptor, from strin
 	}
 	u := e.of("blobs/uploads/")
 	u.RawQuery = url.Values{"mount": {d.Digest.String()}, "from": {from}}.Encode()
-	other := *e
-	other.repository = from
-	resp, err := e.do(other.scoped(e.scoped(ctx, "pull,push"), "pull"), request{method: http.MethodPost, url: u})
+	ctx = docker.WithScope(e.scoped(ctx, "pull,push"), "repository:"+from+":pull")
+	resp, err := e.do(ctx, request{method: http.MethodPost, url: u})
 	if e, ok := errors.AsType[*responseError](err); ok && !e.passing() {
 		return false, nil // a push tells why, if it is not only the other repository
 	}
@@ -45,7 +46,7 @@ func (e *endpoint) abandon(ctx context.Context, begun *http.Response) {
 	if err != nil {
 		return
 	}
-	resp, err := e.do(e.scoped(ctx, "pull,push"), request{method: http.MethodDelete, url: u})
+	resp, err := e.do(ctx, request{method: http.MethodDelete, url: u})
 	if err == nil {
 		resp.Body.Close()
 	}
@@ -72,7 +73,7 @@ func (e *endpoint) location(resp *http.Response) (*url.URL, error) {
 
 // PushBlob sends a blob. open gives its bytes from an offset on, and is called
 // again, mostly further on, if the upload breaks; progress, which may be nil, is
-// told how many bytes have been sent.
+// told how many bytes have been sent, in another goroutine.
 func (r *Repository) PushBlob(ctx context.Context, d ocispec.Descriptor, open func(offset int64) (io.ReadCloser, error), progress func(int64)) error {
 	e, err := r.registry(ctx)
 	if err != nil {
@@ -80,19 +81,23 @@ func (r *Repository) PushBlob(ctx context.Context, d ocispec.Descriptor, open fu
 	}
 	p := &push{ctx: e.scoped(ctx, "pull,push"), e: e, d: d, open: open, progress: progress}
 	for fails := 1; ; fails++ {
-		before := p.offset
+		before, begun := p.offset, p.to != nil
 		if err = p.attempt(); err == nil {
 			return nil
+		}
+		lost := begun && p.forgotten(err)
+		if ctx.Err() != nil || p.failed.Load() || hopeless(err) && !lost {
+			return kinded(plain(ctx, err))
 		}
 		p.find()
 		if p.offset-before >= minProgress {
 			fails = 1
 		}
-		if hopeless(err) || p.failed || ctx.Err() != nil || fails >= e.c.cfg.Attempts {
+		if fails >= e.c.cfg.Attempts {
 			return kinded(plain(ctx, err))
 		}
 		if err := e.c.pause(ctx, fails, err); err != nil {
-			return err
+			return kinded(plain(ctx, err))
 		}
 	}
 }
@@ -105,9 +110,9 @@ type push struct {
 	open     func(offset int64) (io.ReadCloser, error)
 	progress func(int64)
 
-	to     *url.URL // of the upload; nil before it has begun
-	offset int64    // that the registry has
-	failed bool     // by the caller's open or reader
+	to     *url.URL    // of the upload; nil before it has begun
+	offset int64       // that the registry has
+	failed atomic.Bool // the caller's open or reader did
 }
 
 // attempt sends what the registry does not have, and concludes the upload.
@@ -154,20 +159,40 @@ func (p *push) step(r request) error {
 	return err
 }
 
-// find asks how much of a broken upload the registry has. An upload that it
-// does not know any more begins anew.
+// forgotten reports whether the registry does not know the upload any more, or
+// knows it otherwise than we do.
+func (p *push) forgotten(err error) bool {
+	e, ok := errors.AsType[*responseError](err)
+	return ok && (e.status == http.StatusNotFound || e.status == http.StatusRequestedRangeNotSatisfiable)
+}
+
+// find asks how much of a broken upload the registry has. If it does not say,
+// the upload begins anew.
 func (p *push) find() {
-	if p.to == nil || p.ctx.Err() != nil {
+	to := p.to
+	p.to, p.offset = nil, 0
+	if to == nil {
 		return
 	}
-	err := p.step(request{method: http.MethodGet, url: p.to})
-	_ = err
+	resp, err := p.e.do(p.ctx, request{method: http.MethodGet, url: to})
+	if err != nil {
+		return
+	}
+	resp.Body.Close()
+	var last int64
+	// 0-0 may be one byte or none.
+	if n, _ := fmt.Sscanf(resp.Header.Get("Range"), "0-%d", &last); n != 1 || last < 1 || last >= p.d.Size {
+		return
+	}
+	if to, err = p.e.location(resp); err == nil {
+		p.to, p.offset = to, last+1
+	}
 }
 
 func (p *push) body() (io.ReadCloser, error) {
 	rc, err := p.open(p.offset)
 	if err != nil {
-		p.failed = true
+		p.failed.Store(true)
 		return nil, err
 	}
 	return &sending{rc: rc, p: p, sent: p.offset}, nil
@@ -186,6 +211,9 @@ func (s *sending) Read(b []byte) (int, error) {
 		b = b[:min(len(b), limit.Burst())]
 	}
 	n, err := s.rc.Read(b)
+	if err != nil && err != io.EOF {
+		s.p.failed.Store(true)
+	}
 	if limit != nil && n > 0 {
 		if err := limit.WaitN(s.p.ctx, n); err != nil {
 			return 0, err

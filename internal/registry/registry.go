@@ -111,13 +111,12 @@ func New(cfg Config) (*Client, error) {
 	if c.insecure, err = parseInsecure(cfg.Insecure); err != nil {
 		return nil, err
 	}
-	for name, mirrors := range cfg.Mirrors {
+	for _, mirrors := range cfg.Mirrors {
 		for _, m := range mirrors {
 			if _, err := parseMirror(m); err != nil {
 				return nil, err
 			}
 		}
-		_ = name
 	}
 	return c, nil
 }

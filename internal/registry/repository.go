@@ -41,7 +41,7 @@ func (r *Repository) Resolve(ctx context.Context, tagOrDigest string) (ocispec.D
 	}
 	var d ocispec.Descriptor
 	err = r.try(ctx, func(e *endpoint) error {
-		_, got, err := e.resolver.Resolve(quiet(ctx), ref.String())
+		_, got, err := e.resolver.Resolve(expecting(quiet(ctx), expectation{}), ref.String())
 		if err != nil {
 			return e.explain(ctx, tagOrDigest, err)
 		}

@@ -32,8 +32,8 @@ var errSilent = errors.New("net/http: timeout awaiting response headers")
 // expectation is what a request's sender knows of the answer; it travels in
 // the request's context.
 type expectation struct {
-	mediaType    string // of a manifest
-	blob         bool
+	mediaType    string // of a manifest, if it is known
+	blob         bool   // instead of a manifest
 	size, offset int64 // of a blob
 }
 
@@ -41,6 +41,10 @@ type expectationKey struct{}
 
 func expecting(ctx context.Context, x expectation) context.Context {
 	return context.WithValue(ctx, expectationKey{}, x)
+}
+
+func expectingNothing(ctx context.Context) context.Context {
+	return context.WithValue(ctx, expectationKey{}, nil)
 }
 
 // transport sends the requests to a site, or to its token server: within
@@ -156,7 +160,13 @@ func (b *answer) expect(req *http.Request, resp *http.Response) error {
 		return nil
 	}
 	x, ok := req.Context().Value(expectationKey{}).(expectation)
-	if !ok || req.Method != http.MethodGet || resp.StatusCode >= 300 {
+	if !ok || resp.StatusCode >= 300 {
+		return nil
+	}
+	if !x.blob && resp.ContentLength > MaxManifest {
+		return corrupt("manifest has %d bytes, at most %d are possible", resp.ContentLength, MaxManifest)
+	}
+	if req.Method != http.MethodGet {
 		return nil
 	}
 	if x.blob {

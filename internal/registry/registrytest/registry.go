@@ -4,7 +4,7 @@
 //
 //	r := registrytest.New(t, registrytest.Options{Auth: registrytest.Basic})
 //	img := r.Put("team/app", "latest", registrytest.Image{Layers: 2})
-//	r.Fault(registrytest.On(http.MethodGet, "/blobs/"), registrytest.Cut(1000))
+//	r.Fault(http.MethodGet, "/blobs/", 1, registrytest.Cut(1000))
 //	…
 //	r.Requests(http.MethodGet, "/blobs/"+img.Layers[0].Digest.String())
 package registrytest
@@ -123,6 +123,7 @@ func newBackend(t testing.TB) http.Handler {
 		},
 	}
 	config.HTTP.Secret = "of a test"
+	config.Validation.Manifests.URLs.Allow = []string{".*"}
 	config.Log.Level = "panic"
 	config.Log.AccessLog.Disabled = true
 	config.Catalog.MaxEntries = 1000
@@ -143,7 +144,6 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	seen.ClientCert = req.TLS != nil && len(req.TLS.PeerCertificates) > 0
 	r.mu.Lock()
 	r.seen = append(r.seen, seen)
-	f := r.nextFault(req)
 	r.mu.Unlock()
 	w = &counting{ResponseWriter: w, add: func(n int) {
 		r.mu.Lock()
@@ -153,7 +153,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	if !r.authorized(w, req) {
 		return
 	}
-	if f != nil {
+	if f := r.nextFault(req); f != nil {
 		f(w, req, r.backend)
 		return
 	}
