@@ -34,7 +34,7 @@ var errSilent = errors.New("net/http: timeout awaiting response headers")
 type expectation struct {
 	mediaType    string // of a manifest, if it is known
 	blob         bool   // instead of a manifest
-	size, offset int64 // of a blob
+	size, offset int64  // of a blob
 }
 
 type expectationKey struct{}

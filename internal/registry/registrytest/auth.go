@@ -29,6 +29,8 @@ type TokenServer struct {
 	// +checklocks:mu
 	tokens map[string]grant
 	// +checklocks:mu
+	elsewhere string
+	// +checklocks:mu
 	identity map[string]bool
 	// +checklocks:mu
 	seen []Request
@@ -83,12 +85,23 @@ func (s *TokenServer) Revoke() {
 	clear(s.tokens)
 }
 
+// RedirectTo has the server send all its clients elsewhere.
+func (s *TokenServer) RedirectTo(url string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.elsewhere = url
+}
+
 func (s *TokenServer) serve(w http.ResponseWriter, req *http.Request) {
 	body, _ := io.ReadAll(io.LimitReader(req.Body, 1<<20))
 	form, _ := url.ParseQuery(string(body))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen = append(s.seen, Request{Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: req.Header.Clone(), Body: string(body)})
+	if s.elsewhere != "" {
+		http.Redirect(w, req, s.elsewhere, http.StatusTemporaryRedirect)
+		return
+	}
 	user, password, has := req.BasicAuth()
 	q := req.URL.Query()
 	offline := q.Get("offline_token") == "true"

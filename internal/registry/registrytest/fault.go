@@ -201,6 +201,25 @@ func NoRange(w http.ResponseWriter, req *http.Request, next http.Handler) {
 	next.ServeHTTP(w, req)
 }
 
+// PageOf lets a list have at most n entries a page.
+func PageOf(n int) Fault {
+	return func(w http.ResponseWriter, req *http.Request, next http.Handler) {
+		q := req.URL.Query()
+		q.Set("n", strconv.Itoa(n))
+		req.URL.RawQuery = q.Encode()
+		next.ServeHTTP(w, req)
+	}
+}
+
+// With gives the answer a header.
+func With(header, value string) Fault {
+	return changed(func(w http.ResponseWriter, _ *http.Request, a *httptest.ResponseRecorder) {
+		a.Header().Set(header, value)
+		copyHead(w, a)
+		w.Write(a.Body.Bytes())
+	})
+}
+
 // changed lets the registry answer into a recorder, and f use that.
 func changed(f func(w http.ResponseWriter, req *http.Request, a *httptest.ResponseRecorder)) Fault {
 	return func(w http.ResponseWriter, req *http.Request, next http.Handler) {

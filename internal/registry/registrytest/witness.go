@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"sync"
 	"testing"
@@ -52,7 +54,8 @@ func (v *Witness) Requests() []Request {
 	return slices.Clone(v.seen)
 }
 
-// Proxy is an HTTP proxy that leads names to addresses of tests.
+// Proxy is an HTTP proxy that leads names to addresses of tests: what is behind
+// it is not on loopback for its clients.
 type Proxy struct {
 	*httptest.Server
 
@@ -61,7 +64,8 @@ type Proxy struct {
 	asked []string // host:port
 }
 
-// NewProxy starts one. Names that are not in the map do not exist.
+// NewProxy starts one. The map has addresses by host:port (by host for plain
+// HTTP); other names do not exist. It may grow until the proxy is used.
 func NewProxy(t testing.TB, addresses map[string]string) *Proxy {
 	t.Helper()
 	p := &Proxy{}
@@ -70,11 +74,18 @@ func NewProxy(t testing.TB, addresses map[string]string) *Proxy {
 		p.asked = append(p.asked, req.Host)
 		p.mu.Unlock()
 		to := addresses[req.Host]
-		if to == "" || req.Method != http.MethodConnect {
+		switch {
+		case to == "":
 			w.WriteHeader(http.StatusBadGateway)
-			return
+		case req.Method == http.MethodConnect:
+			tunnel(w, to)
+		default:
+			forward := httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+				r.SetURL(&url.URL{Scheme: "http", Host: to})
+				r.Out.Host = r.In.Host
+			}}
+			forward.ServeHTTP(w, req)
 		}
-		tunnel(w, to)
 	}))
 	p.Start()
 	t.Cleanup(p.Close)
@@ -105,6 +116,9 @@ func tunnel(w http.ResponseWriter, to string) {
 	near.Close()
 	<-done
 }
+
+// Use is the proxy for registry.Config.
+func (p *Proxy) Use(*url.URL) (*url.URL, error) { return url.Parse(p.URL) }
 
 // Asked returns the hosts that clients wanted to reach.
 func (p *Proxy) Asked() []string {
