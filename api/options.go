@@ -89,6 +89,13 @@ type PullOptions struct {
 	Auth      *registry.AuthConfig // nil: none
 }
 
+// PushOptions say what is pushed: without Tag all tags of the repository.
+type PushOptions struct {
+	Repo, Tag string
+	Platform  *ocispec.Platform    // nil: all that are there
+	Auth      *registry.AuthConfig // nil: none
+}
+
 // SearchOptions of a search for images.
 type SearchOptions struct {
 	Term    string

@@ -19,7 +19,7 @@ import (
 type registryConfig struct {
 	Mirrors      []string // URL, of Docker Hub, or REGISTRY=URL
 	Insecure     []string // HOST[:PORT] or CIDR
-	Foreign      []string // the same; layers that "must not be distributed" go from and to them
+	Foreign      []string // HOST[:PORT]; layers that "must not be distributed" go from and to them
 	Downloads    uint     // at a time
 	Uploads      uint
 	Attempts     uint // of a download
@@ -43,7 +43,7 @@ func (c *registryConfig) options() []option {
 	return []option{
 		{"registry-mirror", "", "registry-mirrors", "`URL` to ask before Docker Hub, or REGISTRY=URL for another registry; several may be given", &listValue{list: &c.Mirrors, check: checkMirror}},
 		{"insecure-registry", "", "insecure-registries", "`registry` that may be spoken to without TLS or with an unknown certificate: HOST[:PORT] or a network; several may be given", &listValue{list: &c.Insecure, check: checkRegistry}},
-		{"allow-nondistributable-artifacts", "", "allow-nondistributable-artifacts", "`registry` from and to which layers go that must not be distributed; several may be given", &listValue{list: &c.Foreign, check: checkRegistry}},
+		{"allow-nondistributable-artifacts", "", "allow-nondistributable-artifacts", "`registry` from and to which layers go that must not be distributed; several may be given", &listValue{list: &c.Foreign, check: checkRegistryHost}},
 		{"max-concurrent-downloads", "", "max-concurrent-downloads", "`layers` to fetch at a time", (*countValue)(&c.Downloads)},
 		{"max-concurrent-uploads", "", "max-concurrent-uploads", "`layers` to send at a time", (*countValue)(&c.Uploads)},
 		{"max-download-attempts", "", "max-download-attempts", "`times` that a request to a registry is tried", (*countValue)(&c.Attempts)},
@@ -139,8 +139,15 @@ func checkRegistry(s string) error {
 	if _, err := netip.ParsePrefix(s); err == nil {
 		return nil
 	}
-	if u, err := url.Parse("//" + s); err != nil || s == "" || u.Host != s {
+	if checkRegistryHost(s) != nil {
 		return errors.New("want HOST, HOST:PORT or a network such as 10.0.0.0/8")
+	}
+	return nil
+}
+
+func checkRegistryHost(s string) error {
+	if u, err := url.Parse("//" + s); err != nil || s == "" || u.Host != s {
+		return errors.New("want HOST or HOST:PORT")
 	}
 	return nil
 }

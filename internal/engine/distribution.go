@@ -27,6 +27,7 @@ type Distribution struct {
 	images     *image.Service
 	events     *event.Log
 	foreign    []string // registries from and to which layers go that "must not be distributed"
+	uploads    int      // blobs at a time
 }
 
 // repository opens a repository with the credentials that the client sent.
@@ -84,12 +85,53 @@ func (d *Distribution) ImagePull(ctx context.Context, o api.PullOptions, out fun
 
 func (d *Distribution) pull(ctx context.Context, ref reference.Named, from *registry.Repository, platform *ocispec.Platform, out func(jsonstream.Message)) error {
 	p, err := d.images.Pull(ctx, ref, from, image.PullOptions{
-		Platform: platform, Foreign: slices.Contains(d.foreign, reference.Domain(ref)), Out: out,
+		Platform: platform, Foreign: d.takesForeign(ref), Out: out,
 	})
 	if err != nil {
 		return err
 	}
 	d.events.Publish(events.ImageEventType, events.ActionPull, p.Name, map[string]string{"name": reference.FamiliarName(ref)})
+	return nil
+}
+
+func (d *Distribution) takesForeign(ref reference.Named) bool {
+	return slices.Contains(d.foreign, reference.Domain(ref))
+}
+
+// ImagePush sends an image, or all of the repository if no tag is given.
+func (d *Distribution) ImagePush(ctx context.Context, o api.PushOptions, out func(jsonstream.Message)) error {
+	ref, err := parseRepo(o.Repo, o.Tag)
+	if err != nil {
+		return err
+	}
+	if _, ok := ref.(reference.Digested); ok {
+		return errdefs.New(errdefs.InvalidArgument, "cannot push a digest reference")
+	}
+	var all []reference.NamedTagged
+	if t, ok := ref.(reference.NamedTagged); ok {
+		all = append(all, t)
+	}
+	if len(all) == 0 {
+		for _, tag := range d.images.Tags(ref) {
+			t, err := reference.WithTag(ref, tag)
+			if err != nil {
+				return errdefs.As(errdefs.Internal, err)
+			}
+			all = append(all, t)
+		}
+	}
+	if len(all) == 0 {
+		return errdefs.New(errdefs.NotFound, "An image does not exist locally with the tag: %s", reference.FamiliarName(ref))
+	}
+	to := d.repository(ref, o.Auth)
+	out(jsonstream.Message{Status: "The push refers to repository [" + ref.Name() + "]"})
+	for _, t := range all {
+		p := image.PushOptions{Platform: o.Platform, Foreign: d.takesForeign(ref), Uploads: d.uploads, Out: out}
+		if err := d.images.Push(ctx, t, to, p); err != nil {
+			return err
+		}
+		d.events.Publish(events.ImageEventType, events.ActionPush, reference.FamiliarString(t), map[string]string{"name": reference.FamiliarName(t)})
+	}
 	return nil
 }
 

@@ -31,6 +31,7 @@ type Config struct {
 
 	Registries *regtypes.ServiceConfig
 	Foreign    []string // registries from and to which layers go that "must not be distributed"
+	Uploads    int      // blobs that a push sends at a time
 }
 
 // Engine answers the Engine API.
@@ -46,5 +47,5 @@ type Engine struct {
 
 // New puts the parts together.
 func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, registries *registry.Client, events *event.Log) *Engine {
-	return &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign}, cfg: cfg, containers: containers, images: images, layers: layers, networks: networks, events: events}
+	return &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, layers: layers, networks: networks, events: events}
 }

@@ -127,7 +127,8 @@ func (p *pull) have(ctx context.Context) *Pulled {
 		if err != nil {
 			return nil
 		}
-		if p.target.Digest != n.manifest.Digest && !p.matcher().Match(parts.config.Platform) {
+		choice := p.o.Platform != nil || p.target.Digest != n.manifest.Digest
+		if choice && !p.matcher().Match(parts.config.Platform) {
 			return nil
 		}
 	}

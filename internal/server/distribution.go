@@ -18,6 +18,7 @@ type distributionBackend interface {
 	// ImagePull fetches an image and says through out how it gets on. What goes
 	// wrong before the first message is the answer.
 	ImagePull(ctx context.Context, o api.PullOptions, out func(jsonstream.Message)) error
+	ImagePush(ctx context.Context, o api.PushOptions, out func(jsonstream.Message)) error
 	ImageSearch(ctx context.Context, o api.SearchOptions) ([]registry.SearchResult, error)
 	RegistryLogin(ctx context.Context, auth registry.AuthConfig) (registry.AuthResponse, error)
 	DistributionInspect(ctx context.Context, name string, auth *registry.AuthConfig) (registry.DistributionInspect, error)
@@ -66,10 +67,37 @@ func (s *Server) createImage(w http.ResponseWriter, r *request) error {
 	}
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
-	if err = s.backend.ImagePull(ctx, o, r.progress()); err != nil && !r.begun {
+	return s.streamed(r, s.backend.ImagePull(ctx, o, r.progress()))
+}
+
+// streamed ends an answer that may have begun with messages.
+func (s *Server) streamed(r *request, err error) error {
+	if err != nil && !r.begun {
 		return err
 	}
 	return s.endProgress(r, err)
+}
+
+func (s *Server) pushImage(w http.ResponseWriter, r *request) error {
+	auth, err := r.auth()
+	if err != nil {
+		return err
+	}
+	platforms, err := r.platforms("platform", 46)
+	if err != nil {
+		return err
+	}
+	o := api.PushOptions{Repo: r.name, Tag: r.text("tag"), Auth: auth}
+	switch len(platforms) {
+	case 0:
+	case 1:
+		o.Platform = &platforms[0]
+	default:
+		return errdefs.New(errdefs.InvalidArgument, "an image is pushed for one platform, or for all of them: %d are given", len(platforms))
+	}
+	ctx, cancel := s.streamContext(r)
+	defer cancel()
+	return s.streamed(r, s.backend.ImagePush(ctx, o, r.progress()))
 }
 
 func (s *Server) searchImages(w http.ResponseWriter, r *request) error {

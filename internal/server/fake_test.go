@@ -496,3 +496,12 @@ func (f *fake) DistributionInspect(_ context.Context, name string, _ *registry.A
 	f.call("distribution " + name)
 	return registry.DistributionInspect{Platforms: []ocispec.Platform{}}, nil
 }
+
+func (f *fake) ImagePush(_ context.Context, o api.PushOptions, out func(jsonstream.Message)) error {
+	f.call(fmt.Sprintf("push %s %s %+v", o.Repo, o.Tag, o.Platform))
+	if strings.HasSuffix(o.Repo, "nope") {
+		return errdefs.New(errdefs.NotFound, "An image does not exist locally with the tag: nope")
+	}
+	out(jsonstream.Message{Status: "The push refers to repository [" + o.Repo + "]"})
+	return nil
+}

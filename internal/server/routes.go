@@ -62,6 +62,7 @@ var routes = []struct {
 	{"GET", "/images/{name}/json", (*Server).inspectImage},
 	{"GET", "/images/{name}/history", (*Server).imageHistory},
 	{"POST", "/images/{name}/tag", (*Server).tagImage},
+	{"POST", "/images/{name}/push", (*Server).pushImage},
 	{"DELETE", "/images/{name}", (*Server).removeImage},
 
 	{"POST", "/auth", (*Server).login},
