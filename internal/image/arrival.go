@@ -55,7 +55,7 @@ func (a *arrival) addBlobs(list []*candidate) error {
 				return err
 			}
 		}
-		for _, b := range append([][]byte{c.manifest}, c.indexes...) {
+		for _, b := range append([][]byte{c.manifest}, c.around...) {
 			if _, err := a.stage.AddBytes(b); err != nil {
 				return err
 			}

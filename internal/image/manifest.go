@@ -21,7 +21,7 @@ type candidate struct {
 	parts    *parts
 	names    []string // normalized references
 	manifest []byte
-	indexes  [][]byte           // that led to the manifest, if target is the first of them
+	around   [][]byte           // indexes that led to the manifest, of which target is the first, and attestations
 	target   ocispec.Descriptor // what names point to: the manifest, or the index that has it
 	others   []ocispec.Platform // that its index has as well
 }
@@ -336,7 +336,7 @@ func (a *archive) ociImage(d ocispec.Descriptor, depth int) (*candidate, error) 
 	if depth > maxNesting {
 		return nil, invalid("indexes are nested more than %d deep", maxNesting)
 	}
-	if d.Annotations["vnd.docker.reference.type"] != "" || d.ArtifactType != "" {
+	if d.Annotations[annotationReferenceType] != "" || d.ArtifactType != "" {
 		return nil, nil
 	}
 	m, err := a.blob(d.Digest)

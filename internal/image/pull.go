@@ -272,11 +272,19 @@ func (p *pull) manifest(ctx context.Context, c *candidate, d ocispec.Descriptor,
 		}
 		return m, nil
 	case ocispec.MediaTypeImageIndex, mediaTypeDockerList:
-		c.indexes = append(c.indexes, b)
-		best, err := p.choose(b)
+		index, err := parseIndex(b)
 		if err != nil {
 			return nil, err
 		}
+		best, err := p.choose(index)
+		if err != nil {
+			return nil, err
+		}
+		more, err := p.attestations(ctx, index, best.Digest)
+		if err != nil {
+			return nil, err
+		}
+		c.around = append(append(c.around, b), more...)
 		return p.manifest(ctx, c, best, depth+1)
 	case "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws":
 		return nil, errdefs.New(errdefs.InvalidArgument, "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, "+
@@ -293,16 +301,12 @@ const (
 )
 
 // choose finds the manifest for the platform in an index.
-func (p *pull) choose(b []byte) (ocispec.Descriptor, error) {
-	index, err := parseIndex(b)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
+func (p *pull) choose(index *ocispec.Index) (ocispec.Descriptor, error) {
 	match := p.matcher()
 	var fitting, silent []ocispec.Descriptor
 	for _, d := range index.Manifests {
 		switch {
-		case d.Annotations["vnd.docker.reference.type"] != "" || d.ArtifactType != "": // attestations, and what is no image
+		case d.Annotations[annotationReferenceType] != "" || d.ArtifactType != "": // attestations, and what is no image
 		case d.Platform == nil:
 			silent = append(silent, d)
 		case match.Match(*d.Platform):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -107,10 +108,13 @@ func (p *push) documents(ctx context.Context, n name) ([]document, error) {
 		return p.platform(ctx, n)
 	}
 	all, err := p.below(ctx, n.target, 0)
-	if errors.Is(err, errNotHere) && n.target.Digest != n.manifest.Digest {
+	if errors.Is(err, errNotHere) && n.target.Digest != n.manifest.Digest { // the index's other images are not
 		p.out.say(jsonstream.Message{Status: "Not all multiplatform-content is present and only the available single-platform image was pushed\n" +
 			n.target.Digest.String() + " -> " + n.manifest.Digest.String()})
 		all, err = p.below(ctx, n.manifest, 0)
+	}
+	if errors.Is(err, errNotHere) {
+		return nil, fmt.Errorf("image %s is not whole: a layer or document of it is missing from the store", reference.FamiliarString(p.ref))
 	}
 	return all, err
 }

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -104,11 +105,8 @@ func (r *removal) reference(ctx context.Context, v *view, ref string) ([]Removed
 	if err != nil {
 		return nil, err
 	}
-	gone := []string{name}
-	rest := without(r.names, name)
-	if onlyDigests(rest, name) { // they came with the tag and go with it
-		gone, rest = r.names, nil
-	}
+	gone := append([]string{name}, companions(r.names, name)...) // these came with the tag and go with it
+	rest := without(r.names, gone)
 	if len(rest) > 0 || r.o.NoPrune || len(r.users) > 0 {
 		return r.untag(ctx, gone)
 	}
@@ -175,36 +173,31 @@ func (v *view) nameOf(ref string, id ID) (string, error) {
 	return "", noSuchImage(reference.FamiliarString(named))
 }
 
-func without(names []string, name string) []string {
-	var rest []string
-	for _, n := range names {
-		if n != name {
-			rest = append(rest, n)
-		}
-	}
-	return rest
+func without(names, gone []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(gone, n) })
 }
 
-// onlyDigests reports whether all that is left are digests in the repository
-// of the tag that goes.
-func onlyDigests(rest []string, gone string) bool {
+// companions are the digests in the repository of a tag that goes, if no other
+// tag of the repository stays.
+func companions(names []string, gone string) (digests []string) {
 	ref, err := reference.ParseNormalizedNamed(gone)
 	if err != nil {
-		return false
+		return nil
 	}
 	if _, ok := ref.(reference.Digested); ok {
-		return false
+		return nil
 	}
-	for _, n := range rest {
+	for _, n := range names {
 		other, err := reference.ParseNormalizedNamed(n)
-		if err != nil || other.Name() != ref.Name() {
-			return false
+		if err != nil || n == gone || other.Name() != ref.Name() {
+			continue
 		}
 		if _, ok := other.(reference.Digested); !ok {
-			return false
+			return nil
 		}
+		digests = append(digests, n)
 	}
-	return len(rest) > 0
+	return digests
 }
 
 // untag removes names and keeps the image.

@@ -61,7 +61,7 @@ func (s *Service) blobsOf(ctx context.Context, n name) []digest.Digest {
 }
 
 // indexesOf lists the stored indexes by which one leads to a manifest, itself
-// first; none if it does not.
+// first, and the attestations of the manifest; none if it does not lead there.
 func (s *Service) indexesOf(ctx context.Context, from, manifest digest.Digest, depth int) []digest.Digest {
 	if from == manifest || depth > maxNesting {
 		return nil
@@ -76,7 +76,7 @@ func (s *Service) indexesOf(ctx context.Context, from, manifest digest.Digest, d
 	}
 	for _, d := range index.Manifests {
 		if d.Digest == manifest {
-			return []digest.Digest{from}
+			return append([]digest.Digest{from}, s.attestationBlobs(ctx, index, manifest)...)
 		}
 	}
 	for _, d := range index.Manifests {

@@ -1,0 +1,87 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// Attestations are manifests of an index that say something about another one
+// of its manifests: how an image was built, what is in it. They come and go
+// with that image, so that the index can be pushed as it came. The annotations
+// are BuildKit's (docs/attestations/attestation-storage.md there).
+const (
+	annotationReferenceType   = "vnd.docker.reference.type"
+	annotationReferenceDigest = "vnd.docker.reference.digest"
+)
+
+// attestationsOf lists the attestations of a manifest in an index.
+func attestationsOf(index *ocispec.Index, manifest digest.Digest) (list []ocispec.Descriptor) {
+	for _, d := range index.Manifests {
+		if d.Annotations[annotationReferenceType] == "attestation-manifest" && d.Annotations[annotationReferenceDigest] == manifest.String() {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// attestations fetches the attestations of the manifest, whole. What the
+// registry does not have, or is too large for a document, is left out.
+func (p *pull) attestations(ctx context.Context, index *ocispec.Index, manifest digest.Digest) ([][]byte, error) {
+	var all [][]byte
+	for _, d := range attestationsOf(index, manifest) {
+		one, err := p.attestation(ctx, d)
+		if err != nil && !errdefs.Is(err, errdefs.NotFound) && !errdefs.Is(err, errdefs.InvalidArgument) {
+			return nil, err
+		}
+		all = append(all, one...)
+	}
+	return all, nil
+}
+
+func (p *pull) attestation(ctx context.Context, d ocispec.Descriptor) ([][]byte, error) {
+	b, err := p.document(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, invalidDocument("attestation %s: %w", d.Digest, err)
+	}
+	all := [][]byte{b}
+	const maxStatements = 100
+	if len(m.Layers) > maxStatements {
+		return nil, invalidDocument("attestation %s has %d statements, at most %d are possible", d.Digest, len(m.Layers), maxStatements)
+	}
+	for _, blob := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+		b, err := fetchSmall(ctx, p.from, blob)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	return all, nil
+}
+
+// attestationBlobs lists what is stored of the attestations of a manifest.
+func (s *Service) attestationBlobs(ctx context.Context, index *ocispec.Index, manifest digest.Digest) (ds []digest.Digest) {
+	for _, d := range attestationsOf(index, manifest) {
+		b, err := s.content.Read(ctx, d.Digest, maxDocument)
+		if err != nil {
+			continue
+		}
+		ds = append(ds, d.Digest)
+		var m ocispec.Manifest
+		if json.Unmarshal(b, &m) != nil {
+			continue
+		}
+		for _, blob := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+			ds = append(ds, blob.Digest)
+		}
+	}
+	return ds
+}
