@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -22,16 +23,8 @@ func (e *Engine) resolveFor(ctx context.Context, ref string, platforms []ocispec
 func checkPlatforms(ref string, have ocispec.Platform, wanted []ocispec.Platform) error {
 	for _, p := range wanted {
 		if !own.Matches(p, have) {
-			return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)", ref, platformName(p))
+			return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)", ref, platforms.Format(p))
 		}
 	}
 	return nil
-}
-
-func platformName(p ocispec.Platform) string {
-	name := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
-		name += "/" + p.Variant
-	}
-	return name
 }

@@ -39,7 +39,7 @@ type unpacking struct {
 // newEarly returns nil where layers cannot be unpacked out of order. The caller
 // stops it before it closes the batch.
 func (s *Service) newEarly(ctx context.Context, b *layer.Batch) *early {
-	if !s.layers.Stacked() {
+	if !s.layers.AnyOrder() {
 		return nil
 	}
 	e := &early{batch: b, known: map[layer.DiffID]bool{}, content: s.content, slots: make(chan struct{}, max(2, goruntime.GOMAXPROCS(0)))}

@@ -114,7 +114,7 @@ func (l *load) unpack(ctx context.Context, list []*candidate) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(2, goruntime.GOMAXPROCS(0)))
-	if !l.s.layers.Stacked() {
+	if !l.s.layers.AnyOrder() {
 		g.SetLimit(1) // each layer needs the one below
 	}
 	for _, j := range jobs {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -74,11 +75,7 @@ func (c *candidate) provides(p ocispec.Platform) bool {
 func platformNames(list []ocispec.Platform) string {
 	var names []string
 	for _, p := range list {
-		name := p.OS + "/" + p.Architecture
-		if p.Variant != "" {
-			name += "/" + p.Variant
-		}
-		names = append(names, name)
+		names = append(names, platforms.Format(p))
 	}
 	return fmt.Sprint(names)
 }

@@ -189,9 +189,9 @@ func (l *layerPull) take(ctx context.Context, r *incoming, unpack bool) error {
 	defer r.close()
 	var diff digest.Digest
 	var staged *layer.Staged
-	stacked := l.in.s.layers.Stacked()
+	anyOrder := l.in.s.layers.AnyOrder()
 	var err error
-	if unpack && stacked {
+	if unpack && anyOrder {
 		err = unpackPacked(ctx, r, func(r io.Reader) (err error) {
 			staged, err = l.in.batch.Stage(ctx, r)
 			return err
@@ -206,7 +206,7 @@ func (l *layerPull) take(ctx context.Context, r *incoming, unpack bool) error {
 	failpoint.Hit("pull/layer-received")
 	syncfs.Begin(r.f)
 	switch {
-	case unpack && stacked:
+	case unpack && anyOrder:
 		if diff != l.diff {
 			return mismatch(diff, l.diff)
 		}

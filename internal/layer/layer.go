@@ -367,5 +367,5 @@ func Chain(parent ChainID, diff DiffID) ChainID {
 // can. ns is any user namespace with maps.
 func (s *Service) MapsIDs(ctx context.Context, ns *os.File) error { return s.driver.MapsIDs(ctx, ns) }
 
-// Stacked reports whether layers may be unpacked in any order.
-func (s *Service) Stacked() bool { return !s.driver.Form().needsParent() }
+// AnyOrder reports whether layers can be unpacked before those below them.
+func (s *Service) AnyOrder() bool { return !s.driver.Form().needsParent() }
