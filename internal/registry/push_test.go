@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -105,7 +104,7 @@ func TestPushGoesOnWhereItBroke(t *testing.T) {
 			t.Parallel()
 			r := registrytest.New(t, registrytest.Options{})
 			r.Fault(tc.method, "/uploads/", tc.times, tc.fault)
-			repo := newClient(t, Config{Stall: 200 * time.Millisecond}).Repository(named(t, r.Host+"/app"), nil)
+			repo := newClient(t, Config{Stall: patience(tc.name)}).Repository(named(t, r.Host+"/app"), nil)
 			var last atomic.Int64
 			open := func(offset int64) (io.ReadCloser, error) {
 				last.Store(offset)

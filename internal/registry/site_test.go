@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/registry/registrytest"
@@ -113,7 +112,7 @@ func TestMirrorsFallBack(t *testing.T) {
 			}
 			mirror.Fault(http.MethodGet, "/app/", registrytest.Always, tc.fault)
 			mirror.Fault(http.MethodHead, "/app/", registrytest.Always, tc.fault)
-			c := newClient(t, Config{Stall: 200 * time.Millisecond, Mirrors: map[string][]string{r.Host: {"http://127.0.0.1:1", mirror.URL}}})
+			c := newClient(t, Config{Stall: patience(tc.name), Mirrors: map[string][]string{r.Host: {"http://127.0.0.1:1", mirror.URL}}})
 			repo := c.Repository(named(t, r.Host+"/app"), nil)
 			d, err := repo.Resolve(t.Context(), "v1")
 			if err != nil {
@@ -173,7 +172,7 @@ func TestPlainHTTPOnlyWhereAllowed(t *testing.T) {
 		_, err := c.Repository(named(t, "registry.example.com/app"), alice).Resolve(t.Context(), "v1")
 		return err
 	}
-	if err := resolve(); err == nil || !strings.Contains(err.Error(), "does not look like a TLS handshake") {
+	if err := resolve(); err == nil || !strings.Contains(err.Error(), "http: server gave HTTP response to HTTPS client") {
 		t.Fatal(err)
 	}
 	spotless(t, "the wire", r.Requests(http.MethodGet, ""))

@@ -57,8 +57,9 @@ type transport struct {
 }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Header.Get("Authorization") != "" && !t.mayKnow(req.URL) {
-		req = req.Clone(req.Context())
+	req = req.Clone(req.Context())
+	req.Header.Set("Accept-Encoding", "identity") // sizes and ranges are of the bytes themselves
+	if !t.mayKnow(req.URL) {
 		req.Header.Del("Authorization")
 	}
 	attempts := t.attempts
@@ -231,6 +232,10 @@ func wireError(outer context.Context, cause, err error) error {
 		return e
 	}
 	e := &transportError{text: err.Error()}
+	// http.Client does the same, if it sees the error itself.
+	if r, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(r.RecordHeader[:]) == "HTTP/" {
+		e.text = http.ErrSchemeMismatch.Error()
+	}
 	if inner, ok := errors.AsType[*transportError](err); ok {
 		e.final = inner.final
 	}

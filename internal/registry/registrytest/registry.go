@@ -166,9 +166,8 @@ type counting struct {
 }
 
 func (c *counting) Write(b []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(b)
-	c.add(n)
-	return n, err
+	c.add(len(b)) // before the client can have it
+	return c.ResponseWriter.Write(b)
 }
 
 func (c *counting) Unwrap() http.ResponseWriter { return c.ResponseWriter }
