@@ -71,7 +71,16 @@ func (a *authorizer) Authorize(ctx context.Context, req *http.Request) error {
 	if h != "" {
 		req.Header.Set("Authorization", h)
 	}
+	if e, ok := errors.AsType[*responseError](err); ok && e.status < 500 {
+		return forRequest(req, e)
+	}
 	return err
+}
+
+// forRequest says of which request the credentials failed, as Docker does.
+func forRequest(req *http.Request, err error) error {
+	op := req.Method[:1] + strings.ToLower(req.Method[1:])
+	return errdefs.As(errdefs.Unauthorized, &url.Error{Op: op, URL: bareURL(req.URL.String()), Err: err})
 }
 
 // settle pings if that has not succeeded yet.
@@ -145,8 +154,7 @@ func (a *authorizer) AddResponses(ctx context.Context, responses []*http.Respons
 	case c == nil:
 		return newResponseError(last)
 	case c.Scheme == auth.BasicAuth && a.e.cred.Username == "":
-		op := strings.ToUpper(last.Request.Method[:1]) + strings.ToLower(last.Request.Method[1:])
-		return errdefs.As(errdefs.Unauthorized, &url.Error{Op: op, URL: bareURL(last.Request.URL.String()), Err: errNoBasic})
+		return forRequest(last.Request, errNoBasic)
 	case sent == "" && len(responses) == 1:
 		a.challenge = c
 		return nil
@@ -190,7 +198,7 @@ func (a *authorizer) token(ctx context.Context) (string, error) {
 func (a *authorizer) fetch(ctx context.Context, scopes []string, offline bool) (t token, identity string, err error) {
 	cred := a.e.cred
 	known := cred.IdentityToken != "" || cred.Username != "" && cred.Password != ""
-	realm, err := a.e.s.realm(a.challenge.Parameters["realm"], known)
+	realm, err := a.e.s.realm(ctx, a.challenge.Parameters["realm"], known)
 	if err != nil {
 		return token{}, "", err
 	}
@@ -208,7 +216,7 @@ func (a *authorizer) fetch(ctx context.Context, scopes []string, offline bool) (
 		to.Secret = cred.IdentityToken
 		r, err := auth.FetchTokenWithOAuth(quiet(ctx), client, a.e.c.header(), clientID, to)
 		if err != nil {
-			return token{}, "", tokenError(realm, "Post", err)
+			return token{}, "", tokenError(err)
 		}
 		return newToken(r.AccessToken, r.ExpiresInSeconds), r.RefreshToken, nil
 	}
@@ -222,7 +230,7 @@ func (a *authorizer) fetch(ctx context.Context, scopes []string, offline bool) (
 	}
 	r, err := auth.FetchToken(quiet(ctx), client, a.e.c.header(), to)
 	if err != nil {
-		return token{}, "", tokenError(realm, "Get", err)
+		return token{}, "", tokenError(err)
 	}
 	return newToken(r.Token, r.ExpiresInSeconds), r.RefreshToken, nil
 }
@@ -236,10 +244,10 @@ func newToken(bearer string, seconds int) token {
 	return token{bearer, time.Now().Add(time.Duration(seconds) * time.Second)}
 }
 
-// tokenError names the token server in its answers too.
-func tokenError(realm *url.URL, op string, err error) error {
+// tokenError makes an error of ours of an answer.
+func tokenError(err error) error {
 	if e, ok := responseErrorOf(err); ok {
-		return kinded(&url.Error{Op: op, URL: bareURL(realm.String()), Err: e})
+		return e
 	}
 	return err
 }
@@ -248,7 +256,7 @@ func tokenError(realm *url.URL, op string, err error) error {
 // and whether it may be shown credentials (known). The challenge is the word of
 // whoever answers in the registry's place, so a server elsewhere is believed
 // only if it belongs to the registry's domain (CVE-2020-15157).
-func (s *site) realm(text string, known bool) (*url.URL, error) {
+func (s *site) realm(ctx context.Context, text string, known bool) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, unauthorized("registry %s: invalid token auth challenge realm", s.host.Host)
@@ -269,7 +277,7 @@ func (s *site) realm(text string, known bool) (*url.URL, error) {
 	if !sameDomain(u.Hostname(), hostname(s.host.Host)) {
 		return nil, refuse("which is not of its domain: the credentials are kept back")
 	}
-	if u.Scheme == "http" && !s.c.insecure.has(context.Background(), u.Host) {
+	if u.Scheme == "http" && !s.c.insecure.has(ctx, u.Host) {
 		return nil, refuse("which is not encrypted: the credentials are kept back")
 	}
 	return u, nil

@@ -49,6 +49,7 @@ type blobReader struct {
 	d      ocispec.Descriptor
 
 	rc     io.ReadCloser // nil between two answers
+	from   *endpoint     // of rc
 	offset int64
 	first  []byte // read ahead: answers are asked for by the first read
 	broken error  // of an answer that has given bytes before
@@ -77,6 +78,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 			b.fails = 0
 		}
 		if err != nil {
+			b.from.failed(err)
 			b.drop()
 			b.broken = err
 		}
@@ -155,7 +157,7 @@ func (b *blobReader) openAt(e *endpoint) error {
 		first := make([]byte, min(4<<10, b.d.Size-b.offset))
 		var n int
 		if n, err = rc.Read(first); n > 0 {
-			b.rc, b.first, b.broken = rc, first[:n], err
+			b.rc, b.from, b.first, b.broken = rc, e, first[:n], err
 			if err == io.EOF {
 				b.broken = io.ErrUnexpectedEOF
 			}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -25,6 +26,7 @@ type endpoint struct {
 	client     *http.Client
 	resolver   remotes.Resolver
 	auth       authorizer
+	out        atomic.Bool // a mirror that is not asked any more
 }
 
 func newEndpoint(c *Client, s *site, cred Credentials) *endpoint {
@@ -107,7 +109,7 @@ func (e *endpoint) do(ctx context.Context, r request) (*http.Response, error) {
 		} else {
 			err = newResponseError(resp)
 		}
-		resp.Body.Close()
+		discard(resp)
 		if err != nil {
 			return nil, err
 		}
@@ -181,8 +183,15 @@ func (e *endpoint) pingAt(ctx context.Context, u *url.URL) (*http.Response, erro
 	if err != nil {
 		return nil, err
 	}
-	resp.Body.Close()
+	discard(resp)
 	return resp, nil
+}
+
+// discard ends an answer whose body is of no use. A short one is read, so that
+// its connection can be used again.
+func discard(resp *http.Response) {
+	io.CopyN(io.Discard, resp.Body, maxErrorBody)
+	resp.Body.Close()
 }
 
 // try calls f for one endpoint after the other until one does it. The error is
@@ -193,11 +202,23 @@ func (r *Repository) try(ctx context.Context, f func(e *endpoint) error) error {
 		return err
 	}
 	for _, e := range ends {
+		if e.out.Load() {
+			continue
+		}
 		if err = f(e); err == nil || ctx.Err() != nil {
 			return err
 		}
+		e.failed(err)
 	}
 	return err
+}
+
+// failed notes that an endpoint does not work. A mirror that does not is left
+// out from then on: nothing is lost but the time to find that out once more.
+func (e *endpoint) failed(err error) {
+	if e.s.mirror && !hopeless(err) {
+		e.out.Store(true)
+	}
 }
 
 // tokenMargin is how long before its end a token is not used any more.

@@ -191,13 +191,13 @@ func plain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if e, ok := responseErrorOf(err); ok && e.status < 500 {
+	if e, ok := errors.AsType[*errdefs.Error](err); ok {
+		return e
+	}
+	if e, ok := responseErrorOf(err); ok {
 		return e
 	}
 	if e, ok := errors.AsType[*corruptError](err); ok {
-		return e
-	}
-	if e, ok := errors.AsType[*errdefs.Error](err); ok {
 		return e
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
@@ -218,6 +218,9 @@ func bareURL(s string) string {
 // The reference is what was asked for.
 func pullError(ctx context.Context, ref reference.Named, err error) error {
 	err = plain(ctx, err)
+	if _, ok := errors.AsType[*errdefs.Error](err); ok {
+		return err
+	}
 	e, ok := responseErrorOf(err)
 	if !ok {
 		if cerrdefs.IsNotFound(err) {
@@ -254,6 +257,18 @@ func kinded(err error) error {
 		return errdefs.As(errdefs.NotFound, err)
 	}
 	return err
+}
+
+// pushError puts an error of a push into Docker's words, which leave the
+// request out where credentials failed.
+func pushError(ctx context.Context, err error) error {
+	err = plain(ctx, err)
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		if _, answered := errors.AsType[*responseError](u.Err); answered || errors.Is(u.Err, errNoBasic) {
+			return errdefs.As(errdefs.Unauthorized, u.Err)
+		}
+	}
+	return kinded(err)
 }
 
 // hopeless reports whether trying again, here or now, makes no sense.

@@ -65,21 +65,35 @@ func (e *endpoint) login(ctx context.Context) (string, error) {
 		t, id, err := a.fetch(ctx, nil, true)
 		if err != nil {
 			a.unlock()
-			return "", err
+			return "", e.loginError(err)
 		}
 		a.tokens[""], identity = t, id
 	}
-	a.unlock()
 	root := e.url("")
+	root.Scheme = a.scheme
+	a.unlock()
 	resp, err := e.do(ctx, request{method: http.MethodGet, url: root})
 	if re, ok := errors.AsType[*responseError](err); ok && re.status < 500 {
-		root.Scheme = a.scheme
-		return "", errdefs.New(errdefs.Unauthorized, "%w", &url.Error{Op: "Get", URL: root.String(), Err: re})
+		if _, told := errors.AsType[*errdefs.Error](err); !told {
+			return "", unauthorized("login attempt to %s failed with status: %d %s", root, re.status, http.StatusText(re.status))
+		}
 	}
 	if err != nil {
 		return "", err
 	}
-	return identity, resp.Body.Close()
+	discard(resp)
+	return identity, nil
+}
+
+// loginError names the registry, not its token server, as Docker does.
+func (e *endpoint) loginError(err error) error {
+	re, ok := errors.AsType[*responseError](err)
+	if !ok || re.status >= 500 {
+		return err
+	}
+	u := e.url("")
+	u.Scheme = e.auth.scheme
+	return errdefs.As(errdefs.Unauthorized, &url.Error{Op: "Get", URL: u.String(), Err: re})
 }
 
 // Search asks a registry's search, which is of the first version of its API:

@@ -30,9 +30,9 @@ func (r *Repository) Mount(ctx context.Context, d ocispec.Descriptor, from strin
 		return false, nil // a push tells why, if it is not only the other repository
 	}
 	if err != nil {
-		return false, kinded(plain(ctx, err))
+		return false, pushError(ctx, err)
 	}
-	defer resp.Body.Close()
+	discard(resp)
 	if resp.StatusCode == http.StatusCreated {
 		return true, nil
 	}
@@ -48,7 +48,7 @@ func (e *endpoint) abandon(ctx context.Context, begun *http.Response) {
 	}
 	resp, err := e.do(ctx, request{method: http.MethodDelete, url: u})
 	if err == nil {
-		resp.Body.Close()
+		discard(resp)
 	}
 }
 
@@ -87,17 +87,17 @@ func (r *Repository) PushBlob(ctx context.Context, d ocispec.Descriptor, open fu
 		}
 		lost := begun && p.forgotten(err)
 		if ctx.Err() != nil || p.failed.Load() || hopeless(err) && !lost {
-			return kinded(plain(ctx, err))
+			return pushError(ctx, err)
 		}
 		p.find()
 		if p.offset-before >= minProgress {
 			fails = 1
 		}
 		if fails >= e.c.cfg.Attempts {
-			return kinded(plain(ctx, err))
+			return pushError(ctx, err)
 		}
 		if err := e.c.pause(ctx, fails, err); err != nil {
-			return kinded(plain(ctx, err))
+			return pushError(ctx, err)
 		}
 	}
 }
@@ -141,7 +141,7 @@ func (p *push) attempt() error {
 	if err != nil {
 		return err
 	}
-	resp.Body.Close()
+	discard(resp)
 	return sameDigest(resp, p.d.Digest)
 }
 
@@ -151,7 +151,7 @@ func (p *push) step(r request) error {
 	if err != nil {
 		return err
 	}
-	resp.Body.Close()
+	discard(resp)
 	if resp.StatusCode >= 300 {
 		return corrupt("registry %s answers an upload with status %d", p.e.s.host.Host, resp.StatusCode)
 	}
@@ -178,7 +178,7 @@ func (p *push) find() {
 	if err != nil {
 		return
 	}
-	resp.Body.Close()
+	discard(resp)
 	var last int64
 	// 0-0 may be one byte or none.
 	if n, _ := fmt.Sscanf(resp.Header.Get("Range"), "0-%d", &last); n != 1 || last < 1 || last >= p.d.Size {
@@ -253,8 +253,8 @@ func (r *Repository) PushManifest(ctx context.Context, tagOrDigest, mediaType st
 		size:   int64(len(b)), again: true,
 	})
 	if err != nil {
-		return "", kinded(plain(ctx, err))
+		return "", pushError(ctx, err)
 	}
-	resp.Body.Close()
+	discard(resp)
 	return d, sameDigest(resp, d)
 }

@@ -77,7 +77,7 @@ func (e *endpoint) explain(ctx context.Context, tagOrDigest string, err error) e
 	header := http.Header{"Accept": {strings.Join(manifestTypes, ", ")}}
 	resp, got := e.do(e.scoped(ctx, "pull"), request{method: http.MethodGet, url: e.of("manifests/" + tagOrDigest), header: header})
 	if got == nil {
-		resp.Body.Close()
+		discard(resp)
 		return err
 	}
 	if _, ok := responseErrorOf(got); ok {
@@ -240,5 +240,5 @@ func (r *Repository) Has(ctx context.Context, d ocispec.Descriptor) (bool, error
 	if e, ok := errors.AsType[*responseError](err); ok && e.status == http.StatusNotFound {
 		return false, nil
 	}
-	return false, kinded(plain(ctx, err))
+	return false, pushError(ctx, err)
 }

@@ -154,11 +154,8 @@ func (t *transport) once(req *http.Request) (*http.Response, error) {
 
 // expect compares an answer's head with what the sender knows.
 func (b *answer) expect(req *http.Request, resp *http.Response) error {
-	if resp.StatusCode >= 400 {
-		if e := newResponseErrorUnread(resp); e.passing() {
-			return newResponseError(resp)
-		}
-		return nil
+	if (&responseError{status: resp.StatusCode}).passing() {
+		return newResponseError(resp)
 	}
 	x, ok := req.Context().Value(expectationKey{}).(expectation)
 	if !ok || resp.StatusCode >= 300 {
@@ -175,11 +172,6 @@ func (b *answer) expect(req *http.Request, resp *http.Response) error {
 		return x.checkLength(resp)
 	}
 	return checkMediaType(x.mediaType, resp)
-}
-
-// newResponseErrorUnread has the status only.
-func newResponseErrorUnread(resp *http.Response) *responseError {
-	return &responseError{status: resp.StatusCode}
 }
 
 // checkLength compares the sizes that an answer's head tells with the
