@@ -16,6 +16,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -81,6 +82,8 @@ type Registry struct {
 
 	mu sync.Mutex
 	// +checklocks:mu
+	conns int
+	// +checklocks:mu
 	seen []*Request
 	// +checklocks:mu
 	faults []*fault
@@ -91,6 +94,13 @@ func New(t testing.TB, opts Options) *Registry {
 	t.Helper()
 	r := &Registry{t: t, opts: opts, backend: newBackend(t)}
 	r.Server = listen(t, opts.Address, http.HandlerFunc(r.serve))
+	r.Server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.conns++
+		}
+	}
 	if opts.Auth == Token {
 		r.Tokens = NewTokenServer(t, opts.TLS, opts.Anonymous)
 	}
@@ -193,6 +203,13 @@ func (r *Registry) Sent(part string) int64 {
 		n += q.Sent
 	}
 	return n
+}
+
+// Connections returns how many clients have opened.
+func (r *Registry) Connections() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.conns
 }
 
 // Forget forgets the requests seen.
