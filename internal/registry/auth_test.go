@@ -415,6 +415,36 @@ func TestCancelledWaiterDoesNotSpoilTheToken(t *testing.T) {
 	}
 }
 
+// TestTransportKeepsCredentialsBack: the guard below all others.
+func TestTransportKeepsCredentialsBack(t *testing.T) {
+	r := registrytest.New(t, registrytest.Options{TLS: true})
+	w := registrytest.NewWitness(t, "", true, nil)
+	e, err := newClient(t, Config{}).Repository(named(t, r.Host+"/app"), alice).registry(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{r.URL + "/v2/", w.URL} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, to, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", basic(*alice))
+		resp, err := e.client.Transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		discard(resp)
+	}
+	spotless(t, "the other host", w.Requests())
+	if all := r.Requests(http.MethodGet, ""); len(all) != 1 || all[0].Header.Get("Authorization") == "" {
+		t.Fatalf("%+v", all)
+	}
+	http := &transport{s: e.s, home: "registry.example.com"}
+	if e.s.plain = false; http.mayKnow(&url.URL{Scheme: "http", Host: "registry.example.com"}) {
+		t.Fatal("credentials go by plain HTTP")
+	}
+}
+
 func TestSameDomain(t *testing.T) {
 	for _, tc := range []struct {
 		a, b string
@@ -441,7 +471,7 @@ func TestSameDomain(t *testing.T) {
 }
 
 func FuzzAuthChallenge(f *testing.F) {
-	for _, s := range []string{"https://auth.example.com/token", "http://registry.example.com", "https://registry.example.com@evil.test", "//x", "https://[::1]/", "https://example.com.", "HTTPS://AUTH.EXAMPLE.COM"} {
+	for _, s := range []string{"https://auth.example.com/token", "https://u:p@auth.example.com/token", "http://registry.example.com", "https://registry.example.com@evil.test", "//x", "https://[::1]/", "https://example.com.", "HTTPS://AUTH.EXAMPLE.COM"} {
 		f.Add(s)
 	}
 	c, err := New(Config{})

@@ -26,16 +26,18 @@ type endpoint struct {
 	client     *http.Client
 	resolver   remotes.Resolver
 	auth       authorizer
-	out        atomic.Bool // a mirror that is not asked any more
+	last       bool        // there is no other place to ask
+	out        atomic.Bool // it is not asked any more
 }
 
-func newEndpoint(c *Client, s *site, cred Credentials) *endpoint {
-	e := &endpoint{c: c, s: s}
-	attempts := c.cfg.Attempts
-	if s.mirror {
-		attempts = 1 // there is another place to ask
-	} else {
+func newEndpoint(c *Client, s *site, cred Credentials, last bool) *endpoint {
+	e := &endpoint{c: c, s: s, last: last}
+	if !s.mirror {
 		e.cred = cred
+	}
+	attempts := 1
+	if last {
+		attempts = c.cfg.Attempts
 	}
 	e.client = &http.Client{Transport: &transport{s: s, home: s.host.Host, attempts: attempts}, CheckRedirect: s.redirect}
 	e.auth = authorizer{e: e, turn: make(chan struct{}, 1), tokens: map[string]token{}}
@@ -213,10 +215,10 @@ func (r *Repository) try(ctx context.Context, f func(e *endpoint) error) error {
 	return err
 }
 
-// failed notes that an endpoint does not work. A mirror that does not is left
+// failed notes that an endpoint does not work. If there are others, it is left
 // out from then on: nothing is lost but the time to find that out once more.
 func (e *endpoint) failed(err error) {
-	if e.s.mirror && !hopeless(err) {
+	if !e.last && !hopeless(err) {
 		e.out.Store(true)
 	}
 }

@@ -175,6 +175,7 @@ func TestFaultsOfResolve(t *testing.T) {
 		want      string
 	}{
 		{name: "no head", times: registrytest.Always, head: registrytest.Status(405)},
+		{name: "404 to head", times: registrytest.Always, head: registrytest.Status(404)},
 		{name: "no digest", times: registrytest.Always, head: registrytest.Without("Docker-Content-Digest")},
 		{name: "no length", times: registrytest.Always, head: registrytest.Without("Content-Length")},
 		{name: "500", times: 2, head: registrytest.Status(500)},

@@ -48,7 +48,7 @@ func (c *Client) endpointOf(ctx context.Context, name string, cred Credentials) 
 	if err != nil {
 		return nil, err
 	}
-	return newEndpoint(c, sites[len(sites)-1], cred), nil
+	return newEndpoint(c, sites[len(sites)-1], cred, true), nil
 }
 
 func (e *endpoint) login(ctx context.Context) (string, error) {

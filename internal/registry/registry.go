@@ -162,8 +162,8 @@ func (r *Repository) endpoints(ctx context.Context) ([]*endpoint, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range sites {
-			e := newEndpoint(r.c, s, r.cred)
+		for i, s := range sites {
+			e := newEndpoint(r.c, s, r.cred, i == len(sites)-1)
 			e.repository = reference.Path(r.name)
 			r.ends = append(r.ends, e)
 		}

@@ -42,8 +42,11 @@ func (r *Repository) Resolve(ctx context.Context, tagOrDigest string) (ocispec.D
 	var d ocispec.Descriptor
 	err = r.try(ctx, func(e *endpoint) error {
 		_, got, err := e.resolver.Resolve(expecting(quiet(ctx), expectation{}), ref.String())
+		if err != nil && e.last && cerrdefs.IsNotFound(err) {
+			got, err = e.resolve(ctx, tagOrDigest)
+		}
 		if err != nil {
-			return e.explain(ctx, tagOrDigest, err)
+			return err
 		}
 		d = ocispec.Descriptor{MediaType: bareMediaType(got.MediaType), Digest: got.Digest, Size: got.Size}
 		return checkDescriptor(d)
@@ -68,22 +71,21 @@ func (r *Repository) reference(tagOrDigest string) (reference.Named, error) {
 	return ref, errdefs.As(errdefs.InvalidArgument, err)
 }
 
-// explain asks for what containerd leaves out of an error: what the registry
-// says about a manifest that it does not have.
-func (e *endpoint) explain(ctx context.Context, tagOrDigest string, err error) error {
-	if e.s.mirror || !cerrdefs.IsNotFound(err) {
-		return err
-	}
+// resolve fetches what the registry says it does not have: the answer to such
+// a request says why, and some registries have it after all.
+func (e *endpoint) resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
 	header := http.Header{"Accept": {strings.Join(manifestTypes, ", ")}}
-	resp, got := e.do(e.scoped(ctx, "pull"), request{method: http.MethodGet, url: e.of("manifests/" + tagOrDigest), header: header})
-	if got == nil {
-		discard(resp)
-		return err
+	resp, err := e.do(e.scoped(ctx, "pull"), request{method: http.MethodGet, url: e.of("manifests/" + tagOrDigest), header: header})
+	if err != nil {
+		return ocispec.Descriptor{}, err
 	}
-	if _, ok := responseErrorOf(got); ok {
-		return got
+	defer resp.Body.Close()
+	b, err := readAll(resp.Body)
+	d := ocispec.Descriptor{MediaType: resp.Header.Get("Content-Type"), Digest: digest.FromBytes(b), Size: int64(len(b))}
+	if want, perr := digest.Parse(tagOrDigest); perr == nil {
+		d.Digest = want
 	}
-	return err
+	return d, err
 }
 
 // checkDescriptor refuses what cannot be a manifest or an index.
@@ -134,7 +136,7 @@ func (e *endpoint) manifest(ctx context.Context, ref reference.Named, d ocispec.
 		if b, err = readManifest(ctx, f, d); err == nil {
 			break
 		}
-		if hopeless(err) || e.s.mirror || fails >= e.c.cfg.Attempts {
+		if hopeless(err) || !e.last || fails >= e.c.cfg.Attempts {
 			return nil, err
 		}
 		if err := e.c.pause(ctx, fails, err); err != nil {
@@ -199,17 +201,22 @@ func (e *endpoint) tagPage(ctx context.Context, u *url.URL) (tags []string, link
 
 // decode reads one small JSON document.
 func decode(r io.Reader, doc any) error {
-	b, err := io.ReadAll(io.LimitReader(r, MaxManifest+1))
+	b, err := readAll(r)
 	if err != nil {
 		return err
-	}
-	if len(b) > MaxManifest {
-		return corrupt("answer has more than %d bytes", MaxManifest)
 	}
 	if err := json.Unmarshal(b, doc); err != nil {
 		return corrupt("answer cannot be read: %v", err)
 	}
 	return nil
+}
+
+func readAll(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, MaxManifest+1))
+	if err == nil && len(b) > MaxManifest {
+		err = corrupt("answer has more than %d bytes", MaxManifest)
+	}
+	return b, err
 }
 
 // nextLink returns the target of the link to the next page (RFC 5988).

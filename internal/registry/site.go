@@ -61,6 +61,8 @@ func reachOf(ip netip.Addr) int32 {
 	return reachFar
 }
 
+const maxSites = 1000 // registries whose connections are kept
+
 // knownSites are the sites of a registry as its directory said.
 type knownSites struct {
 	stamp string
@@ -100,6 +102,12 @@ func (c *Client) sitesOf(ctx context.Context, name string) ([]*site, error) {
 	defer c.mu.Unlock()
 	if k := c.sites[name]; k != nil {
 		k.close()
+	} else if len(c.sites) >= maxSites {
+		for name, k := range c.sites { // any will do
+			k.close()
+			delete(c.sites, name)
+			break
+		}
 	}
 	c.sites[name] = &knownSites{stamp, sites}
 	return sites, nil

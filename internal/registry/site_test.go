@@ -137,6 +137,27 @@ func TestMirrorsFallBack(t *testing.T) {
 	}
 }
 
+// TestHostsFileReplacesTheRegistry: the only place there is keeps being asked,
+// without credentials.
+func TestHostsFileReplacesTheRegistry(t *testing.T) {
+	other := registrytest.New(t, registrytest.Options{})
+	put := other.Put("app", "v1", registrytest.Image{})
+	root := t.TempDir()
+	write(t, filepath.Join(root, "registry.example.com", "hosts.toml"), fmt.Sprintf("server = \"http://%s\"\n", other.Host))
+	repo := newClient(t, Config{CertsDirs: []string{root}}).Repository(named(t, "registry.example.com/app"), alice)
+	other.Fault(http.MethodHead, "/manifests/", 3, registrytest.Status(500))
+	if d, err := repo.Resolve(t.Context(), "v1"); err != nil || d.Digest != put.Top.Digest {
+		t.Fatal(err)
+	}
+	other.Fault(http.MethodHead, "/manifests/", registrytest.Always, registrytest.Status(500))
+	for range 2 {
+		if _, err := repo.Resolve(t.Context(), "v1"); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	spotless(t, "the other host", other.Requests(http.MethodHead, ""))
+}
+
 func TestMirrorSpares(t *testing.T) {
 	mirror := registrytest.New(t, registrytest.Options{})
 	put := mirror.Put("library/app", "v1", registrytest.Image{})
