@@ -439,8 +439,8 @@ func TestTransportKeepsCredentialsBack(t *testing.T) {
 	if all := r.Requests(http.MethodGet, ""); len(all) != 1 || all[0].Header.Get("Authorization") == "" {
 		t.Fatalf("%+v", all)
 	}
-	http := &transport{s: e.s, home: "registry.example.com"}
-	if e.s.plain = false; http.mayKnow(&url.URL{Scheme: "http", Host: "registry.example.com"}) {
+	tr := &transport{s: e.s, home: "registry.example.com"}
+	if e.s.plain = false; tr.mayKnow(&url.URL{Scheme: "http", Host: "registry.example.com"}) {
 		t.Fatal("credentials go by plain HTTP")
 	}
 }
