@@ -109,10 +109,19 @@ func (b *blobReader) read(p []byte) (int, error) {
 		return 0, b.broken
 	}
 	n, err := b.rc.Read(p)
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
+	return n, b.unlessComplete(n, err)
+}
+
+// unlessComplete makes an error of an end that comes too early: n bytes after
+// the offset.
+func (b *blobReader) unlessComplete(n int, err error) error {
+	switch {
+	case err != io.EOF:
+		return err
+	case b.offset+int64(n) == b.d.Size:
+		return nil
 	}
-	return n, err
+	return io.ErrUnexpectedEOF
 }
 
 // failed waits for the next attempt, or returns the error that Read is to
@@ -157,10 +166,7 @@ func (b *blobReader) openAt(e *endpoint) error {
 		first := make([]byte, min(4<<10, b.d.Size-b.offset))
 		var n int
 		if n, err = rc.Read(first); n > 0 {
-			b.rc, b.from, b.first, b.broken = rc, e, first[:n], err
-			if err == io.EOF {
-				b.broken = io.ErrUnexpectedEOF
-			}
+			b.rc, b.from, b.first, b.broken = rc, e, first[:n], b.unlessComplete(n, err)
 			return nil
 		}
 	}

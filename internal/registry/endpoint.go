@@ -215,6 +215,21 @@ func (r *Repository) try(ctx context.Context, f func(e *endpoint) error) error {
 	return err
 }
 
+// WithoutMirrors has only the registry itself asked from now on. It is for whoever
+// finds that a blob has not the digest it was fetched by: a mirror may be wrong.
+// It returns false if there were no mirrors left.
+func (r *Repository) WithoutMirrors() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	were := false
+	for _, e := range r.ends {
+		if !e.last && !e.out.Swap(true) {
+			were = true
+		}
+	}
+	return were
+}
+
 // failed notes that an endpoint does not work. If there are others, it is left
 // out from then on: nothing is lost but the time to find that out once more.
 func (e *endpoint) failed(err error) {

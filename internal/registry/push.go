@@ -59,6 +59,9 @@ func (e *endpoint) location(resp *http.Response) (*url.URL, error) {
 	if err != nil || resp.Header.Get("Location") == "" {
 		return nil, corrupt("registry %s names no usable place for an upload", e.s.host.Host)
 	}
+	if e.s.is(u) {
+		u.Scheme = from.Scheme // behind a proxy, a registry may think that it speaks HTTP
+	}
 	if u.Scheme != "https" && from.Scheme == "https" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, corrupt("registry %s wants an upload to go to %s://%s, which is not encrypted", e.s.host.Host, u.Scheme, u.Host)
 	}

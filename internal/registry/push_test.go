@@ -127,6 +127,21 @@ func TestPushGoesOnWhereItBroke(t *testing.T) {
 	}
 }
 
+func TestUploadStaysEncrypted(t *testing.T) {
+	r := registrytest.New(t, registrytest.Options{TLS: true, Auth: registrytest.Basic})
+	b := noise(1000)
+	repo := newClient(t, Config{}).Repository(named(t, r.Host+"/app"), alice)
+	r.Fault(http.MethodPost, "/uploads/", 1, registrytest.Edit(func(h http.Header) {
+		h.Set("Location", strings.Replace(h.Get("Location"), "https://", "http://", 1))
+	}))
+	if err := repo.PushBlob(t.Context(), blobOf(b), opener(b), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := r.Blob("app", blobOf(b).Digest); !ok {
+		t.Fatal("not there")
+	}
+}
+
 func TestPushEndsWithItsSource(t *testing.T) {
 	r := registrytest.New(t, registrytest.Options{})
 	repo := newClient(t, Config{}).Repository(named(t, r.Host+"/app"), nil)

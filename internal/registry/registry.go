@@ -156,17 +156,24 @@ func (c *Client) Repository(name reference.Named, cred *Credentials) *Repository
 // registry last.
 func (r *Repository) endpoints(ctx context.Context) ([]*endpoint, error) {
 	r.mu.Lock()
+	ends := r.ends
+	r.mu.Unlock()
+	if ends != nil {
+		return ends, nil
+	}
+	sites, err := r.c.sitesOf(ctx, reference.Domain(r.name))
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range sites {
+		e := newEndpoint(r.c, s, r.cred, i == len(sites)-1)
+		e.repository = reference.Path(r.name)
+		ends = append(ends, e)
+	}
+	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ends == nil {
-		sites, err := r.c.sitesOf(ctx, reference.Domain(r.name))
-		if err != nil {
-			return nil, err
-		}
-		for i, s := range sites {
-			e := newEndpoint(r.c, s, r.cred, i == len(sites)-1)
-			e.repository = reference.Path(r.name)
-			r.ends = append(r.ends, e)
-		}
+		r.ends = ends
 	}
 	return r.ends, nil
 }

@@ -172,6 +172,24 @@ func TestMirrorSpares(t *testing.T) {
 	}
 }
 
+func TestMirrorWithWrongBytes(t *testing.T) {
+	mirror := registrytest.New(t, registrytest.Options{})
+	r := registrytest.New(t, registrytest.Options{})
+	l := r.Put("app", "v1", registrytest.Image{}).Layers[0]
+	mirror.Put("app", "v1", registrytest.Image{})
+	mirror.Fault(http.MethodGet, "/blobs/", registrytest.Always, registrytest.Flip)
+	repo := newClient(t, Config{Mirrors: map[string][]string{r.Host: {mirror.URL}}}).Repository(named(t, r.Host+"/app"), nil)
+	if err := fetch(t.Context(), repo, l); err == nil {
+		t.Fatal("no error")
+	}
+	if !repo.WithoutMirrors() || repo.WithoutMirrors() {
+		t.Fatal("there was one mirror")
+	}
+	if err := fetch(t.Context(), repo, l); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestMirrorIsNotPushedTo(t *testing.T) {
 	mirror := registrytest.New(t, registrytest.Options{})
 	r := registrytest.New(t, registrytest.Options{})

@@ -177,13 +177,7 @@ func Unsized(by int) Fault {
 }
 
 // As gives the answer another media type.
-func As(mediaType string) Fault {
-	return changed(func(w http.ResponseWriter, _ *http.Request, a *httptest.ResponseRecorder) {
-		a.Header().Set("Content-Type", mediaType)
-		copyHead(w, a)
-		w.Write(a.Body.Bytes())
-	})
-}
+func As(mediaType string) Fault { return With("Content-Type", mediaType) }
 
 // Without leaves out a header of the answer.
 func Without(header string) Fault {
@@ -213,8 +207,13 @@ func PageOf(n int) Fault {
 
 // With gives the answer a header.
 func With(header, value string) Fault {
+	return Edit(func(h http.Header) { h.Set(header, value) })
+}
+
+// Edit changes the headers of the answer.
+func Edit(f func(http.Header)) Fault {
 	return changed(func(w http.ResponseWriter, _ *http.Request, a *httptest.ResponseRecorder) {
-		a.Header().Set(header, value)
+		f(a.Header())
 		copyHead(w, a)
 		w.Write(a.Body.Bytes())
 	})
