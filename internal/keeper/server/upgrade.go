@@ -26,7 +26,7 @@ import (
 //	  └─────────┴──────────┴─────────┘              └──▶ exec of the old program
 //	     all goes on as before, and the error is answered
 const (
-	// upgradeWait is how long starts in flight may hold an upgrade up.
+	// upgradeWait is how long what is in flight may hold an upgrade up.
 	upgradeWait = 10 * time.Second
 	// maxProgram is how large a program may be.
 	maxProgram = 256 << 20
@@ -111,13 +111,14 @@ func newProgram(m *wire.Message) (*os.File, error) {
 // quiesce lets everything in flight end and nothing new begin. No child is
 // reaped until goOn, which is called after an error too.
 func (k *Keeper) quiesce() error {
+	end := time.Now().Add(upgradeWait)
 	k.gate.shut()
-	if !k.gate.emptied(upgradeWait) {
+	if !k.gate.emptied(time.Until(end)) {
 		return errdefs.New(errdefs.Unavailable, "starts are in flight")
 	}
 	k.nursery.Close()
 	// They end at once; their arenas are about to be used again.
-	if !comesTrue(upgradeWait, k.nursery.Gone) {
+	if !comesTrue(time.Until(end), k.nursery.Gone) {
 		return errdefs.New(errdefs.Unavailable, "a nursery does not end")
 	}
 	k.reaper.Hold(true)
