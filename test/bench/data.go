@@ -118,15 +118,23 @@ func (b *bench) attached() error {
 	return os.Remove(b.path("lines"))
 }
 
-// loads times loading a real image of 200 MB and eight layers, plain and as
-// gzip. TARE_BENCH_IMAGE names its archive; without it one is made.
+// realImage is the archive of an image of 200 MB and eight layers: the one that
+// TARE_BENCH_IMAGE names, or one that is made.
+func (b *bench) realImage() (string, error) {
+	if archive := os.Getenv("TARE_BENCH_IMAGE"); archive != "" {
+		return archive, nil
+	}
+	if err := command("test/images/make.sh", "debian", b.path(".")); err != nil {
+		return "", err
+	}
+	return b.path("debian.tar"), nil
+}
+
+// loads times loading a real image, plain and as gzip.
 func (b *bench) loads() error {
-	plain := os.Getenv("TARE_BENCH_IMAGE")
-	if plain == "" {
-		if err := command("test/images/make.sh", "debian", b.path(".")); err != nil {
-			return err
-		}
-		plain = b.path("debian.tar")
+	plain, err := b.realImage()
+	if err != nil {
+		return err
 	}
 	zipped := b.path("debian.tar.gz")
 	if err := command("sh", "-c", "gzip -1 <"+plain+" >"+zipped); err != nil {
