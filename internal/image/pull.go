@@ -30,6 +30,9 @@ type Source interface {
 	// descriptor says. What can be tried again has been tried again. The digest
 	// is for the caller to verify.
 	Blob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error)
+	// WithoutMirrors has only the registry itself asked from now on: what a mirror
+	// sent was wrong. It returns false if that changes nothing.
+	WithoutMirrors() bool
 }
 
 // PullOptions of a pull.

@@ -145,16 +145,20 @@ func (l *layerPull) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = l.take(ctx, newIncoming(ctx, l, f, have), unpack)
-	if _, wrong := errors.AsType[*wrongBytes](err); wrong && have > 0 { // what an earlier attempt left was not sound
-		if err = f.Truncate(0); err == nil {
-			err = l.take(ctx, newIncoming(ctx, l, f, 0), unpack)
+	for {
+		err = l.take(ctx, newIncoming(ctx, l, f, have), unpack)
+		if _, wrong := errors.AsType[*wrongBytes](err); !wrong {
+			return err
 		}
+		if terr := f.Truncate(0); terr != nil {
+			return errors.Join(err, terr)
+		}
+		// What an earlier attempt left may have been wrong, or a mirror.
+		if have == 0 && !l.p.from.WithoutMirrors() {
+			return err
+		}
+		have = 0
 	}
-	if _, wrong := errors.AsType[*wrongBytes](err); wrong { // nor is it now
-		return errors.Join(err, f.Truncate(0))
-	}
-	return err
 }
 
 // fromStore unpacks a blob that is stored, if it is to be unpacked.

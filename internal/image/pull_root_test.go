@@ -34,6 +34,7 @@ type remote struct {
 	tags   map[string]ocispec.Descriptor
 	blobs  map[digest.Digest][]byte
 	asked  []string                                        // blobs, with the offset
+	mirror bool                                            // what serve changes comes from a mirror
 	before func(d digest.Digest)                           // called when a blob is asked for
 	serve  func(d digest.Digest, rest io.Reader) io.Reader // what is sent instead
 }
@@ -98,6 +99,16 @@ func (r *remote) Blob(_ context.Context, d ocispec.Descriptor, offset int64) (io
 		rest = r.serve(d.Digest, rest)
 	}
 	return io.NopCloser(rest), nil
+}
+
+func (r *remote) WithoutMirrors() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	were := r.mirror
+	if were {
+		r.mirror, r.serve = false, nil
+	}
+	return were
 }
 
 func named(t testing.TB, s string) reference.Named {
@@ -392,6 +403,24 @@ func TestPullRefusesWrongBytes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPullBesideAWrongMirror gets from the registry what its mirror has wrong.
+func TestPullBesideAWrongMirror(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	i := simple()
+	r.tags["latest"] = r.image(i)
+	r.mirror = true
+	wrong := digest.FromBytes(i.Layers[0])
+	r.serve = func(d digest.Digest, rest io.Reader) io.Reader {
+		if d == wrong {
+			return bytes.NewReader(make([]byte, len(i.Layers[0])))
+		}
+		return rest
+	}
+	if p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{}); err != nil || p.ID != i.ID() {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 
