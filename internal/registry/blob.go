@@ -157,7 +157,7 @@ func (b *blobReader) openAt(e *endpoint) error {
 	if err != nil {
 		return err
 	}
-	ctx := expecting(b.ctx, expectation{blob: true, size: b.d.Size, offset: b.offset})
+	ctx := expecting(b.ctx, expectation{blob: true, size: b.d.Size, offset: b.offset, fails: b.fails})
 	rc, err := f.Fetch(ctx, b.d)
 	if err != nil {
 		return err

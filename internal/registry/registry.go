@@ -58,7 +58,7 @@ type Config struct {
 	// uploads together. Zero is no bound.
 	RateLimit int64
 
-	// Stall is how long a registry may leave a request without an answer or
+	// Stall is how long a registry may, at the first attempt, leave a request without an answer or
 	// send next to nothing. By default 30 seconds.
 	Stall time.Duration
 	// Attempts is how often something is tried, in all. By default 5.

@@ -35,6 +35,7 @@ type expectation struct {
 	mediaType    string // of a manifest, if it is known
 	blob         bool   // instead of a manifest
 	size, offset int64  // of a blob
+	fails        int    // attempts before this one
 }
 
 type expectationKey struct{}
@@ -62,12 +63,12 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !t.mayKnow(req.URL) {
 		req.Header.Del("Authorization")
 	}
-	attempts := t.attempts
+	attempts, before := t.attempts, 0
 	if x, ok := req.Context().Value(expectationKey{}).(expectation); ok && x.blob {
-		attempts = 1 // blobReader repeats
+		attempts, before = 1, x.fails // blobReader repeats
 	}
 	for fails := 1; ; fails++ {
-		resp, err := t.once(req)
+		resp, err := t.once(req, t.s.c.cfg.stall(before+fails-1))
 		if err == nil {
 			return resp, nil
 		}
@@ -123,14 +124,22 @@ func (c *Client) pause(ctx context.Context, fails int, err error) error {
 	}
 }
 
-// once makes one attempt. Answers that may be others later are errors.
-func (t *transport) once(req *http.Request) (*http.Response, error) {
+// stall is Config.Stall for the attempt after so many failures: shorter ones, so
+// that five of them give up after a minute, not after two and a half.
+func (c *Config) stall(fails int) time.Duration {
+	parts := []time.Duration{1, 3, 5, 8, 10}
+	return c.Stall / parts[min(fails, len(parts)-1)]
+}
+
+// once makes one attempt, which stall bounds. Answers that may be others later
+// are errors.
+func (t *transport) once(req *http.Request, stall time.Duration) (*http.Response, error) {
 	proxy, err := t.s.c.cfg.Proxy(req.URL)
 	if err != nil {
 		return nil, &transportError{text: "proxy: " + err.Error(), final: true}
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
-	dog := newWatchdog(t.s.c.cfg.Stall, func() { cancel(errSilent) })
+	dog := newWatchdog(stall, func() { cancel(errSilent) })
 	sent := req.WithContext(withProxy(ctx, proxy))
 	if req.Body != nil && req.Body != http.NoBody {
 		sent.Body = &upload{req.Body, dog, t.s.c.cfg.Stall}
@@ -143,7 +152,7 @@ func (t *transport) once(req *http.Request) (*http.Response, error) {
 		return nil, wireError(req.Context(), cause, err)
 	}
 	resp.Request = req
-	b := &answer{rc: resp.Body, outer: req.Context(), ctx: ctx, cancel: cancel, c: t.s.c, left: t.s.c.cfg.Stall, limit: maxAnswer}
+	b := &answer{rc: resp.Body, outer: req.Context(), ctx: ctx, cancel: cancel, c: t.s.c, left: stall, limit: maxAnswer}
 	resp.Body = b
 	if err := b.expect(req, resp); err != nil {
 		resp.Body.Close()
