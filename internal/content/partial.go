@@ -24,18 +24,19 @@ const partialAge = 24 * time.Hour
 //
 // Whoever receives the same blob shares the file: one at a time writes (Lock),
 // and the last one who closes it decides whether it stays. What is in it has
-// not been verified.
+// not been verified, unless one of them says so: it is not changed any more then.
 type Partial struct {
-	s    *Store
-	d    digest.Digest
-	path string
-	turn chan struct{} // holds the token of the one who writes
+	s      *Store
+	d      digest.Digest
+	path   string
+	shared *receiving
 }
 
 // receiving is what the Partials of one blob have in common.
 type receiving struct {
-	users int
-	turn  chan struct{}
+	users int           // +checklocks:Store.mu
+	turn  chan struct{} // holds the token of the one who writes
+	whole bool          // verified; belongs to who has the turn
 }
 
 // Partial begins to receive the blob d. It is closed by its maker.
@@ -51,7 +52,7 @@ func (s *Store) Partial(d digest.Digest) (*Partial, error) {
 		s.receiving[d] = r
 	}
 	r.users++
-	return &Partial{s: s, d: d, path: filepath.Join(s.partial(), d.Encoded()), turn: r.turn}, nil
+	return &Partial{s: s, d: d, path: filepath.Join(s.partial(), d.Encoded()), shared: r}, nil
 }
 
 // Path is where the file is, if it is there.
@@ -61,11 +62,11 @@ func (p *Partial) Path() string { return p.path }
 // be. The caller closes it before it calls unlock.
 func (p *Partial) Lock(ctx context.Context) (f *os.File, unlock func(), err error) {
 	select {
-	case p.turn <- struct{}{}:
+	case p.shared.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
-	unlock = func() { <-p.turn }
+	unlock = func() { <-p.shared.turn }
 	f, err = os.OpenFile(p.path, os.O_RDWR|os.O_CREATE, 0600)
 	if err != nil {
 		unlock()
@@ -73,6 +74,14 @@ func (p *Partial) Lock(ctx context.Context) (f *os.File, unlock func(), err erro
 	}
 	return f, unlock, nil
 }
+
+// Whole reports whether the file is the blob, verified. Preconditions: the
+// caller has the right to write.
+func (p *Partial) Whole() bool { return p.shared.whole }
+
+// SetWhole says that the file is the blob, verified. Preconditions: the caller
+// has the right to write.
+func (p *Partial) SetWhole() { p.shared.whole = true }
 
 // Close ends the use of the file. It is removed if nobody else uses it, unless
 // it is to be kept for a later attempt.

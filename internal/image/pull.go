@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
+	"syscall"
 
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
+	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -17,6 +20,7 @@ import (
 	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/disk"
 )
 
 // Source is a repository of a registry, as far as a pull needs it.
@@ -173,6 +177,9 @@ func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
 		return nil, err
 	}
 	failpoint.Hit("pull/resolved")
+	if err := p.fits(c); err != nil {
+		return nil, err
+	}
 	l, err := p.layers(in, c)
 	if err != nil {
 		return nil, err
@@ -197,6 +204,22 @@ func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
 	p.out.also = nil
 	p.result("Downloaded newer image for ")
 	return &Pulled{ID: c.id, Name: reference.FamiliarString(p.ref), New: true}, nil
+}
+
+// fits refuses an image whose packed layers alone do not fit on the disk.
+func (p *pull) fits(c *candidate) error {
+	var need int64
+	for _, m := range c.layers {
+		if !p.s.content.Has(m.digest) {
+			need += min(m.size, math.MaxInt64-need)
+		}
+	}
+	fs, err := disk.Of(p.s.root)
+	if err != nil || need <= fs.Free {
+		return err
+	}
+	return fmt.Errorf("the layers of %s have %s, and %s has %s free: %w", reference.FamiliarString(p.ref),
+		units.HumanSize(float64(need)), p.s.root, units.HumanSize(float64(fs.Free)), syscall.ENOSPC)
 }
 
 // keep makes the image visible, if what was there before the pull still is.
@@ -350,6 +373,8 @@ func (p *pull) check(m *ocispec.Manifest) error {
 	}
 	for _, d := range m.Layers {
 		switch kind, ok := layerTypes[d.MediaType]; {
+		case d.Size < 0:
+			return invalidDocument("layer %s has %d bytes", d.Digest, d.Size)
 		case !ok:
 			return errdefs.New(errdefs.InvalidArgument, "layer %s: unsupported media type %.100q", d.Digest, d.MediaType)
 		case kind == foreign && !p.o.Foreign:

@@ -147,7 +147,10 @@ func (l *layerPull) run(ctx context.Context) error {
 	}
 	for {
 		err = l.take(ctx, newIncoming(ctx, l, f, have), unpack)
-		if _, wrong := errors.AsType[*wrongBytes](err); !wrong {
+		if err == nil {
+			l.partial.SetWhole()
+		}
+		if _, wrong := errors.AsType[*wrongBytes](err); !wrong || l.partial.Whole() {
 			return err
 		}
 		if terr := f.Truncate(0); terr != nil {
@@ -175,13 +178,16 @@ func (l *layerPull) fromStore(ctx context.Context, unpack bool) error {
 	return l.take(ctx, newIncoming(ctx, l, f, l.member.size), true)
 }
 
-// beginning is how much of the blob is there from earlier attempts.
+// beginning is how much of the blob is there from earlier attempts, or of a pull
+// beside this one. That one's file stays as it is, whatever this manifest says.
 func (l *layerPull) beginning(f *os.File) (int64, error) {
 	info, err := f.Stat()
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	if info.Size() > l.member.size {
+	case l.partial.Whole() && info.Size() != l.member.size:
+		return 0, invalidDocument("layer %s has %d bytes, not %d", l.member.digest, info.Size(), l.member.size)
+	case info.Size() > l.member.size:
 		return 0, f.Truncate(0)
 	}
 	return info.Size(), nil

@@ -8,12 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -403,6 +406,67 @@ func TestPullRefusesWrongBytes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPullBesideALie pulls, while a pull is between its verified layer and its
+// end, an image that says something else of the same layer.
+func TestPullBesideALie(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	i := simple()
+	i.Layers = append(i.Layers, imagetest.Layer(map[string]string{"c": "c"}))
+	r.tags["good"] = r.image(i)
+	shared, last := i.Layers[0], digest.FromBytes(i.Layers[2])
+	liar := i
+	liar.Layers = i.Layers[:1]
+	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: r.put(ocispec.MediaTypeImageConfig, liar.Config())}
+	for _, size := range []int64{3, int64(len(shared)) + 7} {
+		m.Layers = []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(shared), Size: size}}
+		r.tags[fmt.Sprint("lie", size)] = r.put(m.MediaType, imagetest.JSON(m))
+	}
+	var once sync.Once
+	r.before = func(d digest.Digest) {
+		if d != last {
+			return
+		}
+		once.Do(func() {
+			partial := filepath.Join(s.root, "content/partial", digest.FromBytes(shared).Encoded())
+			for b, err := os.ReadFile(partial); err != nil || !bytes.Equal(b, shared); b, err = os.ReadFile(partial) {
+				time.Sleep(time.Millisecond)
+			}
+			for tag := range r.tags {
+				if tag == "good" {
+					continue
+				}
+				if _, err := s.images.Pull(ctx, named(t, "x:"+tag), r, image.PullOptions{}); err == nil {
+					t.Errorf("%s was believed", tag)
+				}
+			}
+		})
+	}
+	if p, _, err := s.pull(ctx, t, "x:good", r, image.PullOptions{}); err != nil || p.ID != i.ID() {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(s.root, "content/blobs/sha256", digest.FromBytes(shared).Encoded())); err != nil || !bytes.Equal(b, shared) {
+		t.Errorf("the stored layer has %d bytes of %d, %v", len(b), len(shared), err)
+	}
+}
+
+func TestPullOfMoreThanFits(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: r.put(ocispec.MediaTypeImageConfig, simple().Config())}
+	for _, size := range []int64{-1, math.MaxInt64} {
+		m.Layers = nil
+		for _, l := range simple().Layers {
+			m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(l), Size: size})
+		}
+		r.tags["latest"] = r.put(m.MediaType, imagetest.JSON(m))
+		if _, _, err := s.pull(ctx, t, "x", r, image.PullOptions{}); err == nil || size > 0 && !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%d: %v", size, err)
+		}
+		if left := s.store(t); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
 	}
 }
 
