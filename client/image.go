@@ -87,18 +87,6 @@ func (c *Client) ImageLoad(ctx context.Context, archive io.Reader, quiet bool, p
 	return messages(resp.Body, report)
 }
 
-// ImagePull asks the engine to fetch an image from its registry.
-func (c *Client) ImagePull(ctx context.Context, repo, tag, platform string, report func(jsonstream.Message) error) error {
-	q := url.Values{"fromImage": {repo}}
-	set(q, "tag", tag)
-	set(q, "platform", platform)
-	resp, err := c.do(ctx, call{method: http.MethodPost, path: "/images/create", query: q})
-	if err != nil {
-		return err
-	}
-	return messages(resp.Body, report)
-}
-
 // messages reports a stream of progress documents until its end; one that
 // bears an error is the result.
 func messages(body io.ReadCloser, report func(jsonstream.Message) error) error {

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/tare-engine/tare/cmd/tare/configfile"
 )
 
 // configFile is ~/.docker/config.json, as far as this command line heeds it.
@@ -63,43 +65,12 @@ func readConfig(dir string) (*configFile, error) {
 	return c, nil
 }
 
-// setCurrentContext changes one key of the file and leaves all others as they
-// are, those unknown to us too.
+// setCurrentContext changes one key of the file.
 func (c *configFile) setCurrentContext(name string) error {
-	all := map[string]json.RawMessage{}
-	text, err := os.ReadFile(c.path())
-	if err == nil {
-		err = json.Unmarshal(text, &all)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("loading config file: %s: %w", c.path(), err)
-	}
-	delete(all, "currentContext")
-	if name != "" {
-		all["currentContext"], _ = json.Marshal(name) // a string always has an encoding
-	}
-	if text, err = json.MarshalIndent(all, "", "\t"); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
-		return err
-	}
-	return replaceFile(c.path(), text)
-}
-
-// replaceFile writes a file so that readers see the old or the new whole.
-func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return configfile.Edit(c.path(), func(f configfile.Fields) error {
+		if name == "" {
+			return f.Set("currentContext", nil)
+		}
+		return f.Set("currentContext", name)
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/tare-engine/tare/cmd/tare/configfile"
 )
 
 // contextOptions are those of create and update alike.
@@ -258,7 +259,7 @@ func (c *configFile) writeContext(m *contextMeta, files map[string][]byte) error
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, "meta.json"), text)
+	return configfile.Replace(filepath.Join(dir, "meta.json"), text)
 }
 
 func (c *configFile) writeContextFiles(name string, files map[string][]byte) error {
