@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -39,6 +40,11 @@ func (c *Client) ImagePull(ctx context.Context, o ImagePullOptions, report func(
 // ImagePush has the engine send an image to its registry, those of all tags if
 // o.Tag is empty, and reports how it gets on.
 func (c *Client) ImagePush(ctx context.Context, o api.PushOptions, report func(jsonstream.Message) error) error {
+	if o.Platform != nil {
+		if err := c.require(ctx, "platform", 46); err != nil {
+			return err
+		}
+	}
 	q, err := platformQuery(o.Platform)
 	if err != nil {
 		return err
@@ -48,6 +54,17 @@ func (c *Client) ImagePush(ctx context.Context, o api.PushOptions, report func(j
 	}
 	set(q, "tag", o.Tag)
 	return c.transfer(ctx, "/images/"+refPath(o.Repo)+"/push", q, o.Auth, report)
+}
+
+// require refuses what engines before API version 1.minor would ignore.
+func (c *Client) require(ctx context.Context, what string, minor int) error {
+	if err := c.negotiate(ctx); err != nil {
+		return err
+	}
+	if v := c.Version(); v.Before(minor) {
+		return fmt.Errorf("%q requires API version 1.%d, but the engine's is %s", what, minor, v)
+	}
+	return nil
 }
 
 // transfer is a request whose answer tells of its progress.

@@ -14,7 +14,12 @@ var commands = []command{
 	{name: "run", group: common, build: newRunCommand, names: namesImages, one: true},
 	{name: "exec", group: common, build: newExecCommand, names: namesRunning, one: true},
 	{name: "ps", group: common, build: newPsCommand},
+	{name: "pull", group: common, build: newPullCommand},
+	{name: "push", group: common, build: newPushCommand, names: namesImages, one: true},
 	{name: "images", group: common, build: newImagesCommand, names: namesImages, one: true},
+	{name: "login", group: common, build: newLoginCommand, names: namesServers, one: true},
+	{name: "logout", group: common, build: newLogoutCommand, names: namesServers, one: true},
+	{name: "search", group: common, build: newSearchCommand},
 	{name: "version", group: common, build: newVersionCommand},
 	{name: "info", group: common, build: newInfoCommand},
 
@@ -94,6 +99,8 @@ var imageCommands = []command{
 	{name: "load", build: newLoadCommand},
 	{name: "ls list", build: newImagesCommand, names: namesImages, one: true},
 	{name: "prune", build: newImagePruneCommand},
+	{name: "pull", build: newPullCommand},
+	{name: "push", build: newPushCommand, names: namesImages, one: true},
 	{name: "rm remove", build: newRmiCommand, names: namesImages},
 	{name: "tag", build: newTagCommand, names: namesImages, one: true},
 }

@@ -38,6 +38,7 @@ const (
 	namesContainers = "containers"
 	namesImages     = "images"
 	namesNetworks   = "networks"
+	namesServers    = "registries with credentials"
 )
 
 // completer returns what completes the arguments of a command. one says that
@@ -78,6 +79,13 @@ func (c *cli) completeExtensions(cmd *cobra.Command) {
 }
 
 func (c *cli) names(ctx context.Context, what string) (names []string, err error) {
+	if what == namesServers {
+		store, err := c.credentialStore()
+		if err != nil {
+			return nil, err
+		}
+		return store.Servers(), nil
+	}
 	cl, err := c.connect()
 	if err != nil {
 		return nil, err

@@ -37,6 +37,10 @@ func (o *createOptions) add(f *pflag.FlagSet) {
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Do not show the progress of a pull")
 	f.BoolVar(&o.replace, "replace", false, "Remove a container of the same name first (Tare's engine only)")
 	f.StringVar(&o.rootfs, "rootfs", "", "Run from a directory of the engine's host instead of an image")
+	addUntrusted(f)
+}
+
+func addUntrusted(f *pflag.FlagSet) {
 	f.Var(untrusted{}, "disable-content-trust", "Skip verification of the image")
 	f.Lookup("disable-content-trust").NoOptDefVal = "true"
 	f.MarkHidden("disable-content-trust")

@@ -146,14 +146,6 @@ func imageRows(i *image.Summary, digests, full bool) []imageRow {
 	return rows
 }
 
-// familiar leaves out the parts of a name that people do not type.
-func familiar(name string) string {
-	if short, ok := strings.CutPrefix(name, "docker.io/"); ok {
-		return strings.TrimPrefix(short, "library/")
-	}
-	return name
-}
-
 func (r imageRow) ID() string {
 	if r.full {
 		return r.i.ID

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/term"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -58,7 +57,7 @@ func openInput(in *os.File, path string) (*os.File, error) {
 	return in, nil
 }
 
-func runLoad(ctx context.Context, cl *client.Client, in io.Reader, out io.Writer, o loadOptions) error {
+func runLoad(ctx context.Context, cl *client.Client, in io.Reader, out *os.File, o loadOptions) error {
 	var platforms []ocispec.Platform
 	for _, text := range o.platforms {
 		p, err := parsePlatform(text)
@@ -67,5 +66,9 @@ func runLoad(ctx context.Context, cl *client.Client, in io.Reader, out io.Writer
 		}
 		platforms = append(platforms, *p)
 	}
-	return cl.ImageLoad(ctx, in, o.quiet, platforms, func(m jsonstream.Message) error { return printMessage(out, m) })
+	// Without a terminal the counts would not be shown.
+	quiet := o.quiet || !term.IsTerminal(out.Fd())
+	p := newProgress(out, false)
+	err := cl.ImageLoad(ctx, in, quiet, platforms, p.Show)
+	return errors.Join(p.Close(), err)
 }

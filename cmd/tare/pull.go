@@ -2,66 +2,72 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"strings"
+	"os"
 
 	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
-	"github.com/tare-engine/tare/cmd/tare/format"
 )
 
-// safe is a text of others that goes to the terminal.
-func safe(s string) string { return format.Escape(s) }
-
-// splitTag parts a reference into name and tag or digest. The colon of a
-// registry's port is no tag.
-func splitTag(ref string) (name, tag string) {
-	if name, digest, ok := strings.Cut(ref, "@"); ok {
-		return name, digest
-	}
-	slash := strings.LastIndexByte(ref, '/')
-	if colon := strings.LastIndexByte(ref, ':'); colon > slash {
-		return ref[:colon], ref[colon+1:]
-	}
-	return ref, ""
+type pullOptions struct {
+	all, quiet bool
+	platform   string
 }
 
-// withTag adds the tag that is meant where none is given.
-func withTag(ref string) string {
-	if _, tag := splitTag(ref); tag == "" {
-		return ref + ":latest"
+func newPullCommand(c *cli) *cobra.Command {
+	var o pullOptions
+	cmd := &cobra.Command{
+		Use:         "pull [OPTIONS] NAME[:TAG|@DIGEST]",
+		Short:       "Fetch an image from a registry",
+		Args:        exactArgs(1),
+		Annotations: aliases("image pull", "pull"),
+		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
+			return runPull(ctx, c, cl, o, args[0])
+		}),
 	}
-	return ref
+	f := cmd.Flags()
+	f.BoolVarP(&o.all, "all-tags", "a", false, "Fetch the images of all tags in the repository")
+	addUntrusted(f)
+	f.StringVar(&o.platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "Platform to fetch of an image that has several, such as linux/arm64")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "Show only what was fetched")
+	return cmd
 }
 
-// pullImage asks the engine for an image and shows how it gets on.
+func runPull(ctx context.Context, c *cli, cl *client.Client, o pullOptions, ref string) error {
+	repo, tag := repositoryOf(ref)
+	tell, done := "", ref
+	switch {
+	case o.all && tag != "":
+		return errTagAndAll
+	case !o.all && tag == "":
+		tag, done = "latest", withTag(ref)
+		if !o.quiet {
+			tell = "Using default tag: latest\n"
+		}
+	}
+	req := client.ImagePullOptions{Repo: repo, Tag: tag, Platform: o.platform, Auth: c.credentials(ref)}
+	err := c.transfer(tell, o.quiet, func(report func(jsonstream.Message) error) error {
+		return cl.ImagePull(ctx, req, report)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.out, safe(canonical(done)))
+	return err
+}
+
+var errTagAndAll = errors.New("tag can't be used with --all-tags/-a")
+
+// pullImage fetches the image of a container that is to be made.
 func (o *createOptions) pullImage(ctx context.Context, c *cli, cl *client.Client, ref string) error {
-	name, tag := splitTag(ref)
+	repo, tag := repositoryOf(ref)
 	if tag == "" {
 		tag = "latest"
 	}
-	var out io.Writer = c.err
-	if o.quiet {
-		out = io.Discard
-	}
-	return cl.ImagePull(ctx, name, tag, o.platform, func(m jsonstream.Message) error {
-		return printMessage(out, m)
-	})
-}
-
-// printMessage prints a line of an engine's progress. Counts of bytes are left
-// out: they are for bars, not for lines.
-func printMessage(w io.Writer, m jsonstream.Message) error {
-	var err error
-	switch {
-	case m.Progress != nil && m.Progress.Total > 0:
-	case m.Stream != "":
-		_, err = io.WriteString(w, format.EscapeLines(m.Stream))
-	case m.ID != "":
-		_, err = fmt.Fprintf(w, "%s: %s\n", safe(m.ID), safe(m.Status))
-	case m.Status != "":
-		_, err = fmt.Fprintln(w, safe(m.Status))
-	}
-	return err
+	p := newProgress(c.err, o.quiet)
+	req := client.ImagePullOptions{Repo: repo, Tag: tag, Platform: o.platform, Auth: c.credentials(ref)}
+	err := cl.ImagePull(ctx, req, p.Show)
+	return errors.Join(p.Close(), err)
 }

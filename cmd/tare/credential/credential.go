@@ -135,7 +135,9 @@ func (s *Store) Erase(server string) error {
 			failed = nil
 		}
 	}
-	same := func(key string, _ json.RawMessage) bool { return ServerOf(key) == server || slices.Contains(names, key) }
+	same := func(key string, _ json.RawMessage) bool {
+		return ServerOf(key) == server || slices.Contains(names, key)
+	}
 	known := false
 	for key := range s.file.Auths {
 		known = known || same(key, nil)
@@ -166,6 +168,16 @@ func (s *Store) edit(change func(all, auths configfile.Fields) error) error {
 		}
 		return all.Set("auths", auths)
 	})
+}
+
+// Servers lists those with credentials.
+func (s *Store) Servers() []string {
+	var list []string
+	for key := range s.file.Auths {
+		list = append(list, ServerOf(key))
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // helper is the program that keeps the credentials for a server, "" if none does.

@@ -77,7 +77,9 @@ type misnamed string
 
 func (m misnamed) Input(io.Reader) {}
 
-func (m misnamed) Output() ([]byte, error) { return nil, fmt.Errorf("invalid name %q of a helper", string(m)) }
+func (m misnamed) Output() ([]byte, error) {
+	return nil, fmt.Errorf("invalid name %q of a helper", string(m))
+}
 
 // installedHelper is the one that new users get, "" if this machine has none.
 func installedHelper() string {
