@@ -77,6 +77,9 @@ func newCreateCommand(c *cli) *cobra.Command {
 		Annotations: aliases("container create", "create"),
 		RunE: o.requested(c, func(cmd *cobra.Command, cl *client.Client, req container.CreateRequest) error {
 			resp, err := o.create(cmd.Context(), c, cl, req)
+			if text, ok := badReference(err); ok {
+				return errors.New(text)
+			}
 			if err != nil {
 				return err
 			}
@@ -221,7 +224,9 @@ func (o *createOptions) withImage(ctx context.Context, c *cli, cl *client.Client
 	if o.pull != pullMissing || !client.IsNotFound(err) || !strings.Contains(strings.ToLower(err.Error()), "no such image") {
 		return err
 	}
-	fmt.Fprintf(c.err, "Unable to find image '%s' locally\n", safe(withTag(image)))
+	if !o.quiet {
+		fmt.Fprintf(c.err, "Unable to find image '%s' locally\n", safe(familiar(canonical(withTag(image)))))
+	}
 	if err := o.pullImage(ctx, c, cl, image); err != nil {
 		return err
 	}

@@ -198,10 +198,13 @@ func askSecret(in *os.File, lines *bufio.Reader, out io.Writer) (string, error) 
 	if err := term.DisableEcho(in.Fd(), old); err != nil {
 		return "", err
 	}
-	defer term.RestoreTerminal(in.Fd(), old)
-	typed, err := askLine(lines, out, "Password: ")
-	fmt.Fprintln(out) // the user's was not echoed
-	return typed, err
+	restore := func() {
+		term.RestoreTerminal(in.Fd(), old)
+		fmt.Fprintln(out) // the user's was not echoed
+	}
+	defer restore()
+	defer restoreOnSignal(restore)()
+	return askLine(lines, out, "Password: ")
 }
 
 // askLine reads a line that is typed; the end of the input is one, too.
