@@ -175,7 +175,7 @@ func (e *engine) removeOf(session string) {
 	host := []string{"-H", "unix://" + e.socket}
 	for _, list := range [][]string{
 		{"ps", "-aq", "--filter", "name=^/?" + session + "-"},
-		{"images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=" + session + "-*"},
+		{"images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=" + session + "-*", "--filter", "reference=*/" + session + "-*"},
 	} {
 		out, _ := exec.Command(e.docker, append(host, list...)...).Output()
 		remove := "rm"

@@ -82,10 +82,12 @@ func run(t *testing.T, e *engine, cli string) {
 	}
 	e.docker = filepath.Join(bin, "docker")
 	e.load(t, "busybox.tar")
+	sites := startRegistries(t)
 	t.Run("sessions", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir: "testdata",
 			Setup: func(env *testscript.Env) error {
+				sites.name(env)
 				return setup(env, e, bin)
 			},
 			Condition: func(c string) (bool, error) {
