@@ -241,7 +241,11 @@ func (r *reporter) say(m jsonstream.Message) {
 	}
 }
 
-func (r *reporter) status(id, text string) { r.say(jsonstream.Message{ID: id, Status: text}) }
+// status tells how far a layer is. The empty progress says that this is about a
+// row on a terminal, and not a line.
+func (r *reporter) status(id, text string) {
+	r.say(jsonstream.Message{ID: id, Status: text, Progress: &jsonstream.Progress{}})
+}
 
 func (r *reporter) progress(id string, n, total int64) {
 	if !r.quiet {

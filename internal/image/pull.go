@@ -63,7 +63,11 @@ func (s *Service) Pull(ctx context.Context, ref reference.Named, from Source, o 
 	if p.target, err = from.Resolve(ctx, tag); err != nil {
 		return nil, err
 	}
-	p.out.say(jsonstream.Message{ID: tag, Status: "Pulling from " + reference.Path(p.ref)})
+	shown := tag
+	if _, ok := p.ref.(reference.Digested); ok {
+		shown = p.ref.String()
+	}
+	p.out.say(jsonstream.Message{ID: shown, Status: "Pulling from " + reference.Path(p.ref)})
 	for {
 		if have := p.have(ctx); have != nil {
 			p.result("Image is up to date for ")

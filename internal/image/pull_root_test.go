@@ -127,7 +127,7 @@ func (s *site) pull(ctx context.Context, t testing.TB, ref string, r *remote, o 
 	t.Helper()
 	var said strings.Builder
 	o.Out = func(m jsonstream.Message) {
-		if m.Progress == nil {
+		if m.Progress == nil || m.Progress.Total == 0 {
 			fmt.Fprintln(&said, strings.TrimSpace(m.ID+" "+m.Status))
 		}
 	}

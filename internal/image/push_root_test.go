@@ -35,7 +35,7 @@ func (s *site) push(t testing.TB, c *registry.Client, ref string, o image.PushOp
 	var said strings.Builder
 	o.Uploads = 3
 	o.Out = func(m jsonstream.Message) {
-		if m.Progress == nil && m.Aux == nil {
+		if (m.Progress == nil || m.Progress.Total == 0) && m.Aux == nil {
 			said.WriteString(strings.TrimSpace(m.ID+" "+m.Status) + "\n")
 		}
 	}

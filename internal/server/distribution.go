@@ -73,9 +73,18 @@ func (s *Server) createImage(w http.ResponseWriter, r *request) error {
 // streamed ends an answer that may have begun with messages.
 func (s *Server) streamed(r *request, err error) error {
 	if err != nil && !r.begun {
-		return err
+		return refused(err)
 	}
 	return s.endProgress(r, err)
+}
+
+// refused is the error of a registry that wants to know who asks. At 401 docker's
+// command line would ask for a name and a password, also where nobody can type.
+func refused(err error) error {
+	if errdefs.Is(err, errdefs.Unauthorized) {
+		return errdefs.As(errdefs.Forbidden, err)
+	}
+	return err
 }
 
 func (s *Server) pushImage(w http.ResponseWriter, r *request) error {
@@ -119,7 +128,7 @@ func (s *Server) searchImages(w http.ResponseWriter, r *request) error {
 	}
 	found, err := s.backend.ImageSearch(r.Context(), o)
 	if err != nil {
-		return err
+		return refused(err)
 	}
 	return r.json(http.StatusOK, listOf(found))
 }

@@ -466,6 +466,9 @@ type noDeadline struct{ http.ResponseWriter }
 
 func (f *fake) ImagePull(_ context.Context, o api.PullOptions, out func(jsonstream.Message)) error {
 	f.call(fmt.Sprintf("pull %s %s %+v %+v", o.Repo, o.Tag, o.Platform, o.Auth))
+	if strings.HasSuffix(o.Repo, "private") {
+		return errdefs.New(errdefs.Unauthorized, "no basic auth credentials")
+	}
 	if strings.HasSuffix(o.Repo, "nope") {
 		return errdefs.New(errdefs.NotFound, "pull access denied for nope")
 	}

@@ -176,6 +176,7 @@ func TestAnswers(t *testing.T) {
 		{"GET", "/plugins", "", "", 200, "[]\n"},
 		{"POST", "/build/prune", "", "", 200, `{"CachesDeleted":[],"SpaceReclaimed":0}`},
 		{"POST", "/images/create", "", "", 400, "neither fromImage nor fromSrc says where the image comes from"},
+		{"POST", "/images/create?fromImage=private&tag=1", "", "", 403, "no basic auth credentials"},
 		{"POST", "/images/create?fromImage=missing&tag=1", "", "", 404, "manifest for missing not found"},
 		{"POST", "/images/create?fromImage=x&tag=1", "", "", 200, `{"status":"Pulling from x","id":"1"}`},
 		{"POST", "/images/create?fromImage=broken&tag=1", "", "", 200, `"error":"the layer is broken"`},
