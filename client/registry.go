@@ -53,6 +53,9 @@ func (c *Client) ImagePush(ctx context.Context, o api.PushOptions, report func(j
 		q = url.Values{}
 	}
 	set(q, "tag", o.Tag)
+	if o.Auth == nil { // older engines refuse a push without the header
+		o.Auth = &registry.AuthConfig{}
+	}
 	return c.transfer(ctx, "/images/"+refPath(o.Repo)+"/push", q, o.Auth, report)
 }
 

@@ -31,7 +31,7 @@ var sameLines = []string{
 	"run --pull never nosuch", "run --restart foo %I", "run --rm --restart always %I", "create --network none --network host %I",
 	"exec %C echo hi", "exec %C sh -c exit_4", "exec nosuch ls", "exec %X ls", "exec %C",
 	"wait %X", "start nosuch", "start -a %X", "stop nosuch", "kill nosuch", "rm nosuch", "rm %C", "rm -f nosuch", "rename %C %C", "rename nosuch x", "pause nosuch", "unpause %C",
-	"pull", "pull FOO", "pull -a x:1", "pull -q nosuch.invalid/x:1", "pull nosuch.invalid/x", "push", "push -a x:1", "push nosuch.invalid/x", "push FOO", "image pull", "image push -q nosuch.invalid/x:1",
+	"pull", "pull -a x:1", "pull -q nosuch.invalid/x:1", "pull nosuch.invalid/x", "push", "push -a x:1", "push nosuch.invalid/x", "image pull", "image push -q nosuch.invalid/x:1",
 	"search", "search -f foo x", "search --limit x y", "login", "login -u a h", "login --password-stdin h", "login -u a -p b --password-stdin h", "logout", "logout h:5000",
 	"run --rm nosuch.invalid/x:1", "create -q nosuch.invalid/x:1",
 	"rmi nosuch", "rmi %I", "tag nosuch x", "tag x", "version --format {{.Server.Version}}", "system df --format json", "events --since 1m --until 0s --filter event=create --format {{.Action}}", "events -f foo",

@@ -139,7 +139,7 @@ func TestCredentialsGoWithTheReference(t *testing.T) {
 	for line, want := range map[string]map[string]string{
 		"pull h:5000/x": here, "push h:5000/x": here, "create h:5000/x": here, "create --pull always h:5000/x": here, "search h:5000/x": here,
 		"pull x": hub, "pull u/x": hub, "pull docker.io/x": hub, "pull index.docker.io/u/x:1": hub, "search x": hub,
-		"pull h/x": hub, "pull h:5001/x": nil, "pull h.example/x": nil, "push localhost/x": nil,
+		"pull h/x": hub, "pull h:5001/x": nil, "pull h.example/x": nil, "push localhost/x": {}, // older engines want the header
 	} {
 		e := newFakeEngine(t)
 		auth := "none"
