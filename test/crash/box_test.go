@@ -92,6 +92,7 @@ type box struct {
 	dir    string // data/, run/, failpoints.log, armed, tared.log
 	netns  string // its name
 	bin    string // directory of the engine's and the keeper's program
+	image  string // in a registry, of operations that have one
 	engine *exec.Cmd
 	ended  chan error
 }

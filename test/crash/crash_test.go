@@ -124,6 +124,25 @@ var operations = []operation{
 				b.t.Errorf("half an image is there: %v", err)
 			}
 		}},
+	{"pull", func(b *box) { b.image = b.registry() },
+		func(b *box) error { return b.try("pull", b.image) },
+		func(b *box, ack bool) {
+			out, err := b.tare("images", "-q", b.image)
+			if ack && (err != nil || out == "") {
+				b.t.Errorf("a pull was acknowledged, and the image is not there: %q, %v", out, err)
+			}
+			b.must("pull", b.image) // whatever was left
+			b.must("create", "--name", "box", b.image, "true")
+		}},
+	{"push", func(b *box) { b.image = b.registry(); b.must("pull", b.image); b.must("tag", b.image, b.image+"-copy") },
+		func(b *box) error { return b.try("push", b.image+"-copy") },
+		func(b *box, ack bool) {
+			if ack {
+				b.must("rmi", b.image+"-copy")
+				b.must("pull", b.image+"-copy")
+			}
+			b.must("push", b.image) // whatever was left
+		}},
 	{"rename", func(b *box) { b.must("create", "--name", "old", "--rootfs", b.rootfs(), "true") },
 		func(b *box) error { return b.try("rename", "old", "box") },
 		func(b *box, ack bool) {
@@ -304,6 +323,10 @@ func (b *box) clear() {
 		b.must(append([]string{"rm", "-f"}, ids...)...)
 	}
 	b.tare("rmi", "-f", "tare/hello", fixture.Image)
+	if b.image != "" {
+		b.tare("rmi", "-f", b.image, b.image+"-copy")
+		b.image = ""
+	}
 	b.soon(func() bool { // a stop waits for neither
 		trash, _ := os.ReadDir(b.path("data/trash"))
 		exits, _ := os.ReadDir(b.path("run/exits"))

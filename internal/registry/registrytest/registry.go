@@ -58,6 +58,8 @@ type Options struct {
 	Realm string
 	// Address to listen on; by default 127.0.0.1 with a free port.
 	Address string
+	// Listener instead of one at Address: of another network namespace, say.
+	Listener net.Listener
 }
 
 // Request is one that the registry has seen.
@@ -94,6 +96,10 @@ func New(t testing.TB, opts Options) *Registry {
 	t.Helper()
 	r := &Registry{t: t, opts: opts, backend: newBackend(t)}
 	r.Server = listen(t, opts.Address, http.HandlerFunc(r.serve))
+	if opts.Listener != nil {
+		r.Server.Listener.Close()
+		r.Server.Listener = opts.Listener
+	}
 	r.Server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
 		if s == http.StateNew {
 			r.mu.Lock()
