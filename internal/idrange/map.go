@@ -40,6 +40,21 @@ func (m *Map) host(id uint32, group bool) uint32 {
 	return Overflow
 }
 
+// UID is the reverse of HostUID: the container's number of a user of the host.
+func (m *Map) UID(host uint32) uint32 { return inside(m.UIDs, host) }
+
+// GID is UID for groups.
+func (m *Map) GID(host uint32) uint32 { return inside(m.GIDs, host) }
+
+func inside(list []specs.LinuxIDMapping, host uint32) uint32 {
+	for _, r := range list {
+		if host >= r.HostID && host-r.HostID < r.Size {
+			return r.ContainerID + (host - r.HostID)
+		}
+	}
+	return Overflow
+}
+
 // LastGID is the last group of the container that the map knows, counted from
 // 0 without a gap.
 func (m *Map) LastGID() uint32 {

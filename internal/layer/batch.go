@@ -99,6 +99,14 @@ func UnpackError(diff DiffID, err error) error {
 	return fmt.Errorf("unpack layer %s: %w", diff, err)
 }
 
+// BadInput makes an error of StageOn InvalidArgument if it is the archive's fault.
+func BadInput(err error) error {
+	if _, ok := errors.AsType[*untar.InputError](err); ok {
+		return errdefs.New(errdefs.InvalidArgument, "invalid archive: %w", err)
+	}
+	return fmt.Errorf("unpack layer: %w", err)
+}
+
 func (b *Batch) stage(ctx context.Context, parent ChainID, r io.Reader) (*Staged, error) {
 	dir, err := os.MkdirTemp(b.s.staging(), "layer-")
 	if err != nil {

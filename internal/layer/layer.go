@@ -27,6 +27,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -38,6 +39,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/filemeta"
+	"github.com/tare-engine/tare/internal/linux/totar"
 )
 
 // ChainID names a chain of layers; "" is the chain of none.
@@ -72,6 +74,13 @@ type Driver interface {
 	MapsIDs(ctx context.Context, ns *os.File) error
 	// Changes tells what r.Upper changes.
 	Changes(ctx context.Context, r Root) ([]Change, error)
+	// Diff writes what r.Upper changes as a layer (OCI image specification,
+	// layer.md). It may be mounted and changing; what vanishes is left out.
+	Diff(ctx context.Context, r Root, out io.Writer, o totar.Options) error
+	// Whole returns a read-only mount of what a container sees, attached nowhere,
+	// in which files have the owners that they have in r.Upper. The root may be
+	// mounted for the container as well.
+	Whole(ctx context.Context, r Root) (*os.File, error)
 }
 
 // Kind of a change.

@@ -45,6 +45,12 @@ func Run(t *testing.T, newDriver func(t *testing.T, root string) layer.Driver) {
 		"UnpackingHasNoRightsToSpare":    testConfined,
 		"ContainersHaveIDsOfTheirOwn":    testOwnIDs,
 		"OtherDriversAreNamed":           testOthers,
+		"DiffIsALayer":                   testDiff,
+		"DiffAppliedIsTheContainer":      testDiffProperty,
+		"DiffHasTheContainersIDs":        testDiffOwnIDs,
+		"DiffWhileTheContainerWorks":     testDiffWhileItChanges,
+		"DeepTreesAreRefused":            testDeepTree,
+		"ExportIsTheWholeRoot":           testExport,
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()

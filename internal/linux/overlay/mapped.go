@@ -24,7 +24,7 @@ func mountMapped(o Options) (*os.File, error) {
 	if os.Getenv("TARE_PROBE") == "5.10" {
 		return nil, errNoMapping
 	}
-	mapped, err := mapAll(o.Lower, o.UserNS)
+	mapped, err := mapAll(o.Lower, o.Unmapped, o.UserNS)
 	defer closeAll(mapped)
 	if err != nil {
 		return nil, err
@@ -58,15 +58,18 @@ func mountByFD(o Options, lower []*os.File) (*os.File, error) {
 	return create(fs, o)
 }
 
-// mapAll returns detached mounts of directories, with mapped ids. After an
-// error those that were made are returned too.
-func mapAll(dirs []string, ns *os.File) (mounts []*os.File, err error) {
-	for _, dir := range dirs {
+// mapAll returns detached mounts of directories, with mapped ids but for the
+// first few. After an error those that were made are returned too.
+func mapAll(dirs []string, unmapped int, ns *os.File) (mounts []*os.File, err error) {
+	for i, dir := range dirs {
 		fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err != nil {
 			return mounts, &os.PathError{Op: "open_tree", Path: dir, Err: err}
 		}
 		mounts = append(mounts, os.NewFile(uintptr(fd), dir))
+		if i < unmapped {
+			continue
+		}
 		a := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Propagation: unix.MS_PRIVATE, Userns_fd: uint64(ns.Fd())}
 		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &a)
 		runtime.KeepAlive(ns)

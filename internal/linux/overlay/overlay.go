@@ -25,6 +25,9 @@ type Options struct {
 	// directory stays as it is: overlayfs makes a mount with a mapped one
 	// read-only. nil: nothing is mapped.
 	UserNS *os.File
+	// Unmapped is how many of the lower directories, topmost first, UserNS does
+	// not concern.
+	Unmapped int
 	// Scratch is a directory for the fall-back, on any file system; only this
 	// package's own entries are made in it.
 	Scratch string

@@ -1,0 +1,95 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/idrange"
+	"github.com/tare-engine/tare/internal/linux/totar"
+)
+
+// Diff writes what a container has changed as a layer: applied on the
+// container's chain, it gives the container's root without the engine's mount
+// points. The container may be running; what vanishes meanwhile is left out.
+// ids are those that it was prepared with.
+func (s *Service) Diff(ctx context.Context, id string, ids *idrange.Map, out io.Writer) error {
+	r, err := s.rootOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	o := s.inside(ids)
+	o.Root = len(r.Lower) == 1 // only the mount points are below
+	return treeError(s.driver.Diff(ctx, r, out, o))
+}
+
+// DiffChain writes the topmost layer of a chain, as it lies unpacked. Whether
+// it has its diff ID is for the caller to see: a layer that another engine made
+// may have its entries in another order.
+func (s *Service) DiffChain(ctx context.Context, id ChainID, out io.Writer) error {
+	c, err := s.chainOf(id)
+	if err != nil {
+		return err
+	}
+	if len(c.lower) == 0 {
+		return errdefs.New(errdefs.InvalidArgument, "the empty chain has no layer")
+	}
+	r := Root{Upper: filepath.Join(s.dir(id), "diff"), Lower: c.lower[1:]}
+	return treeError(s.driver.Diff(ctx, r, out, totar.Options{}))
+}
+
+// Export writes all files that a container sees, without what is mounted into
+// it, as a tar stream. ns and ids are those that it was prepared with.
+func (s *Service) Export(ctx context.Context, id string, ns *os.File, ids *idrange.Map, out io.Writer) error {
+	r, err := s.rootOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	r.UserNS = ns
+	m, err := s.driver.Whole(ctx, r)
+	if err != nil {
+		return fmt.Errorf("mount root of container %s: %w", id, err)
+	}
+	defer m.Close()
+	return treeError(totar.Tree(ctx, m, out, s.inside(ids)))
+}
+
+// ExportChain writes all files of a chain as a tar stream.
+func (s *Service) ExportChain(ctx context.Context, id ChainID, out io.Writer) error {
+	m, err := s.View(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return treeError(totar.Tree(ctx, m, out, totar.Options{}))
+}
+
+// inside maps owners as the host sees them back, which a container's own layer
+// has if it is not mounted with its ids mapped.
+func (s *Service) inside(ids *idrange.Map) totar.Options {
+	if ids == nil || s.driver.Form().mapsOwn() {
+		return totar.Options{}
+	}
+	return totar.Options{UID: ids.UID, GID: ids.GID}
+}
+
+// treeError makes what is wrong with the files somebody else's fault.
+func treeError(err error) error {
+	if _, ok := errors.AsType[*totar.TreeError](err); ok {
+		return errdefs.New(errdefs.InvalidArgument, "no archive can hold these files: %w", err)
+	}
+	return err
+}
+
+// StageOn is Stage for all drivers: those that do not stack layers need to know
+// what the layer lies on.
+func (b *Batch) StageOn(ctx context.Context, parent ChainID, r io.Reader) (*Staged, error) {
+	if err := checkChain(parent); err != nil {
+		return nil, err
+	}
+	return b.stage(ctx, parent, r)
+}
