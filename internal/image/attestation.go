@@ -85,3 +85,39 @@ func (s *Service) attestationBlobs(ctx context.Context, index *ocispec.Index, ma
 	}
 	return ds
 }
+
+// attestations returns what the archive has of the attestations of c's manifest
+// in an index.
+func (a *archive) attestations(index []byte, c *candidate) (all [][]byte) {
+	i, err := parseIndex(index)
+	if err != nil {
+		return nil
+	}
+	for _, d := range attestationsOf(i, digest.FromBytes(c.manifest)) {
+		b, ok := a.small(d.Digest)
+		if !ok {
+			continue // of another platform, or not saved
+		}
+		all = append(all, b)
+		var m ocispec.Manifest
+		if json.Unmarshal(b, &m) != nil {
+			continue
+		}
+		for _, blob := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+			if b, ok := a.small(blob.Digest); ok {
+				all = append(all, b)
+			}
+		}
+	}
+	return all
+}
+
+// small reads a document by the digest that names it, if the archive has it and
+// it is what the name says.
+func (a *archive) small(d digest.Digest) ([]byte, bool) {
+	if _, err := a.blob(d); err != nil {
+		return nil, false
+	}
+	b, _, ok, err := a.document("blobs/sha256/" + d.Encoded())
+	return b, ok && err == nil
+}

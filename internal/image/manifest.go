@@ -89,7 +89,10 @@ func (a *archive) docker(b []byte) ([]*candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := c.settle(given[c.id]); err != nil {
+		if with := given[c.id]; with != nil {
+			c.manifest, c.around, c.target = with.manifest, with.around, with.target
+		}
+		if err := c.settle(); err != nil {
 			return nil, err
 		}
 		all = append(all, c)
@@ -160,17 +163,18 @@ func (c *candidate) addName(ref string) error {
 
 // settle checks that layers and configuration belong together, and finds or
 // writes the manifest.
-func (c *candidate) settle(given []byte) error {
+func (c *candidate) settle() error {
 	if want := len(c.parts.chains); len(c.layers) != want {
 		return invalid("image %s has %d layers, its configuration lists %d", c.id, len(c.layers), want)
 	}
-	c.manifest = given
 	if c.manifest == nil {
 		if err := c.writeManifest(); err != nil {
 			return err
 		}
 	}
-	c.target = describe(c.manifest)
+	if len(c.around) == 0 {
+		c.target = describe(c.manifest)
+	}
 	return nil
 }
 
@@ -212,27 +216,30 @@ func (c *candidate) writeManifest() error {
 		if err != nil {
 			return err
 		}
-		d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.digest, Size: l.size}
-		switch packed {
-		case plain:
-		case gzipped:
-			d.MediaType = ocispec.MediaTypeImageLayerGzip
-		case zstded:
-			d.MediaType = ocispec.MediaTypeImageLayerZstd
-		default:
-			d.MediaType += "+" + string(packed)
-		}
-		m.Layers = append(m.Layers, d)
+		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: layerTypeOf(packed), Digest: l.digest, Size: l.size})
 	}
 	var err error
 	c.manifest, err = json.Marshal(m)
 	return err
 }
 
-// manifests returns the manifests that an index beside manifest.json leads to,
-// by image. What is wrong with them is no matter: they are a bonus.
-func (a *archive) manifests() map[ID][]byte {
-	found := map[ID][]byte{}
+// layerTypeOf is the media type of a layer that is packed so.
+func layerTypeOf(c compression) string {
+	switch c {
+	case plain:
+		return ocispec.MediaTypeImageLayer
+	case gzipped:
+		return ocispec.MediaTypeImageLayerGzip
+	case zstded:
+		return ocispec.MediaTypeImageLayerZstd
+	}
+	return ocispec.MediaTypeImageLayer + "+" + string(c)
+}
+
+// manifests returns the images with manifests that an index beside manifest.json
+// leads to. What is wrong with them is no matter: they are a bonus.
+func (a *archive) manifests() map[ID]*candidate {
+	found := map[ID]*candidate{}
 	b, _, ok, err := a.document("index.json")
 	if !ok || err != nil {
 		return found
@@ -244,7 +251,7 @@ func (a *archive) manifests() map[ID][]byte {
 	for _, d := range index.Manifests {
 		c, err := a.ociImage(d, 0)
 		if err == nil && c != nil && c.parts != nil && len(c.layers) == len(c.parts.chains) {
-			found[c.id] = c.manifest
+			found[c.id] = c
 		}
 	}
 	return found
@@ -303,7 +310,7 @@ func (a *archive) oci(b []byte) ([]*candidate, error) {
 			old.names = append(old.names, c.names...)
 			continue
 		}
-		if err := c.settle(c.manifest); err != nil {
+		if err := c.settle(); err != nil {
 			return nil, err
 		}
 		byID[c.id] = c
@@ -358,7 +365,13 @@ func (a *archive) ociImage(d ocispec.Descriptor, depth int) (*candidate, error) 
 	}
 	switch d.MediaType {
 	case ocispec.MediaTypeImageIndex, "application/vnd.docker.distribution.manifest.list.v2+json":
-		return a.ociIndex(b, depth)
+		c, err := a.ociIndex(b, depth)
+		if err != nil || c == nil {
+			return nil, err
+		}
+		c.around = append([][]byte{b}, append(c.around, a.attestations(b, c)...)...)
+		c.target = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+		return c, nil
 	case ocispec.MediaTypeImageManifest, "application/vnd.docker.distribution.manifest.v2+json":
 		return a.ociManifest(b)
 	}

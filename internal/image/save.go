@@ -1,0 +1,323 @@
+package image
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/layer"
+)
+
+// Saved is an image as it goes into an archive.
+type Saved struct {
+	*Image
+	names []string // normalized references, sorted
+	blobs []savedBlob
+	m     ocispec.Manifest
+}
+
+// savedBlob is a blob of an archive.
+type savedBlob struct {
+	digest digest.Digest
+	size   int64
+	chain  layer.ChainID // to make it of where it is unpacked, "": it is stored
+}
+
+// Choose finds the images that refs name, for Save. As with Docker a reference
+// without a tag stands for all tags of its repository, and an image that is
+// named by its ID goes without names. What an archive needs and is missing is
+// an error.
+func (s *Service) Choose(ctx context.Context, refs []string) ([]*Saved, error) {
+	v := s.view.Load()
+	var list []*Saved
+	byID := map[ID]*Saved{}
+	for _, ref := range refs {
+		found, err := v.choose(ref)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			sv := byID[f.id]
+			if sv == nil {
+				if sv, err = s.saved(ctx, v, f); err != nil {
+					return nil, err
+				}
+				byID[f.id] = sv
+				list = append(list, sv)
+			}
+			if f.name != "" && !slices.Contains(sv.names, f.name) {
+				sv.names = append(sv.names, f.name)
+			}
+		}
+	}
+	for _, sv := range list {
+		slices.Sort(sv.names)
+	}
+	return list, nil
+}
+
+// chosen is an image, with the name it was chosen by.
+type chosen struct {
+	id   ID
+	name string // "": it goes without
+}
+
+func (v *view) choose(ref string) ([]chosen, error) {
+	parsed, err := reference.ParseAnyReference(ref)
+	if err != nil {
+		return nil, errdefs.As(errdefs.InvalidArgument, err)
+	}
+	named, ok := parsed.(reference.Named)
+	if ok && reference.IsNameOnly(named) {
+		var all []chosen
+		for full, n := range v.names {
+			if tag, ok := strings.CutPrefix(full, named.Name()+":"); ok && !strings.ContainsAny(tag, "/@") {
+				all = append(all, chosen{n.id, full})
+			}
+		}
+		if len(all) > 0 {
+			slices.SortFunc(all, func(a, b chosen) int { return strings.Compare(a.name, b.name) })
+			return all, nil
+		}
+	}
+	id, err := v.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	c := chosen{id: id}
+	if t, ok := named.(reference.NamedTagged); ok {
+		if full := reference.TrimNamed(named).String() + ":" + t.Tag(); v.names[full].id == id {
+			c.name = full
+		}
+	}
+	return []chosen{c}, nil
+}
+
+// saved collects what belongs to an image.
+func (s *Service) saved(ctx context.Context, v *view, f chosen) (*Saved, error) {
+	i, err := s.image(ctx, v, f.id)
+	if err != nil {
+		return nil, err
+	}
+	if n, ok := v.names[f.name]; ok {
+		i.Manifest, i.Target = n.manifest, n.target
+	}
+	b, err := s.content.Read(ctx, i.Manifest.Digest, maxDocument)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", i.ID, err)
+	}
+	sv := &Saved{Image: i}
+	if err := json.Unmarshal(b, &sv.m); err != nil {
+		return nil, fmt.Errorf("image %s: manifest: %w", i.ID, err)
+	}
+	indexes := s.indexesOf(ctx, i.Target.Digest, i.Manifest.Digest, 0)
+	if len(indexes) == 0 { // it leads nowhere
+		i.Target = i.Manifest
+	}
+	for n, d := range append(indexes, i.Manifest.Digest, i.ID) {
+		size, err := s.content.Size(d)
+		if errdefs.Is(err, errdefs.NotFound) && n < len(indexes) {
+			continue // a part of an attestation that the registry did not have
+		}
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", i.ID, err)
+		}
+		sv.blobs = append(sv.blobs, savedBlob{digest: d, size: size})
+	}
+	return sv, s.savedLayers(ctx, sv)
+}
+
+func (s *Service) savedLayers(ctx context.Context, sv *Saved) error {
+	p, err := s.partsOf(ctx, sv.ID)
+	if err != nil {
+		return err
+	}
+	if len(sv.m.Layers) != len(p.chains) {
+		return fmt.Errorf("image %s: manifest has %d layers, configuration %d", sv.ID, len(sv.m.Layers), len(p.chains))
+	}
+	for n, d := range sv.m.Layers {
+		b := savedBlob{digest: d.Digest, size: d.Size}
+		if size, err := s.content.Size(d.Digest); err != nil || size != d.Size {
+			if err := s.remake(ctx, p.chains[n], p.config.RootFS.DiffIDs[n], d); err != nil {
+				return fmt.Errorf("image %s: %w", sv.ID, err)
+			}
+			b.chain = p.chains[n]
+		}
+		sv.blobs = append(sv.blobs, b)
+	}
+	return nil
+}
+
+// remake finds out whether a blob that is missing can be made of the unpacked
+// layer: if it was not packed, and comes out with the same digest.
+func (s *Service) remake(ctx context.Context, chain layer.ChainID, diff layer.DiffID, d ocispec.Descriptor) error {
+	missing := fmt.Errorf("blob %s of a layer is missing or damaged, and cannot be made of the unpacked layer; pull or load the image again", d.Digest)
+	if d.Digest != diff {
+		return missing
+	}
+	sum := newDigester()
+	defer sum.stop()
+	if err := s.layers.DiffChain(ctx, chain, sum); err != nil {
+		return errors.Join(missing, err)
+	}
+	if sum.n != d.Size || sum.sum() != d.Digest {
+		return missing
+	}
+	return nil
+}
+
+// Save writes an archive that is one of `docker save` and an OCI layout at
+// once. Blobs are the very bytes that came, each once; the same images give the
+// same archive.
+func (s *Service) Save(ctx context.Context, list []*Saved, out io.Writer) error {
+	w := &archiver{s: s, ctx: ctx, tar: tar.NewWriter(out), done: map[digest.Digest]bool{}, buffer: make([]byte, 512<<10)}
+	index, err := json.Marshal(layoutIndex(list))
+	if err != nil {
+		return err
+	}
+	manifest, err := json.Marshal(dockerManifest(list))
+	if err != nil {
+		return err
+	}
+	layout := []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
+	if err := errors.Join(w.document(ocispec.ImageLayoutFile, layout), w.document(ocispec.ImageIndexFile, index), w.document("manifest.json", manifest),
+		w.dir("blobs/"), w.dir("blobs/sha256/")); err != nil {
+		return err
+	}
+	for _, sv := range list {
+		for _, b := range sv.blobs {
+			if err := w.blob(b); err != nil {
+				return fmt.Errorf("save image %s: %w", sv.ID, err)
+			}
+		}
+	}
+	return w.tar.Close()
+}
+
+// layoutIndex lists what names point to, once for each name.
+func layoutIndex(list []*Saved) ocispec.Index {
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	for _, sv := range list {
+		d := ocispec.Descriptor{MediaType: sv.Target.MediaType, Digest: sv.Target.Digest, Size: sv.Target.Size}
+		if len(sv.names) == 0 {
+			index.Manifests = append(index.Manifests, d)
+		}
+		for _, full := range sv.names {
+			d.Annotations = map[string]string{"io.containerd.image.name": full, ocispec.AnnotationRefName: full[strings.LastIndexByte(full, ':')+1:]}
+			index.Manifests = append(index.Manifests, d)
+		}
+	}
+	return index
+}
+
+// dockerImage is an image in manifest.json.
+type dockerImage struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+func dockerManifest(list []*Saved) []dockerImage {
+	all := []dockerImage{}
+	for _, sv := range list {
+		i := dockerImage{Config: blobPath(sv.ID), Layers: []string{}}
+		for _, full := range sv.names {
+			i.RepoTags = append(i.RepoTags, familiar(full))
+		}
+		for _, d := range sv.m.Layers {
+			i.Layers = append(i.Layers, blobPath(d.Digest))
+		}
+		all = append(all, i)
+	}
+	return all
+}
+
+func blobPath(d digest.Digest) string { return "blobs/sha256/" + d.Encoded() }
+
+// archiver writes an archive.
+type archiver struct {
+	s      *Service
+	ctx    context.Context // of one archive
+	tar    *tar.Writer
+	done   map[digest.Digest]bool
+	buffer []byte
+}
+
+// begun is the time of all members: the same images give the same archive.
+var begun = time.Unix(0, 0)
+
+func (w *archiver) header(name string, size int64) error {
+	return w.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: begun})
+}
+
+func (w *archiver) dir(name string) error {
+	return w.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755, ModTime: begun})
+}
+
+func (w *archiver) document(name string, b []byte) error {
+	if err := w.header(name, int64(len(b))); err != nil {
+		return err
+	}
+	_, err := w.tar.Write(b)
+	return err
+}
+
+func (w *archiver) blob(b savedBlob) error {
+	if w.done[b.digest] {
+		return nil
+	}
+	w.done[b.digest] = true
+	if b.chain != "" {
+		if err := w.header(blobPath(b.digest), b.size); err != nil {
+			return err
+		}
+		return w.s.layers.DiffChain(w.ctx, b.chain, onlyWriter{w.tar})
+	}
+	f, err := w.s.content.Open(b.digest)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := w.header(blobPath(b.digest), b.size); err != nil {
+		return err
+	}
+	n, err := io.CopyBuffer(onlyWriter{w.tar}, onlyReader{io.LimitReader(&cancelled{w.ctx, f}, b.size)}, w.buffer)
+	if err == nil && n != b.size {
+		err = fmt.Errorf("blob %s has %d of %d bytes", b.digest, n, b.size)
+	}
+	return err
+}
+
+// cancelled is a reader that ends with its context.
+type cancelled struct {
+	ctx context.Context // of one archive
+	r   io.Reader
+}
+
+func (c *cancelled) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}
+
+// Called is what an image is called in messages: the first name that it has in
+// the archive, or its ID.
+func (sv *Saved) Called() string {
+	if len(sv.names) == 0 {
+		return sv.ID.String()
+	}
+	return familiar(sv.names[0])
+}
