@@ -3,6 +3,7 @@ package api
 import (
 	"time"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -123,3 +124,23 @@ var (
 	VolumeFilters         = []string{"dangling", "driver", "label", "name"}
 	VolumePruneFilters    = []string{"all", "label", "label!"}
 )
+
+// CommitOptions say what an image is made of.
+type CommitOptions struct {
+	Container string
+	Repo, Tag string // "": the image gets no name
+	Comment   string
+	Author    string
+	Changes   []string          // instructions of a Dockerfile
+	Pause     bool              // freeze the container's processes meanwhile
+	Config    *container.Config // what it leaves open is the container's; nil: all of it
+}
+
+// ImportOptions say what becomes of an imported archive.
+type ImportOptions struct {
+	Source    string // a URL, or "-" for what is sent
+	Repo, Tag string // "": the image gets no name
+	Message   string
+	Changes   []string // instructions of a Dockerfile
+	Platform  *ocispec.Platform
+}

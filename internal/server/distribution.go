@@ -49,9 +49,12 @@ func (r *request) auth() (*registry.AuthConfig, error) {
 	return &a, nil
 }
 
-// createImage pulls from a registry, with fromImage.
+// createImage pulls from a registry, with fromImage, or imports an archive.
 func (s *Server) createImage(w http.ResponseWriter, r *request) error {
 	repo := r.text("fromImage")
+	if repo == "" && r.query.Has("fromSrc") {
+		return s.importImage(w, r)
+	}
 	if repo == "" {
 		return errdefs.New(errdefs.InvalidArgument, "neither fromImage nor fromSrc says where the image comes from")
 	}

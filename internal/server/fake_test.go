@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -507,4 +508,48 @@ func (f *fake) ImagePush(_ context.Context, o api.PushOptions, out func(jsonstre
 	}
 	out(jsonstream.Message{Status: "The push refers to repository [" + o.Repo + "]"})
 	return nil
+}
+
+func (f *fake) ContainerCommit(_ context.Context, o api.CommitOptions) (string, error) {
+	f.call(fmt.Sprintf("commit repo=%s tag=%s comment=%s author=%s changes=%q pause=%v config=%v", o.Repo, o.Tag, o.Comment, o.Author, o.Changes, o.Pause, o.Config != nil))
+	return "sha256:" + fakeID, f.find("commit", o.Container)
+}
+
+func (f *fake) ContainerExport(_ context.Context, ref string, out io.Writer) error {
+	if err := f.find("export", ref); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(out, "files"); err != nil {
+		return err
+	}
+	if f.panics {
+		return errors.New("cut off")
+	}
+	return nil
+}
+
+func (f *fake) ImageImport(_ context.Context, o api.ImportOptions, in io.Reader, out func(jsonstream.Message)) error {
+	b, err := io.ReadAll(in)
+	if err != nil {
+		return err
+	}
+	f.call(fmt.Sprintf("import %s %s repo=%s tag=%s message=%s changes=%q platform=%v", o.Source, b, o.Repo, o.Tag, o.Message, o.Changes, o.Platform))
+	if string(b) == "bad" {
+		return errdefs.New(errdefs.InvalidArgument, "archive: not a tar")
+	}
+	out(jsonstream.Message{Status: "sha256:" + fakeID})
+	return nil
+}
+
+func (f *fake) ImageSave(ctx context.Context, refs []string, platforms []ocispec.Platform) (func(context.Context, io.Writer) error, error) {
+	f.call(fmt.Sprintf("save %q %d", refs, len(platforms)))
+	for _, ref := range refs {
+		if _, err := f.ImageInspect(ctx, ref, api.ImageInspectOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	return func(_ context.Context, out io.Writer) error {
+		_, err := io.WriteString(out, "archive")
+		return err
+	}, nil
 }

@@ -23,6 +23,7 @@ type Backend interface {
 	statsBackend
 	imageBackend
 	distributionBackend
+	archiveBackend
 	systemBackend
 	networkBackend
 	volumeBackend

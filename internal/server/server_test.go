@@ -185,6 +185,24 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/auth", "application/json", `{"serveraddress":"h","password":"wrong"}`, 401, "unauthorized: incorrect username or password"},
 		{"POST", "/auth", "application/json", `{"serveraddress":"h","password":"right"}`, 200, `{"Status":"Login Succeeded"}`},
 		{"GET", "/distribution/a/b:1/json", "", "", 200, `"Platforms":[]`},
+		// Images and archives.
+		{"POST", "/commit?container=c1", "", "", 201, `{"Id":"sha256:` + fakeID + `"}`},
+		{"POST", "/commit?container=nope", "", "", 404, "No such container: nope"},
+		{"POST", "/commit?container=c1", "application/json", `{"Cmd":`, 400, "invalid JSON: unexpected end of JSON input"},
+		{"POST", "/commit?container=c1", "text/plain", `{}`, 400, "unsupported Content-Type header (text/plain): must be 'application/json'"},
+		{"GET", "/containers/c1/export", "", "", 200, "files"},
+		{"GET", "/containers/nope/export", "", "", 404, "No such container: nope"},
+		{"GET", "/images/get?names=img", "", "", 200, "archive"},
+		{"GET", "/images/host.example/a/img:1/get", "", "", 200, "archive"},
+		{"GET", "/images/get?names=img&names=nope", "", "", 404, "No such image: nope"},
+		{"GET", "/images/get", "", "", 400, "no image names specified"},
+		{"GET", "/images/img/get?platform=linux", "", "", 400, "failed to parse platform: invalid character 'l' looking for beginning of value"},
+		{"GET", "/v1.47/images/img/get?platform=linux", "", "", 200, "archive"},
+		{"GET", `/v1.51/images/img/get?platform={"os":"linux","architecture":"arm64"}&platform={"os":"linux","architecture":"amd64"}`, "", "", 400, "multiple platform parameters are not supported in this API version; use API version 1.52 or later"},
+		{"POST", "/images/create?fromSrc=-&repo=r:t", "application/x-tar", "good", 200, `{"status":"sha256:` + fakeID + `"}`},
+		{"POST", "/images/create?fromSrc=-", "application/x-tar", "bad", 400, "archive: not a tar"},
+		{"POST", "/images/create?fromSrc=-&platform=a/b/c/d", "application/x-tar", "good", 400, `invalid platform "a/b/c/d": cannot parse platform specifier`},
+		{"POST", "/v1.31/images/create?fromSrc=-&platform=a/b/c/d", "application/x-tar", "good", 200, fakeID},
 	}
 	c := unixClient(t, newServer(t, &fake{}))
 	for _, tt := range tests {

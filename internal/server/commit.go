@@ -1,0 +1,101 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/jsonstream"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// archiveBackend makes images of containers and archives, and archives of both.
+type archiveBackend interface {
+	ContainerCommit(ctx context.Context, o api.CommitOptions) (id string, err error)
+	ContainerExport(ctx context.Context, ref string, out io.Writer) error
+	// ImageImport reads in unless the source is a URL.
+	ImageImport(ctx context.Context, o api.ImportOptions, in io.Reader, out func(jsonstream.Message)) error
+	// ImageSave returns what writes the archive: until then there is a status to
+	// say errors with.
+	ImageSave(ctx context.Context, refs []string, platforms []ocispec.Platform) (func(ctx context.Context, out io.Writer) error, error)
+}
+
+func (s *Server) commitContainer(w http.ResponseWriter, r *request) error {
+	o := api.CommitOptions{
+		Container: r.text("container"), Repo: r.text("repo"), Tag: r.text("tag"), Comment: r.text("comment"), Author: r.text("author"),
+		Changes: r.query["changes"], Pause: r.flagOr("pause", true),
+	}
+	var config container.Config
+	b, err := r.bodyBytes(&config)
+	if err != nil {
+		return err
+	}
+	if len(b) > 0 && string(b) != "null" {
+		o.Config = &config
+		if config.Healthcheck != nil && r.version.Before(44) {
+			config.Healthcheck.StartInterval = 0
+		}
+	}
+	id, err := s.backend.ContainerCommit(r.Context(), o)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusCreated, container.CommitResponse{ID: id})
+}
+
+func (s *Server) exportContainer(w http.ResponseWriter, r *request) error {
+	return s.backend.ContainerExport(r.Context(), r.name, &archiveAnswer{r: r, contentType: "application/octet-stream"})
+}
+
+func (s *Server) saveImages(w http.ResponseWriter, r *request) error {
+	platforms, err := r.platforms("platform", 48)
+	if err != nil {
+		return err
+	}
+	if len(platforms) > 1 && r.version.Before(52) {
+		return errdefs.New(errdefs.InvalidArgument, "multiple platform parameters are not supported in this API version; use API version 1.52 or later")
+	}
+	names := r.query["names"]
+	if r.name != "" {
+		names = []string{r.name}
+	}
+	if len(names) == 0 {
+		return errdefs.New(errdefs.InvalidArgument, "no image names specified")
+	}
+	write, err := s.backend.ImageSave(r.Context(), names, platforms)
+	if err != nil {
+		return err
+	}
+	return write(r.Context(), &archiveAnswer{r: r, contentType: "application/x-tar"})
+}
+
+// archiveAnswer begins the answer with the first bytes: an error before them
+// has a status.
+type archiveAnswer struct {
+	r           *request
+	contentType string
+}
+
+func (a *archiveAnswer) Write(b []byte) (int, error) {
+	if !a.r.begun {
+		a.r.begin(http.StatusOK, a.contentType)
+	}
+	return a.r.w.Write(b)
+}
+
+// importImage answers with lines of progress; an error before the first of them
+// has a status.
+func (s *Server) importImage(w http.ResponseWriter, r *request) error {
+	o := api.ImportOptions{Source: r.text("fromSrc"), Repo: r.text("repo"), Tag: r.text("tag"), Message: r.text("message"), Changes: r.query["changes"]}
+	if p := r.text("platform"); p != "" && !r.version.Before(32) {
+		var err error
+		if o.Platform, err = parsePlatform(p); err != nil {
+			return err
+		}
+	}
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	return s.streamed(r, s.backend.ImageImport(r.Context(), o, r.Request.Body, r.progress()))
+}
