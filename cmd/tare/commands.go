@@ -30,10 +30,13 @@ var commands = []command{
 	{name: "system", group: management, short: "Manage the engine", sub: systemCommands},
 
 	{name: "attach", group: others, build: newAttachCommand, names: namesRunning, one: true},
+	{name: "commit", group: others, build: newCommitCommand, names: namesContainers, one: true},
 	{name: "create", group: others, build: newCreateCommand, names: namesImages, one: true},
 	{name: "diff", group: others, build: newDiffCommand, names: namesContainers, one: true},
 	{name: "events", group: others, build: newEventsCommand},
+	{name: "export", group: others, build: newExportCommand, names: namesContainers, one: true},
 	{name: "history", group: others, build: newHistoryCommand, names: namesImages, one: true},
+	{name: "import", group: others, build: newImportCommand},
 	{name: "inspect", group: others, build: newInspectCommand, names: namesContainers},
 	{name: "kill", group: others, build: newKillCommand, names: namesRunning},
 	{name: "load", group: others, build: newLoadCommand},
@@ -44,6 +47,7 @@ var commands = []command{
 	{name: "restart", group: others, build: newRestartCommand, names: namesContainers},
 	{name: "rm", group: others, build: newRmCommand, names: namesContainers},
 	{name: "rmi", group: others, build: newRmiCommand, names: namesImages},
+	{name: "save", group: others, build: newSaveCommand, names: namesImages},
 	{name: "start", group: others, build: newStartCommand, names: namesContainers},
 	{name: "stats", group: others, build: newStatsCommand, names: namesRunning},
 	{name: "stop", group: others, build: newStopCommand, names: namesRunning},
@@ -58,9 +62,11 @@ var commands = []command{
 
 var containerCommands = []command{
 	{name: "attach", build: newAttachCommand, names: namesRunning, one: true},
+	{name: "commit", build: newCommitCommand, names: namesContainers, one: true},
 	{name: "create", build: newCreateCommand, names: namesImages, one: true},
 	{name: "diff", build: newDiffCommand, names: namesContainers, one: true},
 	{name: "exec", build: newExecCommand, names: namesRunning, one: true},
+	{name: "export", build: newExportCommand, names: namesContainers, one: true},
 	{name: "inspect", build: newKindInspectCommand("container"), names: namesContainers},
 	{name: "kill", build: newKillCommand, names: namesRunning},
 	{name: "logs", build: newLogsCommand, names: namesContainers, one: true},
@@ -95,6 +101,7 @@ var contextCommands = []command{
 
 var imageCommands = []command{
 	{name: "history", build: newHistoryCommand, names: namesImages, one: true},
+	{name: "import", build: newImportCommand},
 	{name: "inspect", build: newKindInspectCommand("image"), names: namesImages},
 	{name: "load", build: newLoadCommand},
 	{name: "ls list", build: newImagesCommand, names: namesImages, one: true},
@@ -102,6 +109,7 @@ var imageCommands = []command{
 	{name: "pull", build: newPullCommand},
 	{name: "push", build: newPushCommand, names: namesImages, one: true},
 	{name: "rm remove", build: newRmiCommand, names: namesImages},
+	{name: "save", build: newSaveCommand, names: namesImages},
 	{name: "tag", build: newTagCommand, names: namesImages, one: true},
 }
 

@@ -35,6 +35,7 @@ var sameLines = []string{
 	"search", "search -f foo x", "search --limit x y", "login", "login -u a h", "login --password-stdin h", "login -u a -p b --password-stdin h", "logout", "logout h:5000",
 	"run --rm nosuch.invalid/x:1", "create -q nosuch.invalid/x:1",
 	"rmi nosuch", "rmi %I", "tag nosuch x", "tag x", "version --format {{.Server.Version}}", "system df --format json", "events --since 1m --until 0s --filter event=create --format {{.Action}}", "events -f foo",
+	"export nosuch", "save nosuch", "save -o /nosuch/x %I", "commit nosuch", "commit -c RUN_x %X", "commit", "save", "export", "import", "import /nosuch",
 	"context show", "foo", "container foo", "--bogus", "help nosuch",
 }
 
