@@ -124,6 +124,19 @@ var operations = []operation{
 				b.t.Errorf("half an image is there: %v", err)
 			}
 		}},
+	{"commit", func(b *box) {
+		loadHello(b)
+		b.must("run", "--name", "box", fixture.Image, "/bin/busybox", "touch", "/made")
+	},
+		func(b *box) error { return b.try("commit", "-c", "ENV A=b", "box", "committed") },
+		func(b *box, ack bool) { b.wholeImage("committed", "/made", ack) }},
+	{"import", func(b *box) {
+		loadHello(b)
+		b.must("run", "--name", "box", fixture.Image, "/bin/busybox", "touch", "/made")
+		b.must("export", "-o", b.path("files.tar"), "box")
+	},
+		func(b *box) error { return b.try("import", b.path("files.tar"), "imported") },
+		func(b *box, ack bool) { b.wholeImage("imported", "/made", ack) }},
 	{"pull", func(b *box) { b.image = b.registry() },
 		func(b *box) error { return b.try("pull", b.image) },
 		func(b *box, ack bool) {
@@ -151,6 +164,24 @@ var operations = []operation{
 				b.absent("old")
 			}
 		}},
+}
+
+// wholeImage says that an image is there if that was acknowledged, and that it
+// is whole if it is there: it holds the file.
+func (b *box) wholeImage(ref, file string, acknowledged bool) {
+	b.t.Helper()
+	_, absent := b.tare("image", "inspect", ref)
+	if absent != nil {
+		if acknowledged {
+			b.t.Errorf("%s was acknowledged, and is not there", ref)
+		}
+		return
+	}
+	if out, err := b.tare("run", "--rm", ref, "/bin/busybox", "ls", file); err != nil || out != file {
+		b.t.Errorf("half of %s is there (acknowledged: %v): %q, %v", ref, acknowledged, out, err)
+	}
+	b.must("save", "-o", b.path("saved.tar"), ref)
+	b.must("rmi", ref)
 }
 
 func loadHello(b *box) { b.must("load", "-i", b.archive()); b.must("tag", fixture.Image, "tare/hello") }

@@ -38,7 +38,9 @@ var badLines = []string{
 	"run --stop-signal FOO %I", "run --add-host foo %I", "run --add-host a:b %I", "run --dns foo %I", "run --link nosuch %I", "run --mac-address foo %I", "run --hostname a_b_ %I", "run --platform a/b/c/d %I", "run --log-driver nosuch %I",
 	"run --log-opt foo=bar %I", "run --shm-size x %I", "run --oom-score-adj 5000 %I", "run --workdir rel %I", "run --gpus x %I", "run -a foo %I", "run -d -a stdout %I", "run UPPER", "run a:b:c", "run --rm %I nosuch", "run --rm %I /etc",
 	"kill -s FOO %C", "kill -s 99 %C", "rename %C %C", "rename %C /", "rm %C", "unpause %C", "logs --tail x %C", "logs --since x %C", "update -m 1k %C", "update --cpus 9999 %C", "update --restart foo %C", "tag %I UPPER", "exec -e =x %C true", "exec -u nosuch %C true", "exec -w /nosuch %C true", "exec %C nosuch",
-	"load -i /nosuch", "top %C -nosuch",
+	"commit", "commit a b c", "commit nosuch", "commit %C UPPER", "commit %C a:b:c", "commit -c RUN_x %C", "commit -c FOO %C", "commit -c EXPOSE_x %C", "commit -c HEALTHCHECK_x %C", "commit --nosuch %C", "commit -p=x %C",
+	"export", "export a b", "export nosuch", "export -o /nosuch/x %C", "export -o / %C", "export -o /dev/null %C", "save", "save nosuch", "save %I nosuch", "save UPPER", "save a:b:c", "save -o /nosuch/x %I", "save -o / %I", "save -o /dev/null %I",
+	"save --platform a/b/c/d %I", "import", "import /nosuch", "import - UPPER", "import - a:b:c", "import -c RUN_x -", "import -c FOO -", "import --nosuch -", "load -i /nosuch", "top %C -nosuch",
 	"ps -f foo", "ps -f foo=bar", "ps -f status=bar", "ps -f health=bar", "images -f foo=bar", "images -f dangling=x", "images -f before=nosuch", "network ls -f foo=bar", "network ls -f driver", "events -f foo=bar --until 0s", "events --since x", "container prune -f --filter foo=bar",
 	// templates
 	"ps --format {{.Foo}}", "ps --format {{.ID", "ps -q --format {{.Foo}}", "ps --format table_{{.Foo}}", "images --format {{.Foo}}", "images --format {{.ID", "history --format {{.Foo}} %I", "stats --no-stream --format {{.Foo}}", "network ls --format {{.Foo}}",
