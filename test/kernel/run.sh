@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# test/kernel/run.sh [-s] [-a] [-c COMMAND] [PACKAGE...]: runs root tests on another kernel:
-# Debian's 6.1 in qemu, with control groups of version 2 only.
+# test/kernel/run.sh [-s] [-a] [-i 2|1] [-c COMMAND] [PACKAGE...]: runs root tests on another
+# kernel: Debian's 6.1 in qemu, with control groups of version 2 only.
 #
 #	-s        the short form: a choice of packages and tests, one boot
 #	-a        with AppArmor (the short form has it, the full one boots twice)
+#	-i        with systemd as process 1, and control groups of version 2 or 1, as
+#	          systemd mounts them: the tests that need it (the full form has both)
 #	-c        runs a line of shell there instead of tests, in this directory
 #	PACKAGE   directories; without any those of the chosen form
 #
@@ -18,11 +20,12 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 tree=$PWD
 
-short= apparmor= command=
-while getopts sac: o; do
+short= apparmor= command= init=
+while getopts sai:c: o; do
 	case $o in
 	s) short=-test.short apparmor=1 ;;
 	a) apparmor=1 ;;
+	i) init=$OPTARG ;;
 	c) command=$OPTARG ;;
 	*) exit 2 ;;
 	esac
@@ -35,6 +38,8 @@ full=(internal/linux/cgroup internal/linux/mount internal/linux/netns internal/l
 	internal/runtime internal/keeper internal/network test/probe test/script)
 brief=(internal/linux/cgroup internal/linux/mount internal/linux/apparmor internal/linux/spawn internal/layer/overlay
 	internal/runtime internal/keeper internal/network test/script)
+
+with_init=(internal/linux/systemd cmd/tare-runtime test/script)
 
 # pattern is what the short form runs of a package that is too slow as a whole.
 pattern() {
@@ -82,26 +87,27 @@ initrd() {
 	rm -rf "$dir"
 }
 
-# build compiles the tests of all packages and writes the list of what to run.
+# build compiles the tests of all packages and writes a list of what to run.
 build() {
-	local p name only
-	mkdir "$work/tests" "$work/bin"
+	local list=$1 p name only
+	shift
 	for p; do
 		name=${p//\//-}.test
-		CGO_ENABLED=0 go test -c -tags root -o "$work/tests/$name" "./$p"
+		[ -e "$work/tests/$name" ] || CGO_ENABLED=0 go test -c -tags root -o "$work/tests/$name" "./$p"
 		[ -e "$work/tests/$name" ] || continue # no test in it
 		only=${KERNEL_RUN:-}
 		[ -z "$short" ] || [ -n "$only" ] || only=$(pattern "$p")
-		echo "$p $name -test.timeout=20m $short ${only:+-test.run=$only}" >>"$work/list"
+		[ "$list" != list.systemd ] || [ -n "$only" ] || only=UnderSystemd
+		echo "$p $name -test.timeout=20m $short ${only:+-test.run=$only}" >>"$work/$list"
 	done
-	cp bin/* "$work/bin/"
-	CGO_ENABLED=0 go build -trimpath -o "$work/bin/probe" ./test/probe
 }
 
-# boot runs the list on the kernel and returns its status.
+# boot runs the list on the kernel and returns its status; with systemd as process
+# 1 another list.
 boot() {
-	local options=$1
+	local options=$1 systemd=${2:-}
 	rm -f "$work/status" "$work/disk"
+	printf 'tree=%q\nkernel=%q\nsystemd=%q\nexport %s\n' "$tree" "$kernel" "$systemd" "TARE_TEST_BIN=/kernel-disk/bin ${KERNEL_ENV:-}" >"$work/settings"
 	truncate -s 8G "$work/disk"
 	mkfs.ext4 -q -E lazy_itable_init=1,lazy_journal_init=1 "$work/disk"
 	echo "kernel-test: $version, $options"
@@ -121,28 +127,45 @@ boot() {
 	return "$(cat "$work/status")"
 }
 
-if [ $# -gt 0 ]; then packages=("$@"); elif [ -n "$short" ]; then packages=("${brief[@]}"); else packages=("${full[@]}"); fi
+# under boots with systemd and control groups of a version.
+under() {
+	case $1 in
+	2) boot "apparmor=0 systemd.unified_cgroup_hierarchy=1" 2 ;;
+	1) boot "apparmor=0 systemd.unified_cgroup_hierarchy=0" 1 ;;
+	*) echo "version $1 of control groups: 2 or 1" >&2 && return 2 ;;
+	esac
+}
+
 [ -x bin/tared ] || { echo "run make build first" >&2; exit 1; }
 kernel
 initrd
+mkdir "$work/tests" "$work/bin"
+cp bin/* "$work/bin/"
+CGO_ENABLED=0 go build -trimpath -o "$work/bin/probe" ./test/probe
 if [ -n "$command" ]; then
-	packages=(command)
-	mkdir "$work/tests" "$work/bin"
-	cp bin/* "$work/bin/"
 	echo "$command" >"$work/command"
-	: >"$work/list"
+elif [ -n "$init" ]; then
+	if [ $# -gt 0 ]; then build list.systemd "$@"; else build list.systemd "${with_init[@]}"; fi
+elif [ $# -gt 0 ]; then
+	build list "$@"
+elif [ -n "$short" ]; then
+	build list "${brief[@]}"
 else
-	build "${packages[@]}"
+	build list "${full[@]}"
+	build list.systemd "${with_init[@]}"
 fi
-printf 'tree=%q\nkernel=%q\nexport %s\n' "$tree" "$kernel" "TARE_TEST_BIN=/kernel-disk/bin ${KERNEL_ENV:-}" >"$work/settings"
 
 bad=0
-if [ -z "$apparmor" ] && [ $# -eq 0 ] && [ -z "$command" ]; then
-	boot "apparmor=0" || bad=1
-	boot "apparmor=1 security=apparmor" || bad=1
+if [ -n "$init" ]; then
+	under "$init" || bad=1
 elif [ -n "$apparmor" ]; then
 	boot "apparmor=1 security=apparmor" || bad=1
+elif [ $# -gt 0 ] || [ -n "$command" ]; then
+	boot "apparmor=0" || bad=1
 else
 	boot "apparmor=0" || bad=1
+	boot "apparmor=1 security=apparmor" || bad=1
+	under 2 || bad=1
+	under 1 || bad=1
 fi
 exit $bad
