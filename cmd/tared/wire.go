@@ -16,6 +16,7 @@ import (
 
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/engine"
 	"github.com/tare-engine/tare/internal/event"
@@ -199,9 +200,9 @@ func isDefault(cfg *Config) bool {
 
 func cgroupParent(cfg *Config, id string) string {
 	if isDefault(cfg) {
-		return "tare"
+		id = ""
 	}
-	return "tare-" + id
+	return spec.EngineParent(id)
 }
 
 func networkConfig(cfg *Config, id string) network.Config {

@@ -23,7 +23,7 @@ func (s *Service) Boot(ctx context.Context) error {
 	}
 	// Before the first group: one whose parent's rules are half written, by us
 	// beside it or by an engine that was killed, would keep too many rights.
-	if err := cgroup.Prepare(s.cfg.Cgroup); err != nil {
+	if err := cgroup.Parent(s.cfg.Cgroup).Prepare(); err != nil {
 		return err
 	}
 	b := s.newBoot()

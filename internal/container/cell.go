@@ -56,7 +56,7 @@ func (p *cells) make(ctx context.Context) (_ *cell, err error) {
 	}
 	u.Add(func() error { return p.networks.Release(context.WithoutCancel(ctx), c.id) })
 	failpoint.Hit("cell/network-reserved")
-	if c.group, err = cgroup.Create(in.CgroupPath, made.Linux.Resources); err != nil {
+	if c.group, err = cgroup.Parent(p.cgroup).Create(c.id, made.Linux.Resources); err != nil {
 		return nil, err
 	}
 	u.Add(func() error { return errors.Join(c.group.Kill(), c.group.Remove()) })

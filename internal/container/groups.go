@@ -38,7 +38,7 @@ func (g *groups) path(r *Record) string {
 
 // noted reports whether a group with that path has a note.
 func (g *groups) noted(path string) bool {
-	return !cgroup.OfEngine(path) || strings.HasPrefix(path, g.parent+"/"+externalGroups+"/")
+	return !spec.OfEngine(path) || strings.HasPrefix(path, g.parent+"/"+externalGroups+"/")
 }
 
 func (g *groups) note(id string) string { return filepath.Join(g.records.volatile(), id+".cgroup") }
@@ -58,7 +58,7 @@ func (g *groups) make(r *Record, limits *specs.LinuxResources) (*cgroup.Group, e
 func (g *groups) makePlain(r *Record, limits *specs.LinuxResources) (*cgroup.Group, error) {
 	path := g.path(r)
 	if !g.noted(path) {
-		return cgroup.Create(path, limits)
+		return cgroup.Parent(g.parent).Create(r.ID, limits)
 	}
 	if err := store.PutVolatile(g.note(r.ID), path); err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func (g *groups) removeStray(id, path string) error {
 // RemoveGroups removes the parents of an engine's groups, which must have none
 // left.
 func RemoveGroups(parent string) error {
-	return errors.Join(cgroup.RemoveParent(parent+"/"+externalGroups), cgroup.RemoveParent(parent))
+	return errors.Join(cgroup.Parent(parent+"/"+externalGroups).Remove(), cgroup.Parent(parent).Remove())
 }
 
 // strayPath is where the group is of a container that may have no record any
@@ -111,7 +111,7 @@ func (g *groups) strayPath(id string) string {
 // all returns the paths of all groups, by container ID.
 func (g *groups) all() (map[string]string, error) {
 	paths := map[string]string{}
-	names, err := cgroup.List(g.parent)
+	names, err := cgroup.Parent(g.parent).List()
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func TestRootGroupsInUsersParentsAreFound(t *testing.T) {
 	s := New(Config{DataRoot: t.TempDir(), ExecRoot: exec, Cgroup: "tare-nobody"}, nil, nil, event.NewLog(), store.New(), nil)
 	parent := fmt.Sprintf("user%d", os.Getpid())
 	t.Cleanup(func() {
-		if err := cgroup.RemoveParent(parent); err != nil {
+		if err := cgroup.Parent(parent).Remove(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -5,8 +5,6 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
-
-	"github.com/tare-engine/tare/internal/linux/cgroup"
 )
 
 // maxParent bounds --cgroup-parent: with an ID and the name of a file behind it
@@ -23,6 +21,25 @@ func CgroupPath(engine, id string, h *container.HostConfig) string {
 	return strings.TrimPrefix(path.Join("/", h.CgroupParent, id), "/")
 }
 
+// engineName begins the names of the engines' parents of groups.
+const engineName = "tare"
+
+// EngineParent is the parent of the groups of an engine: that of the host's only
+// one, or of one with an id.
+func EngineParent(id string) string {
+	if id == "" {
+		return engineName
+	}
+	return engineName + "-" + id
+}
+
+// OfEngine reports whether a group or parent bears a name that an engine gives:
+// users' parents must not.
+func OfEngine(p string) bool {
+	first, _, _ := strings.Cut(p, "/")
+	return first == engineName || strings.HasPrefix(first, engineName+"-")
+}
+
 // validateCgroupParent keeps containers out of the engines' own groups, which
 // have device rules of their own and are swept when an engine starts.
 func validateCgroupParent(p string) error {
@@ -30,7 +47,7 @@ func validateCgroupParent(p string) error {
 	switch {
 	case p == "":
 		return nil
-	case cgroup.OfEngine(clean):
+	case OfEngine(clean):
 		return invalid("invalid cgroup parent %q: groups of that name are the engine's own", shown(p))
 	case len(clean) > maxParent || strings.ContainsAny(clean, "\n\r"):
 		return invalid("invalid cgroup parent %q", shown(p))

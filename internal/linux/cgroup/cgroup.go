@@ -4,17 +4,18 @@
 //
 // A group is named by its path, the same in every tree:
 //
-//	tare-E8           parent of one engine's groups, made by the first Create
-//	tare-E8/ID        a container
-//	PARENT/ID         a container of a parent that a user names; it is made where
-//	                  it is missing, is otherwise left alone, and stays
+//	OWN               a Parent: it has the groups of one engine and no others
+//	OWN/ID            a group of its
+//	ANY/PATH/ID       a group below what others have too; that is made where it is
+//	                  missing, is otherwise left alone, and stays
+//	SLICES/NAME.scope a group of which systemd knows, see Scope
 //
 // The exception is version 1's devices controller. Its rules cost 15 writes a
-// container, but a new group inherits its parent's rules. So there are two
-// parents with rules of their own, and only there:
+// group, but a new group inherits its parent's rules. So an own parent has two
+// below it with rules of their own, and only there:
 //
-//	tare-E8/d/ID      containers with the default rules: nothing to write
-//	tare-E8/p/ID      containers with all devices, or with more than the default
+//	OWN/d/ID          groups with the default rules: nothing to write
+//	OWN/p/ID          groups with all devices, or with more than the default
 //
 // A group that is delegated (systemd in a container) has more, see Delegate.
 //
@@ -41,6 +42,7 @@ type Group struct {
 	path string
 	tree tree
 	dirs []dir
+	own  bool     // it is a Parent's
 	fd   *os.File // see FD
 
 	delegated bool // see Delegate
@@ -54,12 +56,13 @@ type dir struct {
 
 // tree is what differs between the versions.
 type tree interface {
-	// layout names the directories of a group.
-	layout(path string, devices []specs.LinuxDeviceCgroup) []dir
+	// layout names the directories of a group. One of an own parent's may inherit
+	// device rules.
+	layout(path string, devices []specs.LinuxDeviceCgroup, own bool) []dir
 	// layouts names all directories that a group may have.
 	layouts(path string) []dir
-	// prepare makes the parent of groups and what they inherit.
-	prepare(parent string) error
+	// prepare makes the parent of groups; of an own one what they inherit, too.
+	prepare(parent string, own bool) error
 	// apply writes limits. A fresh group has none yet.
 	apply(g *Group, r *specs.LinuxResources, fresh bool) error
 	freeze(g *Group, frozen bool) error
@@ -75,27 +78,41 @@ type tree interface {
 // group whose parent is half made would inherit half of the rules.
 var prepared sync.Mutex
 
-// Create makes the group and sets its limits. A group that exists is an error
-// (fs.ErrExist). If Create fails nothing of the group is left.
+// Parent is the path of a parent of groups that belongs to one engine alone: it
+// bounds the tasks of all its groups together, and lets them inherit what is the
+// same for most.
+type Parent string
+
+// Create makes a group below the parent, which is made where it is missing, and
+// sets its limits. A group that exists is an error (fs.ErrExist). If Create fails
+// nothing of the group is left.
+func (p Parent) Create(name string, r *specs.LinuxResources) (*Group, error) {
+	t, err := host()
+	if err != nil {
+		return nil, err
+	}
+	return create(t, string(p)+"/"+name, r, true)
+}
+
+// Create is Parent.Create for a group below a parent that others use too.
 func Create(p string, r *specs.LinuxResources) (*Group, error) {
 	t, err := host()
 	if err != nil {
 		return nil, err
 	}
-	return create(t, p, r)
+	return create(t, p, r, false)
 }
 
-func create(t tree, p string, r *specs.LinuxResources) (*Group, error) {
+func create(t tree, p string, r *specs.LinuxResources, own bool) (*Group, error) {
 	if err := checkPath(p); err != nil {
 		return nil, err
 	}
 	if r == nil {
 		r = &specs.LinuxResources{}
 	}
-	g := &Group{path: p, tree: t, dirs: t.layout(p, r.Devices)}
-	users := !OfEngine(p) // below a parent of theirs
-	if users && strings.Contains(p, "/") {
-		if err := prepare(t, path.Dir(p)); err != nil {
+	g := &Group{path: p, tree: t, own: own, dirs: t.layout(p, r.Devices, own)}
+	if !own && strings.Contains(p, "/") {
+		if err := prepare(t, path.Dir(p), false); err != nil {
 			return nil, err
 		}
 	}
@@ -103,7 +120,7 @@ func create(t tree, p string, r *specs.LinuxResources) (*Group, error) {
 		return nil, err
 	}
 	var err error
-	if users { // nobody says that its parent hands processors down
+	if !own { // nobody says that its parent hands processors down
 		err = g.fillCpuset()
 	}
 	if err == nil {
@@ -115,19 +132,12 @@ func create(t tree, p string, r *specs.LinuxResources) (*Group, error) {
 	return g, nil
 }
 
-// OfEngine reports whether a group or parent bears a name that an engine gives:
-// users' parents must not.
-func OfEngine(p string) bool {
-	first, _, _ := strings.Cut(p, "/")
-	return first == engineName || strings.HasPrefix(first, engineName+"-")
-}
-
 // mkdir makes all directories of the group or none.
 func (g *Group) mkdir() error {
 	for i, d := range g.dirs {
 		err := mkdir(d.path)
 		if errors.Is(err, os.ErrNotExist) {
-			if err = prepare(g.tree, path.Dir(g.path)); err == nil {
+			if err = prepare(g.tree, path.Dir(g.path), g.own); err == nil {
 				err = mkdir(d.path)
 			}
 		}
@@ -139,23 +149,22 @@ func (g *Group) mkdir() error {
 	return nil
 }
 
-// Prepare makes the parent of an engine's groups. It may be called again at
-// any time.
-func Prepare(parent string) error {
+// Prepare makes the parent. It may be called again at any time.
+func (p Parent) Prepare() error {
 	t, err := host()
 	if err != nil {
 		return err
 	}
-	if err := checkPath(parent); err != nil {
+	if err := checkPath(string(p)); err != nil {
 		return err
 	}
-	return prepare(t, parent)
+	return prepare(t, string(p), true)
 }
 
-func prepare(t tree, parent string) error {
+func prepare(t tree, parent string, own bool) error {
 	prepared.Lock()
 	defer prepared.Unlock()
-	return t.prepare(parent)
+	return t.prepare(parent, own)
 }
 
 // Open returns a group that was created before, by this process or another.
@@ -187,12 +196,12 @@ func open(t tree, p string) (*Group, error) {
 
 // List returns the names of the groups below the parent in any tree, sorted:
 // what an engine compares with its records when it starts.
-func List(parent string) ([]string, error) {
+func (p Parent) List() ([]string, error) {
 	t, err := host()
 	if err != nil {
 		return nil, err
 	}
-	return list(t, parent)
+	return list(t, string(p))
 }
 
 func list(t tree, parent string) ([]string, error) {
@@ -215,16 +224,16 @@ func list(t tree, parent string) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// RemoveParent removes an engine's parent, which must have no groups left.
-func RemoveParent(parent string) error {
+// Remove removes the parent, which must have no groups left.
+func (p Parent) Remove() error {
 	t, err := host()
 	if err != nil {
 		return err
 	}
-	if err := checkPath(parent); err != nil {
+	if err := checkPath(string(p)); err != nil {
 		return err
 	}
-	return removeParent(t, parent)
+	return removeParent(t, string(p))
 }
 
 func removeParent(t tree, parent string) error {
@@ -237,11 +246,6 @@ func removeParent(t tree, parent string) error {
 			if root != "" {
 				errs = append(errs, rmdir(root+"/"+parent))
 			}
-		}
-	}
-	for _, d := range t.layouts(parent) {
-		if !strings.Contains(d.path, "/"+defaultRules+"/") && !strings.Contains(d.path, "/"+ownRules+"/") {
-			errs = append(errs, rmdir(d.path))
 		}
 	}
 	return errors.Join(errs...)
@@ -310,10 +314,10 @@ func Absent(p string) *Group { return &Group{path: p, tree: absent{}} }
 // absent is the tree of groups that are gone.
 type absent struct{}
 
-func (absent) layout(string, []specs.LinuxDeviceCgroup) []dir  { return nil }
-func (absent) layouts(string) []dir                            { return nil }
-func (absent) prepare(string) error                            { return os.ErrNotExist }
-func (absent) apply(*Group, *specs.LinuxResources, bool) error { return os.ErrNotExist }
+func (absent) layout(string, []specs.LinuxDeviceCgroup, bool) []dir { return nil }
+func (absent) layouts(string) []dir                                 { return nil }
+func (absent) prepare(string, bool) error                           { return os.ErrNotExist }
+func (absent) apply(*Group, *specs.LinuxResources, bool) error      { return os.ErrNotExist }
 func (absent) freeze(_ *Group, frozen bool) error {
 	if frozen {
 		return os.ErrNotExist
@@ -359,8 +363,8 @@ var HostFeatures = sync.OnceValues(func() (Features, error) {
 	if err != nil {
 		return Features{}, err
 	}
-	parent := fmt.Sprintf("%s-probe-%d", engineName, os.Getpid())
-	if err := prepare(t, parent); err != nil {
+	parent := fmt.Sprintf("probe-%d", os.Getpid())
+	if err := prepare(t, parent, false); err != nil {
 		return Features{}, errors.Join(err, removeParent(t, parent))
 	}
 	return t.features(parent), removeParent(t, parent)

@@ -60,15 +60,16 @@ func TestDefaultRulesAreInherited(t *testing.T) {
 	for _, c := range []struct {
 		path  string
 		rules []specs.LinuxDeviceCgroup
+		own   bool
 		want  string
 	}{
-		{"tare-1/x", DefaultDevices(), "/sys/fs/cgroup/devices/tare-1/d/x"},
-		{"tare/x", AllDevices(), "/sys/fs/cgroup/devices/tare/p/x"},
-		{"tare/x", append(DefaultDevices(), specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "r"}), "/sys/fs/cgroup/devices/tare/p/x"},
-		{"other/x", DefaultDevices(), "/sys/fs/cgroup/devices/other/x"},
-		{"tare/a/x", DefaultDevices(), "/sys/fs/cgroup/devices/tare/a/x"},
+		{"tare-1/x", DefaultDevices(), true, "/sys/fs/cgroup/devices/tare-1/d/x"},
+		{"tare/x", AllDevices(), true, "/sys/fs/cgroup/devices/tare/p/x"},
+		{"tare/x", append(DefaultDevices(), specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "r"}), true, "/sys/fs/cgroup/devices/tare/p/x"},
+		{"other/x", DefaultDevices(), false, "/sys/fs/cgroup/devices/other/x"},
+		{"tare/d/x", DefaultDevices(), false, "/sys/fs/cgroup/devices/tare/d/x"},
 	} {
-		if got := tree.layout(c.path, c.rules)[2].path; got != c.want {
+		if got := tree.layout(c.path, c.rules, c.own)[2].path; got != c.want {
 			t.Errorf("%s: %s", c.path, got)
 		}
 	}
@@ -139,7 +140,7 @@ func TestV2WritesLimits(t *testing.T) {
 			ThrottleWriteIOPSDevice: []specs.LinuxThrottleDevice{{LinuxBlockIODevice: specs.LinuxBlockIODevice{Major: 8, Minor: 16}}}},
 		HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}},
 		Unified:        map[string]string{"memory.high": "90000000"},
-	})
+	}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +165,7 @@ func TestV2WritesLimits(t *testing.T) {
 
 func TestV2DelegatesControllers(t *testing.T) {
 	tree := fake(t, "cpu memory perf_event")
-	if err := prepare(tree, "tare"); err != nil {
+	if err := prepare(tree, "tare", true); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range []string{"", "/tare"} {
@@ -189,7 +190,7 @@ func TestV2RefusesWhatItCannotDo(t *testing.T) {
 		"device":     {Devices: []specs.LinuxDeviceCgroup{{Allow: true, Type: "z", Access: "r"}}},
 	} {
 		tree := fake(t, "memory")
-		_, err := create(tree, "tare/x", r)
+		_, err := create(tree, "tare/x", r, true)
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		}
@@ -208,7 +209,7 @@ func TestV2RefusesWhatItCannotDo(t *testing.T) {
 
 func TestV2UpdateKeepsTheOtherHalfOfCPUMax(t *testing.T) {
 	tree := fake(t, "cpu")
-	g, err := create(tree, "tare/x", &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(5)), Period: ptr(uint64(7))}})
+	g, err := create(tree, "tare/x", &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(5)), Period: ptr(uint64(7))}}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +230,7 @@ func values(l limits) []string {
 
 func TestBurstNeverExceedsQuota(t *testing.T) {
 	tree := fake(t, "cpu")
-	g, err := create(tree, "tare/x", &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(9000)), Period: ptr(uint64(9000)), Burst: ptr(uint64(8000))}})
+	g, err := create(tree, "tare/x", &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(9000)), Period: ptr(uint64(9000)), Burst: ptr(uint64(8000))}}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +281,7 @@ func TestHostCPU(t *testing.T) {
 
 func TestV2ReadsCounters(t *testing.T) {
 	tree := fake(t, "")
-	g, err := create(tree, "tare/x", nil)
+	g, err := create(tree, "tare/x", nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +324,7 @@ func TestV2ReadsCounters(t *testing.T) {
 func TestListAndOpenFindGroups(t *testing.T) {
 	tree := fake(t, "")
 	for _, id := range []string{"b", "a"} {
-		if _, err := create(tree, "tare/"+id, nil); err != nil {
+		if _, err := create(tree, "tare/"+id, nil, true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -342,7 +343,7 @@ func TestListAndOpenFindGroups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := create(tree, "tare/b", nil); !errors.Is(err, fs.ErrExist) {
+	if _, err := create(tree, "tare/b", nil, true); !errors.Is(err, fs.ErrExist) {
 		t.Error(err)
 	}
 }

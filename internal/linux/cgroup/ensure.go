@@ -24,7 +24,7 @@ func Ensure(p string, r *specs.LinuxResources) (g *Group, made bool, err error) 
 	if r == nil {
 		r = &specs.LinuxResources{}
 	}
-	g = &Group{path: p, tree: t, dirs: t.layout(p, r.Devices)}
+	g = &Group{path: p, tree: t, dirs: t.layout(p, r.Devices, false)}
 	if made, err = g.ensureDirs(); err == nil {
 		err = t.apply(g, r, true)
 	}
@@ -38,7 +38,7 @@ func (g *Group) ensureDirs() (made bool, err error) {
 	for _, d := range g.dirs {
 		err := mkdir(d.path)
 		if errors.Is(err, os.ErrNotExist) {
-			if err = prepare(g.tree, path.Dir(g.path)); err == nil {
+			if err = prepare(g.tree, path.Dir(g.path), false); err == nil {
 				err = mkdir(d.path)
 			}
 		}

@@ -20,7 +20,7 @@ func foreign(t *testing.T) string {
 		t.Fatal(err)
 	}
 	name := fmt.Sprintf("foreign%d", os.Getpid())
-	dirs := tr.layouts(name)
+	dirs := tr.layout(name, nil, false)
 	for _, d := range dirs {
 		if err := os.Mkdir(d.path, 0o755); err != nil {
 			t.Fatal(err)
@@ -28,7 +28,7 @@ func foreign(t *testing.T) string {
 	}
 	t.Cleanup(func() {
 		for _, d := range dirs {
-			for _, p := range []string{d.path + "/below", d.path} {
+			for _, p := range []string{d.path + "/d", d.path} {
 				if err := rmdir(p); err != nil {
 					t.Error(err)
 				}
@@ -40,7 +40,8 @@ func foreign(t *testing.T) string {
 
 func TestRootGroupInAUsersParent(t *testing.T) {
 	p := foreign(t)
-	for _, name := range []string{p + "/x", p + "/below/x"} {
+	// A parent named as one with rules of its own hands none down.
+	for _, name := range []string{p + "/x", p + "/d/x"} {
 		g, err := Create(name, &specs.LinuxResources{Devices: DefaultDevices(), Pids: &specs.LinuxPids{Limit: ptr(int64(77))}})
 		if err != nil {
 			t.Fatal(err)

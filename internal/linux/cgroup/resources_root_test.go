@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -92,7 +93,7 @@ func TestRootEveryResource(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := parent(t)
-	living, err := Create(p+"/living", nil)
+	living, err := p.Create("living", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,7 @@ func TestRootEveryResource(t *testing.T) {
 	defer func() { living.Kill(); cmd.Wait() }()
 	for i, s := range settings(blockDevice(t)) {
 		t.Run(s.name, func(t *testing.T) {
-			fresh, err := Create(fmt.Sprintf("%s/%d", p, i), &s.r)
+			fresh, err := p.Create(strconv.Itoa(i), &s.r)
 			if err == nil {
 				defer func() {
 					if err := fresh.Remove(); err != nil {
@@ -238,8 +239,8 @@ func TestRootStatsCount(t *testing.T) {
 }
 
 func BenchmarkRootStats(b *testing.B) {
-	p := fmt.Sprintf("tare-bench%d", os.Getpid())
-	g, err := Create(p+"/x", nil)
+	p := Parent(fmt.Sprintf("tare-bench%d", os.Getpid()))
+	g, err := p.Create("x", nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -248,7 +249,7 @@ func BenchmarkRootStats(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	if err := errors.Join(g.Remove(), RemoveParent(p)); err != nil {
+	if err := errors.Join(g.Remove(), p.Remove()); err != nil {
 		b.Error(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,11 +20,11 @@ import (
 )
 
 // parent returns a parent of its own for a test, removed afterwards.
-func parent(t *testing.T) string {
+func parent(t *testing.T) Parent {
 	t.Helper()
-	p := fmt.Sprintf("tare-test%d-%d", os.Getpid(), time.Now().UnixNano())
+	p := Parent(fmt.Sprintf("tare-test%d-%d", os.Getpid(), time.Now().UnixNano()))
 	t.Cleanup(func() {
-		if err := RemoveParent(p); err != nil {
+		if err := p.Remove(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -32,7 +33,7 @@ func parent(t *testing.T) string {
 
 func group(t *testing.T, r *specs.LinuxResources) *Group {
 	t.Helper()
-	g, err := Create(parent(t)+"/x", r)
+	g, err := parent(t).Create("x", r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func TestRootLimitsArriveInTheKernel(t *testing.T) {
 	if s, err = g.Stats(); err != nil || s.Memory.Limit != 32<<20 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	names, err := List(g.Path()[:strings.Index(g.Path(), "/")])
+	names, err := Parent(path.Dir(g.Path())).List()
 	if err != nil || !slices.Equal(names, []string{"x"}) {
 		t.Errorf("%v, %v", names, err)
 	}
@@ -205,10 +206,10 @@ func TestRootHostFeatures(t *testing.T) {
 
 func TestRootCreateLeavesNothingOnError(t *testing.T) {
 	p := parent(t)
-	if _, err := Create(p+"/x", &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "4000"}}); err == nil {
+	if _, err := p.Create("x", &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "4000"}}); err == nil {
 		t.Error("cpu 4000 accepted")
 	}
-	if _, err := Open(p + "/x"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Open(string(p) + "/x"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }
@@ -224,7 +225,7 @@ func TestRootDeviceProgramLoads(t *testing.T) {
 	}
 	tree := &v2{root: root}
 	p := fmt.Sprintf("tare-test%d-v2", os.Getpid())
-	g, err := create(tree, p+"/x", &specs.LinuxResources{Devices: DefaultDevices()})
+	g, err := create(tree, p+"/x", &specs.LinuxResources{Devices: DefaultDevices()}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,10 +252,10 @@ func TestRootDeviceProgramLoads(t *testing.T) {
 }
 
 func BenchmarkRootCreateRemove(b *testing.B) {
-	p := fmt.Sprintf("tare-bench%d", os.Getpid())
+	p := Parent(fmt.Sprintf("tare-bench%d", os.Getpid()))
 	r := &specs.LinuxResources{Devices: DefaultDevices(), Pids: &specs.LinuxPids{Limit: ptr(int64(4096))}}
 	for b.Loop() {
-		g, err := Create(p+"/x", r)
+		g, err := p.Create("x", r)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -262,7 +263,7 @@ func BenchmarkRootCreateRemove(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	if err := RemoveParent(p); err != nil {
+	if err := p.Remove(); err != nil {
 		b.Error(err)
 	}
 }

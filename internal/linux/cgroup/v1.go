@@ -17,12 +17,9 @@ import (
 const (
 	defaultRules = "d"
 	ownRules     = "p"
-
-	// engineName begins the names of the parents that have them.
-	engineName = "tare"
 )
 
-// hostTasks bounds the tasks of all containers of an engine together, so that
+// hostTasks bounds the tasks of all groups of an own parent together, so that
 // the host keeps some. It is written once: an administrator may change it.
 const hostTasks = "32768"
 
@@ -34,7 +31,7 @@ type v1 struct {
 	unified string // version 2, which only other runtimes make groups in
 }
 
-func (t *v1) layout(p string, devices []specs.LinuxDeviceCgroup) []dir {
+func (t *v1) layout(p string, devices []specs.LinuxDeviceCgroup, own bool) []dir {
 	rules := ownRules
 	if sameRules(devices, DefaultDevices()) {
 		rules = defaultRules
@@ -42,7 +39,7 @@ func (t *v1) layout(p string, devices []specs.LinuxDeviceCgroup) []dir {
 	dirs := make([]dir, len(t.trees))
 	for i, tree := range t.trees {
 		dirs[i] = dir{tree.path + "/" + p, tree.controllers}
-		if splitsDevices(tree, p) {
+		if own && hasDevices(tree) {
 			dirs[i].path = tree.path + "/" + path.Dir(p) + "/" + rules + "/" + path.Base(p)
 		}
 	}
@@ -52,33 +49,30 @@ func (t *v1) layout(p string, devices []specs.LinuxDeviceCgroup) []dir {
 func (t *v1) layouts(p string) []dir {
 	var dirs []dir
 	for _, tree := range t.trees {
-		if splitsDevices(tree, p) {
+		if hasDevices(tree) {
 			for _, rules := range []string{defaultRules, ownRules} {
 				dirs = append(dirs, dir{tree.path + "/" + path.Dir(p) + "/" + rules + "/" + path.Base(p), tree.controllers})
 			}
-			continue
 		}
 		dirs = append(dirs, dir{tree.path + "/" + p, tree.controllers})
 	}
 	return dirs
 }
 
-// splitsDevices reports whether a group has one of the two parents in this tree.
-func splitsDevices(tree dir, p string) bool {
-	return slices.Contains(tree.controllers, "devices") && strings.Count(p, "/") == 1 && OfEngine(p)
-}
+// hasDevices reports whether own parents have the two parents in this tree.
+func hasDevices(tree dir) bool { return slices.Contains(tree.controllers, "devices") }
 
 // prepare makes the parent in all trees, with what its groups inherit.
-func (t *v1) prepare(parent string) error {
+func (t *v1) prepare(parent string, own bool) error {
 	for _, tree := range t.trees {
 		p := tree.path
 		for name := range strings.SplitSeq(parent, "/") {
 			p += "/" + name
-			if err := t.prepareDir(dir{p, tree.controllers}, OfEngine(parent)); err != nil {
+			if err := t.prepareDir(dir{p, tree.controllers}, own); err != nil {
 				return err
 			}
 		}
-		if splitsDevices(tree, parent+"/x") {
+		if own && hasDevices(tree) {
 			if err := prepareRules(p); err != nil {
 				return err
 			}
@@ -87,9 +81,9 @@ func (t *v1) prepare(parent string) error {
 	return nil
 }
 
-// prepareDir makes a parent in one tree. One of a user's that is there keeps
+// prepareDir makes a parent in one tree. One of others' that is there keeps
 // its settings, but that a cpuset without processors gets its parent's.
-func (t *v1) prepareDir(d dir, ours bool) error {
+func (t *v1) prepareDir(d dir, own bool) error {
 	err := mkdir(d.path)
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return err
@@ -98,7 +92,7 @@ func (t *v1) prepareDir(d dir, ours bool) error {
 	for _, c := range d.controllers {
 		switch c {
 		case "cpuset": // a group without processors takes no process
-			err = fillCpuset(d.path, fresh || ours)
+			err = fillCpuset(d.path, fresh || own)
 		case "memory": // always on since 5.11
 			if exists(d.path, "memory.use_hierarchy") && fresh {
 				if v, _ := read(d.path, "memory.use_hierarchy"); v == "0" {
@@ -106,7 +100,7 @@ func (t *v1) prepareDir(d dir, ours bool) error {
 				}
 			}
 		case "pids":
-			if fresh && ours {
+			if fresh && own {
 				err = write(d.path, "pids.max", hostTasks)
 			}
 		}
@@ -208,13 +202,8 @@ func (t *v1) devices(g *Group, rules []specs.LinuxDeviceCgroup, fresh bool) erro
 	if !ok || !fresh || len(rules) == 0 {
 		return nil
 	}
-	switch path.Base(path.Dir(d.path)) {
-	case defaultRules:
+	if g.own && (path.Base(path.Dir(d.path)) == defaultRules || sameRules(rules, AllDevices())) {
 		return nil
-	case ownRules:
-		if sameRules(rules, AllDevices()) {
-			return nil
-		}
 	}
 	return writeRules(d.path, rules)
 }

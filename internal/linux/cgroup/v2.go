@@ -21,15 +21,15 @@ type v2 struct {
 // wanted are the controllers that an engine's groups need.
 var wanted = []string{"cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"}
 
-func (t *v2) layout(p string, _ []specs.LinuxDeviceCgroup) []dir {
+func (t *v2) layout(p string, _ []specs.LinuxDeviceCgroup, _ bool) []dir {
 	return []dir{{path: t.root + "/" + p}}
 }
 
-func (t *v2) layouts(p string) []dir { return t.layout(p, nil) }
+func (t *v2) layouts(p string) []dir { return t.layout(p, nil, false) }
 
 // prepare makes the parent and hands the controllers down to its groups. The
 // parent itself must not have processes: version 2 allows them in leaves only.
-func (t *v2) prepare(parent string) error {
+func (t *v2) prepare(parent string, own bool) error {
 	p := t.root
 	if err := t.delegate(p); err != nil {
 		return err
@@ -43,7 +43,7 @@ func (t *v2) prepare(parent string) error {
 		if derr := t.delegate(p); derr != nil {
 			return derr
 		}
-		if err == nil && OfEngine(parent) {
+		if err == nil && own {
 			if err := t.write(p, "pids.max", hostTasks); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}
