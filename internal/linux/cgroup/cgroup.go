@@ -44,6 +44,7 @@ type Group struct {
 	dirs []dir
 	own  bool     // it is a Parent's
 	fd   *os.File // see FD
+	unit *unit    // of a Scope; else nil
 
 	delegated bool // see Delegate
 }
@@ -63,6 +64,9 @@ type tree interface {
 	layouts(path string) []dir
 	// prepare makes the parent of groups; of an own one what they inherit, too.
 	prepare(parent string, own bool) error
+	version() int // 1 or 2
+	// limits are the files that apply writes, without device rules.
+	limits(g *Group, r *specs.LinuxResources, fresh bool) (limits, error)
 	// apply writes limits. A fresh group has none yet.
 	apply(g *Group, r *specs.LinuxResources, fresh bool) error
 	freeze(g *Group, frozen bool) error
@@ -286,7 +290,7 @@ func (g *Group) OpenToJoin() *os.File { return g.open(joining) }
 // to a file then.
 func (g *Group) open(name string) *os.File {
 	t, ok := g.tree.(*v2)
-	if !ok || len(g.dirs) == 0 {
+	if !ok || len(g.dirs) == 0 || !g.Begun() {
 		return nil
 	}
 	dir := t.root + "/" + g.path
@@ -317,7 +321,11 @@ type absent struct{}
 func (absent) layout(string, []specs.LinuxDeviceCgroup, bool) []dir { return nil }
 func (absent) layouts(string) []dir                                 { return nil }
 func (absent) prepare(string, bool) error                           { return os.ErrNotExist }
-func (absent) apply(*Group, *specs.LinuxResources, bool) error      { return os.ErrNotExist }
+func (absent) version() int                                         { return 0 }
+func (absent) limits(*Group, *specs.LinuxResources, bool) (limits, error) {
+	return nil, os.ErrNotExist
+}
+func (absent) apply(*Group, *specs.LinuxResources, bool) error { return os.ErrNotExist }
 func (absent) freeze(_ *Group, frozen bool) error {
 	if frozen {
 		return os.ErrNotExist
@@ -332,7 +340,13 @@ func (absent) features(string) Features        { return Features{} }
 
 // Update changes the limits that r sets, one after the other; device rules stay
 // as they are. If one is refused those before it are in force.
-func (g *Group) Update(r *specs.LinuxResources) error { return g.tree.apply(g, r, false) }
+func (g *Group) Update(r *specs.LinuxResources) error {
+	// What systemd makes of them, rounded, is overwritten.
+	if err := g.tell(r); err != nil {
+		return err
+	}
+	return g.tree.apply(g, r, false)
+}
 
 // Freeze stops all processes of the group and waits, with a bound, until they
 // stand.

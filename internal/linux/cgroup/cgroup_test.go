@@ -213,7 +213,7 @@ func TestV2UpdateKeepsTheOtherHalfOfCPUMax(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := tree.limits(g, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(-1))}})
+	l, err := tree.limits(g, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(-1))}}, false)
 	if err != nil || len(l) != 1 || l[0].value != "max 7" {
 		t.Errorf("%+v, %v", l, err)
 	}
@@ -243,7 +243,7 @@ func TestBurstNeverExceedsQuota(t *testing.T) {
 		{20000, 15000, []string{"cpu.max=20000 9000", "cpu.max.burst=15000"}},
 		{5000, 0, []string{"cpu.max.burst=0", "cpu.max=5000 9000"}},
 	} {
-		l, err := tree.limits(g, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &c.quota, Burst: &c.burst}})
+		l, err := tree.limits(g, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &c.quota, Burst: &c.burst}}, false)
 		if err != nil || !slices.Equal(values(l), c.want) {
 			t.Errorf("%v, %v, want %v", values(l), err, c.want)
 		}
@@ -254,7 +254,7 @@ func TestUnboundedMemoryUnboundsTheSum(t *testing.T) {
 	tree := fake(t, "memory")
 	g := &Group{path: "x", tree: tree, dirs: []dir{{path: t.TempDir()}}}
 	r := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(-1))}}
-	l, err := tree.limits(g, r)
+	l, err := tree.limits(g, r, false)
 	if want := []string{"memory.swap.max=max", "memory.max=max"}; err != nil || !slices.Equal(values(l), want) {
 		t.Errorf("%v, %v", values(l), err)
 	}
@@ -264,8 +264,8 @@ func TestUnboundedMemoryUnboundsTheSum(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"memory.memsw.limit_in_bytes=-1", "memory.limit_in_bytes=-1"}
-	if got := values(one.limits(g, r, false)); !slices.Equal(got, want) {
-		t.Errorf("%v", got)
+	if l, err = one.limits(g, r, false); err != nil || !slices.Equal(values(l), want) {
+		t.Errorf("%v, %v", values(l), err)
 	}
 }
 

@@ -22,6 +22,9 @@ const (
 // without controllers, name=systemd, which the group is in from now on. uid and
 // gid are the host's numbers of the container's root, who owns what is below.
 func (g *Group) Delegate(uid, gid int) (err error) {
+	if !g.Begun() {
+		return g.delegateLater(uid, gid)
+	}
 	var at string
 	switch t := g.tree.(type) {
 	case *v1:
@@ -54,13 +57,21 @@ func (g *Group) delegateBelow(t *v2) (string, error) {
 	if err := t.delegate(d); err != nil {
 		return "", err
 	}
-	for _, name := range []string{payload, joining} {
-		if err := mkdir(d + "/" + name); err != nil && !errors.Is(err, os.ErrExist) {
-			return "", err
-		}
+	if err := makeDelegated(d); err != nil {
+		return "", err
 	}
 	g.delegated = true
 	return d + "/" + payload, nil
+}
+
+// makeDelegated makes the groups below one that is delegated.
+func makeDelegated(d string) error {
+	for _, name := range []string{payload, joining} {
+		if err := mkdir(d + "/" + name); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *Group) delegateNamed(t *v1) (string, error) {

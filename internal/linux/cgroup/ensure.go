@@ -55,8 +55,12 @@ func (g *Group) ensureDirs() (made bool, err error) {
 	return made, nil
 }
 
-// Enter puts a process into the group.
+// Enter puts a process into the group. A scope begins with its first: whoever
+// knows that there may be one removes the group after an error, too.
 func (g *Group) Enter(pid int) error {
+	if err := g.begin(pid); err != nil {
+		return err
+	}
 	for _, p := range g.ProcsPaths() {
 		if err := write(path.Dir(p), "cgroup.procs", uintText(uint64(pid))); err != nil {
 			return err

@@ -185,10 +185,10 @@ const (
 )
 
 // Remove removes the group and those below it in all trees. It waits a moment
-// for processes that are ending; others make it fail (EBUSY). A group that is
-// gone is removed.
+// for processes that are ending; others make it fail (EBUSY), but for a scope's,
+// which systemd ends. A group that is gone is removed.
 func (g *Group) Remove() error {
-	errs := []error{g.Close()}
+	errs := []error{g.Close(), g.stop()}
 	for _, d := range g.dirs {
 		errs = append(errs, remove(d.path))
 	}

@@ -31,6 +31,8 @@ type v1 struct {
 	unified string // version 2, which only other runtimes make groups in
 }
 
+func (t *v1) version() int { return 1 }
+
 func (t *v1) layout(p string, devices []specs.LinuxDeviceCgroup, own bool) []dir {
 	rules := ownRules
 	if sameRules(devices, DefaultDevices()) {

@@ -8,24 +8,28 @@ import (
 )
 
 func (t *v1) apply(g *Group, r *specs.LinuxResources, fresh bool) error {
-	if len(r.Unified) > 0 {
-		return &Unsupported{Limit: "unified resources", Version: 2}
-	}
-	if err := checkNames(r); err != nil {
+	l, err := t.limits(g, r, fresh)
+	if err != nil {
 		return err
 	}
-	if d, ok := g.dir("memory"); ok && !fresh {
-		if err := checkUsage(r.Memory, func() (uint64, error) { return readUint(d.path, "memory.usage_in_bytes") }); err != nil {
-			return err
-		}
-	}
-	if err := t.limits(g, r, fresh).write(g, 0); err != nil {
+	if err := l.write(g, 0); err != nil {
 		return err
 	}
 	return t.devices(g, r.Devices, fresh)
 }
 
-func (t *v1) limits(g *Group, r *specs.LinuxResources, fresh bool) limits {
+func (t *v1) limits(g *Group, r *specs.LinuxResources, fresh bool) (limits, error) {
+	if len(r.Unified) > 0 {
+		return nil, &Unsupported{Limit: "unified resources", Version: 2}
+	}
+	if err := checkNames(r); err != nil {
+		return nil, err
+	}
+	if d, ok := g.dir("memory"); ok && !fresh {
+		if err := checkUsage(r.Memory, func() (uint64, error) { return readUint(d.path, "memory.usage_in_bytes") }); err != nil {
+			return nil, err
+		}
+	}
 	var l limits
 	t.memory(&l, r.Memory, g, fresh)
 	t.cpu(&l, r.CPU, g, fresh)
@@ -39,7 +43,7 @@ func (t *v1) limits(g *Group, r *specs.LinuxResources, fresh bool) limits {
 	}
 	l.setRdma(r.Rdma)
 	t.network(&l, r.Network)
-	return l
+	return l, nil
 }
 
 // memory: Kernel is not set. The kernel gave that limit up in 5.16, and Docker

@@ -21,6 +21,8 @@ type v2 struct {
 // wanted are the controllers that an engine's groups need.
 var wanted = []string{"cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"}
 
+func (t *v2) version() int { return 2 }
+
 func (t *v2) layout(p string, _ []specs.LinuxDeviceCgroup, _ bool) []dir {
 	return []dir{{path: t.root + "/" + p}}
 }

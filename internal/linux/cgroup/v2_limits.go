@@ -10,13 +10,7 @@ import (
 )
 
 func (t *v2) apply(g *Group, r *specs.LinuxResources, fresh bool) error {
-	d := g.dirs[0].path
-	if !fresh {
-		if err := checkUsage(r.Memory, func() (uint64, error) { return readUint(d, "memory.current") }); err != nil {
-			return err
-		}
-	}
-	l, err := t.limits(g, r)
+	l, err := t.limits(g, r, fresh)
 	if err != nil {
 		return err
 	}
@@ -26,10 +20,16 @@ func (t *v2) apply(g *Group, r *specs.LinuxResources, fresh bool) error {
 	if !fresh || len(r.Devices) == 0 || sameRules(r.Devices, AllDevices()) {
 		return nil
 	}
-	return attachDevices(d, r.Devices)
+	return attachDevices(g.dirs[0].path, r.Devices)
 }
 
-func (t *v2) limits(g *Group, r *specs.LinuxResources) (limits, error) {
+func (t *v2) limits(g *Group, r *specs.LinuxResources, fresh bool) (limits, error) {
+	if !fresh {
+		d := g.dirs[0].path
+		if err := checkUsage(r.Memory, func() (uint64, error) { return readUint(d, "memory.current") }); err != nil {
+			return nil, err
+		}
+	}
 	var l limits
 	if err := checkNames(r); err != nil {
 		return nil, err
