@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/linux/systemd"
 	"github.com/tare-engine/tare/internal/oci"
 )
 
@@ -41,7 +42,7 @@ func run(args []string) int {
 	if err != nil {
 		return a.usage(nil, err)
 	}
-	a.root = oci.Root{Dir: f.text("root", defaultRoot)}
+	a.root = oci.Root{Dir: f.text("root", defaultRoot), Units: new(systemd.Units)}
 	a.systemd = f.has("systemd-cgroup")
 	if err := a.log.open(f.text("log", ""), f.text("log-format", "text")); err != nil {
 		os.Stderr.WriteString(err.Error() + "\n")

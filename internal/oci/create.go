@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -25,7 +24,7 @@ type CreateOptions struct {
 	PidFile       string
 	NoPivot       bool
 	NoKeyring     bool
-	SystemdCgroup bool
+	SystemdCgroup bool       // the cgroup is a scope of systemd's, see scopeOf
 	Preserve      []*os.File // the program's descriptors 3, 4, 5 …
 	Env           []string   // added to the process's
 	Run           bool       // start it too: the program runs when Create returns
@@ -40,6 +39,7 @@ type creation struct {
 	root  Root
 	b     *bundle
 	c     *Container
+	scope cgroup.Scope // with SystemdCgroup
 	group *cgroup.Group
 	l     *launcher
 	gate  *gate
@@ -92,7 +92,10 @@ func (k *creation) register(u *undo.Stack) (err error) {
 	k.c.config = k.b.spec
 	k.c.record = record{
 		Version: recordVersion, ID: k.ID, Bundle: k.b.dir, Rootfs: k.b.rootfs, Created: time.Now().UTC(),
-		Owner: os.Getuid(), Cgroup: cgroupOf(k.b.spec, k.ID), Boot: bootID(),
+		Owner: os.Getuid(), Boot: bootID(),
+	}
+	if err := k.locate(); err != nil {
+		return err
 	}
 	if err := os.WriteFile(k.c.file(configFile), k.b.raw, 0o600); err != nil {
 		return err
@@ -107,10 +110,7 @@ func (k *creation) register(u *undo.Stack) (err error) {
 
 func (k *creation) makeCgroup(u *undo.Stack) error {
 	if k.SystemdCgroup {
-		if _, err := os.Stat("/run/systemd/system"); err != nil {
-			return errors.New("systemd not running on this host, cannot use systemd cgroups manager")
-		}
-		return errors.New("systemd cgroups are not supported, use a cgroupsPath without --systemd-cgroup")
+		return k.makeScope(u)
 	}
 	g, made, err := cgroup.Ensure(k.c.Cgroup, resourcesOf(k.b.spec))
 	if err != nil {
@@ -219,7 +219,7 @@ func (k *creation) syncPoints() []runtime.SyncPoint {
 	if notifies(l.Seccomp) || l.Seccomp != nil && l.Seccomp.ListenerPath != "" {
 		points = append(points, runtime.SyncFilter)
 	}
-	if has(k.b.spec, specs.UserNamespace) || len(l.NetDevices) > 0 || l.IntelRdt != nil {
+	if k.SystemdCgroup || has(k.b.spec, specs.UserNamespace) || len(l.NetDevices) > 0 || l.IntelRdt != nil {
 		points = append(points, runtime.SyncBorn)
 	}
 	//lint:ignore SA1019 prestart hooks are deprecated, and still used

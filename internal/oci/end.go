@@ -58,7 +58,7 @@ func (c *Container) killAll(sig syscall.Signal) error {
 
 // group is the container's cgroup, nil if it is gone.
 func (c *Container) group() (*cgroup.Group, error) {
-	g, err := cgroup.Open(c.Cgroup)
+	g, err := c.openGroup()
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -147,6 +147,8 @@ func (c *Container) remove(warn func(format string, args ...any)) error {
 		if err := removeGroup(g); err != nil {
 			return fmt.Errorf("unable to remove container's cgroup: %w", err)
 		}
+	} else if err := c.goneGroup(); err != nil {
+		return err
 	}
 	if err := c.dropRdt(); err != nil {
 		return err
@@ -176,7 +178,7 @@ func (c *Container) Pause() error {
 	if status != Running && status != Created {
 		return ErrNotRunning
 	}
-	g, err := cgroup.Open(c.Cgroup)
+	g, err := c.openGroup()
 	if err != nil {
 		return err
 	}
@@ -192,7 +194,7 @@ func (c *Container) Resume() error {
 	if status != Paused {
 		return ErrNotPaused
 	}
-	g, err := cgroup.Open(c.Cgroup)
+	g, err := c.openGroup()
 	if err != nil {
 		return err
 	}
@@ -217,7 +219,7 @@ func (c *Container) Update(r *specs.LinuxResources) error {
 	if status == Stopped || status == Creating {
 		return ErrNotRunning
 	}
-	g, err := cgroup.Open(c.Cgroup)
+	g, err := c.openGroup()
 	if err != nil {
 		return err
 	}
@@ -226,7 +228,7 @@ func (c *Container) Update(r *specs.LinuxResources) error {
 
 // Stats are the container's counters.
 func (c *Container) Stats() (*cgroup.Stats, error) {
-	g, err := cgroup.Open(c.Cgroup)
+	g, err := c.openGroup()
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/linux/spawn"
 	"github.com/tare-engine/tare/internal/runtime"
@@ -91,7 +90,7 @@ func (c *Container) newExec(p *specs.Process, path string, cgroups []string, pre
 // those that are named below them, and the directory in which it can be born
 // instead, nil if there is none; the caller closes it.
 func (c *Container) groups(below []string) (procs []string, born *os.File, err error) {
-	g, err := cgroup.Open(c.Cgroup)
+	g, err := c.openGroup()
 	if err != nil {
 		return nil, nil, err
 	}

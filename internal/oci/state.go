@@ -12,6 +12,7 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
 )
 
 const (
@@ -50,6 +51,7 @@ type record struct {
 	Created time.Time
 	Owner   int    // uid of who created it
 	Cgroup  string // path below the hierarchies' roots
+	Unit    string // of systemd, whose cgroup that is; "": none
 	Pid     int    // of the first process, 0 before there is one
 	Ticks   uint64 // when it was started, so that no other process is taken for it
 	Boot    string // kernel's boot id
@@ -62,6 +64,7 @@ const recordVersion = 1
 type Root struct {
 	Dir   string
 	Debug func(format string, args ...any) // is told what is done; nil: nobody
+	Units cgroup.Units                     // of systemd's, for containers with SystemdCgroup
 }
 
 func (r Root) debug(format string, args ...any) {
@@ -216,7 +219,7 @@ func (r *record) encode() ([]byte, error) {
 	b := []byte(`{"Version":` + itoa(r.Version))
 	for _, f := range [][2]string{
 		{"ID", r.ID}, {"Bundle", r.Bundle}, {"Rootfs", r.Rootfs}, {"Created", r.Created.Format(time.RFC3339Nano)},
-		{"Cgroup", r.Cgroup}, {"Boot", r.Boot}, {"Rdt", r.Rdt},
+		{"Cgroup", r.Cgroup}, {"Unit", r.Unit}, {"Boot", r.Boot}, {"Rdt", r.Rdt},
 	} {
 		v, err := json.Marshal(f[1])
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/linux/process"
 )
@@ -32,7 +31,7 @@ func (c *Container) Status() (Status, error) {
 	if ended, err := process.Ended(pidfd); ended || err != nil {
 		return Stopped, err
 	}
-	if g, err := cgroup.Open(c.Cgroup); err == nil {
+	if g, err := c.openGroup(); err == nil {
 		if frozen, err := g.Frozen(); err == nil && frozen {
 			return Paused, nil
 		}

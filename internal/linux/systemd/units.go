@@ -210,7 +210,26 @@ func job(ctx context.Context, begin func(done chan<- string) (int, error)) error
 func list(properties map[string]any) []dbus.Property {
 	out := make([]dbus.Property, 0, len(properties))
 	for _, name := range slices.Sorted(maps.Keys(properties)) {
-		out = append(out, dbus.Property{Name: name, Value: godbus.MakeVariant(properties[name])})
+		v, ok := properties[name].(godbus.Variant)
+		if !ok {
+			v = godbus.MakeVariant(properties[name])
+		}
+		out = append(out, dbus.Property{Name: name, Value: v})
 	}
 	return out
+}
+
+// ParseValue reads the value of a property in the text form of GVariant: 7,
+// uint64 7, true, "text", ["a", "b"]. A number or text has its Go type; whatever
+// else is a value for properties only.
+func ParseValue(text string) (any, error) {
+	v, err := godbus.ParseVariant(text, godbus.Signature{})
+	if err != nil {
+		return nil, err
+	}
+	switch x := v.Value().(type) {
+	case bool, string, byte, int16, uint16, int32, uint32, int64, uint64, float64:
+		return x, nil
+	}
+	return v, nil
 }
