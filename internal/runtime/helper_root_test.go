@@ -64,7 +64,7 @@ func (l *lab) makeCgroups() {
 	}
 	l.group, l.cgroups = g, g.ProcsPaths()
 	l.t.Cleanup(func() {
-		if err := errors.Join(g.Close(), g.Kill(), g.Remove(), cgroup.RemoveParent(parent)); err != nil {
+		if err := errors.Join(g.Close(), g.Kill(), g.Remove(), cgroup.Parent(parent).Remove()); err != nil {
 			l.t.Error(err)
 		}
 	})
