@@ -64,6 +64,9 @@ func TestBundleUnderSystemd(t *testing.T) {
 	b := l.bundle("s", func(s *specs.Spec) {
 		s.Linux.CgroupsPath = "tare-oci.slice:test:s"
 		s.Process.Args = []string{"sleep", "1000"}
+		for _, set := range []*[]string{&s.Process.Capabilities.Bounding, &s.Process.Capabilities.Effective, &s.Process.Capabilities.Permitted} {
+			*set = append(*set, "CAP_MKNOD")
+		}
 		s.Annotations = map[string]string{"org.systemd.property.TimeoutStopSec": "7"}
 		s.Linux.Resources = &specs.LinuxResources{
 			Memory: &specs.LinuxMemory{Limit: pointer(int64(64 << 20))}, Pids: &specs.LinuxPids{Limit: pointer(int64(50))},

@@ -47,9 +47,10 @@ type Config struct {
 	Labels        []string // KEY=VALUE, of the engine
 	CDIDirs       []string
 	Runtimes      []external.Runtime
-	DefaultRun    string // runtime of containers that name none; empty: ours
-	UsernsRemap   string // empty: containers have the host's ids
-	UsernsRange   string // of containers with a range of their own; empty: the default
+	DefaultRun    string   // runtime of containers that name none; empty: ours
+	ExecOpts      []string // KEY=VALUE
+	UsernsRemap   string   // empty: containers have the host's ids
+	UsernsRange   string   // of containers with a range of their own; empty: the default
 	Registries    registryConfig
 	Uninstall     bool
 	ShowVersion   bool
@@ -123,6 +124,7 @@ func (c *Config) engineOptions() []option {
 		{"cdi-spec-dir", "", "cdi-spec-dirs", "`directory` with descriptions of devices (CDI), for --device vendor.com/class=name; several may be given", &listValue{list: &c.CDIDirs, check: checkPath}},
 		{"add-runtime", "", "runtimes", "register an OCI runtime by its command line: `NAME=PATH`, for --runtime NAME; several may be given", runtimesValue{&c.Runtimes}},
 		{"default-runtime", "", "default-runtime", "`name` of the runtime of containers that name none", textValue{&c.DefaultRun, nil}},
+		{"exec-opt", "", "exec-opts", "`OPTION=VALUE` of how containers run: native.cgroupdriver=systemd has systemd make their cgroups, native.cgroupdriver=cgroupfs (the default) the engine", &listValue{list: &c.ExecOpts, check: checkExecOpt}},
 		{"userns-remap", "", "userns-remap", "`user` whose ranges in /etc/subuid and /etc/subgid are the ids of containers: default (dockremap), USER[:GROUP] or UID[:GID]", textValue{&c.UsernsRemap, nil}},
 		{"userns-auto-range", "", "userns-auto-range", "`ids` of the host for containers with --userns=auto, which have a range each: START:SIZE, or the user whose ranges they are (default: user tare's, or 1073741824:805306368)", textValue{&c.UsernsRange, nil}},
 	}
@@ -167,6 +169,9 @@ func parseArgs(args []string, stderr io.Writer) (*Config, error) {
 	return c, c.check()
 }
 
+// systemdGroups reports whether systemd makes the containers' control groups.
+func (c *Config) systemdGroups() bool { return slices.Contains(c.ExecOpts, cgroupDriver+"=systemd") }
+
 // check is for what no single setting shows.
 func (c *Config) check() error {
 	if len(c.HostGateways) > 1 {
@@ -174,6 +179,9 @@ func (c *Config) check() error {
 	}
 	if err := uniqueKeys(c.Labels); err != nil {
 		return err
+	}
+	if len(c.ExecOpts) > 1 {
+		return fmt.Errorf("exec-opts: %s is given twice", cgroupDriver)
 	}
 	if c.TLSVerify && (c.TLSCACert == "" || c.TLSCert == "" || c.TLSKey == "") {
 		return errors.New("tlsverify needs tlscacert, tlscert and tlskey")

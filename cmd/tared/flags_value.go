@@ -133,6 +133,19 @@ func oneOf(words ...string) func(string) error {
 	}
 }
 
+// cgroupDriver is the one option of --exec-opt.
+const cgroupDriver = "native.cgroupdriver"
+
+func checkExecOpt(s string) error {
+	switch key, value, _ := strings.Cut(s, "="); {
+	case key != cgroupDriver:
+		return fmt.Errorf("want %s=cgroupfs or %s=systemd", cgroupDriver, cgroupDriver)
+	case value != "cgroupfs" && value != "systemd":
+		return fmt.Errorf("%s option %s not supported", cgroupDriver, value)
+	}
+	return nil
+}
+
 func checkAddr(s string) error {
 	if _, err := netip.ParseAddr(s); err != nil {
 		return errors.New("want an address")

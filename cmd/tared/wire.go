@@ -25,6 +25,7 @@ import (
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/linux/host"
+	"github.com/tare-engine/tare/internal/linux/systemd"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/registry"
 	"github.com/tare-engine/tare/internal/runtime/external"
@@ -49,6 +50,7 @@ type parts struct {
 	networks   *network.Service
 	containers *container.Service
 	engine     *engine.Engine
+	units      systemd.Units
 }
 
 // identity is engine.json: what tells this engine's kernel objects from those
@@ -84,6 +86,9 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 			p.close()
 		}
 	}()
+	if err := p.findSystemd(cfg); err != nil {
+		return nil, err
+	}
 	driver, err := openDriver(cfg.StorageDriver, cfg.DataRoot)
 	if err != nil {
 		return nil, err
@@ -141,10 +146,21 @@ func newContainers(ctx context.Context, cfg *Config, id string, p *parts, events
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), BootID: boot,
 		Defaults: container.Defaults{
 			LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, AppArmor: defaultAppArmor(), Remap: ids.remap,
-			InitPath: besideUs("tare-init"), Runtimes: runtimes, CDIDirs: cfg.CDIDirs,
+			InitPath: besideUs("tare-init"), Runtimes: runtimes, CDIDirs: cfg.CDIDirs, Systemd: cfg.systemdGroups(),
 		},
-		IDRange: ids.pool,
+		IDRange: ids.pool, Units: &p.units,
 	}, p.layers, p.networks, events, store.NewReserved(p.reserve), way.dial), nil
+}
+
+// findSystemd connects with systemd if it is to make the control groups.
+func (p *parts) findSystemd(cfg *Config) error {
+	if !cfg.systemdGroups() {
+		return nil
+	}
+	if err := p.units.Check(); err != nil {
+		return fmt.Errorf("%s=systemd: %w: leave the option away to have the engine make the cgroups", cgroupDriver, err)
+	}
+	return nil
 }
 
 // end gives everything back when the engine stops.
@@ -158,6 +174,7 @@ func (p *parts) close() {
 	if p.containers != nil {
 		p.containers.Close()
 	}
+	p.units.Close()
 	var err error
 	if p.networks != nil {
 		err = p.networks.Close()

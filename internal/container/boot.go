@@ -23,8 +23,10 @@ func (s *Service) Boot(ctx context.Context) error {
 	}
 	// Before the first group: one whose parent's rules are half written, by us
 	// beside it or by an engine that was killed, would keep too many rights.
-	if err := cgroup.Parent(s.cfg.Cgroup).Prepare(); err != nil {
-		return err
+	if !s.cfg.Defaults.Systemd {
+		if err := cgroup.Parent(s.cfg.Cgroup).Prepare(); err != nil {
+			return err
+		}
 	}
 	b := s.newBoot()
 	if err := b.load(); err != nil {
@@ -116,9 +118,9 @@ func (b *boot) adopt(c *Container) {
 		return
 	}
 	p := &process{pid: l.Pid, startTicks: l.StartTicks, user: l.User}
-	if p.cgroup, err = cgroup.Open(l.Cgroup); err != nil {
+	if p.cgroup, err = b.groups.open(l.Cgroup); err != nil {
 		slog.Warn("open the group of a running container", "container", c.ID, "err", err)
-		p.cgroup = cgroup.Absent(l.Cgroup)
+		p.cgroup = b.groups.absent(l.Cgroup)
 	}
 	if err := b.adoptExternal(c, p); err != nil {
 		slog.Warn("find the runtime of a running container again", "container", c.ID, "err", err)

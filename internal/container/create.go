@@ -26,6 +26,7 @@ func (s *Service) Create(ctx context.Context, req Request) (*View, error) {
 type creations struct {
 	index    *index.Index[*Container]
 	records  *records
+	groups   *groups
 	layers   *layer.Service
 	ids      *ids
 	cells    *cells
@@ -38,6 +39,9 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	var u undo.Stack
 	defer u.Run(&err)
 
+	if err := cr.groups.check(req.HostConfig); err != nil {
+		return nil, err
+	}
 	requires, err := cr.required(req)
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ type Defaults struct {
 	InitPath string             // tare-init, for --init; empty: there is none
 	Runtimes *external.Runtimes // for --runtime
 	CDIDirs  []string           // of descriptions of devices (--device vendor.com/class=name)
+	Systemd  bool               // control groups of containers are scopes of systemd's
 }
 
 // AppArmorName is the name of the profile of containers that name none; empty:

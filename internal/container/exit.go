@@ -55,12 +55,7 @@ func (x *exits) containerEnded(e keeper.Exit) (settle func() error) {
 		c.mu.Unlock()
 		return x.settledBefore(settled)
 	}
-	x.ooms.forget(p)
-	kills, err := p.cgroup.OOMKills()
-	if err != nil {
-		slog.Warn("read the group's OOM kills", "container", c.ID, "err", err)
-	}
-	oom := kills > 0
+	oom := x.outOfMemory(c, p)
 	failpoint.Hit("exit/noticed")
 	if mode := c.View().HostConfig.PidMode; mode != "" {
 		// The first process is not its namespace's first: the kernel does not take
@@ -77,6 +72,22 @@ func (x *exits) containerEnded(e keeper.Exit) (settle func() error) {
 	c.mu.Unlock()
 
 	return x.afterExit(c, p)
+}
+
+// outOfMemory reports whether the kernel has killed a process of the run for want
+// of memory, and ends watching that.
+//
+// Preconditions: c.mu is held.
+func (x *exits) outOfMemory(c *Container, p *process) bool {
+	seen := x.ooms.forget(p)
+	kills, err := p.cgroup.OOMKills()
+	switch {
+	case err == nil:
+		return kills > 0
+	case !isScope(p.cgroup.Path()): // else systemd has removed it, with its counters
+		slog.Warn("read the group's OOM kills", "container", c.ID, "err", err)
+	}
+	return seen
 }
 
 // settle makes durable what an exit changed; false: the engine closed before,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/rawfd"
 	"github.com/tare-engine/tare/internal/runtime/external"
@@ -33,6 +34,13 @@ func (l *launch) prepareExternal() error {
 	if !ok { // it was registered when the container was made
 		return errdefs.New(errdefs.InvalidArgument, "unknown or invalid runtime name: %s", name)
 	}
+	scope := l.groups.systemd
+	if scope {
+		if spec.IsSystemd(l.view.Config, l.view.HostConfig) {
+			return errdefs.New(errdefs.InvalidArgument, "runtime %s: systemd in a container needs native.cgroupdriver=cgroupfs, or our own runtime", name)
+		}
+		r.Args = append(slices.Clone(r.Args), "--systemd-cgroup")
+	}
 	c, err := l.home.New(r, l.view.ID)
 	if err != nil {
 		return err
@@ -45,6 +53,9 @@ func (l *launch) prepareExternal() error {
 	}
 	l.process = &process{cgroup: g, external: c}
 	l.live.Cgroup, l.spec.Linux.CgroupsPath = g.Path(), "/"+g.InitPath()
+	if scope { // which the runtime begins
+		l.spec.Linux.CgroupsPath = l.groups.scope(l.view.Record).Slice + ":" + unitPrefix + ":" + l.view.ID
+	}
 	if err := l.joinNetNS(); err != nil {
 		return err
 	}

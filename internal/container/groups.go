@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
@@ -19,21 +21,73 @@ import (
 // groups makes and removes the containers' control groups. They lie below the
 // engine's parent, where the next engine finds them, or below that of containers
 // of other runtimes, or below a parent of the user's (--cgroup-parent), which
-// others use too. There a note on tmpfs,
+// others use too. With the systemd driver each is a scope of systemd's,
+// tare-ID.scope, in a slice. There a note on tmpfs,
 // EXECROOT/containers/ID.cgroup, names them from before they are made until they
 // are removed.
 type groups struct {
 	parent  string // the engine's
+	systemd bool   // new ones are scopes
+	units   cgroup.Units
 	records *records
 	home    external.Home // of other runtimes' containers
 }
 
-func (g *groups) path(r *Record) string {
+func (g *groups) path(r *Record) (string, error) {
+	if g.systemd {
+		return g.scope(r).Path()
+	}
 	parent := g.parent
 	if isExternal(r) {
 		parent += "/" + externalGroups
 	}
-	return spec.CgroupPath(parent, r.ID, r.HostConfig)
+	return spec.CgroupPath(parent, r.ID, r.HostConfig), nil
+}
+
+// What containers' units are called, and where they are unless a user names a
+// slice (--cgroup-parent).
+const (
+	unitPrefix   = "tare"
+	defaultSlice = "system.slice"
+)
+
+func (g *groups) scope(r *Record) cgroup.Scope {
+	slice := r.HostConfig.CgroupParent
+	if slice == "" {
+		slice = defaultSlice
+	}
+	return cgroup.Scope{Units: g.units, Slice: slice, Name: unitPrefix + "-" + r.ID + ".scope", Description: "container " + r.ID}
+}
+
+// check refuses a parent that the driver cannot use, with Docker's text.
+func (g *groups) check(h *container.HostConfig) error {
+	if !g.systemd || h.CgroupParent == "" {
+		return nil
+	}
+	if _, err := cgroup.SlicePath(h.CgroupParent); err != nil {
+		return errdefs.New(errdefs.InvalidArgument, `cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"`)
+	}
+	return nil
+}
+
+// isScope reports whether the group with that path is a scope: another's name is
+// an ID.
+func isScope(p string) bool { return strings.HasSuffix(p, ".scope") }
+
+// open opens a group that was made before; fs.ErrNotExist if it is gone.
+func (g *groups) open(path string) (*cgroup.Group, error) {
+	if isScope(path) {
+		return cgroup.OpenScope(g.units, path)
+	}
+	return cgroup.Open(path)
+}
+
+// absent stands in for a group that is gone.
+func (g *groups) absent(path string) *cgroup.Group {
+	if isScope(path) {
+		return cgroup.AbsentScope(g.units, path)
+	}
+	return cgroup.Absent(path)
 }
 
 // noted reports whether a group with that path has a note.
@@ -56,14 +110,22 @@ func (g *groups) make(r *Record, limits *specs.LinuxResources) (*cgroup.Group, e
 }
 
 func (g *groups) makePlain(r *Record, limits *specs.LinuxResources) (*cgroup.Group, error) {
-	path := g.path(r)
+	path, err := g.path(r)
+	if err != nil {
+		return nil, err
+	}
 	if !g.noted(path) {
 		return cgroup.Parent(g.parent).Create(r.ID, limits)
 	}
 	if err := store.PutVolatile(g.note(r.ID), path); err != nil {
 		return nil, err
 	}
-	made, err := cgroup.Create(path, limits)
+	var made *cgroup.Group
+	if g.systemd {
+		made, err = cgroup.NewScope(g.scope(r), limits)
+	} else {
+		made, err = cgroup.Create(path, limits)
+	}
 	if err != nil && !errors.Is(err, fs.ErrExist) { // what is there may be what the note is about
 		err = errors.Join(err, os.Remove(g.note(r.ID)))
 	}
@@ -83,9 +145,9 @@ func (g *groups) remove(id string, of *cgroup.Group) error {
 
 // removeStray kills what is in a group that no container has, and removes it.
 func (g *groups) removeStray(id, path string) error {
-	group, err := cgroup.Open(path)
+	group, err := g.open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		group = cgroup.Absent(path)
+		group = g.absent(path)
 	} else if err != nil {
 		return err
 	}

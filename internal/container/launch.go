@@ -163,7 +163,7 @@ func (l *launch) prepare(ctx context.Context) error {
 	c := l.config()
 	c.CgroupFD = l.process.cgroup.FD()
 	var err error
-	if l.view.IDs != nil {
+	if l.view.IDs != nil || !l.process.cgroup.Begun() {
 		if l.birth, err = newBirth(l); err != nil {
 			return err
 		}

@@ -12,9 +12,13 @@ import (
 // makeSpec makes the OCI spec of this run.
 func (l *launch) makeSpec() (err error) {
 	v := l.view
+	group, err := l.groups.path(v.Record)
+	if err != nil {
+		return err
+	}
 	in := spec.Input{
 		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Root: l.root,
-		InitPath: l.defaults.InitPath, CgroupPath: l.groups.path(v.Record), CDIDirs: l.defaults.CDIDirs, IDs: v.IDs,
+		InitPath: l.defaults.InitPath, CgroupPath: group, CDIDirs: l.defaults.CDIDirs, IDs: v.IDs,
 	}
 	files, err := l.filesOf()
 	if err != nil {

@@ -31,6 +31,8 @@ type oomWatch struct {
 	c   *Container
 	run *process
 	oom *cgroup.OOM
+
+	happened bool // as far as anybody has looked
 }
 
 func newOOMs(l eventLog) *ooms { return &ooms{events: l, watched: map[uint64]*oomWatch{}} }
@@ -137,6 +139,7 @@ func (o *ooms) happened(key uint64) *oomWatch {
 	if !happened {
 		return nil
 	}
+	w.happened = true
 	return w
 }
 
@@ -150,20 +153,22 @@ func (o *ooms) tell(c *Container) {
 	o.events.publish(v, events.ActionOOM)
 }
 
-// forget ends the watching of a run.
+// forget ends the watching of a run. It reports whether the run was seen to be out
+// of memory: its group may be gone.
 //
 // Preconditions: the lock of the run's container is held.
-func (o *ooms) forget(p *process) {
+func (o *ooms) forget(p *process) (happened bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	w := o.watched[p.oom]
 	if w == nil {
-		return
+		return false
 	}
 	delete(o.watched, p.oom)
 	if err := errors.Join(o.poller.Remove(w.oom.FD()), w.oom.Close()); err != nil {
 		slog.Warn("end watching the memory of a container", "container", w.c.ID, "err", err)
 	}
+	return w.happened
 }
 
 // close ends the loop and waits for it.

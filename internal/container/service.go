@@ -48,6 +48,7 @@ import (
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
@@ -62,6 +63,7 @@ type Config struct {
 	BootID   string // of this boot of the host
 	Defaults Defaults
 	IDRange  *idrange.Pool // ids of containers that want a range of their own
+	Units    cgroup.Units  // systemd's, for scopes that there are or will be
 }
 
 // Service owns the containers of an engine. Safe for concurrent use.
@@ -100,10 +102,11 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 		records: &records{dataRoot: cfg.DataRoot, execRoot: cfg.ExecRoot, store: store},
 		index:   index.New[*Container](),
 	}
-	s.groups = &groups{parent: cfg.Cgroup, records: s.records, home: external.Home(cfg.ExecRoot)}
+	s.groups = &groups{parent: cfg.Cgroup, systemd: cfg.Defaults.Systemd, units: cfg.Units, records: s.records, home: external.Home(cfg.ExecRoot)}
 	s.link = &link{dial: dial.open, work: s.work}
 	s.execs = &Execs{execTable: newExecTable(), defaults: &s.cfg.Defaults, index: s.index, link: s.link, records: s.records, events: s.events}
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
+	s.cells.off = cfg.Defaults.Systemd // a cell would cost a job of systemd's, used or not
 	s.ids = &ids{remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
 	s.ooms = newOOMs(s.events)
 
@@ -113,7 +116,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 		index: s.index, records: s.records, layers: layers, ids: s.ids, execs: s.execs, stops: s.stops, events: s.events, work: s.work,
 	}
 	s.creations = &creations{
-		index: s.index, records: s.records, layers: layers, ids: s.ids, cells: s.cells, events: s.events, removals: s.removals,
+		index: s.index, records: s.records, groups: s.groups, layers: layers, ids: s.ids, cells: s.cells, events: s.events, removals: s.removals,
 	}
 	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
 	launcher := s.newLauncher()

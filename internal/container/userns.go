@@ -11,9 +11,10 @@ import (
 	"github.com/tare-engine/tare/internal/runtime"
 )
 
-// birth is the first moment of a container with a user namespace of its own:
-// its child waits at a gate until what only the host's root can do is done.
-// Its control groups, the maps of its ids, and its network: the namespace must
+// birth is the first moment of a container with a user namespace of its own, or
+// with a control group that begins with its first process: its child waits at a
+// gate until what only the host's root can do is done. Its control groups, and
+// with a user namespace the maps of its ids, and its network: that namespace must
 // be the child's, made with its user namespace, so that its root may change it.
 //
 // If we are killed meanwhile our ends of the gate close, and the child ends.
@@ -117,8 +118,10 @@ func (b *birth) prepare(pid int) error {
 	if err := b.l.process.cgroup.Enter(pid); err != nil {
 		return err
 	}
-	if err := b.network(pid); err != nil {
-		return err
+	if b.l.view.IDs != nil {
+		if err := b.network(pid); err != nil {
+			return err
+		}
 	}
 	return b.start.Born(pid)
 }

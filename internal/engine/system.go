@@ -74,7 +74,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		ID: e.cfg.ID, Images: len(images), Driver: e.layers.Driver(), DriverStatus: [][2]string{},
 		MemoryLimit: can.Memory, SwapLimit: can.Swap, CPUCfsPeriod: can.CPUQuota, CPUCfsQuota: can.CPUQuota, CPUShares: can.CPUShares, CPUSet: can.Cpuset, PidsLimit: can.Pids,
 		OomKillDisable: can.OOMDisable, IPv4Forwarding: forwarding != "0", Debug: e.cfg.Debug, NFd: host.OpenFiles(), NGoroutines: runtime.NumGoroutine(),
-		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: fmt.Sprint(can.Version),
+		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: e.cgroupDriver(), CgroupVersion: fmt.Sprint(can.Version),
 		KernelVersion: host.KernelRelease(), OperatingSystem: operatingSystem(), OSVersion: osRelease("VERSION_ID"), OSType: runtime.GOOS, Architecture: architecture(),
 		RegistryConfig: e.cfg.Registries, NCPU: runtime.NumCPU(), MemTotal: host.Memory(), DockerRootDir: e.cfg.DataRoot, Name: name,
 		Labels: append([]string{}, e.cfg.Labels...), ServerVersion: e.cfg.Version, DefaultRuntime: defaults.Runtimes.Default(), InitBinary: initBinary(defaults.InitPath),
@@ -104,6 +104,13 @@ func countContainers(info *system.Info, all []*own.View) {
 			info.ContainersStopped++
 		}
 	}
+}
+
+func (e *Engine) cgroupDriver() string {
+	if e.containers.Defaults().Systemd {
+		return "systemd"
+	}
+	return "cgroupfs"
 }
 
 func initBinary(path string) string {

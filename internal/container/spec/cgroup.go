@@ -34,10 +34,10 @@ func EngineParent(id string) string {
 }
 
 // OfEngine reports whether a group or parent bears a name that an engine gives:
-// users' parents must not.
+// users' parents must not. No engine's has a dot, as slices of systemd's have.
 func OfEngine(p string) bool {
 	first, _, _ := strings.Cut(p, "/")
-	return first == engineName || strings.HasPrefix(first, engineName+"-")
+	return first == engineName || strings.HasPrefix(first, engineName+"-") && !strings.Contains(first, ".")
 }
 
 // validateCgroupParent keeps containers out of the engines' own groups, which
