@@ -63,7 +63,7 @@ crash-test: build ## kill the engine and the keeper at every named point
 	$(GOTEST) -tags "root failpoint" -v ./test/crash/...
 
 .PHONY: kernel-test
-kernel-test: build ## the root tests on Debian's 6.1 kernel (cgroup v2, AppArmor) in qemu
+kernel-test: build ## the root tests on Debian's 6.1 kernel (cgroup v2, AppArmor, systemd) in qemu
 	test/kernel/run.sh
 
 .PHONY: kernel-short
