@@ -3,7 +3,6 @@ package oci
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -39,10 +38,22 @@ func scopeOf(s *specs.Spec, id string) (cgroup.Scope, error) {
 // propertyPrefix begins annotations that are properties of the unit.
 const propertyPrefix = "org.systemd.property."
 
-var (
-	isProperty = regexp.MustCompile(`^[A-Za-z]{3,}$`).MatchString
-	inSeconds  = regexp.MustCompile(`[a-z]Sec$`).MatchString
-)
+func isLower(c byte) bool { return c >= 'a' && c <= 'z' }
+
+func isProperty(name string) bool {
+	for i := range len(name) {
+		if !isLower(name[i] | 0x20) {
+			return false
+		}
+	}
+	return len(name) >= 3
+}
+
+// inSeconds tells "TimeoutStopSec" from "TimeoutStopUSec".
+func inSeconds(name string) bool {
+	name, ok := strings.CutSuffix(name, "Sec")
+	return ok && name != "" && isLower(name[len(name)-1])
+}
 
 // unitProperties are the unit's properties of the annotations
 // org.systemd.property.NAME, whose values are in the text form of GVariant.
