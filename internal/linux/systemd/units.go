@@ -97,7 +97,7 @@ func (u *Units) call(f func(context.Context, *dbus.Conn) error) error {
 		return err
 	}
 	err = once(conn, f)
-	if !errors.Is(err, godbus.ErrClosed) && conn.Connected() {
+	if err == nil || !errors.Is(err, godbus.ErrClosed) && conn.Connected() {
 		return err
 	}
 	if conn, err = u.connect(conn); err != nil {
