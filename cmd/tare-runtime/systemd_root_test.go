@@ -81,6 +81,9 @@ func TestBundleUnderSystemd(t *testing.T) {
 	memory, limit := "MemoryMax", "memory.max"
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil { // version 1
 		memory, limit = "MemoryLimit", "memory.limit_in_bytes"
+		if got := show(t, unit, "DevicePolicy", "DeviceAllow"); !strings.Contains(got, "DevicePolicy=strict") || !strings.Contains(got, "DeviceAllow=/dev/char/1:3 rwm") {
+			t.Errorf("devices: %s", got)
+		}
 	}
 	want := "Slice=tare-oci.slice\nControlGroup=/tare.slice/tare-oci.slice/" + unit + "\n" + memory + "=67108864\nTasksMax=50\nDescription=container s\nDelegate=yes"
 	if got := show(t, unit, "Slice", "ControlGroup", memory, "TasksMax", "Description", "Delegate"); !sameLines(got, want) {
