@@ -108,9 +108,11 @@ var imageCommands = []command{
 	{name: "prune", build: newImagePruneCommand},
 	{name: "pull", build: newPullCommand},
 	{name: "push", build: newPushCommand, names: namesImages, one: true},
+	{name: "repair", build: newImageRepairCommand, names: namesImages},
 	{name: "rm remove", build: newRmiCommand, names: namesImages},
 	{name: "save", build: newSaveCommand, names: namesImages},
 	{name: "tag", build: newTagCommand, names: namesImages, one: true},
+	{name: "verify", build: newImageVerifyCommand, names: namesImages},
 }
 
 var networkCommands = []command{

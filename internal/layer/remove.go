@@ -53,17 +53,7 @@ func (s *Service) unneeded() []ChainID {
 	if len(s.doomed) == 0 {
 		return nil
 	}
-	needed := map[ChainID]bool{}
-	for _, p := range s.containing {
-		for id := p.chain; id != "" && !needed[id]; {
-			needed[id] = true
-			c, err := s.load(id)
-			if err != nil {
-				break
-			}
-			id = c.record.Parent
-		}
-	}
+	needed, _ := s.needed()
 	var dead []ChainID
 	for id := range s.doomed {
 		if !needed[id] {
@@ -73,6 +63,24 @@ func (s *Service) unneeded() []ChainID {
 		}
 	}
 	return dead
+}
+
+// needed are the layers that containers stand on; not all of them if a layer
+// is damaged. Preconditions: s.mu is held.
+func (s *Service) needed() (needed map[ChainID]bool, all bool) {
+	needed, all = map[ChainID]bool{}, true
+	for _, p := range s.containing {
+		for id := p.chain; id != "" && !needed[id]; {
+			needed[id] = true
+			c, err := s.load(id)
+			if err != nil {
+				all = false
+				break
+			}
+			id = c.record.Parent
+		}
+	}
+	return needed, all
 }
 
 // drop moves layers that nobody knows any more into the trash.

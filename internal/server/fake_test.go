@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -358,6 +359,26 @@ func (f *fake) ImageRemove(_ context.Context, ref string, o api.ImageRemoveOptio
 	}
 	f.call("rmi " + ref)
 	return []image.DeleteResponse{{Untagged: ref}}, nil
+}
+
+func (f *fake) ImageVerify(_ context.Context, r api.ImageVerifyRequest, emit func(api.ImageVerifyMessage) error) error {
+	if slices.Contains(r.Images, "nosuch") {
+		return errdefs.New(errdefs.NotFound, "No such image: nosuch")
+	}
+	for _, ref := range r.Images {
+		if err := emit(api.ImageVerifyMessage{Image: &api.ImageVerified{ID: ref, Names: []string{}}}); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(r.Images, "fails") {
+		return errdefs.New(errdefs.Internal, "disk on fire")
+	}
+	return nil
+}
+
+func (f *fake) ImageRepair(ctx context.Context, r api.ImageVerifyRequest, emit func(api.ImageVerifyMessage) error) error {
+	f.call("repair " + strings.Join(r.Images, " "))
+	return f.ImageVerify(ctx, r, emit)
 }
 
 func (f *fake) ImagesPrune(_ context.Context, fl api.Filters) (image.PruneReport, error) {

@@ -54,6 +54,8 @@ var routes = []struct {
 
 	{"POST", api.RunPath, (*Server).runContainer},
 	{"GET", api.StatsPath, (*Server).allStats},
+	{"POST", api.ImageVerifyPath, (*Server).verifyImages},
+	{"POST", api.ImageRepairPath, (*Server).repairImages},
 
 	{"POST", "/commit", (*Server).commitContainer},
 

@@ -22,6 +22,7 @@ type Backend interface {
 	runBackend
 	statsBackend
 	imageBackend
+	verifyBackend
 	distributionBackend
 	archiveBackend
 	systemBackend
