@@ -109,14 +109,15 @@ type verification struct {
 	blobs  map[digest.Digest]bool // that were looked at → sound
 	layers map[layer.ChainID]bool
 
-	at  Verified // the image that is being verified
-	via []Source // where its blobs may be fetched
+	at    Verified               // the image that is being verified
+	via   []Source               // where its blobs may be fetched
+	tried map[digest.Digest]bool // blobs that could not be had from there
 }
 
 func (v *verification) image(ctx context.Context, id ID) error {
 	view := v.s.view.Load()
 	v.at = Verified{Image: id, Names: []string{}}
-	v.via = nil
+	v.via, v.tried = nil, map[digest.Digest]bool{}
 	for _, n := range view.references(id) {
 		v.at.Names = append(v.at.Names, familiar(n))
 		ref, err := reference.ParseNormalizedNamed(n)
@@ -249,7 +250,7 @@ type fetcher = func(Source, context.Context, ocispec.Descriptor) ([]byte, error)
 // blob verifies one blob and reports whether it is sound, or is so now.
 func (v *verification) blob(ctx context.Context, kind string, d ocispec.Descriptor, fetch fetcher) (bool, error) {
 	sound, seen := v.blobs[d.Digest]
-	if seen && (sound || !v.o.Repair) {
+	if seen && (sound || !v.o.Repair || v.tried[d.Digest]) {
 		return sound, nil
 	}
 	if !seen {
@@ -271,7 +272,7 @@ func (v *verification) blob(ctx context.Context, kind string, d ocispec.Descript
 	if v.o.Repair {
 		damage.Repaired, damage.Unrepaired = v.refetch(ctx, d, fetch)
 	}
-	v.blobs[d.Digest] = damage.Repaired
+	v.blobs[d.Digest], v.tried[d.Digest] = damage.Repaired, true
 	return damage.Repaired, v.say(damage)
 }
 

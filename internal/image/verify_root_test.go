@@ -315,7 +315,7 @@ func TestRepairLeavesContainersTheirLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	file := filepath.Join(s.root, "layers/overlay", img.Layers[0].Encoded(), "diff/d/file")
+	file := filepath.Join(s.root, "layers/overlay", img.Layers[0].Encoded(), "diff/attributes")
 	flip(t, file)
 	damaged, err := os.ReadFile(file)
 	if err != nil {
@@ -325,7 +325,7 @@ func TestRepairLeavesContainersTheirLayer(t *testing.T) {
 		t.Fatal(lines)
 	}
 	s.whole(t)
-	seen, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/d/file", m.Fd()))
+	seen, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/attributes", m.Fd()))
 	if err != nil || !bytes.Equal(seen, damaged) {
 		t.Errorf("the container's file has changed: %v", err)
 	}
