@@ -118,7 +118,7 @@ var (
 	EventFilters          = []string{"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"}
 	SearchFilters         = []string{"is-automated", "is-official", "stars"}
 	ImageFilters          = []string{"before", "dangling", "label", "reference", "since", "until"}
-	ImagePruneFilters     = []string{"dangling", "label", "label!", "until"}
+	ImagePruneFilters     = []string{"dangling", "label", "label!", "until", "unused-for"}
 	NetworkFilters        = []string{"dangling", "driver", "id", "label", "name", "scope", "type"}
 	NetworkPruneFilters   = []string{"label", "label!", "until"}
 	VolumeFilters         = []string{"dangling", "driver", "label", "name"}

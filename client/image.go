@@ -14,12 +14,12 @@ import (
 )
 
 // ImageList lists images.
-func (c *Client) ImageList(ctx context.Context, o api.ImageListOptions) ([]image.Summary, error) {
+func (c *Client) ImageList(ctx context.Context, o api.ImageListOptions) ([]api.ImageSummary, error) {
 	q := filterQuery(o.Filters)
 	setBool(q, "all", o.All)
 	setBool(q, "shared-size", o.SharedSize)
 	setBool(q, "manifests", o.Manifests)
-	return get[[]image.Summary](ctx, c, "/images/json", q)
+	return get[[]api.ImageSummary](ctx, c, "/images/json", q)
 }
 
 // ImageInspectRaw describes an image in the engine's own words.
@@ -45,6 +45,16 @@ func (c *Client) ImageTag(ctx context.Context, ref, repo, tag string) error {
 	q := url.Values{"repo": {repo}}
 	set(q, "tag", tag)
 	return c.post(ctx, "/images/"+refPath(ref)+"/tag", q, nil)
+}
+
+// ImagePin keeps an image from being pruned, collected, or removed without force.
+func (c *Client) ImagePin(ctx context.Context, ref string) error {
+	return c.post(ctx, "/images/"+refPath(ref)+"/pin", nil, nil)
+}
+
+// ImageUnpin takes ImagePin back.
+func (c *Client) ImageUnpin(ctx context.Context, ref string) error {
+	return c.post(ctx, "/images/"+refPath(ref)+"/unpin", nil, nil)
 }
 
 // ImageRemoveOptions say how far a removal goes.

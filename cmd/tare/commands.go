@@ -105,6 +105,7 @@ var imageCommands = []command{
 	{name: "inspect", build: newKindInspectCommand("image"), names: namesImages},
 	{name: "load", build: newLoadCommand},
 	{name: "ls list", build: newImagesCommand, names: namesImages, one: true},
+	{name: "pin", build: newImagePinCommand, names: namesImages},
 	{name: "prune", build: newImagePruneCommand},
 	{name: "pull", build: newPullCommand},
 	{name: "push", build: newPushCommand, names: namesImages, one: true},
@@ -112,6 +113,7 @@ var imageCommands = []command{
 	{name: "rm remove", build: newRmiCommand, names: namesImages},
 	{name: "save", build: newSaveCommand, names: namesImages},
 	{name: "tag", build: newTagCommand, names: namesImages, one: true},
+	{name: "unpin", build: newImageUnpinCommand, names: namesImages},
 	{name: "verify", build: newImageVerifyCommand, names: namesImages},
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/cmd/tare/format"
 )
@@ -201,7 +202,7 @@ func printUsage(out io.Writer, u system.DiskUsage, tmpl string) error {
 	now := time.Now()
 	var images []imageRow
 	for i := range u.ImageUsage.Items {
-		images = append(images, imageRows(&u.ImageUsage.Items[i], false, false)[0]) // its sizes count once
+		images = append(images, imageRows(&api.ImageSummary{Summary: u.ImageUsage.Items[i]}, false, false)[0]) // its sizes count once
 	}
 	var containers []containerRow
 	for i := range u.ContainerUsage.Items {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
-	"github.com/moby/moby/api/types/image"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
@@ -78,6 +77,8 @@ func imageFields() format.Fields[imageRow] {
 		format.Text("VirtualSize", "VIRTUAL SIZE", imageRow.VirtualSize),
 		format.Text("SharedSize", "SHARED SIZE", imageRow.SharedSize),
 		format.Text("UniqueSize", "UNIQUE SIZE", imageRow.UniqueSize),
+		format.Text("LastUsed", "LAST USED", imageRow.LastUsed),
+		format.Text("Pinned", "", imageRow.Pinned),
 	}}
 }
 
@@ -100,14 +101,14 @@ const none = "<none>"
 
 // imageRow is a name of an image as images and templates show it.
 type imageRow struct {
-	i                 *image.Summary
+	i                 *api.ImageSummary
 	repo, tag, digest string
 	full              bool
 }
 
 // imageRows makes a row of each name of an image: one for a tag, or one for
 // each digest of its repository where digests are asked for.
-func imageRows(i *image.Summary, digests, full bool) []imageRow {
+func imageRows(i *api.ImageSummary, digests, full bool) []imageRow {
 	byRepo := map[string][]string{}
 	for _, d := range i.RepoDigests {
 		if repo, digest, ok := strings.Cut(d, "@"); ok {
@@ -172,6 +173,16 @@ func (r imageRow) Containers() string {
 	}
 	return strconv.FormatInt(r.i.Containers, 10)
 }
+
+// LastUsed is not told by other engines.
+func (r imageRow) LastUsed() string {
+	if r.i.LastUsed <= 0 {
+		return "N/A"
+	}
+	return format.Ago(time.Unix(r.i.LastUsed, 0), time.Now())
+}
+
+func (r imageRow) Pinned() string { return strconv.FormatBool(r.i.Pinned) }
 
 func (r imageRow) VirtualSize() string { return units.HumanSize(float64(r.i.Size)) }
 

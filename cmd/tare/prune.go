@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ type pruneOptions struct {
 	force   bool
 	all     bool // of images: not only those without a name
 	volumes bool
+	unused  time.Duration // of images: only those that were not used for so long
 	filters api.Filters
 }
 
@@ -29,6 +31,7 @@ func newImagePruneCommand(c *cli) *cobra.Command {
 	var o pruneOptions
 	cmd := newPruneCommand(c, &o, "Remove unused images", imagesWarning, pruneImages)
 	o.addAll(cmd)
+	cmd.Flags().DurationVar(&o.unused, "unused-for", 0, "Remove all images, named or not, that nothing has used for so long, such as 72h")
 	return cmd
 }
 
@@ -72,6 +75,9 @@ func (o *pruneOptions) addAll(cmd *cobra.Command) {
 }
 
 func imagesWarning(o pruneOptions) string {
+	if o.unused > 0 {
+		return "WARNING! This will remove all images without at least one container associated to them that were not used for " + o.unused.String() + "."
+	}
 	if o.all {
 		return "WARNING! This will remove all images without at least one container associated to them."
 	}
@@ -141,7 +147,10 @@ func pruneImages(ctx context.Context, cl *client.Client, out io.Writer, o pruneO
 			filters.Add(key, v)
 		}
 	}
-	filters.Add("dangling", fmt.Sprint(!o.all))
+	filters.Add("dangling", fmt.Sprint(!o.all && o.unused == 0))
+	if o.unused != 0 {
+		filters.Add("unused-for", o.unused.String())
+	}
 	report, err := cl.ImagesPrune(ctx, filters)
 	var lines []string
 	for _, d := range report.ImagesDeleted {

@@ -104,6 +104,7 @@ func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *oci
 	}
 	want.Image, want.Chain, want.Platform = img.ID.String(), img.Chain, img.Config.Platform
 	merge(want.Config, img)
+	e.images.Touch(img.ID)
 	return nil
 }
 
@@ -202,7 +203,15 @@ func mergeEnv(own, image []string) []string {
 
 // ContainerStart runs a container.
 func (e *Engine) ContainerStart(ctx context.Context, ref string) error {
+	e.useImage(ref)
 	return e.containers.Start(ctx, ref)
+}
+
+// useImage notes that a container's image is used.
+func (e *Engine) useImage(ref string) {
+	if v, err := e.containers.View(ref); err == nil && v.Image != "" {
+		e.images.Touch(image.ID(v.Image))
+	}
 }
 
 // ContainerStop ends a run by the stop signal, then by SIGKILL.
@@ -212,6 +221,7 @@ func (e *Engine) ContainerStop(ctx context.Context, ref string, o api.StopOption
 
 // ContainerRestart stops and starts.
 func (e *Engine) ContainerRestart(ctx context.Context, ref string, o api.StopOptions) error {
+	e.useImage(ref)
 	return e.containers.Restart(ctx, ref, o)
 }
 

@@ -90,6 +90,7 @@ func (d *Distribution) pull(ctx context.Context, ref reference.Named, from *regi
 	if err != nil {
 		return err
 	}
+	d.images.Touch(p.ID)
 	d.events.Publish(events.ImageEventType, events.ActionPull, p.Name, map[string]string{"name": reference.FamiliarName(ref)})
 	return nil
 }

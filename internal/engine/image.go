@@ -40,6 +40,7 @@ func (e *Engine) resolve(ctx context.Context, ref string) (*own.Image, error) {
 func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, quiet bool, platforms []ocispec.Platform, out func(jsonstream.Message)) error {
 	loaded, err := e.images.Load(ctx, r, own.LoadOptions{Quiet: quiet, Platforms: platforms, Out: out})
 	for _, l := range loaded {
+		e.images.Touch(l.ID)
 		name := l.Name
 		if name == "" {
 			name = l.ID.String()
@@ -58,7 +59,7 @@ func (e *Engine) imageEvent(action events.Action, id, name string) {
 }
 
 // ImageList returns images, the newest first.
-func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]image.Summary, error) {
+func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]api.ImageSummary, error) {
 	match, err := e.imageFilter(ctx, o.Filters)
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]image
 			return nil, err
 		}
 	}
-	list := []image.Summary{}
+	list := []api.ImageSummary{}
 	for _, img := range all {
 		tags, digests, ok := match(img)
 		if !ok {
@@ -92,7 +93,7 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]image
 		if o.SharedSize {
 			s.SharedSize = shared[img.ID]
 		}
-		list = append(list, s)
+		list = append(list, api.ImageSummary{Summary: s, LastUsed: unix(img.LastUsed), Pinned: img.Pinned})
 	}
 	return list, nil
 }
@@ -199,13 +200,14 @@ func matching(refs, patterns []string) []string {
 }
 
 // ImageInspect returns all that is known of an image.
-func (e *Engine) ImageInspect(ctx context.Context, ref string, o api.ImageInspectOptions) (image.InspectResponse, error) {
+func (e *Engine) ImageInspect(ctx context.Context, ref string, o api.ImageInspectOptions) (api.ImageInspect, error) {
 	img, err := e.resolveFor(ctx, ref, o.Platforms)
 	if err != nil {
-		return image.InspectResponse{}, err
+		return api.ImageInspect{}, err
 	}
 	c := img.Config
-	res := image.InspectResponse{
+	res := api.ImageInspect{LastUsed: stamp(img.LastUsed), Pinned: img.Pinned}
+	res.InspectResponse = image.InspectResponse{
 		ID: img.ID.String(), RepoTags: img.RepoTags, RepoDigests: img.RepoDigests, Author: c.Author,
 		Config: &c.Config, Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: img.Size,
 		GraphDriver: &storage.DriverData{Name: e.layers.Driver(), Data: e.layers.ChainData(img.Chain)},
@@ -323,6 +325,13 @@ func (e *Engine) ImagesPrune(ctx context.Context, f api.Filters) (image.PruneRep
 	if err != nil {
 		return report, err
 	}
+	unusedSince, err := unusedSince(f)
+	if err != nil {
+		return report, err
+	}
+	if !unusedSince.IsZero() && !f.Has("dangling") {
+		dangling = false
+	}
 	all, err := e.images.List(ctx)
 	if err != nil {
 		return report, err
@@ -330,10 +339,13 @@ func (e *Engine) ImagesPrune(ctx context.Context, f api.Filters) (image.PruneRep
 	sort.Slice(all, func(i, j int) bool { return all[i].Created.After(all[j].Created) }) // children before their parents
 	used := e.usedImages()
 	for _, img := range all {
+		if img.Pinned || !unusedSince.IsZero() && img.LastUsed.After(unusedSince) {
+			continue
+		}
 		if dangling && len(img.RepoTags) > 0 || len(used[img.ID.String()]) > 0 || !match(img.Created, img.Config.Config.Labels) {
 			continue
 		}
-		done, err := e.removeImage(ctx, img.ID.String(), own.RemoveOptions{Force: true, InUse: e.imageUsers})
+		done, err := e.removeImage(ctx, img.ID.String(), own.RemoveOptions{Force: true, KeepPinned: true, InUse: e.imageUsers})
 		if err != nil && !errdefs.Is(err, errdefs.NotFound) && !errdefs.Is(err, errdefs.Conflict) {
 			return report, err
 		}
@@ -343,4 +355,30 @@ func (e *Engine) ImagesPrune(ctx context.Context, f api.Filters) (image.PruneRep
 		}
 	}
 	return report, nil
+}
+
+// unusedSince is the time that the filter unused-for means: images that were
+// used after it stay. Zero: there is no such filter.
+func unusedSince(f api.Filters) (time.Time, error) {
+	values := f.Get("unused-for")
+	if len(values) == 0 {
+		return time.Time{}, nil
+	}
+	d, err := time.ParseDuration(values[0])
+	if err != nil || d < 0 || len(values) > 1 {
+		return time.Time{}, errdefs.As(errdefs.InvalidArgument, f.Invalid("unused-for"))
+	}
+	return time.Now().Add(-d), nil
+}
+
+// ImagePin keeps an image from being pruned, collected, or removed without force.
+func (e *Engine) ImagePin(ctx context.Context, ref string) error {
+	_, err := e.images.Pin(ctx, ref, true)
+	return err
+}
+
+// ImageUnpin takes ImagePin back.
+func (e *Engine) ImageUnpin(ctx context.Context, ref string) error {
+	_, err := e.images.Pin(ctx, ref, false)
+	return err
 }

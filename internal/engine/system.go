@@ -285,7 +285,9 @@ func (e *Engine) imageUsage(ctx context.Context, verbose bool) (*image.DiskUsage
 		}
 	}
 	if verbose {
-		du.Items = list
+		for _, img := range list {
+			du.Items = append(du.Items, img.Summary)
+		}
 	}
 	return du, nil
 }

@@ -6,7 +6,8 @@
 // image through its manifest, the document that lists configuration and layers
 // as blobs. An image that no reference points to any more is dangling.
 //
-//	DATAROOT/images.db       reference → manifest, in containerd's schema
+//	DATAROOT/images.db       reference → manifest, in containerd's schema; pins
+//	DATAROOT/images.used     when images were used last
 //	DATAROOT/content/        manifests, configurations, layers as they came
 //	DATAROOT/layers/         layers unpacked (package layer)
 //
@@ -57,6 +58,8 @@ type Image struct {
 	Size        int64     // of the unpacked layers
 	Created     time.Time // zero if the image does not say
 	Tagged      time.Time // when its newest reference was set
+	LastUsed    time.Time // by a container, by what brought it, or by being named
+	Pinned      bool
 }
 
 // Service owns the images of one data root.
@@ -72,13 +75,14 @@ type Service struct {
 	downloads chan struct{} // holds a token for each blob that is being fetched
 	view      atomic.Pointer[view]
 	loaded    sync.Map // ID → *parts, read once
+	uses      *uses
 }
 
 // Open opens the images of the data root, of which so many blobs are fetched at
 // a time. A damaged images.db is set aside,
 // and the images that are found without it come back, untagged.
 func Open(ctx context.Context, root string, c *content.Store, l *layer.Service, downloads int) (_ *Service, err error) {
-	s := &Service{root: root, content: c, layers: l, change: make(chan struct{}, 1), downloads: make(chan struct{}, downloads)}
+	s := &Service{root: root, content: c, layers: l, change: make(chan struct{}, 1), downloads: make(chan struct{}, downloads), uses: openUses(usesFile(root))}
 	db, damaged, err := openDB(filepath.Join(root, "images.db"))
 	if err != nil {
 		return nil, err
@@ -111,7 +115,7 @@ func Open(ctx context.Context, root string, c *content.Store, l *layer.Service, 
 }
 
 // Close closes images.db. No change may be under way.
-func (s *Service) Close() error { return s.db.Close() }
+func (s *Service) Close() error { return errors.Join(s.uses.write(), s.db.Close()) }
 
 // begin waits for the right to change images. The caller calls end.
 func (s *Service) begin(ctx context.Context) (end func(), err error) {

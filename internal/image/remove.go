@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/distribution/reference"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -21,9 +22,10 @@ type User struct {
 
 // RemoveOptions of a removal.
 type RemoveOptions struct {
-	Force   bool
-	NoPrune bool // keep the image when its last reference goes
-	InUse   func(ID) []User
+	Force      bool
+	NoPrune    bool // keep the image when its last reference goes
+	KeepPinned bool // a pinned image stays, even with Force
+	InUse      func(ID) []User
 }
 
 // Removed is one thing that a removal took away: a reference, or an image or
@@ -229,6 +231,9 @@ func (r *removal) noteUntagged(gone []string) {
 // delete removes the image with all its names, then the blobs and layers that
 // no other image needs. Killed in between, the sweep at start does the rest.
 func (r *removal) delete(ctx context.Context) ([]Removed, error) {
+	if err := r.checkPin(); err != nil {
+		return nil, err
+	}
 	ctx = context.WithoutCancel(ctx)
 	parts, _ := r.s.partsOf(ctx, r.id) // a damaged image can be removed as well
 	v := r.s.view.Load()
@@ -242,12 +247,16 @@ func (r *removal) delete(ctx context.Context) ([]Removed, error) {
 				return err
 			}
 		}
+		if tx, ok := boltutil.Transaction(ctx); ok && v.pins[r.id] {
+			return setPin(tx, r.id, false)
+		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	failpoint.Hit("rmi/unnamed")
+	r.s.uses.forget(r.id)
 	r.noteUntagged(r.names)
 	r.s.loaded.Delete(r.id)
 	r.done = append(r.done, Removed{ID: r.id, Deleted: r.id.String()})

@@ -35,6 +35,7 @@ const (
 type view struct {
 	names map[string]name // by reference, or dangling name
 	byID  map[ID][]string // names, sorted
+	pins  map[ID]bool
 }
 
 // name is what a reference points to.
@@ -90,6 +91,9 @@ func (s *Service) refresh(ctx context.Context) error {
 		return fmt.Errorf("images.db: %w", err)
 	}
 	v := &view{names: map[string]name{}, byID: map[ID][]string{}}
+	if v.pins, err = s.pins(); err != nil {
+		return fmt.Errorf("images.db: %w", err)
+	}
 	for _, i := range list {
 		n, err := nameIn(i)
 		if err != nil {
@@ -230,6 +234,7 @@ func (s *Service) image(ctx context.Context, v *view, id ID) (*Image, error) {
 	i := &Image{
 		ID: id, Config: p.config, Layers: p.config.RootFS.DiffIDs, Chain: p.top(),
 		Size: p.size, Created: p.created, RepoTags: []string{}, RepoDigests: []string{},
+		LastUsed: s.lastUsed(v, id), Pinned: v.pins[id],
 	}
 	for _, n := range v.byID[id] {
 		at := v.names[n]

@@ -312,9 +312,9 @@ func (f *fake) ImageLoad(_ context.Context, r io.Reader, quiet bool, platforms [
 	return nil
 }
 
-func (f *fake) ImageList(_ context.Context, o api.ImageListOptions) ([]image.Summary, error) {
+func (f *fake) ImageList(_ context.Context, o api.ImageListOptions) ([]api.ImageSummary, error) {
 	f.filters = o.Filters
-	return []image.Summary{{ID: "sha256:" + fakeID, Created: 1, Size: 42, SharedSize: -1, Containers: 1, Descriptor: &ocispec.Descriptor{}, Manifests: fakeManifests(o.Manifests)}}, nil
+	return []api.ImageSummary{{Summary: image.Summary{ID: "sha256:" + fakeID, Created: 1, Size: 42, SharedSize: -1, Containers: 1, Descriptor: &ocispec.Descriptor{}, Manifests: fakeManifests(o.Manifests)}}}, nil
 }
 
 // fakePlatforms refuses all that is not amd64, as the engine does in its words.
@@ -327,14 +327,14 @@ func fakePlatforms(wanted []ocispec.Platform) error {
 	return nil
 }
 
-func (f *fake) ImageInspect(_ context.Context, ref string, o api.ImageInspectOptions) (image.InspectResponse, error) {
+func (f *fake) ImageInspect(_ context.Context, ref string, o api.ImageInspectOptions) (api.ImageInspect, error) {
 	if err := fakePlatforms(o.Platforms); err != nil {
-		return image.InspectResponse{}, err
+		return api.ImageInspect{}, err
 	}
 	if ref != "img" && ref != "host.example/a/img:1" {
-		return image.InspectResponse{}, errdefs.New(errdefs.NotFound, "No such image: %s", ref)
+		return api.ImageInspect{}, errdefs.New(errdefs.NotFound, "No such image: %s", ref)
 	}
-	return image.InspectResponse{ID: "sha256:" + fakeID, Os: "linux", Architecture: "amd64", Size: 42, Config: &dockerspec.DockerOCIImageConfig{}, Descriptor: &ocispec.Descriptor{}, Manifests: fakeManifests(o.Manifests)}, nil
+	return api.ImageInspect{InspectResponse: image.InspectResponse{ID: "sha256:" + fakeID, Os: "linux", Architecture: "amd64", Size: 42, Config: &dockerspec.DockerOCIImageConfig{}, Descriptor: &ocispec.Descriptor{}, Manifests: fakeManifests(o.Manifests)}}, nil
 }
 
 func fakeManifests(asked bool) []image.ManifestSummary {
@@ -359,6 +359,16 @@ func (f *fake) ImageRemove(_ context.Context, ref string, o api.ImageRemoveOptio
 	}
 	f.call("rmi " + ref)
 	return []image.DeleteResponse{{Untagged: ref}}, nil
+}
+
+func (f *fake) ImagePin(_ context.Context, ref string) error {
+	f.call("pin " + ref)
+	return nil
+}
+
+func (f *fake) ImageUnpin(_ context.Context, ref string) error {
+	f.call("unpin " + ref)
+	return nil
 }
 
 func (f *fake) ImageVerify(_ context.Context, r api.ImageVerifyRequest, emit func(api.ImageVerifyMessage) error) error {

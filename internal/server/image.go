@@ -17,11 +17,13 @@ type imageBackend interface {
 	// ImageLoad reads an archive and says through out what it does. Nothing is
 	// kept of what is not whole and sound.
 	ImageLoad(ctx context.Context, r io.Reader, quiet bool, platforms []ocispec.Platform, out func(jsonstream.Message)) error
-	ImageList(ctx context.Context, o api.ImageListOptions) ([]image.Summary, error)
-	ImageInspect(ctx context.Context, ref string, o api.ImageInspectOptions) (image.InspectResponse, error)
+	ImageList(ctx context.Context, o api.ImageListOptions) ([]api.ImageSummary, error)
+	ImageInspect(ctx context.Context, ref string, o api.ImageInspectOptions) (api.ImageInspect, error)
 	ImageHistory(ctx context.Context, ref string, platforms []ocispec.Platform) ([]image.HistoryResponseItem, error)
 	ImageTag(ctx context.Context, ref, repo, tag string) error
 	ImageRemove(ctx context.Context, ref string, o api.ImageRemoveOptions) ([]image.DeleteResponse, error)
+	ImagePin(ctx context.Context, ref string) error
+	ImageUnpin(ctx context.Context, ref string) error
 	ImagesPrune(ctx context.Context, f api.Filters) (image.PruneReport, error)
 }
 
@@ -48,7 +50,7 @@ func (s *Server) listImages(w http.ResponseWriter, r *request) error {
 			list[i].Containers = -1
 		}
 	}
-	return r.json(http.StatusOK, imageListShape(list, r.version))
+	return r.json(http.StatusOK, imageSummariesShape(list, r.version))
 }
 
 func (s *Server) inspectImage(w http.ResponseWriter, r *request) error {
@@ -85,6 +87,20 @@ func (s *Server) tagImage(w http.ResponseWriter, r *request) error {
 	}
 	r.begin(http.StatusCreated, "")
 	return nil
+}
+
+func (s *Server) pinImage(_ http.ResponseWriter, r *request) error {
+	if err := s.backend.ImagePin(r.Context(), r.name); err != nil {
+		return err
+	}
+	return r.noContent()
+}
+
+func (s *Server) unpinImage(_ http.ResponseWriter, r *request) error {
+	if err := s.backend.ImageUnpin(r.Context(), r.name); err != nil {
+		return err
+	}
+	return r.noContent()
 }
 
 func (s *Server) removeImage(w http.ResponseWriter, r *request) error {

@@ -69,6 +69,8 @@ var routes = []struct {
 	{"GET", "/images/{name}/get", (*Server).saveImages},
 	{"GET", "/images/{name}/history", (*Server).imageHistory},
 	{"POST", "/images/{name}/tag", (*Server).tagImage},
+	{"POST", "/images/{name}/pin", (*Server).pinImage},
+	{"POST", "/images/{name}/unpin", (*Server).unpinImage},
 	{"POST", "/images/{name}/push", (*Server).pushImage},
 	{"DELETE", "/images/{name}", (*Server).removeImage},
 

@@ -10,17 +10,7 @@ import (
 // changes list, whose elements must not be shared.
 func imageListShape(list []image.Summary, v api.Version) any {
 	for i := range list {
-		img := &list[i]
-		if v.Before(43) && len(img.RepoTags) == 0 && len(img.RepoDigests) == 0 {
-			img.RepoTags, img.RepoDigests = []string{"<none>:<none>"}, []string{"<none>@<none>"}
-		}
-		img.RepoTags, img.RepoDigests = listOf(img.RepoTags), listOf(img.RepoDigests)
-		if v.Before(47) {
-			img.Manifests = nil
-		}
-		if v.Before(48) {
-			img.Descriptor = nil
-		}
+		imageSummaryShape(&list[i], v)
 	}
 	if !v.Before(44) {
 		return listOf(list)
@@ -32,6 +22,39 @@ func imageListShape(list []image.Summary, v api.Version) any {
 	return old
 }
 
+// imageSummariesShape is imageListShape of a list with our fields.
+func imageSummariesShape(list []api.ImageSummary, v api.Version) any {
+	for i := range list {
+		imageSummaryShape(&list[i].Summary, v)
+	}
+	if !v.Before(44) {
+		return listOf(list)
+	}
+	old := make([]ourSummary143, len(list))
+	for i, img := range list {
+		old[i] = ourSummary143{ImageSummary: img, VirtualSize: img.Size}
+	}
+	return old
+}
+
+func imageSummaryShape(img *image.Summary, v api.Version) {
+	if v.Before(43) && len(img.RepoTags) == 0 && len(img.RepoDigests) == 0 {
+		img.RepoTags, img.RepoDigests = []string{"<none>:<none>"}, []string{"<none>@<none>"}
+	}
+	img.RepoTags, img.RepoDigests = listOf(img.RepoTags), listOf(img.RepoDigests)
+	if v.Before(47) {
+		img.Manifests = nil
+	}
+	if v.Before(48) {
+		img.Descriptor = nil
+	}
+}
+
+type ourSummary143 struct {
+	api.ImageSummary
+	VirtualSize int64
+}
+
 // imageSummary143 names the size twice, from the time when a layer's size and
 // that of its chain were told apart.
 type imageSummary143 struct {
@@ -40,7 +63,7 @@ type imageSummary143 struct {
 }
 
 // imageShape is an image as the version shows it.
-func imageShape(img image.InspectResponse, v api.Version) any {
+func imageShape(img api.ImageInspect, v api.Version) any {
 	img.RepoTags, img.RepoDigests = listOf(img.RepoTags), listOf(img.RepoDigests)
 	if v.Before(48) {
 		img.Descriptor, img.Manifests = nil, nil
@@ -51,7 +74,7 @@ func imageShape(img image.InspectResponse, v api.Version) any {
 	if !v.Before(52) {
 		return img
 	}
-	old := image151{InspectResponse: img, Comment: img.Comment, Author: img.Author, Config: imageConfigShape(img.Config, v)}
+	old := image151{ImageInspect: img, Comment: img.Comment, Author: img.Author, Config: imageConfigShape(img.Config, v)}
 	if v.Before(44) {
 		old.VirtualSize = &img.Size
 	}
@@ -64,7 +87,7 @@ func imageShape(img image.InspectResponse, v api.Version) any {
 // image151 shows fields that since 1.52 are left out when they are empty, and
 // with older versions those that went with 1.44 and 1.45.
 type image151 struct {
-	image.InspectResponse
+	api.ImageInspect
 	Parent          string
 	Comment         string
 	DockerVersion   string

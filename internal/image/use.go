@@ -1,0 +1,172 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// uses remembers when images were used last. Nobody waits for a disk: it is
+// written a while after a change, to a file that may lose the last minute in a
+// crash, and all of it in a power cut; the times at which names were set do for
+// what is missing then.
+//
+//	DATAROOT/images.used   {"sha256:…": "2026-…"}
+type uses struct {
+	path string
+
+	mu      sync.Mutex
+	at      map[ID]time.Time
+	pending *time.Timer // nil: nothing is to be written
+
+	writeMu sync.Mutex
+}
+
+// useDelay is how long a use waits to be written.
+const useDelay = time.Minute
+
+func openUses(path string) *uses {
+	u := &uses{path: path, at: map[ID]time.Time{}}
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, &u.at)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		slog.Warn("when images were used last is not known", "file", path, "error", err)
+		u.at = map[ID]time.Time{}
+	}
+	return u
+}
+
+func (u *uses) touch(id ID, now time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.at[id] = now
+	if u.pending == nil {
+		u.pending = time.AfterFunc(useDelay, func() {
+			if err := u.write(); err != nil {
+				slog.Warn("write when images were used last", "error", err)
+			}
+		})
+	}
+}
+
+func (u *uses) of(id ID) time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.at[id]
+}
+
+func (u *uses) forget(id ID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.at, id)
+}
+
+// write writes what has changed.
+func (u *uses) write() error {
+	u.writeMu.Lock()
+	defer u.writeMu.Unlock()
+	u.mu.Lock()
+	if u.pending == nil {
+		u.mu.Unlock()
+		return nil
+	}
+	u.pending.Stop()
+	u.pending = nil
+	b, err := json.Marshal(u.at)
+	u.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	next := u.path + ".new"
+	if err := os.WriteFile(next, append(b, '\n'), 0600); err != nil {
+		return err
+	}
+	return os.Rename(next, u.path)
+}
+
+func usesFile(root string) string { return filepath.Join(root, "images.used") }
+
+// Touch notes that an image is used now. It costs nothing that is felt.
+func (s *Service) Touch(id ID) { s.uses.touch(id, time.Now()) }
+
+// bucketPins has the IDs of pinned images, in images.db.
+var bucketPins = []byte("tare.pins")
+
+// Pin keeps an image from being pruned or collected, and lets only force
+// remove it; with on false it takes that back. The result is the image's ID.
+func (s *Service) Pin(ctx context.Context, ref string, on bool) (ID, error) {
+	end, err := s.begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	id, err := s.view.Load().find(ref)
+	if err != nil {
+		return "", err
+	}
+	if err := s.db.Update(func(tx *bolt.Tx) error { return setPin(tx, id, on) }); err != nil {
+		return "", fmt.Errorf("pin image %s: %w", id, err)
+	}
+	return id, s.refresh(ctx)
+}
+
+func setPin(tx *bolt.Tx, id ID, on bool) error {
+	b, err := tx.CreateBucketIfNotExists(bucketPins)
+	if err != nil {
+		return err
+	}
+	if !on {
+		return b.Delete([]byte(id))
+	}
+	return b.Put([]byte(id), []byte{1})
+}
+
+// pins reads which images are pinned.
+func (s *Service) pins() (map[ID]bool, error) {
+	pins := map[ID]bool{}
+	err := s.db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketPins)
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, _ []byte) error {
+			pins[ID(k)] = true
+			return nil
+		})
+	})
+	return pins, err
+}
+
+// lastUsed is when an image was used last: by a container, by what brought it,
+// or by being named.
+func (s *Service) lastUsed(v *view, id ID) time.Time {
+	last := s.uses.of(id)
+	for _, n := range v.byID[id] {
+		if at := v.names[n].tagged; at.After(last) {
+			last = at
+		}
+	}
+	return last
+}
+
+// checkPin refuses to remove a pinned image.
+func (r *removal) checkPin() error {
+	switch {
+	case !r.s.view.Load().pins[r.id] || r.o.Force && !r.o.KeepPinned:
+		return nil
+	case r.o.KeepPinned:
+		return r.conflict("cannot be forced", "image is pinned")
+	}
+	return r.conflict("must be forced", "image is pinned")
+}
