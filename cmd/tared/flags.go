@@ -52,6 +52,7 @@ type Config struct {
 	UsernsRemap   string   // empty: containers have the host's ids
 	UsernsRange   string   // of containers with a range of their own; empty: the default
 	Registries    registryConfig
+	ImageCap      byteSize // that images may take; 0: as much as there is
 	Uninstall     bool
 	ShowVersion   bool
 
@@ -105,6 +106,7 @@ func (c *Config) engineOptions() []option {
 		{"data-root", "", "data-root", "`directory` of images, containers and volumes", textValue{&c.DataRoot, checkPath}},
 		{"exec-root", "", "exec-root", "`directory` of what does not outlive a reboot", textValue{&c.ExecRoot, checkPath}},
 		{"config-file", "", "", "`file` with settings as JSON; SIGHUP reads it again", textValue{&c.ConfigFile, nil}},
+		{"image-cap", "", "image-cap", "`bytes` that images may take, such as 20GB: those that were not used for longest go when more come; 0 is no cap", &c.ImageCap},
 		{"pidfile", "p", "pidfile", "`file` to write the process id to", textValue{&c.PIDFile, checkPath}},
 		{"debug", "D", "debug", "log what happens in detail", (*boolValue)(&c.Debug)},
 		{"log-level", "l", "log-level", "`level` of the log: debug, info, warn, error or fatal", textValue{&c.LogLevel, oneOf("debug", "info", "warn", "error", "fatal")}},

@@ -187,3 +187,17 @@ func (v *byteRate) Set(s string) error {
 }
 func (v *byteRate) String() string { return strconv.FormatInt(int64(*v), 10) }
 func (v *byteRate) Type() string   { return "string" }
+
+// byteSize is bytes, given with a unit.
+type byteSize int64
+
+func (v *byteSize) Set(s string) error {
+	n, err := units.RAMInBytes(s)
+	if err != nil || n < 0 {
+		return errors.New("want bytes, such as 500m or 20GB")
+	}
+	*v = byteSize(n)
+	return nil
+}
+func (v *byteSize) String() string { return strconv.FormatInt(int64(*v), 10) }
+func (v *byteSize) Type() string   { return "string" }

@@ -119,7 +119,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	p.engine = engine.New(engine.Config{
 		ID: id, DataRoot: cfg.DataRoot, Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(), Reserve: p.reserve,
-		Registries: cfg.Registries.info(), Foreign: cfg.Registries.Foreign, Uploads: int(cfg.Registries.Uploads),
+		Registries: cfg.Registries.info(), Foreign: cfg.Registries.Foreign, Uploads: int(cfg.Registries.Uploads), ImageCap: int64(cfg.ImageCap),
 	}, p.containers, p.images, p.layers, p.networks, p.registries, events)
 	return p, nil
 }

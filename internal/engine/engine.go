@@ -32,6 +32,7 @@ type Config struct {
 	Registries *regtypes.ServiceConfig
 	Foreign    []string // registries from and to which layers go that "must not be distributed"
 	Uploads    int      // blobs that a push sends at a time
+	ImageCap   int64    // bytes that images may take; 0: as many as there are
 }
 
 // Engine answers the Engine API.
@@ -47,5 +48,7 @@ type Engine struct {
 
 // New puts the parts together.
 func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, registries *registry.Client, events *event.Log) *Engine {
-	return &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, layers: layers, networks: networks, events: events}
+	e := &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, layers: layers, networks: networks, events: events}
+	images.SetCap(image.Cap{Bytes: cfg.ImageCap, InUse: e.imageUsers, Collected: func(done []image.Removed) { e.deleted(done) }})
+	return e
 }

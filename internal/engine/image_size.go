@@ -67,19 +67,6 @@ func sharedSizes(sizes layerSizes, all []*own.Image) (map[own.ID]int64, error) {
 	return shared, nil
 }
 
-// imagesSize is what all images take together.
-func imagesSize(sizes layerSizes, all []*own.Image) (int64, error) {
-	uses, err := layerUses(sizes, all)
-	if err != nil {
-		return 0, err
-	}
-	var total int64
-	for _, u := range uses {
-		total += u.size
-	}
-	return total, nil
-}
-
 // manifests describes the manifest of an image that the containers use. Our
 // images have one each, and it is whole.
 func (e *Engine) manifests(img *own.Image, containers []string) ([]image.ManifestSummary, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/tare-engine/tare/api"
 	own "github.com/tare-engine/tare/internal/container"
@@ -269,19 +270,15 @@ func (e *Engine) imageUsage(ctx context.Context, verbose bool) (*image.DiskUsage
 	if err != nil {
 		return nil, err
 	}
-	all, err := e.images.List(ctx)
+	used := e.usedImages()
+	u, err := e.images.Usage(ctx, func(id digest.Digest) bool { return len(used[id.String()]) > 0 })
 	if err != nil {
 		return nil, err
 	}
-	total, err := imagesSize(e.layers, all)
-	if err != nil {
-		return nil, err
-	}
-	du := &image.DiskUsage{TotalCount: int64(len(list)), TotalSize: total, Reclaimable: total}
+	du := &image.DiskUsage{TotalCount: int64(len(list)), TotalSize: u.Total, Reclaimable: u.Total - u.Needed}
 	for _, img := range list {
 		if img.Containers > 0 {
 			du.ActiveCount++
-			du.Reclaimable -= img.Size - max(img.SharedSize, 0)
 		}
 	}
 	if verbose {

@@ -31,6 +31,9 @@ func (a *arrival) close() error { return errors.Join(a.batch.Close(), a.stage.Cl
 // keep makes the images visible, whose layers are unpacked: all or none.
 // Preconditions: the change token is held.
 func (a *arrival) keep(ctx context.Context, list []*candidate) error {
+	if err := a.makeRoom(ctx, list); err != nil {
+		return err
+	}
 	if err := a.addBlobs(list); err != nil {
 		return err
 	}

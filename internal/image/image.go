@@ -76,6 +76,7 @@ type Service struct {
 	view      atomic.Pointer[view]
 	loaded    sync.Map // ID → *parts, read once
 	uses      *uses
+	cap       Cap
 }
 
 // Open opens the images of the data root, of which so many blobs are fetched at

@@ -372,6 +372,14 @@ func (p *pull) check(m *ocispec.Manifest) error {
 		return errdefs.New(errdefs.InvalidArgument, "%s is no image: its configuration is of the media type %.100q",
 			reference.FamiliarString(p.ref), m.Config.MediaType)
 	}
+	var packed int64
+	for _, d := range m.Layers {
+		packed += d.Size
+	}
+	if most := p.s.cap.Bytes; most > 0 && packed > most {
+		return errdefs.New(errdefs.Conflict, "image %s does not fit: its layers alone have %s, images may take %s (--image-cap)",
+			reference.FamiliarString(p.ref), units.HumanSize(float64(packed)), units.HumanSize(float64(most)))
+	}
 	if len(m.Layers) > maxLayers {
 		return errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", len(m.Layers), maxLayers)
 	}

@@ -80,6 +80,8 @@ type removal struct {
 	names []string // references, normalized
 	users []User
 	done  []Removed
+
+	spared holding // what is not freed, for it is about to be needed
 }
 
 // byID reports whether ref is the ID or its beginning, not a name.
@@ -297,6 +299,9 @@ func (r *removal) free(ctx context.Context, old *view, p *parts) error {
 		}
 	}
 	for d := range blobs {
+		if r.spared.blobs[d] {
+			continue
+		}
 		if err := r.s.content.Remove(ctx, d); err != nil {
 			return err
 		}
@@ -308,7 +313,7 @@ func (r *removal) free(ctx context.Context, old *view, p *parts) error {
 func (r *removal) freeLayers(p *parts, gone map[layer.ChainID]bool) error {
 	for i := len(p.chains) - 1; i >= 0; i-- {
 		c := p.chains[i]
-		if !gone[c] {
+		if !gone[c] || r.spared.chains[c] {
 			continue
 		}
 		size, _ := r.s.layers.Size(c)

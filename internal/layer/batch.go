@@ -136,7 +136,7 @@ func (b *Batch) Adopt(st *Staged, parent ChainID, diff DiffID) error {
 	if b.staged[id] != nil {
 		return b.s.trash.put(st.dir)
 	}
-	st.id, st.record = id, record{Version: recordVersion, Parent: parent, DiffID: diff, Size: st.record.Size}
+	st.id, st.record = id, record{Version: recordVersion, Parent: parent, DiffID: diff, Size: st.record.Size, Disk: st.record.Disk}
 	b.staged[id] = st
 	return nil
 }
@@ -162,7 +162,10 @@ func (b *Batch) fill(ctx context.Context, st *Staged, parent ChainID, r io.Reade
 	}
 	defer root.Close()
 	res, err := unpackConfined(ctx, root, r, o)
-	st.record.Size, st.implied = res.Size, res.Implied
+	st.record.Size, st.record.Disk, st.implied = res.Size, res.Disk, res.Implied
+	if err == nil && form.needsParent() {
+		st.record.Disk, err = allocated(diff)
+	}
 	return err
 }
 

@@ -132,7 +132,8 @@ type chain struct {
 	lower  []string // directories, topmost first
 
 	// +checklocks:Service.mu
-	init *initLayer
+	init     *initLayer
+	initDisk int64 // 0: not known
 }
 
 // initLayer is the generated layer of mount points on top of a chain.
@@ -147,6 +148,7 @@ type record struct {
 	Parent  ChainID `json:"parent,omitempty"`
 	DiffID  DiffID  `json:"diffID"`
 	Size    int64   `json:"size"`
+	Disk    int64   `json:"disk,omitempty"` // as Service.Disk counts; 0: not known, an older version wrote the record
 }
 
 const recordVersion = 1

@@ -148,6 +148,9 @@ func (u *unpacker) clear(parent int, base, p string) (whiteout bool, err error) 
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		whiteout = st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
+		if st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 {
+			u.result.Disk -= st.Blocks * statBlock
+		}
 		return whiteout, unix.Unlinkat(parent, base, 0)
 	}
 	if u.parent >= 0 && (u.parentPath == p || strings.HasPrefix(u.parentPath, p+"/")) {

@@ -38,7 +38,15 @@ func (u *unpacker) makeFile(parent int, base, p string, h *tar.Header, r io.Read
 	if err := u.copyData(fd, h.Size, r); err != nil {
 		return err
 	}
-	return u.setFile(fd, h)
+	if err := u.setFile(fd, h); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	u.result.Disk += st.Blocks * statBlock
+	return nil
 }
 
 // zeroRun is the size of blocks that become holes when they are all zero.
@@ -251,6 +259,32 @@ func (u *unpacker) setDirTimes() error {
 		}
 	}
 	return nil
+}
+
+// statBlock is the unit of st_blocks, whatever the file system's is.
+const statBlock = 512
+
+// measureDirs adds up what the directories take, when they have all their
+// entries.
+func (u *unpacker) measureDirs() {
+	paths := map[string]struct{}{}
+	for _, d := range u.dirs {
+		paths[d.path] = struct{}{}
+	}
+	for _, p := range u.result.Implied {
+		paths[p] = struct{}{}
+	}
+	for p := range paths {
+		fd, err := openNoLinks(int(u.root.Fd()), p, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil { // removed or replaced by a later entry
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstatat(fd, "", &st, unix.AT_EMPTY_PATH) == nil {
+			u.result.Disk += st.Blocks * statBlock
+		}
+		unix.Close(fd)
+	}
 }
 
 // setNode is setFile for what must not be opened: links, devices, FIFOs.

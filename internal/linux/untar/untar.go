@@ -64,6 +64,7 @@ const (
 // Result of an unpacking.
 type Result struct {
 	Size    int64 // bytes of data of regular files
+	Disk    int64 // bytes that the tree takes on its file system, as du(1) counts them
 	Entries int
 	// Implied are the directories that the archive uses without an entry of
 	// their own, "." for the root: their owner and mode are still to be set.
@@ -107,7 +108,11 @@ func Unpack(ctx context.Context, root *os.File, r io.Reader, o Options) (Result,
 	if !u.rootSeen {
 		u.result.Implied = append(u.result.Implied, ".")
 	}
-	return u.result, u.setDirTimes()
+	if err := u.setDirTimes(); err != nil {
+		return u.result, err
+	}
+	u.measureDirs()
+	return u.result, nil
 }
 
 // archiveError tells a broken archive from a stream that failed.
