@@ -2,6 +2,7 @@ package content
 
 import (
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -16,8 +17,16 @@ func (s *Store) Stored() (map[digest.Digest]int64, error) {
 	return sizes(s.blobs())
 }
 
-// PartialDisk is the space that beginnings of blobs take.
-func (s *Store) PartialDisk() (n int64, err error) {
+// Rest is the space that everything else takes but for what is being received:
+// the beginnings of blobs, and the directories.
+func (s *Store) Rest() (n int64, err error) {
+	for _, dir := range []string{s.dir, filepath.Join(s.dir, "blobs"), s.blobs(), s.partial()} {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return 0, err
+		}
+		n += info.Sys().(*syscall.Stat_t).Blocks * statBlock
+	}
 	all, err := sizes(s.partial())
 	for _, size := range all {
 		n += size

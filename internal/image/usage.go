@@ -20,7 +20,7 @@ func (s *Service) Usage(ctx context.Context, needed func(ID) bool) (Usage, error
 	if err != nil {
 		return Usage{}, err
 	}
-	partial, err := s.content.PartialDisk()
+	rest, err := s.content.Rest()
 	if err != nil {
 		return Usage{}, err
 	}
@@ -31,7 +31,7 @@ func (s *Service) Usage(ctx context.Context, needed func(ID) bool) (Usage, error
 			held.add(ctx, s, v, id)
 		}
 	}
-	return Usage{Total: have.all() + partial, Needed: have.of(held)}, nil
+	return Usage{Total: have.all() + rest + s.layers.Rest(), Needed: have.of(held)}, nil
 }
 
 // stock is what is stored, with the space that each takes.

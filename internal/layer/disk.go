@@ -106,6 +106,9 @@ func (s *Service) Stored(ctx context.Context) (map[ChainID]int64, error) {
 	return all, nil
 }
 
+// Rest is the space that the directories above the layers take.
+func (s *Service) Rest() int64 { return blocks(s.layers) + blocks(filepath.Dir(s.layers)) }
+
 // Disk is what the layers of the batch will take when they are committed, with
 // the mount points of so many chains.
 func (b *Batch) Disk(tops int) int64 {
