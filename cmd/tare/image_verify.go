@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/moby/moby/api/types/registry"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
@@ -18,6 +19,7 @@ type imageVerifyOptions struct {
 	quiet  bool
 	format string
 	repair bool
+	auths  map[string]registry.AuthConfig // by registry
 }
 
 func newImageVerifyCommand(c *cli) *cobra.Command {
@@ -40,6 +42,9 @@ func newVerifyCommand(c *cli, o imageVerifyOptions, name, short, long string) *c
 		Long:  short + "\n\n" + long,
 		Args:  minArgs(0),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, refs []string) error {
+			if o.repair {
+				o.auths = c.credentialsOf(ctx, cl, refs)
+			}
 			return runImageVerify(ctx, cl, c.out, o, refs)
 		}),
 	}
@@ -47,6 +52,31 @@ func newVerifyCommand(c *cli, o imageVerifyOptions, name, short, long string) *c
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Show only what is damaged")
 	f.StringVar(&o.format, "format", "", `"json" for the engine's documents, one a line`)
 	return cmd
+}
+
+// credentialsOf returns those for the registries that images came from: the
+// ones that the engine lists, and those named, which it may not be able to list.
+func (c *cli) credentialsOf(ctx context.Context, cl *client.Client, refs []string) map[string]registry.AuthConfig {
+	list, err := cl.ImageList(ctx, api.ImageListOptions{})
+	if err != nil {
+		return nil // said again by what follows
+	}
+	for _, i := range list {
+		refs = append(refs, i.RepoDigests...)
+	}
+	auths := map[string]registry.AuthConfig{}
+	asked := map[string]bool{}
+	for _, ref := range refs {
+		domain, _ := splitDomain(ref)
+		if asked[domain] {
+			continue
+		}
+		asked[domain] = true
+		if a := c.credentials(ref); a != nil {
+			auths[domain] = *a
+		}
+	}
+	return auths
 }
 
 func runImageVerify(ctx context.Context, cl *client.Client, out io.Writer, o imageVerifyOptions, refs []string) error {
@@ -58,7 +88,7 @@ func runImageVerify(ctx context.Context, cl *client.Client, out io.Writer, o ima
 		verify = cl.ImageRepair
 	}
 	damaged := false
-	err := verify(ctx, api.ImageVerifyRequest{Images: refs}, func(m api.ImageVerifyMessage) error {
+	err := verify(ctx, api.ImageVerifyRequest{Images: refs, Auths: o.auths}, func(m api.ImageVerifyMessage) error {
 		damaged = damaged || m.Damage != nil && !m.Damage.Repaired
 		return o.print(out, m)
 	})
