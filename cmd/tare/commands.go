@@ -100,6 +100,7 @@ var contextCommands = []command{
 }
 
 var imageCommands = []command{
+	{name: "diff", build: newImageDiffCommand, names: namesImages},
 	{name: "history", build: newHistoryCommand, names: namesImages, one: true},
 	{name: "import", build: newImportCommand},
 	{name: "inspect", build: newKindInspectCommand("image"), names: namesImages},

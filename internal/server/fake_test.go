@@ -361,6 +361,13 @@ func (f *fake) ImageRemove(_ context.Context, ref string, o api.ImageRemoveOptio
 	return []image.DeleteResponse{{Untagged: ref}}, nil
 }
 
+func (f *fake) ImageDiff(_ context.Context, from, to string, emit func(api.ImageDiffMessage) error) error {
+	if to == "nosuch" {
+		return errdefs.New(errdefs.NotFound, "No such image: nosuch")
+	}
+	return emit(api.ImageDiffMessage{Total: &api.ImageDiffTotal{Added: 1}})
+}
+
 func (f *fake) ImagePin(_ context.Context, ref string) error {
 	f.call("pin " + ref)
 	return nil

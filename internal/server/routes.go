@@ -54,6 +54,7 @@ var routes = []struct {
 
 	{"POST", api.RunPath, (*Server).runContainer},
 	{"GET", api.StatsPath, (*Server).allStats},
+	{"GET", api.ImageDiffPath, (*Server).diffImages},
 	{"POST", api.ImageVerifyPath, (*Server).verifyImages},
 	{"POST", api.ImageRepairPath, (*Server).repairImages},
 

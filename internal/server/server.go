@@ -23,6 +23,7 @@ type Backend interface {
 	statsBackend
 	imageBackend
 	verifyBackend
+	diffBackend
 	distributionBackend
 	archiveBackend
 	systemBackend
