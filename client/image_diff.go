@@ -17,3 +17,8 @@ func (c *Client) ImageDiff(ctx context.Context, from, to string, report func(api
 	}
 	return c.wrap(ctx, documents(resp.Body, report))
 }
+
+// ImageLayers lists the layers of all images.
+func (c *Client) ImageLayers(ctx context.Context) ([]api.ImageLayers, error) {
+	return get[[]api.ImageLayers](ctx, c, api.ImageLayersPath, nil)
+}

@@ -114,6 +114,7 @@ var imageCommands = []command{
 	{name: "rm remove", build: newRmiCommand, names: namesImages},
 	{name: "save", build: newSaveCommand, names: namesImages},
 	{name: "tag", build: newTagCommand, names: namesImages, one: true},
+	{name: "tree", build: newImageTreeCommand},
 	{name: "unpin", build: newImageUnpinCommand, names: namesImages},
 	{name: "verify", build: newImageVerifyCommand, names: namesImages},
 }

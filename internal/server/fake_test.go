@@ -368,6 +368,8 @@ func (f *fake) ImageDiff(_ context.Context, from, to string, emit func(api.Image
 	return emit(api.ImageDiffMessage{Total: &api.ImageDiffTotal{Added: 1}})
 }
 
+func (f *fake) ImageLayers(context.Context) ([]api.ImageLayers, error) { return nil, nil }
+
 func (f *fake) ImagePin(_ context.Context, ref string) error {
 	f.call("pin " + ref)
 	return nil

@@ -8,10 +8,11 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
-// diffBackend compares the files of images.
+// diffBackend compares images: their files, and their layers.
 type diffBackend interface {
 	// ImageDiff emits each path in which the second image differs, then the total.
 	ImageDiff(ctx context.Context, from, to string, emit func(api.ImageDiffMessage) error) error
+	ImageLayers(ctx context.Context) ([]api.ImageLayers, error)
 }
 
 func (s *Server) diffImages(_ http.ResponseWriter, r *request) error {
@@ -22,4 +23,12 @@ func (s *Server) diffImages(_ http.ResponseWriter, r *request) error {
 	return s.streamJSON(r, func(ctx context.Context, emit func(any) error) error {
 		return s.backend.ImageDiff(ctx, from, to, func(m api.ImageDiffMessage) error { return emit(m) })
 	})
+}
+
+func (s *Server) imageLayers(_ http.ResponseWriter, r *request) error {
+	list, err := s.backend.ImageLayers(r.Context())
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, listOf(list))
 }

@@ -55,6 +55,7 @@ var routes = []struct {
 	{"POST", api.RunPath, (*Server).runContainer},
 	{"GET", api.StatsPath, (*Server).allStats},
 	{"GET", api.ImageDiffPath, (*Server).diffImages},
+	{"GET", api.ImageLayersPath, (*Server).imageLayers},
 	{"POST", api.ImageVerifyPath, (*Server).verifyImages},
 	{"POST", api.ImageRepairPath, (*Server).repairImages},
 

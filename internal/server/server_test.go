@@ -127,6 +127,7 @@ func TestAnswers(t *testing.T) {
 		{"GET", "/tare/images/diff?from=a&to=b", "", "", 200, `{"Total":{"Added":1,"Changed":0,"Deleted":0,`},
 		{"GET", "/tare/images/diff?from=a&to=nosuch", "", "", 404, "No such image: nosuch"},
 		{"GET", "/tare/images/diff?from=a", "", "", 400, "from and to say which images are compared"},
+		{"GET", "/tare/images/layers", "", "", 200, "[]"},
 		{"POST", "/images/a/b:1/pin", "", "", 204, ""},
 		{"POST", "/images/a/b:1/unpin", "", "", 204, ""},
 		{"GET", "/images/json", "", "", 200, `"LastUsed":0,"Pinned":false`},
