@@ -2,12 +2,14 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"slices"
 	"syscall"
 
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 )
@@ -85,6 +87,12 @@ func (a *arrival) wants(list []*candidate) (holding, int64) {
 	for _, c := range list {
 		for _, m := range append([]*member{c.config}, c.layers...) {
 			blob(m.digest, blocksOf(m.path))
+		}
+		var m ocispec.Manifest
+		if json.Unmarshal(c.manifest, &m) == nil { // layers that need not come are in it only
+			for _, d := range m.Layers {
+				wanted.blobs[d.Digest] = true
+			}
 		}
 		for _, b := range append([][]byte{c.manifest}, c.around...) {
 			const block = 4096
