@@ -137,6 +137,20 @@ var operations = []operation{
 	},
 		func(b *box) error { return b.try("import", b.path("files.tar"), "imported") },
 		func(b *box, ack bool) { b.wholeImage("imported", "/made", ack) }},
+	{"image repair", func(b *box) {
+		b.image = b.registry()
+		b.must("pull", b.image)
+		b.damage()
+	},
+		func(b *box) error { return b.try("image", "repair") },
+		func(b *box, ack bool) {
+			if out, err := b.tare("image", "verify", "-q"); ack && err != nil {
+				b.t.Errorf("a repair was acknowledged, and there is damage: %q, %v", out, err)
+			}
+			b.must("image", "repair")
+			b.must("image", "verify")
+			b.must("create", "--name", "box", b.image, "true")
+		}},
 	{"pull", func(b *box) { b.image = b.registry() },
 		func(b *box) error { return b.try("pull", b.image) },
 		func(b *box, ack bool) {
@@ -185,6 +199,42 @@ func (b *box) wholeImage(ref, file string, acknowledged bool) {
 }
 
 func loadHello(b *box) { b.must("load", "-i", b.archive()); b.must("tag", fixture.Image, "tare/hello") }
+
+// damage writes into a blob and into a file of each layer.
+func (b *box) damage() {
+	b.t.Helper()
+	damaged := 0
+	var largest string
+	var size int64
+	for _, pattern := range []string{"data/content/blobs/sha256/*", "data/layers/*/*/diff/*", "data/layers/*/*/diff/*/*"} {
+		found, err := filepath.Glob(b.path(pattern))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, name := range found {
+			info, err := os.Lstat(name)
+			if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+				continue
+			}
+			if strings.Contains(pattern, "blobs") {
+				if info.Size() > size {
+					largest, size = name, info.Size()
+				}
+				continue
+			}
+			damaged++
+			if err := os.Truncate(name, info.Size()-1); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
+	if damaged == 0 || largest == "" {
+		b.t.Fatalf("%d files of layers, blob %q", damaged, largest)
+	}
+	if err := os.Truncate(largest, size-1); err != nil {
+		b.t.Fatal(err)
+	}
+}
 
 func startSleeper(b *box) {
 	b.must("run", "-d", "--name", "box", "--rootfs", b.rootfs(), "sleep", "1000")
