@@ -124,8 +124,11 @@ func (b *bench) seed(archive, ref string) error {
 	if err != nil {
 		return err
 	}
-	name := strings.TrimSpace(strings.TrimPrefix(out, "Loaded image: "))
-	return errors.Join(e.docker("tag", name, ref), e.docker("push", "-q", ref), e.docker("rmi", "-f", name, ref))
+	names := strings.Fields(strings.ReplaceAll(out, "Loaded image:", ""))
+	if len(names) == 0 {
+		return fmt.Errorf("%s has no name: %s", archive, out)
+	}
+	return errors.Join(e.docker("tag", names[0], ref), e.docker("push", "-q", ref), e.docker(append([]string{"rmi", "-f", ref}, names...)...))
 }
 
 // registryFloors unpacks and hashes what the registry has of the image, one
