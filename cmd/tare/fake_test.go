@@ -36,13 +36,20 @@ func newFakeEngine(t *testing.T) *fakeEngine {
 		t.Fatal(err)
 	}
 	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: e}}
+	e.handle["POST /containers/create"] = e.create
 	s.Start()
 	t.Cleanup(func() {
 		s.Close()
 		os.RemoveAll(dir)
 	})
-	e.handle["POST /containers/create"] = e.create
 	return e
+}
+
+// on makes a route answer with h.
+func (e *fakeEngine) on(route string, h http.HandlerFunc) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.handle[route] = h
 }
 
 func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -83,9 +90,7 @@ func (e *fakeEngine) create(w http.ResponseWriter, r *http.Request) {
 
 // answer makes a route answer with JSON.
 func (e *fakeEngine) answer(route string, v any) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.handle[route] = func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(v) }
+	e.on(route, func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(v) })
 }
 
 // lastCreate returns the body of the last create request.

@@ -13,18 +13,20 @@ import (
 func (e *fakeEngine) registry(t *testing.T, token string) (seen *[]map[string]string) {
 	t.Helper()
 	seen = new([]map[string]string)
-	e.handle["POST /auth"] = func(w http.ResponseWriter, r *http.Request) {
+	e.on("POST /auth", func(w http.ResponseWriter, r *http.Request) {
 		var a map[string]string
 		if err := json.NewDecoder(r.Body).Decode(&a); err != nil {
 			t.Error(err)
 		}
+		e.mu.Lock()
 		*seen = append(*seen, a)
+		e.mu.Unlock()
 		if a["username"] != "alice" || a["password"] != "right" {
 			refuse(w, http.StatusUnauthorized, "unauthorized: incorrect username or password\x1b[2J")
 			return
 		}
 		json.NewEncoder(w).Encode(map[string]string{"Status": "Login Succeeded", "IdentityToken": token})
-	}
+	})
 	return seen
 }
 

@@ -187,8 +187,11 @@ func TestLoadAndPushInATerminal(t *testing.T) {
 	var query string
 	e.stream("POST /images/load", func(q, _ string) { query = q }, `{"status":"Loading layer","progressDetail":{"current":1,"total":2},"id":"aaa"}`, `{"stream":"Loaded image: x\n"}`)
 	out, _ := newConsole(t, 24, 60, e.host, "load", "-i", os.DevNull).end()
-	if want := "\r\x1b[2Kaaa: Loading layer [============>             ]       1B/2B\r\nLoaded image: x\r\n"; out != want || query != "" {
-		t.Errorf("load: asked for %q, output\n%q, want\n%q", query, out, want)
+	e.mu.Lock()
+	asked := query
+	e.mu.Unlock()
+	if want := "\r\x1b[2Kaaa: Loading layer [============>             ]       1B/2B\r\nLoaded image: x\r\n"; out != want || asked != "" {
+		t.Errorf("load: asked for %q, output\n%q, want\n%q", asked, out, want)
 	}
 	e.stream("POST /images/x/push", func(string, string) {}, `{"status":"Preparing","progressDetail":{},"id":"aaa"}`, `{"status":"Pushed","progressDetail":{},"id":"aaa"}`)
 	out, _ = newConsole(t, 24, 60, e.host, "push", "x:1").end()

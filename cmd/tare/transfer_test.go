@@ -16,14 +16,16 @@ import (
 // stream makes a route answer with documents, and tells the query and the
 // credentials of each request to see.
 func (e *fakeEngine) stream(route string, see func(query, auth string), documents ...string) {
-	e.handle[route] = func(w http.ResponseWriter, r *http.Request) {
+	e.on(route, func(w http.ResponseWriter, r *http.Request) {
 		auth, err := base64.URLEncoding.DecodeString(r.Header.Get("X-Registry-Auth"))
 		if err != nil {
 			auth = []byte(err.Error())
 		}
+		e.mu.Lock()
 		see(r.URL.RawQuery, string(auth))
+		e.mu.Unlock()
 		io.WriteString(w, strings.Join(documents, "\r\n"))
-	}
+	})
 }
 
 // withConfig is tare with a configuration file, which it returns as it is
