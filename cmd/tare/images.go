@@ -77,8 +77,8 @@ func imageFields() format.Fields[imageRow] {
 		format.Text("VirtualSize", "VIRTUAL SIZE", imageRow.VirtualSize),
 		format.Text("SharedSize", "SHARED SIZE", imageRow.SharedSize),
 		format.Text("UniqueSize", "UNIQUE SIZE", imageRow.UniqueSize),
-		format.Text("LastUsed", "LAST USED", imageRow.LastUsed),
-		format.Text("Pinned", "", imageRow.Pinned),
+		format.Own(format.Text("LastUsed", "LAST USED", imageRow.LastUsed)),
+		format.Own(format.Text("Pinned", "", imageRow.Pinned)),
 	}}
 }
 

@@ -32,16 +32,25 @@ type Fields[R any] struct {
 type Field[R any] struct {
 	Name, Title string
 	Value       func(R) any
+
+	own bool // see Own
 }
 
 // Text is a field that is a text.
 func Text[R any](name, title string, value func(R) string) Field[R] {
-	return Field[R]{name, title, func(r R) any { return value(r) }}
+	return Field[R]{Name: name, Title: title, Value: func(r R) any { return value(r) }}
 }
 
 // Label is {{.Label "a.b.name"}}: a text for each key, no part of the JSON.
 func Label[R any](value func(r R, key string) string) Field[R] {
-	return Field[R]{"Label", "", func(r R) any { return func(key string) string { return value(r, key) } }}
+	return Field[R]{Name: "Label", Value: func(r R) any { return func(key string) string { return value(r, key) } }}
+}
+
+// Own is a field that docker does not have: for templates, and no part of the
+// JSON, which is as docker's.
+func Own[R any](f Field[R]) Field[R] {
+	f.own = true
+	return f
 }
 
 // row is a row as templates see it.
@@ -70,7 +79,7 @@ func (r row[R]) MarshalJSON() ([]byte, error) {
 	all := map[string]any{}
 	for _, f := range r.fields.List {
 		v := f.Value(r.r)
-		if _, label := v.(func(string) string); !label {
+		if _, label := v.(func(string) string); !label && !f.own {
 			all[f.Name] = v
 		}
 	}
