@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // partialAge is how long the beginning of a blob is kept whose rest did not
@@ -126,25 +124,4 @@ func (s *Store) ExpirePartials() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-// DropPartials removes what nobody uses, however new it is, and returns how
-// many bytes that were.
-func (s *Store) DropPartials() (freed int64, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list, err := os.ReadDir(s.partial())
-	if err != nil {
-		return 0, err
-	}
-	for _, e := range list {
-		if s.receiving[digest.NewDigestFromEncoded(digest.SHA256, e.Name())] != nil {
-			continue
-		}
-		if info, ierr := e.Info(); ierr == nil {
-			freed += info.Size()
-		}
-		err = errors.Join(err, os.Remove(filepath.Join(s.partial(), e.Name())))
-	}
-	return freed, errdefs.As(errdefs.Internal, err)
 }
