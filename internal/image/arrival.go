@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
@@ -45,6 +47,19 @@ func (a *arrival) keep(ctx context.Context, list []*candidate) error {
 		return errors.Join(err, a.s.sweep(context.WithoutCancel(ctx)))
 	}
 	return nil
+}
+
+// stageBytes writes a document to staging.
+func stageBytes(stage *content.Stage, b []byte) (*member, error) {
+	f, err := stage.Create()
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	return &member{path: f.Name(), size: int64(len(b)), digest: digest.FromBytes(b)}, nil
 }
 
 // addBlobs puts what is not yet stored on the list of what becomes visible.

@@ -246,15 +246,10 @@ func (a *arrival) describe(c *candidate, img dockerspec.DockerOCIImage, layers [
 	if c.parts, err = parseConfig(config); err != nil {
 		return err
 	}
-	f, err := a.stage.Create()
-	if err != nil {
+	if c.config, err = stageBytes(a.stage, config); err != nil {
 		return err
 	}
-	if _, err = f.Write(config); errors.Join(err, f.Close()) != nil {
-		return err
-	}
-	c.id = digest.FromBytes(config)
-	c.config = &member{path: f.Name(), size: int64(len(config)), digest: c.id}
+	c.id = c.config.digest
 	if layers == nil {
 		layers = []ocispec.Descriptor{}
 	}

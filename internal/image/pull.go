@@ -269,15 +269,10 @@ func (p *pull) candidate(ctx context.Context, stage *content.Stage) (*candidate,
 	case len(m.Layers) != len(c.parts.chains):
 		return nil, errdefs.New(errdefs.InvalidArgument, "invalid manifest: it lists %d layers, the image's configuration %d", len(m.Layers), len(c.parts.chains))
 	}
-	f, err := stage.Create()
-	if err != nil {
+	if c.config, err = stageBytes(stage, b); err != nil {
 		return nil, err
 	}
-	if _, err := f.Write(b); errors.Join(err, f.Close()) != nil {
-		return nil, err
-	}
-	c.id = m.Config.Digest
-	c.config = &member{path: f.Name(), size: m.Config.Size, digest: m.Config.Digest}
+	c.id = c.config.digest
 	for _, d := range m.Layers {
 		c.layers = append(c.layers, &member{size: d.Size, digest: d.Digest})
 	}
