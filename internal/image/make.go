@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
@@ -108,15 +109,15 @@ func (s *Service) base(ctx context.Context, id ID) (*base, error) {
 // ociLayerType is the OCI name of what Docker's manifests call a layer.
 func ociLayerType(t string) string {
 	switch t {
-	case "application/vnd.docker.image.rootfs.diff.tar":
+	case images.MediaTypeDockerSchema2Layer:
 		return ocispec.MediaTypeImageLayer
-	case "application/vnd.docker.image.rootfs.diff.tar.gzip":
+	case images.MediaTypeDockerSchema2LayerGzip:
 		return ocispec.MediaTypeImageLayerGzip
-	case "application/vnd.docker.image.rootfs.diff.tar.zstd":
+	case images.MediaTypeDockerSchema2LayerZstd:
 		return ocispec.MediaTypeImageLayerZstd
-	case "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":
+	case images.MediaTypeDockerSchema2LayerForeignGzip:
 		return "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-	case "application/vnd.docker.image.rootfs.foreign.diff.tar":
+	case images.MediaTypeDockerSchema2LayerForeign:
 		return "application/vnd.oci.image.layer.nondistributable.v1.tar"
 	}
 	return t

@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -364,7 +365,7 @@ func (a *archive) ociImage(d ocispec.Descriptor, depth int) (*candidate, error) 
 		return nil, invalid("blob %s says that it is %.100q, its descriptor %.100q", d.Digest, own, d.MediaType)
 	}
 	switch d.MediaType {
-	case ocispec.MediaTypeImageIndex, "application/vnd.docker.distribution.manifest.list.v2+json":
+	case ocispec.MediaTypeImageIndex, images.MediaTypeDockerSchema2ManifestList:
 		c, err := a.ociIndex(b, depth)
 		if err != nil || c == nil {
 			return nil, err
@@ -372,7 +373,7 @@ func (a *archive) ociImage(d ocispec.Descriptor, depth int) (*candidate, error) 
 		c.around = append([][]byte{b}, append(c.around, a.attestations(b, c)...)...)
 		c.target = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 		return c, nil
-	case ocispec.MediaTypeImageManifest, "application/vnd.docker.distribution.manifest.v2+json":
+	case ocispec.MediaTypeImageManifest, images.MediaTypeDockerSchema2Manifest:
 		return a.ociManifest(b)
 	}
 	return nil, invalid("media type %.100q of %s", d.MediaType, d.Digest)

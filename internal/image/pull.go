@@ -10,6 +10,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/docker/go-units"
@@ -289,14 +290,14 @@ func (p *pull) manifest(ctx context.Context, c *candidate, d ocispec.Descriptor,
 		return nil, err
 	}
 	switch d.MediaType {
-	case ocispec.MediaTypeImageManifest, mediaTypeDockerManifest:
+	case ocispec.MediaTypeImageManifest, images.MediaTypeDockerSchema2Manifest:
 		c.manifest = b
 		m := new(ocispec.Manifest)
 		if err := errors.Join(oneKind(b), json.Unmarshal(b, m)); err != nil {
 			return nil, invalidDocument("%w", err)
 		}
 		return m, nil
-	case ocispec.MediaTypeImageIndex, mediaTypeDockerList:
+	case ocispec.MediaTypeImageIndex, images.MediaTypeDockerSchema2ManifestList:
 		index, err := parseIndex(b)
 		if err != nil {
 			return nil, err
@@ -311,19 +312,13 @@ func (p *pull) manifest(ctx context.Context, c *candidate, d ocispec.Descriptor,
 		}
 		c.around = append(append(c.around, b), more...)
 		return p.manifest(ctx, c, best, depth+1)
-	case "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws":
+	case "application/vnd.docker.distribution.manifest.v1+json", images.MediaTypeDockerSchema1Manifest:
 		return nil, errdefs.New(errdefs.InvalidArgument, "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, "+
 			"schema 1 support has been removed. Suggest the author of %s to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2.",
 			reference.FamiliarString(p.ref))
 	}
 	return nil, errdefs.New(errdefs.InvalidArgument, "%s is no image: its manifest is of the media type %.100q", reference.FamiliarString(p.ref), d.MediaType)
 }
-
-const (
-	mediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	mediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
-	mediaTypeDockerConfig   = "application/vnd.docker.container.image.v1+json"
-)
 
 // choose finds the manifest for the platform in an index.
 func (p *pull) choose(index *ocispec.Index) (ocispec.Descriptor, error) {
@@ -362,7 +357,7 @@ func (p *pull) choose(index *ocispec.Index) (ocispec.Descriptor, error) {
 // pass on.
 func (p *pull) check(m *ocispec.Manifest) error {
 	switch m.Config.MediaType {
-	case ocispec.MediaTypeImageConfig, mediaTypeDockerConfig:
+	case ocispec.MediaTypeImageConfig, images.MediaTypeDockerSchema2Config:
 	default:
 		return errdefs.New(errdefs.InvalidArgument, "%s is no image: its configuration is of the media type %.100q",
 			reference.FamiliarString(p.ref), m.Config.MediaType)
@@ -403,11 +398,11 @@ var layerTypes = map[string]layerType{
 	ocispec.MediaTypeImageLayer:                                    ordinary,
 	ocispec.MediaTypeImageLayerGzip:                                ordinary,
 	ocispec.MediaTypeImageLayerZstd:                                ordinary,
-	"application/vnd.docker.image.rootfs.diff.tar":                 ordinary,
-	"application/vnd.docker.image.rootfs.diff.tar.gzip":            ordinary,
-	"application/vnd.docker.image.rootfs.diff.tar.zstd":            ordinary,
-	"application/vnd.docker.image.rootfs.foreign.diff.tar":         foreign,
-	"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":    foreign,
+	images.MediaTypeDockerSchema2Layer:                             ordinary,
+	images.MediaTypeDockerSchema2LayerGzip:                         ordinary,
+	images.MediaTypeDockerSchema2LayerZstd:                         ordinary,
+	images.MediaTypeDockerSchema2LayerForeign:                      foreign,
+	images.MediaTypeDockerSchema2LayerForeignGzip:                  foreign,
 	"application/vnd.docker.image.rootfs.foreign.diff.tar.zstd":    foreign,
 	"application/vnd.oci.image.layer.nondistributable.v1.tar":      foreign,
 	"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": foreign,

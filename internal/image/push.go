@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -162,7 +163,7 @@ func (p *push) below(ctx context.Context, at ocispec.Descriptor, depth int) ([]d
 		return nil, err
 	}
 	d := document{descriptor: at, bytes: b}
-	if isIndex(at.MediaType) {
+	if images.IsIndexType(at.MediaType) {
 		i, err := parseIndex(b)
 		if err != nil {
 			return nil, err
@@ -191,10 +192,6 @@ func (p *push) below(ctx context.Context, at ocispec.Descriptor, depth int) ([]d
 		}
 	}
 	return []document{d}, nil
-}
-
-func isIndex(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageIndex || mediaType == mediaTypeDockerList
 }
 
 // layers sends the blobs of all documents, each once.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -207,7 +208,7 @@ func (v *verification) index(ctx context.Context, at ocispec.Descriptor, manifes
 		}
 	}
 	for _, d := range index.Manifests {
-		nested := d.MediaType == ocispec.MediaTypeImageIndex || d.MediaType == mediaTypeDockerList
+		nested := images.IsIndexType(d.MediaType)
 		if d.Digest != manifest && nested && v.s.content.Has(d.Digest) { // those of other platforms did not come
 			if err := v.index(ctx, d, manifest, depth+1); err != nil {
 				return err
