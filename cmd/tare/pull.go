@@ -36,29 +36,38 @@ func newPullCommand(c *cli) *cobra.Command {
 }
 
 func runPull(ctx context.Context, c *cli, cl *client.Client, o pullOptions, ref string) error {
-	repo, tag := repositoryOf(ref)
-	tell, done := "", ref
-	switch {
-	case o.all && tag != "":
-		return errTagAndAll
-	case !o.all && tag == "":
-		tag, done = "latest", withTag(ref)
-		if !o.quiet {
-			tell = "Using default tag: latest\n"
-		}
+	what, err := transferOf(ref, o.all)
+	if err != nil {
+		return err
 	}
-	req := client.ImagePullOptions{Repo: repo, Tag: tag, Platform: o.platform, Auth: c.credentials(ref)}
-	err := c.transfer(tell, o.quiet, func(report func(jsonstream.Message) error) error {
+	req := client.ImagePullOptions{Repo: what.repo, Tag: what.tag, Platform: o.platform, Auth: c.credentials(ref)}
+	err = c.transfer(what.note, o.quiet, func(report func(jsonstream.Message) error) error {
 		return cl.ImagePull(ctx, req, report)
 	})
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.out, safe(canonical(done)))
+	_, err = fmt.Fprintln(c.out, safe(canonical(what.ref)))
 	return err
 }
 
-var errTagAndAll = errors.New("tag can't be used with --all-tags/-a")
+// transferred is what a pull or push is about.
+type transferred struct {
+	repo, tag string // tag "": all of them
+	ref       string // as it was typed, with the tag that is meant
+	note      string // what the user did not say
+}
+
+func transferOf(ref string, all bool) (transferred, error) {
+	repo, tag := repositoryOf(ref)
+	switch {
+	case all && tag != "":
+		return transferred{}, errors.New("tag can't be used with --all-tags/-a")
+	case !all && tag == "":
+		return transferred{repo, "latest", withTag(ref), "Using default tag: latest\n"}, nil
+	}
+	return transferred{repo: repo, tag: tag, ref: ref}, nil
+}
 
 // pullImage fetches the image of a container that is to be made.
 func (o *createOptions) pullImage(ctx context.Context, c *cli, cl *client.Client, ref string) error {

@@ -48,20 +48,13 @@ func runPush(ctx context.Context, c *cli, cl *client.Client, o pushOptions, ref 
 	if strings.Contains(ref, "@") {
 		return errors.New("cannot push a digest reference")
 	}
-	repo, tag := repositoryOf(ref)
-	tell, done := "", ref
-	switch {
-	case o.all && tag != "":
-		return errTagAndAll
-	case !o.all && tag == "":
-		tag, done = "latest", withTag(ref)
-		if !o.quiet {
-			tell = "Using default tag: latest\n"
-		}
+	what, err := transferOf(ref, o.all)
+	if err != nil {
+		return err
 	}
 	var notes []string
-	req := api.PushOptions{Repo: repo, Tag: tag, Platform: platform, Auth: c.credentials(ref)}
-	err = c.transfer(tell, o.quiet, func(report func(jsonstream.Message) error) error {
+	req := api.PushOptions{Repo: what.repo, Tag: what.tag, Platform: platform, Auth: c.credentials(ref)}
+	err = c.transfer(what.note, o.quiet, func(report func(jsonstream.Message) error) error {
 		return cl.ImagePush(ctx, req, func(m jsonstream.Message) error {
 			notes = append(notes, pushNotes(m)...)
 			return report(m)
@@ -71,7 +64,7 @@ func runPush(ctx context.Context, c *cli, cl *client.Client, o pushOptions, ref 
 		printNote(c.out, n)
 	}
 	if err == nil && o.quiet {
-		_, err = fmt.Fprintln(c.out, safe(canonical(done)))
+		_, err = fmt.Fprintln(c.out, safe(canonical(what.ref)))
 	}
 	return err
 }

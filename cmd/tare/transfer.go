@@ -38,6 +38,9 @@ func newProgress(out *os.File, quiet bool) *progress.Display {
 // tells what it makes of the reference, unless the engine can make nothing of it.
 func (c *cli) transfer(tell string, quiet bool, do func(report func(jsonstream.Message) error) error) error {
 	p := newProgress(c.out, quiet)
+	if quiet {
+		tell = ""
+	}
 	begin := func() error {
 		_, err := io.WriteString(c.out, tell)
 		tell = ""
