@@ -57,7 +57,8 @@ func (s *Store) Partial(d digest.Digest) (*Partial, error) {
 func (p *Partial) Path() string { return p.path }
 
 // Lock waits for the right to write and opens the file, which is made if need
-// be. The caller closes it before it calls unlock.
+// be. The caller closes it before it calls unlock, or only reads from then on
+// what it has said to be whole.
 func (p *Partial) Lock(ctx context.Context) (f *os.File, unlock func(), err error) {
 	select {
 	case p.shared.turn <- struct{}{}:

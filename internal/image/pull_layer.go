@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/jsonstream"
@@ -126,31 +127,37 @@ func (l *layerPull) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		f.Close()
-		unlock()
-	}()
+	defer f.Close()
+	// Nobody waits for a layer below with the lock or a slot: the layer below may
+	// need them.
+	unlock = sync.OnceFunc(unlock)
+	defer unlock()
 	if l.stored = s.content.Has(l.member.digest); l.stored { // it was
+		unlock()
 		return l.fromStore(ctx, unpack)
 	}
 	// The lock goes before the slot: who waits for another one takes no place.
 	select {
 	case s.downloads <- struct{}{}:
-		defer func() { <-s.downloads }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	leave := sync.OnceFunc(func() { <-s.downloads })
+	defer leave()
 	l.member.path = l.partial.Path()
 	have, err := l.beginning(f)
 	if err != nil {
 		return err
 	}
+	whole := l.partial.Whole()
+	verified := func() {
+		l.partial.SetWhole()
+		leave()
+		unlock()
+	}
 	for {
-		err = l.take(ctx, newIncoming(ctx, l, f, have), unpack)
-		if err == nil {
-			l.partial.SetWhole()
-		}
-		if _, wrong := errors.AsType[*wrongBytes](err); !wrong || l.partial.Whole() {
+		err = l.take(ctx, newIncoming(ctx, l, f, have), unpack, verified)
+		if _, wrong := errors.AsType[*wrongBytes](err); !wrong || whole {
 			return err
 		}
 		if terr := f.Truncate(0); terr != nil {
@@ -175,7 +182,7 @@ func (l *layerPull) fromStore(ctx context.Context, unpack bool) error {
 		return err
 	}
 	defer f.Close()
-	return l.take(ctx, newIncoming(ctx, l, f, l.member.size), true)
+	return l.take(ctx, newIncoming(ctx, l, f, l.member.size), true, func() {})
 }
 
 // beginning is how much of the blob is there from earlier attempts, or of a pull
@@ -194,8 +201,9 @@ func (l *layerPull) beginning(f *os.File) (int64, error) {
 }
 
 // take reads the blob to its end, unpacks it on the way if it is to be
-// unpacked, and verifies all of it.
-func (l *layerPull) take(ctx context.Context, r *incoming, unpack bool) error {
+// unpacked, and verifies all of it. It calls verified when that is done: what
+// is left then may have to wait for the layer below, and only reads the file.
+func (l *layerPull) take(ctx context.Context, r *incoming, unpack bool, verified func()) error {
 	defer r.close()
 	var diff digest.Digest
 	var staged *layer.Staged
@@ -213,6 +221,7 @@ func (l *layerPull) take(ctx context.Context, r *incoming, unpack bool) error {
 	if err != nil {
 		return layer.UnpackError(l.diff, err)
 	}
+	verified()
 	failpoint.Hit("pull/layer-received")
 	syncfs.Begin(r.f)
 	switch {

@@ -584,3 +584,24 @@ func TestPullKeepsTheRegistrysBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestPullOfLayersThatNeedTheOnesBelow: neither an image of more layers than may
+// come at a time nor one with a layer twice waits for itself.
+func TestPullOfLayersThatNeedTheOnesBelow(t *testing.T) {
+	for name, makeDriver := range drivers {
+		t.Run(name, func(t *testing.T) {
+			root, r := t.TempDir(), newRemote()
+			s := openOn(t, root, makeDriver(t, root))
+			var i imagetest.Image
+			for n := range 40 {
+				i.Layers = append(i.Layers, imagetest.Layer(map[string]string{fmt.Sprint(n % 25): "x"}))
+			}
+			r.tags["latest"] = r.image(i)
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			if p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{}); err != nil || p.ID != i.ID() {
+				t.Fatalf("%+v, %v", p, err)
+			}
+		})
+	}
+}
