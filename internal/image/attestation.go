@@ -29,12 +29,20 @@ func attestationsOf(index *ocispec.Index, manifest digest.Digest) (list []ocispe
 	return list
 }
 
+// maxAttestations bounds the attestations of a manifest, in bytes: they are held
+// in memory until the image is whole.
+const maxAttestations = 64 << 20
+
 // attestations fetches the attestations of the manifest, whole. What the
-// registry does not have, or is too large for a document, is left out.
+// registry does not have, or is too large, is left out.
 func (p *pull) attestations(ctx context.Context, index *ocispec.Index, manifest digest.Digest) ([][]byte, error) {
 	var all [][]byte
+	room, met := int64(maxAttestations), seen{}
 	for _, d := range attestationsOf(index, manifest) {
-		one, err := p.attestation(ctx, d)
+		if met.before(d.Digest) {
+			continue
+		}
+		one, err := p.attestation(ctx, d, &room)
 		if err != nil && !errdefs.Is(err, errdefs.NotFound) && !errdefs.Is(err, errdefs.InvalidArgument) {
 			return nil, err
 		}
@@ -43,7 +51,11 @@ func (p *pull) attestations(ctx context.Context, index *ocispec.Index, manifest 
 	return all, nil
 }
 
-func (p *pull) attestation(ctx context.Context, d ocispec.Descriptor) ([][]byte, error) {
+// attestation fetches one of the attestations, if there is room for it.
+func (p *pull) attestation(ctx context.Context, d ocispec.Descriptor, room *int64) ([][]byte, error) {
+	if err := take(room, d); err != nil {
+		return nil, err
+	}
 	b, err := p.document(ctx, d)
 	if err != nil {
 		return nil, err
@@ -57,7 +69,11 @@ func (p *pull) attestation(ctx context.Context, d ocispec.Descriptor) ([][]byte,
 	if len(m.Layers) > maxStatements {
 		return nil, invalidDocument("attestation %s has %d statements, at most %d are possible", d.Digest, len(m.Layers), maxStatements)
 	}
-	for _, blob := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+	blobs := append([]ocispec.Descriptor{m.Config}, m.Layers...)
+	if err := take(room, blobs...); err != nil {
+		return nil, err
+	}
+	for _, blob := range blobs {
 		b, err := fetchSmall(ctx, p.from, blob)
 		if err != nil {
 			return nil, err
@@ -65,6 +81,17 @@ func (p *pull) attestation(ctx context.Context, d ocispec.Descriptor) ([][]byte,
 		all = append(all, b)
 	}
 	return all, nil
+}
+
+// take takes the bytes of some blobs from the room for attestations.
+func take(room *int64, blobs ...ocispec.Descriptor) error {
+	for _, d := range blobs {
+		if d.Size < 0 || d.Size > *room {
+			return invalidDocument("attestations have more than %d bytes", maxAttestations)
+		}
+		*room -= d.Size
+	}
+	return nil
 }
 
 // attestationBlobs lists what is stored of the attestations of a manifest.

@@ -605,3 +605,71 @@ func TestPullOfLayersThatNeedTheOnesBelow(t *testing.T) {
 		})
 	}
 }
+
+// TestPullBoundsAttestations: what an index says of an image does not fill the
+// engine's memory; what has room comes, once.
+func TestPullBoundsAttestations(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	m := r.image(simple())
+	m.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	list := []ocispec.Descriptor{m}
+	for a := range 3 {
+		var doc ocispec.Manifest
+		doc.MediaType, doc.Config = ocispec.MediaTypeImageManifest, r.put(ocispec.MediaTypeImageConfig, []byte("{}"))
+		for n := range 10 {
+			statement := bytes.Repeat([]byte{byte(a), byte(n)}, 3<<19)
+			doc.Layers = append(doc.Layers, r.put("application/vnd.in-toto+json", statement))
+		}
+		d := r.put(doc.MediaType, imagetest.JSON(doc))
+		d.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": m.Digest.String()}
+		list = append(list, d, d)
+	}
+	r.tags["latest"] = r.index(list...)
+	if _, _, err := s.pull(ctx, t, "x", r, image.PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	statements := len(r.asked) - 1 - len(simple().Layers) - 2 // but for the image, and the attestations' configurations
+	if statements != 20 {
+		t.Errorf("%d statements were fetched, not 20: %q", statements, r.asked)
+	}
+}
+
+// thousandfold puts indexes, each of which lists the next so many times; the last
+// lists the manifest.
+func (r *remote) thousandfold(depth, times int, m ocispec.Descriptor) (top ocispec.Descriptor) {
+	for top = m; depth > 0; depth-- {
+		top = r.index(slices.Repeat([]ocispec.Descriptor{top}, times)...)
+	}
+	return top
+}
+
+// TestRemovalBesideIndexesOfIndexes: an image is removed, also if the ways
+// through the indexes beside it are without number.
+func TestRemovalBesideIndexesOfIndexes(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	other := imagetest.Image{Layers: [][]byte{imagetest.Layer(map[string]string{"other": "x"})}}
+	m, way := r.image(simple()), r.thousandfold(3, 1000, r.image(other))
+	r.tags["way"] = way
+	amd := &ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	last := r.index(m)
+	last.Platform = amd
+	r.tags["1"] = r.index(append(slices.Repeat([]ocispec.Descriptor{way}, 999), last)...)
+	for _, tag := range []string{"way", "1"} {
+		if _, _, err := s.pull(ctx, t, "host:5000/x:"+tag, r, image.PullOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.images.Remove(ctx, "host:5000/x:way", image.RemoveOptions{Force: true})
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the removal does not end")
+	}
+}

@@ -108,11 +108,11 @@ func (p *push) documents(ctx context.Context, n name) ([]document, error) {
 	if p.o.Platform != nil {
 		return p.platform(ctx, n)
 	}
-	all, err := p.below(ctx, n.target, 0)
+	all, err := p.below(ctx, n.target, 0, seen{})
 	if errors.Is(err, errNotHere) && n.target.Digest != n.manifest.Digest { // the index's other images are not
 		p.out.say(jsonstream.Message{Status: "Not all multiplatform-content is present and only the available single-platform image was pushed\n" +
 			n.target.Digest.String() + " -> " + n.manifest.Digest.String()})
-		all, err = p.below(ctx, n.manifest, 0)
+		all, err = p.below(ctx, n.manifest, 0, seen{})
 	}
 	if errors.Is(err, errNotHere) {
 		return nil, fmt.Errorf("image %s is not whole: a layer or document of it is missing from the store", reference.FamiliarString(p.ref))
@@ -127,7 +127,7 @@ func (p *push) platform(ctx context.Context, n name) ([]document, error) {
 		return nil, err
 	}
 	if want := platforms.Only(*p.o.Platform); want.Match(parts.config.Platform) {
-		return p.below(ctx, n.manifest, 0)
+		return p.below(ctx, n.manifest, 0, seen{})
 	}
 	index, err := p.s.content.Read(ctx, n.target.Digest, maxDocument)
 	if err != nil {
@@ -138,7 +138,7 @@ func (p *push) platform(ctx context.Context, n name) ([]document, error) {
 			if d.Platform == nil || !platforms.Only(*p.o.Platform).Match(*d.Platform) {
 				continue
 			}
-			if all, err := p.below(ctx, d, 1); !errors.Is(err, errNotHere) {
+			if all, err := p.below(ctx, d, 1, seen{}); !errors.Is(err, errNotHere) {
 				return all, err
 			}
 		}
@@ -150,10 +150,14 @@ func (p *push) platform(ctx context.Context, n name) ([]document, error) {
 // errNotHere says that a part of an index is not stored.
 var errNotHere = errors.New("not stored")
 
-// below are a stored document and all that it lists, itself last.
-func (p *push) below(ctx context.Context, at ocispec.Descriptor, depth int) ([]document, error) {
+// below are a stored document and all that it lists, itself last, without those
+// met before.
+func (p *push) below(ctx context.Context, at ocispec.Descriptor, depth int, met seen) ([]document, error) {
 	if depth > maxNesting {
 		return nil, invalidDocument("indexes are nested more than %d deep", maxNesting)
+	}
+	if met.before(at.Digest) {
+		return nil, nil
 	}
 	b, err := p.s.content.Read(ctx, at.Digest, maxDocument)
 	if errdefs.Is(err, errdefs.NotFound) {
@@ -170,7 +174,7 @@ func (p *push) below(ctx context.Context, at ocispec.Descriptor, depth int) ([]d
 		}
 		var all []document
 		for _, m := range i.Manifests {
-			more, err := p.below(ctx, m, depth+1)
+			more, err := p.below(ctx, m, depth+1, met)
 			if err != nil {
 				return nil, err
 			}

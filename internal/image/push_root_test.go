@@ -3,6 +3,8 @@
 package image_test
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -162,5 +164,34 @@ func TestPushOfWhatIsNotHere(t *testing.T) {
 	s.load(t, imagetest.Reader(imagetest.Docker(simple(to.Host+"/x:1", to.Host+"/x:2", "y:3"))))
 	if got := s.images.Tags(named(t, to.Host+"/x")); !slices.Equal(got, []string{"1", "2"}) {
 		t.Errorf("tags %q", got)
+	}
+}
+
+// destination counts the documents that a push sends.
+type destination struct{ documents int }
+
+func (d *destination) Has(context.Context, ocispec.Descriptor) (bool, error) { return true, nil }
+func (d *destination) Mount(context.Context, ocispec.Descriptor, string) (bool, error) {
+	return false, nil
+}
+func (d *destination) PushBlob(context.Context, ocispec.Descriptor, func(int64) (io.ReadCloser, error), func(int64)) error {
+	return nil
+}
+func (d *destination) PushManifest(_ context.Context, _, _ string, b []byte) (digest.Digest, error) {
+	d.documents++
+	return digest.FromBytes(b), nil
+}
+
+// TestPushSendsADocumentOnce, however often the indexes list it.
+func TestPushSendsADocumentOnce(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	r.tags["1"] = r.thousandfold(4, 10, r.image(simple()))
+	if _, _, err := s.pull(ctx, t, "host:5000/x:1", r, image.PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var to destination
+	tagged := named(t, "host:5000/x:1").(reference.NamedTagged)
+	if err := s.images.Push(ctx, tagged, &to, image.PushOptions{}); err != nil || to.documents != 5 {
+		t.Errorf("%d documents were sent, not 5: %v", to.documents, err)
 	}
 }

@@ -122,7 +122,7 @@ func (s *Service) saved(ctx context.Context, v *view, f chosen) (*Saved, error) 
 	if err := json.Unmarshal(b, &sv.m); err != nil {
 		return nil, fmt.Errorf("image %s: manifest: %w", i.ID, err)
 	}
-	indexes := s.indexesOf(ctx, i.Target.Digest, i.Manifest.Digest, 0)
+	indexes := s.indexesOf(ctx, i.Target.Digest, i.Manifest.Digest)
 	if len(indexes) == 0 { // it leads nowhere
 		i.Target = i.Manifest
 	}

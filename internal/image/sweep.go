@@ -45,7 +45,7 @@ func (s *Service) sweep(ctx context.Context) error {
 
 // blobsOf lists the blobs of an image: indexes, manifest, configuration, layers.
 func (s *Service) blobsOf(ctx context.Context, n name) []digest.Digest {
-	ds := append(s.indexesOf(ctx, n.target.Digest, n.manifest.Digest, 0), n.manifest.Digest, n.id)
+	ds := append(s.indexesOf(ctx, n.target.Digest, n.manifest.Digest), n.manifest.Digest, n.id)
 	b, err := s.content.Read(ctx, n.manifest.Digest, maxDocument)
 	if err != nil {
 		return ds
@@ -62,8 +62,21 @@ func (s *Service) blobsOf(ctx context.Context, n name) []digest.Digest {
 
 // indexesOf lists the stored indexes by which one leads to a manifest, itself
 // first, and the attestations of the manifest; none if it does not lead there.
-func (s *Service) indexesOf(ctx context.Context, from, manifest digest.Digest, depth int) []digest.Digest {
-	if from == manifest || depth > maxNesting {
+func (s *Service) indexesOf(ctx context.Context, from, manifest digest.Digest) []digest.Digest {
+	return s.indexesBelow(ctx, from, manifest, make([]seen, maxNesting+1))
+}
+
+// indexesBelow is indexesOf for the depth at which the first of met is. At each
+// depth an index is looked at once: a thousand times a thousand entries may all
+// be the same few.
+func (s *Service) indexesBelow(ctx context.Context, from, manifest digest.Digest, met []seen) []digest.Digest {
+	if from == manifest || len(met) == 0 {
+		return nil
+	}
+	if met[0] == nil {
+		met[0] = seen{}
+	}
+	if met[0].before(from) {
 		return nil
 	}
 	b, err := s.content.Read(ctx, from, maxDocument)
@@ -80,11 +93,21 @@ func (s *Service) indexesOf(ctx context.Context, from, manifest digest.Digest, d
 		}
 	}
 	for _, d := range index.Manifests {
-		if below := s.indexesOf(ctx, d.Digest, manifest, depth+1); below != nil {
+		if below := s.indexesBelow(ctx, d.Digest, manifest, met[1:]); below != nil {
 			return append([]digest.Digest{from}, below...)
 		}
 	}
 	return nil
+}
+
+// seen are the documents that a walk through indexes has met.
+type seen map[digest.Digest]bool
+
+// before reports whether d has been met, and notes that it is now.
+func (s seen) before(d digest.Digest) bool {
+	met := s[d]
+	s[d] = true
+	return met
 }
 
 // rescue names the images that a lost images.db named, by their manifests.
