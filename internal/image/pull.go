@@ -59,7 +59,12 @@ type Pulled struct {
 // Pulls of the same image share the work. A layer that came in part stays for
 // the next attempt, unless ctx ended because the client left.
 func (s *Service) Pull(ctx context.Context, ref reference.Named, from Source, o PullOptions) (_ *Pulled, err error) {
-	p := &pull{s: s, from: from, o: o, ref: reference.TagNameOnly(ref), out: reporter{out: o.Out}}
+	p := &pull{s: s, from: from, o: o, ref: reference.TagNameOnly(ref)}
+	if o.Out != nil { // a client that does not read holds up nobody who wants the same, or a place to fetch
+		b := newOutbox(o.Out)
+		defer b.close()
+		p.out.out = b.put
+	}
 	tag := TagOrDigest(p.ref)
 	if p.target, err = from.Resolve(ctx, tag); err != nil {
 		return nil, err

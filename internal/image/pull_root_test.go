@@ -673,3 +673,37 @@ func TestRemovalBesideIndexesOfIndexes(t *testing.T) {
 		t.Fatal("the removal does not end")
 	}
 }
+
+// TestPullBesideAClientThatDoesNotRead: it holds up neither who wants the same
+// nor who wants something else.
+func TestPullBesideAClientThatDoesNotRead(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	other := imagetest.Image{Layers: [][]byte{imagetest.Layer(map[string]string{"other": "x"})}}
+	r.tags["1"], r.tags["2"] = r.image(large()), r.image(other)
+	stopped, reads := make(chan struct{}), make(chan struct{})
+	stop := sync.OnceFunc(func() { close(stopped) })
+	first := make(chan error, 1)
+	var heard []string
+	go func() {
+		_, err := s.images.Pull(ctx, named(t, "x:1"), r, image.PullOptions{Out: func(m jsonstream.Message) {
+			if m.Status == "Waiting" || m.Status == "Downloading" {
+				stop()
+				<-reads
+			}
+			heard = append(heard, m.Status)
+		}})
+		first <- err
+	}()
+	<-stopped
+	limited, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for _, tag := range []string{"1", "2"} {
+		if _, _, err := s.pull(limited, t, "x:"+tag, r, image.PullOptions{}); err != nil {
+			t.Errorf("%s: %v", tag, err)
+		}
+	}
+	close(reads)
+	if err := <-first; err != nil || !strings.HasPrefix(heard[len(heard)-1], "Status: ") || !slices.Contains(heard, "Pull complete") {
+		t.Errorf("the first: %v, heard %q", err, heard)
+	}
+}
