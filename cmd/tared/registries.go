@@ -42,8 +42,8 @@ const hub = "docker.io"
 func (c *registryConfig) options() []option {
 	return []option{
 		{"registry-mirror", "", "registry-mirrors", "`URL` to ask before Docker Hub, or REGISTRY=URL for another registry; several may be given", &listValue{list: &c.Mirrors, check: checkMirror}},
-		{"insecure-registry", "", "insecure-registries", "`registry` that may be spoken to without TLS or with an unknown certificate: HOST[:PORT] or a network; several may be given", &listValue{list: &c.Insecure, check: checkRegistry}},
-		{"allow-nondistributable-artifacts", "", "allow-nondistributable-artifacts", "`registry` from and to which layers go that must not be distributed; several may be given", &listValue{list: &c.Foreign, check: checkRegistryHost}},
+		{"insecure-registry", "", "insecure-registries", "`registry` that may be spoken to without TLS or with an unknown certificate: HOST[:PORT] or a network; several may be given", &listValue{list: &c.Insecure, check: registry.CheckInsecure}},
+		{"allow-nondistributable-artifacts", "", "allow-nondistributable-artifacts", "`registry` from and to which layers go that must not be distributed; several may be given", &listValue{list: &c.Foreign, check: registry.CheckHost}},
 		{"max-concurrent-downloads", "", "max-concurrent-downloads", "`layers` to fetch at a time", (*countValue)(&c.Downloads)},
 		{"max-concurrent-uploads", "", "max-concurrent-uploads", "`layers` to send at a time", (*countValue)(&c.Uploads)},
 		{"max-download-attempts", "", "max-download-attempts", "`times` that a request to a registry is tried", (*countValue)(&c.Attempts)},
@@ -108,6 +108,7 @@ func (c *registryConfig) info() *regtypes.ServiceConfig {
 		IndexConfigs:          map[string]*regtypes.IndexInfo{hub: {Name: hub, Mirrors: list(m[hub]), Secure: true, Official: true}},
 	}
 	for _, r := range c.Insecure {
+		r = registry.BareHost(r)
 		if p, err := netip.ParsePrefix(r); err == nil {
 			s.InsecureRegistryCIDRs = append(s.InsecureRegistryCIDRs, p)
 		} else {
@@ -122,34 +123,11 @@ func list(l []string) []string { return append([]string{}, l...) }
 
 func checkMirror(s string) error {
 	host, text := splitMirror(s)
-	if err := checkRegistry(host); err != nil {
+	if err := registry.CheckHost(host); err != nil {
 		return err
 	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return errors.New("want http:// or https:// with a host")
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return errors.New("want a URL without user, query and fragment")
-	}
-	return nil
-}
-
-func checkRegistry(s string) error {
-	if _, err := netip.ParsePrefix(s); err == nil {
-		return nil
-	}
-	if checkRegistryHost(s) != nil {
-		return errors.New("want HOST, HOST:PORT or a network such as 10.0.0.0/8")
-	}
-	return nil
-}
-
-func checkRegistryHost(s string) error {
-	if u, err := url.Parse("//" + s); err != nil || s == "" || u.Host != s {
-		return errors.New("want HOST or HOST:PORT")
-	}
-	return nil
+	_, err := registry.ParseMirror(text)
+	return err
 }
 
 func checkProxy(s string) error {

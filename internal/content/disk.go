@@ -3,13 +3,11 @@ package content
 import (
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/opencontainers/go-digest"
-)
 
-// statBlock is the unit of st_blocks.
-const statBlock = 512
+	"github.com/tare-engine/tare/internal/linux/disk"
+)
 
 // Stored returns the blobs that are stored with the space that each takes, as
 // du(1) counts it.
@@ -25,7 +23,7 @@ func (s *Store) Rest() (n int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		n += info.Sys().(*syscall.Stat_t).Blocks * statBlock
+		n += disk.Taken(info)
 	}
 	all, err := sizes(s.partial())
 	for _, size := range all {
@@ -46,7 +44,7 @@ func sizes(dir string) (map[digest.Digest]int64, error) {
 			continue
 		}
 		if info, err := e.Info(); err == nil { // one that goes now does not count
-			all[d] = info.Sys().(*syscall.Stat_t).Blocks * statBlock
+			all[d] = disk.Taken(info)
 		}
 	}
 	return all, nil

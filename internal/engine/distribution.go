@@ -149,17 +149,11 @@ func (d *Distribution) RegistryLogin(ctx context.Context, auth regtypes.AuthConf
 	return regtypes.AuthResponse{Status: "Login Succeeded", IdentityToken: token}, nil
 }
 
-// maxSearch is what a search may ask for, as in Docker.
-const maxSearch = 100
-
 // ImageSearch asks a registry's search. The term may begin with the registry's
 // name; without one Docker Hub is meant.
 func (d *Distribution) ImageSearch(ctx context.Context, o api.SearchOptions) ([]regtypes.SearchResult, error) {
 	if err := validate(o.Filters, api.SearchFilters); err != nil {
 		return nil, err
-	}
-	if o.Limit < 0 || o.Limit > maxSearch {
-		return nil, errdefs.New(errdefs.InvalidArgument, "invalid limit %d: must be between 1 and %d", o.Limit, maxSearch)
 	}
 	stars := 0
 	for _, s := range o.Filters.Get("stars") {

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"os"
 	"slices"
-	"syscall"
 
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/disk"
 )
 
 // Cap bounds the space that images take: blobs and unpacked layers that are
@@ -110,8 +110,7 @@ func blocksOf(p string) int64 {
 	if err != nil {
 		return 0
 	}
-	const statBlock = 512
-	return info.Sys().(*syscall.Stat_t).Blocks * statBlock
+	return disk.Taken(info)
 }
 
 // victims are the images that may be collected, the first to go first, and

@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	goruntime "runtime"
-	"sync"
-	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -219,62 +217,6 @@ func familiar(ref string) string {
 		return ref
 	}
 	return reference.FamiliarString(named)
-}
-
-// reporter passes messages on, one at a time.
-type reporter struct {
-	quiet bool
-	also  func(jsonstream.Message) // hears all as well; may be nil
-
-	mu  sync.Mutex
-	out func(jsonstream.Message)
-}
-
-func (r *reporter) say(m jsonstream.Message) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.out != nil {
-		r.out(m)
-	}
-	if r.also != nil {
-		r.also(m)
-	}
-}
-
-// status tells how far a layer is. The empty progress says that this is about a
-// row on a terminal, and not a line.
-func (r *reporter) status(id, text string) {
-	r.say(jsonstream.Message{ID: id, Status: text, Progress: &jsonstream.Progress{}})
-}
-
-func (r *reporter) progress(id string, n, total int64) {
-	if !r.quiet {
-		r.say(jsonstream.Message{ID: id, Status: "Loading layer", Progress: &jsonstream.Progress{Current: n, Total: total}})
-	}
-}
-
-// progress tells how far a layer has been read, ten times a second at most.
-type progress struct {
-	r     io.Reader
-	ctx   context.Context // of one layer: reading stops when another one fails
-	out   *reporter
-	id    string
-	n     int64
-	total int64
-	said  time.Time
-}
-
-func (p *progress) Read(b []byte) (int, error) {
-	if err := p.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := p.r.Read(b)
-	p.n += int64(n)
-	if now := time.Now(); now.Sub(p.said) > 100*time.Millisecond || err == io.EOF {
-		p.said = now
-		p.out.progress(p.id, p.n, p.total)
-	}
-	return n, err
 }
 
 // marker exists while blobs and layers may be there that no name leads to.

@@ -100,10 +100,7 @@ func (s *Service) base(ctx context.Context, id ID) (*base, error) {
 	for _, d := range m.Layers {
 		b.layers = append(b.layers, ocispec.Descriptor{MediaType: ociLayerType(d.MediaType), Digest: d.Digest, Size: d.Size})
 	}
-	if len(b.layers) >= maxLayers {
-		return nil, errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", len(b.layers)+1, maxLayers)
-	}
-	return b, nil
+	return b, checkDepth(len(b.layers) + 1)
 }
 
 // ociLayerType is the OCI name of what Docker's manifests call a layer.
@@ -116,9 +113,9 @@ func ociLayerType(t string) string {
 	case images.MediaTypeDockerSchema2LayerZstd:
 		return ocispec.MediaTypeImageLayerZstd
 	case images.MediaTypeDockerSchema2LayerForeignGzip:
-		return "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+		return nondistributable + "+gzip"
 	case images.MediaTypeDockerSchema2LayerForeign:
-		return "application/vnd.oci.image.layer.nondistributable.v1.tar"
+		return nondistributable
 	}
 	return t
 }

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"encoding/json"
 	"path"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/manifest"
 )
 
 // candidate is one image as an archive describes it.
@@ -83,8 +85,8 @@ func (a *archive) docker(b []byte) ([]*candidate, error) {
 		if e == nil {
 			return nil, invalid("manifest.json: null instead of an image")
 		}
-		if len(e.Layers) > maxLayers {
-			return nil, errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", len(e.Layers), maxLayers)
+		if err := checkDepth(len(e.Layers)); err != nil {
+			return nil, err
 		}
 		c, err := a.dockerImage(e.Config, e.RepoTags, e.Layers)
 		if err != nil {
@@ -188,12 +190,7 @@ func describe(b []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: manifestType(b), Digest: digest.FromBytes(b), Size: int64(len(b))}
 }
 
-func manifestType(b []byte) string {
-	if own := ownType(b); own != "" {
-		return own
-	}
-	return ocispec.MediaTypeImageManifest
-}
+func manifestType(b []byte) string { return cmp.Or(ownType(b), ocispec.MediaTypeImageManifest) }
 
 // ownType is what a document says that it is, "" if it does not.
 func ownType(b []byte) string {
@@ -258,10 +255,14 @@ func (a *archive) manifests() map[ID]*candidate {
 	return found
 }
 
-// parseIndex refuses what could be read as index and as manifest.
+// parseIndex reads an index, which need not say that it is one.
 func parseIndex(b []byte) (*ocispec.Index, error) {
-	if err := oneKind(b); err != nil {
-		return nil, err
+	kind := cmp.Or(ownType(b), ocispec.MediaTypeImageIndex)
+	if !images.IsIndexType(kind) {
+		return nil, invalidDocument("a document of the media type %.100q is no index", kind)
+	}
+	if err := manifest.Check(kind, b); err != nil {
+		return nil, invalidDocument("%w", err)
 	}
 	i := new(ocispec.Index)
 	if err := json.Unmarshal(b, i); err != nil {
@@ -271,21 +272,6 @@ func parseIndex(b []byte) (*ocispec.Index, error) {
 		return nil, invalidDocument("index lists %d manifests, at most %d are possible", len(i.Manifests), maxImages)
 	}
 	return i, nil
-}
-
-// oneKind refuses documents that are manifest and index at once
-// (CVE-2021-41190): two readers would see two images.
-func oneKind(b []byte) error {
-	var d struct {
-		Manifests, Layers, Config json.RawMessage
-	}
-	if err := json.Unmarshal(b, &d); err != nil {
-		return invalidDocument("%w", err)
-	}
-	if d.Manifests != nil && (d.Layers != nil || d.Config != nil) {
-		return invalidDocument("a document is manifest and index at once")
-	}
-	return nil
 }
 
 // oci reads index.json.
@@ -358,11 +344,8 @@ func (a *archive) ociImage(d ocispec.Descriptor, depth int) (*candidate, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := oneKind(b); err != nil {
-		return nil, err
-	}
-	if own := ownType(b); own != "" && own != d.MediaType {
-		return nil, invalid("blob %s says that it is %.100q, its descriptor %.100q", d.Digest, own, d.MediaType)
+	if err := manifest.Check(d.MediaType, b); err != nil {
+		return nil, invalid("blob %s: %w", d.Digest, err)
 	}
 	switch d.MediaType {
 	case ocispec.MediaTypeImageIndex, images.MediaTypeDockerSchema2ManifestList:
@@ -426,8 +409,8 @@ func (a *archive) ociManifest(b []byte) (*candidate, error) {
 	if m.ArtifactType != "" && m.Config.MediaType != ocispec.MediaTypeImageConfig {
 		return nil, nil
 	}
-	if len(m.Layers) > maxLayers {
-		return nil, errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", len(m.Layers), maxLayers)
+	if err := checkDepth(len(m.Layers)); err != nil {
+		return nil, err
 	}
 	config, err := a.described(m.Config)
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/disk"
+	"github.com/tare-engine/tare/internal/manifest"
 )
 
 // Source is a repository of a registry, as far as a pull needs it.
@@ -298,7 +299,7 @@ func (p *pull) manifest(ctx context.Context, c *candidate, d ocispec.Descriptor,
 	case ocispec.MediaTypeImageManifest, images.MediaTypeDockerSchema2Manifest:
 		c.manifest = b
 		m := new(ocispec.Manifest)
-		if err := errors.Join(oneKind(b), json.Unmarshal(b, m)); err != nil {
+		if err := json.Unmarshal(b, m); err != nil {
 			return nil, invalidDocument("%w", err)
 		}
 		return m, nil
@@ -317,10 +318,6 @@ func (p *pull) manifest(ctx context.Context, c *candidate, d ocispec.Descriptor,
 		}
 		c.around = append(append(c.around, b), more...)
 		return p.manifest(ctx, c, best, depth+1)
-	case "application/vnd.docker.distribution.manifest.v1+json", images.MediaTypeDockerSchema1Manifest:
-		return nil, errdefs.New(errdefs.InvalidArgument, "[DEPRECATION NOTICE] Docker Image Format v1 and Docker Image manifest version 2, "+
-			"schema 1 support has been removed. Suggest the author of %s to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2.",
-			reference.FamiliarString(p.ref))
 	}
 	return nil, errdefs.New(errdefs.InvalidArgument, "%s is no image: its manifest is of the media type %.100q", reference.FamiliarString(p.ref), d.MediaType)
 }
@@ -367,17 +364,10 @@ func (p *pull) check(m *ocispec.Manifest) error {
 		return errdefs.New(errdefs.InvalidArgument, "%s is no image: its configuration is of the media type %.100q",
 			reference.FamiliarString(p.ref), m.Config.MediaType)
 	}
+	if err := checkDepth(len(m.Layers)); err != nil {
+		return err
+	}
 	var packed int64
-	for _, d := range m.Layers {
-		packed += d.Size
-	}
-	if most := p.s.cap.Bytes; most > 0 && packed > most {
-		return errdefs.New(errdefs.Conflict, "image %s does not fit: its layers alone have %s, images may take %s (--image-cap)",
-			reference.FamiliarString(p.ref), units.HumanSize(float64(packed)), units.HumanSize(float64(most)))
-	}
-	if len(m.Layers) > maxLayers {
-		return errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", len(m.Layers), maxLayers)
-	}
 	for _, d := range m.Layers {
 		switch kind, ok := layerTypes[d.MediaType]; {
 		case d.Size < 0:
@@ -388,9 +378,18 @@ func (p *pull) check(m *ocispec.Manifest) error {
 			return errdefs.New(errdefs.Forbidden, "layer %s must not be distributed (%s): it is taken only from registries that "+
 				"\"allow-nondistributable-artifacts\" of the daemon names", d.Digest, d.MediaType)
 		}
+		packed += min(d.Size, math.MaxInt64-packed)
+	}
+	if most := p.s.cap.Bytes; most > 0 && packed > most {
+		return errdefs.New(errdefs.Conflict, "image %s does not fit: its layers alone have %s, images may take %s (--image-cap)",
+			reference.FamiliarString(p.ref), units.HumanSize(float64(packed)), units.HumanSize(float64(most)))
 	}
 	return nil
 }
+
+// nondistributable is the OCI's word for Docker's foreign layers: images of old
+// have them still.
+const nondistributable = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 
 type layerType int
 
@@ -400,23 +399,26 @@ const (
 )
 
 var layerTypes = map[string]layerType{
-	ocispec.MediaTypeImageLayer:                                    ordinary,
-	ocispec.MediaTypeImageLayerGzip:                                ordinary,
-	ocispec.MediaTypeImageLayerZstd:                                ordinary,
-	images.MediaTypeDockerSchema2Layer:                             ordinary,
-	images.MediaTypeDockerSchema2LayerGzip:                         ordinary,
-	images.MediaTypeDockerSchema2LayerZstd:                         ordinary,
-	images.MediaTypeDockerSchema2LayerForeign:                      foreign,
-	images.MediaTypeDockerSchema2LayerForeignGzip:                  foreign,
-	"application/vnd.docker.image.rootfs.foreign.diff.tar.zstd":    foreign,
-	"application/vnd.oci.image.layer.nondistributable.v1.tar":      foreign,
-	"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": foreign,
-	"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": foreign,
+	ocispec.MediaTypeImageLayer:                                 ordinary,
+	ocispec.MediaTypeImageLayerGzip:                             ordinary,
+	ocispec.MediaTypeImageLayerZstd:                             ordinary,
+	images.MediaTypeDockerSchema2Layer:                          ordinary,
+	images.MediaTypeDockerSchema2LayerGzip:                      ordinary,
+	images.MediaTypeDockerSchema2LayerZstd:                      ordinary,
+	images.MediaTypeDockerSchema2LayerForeign:                   foreign,
+	images.MediaTypeDockerSchema2LayerForeignGzip:               foreign,
+	"application/vnd.docker.image.rootfs.foreign.diff.tar.zstd": foreign,
+	nondistributable:                                            foreign,
+	nondistributable + "+gzip":                                  foreign,
+	nondistributable + "+zstd":                                  foreign,
 }
 
 // document returns a manifest or index, from the store if it is there.
 func (p *pull) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
 	if b, err := p.s.content.Read(ctx, d.Digest, maxDocument); err == nil {
+		if err := manifest.Check(d.MediaType, b); err != nil {
+			return nil, invalidDocument("%w", err)
+		}
 		return b, nil
 	}
 	return p.from.Manifest(ctx, d)

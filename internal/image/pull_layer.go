@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
@@ -269,7 +268,7 @@ type incoming struct {
 	rest   io.ReadCloser
 	digest *digester
 	err    error // of the connection
-	said   time.Time
+	last   pace
 }
 
 func newIncoming(ctx context.Context, l *layerPull, f *os.File, have int64) *incoming {
@@ -356,10 +355,9 @@ func (r *incoming) close() {
 	}
 }
 
-// tell says how far it is, ten times a second at most.
+// tell says how far it is, at a pace.
 func (r *incoming) tell(end bool) {
-	if now := time.Now(); end || now.Sub(r.said) > 100*time.Millisecond {
-		r.said = now
+	if end || r.last.due() {
 		r.l.p.out.say(jsonstream.Message{
 			ID: r.l.shown, Status: "Downloading", Progress: &jsonstream.Progress{Current: r.at, Total: r.l.member.size},
 		})

@@ -10,12 +10,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/auxprogress"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -110,8 +109,7 @@ func (p *push) documents(ctx context.Context, n name) ([]document, error) {
 	}
 	all, err := p.below(ctx, n.target, 0, seen{})
 	if errors.Is(err, errNotHere) && n.target.Digest != n.manifest.Digest { // the index's other images are not
-		p.out.say(jsonstream.Message{Status: "Not all multiplatform-content is present and only the available single-platform image was pushed\n" +
-			n.target.Digest.String() + " -> " + n.manifest.Digest.String()})
+		p.out.aux(auxprogress.ManifestPushedInsteadOfIndex{ManifestPushedInsteadOfIndex: true, OriginalIndex: n.target, SelectedManifest: n.manifest})
 		all, err = p.below(ctx, n.manifest, 0, seen{})
 	}
 	if errors.Is(err, errNotHere) {
@@ -259,11 +257,12 @@ func (p *push) blob(ctx context.Context, d ocispec.Descriptor, origin string) er
 			return nil
 		}
 	}
-	bar := throttle{out: func(n int64) {
-		if isLayer(d) {
+	var last pace
+	tell := func(n int64) {
+		if isLayer(d) && last.due() {
 			p.out.say(jsonstream.Message{ID: shown(d), Status: "Pushing", Progress: &jsonstream.Progress{Current: n, Total: d.Size}})
 		}
-	}}
+	}
 	err := p.to.PushBlob(ctx, d, func(offset int64) (io.ReadCloser, error) {
 		f, err := p.s.content.Open(d.Digest)
 		if err != nil {
@@ -273,7 +272,7 @@ func (p *push) blob(ctx context.Context, d ocispec.Descriptor, origin string) er
 			return nil, errors.Join(err, f.Close())
 		}
 		return f, nil
-	}, bar.tell)
+	}, tell)
 	if errors.Is(err, os.ErrNotExist) {
 		return errdefs.New(errdefs.Conflict, "image %s was removed during the push", reference.FamiliarString(p.ref))
 	}
@@ -321,12 +320,7 @@ func (p *push) manifests(ctx context.Context, documents []document) error {
 	}
 	done := Pushed{Tag: p.ref.Tag(), Digest: last.descriptor.Digest, Size: int64(len(last.bytes))}
 	p.out.say(jsonstream.Message{Status: done.Tag + ": digest: " + done.Digest.String() + " size: " + strconv.FormatInt(done.Size, 10)})
-	aux, err := json.Marshal(done)
-	if err != nil {
-		return err
-	}
-	raw := json.RawMessage(aux)
-	p.out.say(jsonstream.Message{Aux: &raw})
+	p.out.aux(done)
 	return nil
 }
 
@@ -347,20 +341,4 @@ func (p *push) remember(ctx context.Context, pushed ocispec.Descriptor) error {
 	}
 	n.target = pushed
 	return p.s.update(ctx, func(ctx context.Context) error { return p.s.setName(ctx, digested, n) })
-}
-
-// throttle passes numbers on, ten times a second at most.
-type throttle struct {
-	mu   sync.Mutex
-	said time.Time
-	out  func(int64)
-}
-
-func (t *throttle) tell(n int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if now := time.Now(); now.Sub(t.said) > 100*time.Millisecond {
-		t.said = now
-		t.out(n)
-	}
 }

@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/manifest"
 )
 
 // sweep removes the blobs and layers that no image needs. Preconditions: the
@@ -122,7 +123,7 @@ func (s *Service) rescue(ctx context.Context) error {
 			return nil
 		}
 		var m ocispec.Manifest
-		if oneKind(b) != nil || json.Unmarshal(b, &m) != nil || m.Config.Digest == "" || m.SchemaVersion != 2 {
+		if manifest.Check(manifestType(b), b) != nil || json.Unmarshal(b, &m) != nil || m.Config.Digest == "" || m.SchemaVersion != 2 {
 			return nil
 		}
 		if _, err := s.partsOf(ctx, m.Config.Digest); err != nil {

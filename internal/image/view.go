@@ -198,6 +198,13 @@ func (s *Service) partsOf(ctx context.Context, id ID) (*parts, error) {
 // maxLayers is what an image may have. Docker stops at 127, overlayfs at 500.
 const maxLayers = 490
 
+func checkDepth(layers int) error {
+	if layers > maxLayers {
+		return errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", layers, maxLayers)
+	}
+	return nil
+}
+
 // parseConfig reads an image configuration and checks what others rely on.
 func parseConfig(b []byte) (*parts, error) {
 	p := &parts{config: new(dockerspec.DockerOCIImage)}
@@ -208,8 +215,8 @@ func parseConfig(b []byte) (*parts, error) {
 	if p.config.RootFS.Type != "layers" && len(diffs) > 0 {
 		return nil, errdefs.New(errdefs.InvalidArgument, "invalid image configuration: rootfs type %q", p.config.RootFS.Type)
 	}
-	if len(diffs) > maxLayers {
-		return nil, errdefs.New(errdefs.InvalidArgument, "max depth exceeded: image has %d layers, at most %d are possible", len(diffs), maxLayers)
+	if err := checkDepth(len(diffs)); err != nil {
+		return nil, err
 	}
 	var chain layer.ChainID
 	for _, d := range diffs {

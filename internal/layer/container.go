@@ -16,6 +16,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/idrange"
+	"github.com/tare-engine/tare/internal/linux/disk"
 	"github.com/tare-engine/tare/internal/linux/filemeta"
 	"github.com/tare-engine/tare/internal/undo"
 )
@@ -224,39 +225,13 @@ func (s *Service) Usage(ctx context.Context, id string) (Usage, error) {
 	return usage(ctx, r.Upper)
 }
 
-// usage counts allocated blocks; files with several names count once.
-func usage(ctx context.Context, dir string) (Usage, error) {
-	var u Usage
-	linked := map[uint64]struct{}{}
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) { // a running container goes on working
-				return nil
-			}
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		st := info.Sys().(*syscall.Stat_t)
-		if st.Nlink > 1 && !d.IsDir() {
-			if _, seen := linked[st.Ino]; seen {
-				return nil
-			}
-			linked[st.Ino] = struct{}{}
-		}
+// usage counts bytes that are there: neither holes nor what is allocated beyond.
+func usage(ctx context.Context, dir string) (u Usage, err error) {
+	err = eachFile(ctx, dir, func(info fs.FileInfo) {
 		u.Inodes++
 		if info.Mode().IsRegular() {
-			u.Bytes += min(info.Size(), st.Blocks*512)
+			u.Bytes += min(info.Size(), disk.Taken(info))
 		}
-		return nil
 	})
 	return u, err
 }

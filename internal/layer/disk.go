@@ -9,21 +9,25 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/tare-engine/tare/internal/linux/disk"
 )
 
-// statBlock is the unit of st_blocks.
-const statBlock = 512
+// allocated is the space that a tree takes, as du(1) counts it.
+func allocated(dir string) (n int64, err error) {
+	err = eachFile(context.Background(), dir, func(info fs.FileInfo) { n += disk.Taken(info) })
+	return n, err
+}
 
-// allocated is the space that a tree takes, as du(1) counts it: files with
-// several names count once. What goes meanwhile does not count.
-func allocated(dir string) (int64, error) {
-	var n int64
+// eachFile calls f for everything in a tree; files with several names count
+// once. What goes meanwhile does not count.
+func eachFile(ctx context.Context, dir string, f func(fs.FileInfo)) error {
 	linked := map[uint64]struct{}{}
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	return filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err != nil {
+		if err := errors.Join(err, ctx.Err()); err != nil {
 			return err
 		}
 		info, err := d.Info()
@@ -33,17 +37,15 @@ func allocated(dir string) (int64, error) {
 		if err != nil {
 			return err
 		}
-		st := info.Sys().(*syscall.Stat_t)
-		if st.Nlink > 1 && !d.IsDir() {
+		if st := info.Sys().(*syscall.Stat_t); st.Nlink > 1 && !d.IsDir() {
 			if _, seen := linked[st.Ino]; seen {
 				return nil
 			}
 			linked[st.Ino] = struct{}{}
 		}
-		n += st.Blocks * statBlock
+		f(info)
 		return nil
 	})
-	return n, err
 }
 
 // Disk is the space that the topmost layer of a chain takes, with its record
@@ -76,11 +78,11 @@ func (s *Service) Disk(id ChainID) (int64, error) {
 }
 
 func blocks(p string) int64 {
-	var st syscall.Stat_t
-	if syscall.Lstat(p, &st) != nil {
+	info, err := os.Lstat(p)
+	if err != nil {
 		return 0
 	}
-	return st.Blocks * statBlock
+	return disk.Taken(info)
 }
 
 // Stored returns the chains whose topmost layer is stored, whoever needs it,

@@ -20,7 +20,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
-var errNotAHost = errors.New("not a host")
+var errNotAHost = errors.New("want HOST or HOST:PORT")
 
 func invalid(format string, args ...any) error {
 	return errdefs.New(errdefs.InvalidArgument, format, args...)

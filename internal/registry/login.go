@@ -37,7 +37,7 @@ func (c *Client) registryOf(ctx context.Context, host string, cred Credentials) 
 	case "", "index.docker.io", "registry-1.docker.io":
 		name = "docker.io"
 	}
-	if err := validHost(name); err != nil {
+	if err := CheckHost(name); err != nil {
 		return nil, invalid("invalid registry %q: %w", name, err)
 	}
 	return c.endpointOf(ctx, name, cred)

@@ -113,7 +113,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	for _, mirrors := range cfg.Mirrors {
 		for _, m := range mirrors {
-			if _, err := parseMirror(m); err != nil {
+			if _, err := ParseMirror(m); err != nil {
 				return nil, err
 			}
 		}
@@ -200,13 +200,24 @@ func parseInsecure(list []string) (insecure, error) {
 			i.nets = append(i.nets, p.Masked())
 			continue
 		}
-		s = strings.TrimPrefix(strings.TrimPrefix(s, "http://"), "https://")
-		if err := validHost(s); err != nil {
+		s = BareHost(s)
+		if err := CheckHost(s); err != nil {
 			return i, invalid("insecure registry %s is not valid: %w", s, err)
 		}
 		i.hosts = append(i.hosts, strings.ToLower(s))
 	}
 	return i, nil
+}
+
+// CheckInsecure refuses what is neither a host nor a network.
+func CheckInsecure(s string) error {
+	_, err := parseInsecure([]string{s})
+	return err
+}
+
+// BareHost is a host that may be written as a URL.
+func BareHost(s string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(s, "http://"), "https://")
 }
 
 // has reports whether host (with a port or not) needs no TLS. Names are looked
@@ -236,7 +247,8 @@ func (i insecure) listed(ip netip.Addr) bool {
 // hostname cuts the port off a host; an IPv6 address loses its brackets.
 func hostname(host string) string { return (&url.URL{Host: host}).Hostname() }
 
-func validHost(s string) error {
+// CheckHost refuses what is not HOST or HOST:PORT.
+func CheckHost(s string) error {
 	u, err := url.Parse("https://" + s)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/manifest"
 )
 
 // MaxManifest bounds manifests and indexes, in bytes.
@@ -143,7 +144,10 @@ func (e *endpoint) manifest(ctx context.Context, ref reference.Named, d ocispec.
 			return nil, err
 		}
 	}
-	return b, checkDocument(d.MediaType, b)
+	if err := manifest.Check(d.MediaType, b); err != nil {
+		return nil, corrupt("%v", err)
+	}
+	return b, nil
 }
 
 // Tags lists the tags of the repository.

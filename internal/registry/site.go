@@ -118,7 +118,7 @@ func (c *Client) stamp(name string) string {
 	var b strings.Builder
 	hosts := []string{name}
 	for _, m := range c.cfg.Mirrors[name] {
-		if u, err := parseMirror(m); err == nil {
+		if u, err := ParseMirror(m); err == nil {
 			hosts = append(hosts, u.Host)
 		}
 	}
@@ -154,7 +154,7 @@ func (c *Client) dirOf(host string) (string, error) {
 func (c *Client) readSites(ctx context.Context, name string) ([]*site, error) {
 	var sites []*site
 	for _, m := range c.cfg.Mirrors[name] {
-		u, err := parseMirror(m)
+		u, err := ParseMirror(m)
 		if err != nil {
 			return nil, err
 		}
@@ -353,7 +353,8 @@ func (s *site) near(ip netip.Addr) error {
 func (s *site) is(u *url.URL) bool { return strings.EqualFold(u.Host, s.host.Host) }
 
 // parseMirror reads the base URL of a mirror.
-func parseMirror(s string) (*url.URL, error) {
+// ParseMirror reads the URL of a mirror.
+func ParseMirror(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		return nil, invalid("invalid mirror: %q is not a valid URI: %w", s, err)

@@ -32,17 +32,6 @@ type MemoryStats struct {
 	Detail             map[string]uint64
 }
 
-// Inactive is the page cache of Usage that the kernel would give up first:
-// what `docker stats` does not count.
-func (m *MemoryStats) Inactive() uint64 {
-	for _, key := range []string{"total_inactive_file", "inactive_file"} { // versions 1, 2
-		if v, ok := m.Detail[key]; ok {
-			return min(v, m.Usage)
-		}
-	}
-	return 0
-}
-
 // CPUStats are sums over all processors.
 type CPUStats struct {
 	Total, User, System       time.Duration

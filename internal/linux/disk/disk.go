@@ -3,9 +3,11 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +40,12 @@ func Of(path string) (Usage, error) {
 		Bytes: int64(st.Blocks) * st.Bsize, Free: int64(st.Bavail) * st.Bsize,
 		Inodes: int64(st.Files), FreeInodes: int64(st.Ffree),
 	}, nil
+}
+
+// Taken is the space that a file takes, as du(1) counts it.
+func Taken(info fs.FileInfo) int64 {
+	const unit = 512 // of st_blocks, whatever the file system's is
+	return info.Sys().(*syscall.Stat_t).Blocks * unit
 }
 
 // mountOf goes up until the device changes.
