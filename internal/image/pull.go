@@ -415,13 +415,17 @@ var layerTypes = map[string]layerType{
 
 // document returns a manifest or index, from the store if it is there.
 func (p *pull) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
-	if b, err := p.s.content.Read(ctx, d.Digest, maxDocument); err == nil {
-		if err := manifest.Check(d.MediaType, b); err != nil {
-			return nil, invalidDocument("%w", err)
-		}
-		return b, nil
+	b, err := p.s.content.Read(ctx, d.Digest, maxDocument)
+	if err != nil {
+		b, err = p.from.Manifest(ctx, d)
 	}
-	return p.from.Manifest(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := manifest.Check(d.MediaType, b); err != nil {
+		return nil, invalidDocument("%w", err)
+	}
+	return b, nil
 }
 
 // ConfigPlatform fetches an image's configuration and tells what it is made for.

@@ -507,9 +507,6 @@ func TestPullOfWhatIsNoImage(t *testing.T) {
 		"artifact": {func(r *remote) ocispec.Descriptor {
 			return r.put(ocispec.MediaTypeImageManifest, imagetest.JSON(ocispec.Manifest{Config: r.put("application/vnd.oci.empty.v1+json", []byte("{}"))}))
 		}, "is no image"},
-		"schema 1": {func(r *remote) ocispec.Descriptor {
-			return r.put("application/vnd.docker.distribution.manifest.v1+json", []byte("{}"))
-		}, "schema 1"},
 		"index in index": {func(r *remote) ocispec.Descriptor {
 			d := r.image(simple())
 			for range 6 {
