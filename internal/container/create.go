@@ -163,13 +163,9 @@ func (cr *creations) replaceNamed(ctx context.Context, r *Record) error {
 
 // joins refuses a container that is to join a namespace of the one it replaces.
 func (cr *creations) joins(r *Record, replaced *Container) error {
-	h := r.HostConfig
-	for _, ref := range []string{h.NetworkMode.ConnectedContainer(), h.PidMode.Container(), h.IpcMode.Container()} {
-		if ref == "" {
-			continue
-		}
-		if c, err := cr.index.Find(ref); err == nil && c == replaced {
-			return errdefs.New(errdefs.InvalidArgument, "container %s is to be replaced: its namespaces cannot be joined by the one that replaces it", ref)
+	for _, j := range joinsOf(r.HostConfig) {
+		if c, err := cr.index.Find(j.ref); err == nil && c == replaced {
+			return errdefs.New(errdefs.InvalidArgument, "container %s is to be replaced: its namespaces cannot be joined by the one that replaces it", j.ref)
 		}
 	}
 	return nil

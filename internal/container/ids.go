@@ -3,11 +3,13 @@ package container
 import (
 	"context"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/idrange"
@@ -17,6 +19,7 @@ import (
 
 // ids says which ids of the host the containers have.
 type ids struct {
+	index  *index.Index[*Container]
 	remap  *idrange.Map
 	pool   *idrange.Pool
 	layers *layer.Service
@@ -30,17 +33,23 @@ type ids struct {
 // It refuses what cannot be had beside the map.
 func (x *ids) take(ctx context.Context, h *container.HostConfig) (*idrange.Map, error) {
 	size, auto := spec.UsernsAuto(h.UsernsMode)
-	if !auto && (x.remap == nil || h.UsernsMode.IsHost()) {
+	joins := spec.UsernsContainer(h.UsernsMode) != ""
+	if !auto && !joins && (x.remap == nil || h.UsernsMode.IsHost()) {
 		return nil, nil
 	}
 	if err := spec.ValidateMapped(h); err != nil {
 		return nil, err
 	}
-	if !auto {
+	m, err := joinedIDs(h, x.index, auto || joins)
+	switch {
+	case err != nil:
+		return nil, err
+	case m != nil:
+		return m, x.share(h.UsernsMode, m)
+	case !auto:
 		return x.remap, nil
 	}
-	m, err := x.pool.Take(size)
-	if err != nil {
+	if m, err = x.pool.Take(size); err != nil {
 		return nil, errdefs.As(errdefs.Unavailable, err)
 	}
 	if err := x.check(ctx, m); err != nil {
@@ -48,6 +57,17 @@ func (x *ids) take(ctx context.Context, h *container.HostConfig) (*idrange.Map, 
 		return nil, errdefs.New(errdefs.InvalidArgument, "user namespace mode %s: %w", h.UsernsMode, err)
 	}
 	return m, nil
+}
+
+// share notes that a container has the ids of one that it joins.
+func (x *ids) share(mode container.UsernsMode, m *idrange.Map) error {
+	if size, _ := spec.UsernsAuto(mode); strings.Contains(string(mode), ":size=") && size != m.UIDs[0].Size {
+		return errdefs.New(errdefs.InvalidArgument, "invalid user namespace mode: %s: the container that is joined has %d ids", mode, m.UIDs[0].Size)
+	}
+	if !x.pool.Share(m) {
+		return errdefs.New(errdefs.Conflict, "the container that is joined is being removed")
+	}
+	return nil
 }
 
 // check finds out, once, whether ids can be mapped here.

@@ -59,6 +59,7 @@ type launch struct {
 	cell    *cell    // half of the start, done ahead; nil: none, or it is used up
 	root    *os.File // detached mount
 	net     *attachment
+	userns  *os.File // of those whose namespaces it joins; nil: it has its own, or none
 	spec    *specs.Spec
 	start   *ready
 	process *process
@@ -83,6 +84,7 @@ func (lr *launcher) launch(ctx context.Context, c *Container) (_ *launch, err er
 		return nil, err
 	}
 	defer l.closeRoot()
+	defer l.closeUser()
 	failpoint.Hit("start/network-and-root")
 
 	if err := errors.Join(l.writeFiles(), l.makeSpec()); err != nil {
@@ -199,7 +201,7 @@ func (l *launch) config() runtime.Config {
 	size := l.view.HostConfig.ConsoleSize
 	c := runtime.Config{
 		ID: l.view.ID, Spec: l.spec, Root: l.root, NetNS: l.net.netns(),
-		CgroupProcs: l.process.cgroup.ProcsPaths(), Rows: uint16(size[0]), Cols: uint16(size[1]),
+		CgroupProcs: l.process.cgroup.ProcsPaths(), Rows: uint16(size[0]), Cols: uint16(size[1]), InUserNS: l.userns != nil,
 	}
 	return c
 }
@@ -219,6 +221,7 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 	}
 	how := l.start.plan
 	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.defaults.stdio(l.view, l.spec.Process.User), clients(ends), l.networks.HeldPorts(c.ID)
+	how.UserNS = l.userns
 	p, err := l.birth.attend(&how, func() (*keeper.Process, error) { return start(ctx, how) })
 	if err != nil {
 		return l.explain(err)

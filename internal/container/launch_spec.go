@@ -34,6 +34,9 @@ func (l *launch) makeSpec() (err error) {
 	if in.IPCOf, err = l.processOf("IPC", v.HostConfig.IpcMode.IsContainer(), v.HostConfig.IpcMode.Container()); err != nil {
 		return err
 	}
+	if in.UserOf, err = l.joinUser(); err != nil {
+		return err
+	}
 	if in.ShmDir, err = l.sharedMemory(); err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.execs = &Execs{execTable: newExecTable(), defaults: &s.cfg.Defaults, index: s.index, link: s.link, records: s.records, events: s.events}
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
 	s.cells.off = cfg.Defaults.Systemd // a cell would cost a job of systemd's, used or not
-	s.ids = &ids{remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
+	s.ids = &ids{index: s.index, remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
 	s.ooms = newOOMs(s.events)
 
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work}

@@ -118,7 +118,7 @@ func (b *birth) prepare(pid int) error {
 	if err := b.l.process.cgroup.Enter(pid); err != nil {
 		return err
 	}
-	if b.l.view.IDs != nil {
+	if b.l.view.IDs != nil && b.l.net.shared == nil {
 		if err := b.network(pid); err != nil {
 			return err
 		}

@@ -31,12 +31,12 @@ const (
 	MinSize     = 1024 // every image has users below: nobody is 65534, systemd's are below 1000
 )
 
-// Pool gives each container a range of ids that no other has. Users and groups
+// Pool gives each container a range of ids that no other has, unless they share it. Users and groups
 // get the same numbers. Safe for concurrent use.
 type Pool struct {
 	mu   sync.Mutex
 	from []span // where to take from
-	used []span // by start
+	used []span // by start; as often as containers share it
 }
 
 // AutoRange makes the pool of a value of --userns-auto-range: START:SIZE in
@@ -101,7 +101,7 @@ func (p *Pool) Take(size uint32) (*Map, error) {
 	defer p.mu.Unlock()
 	for _, f := range p.from {
 		at := f.start
-		for _, u := range p.used { // by start, and apart
+		for _, u := range p.used { // by start, and apart or the same
 			if u.start+u.size <= at {
 				continue
 			}
@@ -140,7 +140,25 @@ func (p *Pool) Keep(m *Map) {
 	}
 }
 
-// Give takes back what Take or Keep gave.
+// Share notes that another container has the range of one that is there, until
+// its own Give. It reports false if nobody has that range any more.
+func (p *Pool) Share(m *Map) bool {
+	if m == nil || !m.Auto {
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range m.UIDs {
+		s := span{uint64(r.HostID), uint64(r.Size)}
+		if !slices.Contains(p.used, s) {
+			return false
+		}
+		p.add(s)
+	}
+	return true
+}
+
+// Give takes back what Take, Keep or Share gave.
 func (p *Pool) Give(m *Map) {
 	if m == nil || !m.Auto {
 		return

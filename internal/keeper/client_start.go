@@ -36,13 +36,19 @@ func (c *Conn) start(ctx context.Context, o wire.Op, s Start) (*Process, error) 
 	if s.External && c.ver.Load() < wire.RuntimeVersion {
 		return nil, errdefs.New(errdefs.Unavailable, "the keeper is of an earlier version, which executes no other runtimes, and could not be upgraded: the engine's log says why")
 	}
+	if s.UserNS != nil && c.ver.Load() < wire.UserNSVersion {
+		return nil, errdefs.New(errdefs.Unavailable, "the keeper is of an earlier version, which starts nobody in another's user namespace, and could not be upgraded: the engine's log says why")
+	}
 	doc := wire.StartDoc{
-		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil, External: s.External,
+		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil, External: s.External, UserNS: s.UserNS != nil,
 	}
 	payload := make([]byte, 0, len(s.Plan.Bytes)+4*len(s.Plan.Relocs)+len(s.Second.Bytes)+4*len(s.Second.Relocs))
 	payload, doc.Plan = wire.AppendImage(payload, s.Plan)
 	payload, doc.Second = wire.AppendImage(payload, s.Second)
 	files := append([]*os.File(nil), s.FDs...)
+	if s.UserNS != nil {
+		files = append(files, s.UserNS)
+	}
 	for _, cl := range s.Clients {
 		doc.Clients = append(doc.Clients, cl.Doc())
 		payload = append(payload, cl.Buffered...)

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/tare-engine/tare/internal/linux/idmap"
 	"github.com/tare-engine/tare/internal/linux/proc"
+	"github.com/tare-engine/tare/internal/runtime"
 )
 
 // idMaps are the maps of a user namespace that a container joins.
@@ -62,15 +62,7 @@ func (k *creation) newLauncher() (err error) {
 // mapsOf are the maps of the user namespace of the process.
 func mapsOf(pid int) (idMaps, error) {
 	uids, gids, err := idmap.Of(pid)
-	return idMaps{true, mappings(uids), mappings(gids)}, err
-}
-
-func mappings(list []idmap.Range) []specs.LinuxIDMapping {
-	out := make([]specs.LinuxIDMapping, len(list))
-	for i, r := range list {
-		out[i] = specs.LinuxIDMapping{ContainerID: uint32(r.Inside), HostID: uint32(r.Outside), Size: uint32(r.Size)}
-	}
-	return out
+	return idMaps{true, runtime.Mappings(uids), runtime.Mappings(gids)}, err
 }
 
 // check refuses a namespace without maps, and maps of the spec that are not
@@ -79,19 +71,10 @@ func (m idMaps) check(l *specs.Linux) error {
 	if len(m.uids) == 0 || len(m.gids) == 0 {
 		return errors.New("the namespace has no maps of ids")
 	}
-	if len(l.UIDMappings)+len(l.GIDMappings) == 0 || sameMaps(m.uids, l.UIDMappings) && sameMaps(m.gids, l.GIDMappings) {
+	if len(l.UIDMappings)+len(l.GIDMappings) == 0 || runtime.SameMaps(m.uids, l.UIDMappings) && runtime.SameMaps(m.gids, l.GIDMappings) {
 		return nil
 	}
 	return fmt.Errorf("the namespace's maps are not those of linux.uidMappings and gidMappings: they are %v and %v", m.uids, m.gids)
-}
-
-// sameMaps compares without order: the kernel sorts longer maps.
-func sameMaps(a, b []specs.LinuxIDMapping) bool {
-	return slices.Equal(sorted(a), sorted(b))
-}
-
-func sorted(m []specs.LinuxIDMapping) []specs.LinuxIDMapping {
-	return slices.SortedFunc(slices.Values(m), func(a, b specs.LinuxIDMapping) int { return int(int64(a.ContainerID) - int64(b.ContainerID)) })
 }
 
 // uids are the container's users on the host; nil: they are the host's.
@@ -103,5 +86,5 @@ func (c *Container) uids(s *specs.Spec) ([]specs.LinuxIDMapping, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		err = os.ErrProcessDone
 	}
-	return mappings(uids), err
+	return runtime.Mappings(uids), err
 }

@@ -1,11 +1,14 @@
 package runtime
 
 import (
+	"cmp"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/idmap"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/process"
@@ -81,6 +84,9 @@ func (s *Start) Born(pid int) error {
 	}
 	writes := [][2]string{{"oom_score_adj", score}, {"uid_map", mapText(s.uids)}, {"gid_map", mapText(s.gids)}}
 	if s.mapped {
+		if err := s.checkMaps(pid); err != nil {
+			return err
+		}
 		writes = writes[:1]
 	}
 	for _, w := range writes {
@@ -89,6 +95,37 @@ func (s *Start) Born(pid int) error {
 		}
 	}
 	return s.raiseLimits(pid)
+}
+
+// checkMaps refuses a child that is in another user namespace than the spec
+// says: its files and streams belong to the ids of that.
+func (s *Start) checkMaps(pid int) error {
+	uids, gids, err := idmap.Of(pid)
+	if err != nil {
+		return err
+	}
+	if !SameMaps(Mappings(uids), s.uids) || !SameMaps(Mappings(gids), s.gids) {
+		return errdefs.New(errdefs.Conflict, "the user namespace that is joined has other ids: %v and %v", uids, gids)
+	}
+	return nil
+}
+
+// Mappings are the maps of a user namespace in the spec's words.
+func Mappings(list []idmap.Range) []specs.LinuxIDMapping {
+	out := make([]specs.LinuxIDMapping, len(list))
+	for i, r := range list {
+		out[i] = specs.LinuxIDMapping{ContainerID: uint32(r.Inside), HostID: uint32(r.Outside), Size: uint32(r.Size)}
+	}
+	return out
+}
+
+// SameMaps compares without order: the kernel sorts longer maps.
+func SameMaps(a, b []specs.LinuxIDMapping) bool {
+	return slices.Equal(sortedMap(a), sortedMap(b))
+}
+
+func sortedMap(m []specs.LinuxIDMapping) []specs.LinuxIDMapping {
+	return slices.SortedFunc(slices.Values(m), func(a, b specs.LinuxIDMapping) int { return cmp.Compare(a.ContainerID, b.ContainerID) })
 }
 
 // raiseLimits lets the child have limits beyond its starter's: it sets them

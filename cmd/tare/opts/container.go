@@ -106,7 +106,7 @@ func (c *Container) validate() error {
 		return errors.New("--pid: invalid PID mode")
 	case !container.UTSMode(c.uts).Valid():
 		return errors.New("--uts: invalid UTS mode")
-	case c.userns != "auto" && !strings.HasPrefix(c.userns, "auto:size=") && !container.UsernsMode(c.userns).Valid():
+	case c.userns != "auto" && !strings.HasPrefix(c.userns, "auto:size=") && !strings.HasPrefix(c.userns, "container:") && !container.UsernsMode(c.userns).Valid():
 		return errors.New("--userns: invalid USER mode")
 	case !container.CgroupnsMode(c.cgroupns).Valid():
 		return errors.New("--cgroupns: invalid CGROUP mode")

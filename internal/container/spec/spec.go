@@ -33,6 +33,10 @@ type Input struct {
 	// this one joins (container:ID). A network namespace is handed to the runtime
 	// as a descriptor.
 	PIDOf, IPCOf int
+
+	// UserOf is the process whose user namespace the container is in, with the
+	// maps of IDs; 0: it has its own, if it has IDs.
+	UserOf int
 	// ShmDir is the host directory that becomes /dev/shm where it is shared
 	// (--ipc shareable or container:ID).
 	ShmDir string

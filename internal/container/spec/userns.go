@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"fmt"
 	"os"
 	"path"
 	"strconv"
@@ -33,6 +34,16 @@ func UsernsAuto(m container.UsernsMode) (size uint32, ok bool) {
 	return uint32(n), true
 }
 
+// UsernsContainer is the container whose user namespace a UsernsMode asks for:
+// "container:REF"; "" for other modes.
+func UsernsContainer(m container.UsernsMode) string {
+	ref, _ := strings.CutPrefix(string(m), "container:")
+	if ref == string(m) {
+		return ""
+	}
+	return ref
+}
+
 // validateUserns checks the word. Whether the engine maps ids where it says
 // nothing is the engine's business: see ValidateMapped.
 func validateUserns(m container.UsernsMode) error {
@@ -40,7 +51,7 @@ func validateUserns(m container.UsernsMode) error {
 	switch {
 	case auto && size == 0:
 		return invalid("invalid user namespace mode: %s: the size must be a number of ids from %d on", shown(string(m)), idrange.MinSize)
-	case !auto && !m.Valid():
+	case !auto && UsernsContainer(m) == "" && !m.Valid():
 		return invalid("invalid user namespace mode: %s", shown(string(m)))
 	}
 	return nil
@@ -59,24 +70,22 @@ func ValidateMapped(h *container.HostConfig) error {
 	case h.Runtime != external.Own:
 		return invalid("runtime %s cannot run a container with a user namespace: only the engine's own can (use --userns=host)", shown(h.Runtime))
 	}
-	for what, joins := range map[string]bool{
-		"network": h.NetworkMode.IsContainer(), "PID": h.PidMode.IsContainer(), "IPC": h.IpcMode.IsContainer(),
-	} {
-		if joins {
-			return invalid("cannot join the %s namespace of another container when user namespaces are enabled: it belongs to that container's user namespace (use --userns=host)", what)
-		}
-	}
 	return nil
 }
 
-// userNamespace gives the container its own, with the maps of its ids.
+// userNamespace gives the container its own, or that of whose namespaces it
+// joins, with the maps of its ids.
 func (b *specBuilder) userNamespace() {
 	ids := b.in.IDs
 	if ids == nil {
 		return
 	}
 	l := b.spec.Linux
-	l.Namespaces = append(l.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	ns := specs.LinuxNamespace{Type: specs.UserNamespace}
+	if b.in.UserOf > 0 {
+		ns.Path = fmt.Sprintf("/proc/%d/ns/user", b.in.UserOf)
+	}
+	l.Namespaces = append(l.Namespaces, ns)
 	l.UIDMappings, l.GIDMappings = ids.UIDs, ids.GIDs
 }
 

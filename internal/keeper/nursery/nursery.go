@@ -112,6 +112,9 @@ func (p *Pool) pick() *spawn.Nursery {
 	return nil
 }
 
+// Get takes an arena.
+func (p *Pool) Get() *spawn.Slab { return p.region.Get() }
+
 // Clone has a nursery clone a child. A nursery that dies over it has either
 // made no child, and another one tries, or the kernel has noted the pid.
 func (p *Pool) Clone(s *spawn.Slab, o spawn.Options, fds []*os.File) (pid int, err error) {

@@ -107,7 +107,7 @@ func (s *starter) begins(b *begin) error {
 // command executes a plan to its program's end. The pid of the first one is
 // left for the next keeper, should this one die: the engine ends it then.
 func (s *starter) command(b *begin, plan spawn.Image, stdio []*os.File, first bool) error {
-	slab := s.region.Get()
+	slab := s.nursery.Get()
 	if slab == nil {
 		return errdefs.New(errdefs.Unavailable, "too many starts at once")
 	}

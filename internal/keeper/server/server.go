@@ -108,7 +108,7 @@ func assemble(o options, log *slog.Logger, region *spawn.Region) (*Keeper, error
 	mounts := newMountHolder()
 	k.exits = &exits{dir: dir, log: log, streams: k.streams, children: k.children, engine: k.engine, mounts: mounts}
 	k.starter = &starter{
-		dir: dir, log: log, region: region, nursery: k.nursery, reaper: k.reaper, streams: k.streams,
+		dir: dir, log: log, nursery: k.nursery, reaper: k.reaper, streams: k.streams,
 		children: k.children, exits: k.exits, mounts: mounts, tokens: make(chan struct{}, maxStarts),
 	}
 	watcher, err := orphan.New(func(err error) { log.Error("processes of an earlier keeper are looked at one by one", "error", err) })

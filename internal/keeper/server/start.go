@@ -24,7 +24,6 @@ import (
 type starter struct {
 	dir      rundir.Dir
 	log      *slog.Logger
-	region   *spawn.Region
 	nursery  *nursery.Pool
 	reaper   *reaper.Reaper
 	streams  *stream.Streams
@@ -39,11 +38,18 @@ type begin struct {
 	wire.Start
 	release func() // gives the token back; may be called again
 	op      wire.Op
+	nest    nest // where the child is cloned
 	slab    *spawn.Slab
 	child   *child
 	tell    func(pid int) // who wants to know the pid early; may be nil
 	clients []wire.Client // ours until the streamer has them
 	ports   []*os.File    // ours until the child has them
+}
+
+// nest has room for plans and clones who runs them.
+type nest interface {
+	Get() *spawn.Slab
+	Clone(s *spawn.Slab, o spawn.Options, fds []*os.File) (pid int, err error)
 }
 
 // do starts or parks a child, or wakes a parked one.
@@ -56,6 +62,7 @@ func (s *starter) do(e *session, m *wire.Message) (any, parcel, error) {
 	if b.Born != nil {
 		b.tell = func(pid int) { e.queueFor(m.Request, wire.OpBorn, wire.IDDoc{ID: b.ID, Pid: pid}) }
 	}
+	b.nest = s.nursery
 	s.tokens <- struct{}{}
 	b.release = sync.OnceFunc(func() { <-s.tokens })
 	defer b.release()
@@ -114,10 +121,20 @@ func readStart(m *wire.Message) (*begin, error) {
 	if !wire.UsableID(d.ID) || d.Container != "" && !wire.UsableID(d.Container) {
 		return nil, errdefs.New(errdefs.InvalidArgument, "bad ID %q", d.ID)
 	}
-	if d.Files < 0 || d.Files > spawn.MaxFDs || d.Ports < 0 || len(d.Clients) > wire.MaxStartClients || d.Files+len(d.Clients)+d.Ports != len(m.Files) {
-		return nil, errdefs.New(errdefs.InvalidArgument, "%d descriptors for a plan that wants %d, %d clients and %d ports", len(m.Files), d.Files, len(d.Clients), d.Ports)
+	plans := d.Files // and the user namespace
+	if d.UserNS {
+		plans++
+	}
+	if d.Files < 0 || d.Files > spawn.MaxFDs || d.Ports < 0 || len(d.Clients) > wire.MaxStartClients || plans+len(d.Clients)+d.Ports != len(m.Files) {
+		return nil, errdefs.New(errdefs.InvalidArgument, "%d descriptors for a plan that wants %d, %d clients and %d ports", len(m.Files), plans, len(d.Clients), d.Ports)
+	}
+	if d.UserNS && (m.Op != wire.OpStart || d.External) {
+		return nil, errdefs.New(errdefs.InvalidArgument, "only the child of a plan is born in a user namespace")
 	}
 	b := &begin{op: m.Op, Start: wire.Start{ID: d.ID, Container: d.Container, Flags: d.Flags, CgroupFD: d.CgroupFD, Stdio: d.Stdio, External: d.External, FDs: m.Files[:d.Files]}}
+	if d.UserNS {
+		b.UserNS = m.Files[d.Files]
+	}
 	var err error
 	rest := m.Payload
 	if b.Plan, rest, err = wire.CutImage(rest, d.Plan); err != nil {
@@ -128,14 +145,14 @@ func readStart(m *wire.Message) (*begin, error) {
 	}
 	for i, cd := range d.Clients {
 		var c wire.Client
-		if c, rest, err = clientOf(cd, rest, m.Take(d.Files+i)); err != nil {
+		if c, rest, err = clientOf(cd, rest, m.Take(plans+i)); err != nil {
 			b.close()
 			return nil, err
 		}
 		b.clients = append(b.clients, c)
 	}
 	for i := range d.Ports {
-		b.ports = append(b.ports, m.Take(d.Files+len(d.Clients)+i))
+		b.ports = append(b.ports, m.Take(plans+len(d.Clients)+i))
 	}
 	if d.Born {
 		b.Born = func(int) {}
@@ -160,6 +177,11 @@ func (s *starter) start(b *begin) (err error) {
 	if err := s.mayPair(b); err != nil {
 		return err
 	}
+	left, err := s.findNest(b)
+	if err != nil {
+		return err
+	}
+	defer left()
 	if err := s.load(b); err != nil {
 		return err
 	}
@@ -191,6 +213,24 @@ func (s *starter) unopen(id string) {
 	s.streams.Remove(id)
 }
 
+// findNest finds another place for a child that is born in a user namespace.
+// left is called when the slab has been given back.
+func (s *starter) findNest(b *begin) (left func(), err error) {
+	if b.UserNS == nil {
+		return func() {}, nil
+	}
+	g, err := nursery.NewGuest(b.UserNS, s.reaper)
+	if err != nil {
+		return nil, err
+	}
+	b.nest = g
+	return func() {
+		if err := g.Close(); err != nil {
+			s.log.Warn("a nursery in a user namespace", "id", b.ID, "error", err)
+		}
+	}, nil
+}
+
 // putSlab gives the plan's slab back, if there is one.
 func (b *begin) putSlab() {
 	if b.slab != nil {
@@ -204,7 +244,7 @@ func (s *starter) load(b *begin) error {
 	if b.External {
 		return nil
 	}
-	slab := s.region.Get()
+	slab := b.nest.Get()
 	if slab == nil {
 		return errdefs.New(errdefs.Unavailable, "too many starts at once")
 	}
@@ -249,7 +289,7 @@ func (s *starter) run(b *begin, stdio []*os.File) error {
 	}
 	booked := s.reaper.Cloning()
 	defer booked()
-	pid, err := s.nursery.Clone(b.slab, o, fds)
+	pid, err := b.nest.Clone(b.slab, o, fds)
 	child.Close()
 	if err != nil {
 		b.slab.Put()

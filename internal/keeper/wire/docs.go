@@ -29,7 +29,7 @@ type UpgradeDoc struct {
 }
 
 // StartDoc goes with OpStart, OpPark and OpWake. Descriptors: the plan's, then
-// the clients', then host ports. Payload: the plan, the second plan, the clients' bytes.
+// the user namespace, then the clients', then host ports. Payload: the plan, the second plan, the clients' bytes.
 type StartDoc struct {
 	ID, Container string
 	Flags         uint64
@@ -41,6 +41,7 @@ type StartDoc struct {
 	Ports         int // how many descriptors are host ports
 	Born          bool
 	External      bool `json:"Runtime"`
+	UserNS        bool
 }
 
 // ImageDoc says how much of a payload an image is.

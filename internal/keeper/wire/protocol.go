@@ -64,7 +64,8 @@ func (o Op) String() string {
 //	2  a keeper takes host ports with a start, and by hold
 //	3  a start may execute an OCI runtime
 //	4  a keeper says which program it runs
-const ProtocolVersion = 4
+//	5  a start may name the user namespace of its child
+const ProtocolVersion = 5
 
 // OldestVersion is the first version that this program can talk to.
 const OldestVersion = 1
@@ -82,6 +83,9 @@ const PortsVersion = 2
 
 // RuntimeVersion is the first version whose keeper executes OCI runtimes.
 const RuntimeVersion = 3
+
+// UserNSVersion is the first version whose keeper gives birth in a user namespace.
+const UserNSVersion = 5
 
 // MaxStartClients is how many clients may come with a start.
 const MaxStartClients = 10

@@ -84,6 +84,10 @@ type Start struct {
 	Clients   []Client
 	External  bool
 
+	// UserNS, if set, is a user namespace in which the child is born: what Flags
+	// make for it belongs to that. It stays the caller's.
+	UserNS *os.File
+
 	// Ports are sockets that reserve ports of the host for the process: the
 	// keeper has duplicates until its end, so that an engine that was killed
 	// gets them back by HeldPorts. They stay the caller's.

@@ -95,10 +95,15 @@ func (r *Region) newNursery(d *disguise, userns *os.File) (*Nursery, error) {
 func (n *Nursery) end() error {
 	err := n.Close()
 	for {
-		if _, e := unix.Wait4(n.pid, nil, 0, nil); e != unix.EINTR {
-			n.slab.Put()
-			return errors.Join(err, e)
+		_, e := unix.Wait4(n.pid, nil, 0, nil)
+		if e == unix.EINTR {
+			continue
 		}
+		n.slab.Put()
+		if e == unix.ECHILD { // somebody reaps all children of the program
+			return err
+		}
+		return errors.Join(err, e)
 	}
 }
 
