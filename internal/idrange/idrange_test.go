@@ -112,6 +112,28 @@ func TestPool(t *testing.T) {
 	}
 }
 
+func TestASharedRangeIsFreeWhenAllHaveGivenIt(t *testing.T) {
+	p := &Pool{from: []span{{5000, 4096}}}
+	m, err := p.Take(1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.Share(m) || !p.Share(&Map{UIDs: m.UIDs}) {
+		t.Fatal("not shared")
+	}
+	p.Give(m)
+	if next, err := p.Take(1024); err != nil || next.HostUID(0) == m.HostUID(0) {
+		t.Fatalf("%+v, %v: the range is somebody's", next, err)
+	}
+	p.Give(m)
+	if p.Share(m) {
+		t.Error("a range that nobody has is shared")
+	}
+	if next, err := p.Take(1024); err != nil || next.HostUID(0) != m.HostUID(0) {
+		t.Fatalf("%+v, %v: the range is free", next, err)
+	}
+}
+
 func TestAutoRange(t *testing.T) {
 	h := host(t)
 	for value, want := range map[string]span{"": {1001024, 3072}, "tare": {1001024, 3072}, "70000:2048": {70000, 2048}} {

@@ -116,6 +116,7 @@ func testRemapped(t *testing.T, e *engine) {
 		expect(t, what, e.output(t, "run", "--rm", what, "--userns", "host", "busybox", "cat", "/proc/self/uid_map"), "4294967295")
 	}
 	e.output(t, "run", "--rm", "--ipc", "host", "busybox", "true")
+	testRemappedJoins(t, e)
 	e.auto(t, "-d", "--name", "own", "busybox", "sleep", "1000")
 	id := e.output(t, "run", "-d", "--name", "kept", "busybox", "sh", "-c", "touch /file; sleep 1000")
 	e.output(t, "exec", "kept", "sh", "-c", "while ! test -e /file; do sleep .1; done")
@@ -123,6 +124,32 @@ func testRemapped(t *testing.T, e *engine) {
 	if err := syscall.Stat(filepath.Join(filepath.Dir(e.socket), "data", "containers", id, "rw", "file"), &st); err != nil || st.Uid != 200000 || st.Gid != 300000 {
 		t.Errorf("the file on the host: %d:%d, %v", st.Uid, st.Gid, err)
 	}
+}
+
+// testRemappedJoins: those with the same map join each other's namespaces. Who
+// does is in the other's user namespace, so it cannot join two that have one each.
+func testRemappedJoins(t *testing.T, e *engine) {
+	look := func(name string) string {
+		return e.output(t, "exec", name, "stat", "-L", "-c", "%i", "/proc/self/ns/user", "/proc/self/ns/net", "/proc/self/ns/ipc", "/proc/1/ns/pid")
+	}
+	e.output(t, "run", "-d", "--name", "donor", "--ipc", "shareable", "busybox", "sleep", "1000")
+	e.output(t, "run", "-d", "--name", "other", "--ipc", "shareable", "busybox", "sleep", "1000")
+	joins := []string{"--network", "container:donor", "--ipc", "container:donor", "--pid", "container:donor", "busybox", "sleep", "1000"}
+	e.output(t, append([]string{"run", "-d", "--name", "joins"}, joins...)...)
+	if got, want := look("joins"), look("donor"); got != want {
+		t.Errorf("namespaces %q, not %q", got, want)
+	}
+	e.fails(t, "they are in different user namespaces", "run", "--network", "container:donor", "--ipc", "container:other", "busybox", "true")
+	// One that joins can be joined, and both by a third.
+	expect(t, "third", e.output(t, "run", "--rm", "--network", "container:donor", "--pid", "container:joins", "busybox", "sh", "-c", "ps; stat -c %u /proc/1/root"), "sleep 1000", "\n0")
+	expect(t, "of the host's", e.output(t, "run", "--rm", "--userns", "host", "--network", "container:donor", "busybox", "cat", "/proc/self/uid_map"), "4294967295")
+	e.kill(t)
+	e.rise(t)
+	e.output(t, "restart", "-t", "0", "donor", "joins")
+	if got, want := look("joins"), look("donor"); got != want {
+		t.Errorf("after an engine's death and restarts: namespaces %q, not %q", got, want)
+	}
+	e.output(t, "rm", "-f", "donor", "joins", "other")
 }
 
 // auto runs a container with a range of ids of its own; docker's command line

@@ -115,6 +115,7 @@ func TestBadHostConfig(t *testing.T) {
 		`{"UsernsMode":"foo"}`:                                                                                     "invalid user namespace mode: foo",
 		`{"UsernsMode":"auto:size=12"}`:                                                                            "invalid user namespace mode: auto:size=12: the size must be a number of ids from 1024 on",
 		`{"UsernsMode":"auto:size=-1"}`:                                                                            "invalid user namespace mode: auto:size=-1: the size must be a number of ids from 1024 on",
+		`{"UsernsMode":"container:"}`:                                                                              "invalid user namespace mode: container:",
 		`{"UsernsMode":"autos"}`:                                                                                   "invalid user namespace mode: autos",
 		`{"CgroupnsMode":"foo"}`:                                                                                   "invalid cgroup namespace mode: foo",
 		`{"NetworkMode":"container:"}`:                                                                             "Invalid network mode: invalid container format container:<name|id>",
