@@ -10,6 +10,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/idmap"
 	"github.com/tare-engine/tare/internal/linux/rawfd"
 	"github.com/tare-engine/tare/internal/runtime/external"
 )
@@ -56,17 +57,41 @@ func (l *launch) prepareExternal() error {
 	if scope { // which the runtime begins
 		l.spec.Linux.CgroupsPath = l.groups.scope(l.view.Record).Slice + ":" + unitPrefix + ":" + l.view.ID
 	}
-	if err := l.joinNetNS(); err != nil {
-		return err
+	net := l.net.netns()
+	if l.view.IDs != nil {
+		if net, err = l.bearExternal(); err != nil {
+			return err
+		}
+	}
+	for t, ns := range map[specs.LinuxNamespaceType]*os.File{specs.UserNamespace: l.userns, specs.NetworkNamespace: net} {
+		if err := l.joinByFile(t, ns); err != nil {
+			return err
+		}
 	}
 	l.start, err = readyExternal(c.Start(l.spec, l.root))
 	return err
 }
 
-// joinNetNS names the network namespace in the spec: the descriptor is the
-// engine's, which holds it until the process is there.
-func (l *launch) joinNetNS() error {
-	ns := l.net.netns()
+// bearExternal makes what the engine's own runtime makes at a birth, ahead: a user
+// namespace, unless that of others is joined, and in it a network namespace with
+// the container's link. The runtime joins both.
+func (l *launch) bearExternal() (net *os.File, err error) {
+	switch {
+	case l.userns != nil && l.net.shared != nil:
+		return l.net.shared, nil
+	case l.userns != nil:
+		return nil, errdefs.New(errdefs.InvalidArgument, "runtime %s: a container in the user namespace of another needs that one's network as well (--network container:NAME)", l.view.HostConfig.Runtime)
+	}
+	l.userns, l.netns, err = idmap.OpenWithNet(rangesOf(l.view.IDs.UIDs), rangesOf(l.view.IDs.GIDs))
+	if err != nil {
+		return nil, err
+	}
+	return l.netns, l.enterNetwork(l.netns)
+}
+
+// joinByFile names a namespace in the spec: the descriptor is the engine's, which
+// holds it until the process is there; nil: there is none to join.
+func (l *launch) joinByFile(t specs.LinuxNamespaceType, ns *os.File) error {
 	if ns == nil {
 		return nil
 	}
@@ -74,8 +99,8 @@ func (l *launch) joinNetNS() error {
 	if err != nil {
 		return err
 	}
-	join := specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(fd)}
-	list := slices.DeleteFunc(l.spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == join.Type })
+	join := specs.LinuxNamespace{Type: t, Path: "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(fd)}
+	list := slices.DeleteFunc(l.spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t })
 	l.spec.Linux.Namespaces = append(list, join)
 	return nil
 }

@@ -106,8 +106,10 @@ func (l *launch) joinUserOf(j join, pid int) error {
 	return nil
 }
 
-func (l *launch) closeUser() {
-	if l.userns != nil {
-		l.userns.Close()
+func (l *launch) closeNamespaces() {
+	for _, f := range []*os.File{l.userns, l.netns} {
+		if f != nil {
+			f.Close()
+		}
 	}
 }

@@ -59,7 +59,8 @@ type launch struct {
 	cell    *cell    // half of the start, done ahead; nil: none, or it is used up
 	root    *os.File // detached mount
 	net     *attachment
-	userns  *os.File // of those whose namespaces it joins; nil: it has its own, or none
+	userns  *os.File // of those whose namespaces it joins, or made ahead for another runtime; nil: its child makes its own, or it has none
+	netns   *os.File // made ahead with userns; nil: there is another one, or its child makes it
 	spec    *specs.Spec
 	start   *ready
 	process *process
@@ -84,7 +85,7 @@ func (lr *launcher) launch(ctx context.Context, c *Container) (_ *launch, err er
 		return nil, err
 	}
 	defer l.closeRoot()
-	defer l.closeUser()
+	defer l.closeNamespaces()
 	failpoint.Hit("start/network-and-root")
 
 	if err := errors.Join(l.writeFiles(), l.makeSpec()); err != nil {
@@ -221,7 +222,9 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 	}
 	how := l.start.plan
 	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.defaults.stdio(l.view, l.spec.Process.User), clients(ends), l.networks.HeldPorts(c.ID)
-	how.UserNS = l.userns
+	if l.process.external == nil {
+		how.UserNS = l.userns
+	}
 	p, err := l.birth.attend(&how, func() (*keeper.Process, error) { return start(ctx, how) })
 	if err != nil {
 		return l.explain(err)

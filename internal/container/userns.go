@@ -119,24 +119,29 @@ func (b *birth) prepare(pid int) error {
 		return err
 	}
 	if b.l.view.IDs != nil && b.l.net.shared == nil {
-		if err := b.network(pid); err != nil {
+		if err := b.l.enterNetworkOf(pid); err != nil {
 			return err
 		}
 	}
 	return b.start.Born(pid)
 }
 
-// network puts the container's link into the child's network namespace.
-func (b *birth) network(pid int) error {
+// enterNetworkOf puts the container's link into its child's network namespace.
+func (l *launch) enterNetworkOf(pid int) error {
 	ns, err := netns.OfProcess(pid)
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	rec, err := b.l.networks.Enter(context.Background(), b.l.view.ID, ns)
+	return l.enterNetwork(ns)
+}
+
+// enterNetwork puts the container's link into a network namespace.
+func (l *launch) enterNetwork(ns *os.File) error {
+	rec, err := l.networks.Enter(context.Background(), l.view.ID, ns)
 	if err != nil {
 		return err
 	}
-	b.l.net.view.Record = &rec // in no view yet
+	l.net.view.Record = &rec // in no view yet
 	return nil
 }

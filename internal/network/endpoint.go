@@ -252,19 +252,23 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) (R
 	if e == nil || e.Index != 0 || e.NetNS != nil {
 		return Record{}, fmt.Errorf("no endpoint of container %s waits for a namespace", ident.Short(containerID))
 	}
-	if e.network.link == nil {
-		return e.Record, ctx.Err()
-	}
 	var inside *netlink.Conn
 	err := netns.Do(ns, func() (err error) {
-		if err := quietIPv6(); err != nil {
-			return err
+		if e.network.link != nil {
+			if err := quietIPv6(); err != nil {
+				return err
+			}
 		}
 		inside, err = netlink.Open()
 		return err
 	})
 	if err != nil {
 		return Record{}, fmt.Errorf("network %s: %w", e.NetworkName, err)
+	}
+	if e.network.link == nil {
+		var b netlink.Batch
+		b.SetUp(1) // lo
+		return e.Record, errors.Join(inside.Do(&b), inside.Close(), ctx.Err())
 	}
 	made := *e
 	if err := errors.Join(s.connectLink(&made, ns, inside), inside.Close()); err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/idrange"
-	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
 // UsernsAuto reads a UsernsMode that asks for a range of ids of the
@@ -67,8 +66,6 @@ func ValidateMapped(h *container.HostConfig) error {
 		return invalid("cannot share the host's network namespace when user namespaces are enabled")
 	case h.PidMode.IsHost():
 		return invalid("cannot share the host PID namespace when user namespaces are enabled")
-	case h.Runtime != external.Own:
-		return invalid("runtime %s cannot run a container with a user namespace: only the engine's own can (use --userns=host)", shown(h.Runtime))
 	}
 	return nil
 }

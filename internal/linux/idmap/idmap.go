@@ -3,6 +3,7 @@
 package idmap
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -17,31 +18,43 @@ type Range struct{ Inside, Outside, Size int }
 // Open returns a user namespace with the maps. It lives as long as the
 // descriptor and the mounts made with it.
 func Open(uids, gids []Range) (*os.File, error) {
+	user, _, err := open(uids, gids, 0)
+	return user, err
+}
+
+// OpenWithNet returns a user namespace with the maps, and a network namespace that
+// belongs to it, with a loopback link that is down.
+func OpenWithNet(uids, gids []Range) (user, net *os.File, err error) {
+	return open(uids, gids, syscall.CLONE_NEWNET)
+}
+
+// open makes a user namespace, and what else the flags say: nil if that is not a
+// network namespace.
+func open(uids, gids []Range, flags uintptr) (user, net *os.File, err error) {
 	// The child stops before the first instruction of its program; the tracer
 	// is a thread, which must stay the same until the child is gone.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	p, err := os.StartProcess("/proc/self/exe", []string{"idmap"}, &os.ProcAttr{Env: []string{}, Sys: &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWUSER, UidMappings: sysMaps(uids), GidMappings: sysMaps(gids), GidMappingsEnableSetgroups: true,
+		Cloneflags: syscall.CLONE_NEWUSER | flags, UidMappings: sysMaps(uids), GidMappings: sysMaps(gids), GidMappingsEnableSetgroups: true,
 		Ptrace: true, Pdeathsig: syscall.SIGKILL,
 	}})
 	if err != nil {
-		return nil, fmt.Errorf("make user namespace: %w", err)
+		return nil, nil, fmt.Errorf("make user namespace: %w", err)
 	}
-	f, err := os.Open("/proc/" + strconv.Itoa(p.Pid) + "/ns/user")
-	if errKill := p.Kill(); err == nil && errKill != nil {
-		f.Close()
-		err = errKill
+	dir := "/proc/" + strconv.Itoa(p.Pid) + "/ns/"
+	user, err = os.Open(dir + "user")
+	if err == nil && flags != 0 {
+		net, err = os.Open(dir + "net")
 	}
+	errKill := p.Kill()
 	_, errWait := p.Wait()
-	if err == nil && errWait != nil {
-		f.Close()
-		err = errWait
+	if err = errors.Join(err, errKill, errWait); err != nil {
+		user.Close()
+		net.Close()
+		return nil, nil, err
 	}
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
+	return user, net, nil
 }
 
 // Of returns the maps of the process's user namespace; Outside are the ids of

@@ -78,7 +78,17 @@ func (c *Container) Start(spec *specs.Spec, root *os.File) (_ *Start, err error)
 	}
 	tty := spec.Process.Terminal
 	args := append([]string{"create", "--bundle", c.path()}, c.leaves(c.ID, tty)...)
-	create := s.plan(tty, append(args, c.ID), func(p *spawn.Plan) { c.mountRoot(p, on) })
+	openHome := func(*spawn.Plan) {}
+	if mapped(spec) {
+		if openHome, err = c.openHome(); err != nil {
+			return nil, err
+		}
+	}
+	create := s.plan(tty, append(args, c.ID), func(p *spawn.Plan) {
+		c.privateMounts(p, on)
+		openHome(p)
+		p.Do("mount root", spawn.SysMoveMount, spawn.FD(fdRoot), p.Str(""), spawn.Int(atCwd), p.Str(c.path("rootfs")), spawn.Int(mount.MoveFromFD))
+	})
 	begin := s.plan(true, []string{"start", c.ID}, nil)
 	s.Plan, s.Second, s.plans = create.Image(), begin.Image(), [2]*spawn.Plan{create, begin}
 	return s, nil
@@ -169,13 +179,12 @@ func (s *Start) plan(mute bool, args []string, mounts func(*spawn.Plan)) *spawn.
 	return p
 }
 
-// mountRoot mounts the root in the bundle, in a namespace that ends with the
+// privateMounts makes a namespace for the root's mount that ends with the
 // runtime's program and the container. The mount below it passes nothing on to
 // its peers; all others do, as the container's volumes may want it.
-func (c *Container) mountRoot(p *spawn.Plan, on string) {
+func (c *Container) privateMounts(p *spawn.Plan, on string) {
 	p.Do("own mounts", spawn.SysUnshare, spawn.Int(syscall.CLONE_NEWNS))
 	p.Do("keep mounts from the host", spawn.SysMount, spawn.Nil, p.Str(on), spawn.Nil, spawn.Int(syscall.MS_PRIVATE), spawn.Nil)
-	p.Do("mount root", spawn.SysMoveMount, spawn.FD(fdRoot), p.Str(""), spawn.Int(atCwd), p.Str(c.path("rootfs")), spawn.Int(mount.MoveFromFD))
 }
 
 const atCwd = -100 // AT_FDCWD
