@@ -76,11 +76,8 @@ func (l *launch) prepareExternal() error {
 // namespace, unless that of others is joined, and in it a network namespace with
 // the container's link. The runtime joins both.
 func (l *launch) bearExternal() (net *os.File, err error) {
-	switch {
-	case l.userns != nil && l.net.shared != nil:
+	if l.userns != nil { // then it shares that one's network as well: ValidateMapped
 		return l.net.shared, nil
-	case l.userns != nil:
-		return nil, errdefs.New(errdefs.InvalidArgument, "runtime %s: a container in the user namespace of another needs that one's network as well (--network container:NAME)", l.view.HostConfig.Runtime)
 	}
 	l.userns, l.netns, err = idmap.OpenWithNet(rangesOf(l.view.IDs.UIDs), rangesOf(l.view.IDs.GIDs))
 	if err != nil {

@@ -20,6 +20,9 @@ import (
 func startExternal(t *testing.T) (e *engine, execRoot string) {
 	t.Helper()
 	dir, bin := workdir(t), programs(t)
+	if err := os.Chmod(dir, 0o711); err != nil { // as /run is: roots of user namespaces go through it
+		t.Fatal(err)
+	}
 	slow := script(t, dir+"/slow", "case \" $* \" in *' create '*) touch "+dir+"/begun; sleep 1;; esac\nexec runc \"$@\"\n")
 	says := script(t, dir+"/says", "echo this runtime has no idea >&2\nexit 3\n")
 	config := dir + "/daemon.json"
@@ -299,7 +302,32 @@ func TestExternalRuntimes(t *testing.T) {
 				t.Errorf("exit code %s", got)
 			}
 			e.output(t, "rm", name)
+			testExternalMapped(t, e, name)
 			leftNothing(t, execRoot)
 		})
 	}
+}
+
+// testExternalMapped: a container with ids of its own, by another runtime.
+func testExternalMapped(t *testing.T, e *engine, runtime string) {
+	look := "id -u; cat /proc/self/uid_map; touch /f; stat -c %u:%g /f /etc/hosts /dev/shm; ls /sys/class/net; ip link set lo mtu 9000; cat /sys/class/net/lo/mtu /proc/sys/net/ipv4/ping_group_range"
+	expect(t, runtime, e.auto(t, "--rm", "--runtime", runtime, "--cap-add", "NET_ADMIN", "busybox", "sh", "-c", look), "0\n", "65536\n0:0\n0:0\n0:0\neth0\nlo\n9000\n0\t65535")
+	expect(t, "tty", e.auto(t, "--rm", "-t", "--runtime", runtime, "busybox", "sh", "-c", "stat -c %u:%g /dev/console $(tty)"), "0:5\r\n0:5")
+	e.auto(t, "-d", "--name", "mapped", "--runtime", runtime, "--ipc", "shareable", "busybox", "sh", "-c", asked)
+	ids := e.output(t, "exec", "mapped", "sh", "-c", "cat /proc/self/uid_map; stat -L -c %i /proc/self/ns/user /proc/self/ns/net")
+	for _, r := range []string{runtime, "tare"} { // both in its user namespace
+		got := e.auto(t, "--rm", "--runtime", r, "--network", "container:mapped", "--ipc", "container:mapped", "busybox", "sh", "-c", "cat /proc/self/uid_map; stat -L -c %i /proc/self/ns/user /proc/self/ns/net")
+		if got != ids {
+			t.Errorf("%s joins %q, not %q", r, got, ids)
+		}
+	}
+	expect(t, "exec", e.output(t, "exec", "-t", "-u", "33", "mapped", "sh", "-c", "id -u; tty"), "33\r\n/dev/pts/")
+	e.kill(t)
+	e.rise(t)
+	e.output(t, "restart", "-t", "0", "mapped")
+	e.shows(t, "inside", "exec", "mapped", "echo", "inside")
+	e.output(t, "rm", "-f", "mapped")
+	e.auto(t, "-d", "--name", "mapped", "busybox", "sleep", "1000")
+	e.fails(t, "a container in the user namespace of another needs that one's network as well", "run", "--userns=auto", "--runtime", runtime, "--pid", "container:mapped", "busybox", "true")
+	e.output(t, "rm", "-f", "mapped")
 }

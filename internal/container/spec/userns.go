@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/idrange"
+	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
 // UsernsAuto reads a UsernsMode that asks for a range of ids of the
@@ -66,6 +67,8 @@ func ValidateMapped(h *container.HostConfig) error {
 		return invalid("cannot share the host's network namespace when user namespaces are enabled")
 	case h.PidMode.IsHost():
 		return invalid("cannot share the host PID namespace when user namespaces are enabled")
+	case h.Runtime != external.Own && !h.NetworkMode.IsContainer() && (h.PidMode.IsContainer() || h.IpcMode.IsContainer() || UsernsContainer(h.UsernsMode) != ""):
+		return invalid("runtime %s: a container in the user namespace of another needs that one's network as well (--network container:NAME)", shown(h.Runtime))
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func TestPlans(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	s, err := c.Start(&specs.Spec{Version: specs.Version, Process: &specs.Process{Terminal: true}}, root)
+	s, err := c.Start(&specs.Spec{Version: specs.Version, Process: &specs.Process{Terminal: true}, Linux: &specs.Linux{}}, root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +94,9 @@ func TestPlans(t *testing.T) {
 		if !strings.Contains(create, want) {
 			t.Errorf("create has no %q:\n%s", want, create)
 		}
+	}
+	if strings.Contains(create, "tmpfs") {
+		t.Errorf("a home is made that all may enter:\n%s", create)
 	}
 	if strings.Contains(start, "unshare(") || !strings.Contains(start, "execve "+r.Path) {
 		t.Errorf("start:\n%s", start)
@@ -114,6 +117,39 @@ func TestPlans(t *testing.T) {
 	x.Close()
 	if left, _ := filepath.Glob(c.path("exec-*")); len(left) > 0 || x.Second.Bytes != nil {
 		t.Errorf("an exec leaves %q, second plan of %d bytes", left, len(x.Second.Bytes))
+	}
+}
+
+func TestAMappedRootReachesTheBundleOnly(t *testing.T) {
+	r, _ := program(t, "")
+	h, c := newContainer(t, r)
+	if _, err := h.New(r, "c2"); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	spec := &specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.UserNamespace, Path: "/proc/1/ns/user"}}}}
+	s, err := c.Start(spec, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	create := s.plans[0].String()
+	for _, want := range []string{"another one over it: mount(", "mount bundles/c1: move_mount(", "mount runtimes: move_mount("} {
+		if !strings.Contains(create, want) {
+			t.Errorf("no %q in\n%s", want, create)
+		}
+	}
+	if strings.Contains(create, "c2") {
+		t.Errorf("another bundle is shown:\n%s", create)
+	}
+	for path, want := range map[string]os.FileMode{c.path(): 0o711, c.path("config.json"): 0o600, h.bundles() + "/c2": 0o700} {
+		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v, want %v", path, st.Mode(), err, want)
+		}
 	}
 }
 
