@@ -68,8 +68,7 @@ func hierarchyOf(procs string) string {
 
 func (b *builder) mountCgroup(p *mountPoint) error {
 	if !unified() {
-		b.mountCgroupBinds(p)
-		return nil
+		return b.mountCgroupBinds(p)
 	}
 	if b.ns.fresh[specs.CgroupNamespace] {
 		b.newFS(p, "cgroup2", nil)
@@ -94,23 +93,25 @@ func (b *builder) mountCgroup(p *mountPoint) error {
 
 // mountCgroupBinds makes a small tmpfs and binds the container's own directory
 // of each hierarchy into it.
-func (b *builder) mountCgroupBinds(p *mountPoint) {
-	tmpfs := *p
-	tmpfs.Source, tmpfs.Type = "cgroup", "tmpfs"
-	b.newFS(&tmpfs, "tmpfs", []string{"mode=755", "size=64k"})
-	dir := spawn.Slot(slotMount)
+func (b *builder) mountCgroupBinds(p *mountPoint) error {
 	names := make([]string, 0, len(b.c.CgroupProcs))
 	for _, procs := range b.c.CgroupProcs[:min(len(b.c.CgroupProcs), maxCgroups)] {
-		name := hierarchyOf(procs)
-		names = append(names, name)
-		b.Do("make "+name, spawn.SysMkdirat, dir, b.Str(name), spawn.Int(0555)).Ignore(int(syscall.EEXIST))
-		for controller := range strings.SplitSeq(name, ",") {
-			if controller != name {
-				b.Do("link "+controller, spawn.SysSymlinkat, b.Str(name), dir, b.Str(controller)).Ignore(int(syscall.EEXIST))
-			}
-		}
+		names = append(names, hierarchyOf(procs))
 	}
-	b.sealFS(&tmpfs)
+	tmpfs := *p
+	tmpfs.Source, tmpfs.Type = "cgroup", "tmpfs"
+	shared, dir := b.sharesHierarchies(p), spawn.Slot(slotMount)
+	if shared {
+		f, err := b.hierarchies(names)
+		if err != nil {
+			return err
+		}
+		dir = b.pass(f)
+	} else {
+		b.newFS(&tmpfs, "tmpfs", []string{"mode=755", "size=64k"})
+		b.makeHierarchies(dir, names)
+		b.sealFS(&tmpfs)
+	}
 	b.target(p.dest)
 	b.move(p.dest, dir)
 	attr := b.Words(spawn.Int(uint64(p.o.attr.Set|p.o.recAttr.Set)), spawn.Nil, spawn.Int(uint64(mount.Private)), spawn.Nil)
@@ -126,6 +127,21 @@ func (b *builder) mountCgroupBinds(p *mountPoint) {
 		b.Do("bind "+name, spawn.SysMoveMount, m, b.empty, dir, b.Str(name), spawn.Int(mount.MoveFromFD))
 		b.close(slotCgroup + i)
 	}
-	b.sealLegacy(&tmpfs, dir)
-	b.close(slotMount)
+	if !shared {
+		b.sealLegacy(&tmpfs, dir)
+		b.close(slotMount)
+	}
+	return nil
+}
+
+// makeHierarchies makes the places of the hierarchies in a new tmpfs.
+func (b *builder) makeHierarchies(dir spawn.Arg, names []string) {
+	for _, name := range names {
+		b.Do("make "+name, spawn.SysMkdirat, dir, b.Str(name), spawn.Int(0555)).Ignore(int(syscall.EEXIST))
+		for controller := range strings.SplitSeq(name, ",") {
+			if controller != name {
+				b.Do("link "+controller, spawn.SysSymlinkat, b.Str(name), dir, b.Str(controller)).Ignore(int(syscall.EEXIST))
+			}
+		}
+	}
 }

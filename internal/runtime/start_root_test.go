@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tare-engine/tare/internal/linux/mount"
 )
 
 // expect runs the spec and compares what it prints.
@@ -83,6 +84,38 @@ mknod /tmp/disk b 254 0 && dd if=/tmp/disk of=/dev/null count=1 2>&1 | head -1`)
 	}
 	if !strings.HasPrefix(r.out, "0\n0\n0\n6\n1\n") {
 		t.Error(r.out)
+	}
+}
+
+// TestPlacesOfHierarchiesAreShared by those who cannot change them, and by nobody
+// else (version 1 of control groups).
+func TestPlacesOfHierarchiesAreShared(t *testing.T) {
+	if unified() || mount.Legacy() || !mount.TakesMountsDetached() {
+		return // there are none, or they are each container's own
+	}
+	l := newLab(t)
+	look := func(change func(*specs.Spec)) string {
+		s := sh(t, "stat -c %d /sys/fs/cgroup; mkdir /sys/fs/cgroup/made 2>/dev/null && echo made; mount -o remount,rw /sys/fs/cgroup 2>/dev/null && echo writable; ls /sys/fs/cgroup >/dev/null")
+		change(s)
+		r := l.run(rootDir(t), s)
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		return r.out
+	}
+	plain := func(*specs.Spec) {}
+	admin := func(s *specs.Spec) {
+		for _, set := range []*[]string{&s.Process.Capabilities.Bounding, &s.Process.Capabilities.Effective, &s.Process.Capabilities.Permitted} {
+			*set = append(*set, "CAP_SYS_ADMIN")
+		}
+		s.Linux.Seccomp = nil
+	}
+	first, second, other := look(plain), look(plain), look(admin)
+	if first != second || strings.Count(first, "\n") != 1 {
+		t.Errorf("devices %q and %q", first, second)
+	}
+	if !strings.HasSuffix(other, "\nwritable\n") || strings.HasPrefix(other, first) {
+		t.Errorf("with CAP_SYS_ADMIN %q beside %q", other, first)
 	}
 }
 
