@@ -70,7 +70,7 @@ func runAttach(ctx context.Context, c *cli, cl *client.Client, o attachOptions, 
 		target <- func(sig string) error { return cl.ContainerKill(ctx, ct.ID, sig) }
 		defer c.proxySignals(target)()
 	} else {
-		defer restoreOnSignal(restore)()
+		defer s.restoreOnSignal(restore)()
 	}
 	if tty {
 		resize := func(rows, cols uint16) error { return cl.ContainerResize(ctx, ct.ID, rows, cols) }

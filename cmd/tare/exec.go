@@ -99,7 +99,7 @@ func runExec(ctx context.Context, c *cli, cl *client.Client, o execOptions, name
 		return err
 	}
 	defer restore()
-	defer restoreOnSignal(restore)()
+	defer s.restoreOnSignal(restore)()
 	if o.tty {
 		defer c.followSize(func(rows, cols uint16) error { return cl.ExecResize(ctx, id, rows, cols) })()
 	}

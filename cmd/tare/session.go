@@ -22,6 +22,16 @@ type session struct {
 	out, err io.Writer
 	tty      bool   // the process has a terminal
 	keys     []byte // what detaches; heeded with a terminal only
+	isRaw    bool   // our terminal was put into raw mode
+}
+
+// restoreOnSignal puts the terminal back when a signal ends us, if it is raw. Else
+// there is nothing to do, and taking signals costs a tenth of a short session.
+func (s *session) restoreOnSignal(restore func()) (stop func()) {
+	if !s.isRaw {
+		return func() {}
+	}
+	return restoreOnSignal(restore)
 }
 
 // errDetached says that the user typed the detach keys.
@@ -71,18 +81,19 @@ func (s *session) raw() (restore func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.isRaw = true
 	return func() { term.RestoreTerminal(s.in.Fd(), old) }, nil
 }
 
 // run copies until the output ends (nil), it cannot be copied, or the user
 // detaches (errDetached). output reads the stream.
 func (s *session) run(stream *client.Stream, output func(stdout, stderr io.Writer) error) error {
-	done := make(chan error, 2)
-	go func() { done <- output(ours{s.out}, ours{s.err}) }()
 	if s.in == nil {
 		stream.CloseWrite()
-		return <-done
+		return output(ours{s.out}, ours{s.err})
 	}
+	done := make(chan error, 2)
+	go func() { done <- output(ours{s.out}, ours{s.err}) }()
 	// This one is left behind when the output ends first: a read of a
 	// terminal cannot be called back, and the program ends anyway.
 	go func() {
