@@ -24,7 +24,7 @@ func TestContainment(t *testing.T) {
 		name string
 		run  func(*testing.T, *engine)
 	}{
-		{"walls", testWalls}, {"matrix", testMatrix}, {"exec is not exposed", testExecExposure}, {"engine's program", testOwnProgram},
+		{"walls", testWalls}, {"matrix", testMatrix}, {"exec is not exposed", testExecExposure}, {"join is not exposed", testJoinExposure}, {"engine's program", testOwnProgram},
 		{"users", testUsers}, {"links in images", testLinks}, {"working directories", testDirectories}, {"keeper", testKeeper},
 		{"modes", testModes}, {"bombs", testBombs}, {"shared volume", testSharedVolume}, {"tcp", testTCP},
 	} {
@@ -136,7 +136,20 @@ func testMatrix(t *testing.T, e *engine) {
 // in it while processes are started there; and one that stops all it sees
 // delays only its own execs.
 func testExecExposure(t *testing.T, e *engine) {
-	cmd := exec.Command(e.path("bin/tare"), "-H", "unix://"+e.path("run/tared.sock"), "run", "--rm", "-i", "--name", "watcher", "--cap-add", "SYS_PTRACE", "--rootfs", e.path("root"), "/probe", "watch")
+	watched(t, e, 75, nil, []string{"watch"}, "exec", "watcher", "/probe", "true")
+}
+
+// testJoinExposure: the same by root of a user namespace in which others are born
+// that join its PID namespace.
+func testJoinExposure(t *testing.T, e *engine) {
+	watched(t, e, 20, []string{"--userns", "auto"}, []string{"watch", "joined"}, "run", "--rm", "--userns", "auto", "--pid", "container:watcher", "--rootfs", e.path("root"), "/probe", "true")
+}
+
+// watched does something by four at once, so many times each, while a container
+// made with these options watches, as the probe's arguments say.
+func watched(t *testing.T, e *engine, times int, options, watches []string, args ...string) {
+	watch := append([]string{"-H", "unix://" + e.path("run/tared.sock"), "run", "--rm", "-i", "--name", "watcher", "--cap-add", "SYS_PTRACE", "--rootfs", e.path("root")}, options...)
+	cmd := exec.Command(e.path("bin/tare"), append(append(watch, "/probe"), watches...)...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -154,9 +167,9 @@ func testExecExposure(t *testing.T, e *engine) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for range 75 {
-				if out, err := e.tare("exec", "watcher", "/probe", "true"); err != nil {
-					t.Errorf("exec: %v %s", err, out)
+			for range times {
+				if out, err := e.tare(args...); err != nil {
+					t.Errorf("%s: %v %s", args[0], err, out)
 					return
 				}
 			}
