@@ -18,7 +18,8 @@ const sharedAttr = mount.ReadOnly | mount.NoSuid | mount.NoDev | mount.NoExec
 // sharesHierarchies reports whether the tmpfs with the places of the hierarchies,
 // which is the same for all containers, may be the same file system: a super block
 // costs a container 10 KB, and each other container's memory group 16 bytes and
-// more. Whoever has CAP_SYS_ADMIN could make it writable, for all.
+// more. Whoever has CAP_SYS_ADMIN could make it writable, for all (as a privileged exec
+// can, which has the host's rights anyway).
 func (b *builder) sharesHierarchies(p *mountPoint) bool {
 	c := b.spec.Process.Capabilities
 	return p.o.attr.Set|p.o.recAttr.Set == sharedAttr && !mount.Legacy() && !b.inUserNS() && c != nil && !slices.Contains(c.Bounding, "CAP_SYS_ADMIN")
