@@ -22,6 +22,9 @@ func underSystemd(t *testing.T) (e *engine, dir string) {
 		t.Skip("systemd is not process 1 here")
 	}
 	dir = workdir(t)
+	if err := os.Chmod(dir, 0o711); err != nil { // as /run is: roots of user namespaces go through it
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if out, err := exec.Command(filepath.Join(programs(t), "tared"), "--data-root", dir+"/data", "--exec-root", dir+"/run", "--uninstall").CombinedOutput(); err != nil {
 			t.Errorf("uninstall: %v: %s", err, out)
@@ -159,6 +162,16 @@ func driverKinds(t *testing.T, e *engine) {
 	if got := e.output(t, "run", "--rm", "--userns", "auto", "-m", "40m", "busybox", "sh", "-c", "id -u; grep -c : /proc/net/dev"); !strings.HasPrefix(got, "0\n") {
 		t.Errorf("--userns: %q", got)
 	}
+	e.output(t, "run", "-d", "--name", "uu", "--userns", "auto", "busybox", "sleep", "1000")
+	same := []string{"busybox", "stat", "-L", "-c", "%i", "/proc/self/ns/user", "/proc/self/ns/net"}
+	want := e.output(t, append([]string{"exec", "uu"}, same[1:]...)...)
+	if got := e.output(t, append([]string{"run", "--rm", "--userns", "auto", "--network", "container:uu", "--pid", "container:uu", "-m", "40m"}, same...)...); got != want {
+		t.Errorf("joined: %q, want %q", got, want)
+	}
+	if got := e.output(t, "run", "--rm", "--runtime", "runc", "--userns", "auto", "-m", "40m", "busybox", "sh", "-c", "id -u; grep -c : /proc/net/dev"); !strings.HasPrefix(got, "0\n") {
+		t.Errorf("runc, --userns: %q", got)
+	}
+	e.output(t, "rm", "-f", "uu")
 	e.fails(t, "executable file not found", "run", "--name", "nn", "busybox", "nothing")
 	nothingOf(t, e.output(t, "inspect", "-f", "{{.ID}}", "nn"))
 	e.fails(t, "", "run", "--name", "oo", "-m", "16m", "--memory-swap", "16m", "busybox", "sh", "-c", "tail /dev/zero")

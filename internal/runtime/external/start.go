@@ -162,6 +162,7 @@ func (c *Container) command(log string, args []string) []string {
 func (s *Start) plan(mute bool, args []string, mounts func(*spawn.Plan)) *spawn.Plan {
 	p := spawn.NewPlan()
 	p.Do("join the engine's mounts", spawn.SysSetns, spawn.FD(fdMounts), spawn.Int(syscall.CLONE_NEWNS))
+	p.Do("umask", spawn.SysUmask, spawn.Int(0o022))
 	if mounts != nil {
 		mounts(p)
 	}
@@ -170,7 +171,6 @@ func (s *Start) plan(mute bool, args []string, mounts func(*spawn.Plan)) *spawn.
 	if mute {
 		p.Do("stderr", spawn.SysDup3, spawn.FD(fdStderr), spawn.Int(2), spawn.Nil)
 	}
-	p.Do("umask", spawn.SysUmask, spawn.Int(0o022))
 	p.Do("new session", spawn.SysSetsid)
 	p.ResetSignals()
 	p.CloseOnExec()
