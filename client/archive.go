@@ -2,14 +2,12 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tare-engine/tare/api"
 )
 
@@ -36,23 +34,6 @@ func (c *Client) ContainerCommit(ctx context.Context, o api.CommitOptions) (stri
 // caller closes.
 func (c *Client) ContainerExport(ctx context.Context, name string) (io.ReadCloser, error) {
 	resp, err := c.do(ctx, call{method: http.MethodGet, path: "/containers/" + segment(name) + "/export"})
-	if err != nil {
-		return nil, err
-	}
-	return resp.Body, nil
-}
-
-// ImageSave returns an archive of images, which the caller closes.
-func (c *Client) ImageSave(ctx context.Context, refs []string, platforms []ocispec.Platform) (io.ReadCloser, error) {
-	q := url.Values{"names": refs}
-	for _, p := range platforms {
-		text, err := json.Marshal(p)
-		if err != nil {
-			return nil, err
-		}
-		q.Add("platform", string(text))
-	}
-	resp, err := c.do(ctx, call{method: http.MethodGet, path: "/images/get", query: q})
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,7 @@ func (s *Store) Size(d digest.Digest) (int64, error) {
 	if err := check(d); err != nil {
 		return 0, err
 	}
-	info, err := os.Stat(filepath.Join(s.blobs(), d.Encoded()))
+	info, err := os.Stat(s.Path(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, errdefs.New(errdefs.NotFound, "blob %s does not exist", d)
 	}
@@ -121,12 +121,15 @@ func (s *Store) Read(ctx context.Context, d digest.Digest, limit int64) ([]byte,
 	return b, nil
 }
 
+// Path is where the blob d is, if it is there. Preconditions: d is valid.
+func (s *Store) Path(d digest.Digest) string { return filepath.Join(s.blobs(), d.Encoded()) }
+
 // Open opens a blob for reading.
 func (s *Store) Open(d digest.Digest) (*os.File, error) {
 	if err := check(d); err != nil {
 		return nil, err
 	}
-	return os.Open(filepath.Join(s.blobs(), d.Encoded()))
+	return os.Open(s.Path(d))
 }
 
 // Remove removes blobs. What is not there is no error.
@@ -213,7 +216,7 @@ func (st *Stage) Publish() error {
 		if err := os.Chmod(path, 0400); err != nil {
 			return err
 		}
-		if err := os.Rename(path, filepath.Join(st.s.blobs(), d.Encoded())); err != nil {
+		if err := os.Rename(path, st.s.Path(d)); err != nil {
 			return err
 		}
 		failpoint.Hit("load/blob-renamed")

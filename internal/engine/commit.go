@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
+
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/api"
@@ -139,31 +140,4 @@ func (e *Engine) ImageImport(ctx context.Context, o api.ImportOptions, in io.Rea
 	e.imageEvent(events.ActionImport, id.String(), text)
 	out(jsonstream.Message{Status: id.String()})
 	return nil
-}
-
-// ImageSave chooses images and returns what writes their archive.
-func (e *Engine) ImageSave(ctx context.Context, refs []string, platforms []ocispec.Platform) (func(ctx context.Context, out io.Writer) error, error) {
-	for _, ref := range refs {
-		_, _ = e.resolve(ctx, ref) // brings the embedded image in; Choose knows more than one name
-	}
-	list, err := e.images.Choose(ctx, refs)
-	if err != nil {
-		return nil, err
-	}
-	for _, i := range list {
-		for _, p := range platforms {
-			if !own.Matches(p, i.Config.Platform) {
-				return nil, errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s/%s)", i.Called(), p.OS, p.Architecture)
-			}
-		}
-	}
-	return func(ctx context.Context, out io.Writer) error {
-		if err := e.images.Save(ctx, list, out); err != nil {
-			return err
-		}
-		for _, i := range list {
-			e.imageEvent(events.ActionSave, i.ID.String(), i.Called())
-		}
-		return nil
-	}, nil
 }

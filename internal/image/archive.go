@@ -34,6 +34,7 @@ type member struct {
 	size   int64
 	digest digest.Digest
 	early  *unpacking // nil if it is not being unpacked yet
+	absent bool       // the archive goes without it: path is in the store, once it was found
 }
 
 // maxMembers bounds an archive: images of some hundred layers have some
@@ -176,6 +177,15 @@ func (a *archive) blob(d digest.Digest) (*member, error) {
 		return nil, errdefs.New(errdefs.InvalidArgument, "invalid archive: blob %s has digest %s", d, m.digest)
 	}
 	return m, nil
+}
+
+// absent reports whether the archive goes without a blob.
+func (a *archive) absent(d digest.Digest) bool {
+	if checkDigest(d) != nil {
+		return false // blob says what is wrong with it
+	}
+	m, _ := a.member(blobPath(d))
+	return m == nil
 }
 
 // compression tells how a member is packed.

@@ -420,6 +420,12 @@ func FuzzLoad(f *testing.F) {
 	f.Add(imagetest.Tar(imagetest.OCI(simple("x:1"))))
 	f.Add(imagetest.Gzip(imagetest.Tar(imagetest.OCI(simple("x:1")))))
 	s := openSite(f, f.TempDir())
+	base, derived := generations(imagetest.Gzip)
+	s.load(f, imagetest.Reader(imagetest.OCI(base, derived)))
+	f.Add(increment(f, s, "derived:1", "base:1"))
+	if _, err := s.images.Remove(ctx, "derived:1", image.RemoveOptions{}); err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := s.store(t)
 		done, err := s.images.Load(ctx, bytes.NewReader(b), image.LoadOptions{})

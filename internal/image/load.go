@@ -67,14 +67,18 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions) (_ []Loa
 		return nil, err
 	}
 	defer end()
-	l := &load{arrival: in, out: reporter{out: o.Out, quiet: o.Quiet}}
+	l := &load{arrival: in, known: newKnownLayers(s), out: reporter{out: o.Out, quiet: o.Quiet}}
+	if err := l.find(ctx, a.since(), list); err != nil {
+		return nil, err
+	}
 	return l.run(ctx, list)
 }
 
 // load is one load that has received and understood its archive.
 type load struct {
 	*arrival
-	out reporter
+	known *knownLayers
+	out   reporter
 }
 
 func (l *load) run(ctx context.Context, list []*candidate) ([]Loaded, error) {
@@ -103,6 +107,10 @@ func (l *load) unpack(ctx context.Context, list []*candidate) error {
 		var parent layer.ChainID
 		for i, chain := range c.parts.chains {
 			from := c.layers[i]
+			if from.absent && l.known.diff(ctx, from.digest) == c.parts.config.RootFS.DiffIDs[i] && l.s.layers.Has(chain) {
+				parent = chain
+				continue // it was verified when it came
+			}
 			if was, ok := seen[chain]; !ok || was != from.digest {
 				jobs = append(jobs, layerJob{parent, c.parts.config.RootFS.DiffIDs[i], from})
 				seen[chain] = from.digest
@@ -149,7 +157,7 @@ func (l *load) layer(ctx context.Context, j layerJob) error {
 	defer f.Close()
 	id := ident.Short(j.diff.Encoded())
 	r := io.Reader(&progress{r: f, ctx: ctx, out: &l.out, id: id, total: j.from.size})
-	if packed == plain {
+	if packed == plain && !j.from.absent {
 		return l.batch.Unpack(ctx, j.parent, j.diff, r)
 	}
 	var got digest.Digest

@@ -234,7 +234,7 @@ func saved(t *testing.T, s *site, refs ...string) []byte {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := s.images.Save(ctx, list, &b); err != nil {
+	if err := s.images.Save(ctx, list, image.Omission{}, &b); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()

@@ -92,8 +92,12 @@ func (a *archive) docker(b []byte) ([]*candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		if with := given[c.id]; with != nil {
+		with := given[c.id]
+		if with != nil {
 			c.manifest, c.around, c.target = with.manifest, with.around, with.target
+		}
+		if err := c.describeAbsent(with); err != nil {
+			return nil, err
 		}
 		if err := c.settle(); err != nil {
 			return nil, err
@@ -113,7 +117,7 @@ func (a *archive) dockerImage(config string, tags, layers []string) (*candidate,
 		return nil, err
 	}
 	for _, l := range layers {
-		m, err := a.named(l)
+		m, err := a.namedLayer(l)
 		if err != nil {
 			return nil, err
 		}
@@ -136,6 +140,31 @@ func (a *archive) named(name string) (*member, error) {
 		return a.blob(digest.NewDigestFromEncoded(digest.SHA256, hex))
 	}
 	return a.member(name)
+}
+
+// namedLayer is named for a layer, which may be absent if its name is a digest.
+func (a *archive) namedLayer(name string) (*member, error) {
+	if hex, ok := strings.CutPrefix(memberName(name), "blobs/sha256/"); ok {
+		if d := digest.NewDigestFromEncoded(digest.SHA256, hex); a.absent(d) {
+			return &member{digest: d, absent: true}, nil
+		}
+	}
+	return a.named(name)
+}
+
+// describeAbsent takes the sizes of absent layers from the image's manifest,
+// without which nothing says what they have to be.
+func (c *candidate) describeAbsent(with *candidate) error {
+	for i, m := range c.layers {
+		if !m.absent {
+			continue
+		}
+		if with == nil || i >= len(with.layers) || with.layers[i].digest != m.digest {
+			return invalid("%q is missing", blobPath(m.digest))
+		}
+		m.size = with.layers[i].size
+	}
+	return nil
 }
 
 func (c *candidate) readConfig(a *archive, name string) error {
@@ -421,13 +450,21 @@ func (a *archive) ociManifest(b []byte) (*candidate, error) {
 		return nil, err
 	}
 	for _, d := range m.Layers {
-		l, err := a.described(d)
+		l, err := a.describedLayer(d)
 		if err != nil {
 			return nil, err
 		}
 		c.layers = append(c.layers, l)
 	}
 	return c, nil
+}
+
+// describedLayer is described for a layer, which may be absent.
+func (a *archive) describedLayer(d ocispec.Descriptor) (*member, error) {
+	if a.absent(d.Digest) {
+		return &member{digest: d.Digest, size: d.Size, absent: true}, nil
+	}
+	return a.described(d)
 }
 
 // described finds a blob and checks all that its descriptor says.

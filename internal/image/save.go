@@ -33,6 +33,7 @@ type savedBlob struct {
 	digest digest.Digest
 	size   int64
 	chain  layer.ChainID // to make it of where it is unpacked, "": it is stored
+	layer  bool
 }
 
 // Choose finds the images that refs name, for Save. As with Docker a reference
@@ -148,7 +149,7 @@ func (s *Service) savedLayers(ctx context.Context, sv *Saved) error {
 		return fmt.Errorf("image %s: manifest has %d layers, configuration %d", sv.ID, len(sv.m.Layers), len(p.chains))
 	}
 	for n, d := range sv.m.Layers {
-		b := savedBlob{digest: d.Digest, size: d.Size}
+		b := savedBlob{digest: d.Digest, size: d.Size, layer: true}
 		if size, err := s.content.Size(d.Digest); err != nil || size != d.Size {
 			if err := s.remake(ctx, p.chains[n], p.config.RootFS.DiffIDs[n], d); err != nil {
 				return fmt.Errorf("image %s: %w", sv.ID, err)
@@ -180,10 +181,10 @@ func (s *Service) remake(ctx context.Context, chain layer.ChainID, diff layer.Di
 
 // Save writes an archive that is one of `docker save` and an OCI layout at
 // once. Blobs are the very bytes that came, each once; the same images give the
-// same archive.
-func (s *Service) Save(ctx context.Context, list []*Saved, out io.Writer) error {
+// same archive. Layers that are omitted must be where it is loaded.
+func (s *Service) Save(ctx context.Context, list []*Saved, omitted Omission, out io.Writer) error {
 	w := &archiver{s: s, ctx: ctx, tar: tar.NewWriter(out), done: map[digest.Digest]bool{}, buffer: make([]byte, 512<<10)}
-	index, err := json.Marshal(layoutIndex(list))
+	index, err := json.Marshal(layoutIndex(list, omitted))
 	if err != nil {
 		return err
 	}
@@ -198,6 +199,9 @@ func (s *Service) Save(ctx context.Context, list []*Saved, out io.Writer) error 
 	}
 	for _, sv := range list {
 		for _, b := range sv.blobs {
+			if b.layer && omitted.layers[b.digest] {
+				continue
+			}
 			if err := w.blob(b); err != nil {
 				return fmt.Errorf("save image %s: %w", sv.ID, err)
 			}
@@ -207,8 +211,11 @@ func (s *Service) Save(ctx context.Context, list []*Saved, out io.Writer) error 
 }
 
 // layoutIndex lists what names point to, once for each name.
-func layoutIndex(list []*Saved) ocispec.Index {
+func layoutIndex(list []*Saved, omitted Omission) ocispec.Index {
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	if len(omitted.since) > 0 {
+		index.Annotations = map[string]string{annotationSince: strings.Join(omitted.since, " ")}
+	}
 	for _, sv := range list {
 		d := ocispec.Descriptor{MediaType: sv.Target.MediaType, Digest: sv.Target.Digest, Size: sv.Target.Size}
 		if len(sv.names) == 0 {

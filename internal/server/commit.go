@@ -7,9 +7,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tare-engine/tare/api"
-	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // archiveBackend makes images of containers and archives, and archives of both.
@@ -18,9 +16,6 @@ type archiveBackend interface {
 	ContainerExport(ctx context.Context, ref string, out io.Writer) error
 	// ImageImport reads in unless the source is a URL.
 	ImageImport(ctx context.Context, o api.ImportOptions, in io.Reader, out func(jsonstream.Message)) error
-	// ImageSave returns what writes the archive: until then there is a status to
-	// say errors with.
-	ImageSave(ctx context.Context, refs []string, platforms []ocispec.Platform) (func(ctx context.Context, out io.Writer) error, error)
 }
 
 func (s *Server) commitContainer(w http.ResponseWriter, r *request) error {
@@ -48,28 +43,6 @@ func (s *Server) commitContainer(w http.ResponseWriter, r *request) error {
 
 func (s *Server) exportContainer(w http.ResponseWriter, r *request) error {
 	return s.backend.ContainerExport(r.Context(), r.name, &archiveAnswer{r: r, contentType: "application/octet-stream"})
-}
-
-func (s *Server) saveImages(w http.ResponseWriter, r *request) error {
-	platforms, err := r.platforms("platform", 48)
-	if err != nil {
-		return err
-	}
-	if len(platforms) > 1 && r.version.Before(52) {
-		return errdefs.New(errdefs.InvalidArgument, "multiple platform parameters are not supported in this API version; use API version 1.52 or later")
-	}
-	names := r.query["names"]
-	if r.name != "" {
-		names = []string{r.name}
-	}
-	if len(names) == 0 {
-		return errdefs.New(errdefs.InvalidArgument, "no image names specified")
-	}
-	write, err := s.backend.ImageSave(r.Context(), names, platforms)
-	if err != nil {
-		return err
-	}
-	return write(r.Context(), &archiveAnswer{r: r, contentType: "application/x-tar"})
 }
 
 // archiveAnswer begins the answer with the first bytes: an error before them

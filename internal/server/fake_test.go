@@ -581,9 +581,21 @@ func (f *fake) ImageImport(_ context.Context, o api.ImportOptions, in io.Reader,
 	return nil
 }
 
-func (f *fake) ImageSave(ctx context.Context, refs []string, platforms []ocispec.Platform) (func(context.Context, io.Writer) error, error) {
-	f.call(fmt.Sprintf("save %q %d", refs, len(platforms)))
-	for _, ref := range refs {
+func (f *fake) ImageBlobs(_ context.Context, refs []string, platforms []ocispec.Platform) ([]api.ImageBlobs, error) {
+	f.call(fmt.Sprintf("blobs %q %d", refs, len(platforms)))
+	return []api.ImageBlobs{{ID: "a", Names: refs, Manifest: "b", Layers: []api.LayerBlob{}}}, nil
+}
+
+func (f *fake) ImageMissing(_ context.Context, r api.ImageMissingRequest) (api.ImageMissing, error) {
+	if r.Layers[0].Size < 0 {
+		return api.ImageMissing{}, errdefs.New(errdefs.InvalidArgument, "a size below zero")
+	}
+	return api.ImageMissing{Missing: []string{r.Layers[0].Digest}}, nil
+}
+
+func (f *fake) ImageSave(ctx context.Context, r api.ImageSaveRequest) (func(context.Context, io.Writer) error, error) {
+	f.call(fmt.Sprintf("save %q %d since=%q without=%q", r.Images, len(r.Platforms), r.Since, r.Without))
+	for _, ref := range r.Images {
 		if _, err := f.ImageInspect(ctx, ref, api.ImageInspectOptions{}); err != nil {
 			return nil, err
 		}

@@ -58,6 +58,9 @@ var routes = []struct {
 	{"GET", api.ImageLayersPath, (*Server).imageLayers},
 	{"POST", api.ImageVerifyPath, (*Server).verifyImages},
 	{"POST", api.ImageRepairPath, (*Server).repairImages},
+	{"GET", api.ImageBlobsPath, (*Server).imageBlobs},
+	{"POST", api.ImageMissingPath, (*Server).missingLayers},
+	{"POST", api.ImageSavePath, (*Server).saveIncrement},
 
 	{"POST", "/commit", (*Server).commitContainer},
 

@@ -24,6 +24,7 @@ type Backend interface {
 	imageBackend
 	verifyBackend
 	diffBackend
+	sendBackend
 	distributionBackend
 	archiveBackend
 	systemBackend

@@ -1,0 +1,359 @@
+package image
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/layer"
+)
+
+// annotationSince of an archive's index.json says which images the loader must
+// have, for the archive goes without layers that they have: `NAME:TAG@DIGEST` or
+// `DIGEST` of what each name stands for, with spaces between them.
+const annotationSince = "tare.since"
+
+// Omission is what an archive goes without: layers that its loader has.
+type Omission struct {
+	layers map[digest.Digest]bool
+	since  []string // annotationSince, sorted
+}
+
+// Omit makes the omission of layers from an archive of list: those of the images
+// since, and those whose blobs have the digests known.
+func (s *Service) Omit(ctx context.Context, list []*Saved, since []string, known []digest.Digest) (Omission, error) {
+	o := Omission{layers: map[digest.Digest]bool{}}
+	for _, d := range known {
+		if err := checkDigest(d); err != nil {
+			return o, err
+		}
+		o.layers[d] = true
+	}
+	wanted := map[digest.Digest]bool{}
+	for _, sv := range list {
+		for _, d := range sv.m.Layers {
+			wanted[d.Digest] = true
+		}
+	}
+	v := s.view.Load()
+	for _, ref := range since {
+		if err := s.omitImage(ctx, v, ref, wanted, &o); err != nil {
+			return o, err
+		}
+	}
+	slices.Sort(o.since)
+	o.since = slices.Compact(o.since)
+	return o, nil
+}
+
+// omitImage adds the layers of an image. It is not noted if it has none that is
+// wanted: the archive can do without it.
+func (s *Service) omitImage(ctx context.Context, v *view, ref string, wanted map[digest.Digest]bool, o *Omission) error {
+	chosen, err := v.named(ref)
+	if err != nil {
+		return err
+	}
+	m, err := s.manifestOf(ctx, chosen.name)
+	if err != nil {
+		return err
+	}
+	helps := false
+	for _, d := range m.Layers {
+		o.layers[d.Digest] = true
+		helps = helps || wanted[d.Digest]
+	}
+	if helps {
+		o.since = append(o.since, chosen.String())
+	}
+	return nil
+}
+
+// namedImage is an image with the reference that led to it, "" if none did.
+type namedImage struct {
+	name
+	ref string
+}
+
+func (n namedImage) String() string {
+	if n.ref == "" {
+		return n.target.Digest.String()
+	}
+	if strings.Contains(n.ref, "@") {
+		return familiar(n.ref)
+	}
+	return familiar(n.ref) + "@" + n.target.Digest.String()
+}
+
+// named finds the one image that ref stands for, and by which of its names.
+func (v *view) named(ref string) (namedImage, error) {
+	id, err := v.find(ref)
+	if err != nil {
+		return namedImage{}, err
+	}
+	if named, err := reference.ParseNormalizedNamed(ref); err == nil {
+		full := reference.TagNameOnly(named).String()
+		if d, ok := named.(reference.Digested); ok {
+			full = reference.TrimNamed(named).String() + "@" + d.Digest().String()
+		}
+		if n, ok := v.names[full]; ok && n.id == id {
+			return namedImage{n, full}, nil
+		}
+	}
+	return namedImage{name: v.names[v.byID[id][0]]}, nil
+}
+
+func (s *Service) manifestOf(ctx context.Context, n name) (*ocispec.Manifest, error) {
+	b, err := s.content.Read(ctx, n.manifest.Digest, maxDocument)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", n.id, err)
+	}
+	m := new(ocispec.Manifest)
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, fmt.Errorf("image %s: manifest: %w", n.id, err)
+	}
+	return m, nil
+}
+
+// Blob is the blob of a layer.
+type Blob struct {
+	Digest digest.Digest
+	DiffID layer.DiffID
+	Size   int64 // bytes, as it is packed
+}
+
+// Layers returns the blobs of the image's layers, base first.
+func (sv *Saved) Layers() []Blob {
+	list := make([]Blob, len(sv.m.Layers))
+	for i, d := range sv.m.Layers {
+		list[i] = Blob{d.Digest, sv.Image.Layers[i], d.Size}
+	}
+	return list
+}
+
+// Names are the names with which the image goes into the archive, familiar.
+func (sv *Saved) Names() []string {
+	list := make([]string, len(sv.names))
+	for i, n := range sv.names {
+		list[i] = familiar(n)
+	}
+	return list
+}
+
+// Missing returns which of the blobs an archive that is to be loaded must bring:
+// each once, in their order.
+func (s *Service) Missing(ctx context.Context, list []Blob) ([]digest.Digest, error) {
+	known := newKnownLayers(s)
+	asked := map[digest.Digest]bool{}
+	var missing []digest.Digest
+	for _, b := range list {
+		if err := cmp.Or(checkDigest(b.Digest), checkDigest(b.DiffID)); err != nil {
+			return nil, err
+		}
+		if asked[b.Digest] {
+			continue
+		}
+		asked[b.Digest] = true
+		if !known.stored(b) && known.packed(ctx, b) == "" {
+			missing = append(missing, b.Digest)
+		}
+	}
+	return missing, nil
+}
+
+// knownLayers tells which layers the blobs of all images hold.
+type knownLayers struct {
+	s     *Service
+	diffs map[digest.Digest]layer.DiffID // by blob; nil until it is asked for
+}
+
+func newKnownLayers(s *Service) *knownLayers { return &knownLayers{s: s} }
+
+// stored reports whether a blob is in the store.
+func (k *knownLayers) stored(b Blob) bool {
+	size, err := k.s.content.Size(b.Digest)
+	return err == nil && size == b.Size
+}
+
+// diff is what a blob unpacks to, as an image says whose layers were verified
+// when it came; "" if none says it.
+func (k *knownLayers) diff(ctx context.Context, blob digest.Digest) layer.DiffID {
+	k.read(ctx)
+	return k.diffs[blob]
+}
+
+// packed finds a stored blob that becomes b when it is unpacked; "" if there is
+// none, or b is packed itself: nobody packs twice the same.
+func (k *knownLayers) packed(ctx context.Context, b Blob) digest.Digest {
+	if b.Digest != b.DiffID {
+		return ""
+	}
+	k.read(ctx)
+	for blob, diff := range k.diffs {
+		if diff == b.DiffID && blob != diff && k.s.content.Has(blob) {
+			return blob
+		}
+	}
+	return ""
+}
+
+func (k *knownLayers) read(ctx context.Context) {
+	if k.diffs != nil {
+		return
+	}
+	k.diffs = map[digest.Digest]layer.DiffID{}
+	done := map[digest.Digest]bool{}
+	for _, n := range k.s.view.Load().names {
+		if done[n.manifest.Digest] {
+			continue
+		}
+		done[n.manifest.Digest] = true
+		m, err := k.s.manifestOf(ctx, n)
+		if err != nil {
+			continue // a damaged image has nothing to offer
+		}
+		p, err := k.s.partsOf(ctx, n.id)
+		if err != nil || len(p.chains) != len(m.Layers) {
+			continue
+		}
+		for i, d := range m.Layers {
+			k.diffs[d.Digest] = p.config.RootFS.DiffIDs[i]
+		}
+	}
+}
+
+// find takes the layers that the archive goes without from the store.
+// Preconditions: the change token is held.
+func (l *load) find(ctx context.Context, since []string, list []*candidate) error {
+	made := map[digest.Digest]string{} // path by digest
+	for _, c := range list {
+		var missing []digest.Digest
+		for i, m := range c.layers {
+			if !m.absent {
+				continue
+			}
+			ok, err := l.findLayer(ctx, m, c.parts.config.RootFS.DiffIDs[i], made)
+			if err != nil {
+				return err
+			}
+			if !ok && !slices.Contains(missing, m.digest) {
+				missing = append(missing, m.digest)
+			}
+		}
+		if len(missing) > 0 {
+			return c.lacks(missing, since)
+		}
+	}
+	failpoint.Hit("load/found")
+	return nil
+}
+
+// findLayer sets the path of a layer's blob: in the store, or in staging, where
+// it is made of another blob that holds the same packed.
+func (l *load) findLayer(ctx context.Context, m *member, diff layer.DiffID, made map[digest.Digest]string) (bool, error) {
+	b := Blob{m.digest, diff, m.size}
+	if l.known.stored(b) {
+		m.path = l.s.content.Path(m.digest)
+		return true, nil
+	}
+	if m.path = made[m.digest]; m.path != "" {
+		return true, nil
+	}
+	from := l.known.packed(ctx, b)
+	if from == "" {
+		return false, nil
+	}
+	path, err := l.unpackBlob(ctx, from, b)
+	if err != nil {
+		return false, fmt.Errorf("layer %s: unpack blob %s: %w", b.Digest, from, err)
+	}
+	m.path, made[m.digest] = path, path
+	return true, nil
+}
+
+// unpackBlob makes the blob b in staging.
+func (l *load) unpackBlob(ctx context.Context, from digest.Digest, b Blob) (path string, err error) {
+	in, err := l.s.content.Open(from)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	out, err := l.stage.Create()
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	var n int64
+	var got digest.Digest
+	err = unpackPacked(ctx, in, func(r io.Reader) (err error) {
+		n, err = io.Copy(onlyWriter{out}, io.LimitReader(r, b.Size))
+		return err
+	}, &got)
+	if err == nil && (n != b.Size || got != b.Digest) {
+		err = errdefs.New(errdefs.InvalidArgument, "it becomes %s, with %d bytes of the %d that are wanted", got, n, b.Size)
+	}
+	return out.Name(), err
+}
+
+// lacks is the error of an image whose layers are nowhere.
+func (c *candidate) lacks(missing []digest.Digest, since []string) error {
+	const shown = 3
+	var layers []string
+	for _, d := range missing[:min(shown, len(missing))] {
+		layers = append(layers, d.String())
+	}
+	if more := len(missing) - shown; more > 0 {
+		layers = append(layers, fmt.Sprintf("%d more", more))
+	}
+	advice := "save the whole image"
+	if len(since) > 0 {
+		advice = fmt.Sprintf("it was saved --since %s: load or pull that first, or save the whole image", strings.Join(since, ", "))
+	}
+	return errdefs.New(errdefs.NotFound, "image %s cannot be loaded: the archive goes without layers that are not here either (%s); %s",
+		c.familiar(), strings.Join(layers, ", "), advice)
+}
+
+// since reads which images an archive builds on, as far as it says so.
+func (a *archive) since() []string {
+	b, _, ok, err := a.document("index.json")
+	if !ok || err != nil {
+		return nil
+	}
+	var index struct{ Annotations map[string]string }
+	if json.Unmarshal(b, &index) != nil {
+		return nil
+	}
+	const most = 10 // more are no help to a reader
+	var list []string
+	for word := range strings.FieldsSeq(index.Annotations[annotationSince]) {
+		name, d, _ := cutLast(word, "@")
+		if digest.Digest(d).Validate() != nil {
+			continue
+		}
+		if _, err := reference.ParseNormalizedNamed(name); name != "" && err != nil {
+			continue
+		}
+		if list = append(list, word); len(list) == most {
+			break
+		}
+	}
+	return list
+}
+
+// cutLast is strings.Cut at the last sep; without one all of s is after it.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return "", s, false
+}
