@@ -41,13 +41,32 @@ func (c *cli) connect() (*client.Client, error) {
 	if err != nil {
 		return nil, notInitialized(err.Error())
 	}
+	c.client, err = newClient(e, config)
+	return c.client, err
+}
+
+// connectTo returns a client of another engine, which the caller closes: dest is
+// what -H takes, or the name of a context. It does not dial.
+func (c *cli) connectTo(dest string) (*client.Client, error) {
+	config, err := c.settings()
+	if err != nil {
+		return nil, err
+	}
+	e, err := c.endpointOf(config, dest)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(e, config)
+}
+
+func newClient(e endpoint, config *configFile) (_ *client.Client, err error) {
 	var dial func(context.Context) (net.Conn, error)
 	if strings.HasPrefix(e.host, "ssh://") {
 		if dial, err = sshDialer(e.host); err != nil {
 			return nil, notInitialized(err.Error())
 		}
 	}
-	c.client, err = client.New(client.Options{
+	cl, err := client.New(client.Options{
 		Dial:      dial,
 		Host:      e.host,
 		TLS:       e.tls,
@@ -56,10 +75,9 @@ func (c *cli) connect() (*client.Client, error) {
 		Header:    config.HTTPHeaders,
 	})
 	if err != nil {
-		c.client = nil
 		return nil, notInitialized(err.Error())
 	}
-	return c.client, nil
+	return cl, nil
 }
 
 // notInitialized is the end of a command that cannot tell where its engine is.

@@ -113,6 +113,7 @@ var imageCommands = []command{
 	{name: "repair", build: newImageRepairCommand, names: namesImages},
 	{name: "rm remove", build: newRmiCommand, names: namesImages},
 	{name: "save", build: newSaveCommand, names: namesImages},
+	{name: "send", build: newImageSendCommand, names: namesImages},
 	{name: "tag", build: newTagCommand, names: namesImages, one: true},
 	{name: "tree", build: newImageTreeCommand},
 	{name: "unpin", build: newImageUnpinCommand, names: namesImages},

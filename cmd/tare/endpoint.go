@@ -33,15 +33,33 @@ type endpoint struct {
 // -H or --context, TARE_HOST, DOCKER_HOST, DOCKER_CONTEXT, the context chosen
 // by "context use", the socket of tared, that of dockerd.
 func (c *cli) endpoint(config *configFile) (endpoint, error) {
-	name := c.contextName(config)
-	if name != defaultContext {
-		ctx, err := config.context(name)
-		if err != nil {
-			return endpoint{}, err
-		}
-		return ctx.endpoint(config.dir)
+	return c.contextEndpoint(config, c.contextName(config))
+}
+
+// endpointOf is another engine than the one in use: an address or a context.
+func (c *cli) endpointOf(config *configFile, dest string) (endpoint, error) {
+	if strings.Contains(dest, ":") {
+		return c.hostEndpoint(completeHost(dest))
 	}
-	host := c.hostName()
+	e, err := c.contextEndpoint(config, dest)
+	if err != nil {
+		err = fmt.Errorf("%w; an address has a scheme, such as ssh://%[2]s, a file is file:%[2]s", err, dest)
+	}
+	return e, err
+}
+
+func (c *cli) contextEndpoint(config *configFile, name string) (endpoint, error) {
+	if name == defaultContext {
+		return c.hostEndpoint(c.hostName())
+	}
+	ctx, err := config.context(name)
+	if err != nil {
+		return endpoint{}, err
+	}
+	return ctx.endpoint(config.dir)
+}
+
+func (c *cli) hostEndpoint(host string) (endpoint, error) {
 	tlsConfig, err := c.flagTLS(host)
 	return endpoint{host: host, tls: tlsConfig}, err
 }

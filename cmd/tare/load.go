@@ -64,7 +64,9 @@ func runLoad(ctx context.Context, cl *client.Client, in io.Reader, out *os.File,
 		if err != nil {
 			return err
 		}
-		platforms = append(platforms, *p)
+		if p != nil {
+			platforms = append(platforms, *p)
+		}
 	}
 	// Without a terminal the counts would not be shown.
 	quiet := o.quiet || !term.IsTerminal(out.Fd())

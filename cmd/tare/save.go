@@ -8,12 +8,14 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
 )
 
 type saveOptions struct {
 	output    string
 	platforms []string
+	since     []string
 }
 
 func newSaveCommand(c *cli) *cobra.Command {
@@ -30,19 +32,34 @@ func newSaveCommand(c *cli) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&o.output, "output", "o", "", "Write to a file instead of STDOUT")
 	f.StringSliceVar(&o.platforms, "platform", nil, "Save only the given platforms, such as linux/amd64")
+	f.StringSliceVar(&o.since, "since", nil, "Leave out the layers of these images: who loads the archive must have them")
 	return cmd
 }
 
 func runSave(ctx context.Context, c *cli, cl *client.Client, o saveOptions, refs []string) error {
-	var platforms []ocispec.Platform
-	for _, text := range o.platforms {
+	platforms, err := platformsToSave(o.platforms)
+	if err != nil {
+		return err
+	}
+	return named("failed to save image", o.output, writeArchive(c.out, o.output, func() (io.ReadCloser, error) {
+		if len(o.since) > 0 {
+			return cl.ImageSaveIncrement(ctx, api.ImageSaveRequest{Images: refs, Platforms: platforms, Since: o.since})
+		}
+		return cl.ImageSave(ctx, refs, platforms)
+	}))
+}
+
+func platformsToSave(texts []string) (platforms []ocispec.Platform, err error) {
+	for _, text := range texts {
 		p, err := parsePlatform(text)
 		if err != nil {
-			return fmt.Errorf("invalid platform: %q: cannot parse platform specifier: invalid argument", text)
+			return nil, fmt.Errorf("invalid platform: %q: cannot parse platform specifier: invalid argument", text)
 		}
-		platforms = append(platforms, *p)
+		if p != nil {
+			platforms = append(platforms, *p)
+		}
 	}
-	return named("failed to save image", o.output, writeArchive(c.out, o.output, func() (io.ReadCloser, error) { return cl.ImageSave(ctx, refs, platforms) }))
+	return platforms, nil
 }
 
 // named says what has failed, where the error is about a file and not the
