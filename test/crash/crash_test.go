@@ -137,6 +137,15 @@ var operations = []operation{
 	},
 		func(b *box) error { return b.try("import", b.path("files.tar"), "imported") },
 		func(b *box, ack bool) { b.wholeImage("imported", "/made", ack) }},
+	{"load of an increment", func(b *box) {
+		loadHello(b)
+		b.must("run", "--name", "box", fixture.Image, "/bin/busybox", "touch", "/made")
+		b.must("commit", "box", "derived")
+		b.must("save", "--since", fixture.Image, "-o", b.path("increment.tar"), "derived")
+		b.must("rmi", "derived")
+	},
+		func(b *box) error { return b.try("load", "-i", b.path("increment.tar")) },
+		func(b *box, ack bool) { b.wholeImage("derived", "/made", ack) }},
 	{"image repair", func(b *box) {
 		b.image = b.registry()
 		b.must("pull", b.image)
