@@ -2,13 +2,10 @@ package image
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"path"
 	"time"
 
 	"github.com/distribution/reference"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Step is one step by which an image came about.
@@ -61,15 +58,11 @@ func MatchReference(pattern, ref string) bool {
 // StoredSize is what an image's documents and packed layers take in the store,
 // in bytes.
 func (s *Service) StoredSize(i *Image) (int64, error) {
-	b, err := s.content.Read(context.Background(), i.Manifest.Digest, maxDocument)
+	m, err := s.manifestOf(context.Background(), i.ID, i.Manifest.Digest)
 	if err != nil {
-		return 0, fmt.Errorf("image %s: %w", i.ID, err)
+		return 0, err
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
-		return 0, fmt.Errorf("image %s: manifest: %w", i.ID, err)
-	}
-	total := int64(len(b)) + m.Config.Size
+	total := i.Manifest.Size + m.Config.Size
 	for _, l := range m.Layers {
 		total += l.Size
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
@@ -64,7 +63,7 @@ func (s *Service) omitImage(ctx context.Context, v *view, ref string, wanted map
 	if err != nil {
 		return err
 	}
-	m, err := s.manifestOf(ctx, chosen.name)
+	m, err := s.manifestOf(ctx, chosen.id, chosen.manifest.Digest)
 	if err != nil {
 		return err
 	}
@@ -111,18 +110,6 @@ func (v *view) named(ref string) (namedImage, error) {
 		}
 	}
 	return namedImage{name: v.names[v.byID[id][0]]}, nil
-}
-
-func (s *Service) manifestOf(ctx context.Context, n name) (*ocispec.Manifest, error) {
-	b, err := s.content.Read(ctx, n.manifest.Digest, maxDocument)
-	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", n.id, err)
-	}
-	m := new(ocispec.Manifest)
-	if err := json.Unmarshal(b, m); err != nil {
-		return nil, fmt.Errorf("image %s: manifest: %w", n.id, err)
-	}
-	return m, nil
 }
 
 // Blob is the blob of a layer.
@@ -218,7 +205,7 @@ func (k *knownLayers) read(ctx context.Context) {
 			continue
 		}
 		done[n.manifest.Digest] = true
-		m, err := k.s.manifestOf(ctx, n)
+		m, err := k.s.manifestOf(ctx, n.id, n.manifest.Digest)
 		if err != nil {
 			continue // a damaged image has nothing to offer
 		}

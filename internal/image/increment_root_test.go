@@ -96,7 +96,7 @@ func TestIncrement(t *testing.T) {
 						t.Errorf("said %q", said)
 					}
 					got := to.resolve(t, "derived:1")
-					if f := to.file(t, got, "c"); f != "three" {
+					if f := to.read(t, got, "c"); f != "three" {
 						t.Errorf("c: %q", f)
 					}
 					if !bytes.Equal(saved(t, to, "derived:1"), whole) {
@@ -113,21 +113,6 @@ func TestIncrement(t *testing.T) {
 			}
 		}
 	}
-}
-
-// file reads a file of an image.
-func (s *site) file(t *testing.T, i *image.Image, name string) string {
-	t.Helper()
-	m, err := s.layers.View(ctx, i.Chain)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/%s", m.Fd(), name))
-	if err != nil {
-		t.Error(err)
-	}
-	return string(b)
 }
 
 func TestIncrementSaysWhatItNeeds(t *testing.T) {
@@ -184,6 +169,16 @@ func TestIncrementOnAnotherPacking(t *testing.T) {
 		t.Error("it is not the same image")
 	}
 
+	// A packed one that is damaged makes nothing.
+	bad := openSite(t, t.TempDir())
+	bad.load(t, imagetest.Reader(imagetest.OCI(packed)))
+	path := filepath.Join(bad.root, "content/blobs/sha256", digest.FromBytes(imagetest.Gzip(base.Layers[0])).Encoded())
+	wrong := bytes.Replace(base.Layers[0], []byte("#!"), []byte("!#"), 1)
+	if err := os.WriteFile(path, imagetest.Gzip(wrong), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	bad.refuses(t, increment(t, s, "derived:1", "base:1"), errdefs.InvalidArgument, "it becomes "+digest.FromBytes(wrong).String())
+
 	// Packed ones are not in the plain ones.
 	derived.Pack = imagetest.Gzip
 	p := openSite(t, t.TempDir())
@@ -221,7 +216,7 @@ func TestIncrementUnpacksStoredBlobs(t *testing.T) {
 			to := openSite(t, t.TempDir())
 			to.load(t, imagetest.Reader(imagetest.OCI(base)))
 			to.load(t, bytes.NewReader(b))
-			if f := to.file(t, to.resolve(t, "upper:1"), "a"); f != "two" {
+			if f := to.read(t, to.resolve(t, "upper:1"), "a"); f != "two" {
 				t.Errorf("a: %q", f)
 			}
 

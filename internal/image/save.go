@@ -25,7 +25,7 @@ type Saved struct {
 	*Image
 	names []string // normalized references, sorted
 	blobs []savedBlob
-	m     ocispec.Manifest
+	m     *ocispec.Manifest
 }
 
 // savedBlob is a blob of an archive.
@@ -115,14 +115,11 @@ func (s *Service) saved(ctx context.Context, v *view, f chosen) (*Saved, error) 
 	if n, ok := v.names[f.name]; ok {
 		i.Manifest, i.Target = n.manifest, n.target
 	}
-	b, err := s.content.Read(ctx, i.Manifest.Digest, maxDocument)
+	m, err := s.manifestOf(ctx, i.ID, i.Manifest.Digest)
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", i.ID, err)
+		return nil, err
 	}
-	sv := &Saved{Image: i}
-	if err := json.Unmarshal(b, &sv.m); err != nil {
-		return nil, fmt.Errorf("image %s: manifest: %w", i.ID, err)
-	}
+	sv := &Saved{Image: i, m: m}
 	indexes := s.indexesOf(ctx, i.Target.Digest, i.Manifest.Digest)
 	if len(indexes) == 0 { // it leads nowhere
 		i.Target = i.Manifest
@@ -138,6 +135,19 @@ func (s *Service) saved(ctx context.Context, v *view, f chosen) (*Saved, error) 
 		sv.blobs = append(sv.blobs, savedBlob{digest: d, size: size})
 	}
 	return sv, s.savedLayers(ctx, sv)
+}
+
+// manifestOf reads the manifest by which an image is named.
+func (s *Service) manifestOf(ctx context.Context, id ID, d digest.Digest) (*ocispec.Manifest, error) {
+	b, err := s.content.Read(ctx, d, maxDocument)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", id, err)
+	}
+	m := new(ocispec.Manifest)
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, fmt.Errorf("image %s: manifest: %w", id, err)
+	}
+	return m, nil
 }
 
 func (s *Service) savedLayers(ctx context.Context, sv *Saved) error {
