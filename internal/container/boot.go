@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/ident"
@@ -106,15 +107,15 @@ func (b *boot) load() error {
 // ended, if that process lives. If it does not, its exit is at the keeper.
 func (b *boot) adopt(c *Container) {
 	l, err := b.records.live(c.ID)
-	if l == nil && err == nil {
-		return
-	}
-	if err == nil && l.BootID != b.cfg.BootID {
+	if err == nil && l != nil && l.BootID != b.cfg.BootID {
 		err = errors.New("it is of another boot")
 	}
 	if err != nil {
 		slog.Warn("drop a live record", "container", c.ID, "err", err)
 		b.records.removeLive(c.ID) // boot removes it again if that fails
+	}
+	if err != nil || l == nil {
+		b.endRun(c)
 		return
 	}
 	p := &process{pid: l.Pid, startTicks: l.StartTicks, user: l.User}
@@ -144,6 +145,26 @@ func (b *boot) adopt(c *Container) {
 		r.Last.OOMKilled = kills > 0
 	}
 	c.adopt(&View{Record: r, Status: status, Pid: l.Pid, Started: l.StartedAt, Network: l.Network})
+}
+
+// endRun ends the run of a container, if its record knows of one, that went down
+// with the machine.
+func (b *boot) endRun(c *Container) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.View()
+	if v.Last.StartedAt.IsZero() || !v.Last.FinishedAt.IsZero() {
+		return
+	}
+	slog.Info("a container's run has ended with the machine", "container", c.ID)
+	r := withRecord(v.Record, func(r *Record) {
+		r.Last.ExitCode, r.Last.FinishedAt = unknownExit, time.Now().UTC()
+		r.Last.Error = "the exit status is not known: the machine went down while it ran"
+	})
+	c.publish(func(v *View) { v.Record = r })
+	if err := b.records.put(r); err != nil {
+		slog.Error("record the end of a run", "container", c.ID, "err", err)
+	}
 }
 
 // openProcess returns a descriptor of a process if it is still the one that

@@ -110,7 +110,20 @@ func (lr *launcher) launch(ctx context.Context, c *Container) (_ *launch, err er
 		return nil, err
 	}
 	failpoint.Hit("start/live-recorded")
+	if err := l.remember(); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("start/remembered")
 	return l, nil
+}
+
+// remember makes durable that a container has run which the next boot may have to
+// start: what else says so lies on tmpfs.
+func (l *launch) remember() error {
+	if l.view.HostConfig.RestartPolicy.IsNone() {
+		return nil
+	}
+	return l.records.put(withRecord(l.view.Record, l.live.begin))
 }
 
 // announce writes the live record without a process. If we are killed before we

@@ -95,6 +95,11 @@ type box struct {
 	image  string // in a registry, of operations that have one
 	engine *exec.Cmd
 	ended  chan error
+
+	damaged  bool          // its images are, by us
+	mounts   []string      // of its disk, the last one first to go
+	rebooted bool          // what ran has ended with a power cut
+	took     time.Duration // an undisturbed operation
 }
 
 func newBox(t *testing.T) *box {
@@ -275,6 +280,17 @@ func (b *box) close() {
 	if b.engine != nil && !b.dead() {
 		b.kill()
 	}
+	b.endAll()
+	b.uninstall()
+	if out, err := exec.Command("ip", "netns", "del", b.netns).CombinedOutput(); err != nil {
+		b.t.Errorf("remove the network namespace: %v\n%s", err, out)
+	}
+	b.unplug(true)
+	os.RemoveAll(b.dir)
+}
+
+// endAll kills all processes of the box.
+func (b *box) endAll() {
 	for range 100 {
 		left := b.ours()
 		if len(left) == 0 {
@@ -285,11 +301,19 @@ func (b *box) close() {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	if out, err := b.tared("--uninstall").CombinedOutput(); err != nil {
+}
+
+// uninstall takes away what the engine has in the kernel. A group may be busy for
+// a moment: with processes that are dead, and that their parent has not asked
+// after.
+func (b *box) uninstall() {
+	var out []byte
+	err := errors.New("never tried")
+	b.soon(func() bool {
+		out, err = b.tared("--uninstall").CombinedOutput()
+		return err == nil
+	})
+	if err != nil {
 		b.t.Errorf("uninstall: %v\n%s", err, out)
 	}
-	if out, err := exec.Command("ip", "netns", "del", b.netns).CombinedOutput(); err != nil {
-		b.t.Errorf("remove the network namespace: %v\n%s", err, out)
-	}
-	os.RemoveAll(b.dir)
 }

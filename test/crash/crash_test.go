@@ -38,6 +38,19 @@ var operations = []operation{
 	{"start", func(b *box) { b.must("create", "--name", "box", "--rootfs", b.rootfs(), "sleep", "1000") },
 		func(b *box) error { return b.try("start", "box") },
 		func(b *box, ack bool) {
+			if state := b.state("box"); ack && !b.rebooted && state != "running" {
+				b.t.Errorf("a start was acknowledged, and the container is %q", state)
+			}
+			b.present("box", true)
+		}},
+	{"start with a policy", func(b *box) {
+		b.must("create", "--restart", "on-failure", "--name", "box", "--rootfs", b.rootfs(), "sleep", "1000")
+	},
+		func(b *box) error { return b.try("start", "box") },
+		func(b *box, ack bool) {
+			if ack {
+				b.soon(func() bool { return b.state("box") == "running" })
+			}
 			if state := b.state("box"); ack && state != "running" {
 				b.t.Errorf("a start was acknowledged, and the container is %q", state)
 			}
@@ -46,10 +59,15 @@ var operations = []operation{
 	{"run", loadHello,
 		func(b *box) error { return b.try("run", "--name", "box", "tare/hello") },
 		func(b *box, ack bool) {
-			if ack { // by the keeper
-				b.soon(func() bool { return b.state("box") == "exited" })
+			want := "exited"
+			if b.rebooted { // a run without a policy is in the record when it has ended
+				want = "created"
 			}
-			if state := b.state("box"); ack && state != "exited" {
+			ended := func() bool { state := b.state("box"); return state == "exited" || state == want }
+			if ack { // by the keeper
+				b.soon(ended)
+			}
+			if state := b.state("box"); ack && !ended() {
 				b.t.Errorf("a run was acknowledged, and the container is %q", state)
 			}
 		}},
@@ -74,10 +92,10 @@ var operations = []operation{
 	{"kill", startSleeper,
 		func(b *box) error { return b.try("kill", "box") },
 		func(b *box, ack bool) {
-			if ack { // the signal is sent; the end comes by itself
+			if ack && !b.rebooted { // the signal is sent; the end comes by itself
 				b.soon(func() bool { return b.state("box") == "exited" })
 			}
-			if state := b.state("box"); ack && state != "exited" {
+			if state := b.state("box"); ack && !b.rebooted && state != "exited" {
 				b.t.Errorf("a kill was acknowledged, and the container is %q", state)
 			}
 		}},
@@ -146,6 +164,34 @@ var operations = []operation{
 	},
 		func(b *box) error { return b.try("load", "-i", b.path("increment.tar")) },
 		func(b *box, ack bool) { b.wholeImage("derived", "/made", ack) }},
+	{"tag", loadHello,
+		func(b *box) error { return b.try("tag", "tare/hello", "tare/tagged") },
+		func(b *box, ack bool) {
+			if _, err := b.tare("image", "inspect", "tare/tagged"); ack && err != nil {
+				b.t.Errorf("a tag was acknowledged, and is not there: %v", err)
+			}
+			b.must("create", "--name", "box", "tare/hello", "true")
+		}},
+	{"rmi of a name", func(b *box) { loadHello(b); b.must("tag", "tare/hello", "tare/tagged") },
+		func(b *box) error { return b.try("rmi", "tare/tagged") },
+		func(b *box, ack bool) {
+			if _, absent := b.tare("image", "inspect", "tare/tagged"); ack && absent == nil {
+				b.t.Error("the removal of a name was acknowledged, and it is there")
+			}
+			b.must("create", "--name", "box", "tare/hello", "true")
+		}},
+	{"rmi", func(b *box) { b.must("load", "-i", b.archive()) },
+		func(b *box) error { return b.try("rmi", fixture.Image) },
+		func(b *box, ack bool) {
+			_, absent := b.tare("image", "inspect", fixture.Image)
+			if ack && absent == nil {
+				b.t.Error("the removal of an image was acknowledged, and it is there")
+			}
+			if absent == nil {
+				b.must("create", "--name", "box", fixture.Image, "true")
+			}
+			b.must("load", "-i", b.archive())
+		}},
 	{"image repair", func(b *box) {
 		b.image = b.registry()
 		b.must("pull", b.image)
@@ -212,6 +258,7 @@ func loadHello(b *box) { b.must("load", "-i", b.archive()); b.must("tag", fixtur
 // damage writes into a blob and into a file of each layer.
 func (b *box) damage() {
 	b.t.Helper()
+	b.damaged = true
 	damaged := 0
 	var largest string
 	var size int64
@@ -328,9 +375,11 @@ func (b *box) undisturbed(op operation) []string {
 		op.prepare(b)
 	}
 	os.Truncate(b.path("failpoints.log"), 0)
+	began := time.Now()
 	if err := op.do(b); err != nil {
 		b.t.Fatalf("undisturbed: %v\n%s", err, b.tail())
 	}
+	b.took = time.Since(began)
 	log := b.quiet("failpoints.log") // some of it goes on after the answer
 	points := map[string]bool{}
 	for name := range strings.Lines(string(log)) {
@@ -412,11 +461,8 @@ func (b *box) clear() {
 	if ids := b.ids(); len(ids) > 0 {
 		b.must(append([]string{"rm", "-f"}, ids...)...)
 	}
-	b.tare("rmi", "-f", "tare/hello", fixture.Image)
-	if b.image != "" {
-		b.tare("rmi", "-f", b.image, b.image+"-copy")
-		b.image = ""
-	}
+	b.must("image", "prune", "-af")
+	b.image, b.damaged = "", false
 	b.soon(func() bool { // a stop waits for neither
 		trash, _ := os.ReadDir(b.path("data/trash"))
 		exits, _ := os.ReadDir(b.path("run/exits"))

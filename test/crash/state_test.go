@@ -111,7 +111,8 @@ func (b *box) snapshot() []string {
 	}
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, b.dir+"/") {
+		at := strings.Fields(line)[4]
+		if strings.Contains(line, b.dir+"/") && !slices.Contains(b.mounts, at) {
 			add("mount", strings.TrimSpace(line))
 		}
 	}
