@@ -5,9 +5,11 @@ package crash
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,14 +73,20 @@ func (b *box) cut() {
 	b.root("cp", "--reflink=always", b.path("host/disk.img"), b.path("host/cut.img"))
 }
 
-// boot ends all that runs, as the cut has, and starts the engine on the disk as
-// it was then: on what the cut has left, and nothing in memory.
-func (b *box) boot() {
-	b.t.Helper()
+// powerOff ends all that runs.
+func (b *box) powerOff() {
 	if !b.dead() {
 		b.kill()
 	}
 	b.endAll()
+}
+
+// boot starts the engine with the disk as the last cut found it, and with nothing
+// that was in memory.
+func (b *box) boot() {
+	b.t.Helper()
+	b.powerOff()
+	b.removeGroups()
 	b.uninstall()
 	b.unplug(false)
 	b.root("mv", b.path("host/cut.img"), b.path("host/disk.img"))
@@ -86,6 +94,22 @@ func (b *box) boot() {
 	b.plug()
 	b.rebooted = true
 	b.up()
+}
+
+// removeGroups removes the control groups of processes that have ended. One is busy
+// until their parent has asked after them.
+func (b *box) removeGroups() {
+	b.t.Helper()
+	b.soon(func() bool {
+		deepestFirst := slices.Backward(slices.Sorted(maps.Keys(b.groups())))
+		for _, g := range deepestFirst {
+			os.Remove(g)
+		}
+		return len(b.groups()) == 0
+	})
+	if left := b.groups(); len(left) > 0 {
+		b.t.Errorf("control groups that cannot be removed: %v", left)
+	}
 }
 
 // losesWhatIsNotSynced is the control: after a cut a file is whole that was
@@ -193,7 +217,7 @@ func (b *box) cutWithin(op operation) bool {
 	case <-moment.C:
 	}
 	b.cut()
-	b.kill()
+	b.powerOff()
 	<-done
 	return acknowledged
 }
