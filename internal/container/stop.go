@@ -72,6 +72,7 @@ func (s *stops) stop(ctx context.Context, c *Container, o api.StopOptions) (bool
 	}
 	failpoint.Hit("stop/ended")
 	s.events.publish(c.View(), events.ActionStop)
+	c.awaitSettled()
 	return true, nil
 }
 
@@ -139,6 +140,22 @@ func waitFor(ctx context.Context, t *turn, d time.Duration) (bool, error) {
 }
 
 var errPatience = errors.New("waited long enough")
+
+// awaitSettled waits until the outcome of the container's last run is durable. On a
+// disk where that cannot be, what ended has ended all the same. Nobody waits for a
+// container that removes itself.
+func (c *Container) awaitSettled() {
+	c.mu.Lock()
+	settled := c.settled
+	c.mu.Unlock()
+	if settled == nil || c.View().AutoRemove() {
+		return
+	}
+	select {
+	case <-settled:
+	case <-time.After(clearPatience):
+	}
+}
 
 // killNow sends SIGKILL and waits for the end; false: nothing ran.
 func (s *stops) killNow(ctx context.Context, c *Container) (bool, error) {

@@ -73,19 +73,12 @@ func (b *box) cut() {
 	b.root("cp", "--reflink=always", b.path("host/disk.img"), b.path("host/cut.img"))
 }
 
-// powerOff ends all that runs.
-func (b *box) powerOff() {
-	if !b.dead() {
-		b.kill()
-	}
-	b.endAll()
-}
-
 // boot starts the engine with the disk as the last cut found it, and with nothing
 // that was in memory.
 func (b *box) boot() {
 	b.t.Helper()
-	b.powerOff()
+	b.kill()
+	b.endAll()
 	b.removeGroups()
 	b.uninstall()
 	b.unplug(false)
@@ -182,17 +175,17 @@ func (b *box) powerCut(t *testing.T, op operation, base []string, within bool) {
 	if op.prepare != nil {
 		op.prepare(b)
 	}
-	var acknowledged bool
+	acknowledged, await := true, func() {}
 	if within {
-		acknowledged = b.cutWithin(op)
+		acknowledged, await = b.cutWithin(op)
 	} else {
 		if err := op.do(b); err != nil {
 			t.Fatalf("%v\n%s", err, b.tail())
 		}
 		b.cut()
-		acknowledged = true
 	}
 	b.boot()
+	await() // it may have waited for the engine to come back
 	b.sound()
 	op.verify(b, acknowledged)
 	b.clear()
@@ -203,13 +196,12 @@ func (b *box) powerCut(t *testing.T, op operation, base []string, within bool) {
 }
 
 // cutWithin cuts at a random moment of the operation and reports whether it was
-// acknowledged before.
-func (b *box) cutWithin(op operation) bool {
+// acknowledged before. The client goes on waiting until awaited.
+func (b *box) cutWithin(op operation) (acknowledged bool, await func()) {
 	done := make(chan error, 1)
 	go func() { done <- op.do(b) }()
 	moment := time.NewTimer(rand.N(b.took))
 	defer moment.Stop()
-	acknowledged := false
 	select {
 	case err := <-done:
 		acknowledged = err == nil
@@ -217,9 +209,7 @@ func (b *box) cutWithin(op operation) bool {
 	case <-moment.C:
 	}
 	b.cut()
-	b.powerOff()
-	<-done
-	return acknowledged
+	return acknowledged, func() { <-done }
 }
 
 // sound checks what holds of all images after any cut.
