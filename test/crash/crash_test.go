@@ -6,6 +6,7 @@
 package crash
 
 import (
+	"cmp"
 	"maps"
 	"os"
 	"os/exec"
@@ -148,6 +149,12 @@ var operations = []operation{
 	},
 		func(b *box) error { return b.try("commit", "-c", "ENV A=b", "box", "committed") },
 		func(b *box, ack bool) { b.wholeImage("committed", "/made", ack) }},
+	{"commit of a configuration", func(b *box) {
+		loadHello(b)
+		b.must("create", "--name", "box", fixture.Image, "true")
+	},
+		func(b *box) error { return b.try("commit", "-c", "ENV A=b", "box", "committed") },
+		func(b *box, ack bool) { b.wholeImage("committed", "/data", ack) }},
 	{"import", func(b *box) {
 		loadHello(b)
 		b.must("run", "--name", "box", fixture.Image, "/bin/busybox", "touch", "/made")
@@ -195,17 +202,18 @@ var operations = []operation{
 	{"image repair", func(b *box) {
 		b.image = b.registry()
 		b.must("pull", b.image)
-		b.damage()
+		b.damageBlob()
+		b.damageLayers()
 	},
 		func(b *box) error { return b.try("image", "repair") },
-		func(b *box, ack bool) {
-			if out, err := b.tare("image", "verify", "-q"); ack && err != nil {
-				b.t.Errorf("a repair was acknowledged, and there is damage: %q, %v", out, err)
-			}
-			b.must("image", "repair")
-			b.must("image", "verify")
-			b.must("create", "--name", "box", b.image, "true")
-		}},
+		repaired},
+	{"image repair of a blob", func(b *box) {
+		b.image = b.registry()
+		b.must("pull", b.image)
+		b.damageBlob()
+	},
+		func(b *box) error { return b.try("image", "repair") },
+		repaired},
 	{"pull", func(b *box) { b.image = b.registry() },
 		func(b *box) error { return b.try("pull", b.image) },
 		func(b *box, ack bool) {
@@ -255,39 +263,57 @@ func (b *box) wholeImage(ref, file string, acknowledged bool) {
 
 func loadHello(b *box) { b.must("load", "-i", b.archive()); b.must("tag", fixture.Image, "tare/hello") }
 
-// damage writes into a blob and into a file of each layer.
-func (b *box) damage() {
+func repaired(b *box, acknowledged bool) {
 	b.t.Helper()
-	b.damaged = true
-	damaged := 0
-	var largest string
-	var size int64
-	for _, pattern := range []string{"data/content/blobs/sha256/*", "data/layers/*/*/diff/*", "data/layers/*/*/diff/*/*"} {
+	if out, err := b.tare("image", "verify", "-q"); acknowledged && err != nil {
+		b.t.Errorf("a repair was acknowledged, and there is damage: %q, %v", out, err)
+	}
+	b.must("image", "repair")
+	b.must("image", "verify")
+	b.must("create", "--name", "box", b.image, "true")
+}
+
+// damageBlob shortens the largest blob.
+func (b *box) damageBlob() {
+	b.t.Helper()
+	blobs := b.filesOf("data/content/blobs/sha256/*")
+	largest := slices.MaxFunc(slices.Collect(maps.Keys(blobs)), func(x, y string) int { return cmp.Compare(blobs[x], blobs[y]) })
+	b.shorten(largest, blobs[largest])
+}
+
+// damageLayers shortens the files of unpacked layers.
+func (b *box) damageLayers() {
+	b.t.Helper()
+	for name, size := range b.filesOf("data/layers/*/*/diff/*", "data/layers/*/*/diff/*/*") {
+		b.shorten(name, size)
+	}
+}
+
+// filesOf returns the files that are not empty, with their sizes; there are some.
+func (b *box) filesOf(patterns ...string) map[string]int64 {
+	b.t.Helper()
+	files := map[string]int64{}
+	for _, pattern := range patterns {
 		found, err := filepath.Glob(b.path(pattern))
 		if err != nil {
 			b.t.Fatal(err)
 		}
 		for _, name := range found {
-			info, err := os.Lstat(name)
-			if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-				continue
-			}
-			if strings.Contains(pattern, "blobs") {
-				if info.Size() > size {
-					largest, size = name, info.Size()
-				}
-				continue
-			}
-			damaged++
-			if err := os.Truncate(name, info.Size()-1); err != nil {
-				b.t.Fatal(err)
+			if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && info.Size() > 0 {
+				files[name] = info.Size()
 			}
 		}
 	}
-	if damaged == 0 || largest == "" {
-		b.t.Fatalf("%d files of layers, blob %q", damaged, largest)
+	if len(files) == 0 {
+		b.t.Fatalf("no files: %q", patterns)
 	}
-	if err := os.Truncate(largest, size-1); err != nil {
+	return files
+}
+
+func (b *box) shorten(name string, size int64) {
+	b.t.Helper()
+	b.damaged = true
+	if err := os.Truncate(name, size-1); err != nil {
 		b.t.Fatal(err)
 	}
 }
