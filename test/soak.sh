@@ -1,10 +1,10 @@
 #!/bin/sh
 # The counted runs: kills at random moments under a workload, starts while names
 # are swapped, execs, statistics, fuzzing. Writes docs/soak.md with what was
-# really done. TARE_SOAK_ENGINE, …_KEEPER, …_BOTH and …_UPGRADE set the
-# numbers of kills, TARE_SOAK_MINUTES a bound of their time, TARE_SOAK_RACES,
-# TARE_SOAK_EXECS and TARE_SOAK_STATS the other numbers, TARE_SOAK_FUZZ the time
-# of each fuzz target.
+# really done. TARE_SOAK_ENGINE, …_KEEPER, …_BOTH, …_UPGRADE and …_PULL set the
+# numbers of kills, …_POWER that of power cuts, TARE_SOAK_MINUTES a bound of their
+# time, TARE_SOAK_RACES, TARE_SOAK_EXECS and TARE_SOAK_STATS the other numbers,
+# TARE_SOAK_FUZZ the time of each fuzz target.
 set -u
 cd "$(dirname "$0")/.."
 [ -n "${TARE_SOAK_MINUTES:-}" ] && export TARE_SOAK_UNTIL=$(($(date +%s) + TARE_SOAK_MINUTES * 60))
@@ -40,7 +40,9 @@ grep -q '^SOAK ' "$log" || { tail -40 "$log"; exit 1; }
 	echo "\`make soak\` writes this file. In each round clients run, stop, remove, exec in and load, a process is"
 	echo "killed at a random moment, the engine is started again, and it is checked that what was acknowledged is"
 	echo "there, that the container in the background still runs, and that after a clean stop nothing is left:"
-	echo "process, mount, link, nftables line, cgroup, file. A race starts containers while what they mount, and where,"
+	echo "process, mount, link, nftables line, cgroup, file. In pulls, clients pull and remove images. In a power cut"
+	echo "they also commit, import, tag and push, and the engine boots with what the disk held at that moment, without"
+	echo "what was in memory (that this loses a file which was not synced is tried first). A race starts containers while what they mount, and where,"
 	echo "is swapped for links out of the root; a canary outside is compared. Fuzz targets run with their oracles."
 	echo
 	echo "Date: $(date -u +%Y-%m-%d), commit $(git rev-parse --short HEAD), $(nproc) CPUs, load $(cut -d' ' -f1 /proc/loadavg), Linux $(uname -r)."

@@ -9,9 +9,17 @@ import (
 	"github.com/tare-engine/tare/internal/registry/registrytest"
 )
 
-// registry starts a registry in the box's network, which ends with the current
-// test, and returns the name of an image that it has.
+// registry starts a registry, which ends with the current test, and returns the
+// name of an image that it has.
 func (b *box) registry() string {
+	b.t.Helper()
+	r := b.newRegistry()
+	r.Put("app", "1", registrytest.Image{Layers: 2, Index: true})
+	return r.Host + "/app:1"
+}
+
+// newRegistry starts a registry in the box's network.
+func (b *box) newRegistry() *registrytest.Registry {
 	b.t.Helper()
 	ns := b.network()
 	defer ns.Close()
@@ -23,7 +31,5 @@ func (b *box) registry() string {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	r := registrytest.New(b.t, registrytest.Options{Listener: l})
-	r.Put("app", "1", registrytest.Image{Layers: 2, Index: true})
-	return r.Host + "/app:1"
+	return registrytest.New(b.t, registrytest.Options{Listener: l})
 }
