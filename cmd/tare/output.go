@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
+	"github.com/docker/go-units"
 	"github.com/moby/term"
 )
 
@@ -22,7 +24,8 @@ func writeArchive(stdout *os.File, path string, open func() (io.ReadCloser, erro
 		if term.IsTerminal(stdout.Fd()) {
 			return errTerminal
 		}
-		return copyArchive(stdout, open)
+		_, err := copyArchive(stdout, open)
+		return err
 	}
 	path, err := destination(path)
 	if err != nil {
@@ -32,7 +35,7 @@ func writeArchive(stdout *os.File, path string, open func() (io.ReadCloser, erro
 	if err != nil {
 		return err
 	}
-	err = copyArchive(f, open)
+	n, err := copyArchive(f, open)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -42,16 +45,20 @@ func writeArchive(stdout *os.File, path string, open func() (io.ReadCloser, erro
 	if err != nil {
 		_ = os.Remove(f.Name())
 	}
+	if errors.Is(err, syscall.ENOSPC) { // of the temporary file nobody knows
+		return fmt.Errorf("write %s: more than %s are needed: %w", path, units.HumanSize(float64(n)), syscall.ENOSPC)
+	}
 	return err
 }
 
-func copyArchive(to io.Writer, open func() (io.ReadCloser, error)) error {
+// copyArchive returns how many bytes it could write.
+func copyArchive(to io.Writer, open func() (io.ReadCloser, error)) (int64, error) {
 	in, err := open()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{to}, in, make([]byte, 256<<10))
-	return errors.Join(err, in.Close())
+	n, err := io.CopyBuffer(struct{ io.Writer }{to}, in, make([]byte, 256<<10))
+	return n, errors.Join(err, in.Close())
 }
 
 // destination follows a link to the file that is to be written, and refuses

@@ -39,7 +39,7 @@ func (a *arrival) receiveLayer(ctx context.Context, r io.Reader) (*addition, err
 	defer f.Close()
 	raw := newDigester()
 	defer raw.stop()
-	keep := &bounded{out: io.MultiWriter(f, raw), left: a.s.space()}
+	keep := &bounded{out: io.MultiWriter(f, raw), most: a.s.space()}
 	in := io.TeeReader(r, keep)
 	out, packed, err := decompress(ctx, in)
 	if err != nil {

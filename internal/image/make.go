@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/distribution/reference"
+	"github.com/docker/go-units"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -145,7 +146,7 @@ func (a *arrival) record(ctx context.Context, on layer.ChainID, write func(conte
 		r.CloseWithError(err)
 		unpacked <- err
 	}()
-	out := bufio.NewWriterSize(&bounded{out: io.MultiWriter(f, d, w), left: a.s.space()}, recordBuffer)
+	out := bufio.NewWriterSize(&bounded{out: io.MultiWriter(f, d, w), most: a.s.space()}, recordBuffer)
 	err = write(ctx, out)
 	if err == nil {
 		err = out.Flush()
@@ -172,15 +173,20 @@ func (s *Service) space() int64 {
 
 // bounded ends a stream that would fill the disk.
 type bounded struct {
-	out  io.Writer
-	left int64
+	out     io.Writer
+	most    int64 // bytes
+	written int64
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.left -= int64(len(p)); b.left < 0 {
-		return 0, fmt.Errorf("the layer is larger than the free space: %w", syscall.ENOSPC)
+	if int64(len(p)) > b.most-b.written {
+		return 0, fmt.Errorf("the layer has more than %s: %w", units.HumanSize(float64(b.most)), syscall.ENOSPC)
 	}
-	return b.out.Write(p)
+	n, err := b.out.Write(p)
+	if b.written += int64(n); disk.IsFull(err) {
+		err = fmt.Errorf("after %s of the layer: %w", units.HumanSize(float64(b.written)), err)
+	}
+	return n, err
 }
 
 // emptyTar is the digest of an archive without entries: two blocks of zeros.

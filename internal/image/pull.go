@@ -195,9 +195,11 @@ func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Who pressed Ctrl-C wants nothing left; who lost the connection wants to go on.
+	// Who pressed Ctrl-C wants nothing left, and nor does a disk that is full; who
+	// lost the connection wants to go on.
 	defer func() {
-		err = errors.Join(err, l.close(err != nil && (context.Cause(ctx) != context.Canceled || f.shared())))
+		keep := err != nil && !disk.IsFull(err) && (context.Cause(ctx) != context.Canceled || f.shared())
+		err = errors.Join(err, l.close(keep))
 	}()
 	const attempts = 3
 	for i := range attempts {

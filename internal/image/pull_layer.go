@@ -3,10 +3,12 @@ package image
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
 
+	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,6 +18,7 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/disk"
 	"github.com/tare-engine/tare/internal/linux/syncfs"
 )
 
@@ -90,9 +93,17 @@ func (l *layerPulls) fetch(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, one := range l.all {
-		g.Go(func() error { return one.run(ctx) })
+		g.Go(func() error { return one.needs(one.run(ctx)) })
 	}
 	return g.Wait()
+}
+
+// needs says of a full disk what there is no room for.
+func (l *layerPull) needs(err error) error {
+	if !disk.IsFull(err) {
+		return err
+	}
+	return fmt.Errorf("layer %s, %s packed, needs more space: %w", l.shown, units.HumanSize(float64(l.member.size)), err)
 }
 
 // complete reports whether all that the image consists of is staged or stored.

@@ -164,8 +164,14 @@ func (w *workload) everything(client string, n int) {
 	}
 }
 
-// makes asks for what ends with an image that has the name.
+// makes asks for what ends with an image that has the name: if it had none, it may
+// have one from now on.
 func (w *workload) makes(name string, args ...string) {
+	w.note(func() {
+		if !w.images[name] {
+			delete(w.images, name)
+		}
+	})
 	if w.b.try(args...) == nil {
 		w.note(func() { w.images[name] = true })
 	}

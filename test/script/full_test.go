@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// smallDisk mounts an ext4 of some megabytes at dir.
-func smallDisk(t *testing.T, dir string, options ...string) {
+// smallDisk mounts an ext4 of a size as truncate has it at dir.
+func smallDisk(t *testing.T, dir, size string, options ...string) {
 	t.Helper()
 	img := dir + ".img"
 	for _, c := range [][]string{
-		{"truncate", "-s", "64M", img},
+		{"truncate", "-s", size, img},
 		append(append([]string{"mkfs.ext4", "-q"}, options...), img),
 		{"mkdir", dir},
 		{"mount", "-o", "loop", img, dir},
@@ -74,17 +74,24 @@ func TestFullDisk(t *testing.T) {
 	t.Run("inodes", func(t *testing.T) { testFullDisk(t, fillInodes, "-N", "1000") })
 }
 
-func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), mkfs ...string) {
+// onSmallDisk starts an engine with its data on a disk of its own.
+func onSmallDisk(t *testing.T, size string, mkfs ...string) (e *engine, data string) {
+	t.Helper()
 	dir, bin := workdir(t), programs(t)
-	data := dir + "/data"
-	smallDisk(t, data, mkfs...)
+	data = dir + "/data"
+	smallDisk(t, data, size, mkfs...)
 	args := []string{"--data-root", data, "--exec-root", dir + "/run"}
 	t.Cleanup(func() {
 		if out, err := exec.Command(filepath.Join(bin, "tared"), append(args, "--uninstall")...).CombinedOutput(); err != nil {
 			t.Errorf("uninstall: %v: %s", err, out)
 		}
 	})
-	e := start(t, &engine{socket: dir + "/engine.sock", bin: bin, docker: filepath.Join(bin, "tare")}, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...)
+	e = &engine{socket: dir + "/engine.sock", bin: bin, docker: filepath.Join(bin, "tare")}
+	return start(t, e, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...), data
+}
+
+func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), mkfs ...string) {
+	e, data := onSmallDisk(t, "64M", mkfs...)
 	busybox := filepath.Join(e.images, "busybox.tar")
 	e.load(t, "busybox.tar")
 	e.output(t, "tag", "busybox", "other")

@@ -15,7 +15,7 @@ import (
 func TestLostLogLines(t *testing.T) {
 	dir, bin := workdir(t), programs(t)
 	data := dir + "/data"
-	smallDisk(t, data)
+	smallDisk(t, data, "64M")
 	args := []string{"--data-root", data, "--exec-root", dir + "/run"}
 	t.Cleanup(func() {
 		if out, err := exec.Command(filepath.Join(bin, "tared"), append(args, "--uninstall")...).CombinedOutput(); err != nil {

@@ -3,6 +3,7 @@ package untar
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -107,7 +108,7 @@ func dataRun(b []byte) int {
 
 func (u *unpacker) writeAt(fd int, b []byte, offset int64) error {
 	if u.result.Size += int64(len(b)); u.result.Size > u.options.Bytes {
-		return inputErrorf("more than %d bytes", u.options.Bytes)
+		return fmt.Errorf("the files have more than %d bytes: %w", u.options.Bytes, unix.ENOSPC)
 	}
 	for len(b) > 0 {
 		n, err := unix.Pwrite(fd, b, offset)

@@ -43,7 +43,7 @@ const (
 // Options of an unpacking. Limits that are zero take the defaults.
 type Options struct {
 	Whiteouts Whiteouts
-	Bytes     int64 // data of all files together
+	Bytes     int64 // data of all files together, for which there is room: more is ENOSPC
 	Entries   int
 	Depth     int // directories above an entry
 

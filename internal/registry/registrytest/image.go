@@ -31,6 +31,7 @@ type Image struct {
 	Layers      int      // by default 1
 	Compression []string // of the layers in turn: gzip, zstd or none
 	Size        int      // bytes of the file in each layer, that do not compress; by default 20,000
+	Period      int      // bytes after which that file repeats itself: it compresses; 0: never
 	Seed        uint64   // images with different ones share no layer
 	Foreign     []string // URLs of each layer's descriptor
 }
@@ -94,6 +95,10 @@ func layer(i int, img Image) []byte {
 	b := make([]byte, size)
 	random := rand.New(rand.NewPCG(img.Seed, uint64(i)))
 	for j := range b {
+		if img.Period > 0 && j >= img.Period {
+			b[j] = b[j-img.Period]
+			continue
+		}
 		b[j] = byte(random.Uint32())
 	}
 	var buf bytes.Buffer
