@@ -195,10 +195,12 @@ func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Who pressed Ctrl-C wants nothing left, and nor does a disk that is full; who
-	// lost the connection wants to go on.
 	defer func() {
-		keep := err != nil && !disk.IsFull(err) && (context.Cause(ctx) != context.Canceled || f.shared())
+		// Who lost the connection wants to go on; who pressed Ctrl-C wants nothing
+		// left. A full disk has no room for what is left, and an image that is wrong
+		// will not be right the next time.
+		keep := err != nil && (context.Cause(ctx) != context.Canceled || f.shared()) &&
+			!disk.IsFull(err) && !errdefs.Is(err, errdefs.InvalidArgument)
 		err = errors.Join(err, l.close(keep))
 	}()
 	const attempts = 3
