@@ -4,8 +4,11 @@ package main
 
 import (
 	"crypto/sha256"
+	"math"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -152,6 +155,146 @@ func TestRightsOfAPlainBundle(t *testing.T) {
 			t.Errorf("%s: %v", key, err)
 		}
 		l.gone("p")
+	}
+}
+
+// Row 10 (CVE-2021-43784): lengths that are too much are refused, and leave nothing.
+func TestLongArgumentsOfABundle(t *testing.T) {
+	l := newLab(t)
+	long := strings.Repeat("x", 100_000)
+	for n, good := range map[int]bool{10: true, 60: false} {
+		out, err := l.run("run", "--bundle", l.bundle("n", nil, append([]string{"true"}, slices.Repeat([]string{long}, n)...)...), "n")
+		if err == nil != good {
+			t.Errorf("%d arguments of 100,000 bytes: %v %.300s", n, err, out)
+		}
+		l.gone("n")
+	}
+}
+
+// Row 14 (CVE-2020-15257): beside the host's abstract sockets there are none that a
+// container could reach.
+func TestNoAbstractSocketsOfOurs(t *testing.T) {
+	l := newLab(t)
+	const canary = "@tare-runtime-canary"
+	listener, err := net.Listen("unix", canary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	names := func(text string) (list []string) {
+		for _, f := range strings.Fields(text) {
+			if strings.HasPrefix(f, "@") {
+				list = append(list, f)
+			}
+		}
+		slices.Sort(list)
+		return slices.Compact(list)
+	}
+	host := func(s *specs.Spec) {
+		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	}
+	before, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := names(l.sh("h", host, "cat /proc/net/unix"))
+	if !slices.Contains(inside, canary) { // or the test would see nothing
+		t.Errorf("no %s in %q", canary, inside)
+	}
+	for _, n := range inside {
+		if !slices.Contains(names(string(before)), n) {
+			t.Errorf("a socket of the runtime: %s", n)
+		}
+	}
+	if own := names(l.sh("o", nil, "cat /proc/net/unix")); len(own) > 0 {
+		t.Errorf("in a network of its own: %q", own)
+	}
+}
+
+// Rows 16 and 17 (CVE-2024-40635, CVE-2022-36109): ids do not wrap, and a process has
+// the groups that the bundle says.
+func TestIdsOfABundle(t *testing.T) {
+	l := newLab(t)
+	for what, change := range map[string]func(*specs.Spec){
+		"user":  func(s *specs.Spec) { s.Process.User.UID = math.MaxUint32 },
+		"group": func(s *specs.Spec) { s.Process.User.GID = math.MaxUint32 },
+		"other": func(s *specs.Spec) { s.Process.User.AdditionalGids = []uint32{math.MaxUint32} },
+	} {
+		if out, err := l.run("run", "--bundle", l.bundle("i", change, "id"), "i"); err == nil {
+			t.Errorf("a %s of 2^32-1: %s", what, out)
+		}
+		l.gone("i")
+	}
+	dir := l.bundle("i", func(s *specs.Spec) { s.Process.User.UID = 7777 }, "id")
+	config, err := os.ReadFile(dir + "/config.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"4294967296", "-1", "1e10"} {
+		if err := os.WriteFile(dir+"/config.json", []byte(strings.Replace(string(config), "7777", id, 1)), 0600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := l.run("run", "--bundle", dir, "i"); err == nil {
+			t.Errorf("uid %s: %s", id, out)
+		}
+		l.gone("i")
+	}
+	if err := l.create("e", l.bundle("e", nil, "sleep", "1000")); err != nil {
+		t.Fatal(err)
+	}
+	l.must("start", "e")
+	for _, user := range []string{"4294967295", "0:4294967295", "4294967296", "-1"} {
+		if out, err := l.run("exec", "--user", user, "e", "id"); err == nil {
+			t.Errorf("exec as %s: %s", user, out)
+		}
+	}
+	if out := l.sh("i", func(s *specs.Spec) { s.Process.User.UID, s.Process.User.AdditionalGids = 1000, []uint32{10, 20} }, "id -G"); strings.TrimSpace(out) != "0 10 20" {
+		t.Errorf("groups %q", out)
+	}
+	if out := l.sh("i", func(s *specs.Spec) { s.Process.User.UID, s.Process.User.GID = 1000, 1000 }, "id -u; id -G"); out != "1000\n1000\n" && out != "1000\n1000" {
+		t.Errorf("user and groups %q", out)
+	}
+}
+
+// Rows 20 and 21: what the bundle masks, sets read-only and filters.
+func TestMasksAndFiltersOfABundle(t *testing.T) {
+	l := newLab(t)
+	restrict := func(s *specs.Spec) {
+		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = []string{"/proc/interrupts", "/sys/firmware", "/proc/nosuch"}, []string{"/proc/sys"}
+		no := uint(1)
+		s.Linux.Seccomp = &specs.LinuxSeccomp{
+			DefaultAction: specs.ActAllow, Architectures: []specs.Arch{specs.ArchX86_64},
+			Syscalls: []specs.LinuxSyscall{{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActErrno, ErrnoRet: &no}},
+		}
+	}
+	script := `wc -c </proc/interrupts; ls /sys/firmware | wc -l; mkdir /tmp/made 2>&1; echo 1 >/proc/sys/kernel/shmmax; true`
+	out := l.sh("r", restrict, script)
+	for _, want := range []string{"0\n0\n", "Operation not permitted", "Read-only file system"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if free := l.sh("r", func(s *specs.Spec) { s.Linux.MaskedPaths, s.Linux.ReadonlyPaths, s.Linux.Seccomp = nil, nil, nil }, script); strings.HasPrefix(free, "0\n") || strings.Contains(free, "not permitted") {
+		t.Errorf("without them: %s", free)
+	}
+}
+
+// Row 25 (CVE-2026-55686): a working directory that is to be made, behind a link.
+func TestWorkingDirectoryBehindALink(t *testing.T) {
+	l := newLab(t)
+	outside := filepath.Join(l.dir, "outside")
+	if err := os.Mkdir(outside, 0755); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"w": outside, "v": "../../../../../.." + outside, "u": "/proc/self/root" + outside} {
+		if err := os.Symlink(to, l.rootfs+"/"+name); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = l.run("run", "--bundle", l.bundle("c", func(s *specs.Spec) { s.Process.Cwd = "/" + name + "/made" }, "true"), "c") // refused or harmless
+		if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+			t.Errorf("through %s: %v %v", to, left, err)
+		}
+		l.gone("c")
 	}
 }
 

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -88,6 +89,9 @@ func checkHelped(c Config) error {
 	return nil
 }
 
+// noID means "as it is" to setresuid(2): a process would stay root.
+const noID = math.MaxUint32
+
 func checkProcess(p *specs.Process) error {
 	switch {
 	case len(p.Args) == 0:
@@ -100,6 +104,8 @@ func checkProcess(p *specs.Process) error {
 		return unsupported("process.selinuxLabel")
 	case p.CommandLine != "" || p.User.Username != "":
 		return unsupported("process.commandLine and process.user.username")
+	case p.User.UID == noID || p.User.GID == noID || slices.Contains(p.User.AdditionalGids, noID):
+		return invalid("process.user: %d is not an id", uint32(noID))
 	}
 	for _, list := range [][]string{p.Args, p.Env, {p.Cwd}} {
 		for _, v := range list {

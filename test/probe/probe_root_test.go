@@ -25,7 +25,8 @@ func TestContainment(t *testing.T) {
 		run  func(*testing.T, *engine)
 	}{
 		{"walls", testWalls}, {"matrix", testMatrix}, {"exec is not exposed", testExecExposure}, {"join is not exposed", testJoinExposure}, {"engine's program", testOwnProgram},
-		{"users", testUsers}, {"links in images", testLinks}, {"working directories", testDirectories}, {"keeper", testKeeper},
+		{"users", testUsers}, {"links in images", testLinks}, {"devices in images", testDevicesOfImages}, {"host's settings", testHostSettings},
+		{"long arguments", testLongArguments}, {"working directories", testDirectories}, {"keeper", testKeeper},
 		{"modes", testModes}, {"bombs", testBombs}, {"shared volume", testSharedVolume}, {"tcp", testTCP},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -309,6 +310,82 @@ func testLinks(t *testing.T, e *engine) {
 	}
 	if left, _ := os.ReadDir(canary); len(left) > 0 {
 		t.Errorf("outside: %v", left)
+	}
+}
+
+// testDevicesOfImages: CVE-2025-31133 and CVE-2025-52565. Devices of an image are
+// links to files of procfs, which masks would otherwise be made of.
+func testDevicesOfImages(t *testing.T, e *engine) {
+	for _, to := range []string{"/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "../../../../../.." + e.path("root/etc/passwd"), "/proc/self/fd/3"} {
+		dir := e.root(t, func(dir string) error {
+			err := os.Mkdir(dir+"/dev", 0755)
+			for _, name := range []string{"null", "zero", "console", "tty", "ptmx", "shm"} {
+				err = firstOf(err, os.Symlink(to, dir+"/dev/"+name))
+			}
+			return err
+		})
+		for _, o := range [][]string{nil, {"--read-only", "--tmpfs", "/tmp"}} {
+			args := append([]string{"run", "--rm", "--rootfs", dir}, o...)
+			if out, err := e.tare(append(append(args, "/probe", "contain"), hostNamespaces(t)...)...); err != nil || out != "" {
+				t.Errorf("devices -> %s, %q: %v\n%s", to, o, err, out)
+			}
+		}
+	}
+}
+
+// testHostSettings: what a request can set is its container's, or is refused before
+// anything is done.
+func testHostSettings(t *testing.T, e *engine) {
+	settings := func() string {
+		t.Helper()
+		var all string
+		for _, name := range []string{"kernel/core_pattern", "kernel/shmmax", "kernel/pid_max", "vm/overcommit_memory"} {
+			b, err := os.ReadFile("/proc/sys/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all += name + "=" + string(b)
+		}
+		return all
+	}
+	before := settings()
+	for _, option := range []string{
+		"--sysctl=kernel.core_pattern=|/probe", "--sysctl=net/../kernel.core_pattern=x", "--sysctl=net.ipv4.ip_forward=1\nkernel.pid_max=400",
+		"--sysctl=kernel.shmmax=1\n2", "--sysctl=vm.overcommit_memory=2", "--sysctl=kernel.shm_rmid_forced+x=1", "--sysctl=net.ipv4/../../kernel/pid_max=400",
+		"-v/:/h:z", "-v/etc:/h:Z", "-v/usr/../etc/:/h:ro,z", "-v/proc:/h:z",
+	} {
+		if out, err := e.tare("create", "--rootfs", e.path("root"), option, "/probe"); err == nil || !strings.Contains(out, "sysctl") && !strings.Contains(out, "SELinux relabeling of") {
+			t.Errorf("%q: %v %s", option, err, out)
+		}
+	}
+	if out, err := e.run([]string{"--rm", "--sysctl", "kernel.shmmax=4096"}, "/probe", "true"); err != nil {
+		t.Errorf("a setting of its own: %v %s", err, out)
+	}
+	if after := settings(); after != before {
+		t.Errorf("before:\n%safter:\n%s", before, after)
+	}
+}
+
+// testLongArguments: CVE-2021-43784. What is too long for the kernel is refused, and
+// lengths do not wrap.
+func testLongArguments(t *testing.T, e *engine) {
+	long := strings.Repeat("x", 100_000)
+	for _, c := range []struct {
+		n    int
+		good bool
+	}{{10, true}, {60, false}} {
+		var body strings.Builder
+		for i := range c.n {
+			fmt.Fprintf(&body, "V%d=%s\n", i, long)
+		}
+		e.write("long.env", body.String())
+		out, err := e.run([]string{"--rm", "--env-file", e.path("long.env")}, "/probe", "true")
+		if err == nil != c.good {
+			t.Errorf("%d variables of 100,000 bytes: %v %.300s", c.n, err, out)
+		}
+	}
+	if out, err := e.run([]string{"--rm"}, "/probe", "true"); err != nil {
+		t.Errorf("after it: %v %s", err, out)
 	}
 }
 
