@@ -40,10 +40,11 @@ grep -q '^SOAK ' "$log" || { tail -40 "$log"; exit 1; }
 	echo "\`make soak\` writes this file. In each round clients run, stop, remove, exec in and load, a process is"
 	echo "killed at a random moment, the engine is started again, and it is checked that what was acknowledged is"
 	echo "there, that the container in the background still runs, and that after a clean stop nothing is left:"
-	echo "process, mount, link, nftables line, cgroup, file. In pulls, clients pull and remove images. In a power cut"
+	echo "process, mount, link, nftables line, cgroup, file. For pulls, clients pull and remove images. For power cuts"
 	echo "they also commit, import, tag and push, and the engine boots with what the disk held at that moment, without"
-	echo "what was in memory (that this loses a file which was not synced is tried first). A race starts containers while what they mount, and where,"
-	echo "is swapped for links out of the root; a canary outside is compared. Fuzz targets run with their oracles."
+	echo "what was in memory; that this loses a file which was not synced is tried first. A race starts containers"
+	echo "while what they mount, and where, is swapped for links out of the root; a canary outside is compared. Fuzz"
+	echo "targets run with their oracles."
 	echo
 	echo "Date: $(date -u +%Y-%m-%d), commit $(git rev-parse --short HEAD), $(nproc) CPUs, load $(cut -d' ' -f1 /proc/loadavg), Linux $(uname -r)."
 	echo
