@@ -11,11 +11,12 @@ cd "$(dirname "$0")/.."
 log=$(mktemp)
 trap 'rm -f "$log" "$log.fuzz" "$log.targets"' EXIT
 export CGO_ENABLED=0
+# -count=1: what the tests build and run is no part of what go remembers of them.
 code=0
-go test -tags "root failpoint soak" -run '^TestSoak$' -v -timeout 3h ./test/crash >"$log" 2>&1 || code=1
-TARE_SOAK_RACES="${TARE_SOAK_RACES:-1000}" go test -tags root -run '^TestRaces$' -v -timeout 2h ./internal/runtime >>"$log" 2>&1 || code=1
+go test -count=1 -tags "root failpoint soak" -run '^TestSoak$' -v -timeout 3h ./test/crash >"$log" 2>&1 || code=1
+TARE_SOAK_RACES="${TARE_SOAK_RACES:-1000}" go test -count=1 -tags root -run '^TestRaces$' -v -timeout 2h ./internal/runtime >>"$log" 2>&1 || code=1
 TARE_SOAK_EXECS="${TARE_SOAK_EXECS:-10000}" TARE_SOAK_STATS="${TARE_SOAK_STATS:-1000}" \
-	go test -tags root -run '^(TestExecsLeaveNothing|TestStatsOfMany)$' -v -timeout 2h ./test/probe >>"$log" 2>&1 || code=1
+	go test -count=1 -tags root -run '^(TestExecsLeaveNothing|TestStatsOfMany)$' -v -timeout 2h ./test/probe >>"$log" 2>&1 || code=1
 
 # Each fuzz target, for a minute. Without the bound on minimizing it spends a
 # minute on each input that the targets on real files find interesting, in which
@@ -23,7 +24,7 @@ TARE_SOAK_EXECS="${TARE_SOAK_EXECS:-10000}" TARE_SOAK_STATS="${TARE_SOAK_STATS:-
 fuzz() { # file target
 	package=./$(dirname "$1")
 	bad=0
-	go test -tags root -run '^$' -fuzz "^$2\$" -fuzztime "${TARE_SOAK_FUZZ:-60s}" -fuzzminimizetime 20x "$package" >"$log.fuzz" 2>&1 || bad=1
+	go test -count=1 -tags root -run '^$' -fuzz "^$2\$" -fuzztime "${TARE_SOAK_FUZZ:-60s}" -fuzzminimizetime 20x "$package" >"$log.fuzz" 2>&1 || bad=1
 	execs=$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$log.fuzz" | tail -1)
 	echo "SOAK | inputs of $2 (${package#./}) | ${execs:-0} | $bad | |"
 	[ $bad = 0 ] || { cat "$log.fuzz"; echo "--- FAIL: $2"; return 1; }

@@ -67,10 +67,20 @@ func (b *box) unplug(all bool) {
 	}
 }
 
-// cut keeps the disk as it is.
+// cut keeps the disk as it is. It may be called beside the test.
 func (b *box) cut() {
+	out, err := exec.Command("cp", "--reflink=always", b.path("host/disk.img"), b.path("host/cut.img")).CombinedOutput()
+	if err != nil {
+		b.t.Errorf("cut: %v: %s", err, out)
+	}
+}
+
+// takeCut has the disk be as it was at the last cut.
+func (b *box) takeCut() {
 	b.t.Helper()
-	b.root("cp", "--reflink=always", b.path("host/disk.img"), b.path("host/cut.img"))
+	b.unplug(false)
+	b.root("mv", b.path("host/cut.img"), b.path("host/disk.img"))
+	b.plug()
 }
 
 // boot starts the engine with the disk as the last cut found it, and with nothing
@@ -81,10 +91,8 @@ func (b *box) boot() {
 	b.endAll()
 	b.removeGroups()
 	b.uninstall()
-	b.unplug(false)
-	b.root("mv", b.path("host/cut.img"), b.path("host/disk.img"))
 	b.root("rm", "-rf", b.path("run"))
-	b.plug()
+	b.takeCut()
 	b.rebooted = true
 	b.up()
 }
@@ -126,9 +134,7 @@ func (b *box) losesWhatIsNotSynced() {
 	}
 	b.cut()
 	f.Close()
-	b.unplug(false)
-	b.root("mv", b.path("host/cut.img"), b.path("host/disk.img"))
-	b.plug()
+	b.takeCut()
 	if got, err := os.ReadFile(b.path("data/synced")); err != nil || !bytes.Equal(got, content) {
 		b.t.Fatalf("the cut has lost a file that was synced: %d bytes, %v", len(got), err)
 	}
