@@ -178,7 +178,7 @@ func TestLimits(t *testing.T) {
 	if _, err := newPlace(t).unpack(many, Options{Entries: 2}); !errors.As(err, &in) {
 		t.Errorf("entries: %v", err)
 	}
-	if _, err := newPlace(t).unpack(many, Options{Bytes: 20}); !errors.Is(err, unix.ENOSPC) || errors.As(err, &in) {
+	if _, err := newPlace(t).unpack(many, Options{Bytes: 20}); !errors.Is(err, syscall.ENOSPC) || errors.As(err, &in) {
 		t.Errorf("bytes: %v", err)
 	}
 	if _, err := newPlace(t).unpack(many, Options{Entries: 3, Bytes: 24}); err != nil {
