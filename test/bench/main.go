@@ -31,7 +31,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "directory with tare, tared, tare-keeper")
 	flag.IntVar(&o.rounds, "rounds", 100, "rounds of each row")
 	flag.IntVar(&o.sleepers, "sleepers", 1000, "containers of the row with many")
-	flag.BoolVar(&o.reference, "docker", true, "measure Debian's dockerd too")
+	flag.BoolVar(&o.reference, "docker", true, "measure Debian's dockerd, podman and containerd too")
 	only := flag.String("only", "", "sections to run, all if empty")
 	flag.Parse()
 	if err := run(o, *only); err != nil {

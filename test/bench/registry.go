@@ -42,11 +42,13 @@ func (b *bench) startRegistry(address, dir string) (stop func(), err error) {
 // puller is a contestant of the rows of the registry.
 type puller struct {
 	name string
-	run  func(args ...string) error // pull, push, tag, rmi
+	run  func(args ...string) error // pull -q, push -q, tag, rmi; load -q -i, save -o
 }
 
-func (b *bench) pullers() []puller {
-	list := []puller{{"tare", b.tareCLI}}
+// pullers are the contestants; stop ends those that were started for this.
+func (b *bench) pullers() (list []puller, stop func(), err error) {
+	stop = func() {}
+	list = []puller{{"tare", b.tareCLI}}
 	for _, e := range b.engines() {
 		list = append(list, puller{"docker against " + e.name, e.docker})
 	}
@@ -58,7 +60,14 @@ func (b *bench) pullers() []puller {
 			return command(podman, append([]string{"--root", b.path("podman"), "--runroot", filepath.Join(b.tmpfs, "podman"), "--storage-driver", "overlay"}, args...)...)
 		}})
 	}
-	return list
+	if b.o.reference {
+		var ctr puller
+		if ctr, stop, err = b.startContainerd(); err != nil {
+			return nil, nil, err
+		}
+		list = append(list, ctr)
+	}
+	return list, stop, nil
 }
 
 // registry times pull and push of a real image of 200 MB and eight layers. They
@@ -86,7 +95,12 @@ func (b *bench) registry() error {
 	if err := b.registryFloors(source); err != nil {
 		return err
 	}
-	for _, p := range b.pullers() {
+	pullers, stop, err := b.pullers()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	for _, p := range pullers {
 		pull := func() error { return p.run("pull", "-q", ref) }
 		rows := []struct {
 			name     string
