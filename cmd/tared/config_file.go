@@ -92,10 +92,55 @@ func (f *configFile) pair(dec *json.Decoder, seen map[string]bool) error {
 		return f.syntax(dec, err)
 	}
 	at, key := dec.InputOffset(), t.(string) // within an object the decoder gives keys as strings or fails
+	if key == "proxies" {
+		return f.proxies(dec, seen)
+	}
 	var raw json.RawMessage
 	if err := dec.Decode(&raw); err != nil {
 		return f.syntax(dec, err)
 	}
+	return f.put(at, key, raw, seen)
+}
+
+// proxies reads the object in which dockerd's file has the settings of proxies.
+func (f *configFile) proxies(dec *json.Decoder, seen map[string]bool) error {
+	at := dec.InputOffset()
+	if seen["proxies"] {
+		return f.errorf(at, "key %q stands here for the second time", "proxies")
+	}
+	seen["proxies"] = true
+	t, err := dec.Token()
+	if err != nil {
+		return f.syntax(dec, err)
+	}
+	if t != json.Delim('{') {
+		return f.errorf(at, "key %q: want an object of http-proxy, https-proxy and no-proxy", "proxies")
+	}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return f.syntax(dec, err)
+		}
+		at, key := dec.InputOffset(), t.(string)
+		if !slices.Contains([]string{"http-proxy", "https-proxy", "no-proxy"}, key) {
+			return f.errorf(at, "unknown key %q in %q", key, "proxies")
+		}
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return f.syntax(dec, err)
+		}
+		if err := f.put(at, key, raw, seen); err != nil {
+			return err
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return f.syntax(dec, err)
+	}
+	return nil
+}
+
+// put gives the option that key names its value.
+func (f *configFile) put(at int64, key string, raw json.RawMessage, seen map[string]bool) error {
 	i := slices.IndexFunc(f.options, func(o option) bool { return o.key == key && key != "" })
 	switch {
 	case i < 0:

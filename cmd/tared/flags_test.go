@@ -159,6 +159,16 @@ func TestConfigFile(t *testing.T) {
 	}
 }
 
+func TestProxiesOfTheFile(t *testing.T) {
+	c, err := parse(t, "--config-file="+configFileWith(t, `{"proxies": {"http-proxy": "http://a:1", "no-proxy": "x,y"}, "https-proxy": "http://b:2"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Registries.HTTPProxy != "http://a:1" || c.Registries.HTTPSProxy != "http://b:2" || c.Registries.NoProxy != "x,y" {
+		t.Errorf("%q, %q, %q", c.Registries.HTTPProxy, c.Registries.HTTPSProxy, c.Registries.NoProxy)
+	}
+}
+
 func TestRuntimes(t *testing.T) {
 	file := configFileWith(t, `{"default-runtime": "crun", "runtimes": {"runsc": {"path": "/opt/runsc", "runtimeArgs": ["--platform", "kvm"]}, "crun": {"path": "crun"}}}`)
 	fromFile, err := parse(t, "--config-file="+file)
@@ -200,6 +210,13 @@ func TestBadConfigFiles(t *testing.T) {
 		{"", `{"runtimes": {"a": {"path": "/x", "options": {}}}}`, `runtime "a": options is not supported: it is for a shim of containerd`},
 		{"", `{"runtimes": {"a": {"path": "/x", "nope": 1}}}`, `runtime "a": json: unknown field "nope"`},
 		{"--add-runtime=b=/y", `{"runtimes": {"a": {"path": "/x"}}}`, `key "runtimes": given as the flag --add-runtime too (flag: b=/y,`},
+		{"", `{"proxies": "http://p"}`, `:1: key "proxies": want an object of http-proxy, https-proxy and no-proxy`},
+		{"", "{\"proxies\": {\n\"ftp-proxy\": \"http://p\"}}", `:2: unknown key "ftp-proxy" in "proxies"`},
+		{"", `{"proxies": {"http-proxy": 1}}`, `:1: key "http-proxy": want a string, not 1`},
+		{"", `{"proxies": {"http-proxy": "http://p"}, "http-proxy": "http://p"}`, `key "http-proxy" stands here for the second time`},
+		{"", `{"proxies": {}, "proxies": {}}`, `key "proxies" stands here for the second time`},
+		{"", `{"proxies": {"no-proxy": "a"`, `the file ends within the JSON object`},
+		{"--http-proxy=http://q", `{"proxies": {"http-proxy": "http://p"}}`, `key "http-proxy": given as the flag --http-proxy too`},
 		{"", `{"log-level": "loud"}`, `:1: key "log-level": value "loud": want one of`},
 		{"--debug", "{\n\"debug\": true}", `:2: key "debug": given as the flag --debug too (flag: true, file: true)`},
 		{"-H fd://", `{"hosts": ["unix:///x"]}`, `:1: key "hosts": given as the flag --host too (flag: fd://, file: ["unix:///x"])`},
