@@ -15,6 +15,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/therootcompany/xz"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 )
@@ -56,6 +57,10 @@ const (
 	bombFloor = 64 << 20
 )
 
+// maxXzDictionary is what xz -9 uses, in bytes: a stream says itself how much
+// memory it wants, up to 4 GiB.
+const maxXzDictionary = 64 << 20
+
 // decompress unpacks r if it is packed. The result is closed by the caller.
 func decompress(ctx context.Context, r io.Reader) (io.ReadCloser, compression, error) {
 	packed := &counter{r: r}
@@ -79,8 +84,10 @@ func decompress(ctx context.Context, r io.Reader) (io.ReadCloser, compression, e
 		}
 	case bzip2ed:
 		out = io.NopCloser(bzip2.NewReader(b))
-	default:
-		return nil, c, errdefs.New(errdefs.InvalidArgument, "unsupported compression: %s", c)
+	case xzed:
+		var x *xz.Reader
+		x, err = xz.NewReader(b, maxXzDictionary)
+		out = io.NopCloser(x)
 	}
 	if err != nil {
 		return nil, c, errdefs.New(errdefs.InvalidArgument, "%s: %w", c, err)

@@ -101,7 +101,8 @@ func simple(names ...string) imagetest.Image {
 }
 
 func TestLoadReadsEveryForm(t *testing.T) {
-	packs := map[string]func([]byte) []byte{"plain": nil, "gzip": imagetest.Gzip, "zstd": imagetest.Zstd}
+	packs := map[string]func([]byte) []byte{"plain": nil, "gzip": imagetest.Gzip, "zstd": imagetest.Zstd, "bzip2": imagetest.Bzip2,
+		"xz": func(b []byte) []byte { return imagetest.Xz(b) }}
 	for layers, inner := range packs {
 		for outer, pack := range packs {
 			for form, build := range map[string]func(...imagetest.Image) []imagetest.Member{"docker": imagetest.Docker, "oci": imagetest.OCI,
@@ -218,6 +219,9 @@ func TestBadArchivesLeaveNothing(t *testing.T) {
 		"cut gzip":         imagetest.Gzip(whole)[:100],
 		"damaged gzip":     append(imagetest.Gzip(whole)[:60], bytes.Repeat([]byte("x"), 100)...),
 		"damaged zstd":     append(imagetest.Zstd(whole)[:60], bytes.Repeat([]byte("x"), 100)...),
+		"damaged xz":       append(imagetest.Xz(whole)[:60], bytes.Repeat([]byte("x"), 100)...),
+		"cut xz":           imagetest.Xz(whole)[:100],
+		"greedy xz":        imagetest.Xz(whole, "--lzma2=dict=128MiB"),
 		"bomb":             imagetest.Gzip(make([]byte, 200<<20)),
 		"no manifest":      imagetest.Tar(imagetest.Docker(simple("x:1"))[:2]),
 		"null":             imagetest.Tar(edit("manifest.json", set("null"))),

@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"io"
+	"os/exec"
 	"slices"
 	"time"
 
@@ -72,6 +73,20 @@ func Zstd(b []byte) []byte {
 	w, err := zstd.NewWriter(nil)
 	must(err)
 	return w.EncodeAll(b, nil)
+}
+
+// Xz packs b with the host's program, which is given args.
+func Xz(b []byte, args ...string) []byte { return program(b, "xz", args...) }
+
+// Bzip2 packs b with the host's program.
+func Bzip2(b []byte) []byte { return program(b, "bzip2") }
+
+func program(b []byte, name string, args ...string) []byte {
+	c := exec.Command(name, args...)
+	c.Stdin = bytes.NewReader(b)
+	out, err := c.Output()
+	must(err)
+	return out
 }
 
 // Image is what an archive is made of. Layers go base first.
