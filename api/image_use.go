@@ -13,6 +13,7 @@ type ImageSummary struct {
 // not.
 type ImageInspect struct {
 	image.InspectResponse
+	Parent   string `json:",omitempty"` // ID of the image that was committed on; Docker has it, but not in its types
 	LastUsed string // RFC 3339
 	Pinned   bool
 }

@@ -105,10 +105,9 @@ type SearchOptions struct {
 	Auth    *registry.AuthConfig // nil: none
 }
 
-// DiskUsageOptions choose what is counted, and whether the objects are listed.
+// DiskUsageOptions choose what is counted; nothing chosen is everything.
 type DiskUsageOptions struct {
 	Containers, Images, Volumes, BuildCache bool
-	Verbose                                 bool
 }
 
 // Filters that the list and prune operations accept.

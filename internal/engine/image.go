@@ -82,7 +82,7 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]api.I
 			continue
 		}
 		s := image.Summary{
-			ID: img.ID.String(), RepoTags: tags, RepoDigests: digests, Created: unix(img.Created), Size: img.Size,
+			ID: img.ID.String(), ParentID: img.Parent.String(), RepoTags: tags, RepoDigests: digests, Created: unix(img.Created), Size: img.Size,
 			SharedSize: -1, Containers: int64(len(used[img.ID.String()])), Labels: img.Config.Config.Labels, Descriptor: &img.Manifest,
 		}
 		if o.Manifests {
@@ -206,7 +206,7 @@ func (e *Engine) ImageInspect(ctx context.Context, ref string, o api.ImageInspec
 		return api.ImageInspect{}, err
 	}
 	c := img.Config
-	res := api.ImageInspect{LastUsed: stamp(img.LastUsed), Pinned: img.Pinned}
+	res := api.ImageInspect{Parent: img.Parent.String(), LastUsed: stamp(img.LastUsed), Pinned: img.Pinned}
 	res.InspectResponse = image.InspectResponse{
 		ID: img.ID.String(), RepoTags: img.RepoTags, RepoDigests: img.RepoDigests, Author: c.Author,
 		Config: &c.Config, Architecture: c.Architecture, Variant: c.Variant, Os: c.OS, OsVersion: c.OSVersion, Size: img.Size,

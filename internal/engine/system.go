@@ -222,14 +222,14 @@ func (e *Engine) DiskUsage(ctx context.Context, o api.DiskUsageOptions) (system.
 	all := !o.Containers && !o.Images && !o.Volumes && !o.BuildCache
 	var du system.DiskUsage
 	if all || o.Containers {
-		cu, err := e.containerUsage(ctx, o.Verbose)
+		cu, err := e.containerUsage(ctx)
 		if err != nil {
 			return du, err
 		}
 		du.ContainerUsage = cu
 	}
 	if all || o.Images {
-		iu, err := e.imageUsage(ctx, o.Verbose)
+		iu, err := e.imageUsage(ctx)
 		if err != nil {
 			return du, err
 		}
@@ -244,12 +244,12 @@ func (e *Engine) DiskUsage(ctx context.Context, o api.DiskUsageOptions) (system.
 	return du, nil
 }
 
-func (e *Engine) containerUsage(ctx context.Context, verbose bool) (*container.DiskUsage, error) {
+func (e *Engine) containerUsage(ctx context.Context) (*container.DiskUsage, error) {
 	list, err := e.ContainerList(ctx, api.ListOptions{All: true, Size: true})
 	if err != nil {
 		return nil, err
 	}
-	du := &container.DiskUsage{TotalCount: int64(len(list))}
+	du := &container.DiskUsage{TotalCount: int64(len(list)), Items: list}
 	for _, c := range list {
 		du.TotalSize += c.SizeRw
 		switch c.State {
@@ -259,13 +259,10 @@ func (e *Engine) containerUsage(ctx context.Context, verbose bool) (*container.D
 			du.Reclaimable += c.SizeRw
 		}
 	}
-	if verbose {
-		du.Items = list
-	}
 	return du, nil
 }
 
-func (e *Engine) imageUsage(ctx context.Context, verbose bool) (*image.DiskUsage, error) {
+func (e *Engine) imageUsage(ctx context.Context) (*image.DiskUsage, error) {
 	list, err := e.ImageList(ctx, api.ImageListOptions{All: true, SharedSize: true})
 	if err != nil {
 		return nil, err
@@ -280,11 +277,7 @@ func (e *Engine) imageUsage(ctx context.Context, verbose bool) (*image.DiskUsage
 		if img.Containers > 0 {
 			du.ActiveCount++
 		}
-	}
-	if verbose {
-		for _, img := range list {
-			du.Items = append(du.Items, img.Summary)
-		}
+		du.Items = append(du.Items, img.Summary)
 	}
 	return du, nil
 }

@@ -48,6 +48,7 @@ type ID = digest.Digest
 // Image is a picture of one image. It is not changed after it was handed out.
 type Image struct {
 	ID          ID
+	Parent      ID       // the image of which it was made here, which may be gone; "" for what came from elsewhere
 	RepoTags    []string // familiar, sorted: "busybox:latest"
 	RepoDigests []string // "busybox@sha256:…"
 	Config      *dockerspec.DockerOCIImage

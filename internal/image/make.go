@@ -202,7 +202,7 @@ type addition struct {
 
 // make writes the documents of a new image and makes it visible.
 func (a *arrival) make(ctx context.Context, n New, b *base, add addition) (ID, error) {
-	c := &candidate{}
+	c := &candidate{parent: n.Parent}
 	now := time.Now().UTC()
 	h := ocispec.History{Created: &now, CreatedBy: n.CreatedBy, Author: n.Author, Comment: n.Comment, EmptyLayer: add.diff == emptyTar}
 	img := dockerspec.DockerOCIImage{Config: n.Config}

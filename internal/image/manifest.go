@@ -19,6 +19,7 @@ import (
 // candidate is one image as an archive describes it.
 type candidate struct {
 	id       ID
+	parent   ID // that it was committed on, if it was
 	config   *member
 	layers   []*member // base first
 	parts    *parts
@@ -211,7 +212,7 @@ func (c *candidate) settle() error {
 }
 
 func (c *candidate) name() name {
-	return name{id: c.id, manifest: describe(c.manifest), target: c.target}
+	return name{id: c.id, parent: c.parent, manifest: describe(c.manifest), target: c.target}
 }
 
 // describe makes the descriptor of a manifest.

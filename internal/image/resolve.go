@@ -144,7 +144,7 @@ func (s *Service) Tag(ctx context.Context, ref, repo, tag string) (string, *Imag
 		return "", nil, err
 	}
 	err = s.update(ctx, func(ctx context.Context) error {
-		return s.setName(ctx, t.String(), name{id: i.ID, manifest: i.Manifest, target: i.Target})
+		return s.setName(ctx, t.String(), name{id: i.ID, parent: i.Parent, manifest: i.Manifest, target: i.Target})
 	})
 	if err != nil {
 		return "", nil, err

@@ -27,6 +27,7 @@ const (
 	namespace      = "tare"
 	danglingPrefix = "dangling@" // + ID: the name of an image without references
 	labelID        = "tare/image-id"
+	labelParent    = "tare/parent-id"
 	labelManifest  = "tare/manifest" // descriptor, where the target is an index
 	maxDocument    = 4 << 20         // bytes of a manifest, index or configuration
 )
@@ -41,6 +42,7 @@ type view struct {
 // name is what a reference points to.
 type name struct {
 	id       ID
+	parent   ID // of which it was made here; "": of none, or not here
 	manifest ocispec.Descriptor
 	target   ocispec.Descriptor // the manifest, or the index that has it
 	tagged   time.Time
@@ -49,6 +51,9 @@ type name struct {
 // recordOf is a name as images.db has it.
 func recordOf(ref string, n name) (images.Image, error) {
 	i := images.Image{Name: ref, Target: n.target, Labels: map[string]string{labelID: string(n.id)}}
+	if n.parent != "" {
+		i.Labels[labelParent] = string(n.parent)
+	}
 	if n.target.Digest != n.manifest.Digest {
 		b, err := json.Marshal(n.manifest)
 		if err != nil {
@@ -61,7 +66,7 @@ func recordOf(ref string, n name) (images.Image, error) {
 
 // nameIn is the reverse of recordOf.
 func nameIn(i images.Image) (name, error) {
-	n := name{id: digest.Digest(i.Labels[labelID]), manifest: i.Target, target: i.Target, tagged: i.UpdatedAt}
+	n := name{id: digest.Digest(i.Labels[labelID]), parent: digest.Digest(i.Labels[labelParent]), manifest: i.Target, target: i.Target, tagged: i.UpdatedAt}
 	if err := n.id.Validate(); err != nil {
 		return n, err
 	}
@@ -247,6 +252,9 @@ func (s *Service) image(ctx context.Context, v *view, id ID) (*Image, error) {
 		at := v.names[n]
 		if i.Manifest.Digest == "" || at.tagged.After(i.Tagged) {
 			i.Manifest, i.Target, i.Tagged = at.manifest, at.target, at.tagged
+		}
+		if at.parent != "" {
+			i.Parent = at.parent
 		}
 		if strings.HasPrefix(n, danglingPrefix) {
 			i.Tagged = time.Time{}

@@ -415,11 +415,8 @@ func (f *fake) Version(context.Context) (system.VersionResponse, error) {
 	}, nil
 }
 
-func (f *fake) DiskUsage(_ context.Context, o api.DiskUsageOptions) (system.DiskUsage, error) {
+func (f *fake) DiskUsage(context.Context, api.DiskUsageOptions) (system.DiskUsage, error) {
 	u := system.DiskUsage{ImageUsage: &image.DiskUsage{TotalSize: 42, TotalCount: 1, Items: []image.Summary{{ID: "i", Size: 42, Containers: 3}}}, BuildCacheUsage: &build.DiskUsage{}}
-	if !o.Verbose {
-		u.ImageUsage.Items = nil
-	}
 	return u, nil
 }
 

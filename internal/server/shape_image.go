@@ -74,7 +74,7 @@ func imageShape(img api.ImageInspect, v api.Version) any {
 	if !v.Before(52) {
 		return img
 	}
-	old := image151{ImageInspect: img, Comment: img.Comment, Author: img.Author, Config: imageConfigShape(img.Config, v)}
+	old := image151{ImageInspect: img, Parent: img.Parent, Comment: img.Comment, Author: img.Author, Config: imageConfigShape(img.Config, v)}
 	if v.Before(44) {
 		old.VirtualSize = &img.Size
 	}

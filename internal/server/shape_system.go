@@ -85,9 +85,10 @@ type event151 struct {
 }
 
 // diskUsageShape is the disk usage as the version shows it: lists of objects
-// until 1.51, totals from 1.53, and both between, unless it was verbose.
+// until 1.51, from 1.52 totals, and the lists as well unless it is verbose: docker-py
+// asks for the newest version and reads the lists.
 func diskUsageShape(u system.DiskUsage, v api.Version, verbose bool) any {
-	if !v.Before(53) || !v.Before(52) && verbose {
+	if !v.Before(52) && verbose {
 		return u
 	}
 	old := diskUsage152{}

@@ -106,7 +106,8 @@ func TestShapesOfVersions(t *testing.T) {
 		{"/system/df", "1.52", "ImageUsage.TotalSize", 42.0},
 		{"/system/df", "1.52", "ImageUsage.Items", absent},
 		{"/system/df?verbose=1", "1.52", "LayersSize", absent},
-		{"/system/df", "1.53", "LayersSize", absent},
+		{"/system/df", "1.54", "LayersSize", 42.0},
+		{"/system/df?verbose=1", "1.54", "LayersSize", absent},
 		{"/system/df", "1.53", "ImageUsage.TotalCount", 1.0},
 	}
 	for _, tt := range tests {

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types"
+
+	"github.com/tare-engine/tare/internal/linux/unixconn"
 )
 
 // stream is the body of an answer that is written over time. A live one
@@ -73,7 +76,40 @@ func (r *request) hijacker(contentType func(tty bool) string) func(tty bool) (ne
 			return nil, nil, err
 		}
 		_ = c.SetWriteDeadline(time.Time{})
+		if !r.readsOn() {
+			awaitRead(c)
+		}
 		return c, append([]byte(nil), buffered...), nil
+	}
+}
+
+// readsOn reports whether the client is known to go on, after the header, with
+// what its reader has buffered. docker-py, for one, reads the header through a
+// buffer and then from the socket below it: what came with the header is lost.
+func (r *request) readsOn() bool {
+	agent := r.UserAgent()
+	return strings.HasPrefix(agent, "Tare-Client/") || strings.HasPrefix(agent, "Docker-Client/")
+}
+
+// readTime is how long a client may take to read the header alone.
+const readTime = time.Second
+
+// awaitRead waits until the peer has read all that was written, where the
+// kernel knows that. It only tells how much is left, so it is asked again.
+func awaitRead(c net.Conn) {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return
+	}
+	for end := time.Now().Add(readTime); time.Now().Before(end); time.Sleep(50 * time.Microsecond) {
+		left := 0
+		if err := raw.Control(func(fd uintptr) { left, err = unixconn.Unread(int(fd)) }); err != nil || left == 0 {
+			return
+		}
 	}
 }
 

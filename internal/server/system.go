@@ -67,8 +67,6 @@ func (s *Server) getDiskUsage(w http.ResponseWriter, r *request) error {
 }
 
 func diskUsageOptions(r *request) (o api.DiskUsageOptions, err error) {
-	// The shapes of the older versions list all objects.
-	o.Verbose = r.version.Before(53) || r.flag("verbose")
 	kinds := r.query["type"]
 	if len(kinds) == 0 || r.version.Before(42) {
 		o.Containers, o.Images, o.Volumes, o.BuildCache = true, true, true, true

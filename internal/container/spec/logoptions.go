@@ -20,15 +20,17 @@ type LogOptions struct {
 }
 
 // ParseLogOptions reads the options of the log driver json-file. One that
-// names neither size nor number gets the defaults: a log without bounds fills
-// the disk sooner or later.
+// does not name the size gets the default one: a log without bounds fills the
+// disk sooner or later.
 func ParseLogOptions(c container.LogConfig, maxSize int64, maxFile int) (o LogOptions, err error) {
 	size, sized := c.Config["max-size"]
 	files, counted := c.Config["max-file"]
-	if !sized && !counted {
-		o.MaxSize, o.MaxFiles = maxSize, maxFile
-	} else {
-		o.MaxFiles = 1
+	o.MaxFiles = 1
+	if !sized {
+		o.MaxSize = maxSize
+		if !counted {
+			o.MaxFiles = maxFile
+		}
 	}
 	if sized && size != "-1" {
 		if o.MaxSize, err = units.FromHumanSize(size); err != nil || o.MaxSize <= 0 {
@@ -38,9 +40,6 @@ func ParseLogOptions(c container.LogConfig, maxSize int64, maxFile int) (o LogOp
 	if counted {
 		if o.MaxFiles, err = strconv.Atoi(files); err != nil || o.MaxFiles < 1 {
 			return o, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option max-file: max-file cannot be less than 1", files)
-		}
-		if o.MaxFiles > 1 && o.MaxSize == 0 {
-			return o, errdefs.New(errdefs.InvalidArgument, "invalid log options: max-file needs max-size")
 		}
 	}
 	if v, ok := c.Config["compress"]; ok {
