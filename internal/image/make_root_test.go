@@ -99,7 +99,7 @@ func TestCommit(t *testing.T) {
 			s.close()
 			s = open(root)
 			i := s.image(t, "new")
-			if i.ID != id || len(i.Layers) != 3 || i.Chain != layer.Chain(parent.Chain, i.Layers[2]) || i.Config.Author != "me" || i.Config.Config.Cmd[0] != "x" || i.Created.IsZero() {
+			if i.ID != id || i.Parent != parent.ID || parent.Parent != "" || len(i.Layers) != 3 || i.Chain != layer.Chain(parent.Chain, i.Layers[2]) || i.Config.Author != "me" || i.Config.Config.Cmd[0] != "x" || i.Created.IsZero() {
 				t.Errorf("%+v", i)
 			}
 			if a, b := s.read(t, i, "a"), s.read(t, i, "b"); a != "three" || b != "no such file or directory" {
