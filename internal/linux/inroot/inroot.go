@@ -100,7 +100,7 @@ var (
 // be there (a FIFO, a device) is not even opened, and a file of more than limit
 // bytes is an error.
 func ReadFile(root *os.File, path string, limit int64) ([]byte, error) {
-	f, err := openRegular(root, path)
+	f, err := openRegular(root, path, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +115,14 @@ func ReadFile(root *os.File, path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-func openRegular(root *os.File, path string) (*os.File, error) {
-	f, err := Open(root, path, unix.O_PATH, 0)
+// OpenRegular opens the regular file at path inside root for reading. Anything
+// else in its place, a link too, is not opened.
+func OpenRegular(root *os.File, path string) (*os.File, error) {
+	return openRegular(root, path, unix.O_NOFOLLOW)
+}
+
+func openRegular(root *os.File, path string, flags int) (*os.File, error) {
+	f, err := Open(root, path, unix.O_PATH|flags, 0)
 	if err != nil {
 		return nil, err
 	}
