@@ -103,6 +103,7 @@ var imageCommands = []command{
 	{name: "diff", build: newImageDiffCommand, names: namesImages},
 	{name: "history", build: newHistoryCommand, names: namesImages, one: true},
 	{name: "import", build: newImportCommand},
+	{name: "import-engine", build: newImageImportEngineCommand},
 	{name: "inspect", build: newKindInspectCommand("image"), names: namesImages},
 	{name: "load", build: newLoadCommand},
 	{name: "ls list", build: newImagesCommand, names: namesImages, one: true},

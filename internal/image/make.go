@@ -16,7 +16,6 @@ import (
 	"github.com/docker/go-units"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -254,13 +253,9 @@ func (a *arrival) describe(c *candidate, img dockerspec.DockerOCIImage, layers [
 		return err
 	}
 	c.id = c.config.digest
-	if layers == nil {
-		layers = []ocispec.Descriptor{}
+	if err := c.list(layers); err != nil {
+		return err
 	}
-	c.manifest, err = json.Marshal(ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
-		Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: c.id, Size: c.config.size}, Layers: layers,
-	})
 	c.target = describe(c.manifest)
-	return err
+	return nil
 }

@@ -233,21 +233,28 @@ func ownType(b []byte) string {
 
 // writeManifest makes the OCI manifest of an image that came without one.
 func (c *candidate) writeManifest() error {
-	m := ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: ocispec.MediaTypeImageManifest,
-		Config:    ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: c.id, Size: c.config.size},
-		Layers:    []ocispec.Descriptor{},
-	}
+	var layers []ocispec.Descriptor
 	for _, l := range c.layers {
 		packed, err := l.compression()
 		if err != nil {
 			return err
 		}
-		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: layerTypeOf(packed), Digest: l.digest, Size: l.size})
+		layers = append(layers, ocispec.Descriptor{MediaType: layerTypeOf(packed), Digest: l.digest, Size: l.size})
 	}
-	var err error
-	c.manifest, err = json.Marshal(m)
+	return c.list(layers)
+}
+
+// list makes the OCI manifest that lists the configuration and these layers.
+func (c *candidate) list(layers []ocispec.Descriptor) (err error) {
+	if layers == nil {
+		layers = []ocispec.Descriptor{}
+	}
+	c.manifest, err = json.Marshal(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: c.id, Size: c.config.size},
+		Layers:    layers,
+	})
 	return err
 }
 

@@ -395,6 +395,16 @@ func (f *fake) ImageVerify(_ context.Context, r api.ImageVerifyRequest, emit fun
 	return nil
 }
 
+func (f *fake) ImageImportEngine(_ context.Context, r api.ImageImportEngineRequest, out func(jsonstream.Message)) error {
+	if r.Dir == "" {
+		return errdefs.New(errdefs.InvalidArgument, "the path must be absolute")
+	}
+	for _, ref := range r.Images {
+		out(jsonstream.Message{Stream: "Imported image: " + ref + "\n"})
+	}
+	return errdefs.New(errdefs.InvalidArgument, "the rest was not imported")
+}
+
 func (f *fake) ImageRepair(ctx context.Context, r api.ImageVerifyRequest, emit func(api.ImageVerifyMessage) error) error {
 	f.call("repair " + strings.Join(r.Images, " "))
 	return f.ImageVerify(ctx, r, emit)

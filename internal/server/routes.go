@@ -61,6 +61,7 @@ var routes = []struct {
 	{"GET", api.ImageBlobsPath, (*Server).imageBlobs},
 	{"POST", api.ImageMissingPath, (*Server).missingLayers},
 	{"POST", api.ImageSavePath, (*Server).saveIncrement},
+	{"POST", api.ImageImportEnginePath, (*Server).importEngine},
 
 	{"POST", "/commit", (*Server).commitContainer},
 

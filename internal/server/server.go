@@ -23,6 +23,7 @@ type Backend interface {
 	statsBackend
 	imageBackend
 	verifyBackend
+	importEngineBackend
 	diffBackend
 	sendBackend
 	distributionBackend

@@ -1,0 +1,194 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/dataroot"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/image"
+)
+
+// ImageImportEngine takes images from the data root of another engine on this
+// machine, one after the other. One that cannot be taken is named, and the
+// others come all the same.
+func (d *Distribution) ImageImportEngine(ctx context.Context, r api.ImageImportEngineRequest, out func(jsonstream.Message)) (err error) {
+	root, err := dataroot.Open(r.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	all, err := d.foreignImages(root)
+	if err != nil {
+		return err
+	}
+	if all, err = selected(all, r.Images, r.Dir); err != nil {
+		return err
+	}
+	i := &engineImport{d: d, dry: r.DryRun, out: out}
+	refused := 0
+	for _, img := range all {
+		err := i.one(ctx, img)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && len(all) == 1:
+			return fmt.Errorf("%s: %w", img.shown(), err)
+		case err != nil:
+			refused++
+			out(jsonstream.Message{Stream: fmt.Sprintf("%s: not imported: %s\n", img.shown(), err)})
+		}
+	}
+	if refused > 0 {
+		return errdefs.New(errdefs.InvalidArgument, "%d of %d images were not imported", refused, len(all))
+	}
+	return nil
+}
+
+// foreignImage is an image of another engine.
+type foreignImage struct {
+	id    digest.Digest // of the configuration, or of what its name points to
+	names []string      // as they are there
+	bring func(ctx context.Context, names []string, dry bool, out func(jsonstream.Message)) (*image.Brought, error)
+}
+
+// foreignImages lists the images of a data root.
+func (d *Distribution) foreignImages(root *dataroot.Root) ([]foreignImage, error) {
+	var all []foreignImage
+	for _, g := range root.Graphs() {
+		list, err := g.Images()
+		if err != nil {
+			return nil, err
+		}
+		for _, img := range list {
+			all = append(all, foreignImage{img.ID, img.Tags, func(ctx context.Context, names []string, dry bool, out func(jsonstream.Message)) (*image.Brought, error) {
+				return d.images.Bring(ctx, g, dataroot.GraphImage{ID: img.ID, Tags: names}, dry, out)
+			}})
+		}
+	}
+	return all, nil
+}
+
+// shown is what the image is called in messages.
+func (f *foreignImage) shown() string {
+	if len(f.names) == 0 {
+		return f.id.String()
+	}
+	return familiarName(f.names[0])
+}
+
+func familiarName(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return reference.FamiliarString(named)
+}
+
+// selected are the images that a request names: by a reference with this name
+// only, by ID with all of theirs.
+func selected(all []foreignImage, refs []string, dir string) ([]foreignImage, error) {
+	if len(refs) == 0 {
+		return all, nil
+	}
+	var list []foreignImage
+	for _, img := range all {
+		var names []string
+		whole := false
+		for _, ref := range refs {
+			if whole = isPrefix(ref, img.id); whole {
+				break
+			}
+			names = append(names, img.named(ref)...)
+		}
+		if whole {
+			names = img.names
+		}
+		if whole || len(names) > 0 {
+			slices.Sort(names)
+			img.names = slices.Compact(names)
+			list = append(list, img)
+		}
+	}
+	for _, ref := range refs {
+		if !slices.ContainsFunc(all, func(f foreignImage) bool { return isPrefix(ref, f.id) || len(f.named(ref)) > 0 }) {
+			return nil, errdefs.New(errdefs.NotFound, "No such image in %s: %s", dir, ref)
+		}
+	}
+	return list, nil
+}
+
+// isPrefix reports whether ref is an ID or the beginning of one.
+func isPrefix(ref string, id digest.Digest) bool {
+	const least = 4
+	hex := strings.TrimPrefix(ref, "sha256:")
+	return len(hex) >= least && strings.HasPrefix(id.Encoded(), hex)
+}
+
+// named lists the names of the image that a reference means.
+func (f *foreignImage) named(ref string) (names []string) {
+	want, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return nil
+	}
+	for _, n := range f.names {
+		have, err := reference.ParseNormalizedNamed(n)
+		if err == nil && reference.TagNameOnly(have).String() == reference.TagNameOnly(want).String() {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// engineImport is one import under way.
+type engineImport struct {
+	d   *Distribution
+	dry bool
+	out func(jsonstream.Message)
+}
+
+func (i *engineImport) one(ctx context.Context, img foreignImage) error {
+	b, err := img.bring(ctx, img.names, i.dry, i.out)
+	if err != nil {
+		return err
+	}
+	shown := []string{img.id.String()}
+	if len(img.names) > 0 {
+		shown = nil
+		for _, n := range img.names {
+			shown = append(shown, familiarName(n))
+		}
+	}
+	for _, name := range shown {
+		i.say(name, b)
+	}
+	if b.New && !i.dry {
+		i.d.images.Touch(b.ID)
+		for _, name := range shown {
+			i.d.events.Publish(events.ImageEventType, events.ActionLoad, b.ID.String(), map[string]string{"name": name})
+		}
+	}
+	return nil
+}
+
+// say words what came of one name.
+func (i *engineImport) say(name string, b *image.Brought) {
+	text := "Imported image: " + name
+	switch {
+	case !b.New:
+		text = "Image is up to date: " + name
+	case i.dry:
+		text = fmt.Sprintf("Would import image: %s (layers: %d, %s)", name, b.Layers, units.HumanSize(float64(b.Bytes)))
+	}
+	i.out(jsonstream.Message{Stream: text + "\n"})
+}

@@ -1,0 +1,320 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	goruntime "runtime"
+	"syscall"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/jsonstream"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tare-engine/tare/internal/dataroot"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/disk"
+)
+
+// Brought is what an image of another engine came to here.
+type Brought struct {
+	ID     ID
+	New    bool  // it was not there, or lacked a name
+	Layers int   // that came, or would
+	Bytes  int64 // that these have: unpacked in a data root of Docker, packed in one of containerd
+}
+
+// Bring makes an image that Docker has unpacked one of ours, with the names
+// given. The layers that are there stay as they are; the others become the
+// archives that Docker got, and are verified. When it returns the image is on
+// disk. A dry one only says what would come.
+func (s *Service) Bring(ctx context.Context, from *dataroot.Graph, img dataroot.GraphImage, dry bool, out func(jsonstream.Message)) (_ *Brought, err error) {
+	b := &bring{s: s, from: from, c: &candidate{id: img.ID}, out: reporter{out: out}}
+	if err := b.read(img); err != nil {
+		return nil, err
+	}
+	if b.have() {
+		return &Brought{ID: img.ID}, nil
+	}
+	if b.in, err = s.newArrival(); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.in.close()) }()
+	if err := b.find(ctx); err != nil {
+		return nil, err
+	}
+	if dry {
+		return b.result(), nil
+	}
+	if err := b.fits(); err != nil {
+		return nil, err
+	}
+	const attempts = 3
+	for i := range attempts {
+		if err = b.fetch(ctx); err != nil {
+			return nil, err
+		}
+		failpoint.Hit("import-engine/unpacked")
+		if err = b.keep(ctx); !errors.Is(err, errVanished) || i == attempts-1 {
+			break
+		}
+		if err = b.find(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.result(), nil
+}
+
+// bring is one image of another engine on its way.
+type bring struct {
+	s      *Service
+	from   *dataroot.Graph
+	c      *candidate
+	config []byte
+	in     *arrival
+	layers []*broughtLayer // base first
+	out    reporter
+}
+
+// broughtLayer is one layer: there already, or to be brought.
+type broughtLayer struct {
+	parent, chain layer.ChainID
+	diff          layer.DiffID
+	shown         string
+	from          *dataroot.Layer    // nil: it is there
+	blob          ocispec.Descriptor // of what is there or came
+	member        *member            // that came
+}
+
+// read reads names and configuration.
+func (b *bring) read(img dataroot.GraphImage) (err error) {
+	if len(img.Tags) > maxNames {
+		return errdefs.New(errdefs.InvalidArgument, "it has %d names, at most %d are possible", len(img.Tags), maxNames)
+	}
+	for _, ref := range img.Tags {
+		if err := b.c.addName(ref); err != nil {
+			return err
+		}
+	}
+	if b.config, err = b.from.Config(img.ID); err != nil {
+		return err
+	}
+	if b.c.parts, err = parseConfig(b.config); err != nil {
+		return err
+	}
+	if os := b.c.parts.config.OS; os != "" && os != "linux" {
+		return errdefs.New(errdefs.InvalidArgument, "image operating system %.20q cannot be used on this platform", os)
+	}
+	return nil
+}
+
+// have reports whether the image is there with all of its names.
+func (b *bring) have() bool {
+	v := b.s.view.Load()
+	for _, ref := range b.c.names {
+		if v.names[ref].id != b.c.id {
+			return false
+		}
+	}
+	return len(v.byID[b.c.id]) > 0
+}
+
+// find tells which layers are there, and finds the others in the data root.
+func (b *bring) find(ctx context.Context) error {
+	came := b.layers
+	b.layers = nil
+	stored := map[layer.ChainID]ocispec.Descriptor{}
+	if len(b.s.view.Load().byID[b.c.id]) == 0 {
+		stored = b.s.packed(ctx)
+	}
+	var parent layer.ChainID
+	for i, chain := range b.c.parts.chains {
+		l := &broughtLayer{parent: parent, chain: chain, diff: b.c.parts.config.RootFS.DiffIDs[i]}
+		l.shown = ident.Short(l.diff.Encoded())
+		parent = chain
+		blob, ok := stored[chain]
+		switch {
+		case came != nil && came[i].member != nil:
+			l = came[i]
+		case ok:
+			l.blob = blob
+		case len(b.s.view.Load().byID[b.c.id]) > 0: // only names come
+		default:
+			var err error
+			if l.from, err = b.from.Layer(chain, l.diff); err != nil {
+				return err
+			}
+		}
+		b.layers = append(b.layers, l)
+	}
+	return nil
+}
+
+// packed lists the layers of all images that are stored unpacked and packed.
+func (s *Service) packed(ctx context.Context) map[layer.ChainID]ocispec.Descriptor {
+	all := map[layer.ChainID]ocispec.Descriptor{}
+	v := s.view.Load()
+	for id, refs := range v.byID {
+		p, err := s.partsOf(ctx, id)
+		if err != nil {
+			continue
+		}
+		raw, err := s.content.Read(ctx, v.names[refs[0]].manifest.Digest, maxDocument)
+		if err != nil {
+			continue
+		}
+		var m ocispec.Manifest
+		if json.Unmarshal(raw, &m) != nil || len(m.Layers) != len(p.chains) {
+			continue
+		}
+		for i, d := range m.Layers {
+			if chain := p.chains[i]; s.layers.Has(chain) && s.content.Has(d.Digest) {
+				all[chain] = ocispec.Descriptor{MediaType: ociLayerType(d.MediaType), Digest: d.Digest, Size: d.Size}
+			}
+		}
+	}
+	return all
+}
+
+func (b *bring) result() *Brought {
+	r := &Brought{ID: b.c.id, New: true}
+	for _, l := range b.layers {
+		if l.from != nil {
+			r.Layers++
+			r.Bytes += min(l.from.Size(), math.MaxInt64-r.Bytes)
+		}
+	}
+	return r
+}
+
+// fits refuses an image that does not fit on the disk twice, packed and
+// unpacked.
+func (b *bring) fits() error {
+	need := b.result().Bytes
+	need += min(need, math.MaxInt64-need)
+	fs, err := disk.Of(b.s.root)
+	if err != nil || need <= fs.Free {
+		return err
+	}
+	return fmt.Errorf("its layers take %s, and %s has %s free: %w",
+		units.HumanSize(float64(need)), b.s.root, units.HumanSize(float64(fs.Free)), syscall.ENOSPC)
+}
+
+// fetch brings the layers that are not there, two at a time or more.
+func (b *bring) fetch(ctx context.Context) error {
+	for _, l := range b.layers {
+		if l.from == nil {
+			b.out.status(l.shown, "Already exists")
+		} else {
+			b.out.status(l.shown, "Waiting")
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(2, goruntime.GOMAXPROCS(0)))
+	if !b.s.layers.AnyOrder() {
+		g.SetLimit(1) // each layer needs the one below
+	}
+	for _, l := range b.layers {
+		if l.from != nil && l.member == nil {
+			g.Go(func() error { return b.layer(ctx, l) })
+		}
+	}
+	return g.Wait()
+}
+
+// layer assembles, keeps, unpacks and verifies one layer.
+func (b *bring) layer(ctx context.Context, l *broughtLayer) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m, st, err := b.in.record(ctx, l.parent, func(ctx context.Context, out io.Writer) error {
+		return l.from.WriteTar(ctx, &told{out: out, say: &b.out, id: l.shown, total: l.from.Size()})
+	})
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("import-engine/layer-written")
+	if m.digest != l.diff {
+		return mismatch(m.digest, l.diff)
+	}
+	if err := b.in.batch.Adopt(st, l.parent, l.diff); err != nil {
+		return err
+	}
+	l.member, l.blob = m, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: m.digest, Size: m.size}
+	b.out.status(l.shown, "Import complete")
+	return nil
+}
+
+// told tells how much of a layer has been written. An archive is larger than
+// its files.
+type told struct {
+	out   io.Writer
+	say   *reporter
+	id    string
+	n     int64
+	total int64
+	last  pace
+}
+
+func (t *told) Write(p []byte) (int, error) {
+	n, err := t.out.Write(p)
+	t.n += int64(n)
+	if t.last.due() {
+		t.say.say(jsonstream.Message{ID: t.id, Status: "Importing", Progress: &jsonstream.Progress{Current: min(t.n, t.total), Total: t.total}})
+	}
+	return n, err
+}
+
+// keep makes the image visible, if what did not have to come is still there.
+func (b *bring) keep(ctx context.Context) error {
+	end, err := b.s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if refs := b.s.view.Load().byID[b.c.id]; len(refs) > 0 {
+		return b.name(ctx, b.s.view.Load().names[refs[0]])
+	}
+	var blobs []ocispec.Descriptor
+	b.c.layers = nil
+	for _, l := range b.layers {
+		if l.member == nil && (!b.s.layers.Has(l.chain) || !b.s.content.Has(l.blob.Digest)) {
+			return errVanished
+		}
+		if l.member != nil {
+			b.c.layers = append(b.c.layers, l.member)
+		}
+		blobs = append(blobs, l.blob)
+	}
+	if b.c.config, err = stageBytes(b.in.stage, b.config); err != nil {
+		return err
+	}
+	if err := b.c.list(blobs); err != nil {
+		return err
+	}
+	b.c.target = describe(b.c.manifest)
+	return b.in.keep(ctx, []*candidate{b.c})
+}
+
+// name gives an image that is there the names that it has in the data root.
+// Preconditions: the change token is held.
+func (b *bring) name(ctx context.Context, n name) error {
+	return b.s.update(ctx, func(ctx context.Context) error {
+		for _, ref := range b.c.names {
+			if err := b.s.setName(ctx, ref, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
