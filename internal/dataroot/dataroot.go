@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 
@@ -41,7 +42,7 @@ func Open(dir string) (_ *Root, err error) {
 	if !filepath.IsAbs(dir) {
 		return nil, errdefs.New(errdefs.InvalidArgument, "data root %.300q: the path must be absolute", dir)
 	}
-	f, err := os.Open(dir)
+	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, errdefs.As(errdefs.InvalidArgument, fmt.Errorf("data root: %w", err))
 	}

@@ -36,6 +36,10 @@ func (d *Distribution) ImageImportEngine(ctx context.Context, r api.ImageImportE
 		return err
 	}
 	i := &engineImport{d: d, dry: r.DryRun, out: out}
+	if r.DryRun {
+		i.wanted = map[digest.Digest]int64{}
+		defer i.total()
+	}
 	refused := 0
 	for _, img := range all {
 		err := i.one(ctx, img)
@@ -46,7 +50,7 @@ func (d *Distribution) ImageImportEngine(ctx context.Context, r api.ImageImportE
 			return fmt.Errorf("%s: %w", img.shown(), err)
 		case err != nil:
 			refused++
-			out(jsonstream.Message{Stream: fmt.Sprintf("%s: not imported: %s\n", img.shown(), err)})
+			i.say("%s: not imported: %s", img.shown(), err)
 		}
 	}
 	if refused > 0 {
@@ -152,11 +156,13 @@ func (f *foreignImage) named(ref string) (names []string) {
 
 // engineImport is one import under way.
 type engineImport struct {
-	d   *Distribution
-	dry bool
-	out func(jsonstream.Message)
+	d      *Distribution
+	dry    bool
+	wanted map[digest.Digest]int64 // layers that would come, for a dry run
+	out    func(jsonstream.Message)
 }
 
+// one takes one image and says what came of it.
 func (i *engineImport) one(ctx context.Context, img foreignImage) error {
 	b, err := img.bring(ctx, img.names, i.dry, i.out)
 	if err != nil {
@@ -169,26 +175,43 @@ func (i *engineImport) one(ctx context.Context, img foreignImage) error {
 			shown = append(shown, familiarName(n))
 		}
 	}
-	for _, name := range shown {
-		i.say(name, b)
-	}
-	if b.New && !i.dry {
+	switch {
+	case !b.New:
+		i.say("Image is up to date: %s", strings.Join(shown, ", "))
+	case i.dry:
+		n, bytes := i.want(b.Came)
+		i.say("Would import image: %s (layers: %d, %s)", strings.Join(shown, ", "), n, units.HumanSize(bytes))
+	default:
 		i.d.images.Touch(b.ID)
 		for _, name := range shown {
+			i.say("Imported image: %s", name)
 			i.d.events.Publish(events.ImageEventType, events.ActionLoad, b.ID.String(), map[string]string{"name": name})
 		}
 	}
 	return nil
 }
 
-// say words what came of one name.
-func (i *engineImport) say(name string, b *image.Brought) {
-	text := "Imported image: " + name
-	switch {
-	case !b.New:
-		text = "Image is up to date: " + name
-	case i.dry:
-		text = fmt.Sprintf("Would import image: %s (layers: %d, %s)", name, b.Layers, units.HumanSize(float64(b.Bytes)))
+// want counts the layers that no image before would have brought.
+func (i *engineImport) want(layers map[digest.Digest]int64) (n int, bytes float64) {
+	for d, size := range layers {
+		if _, ok := i.wanted[d]; !ok {
+			i.wanted[d] = size
+			n++
+			bytes += float64(size)
+		}
 	}
-	i.out(jsonstream.Message{Stream: text + "\n"})
+	return n, bytes
+}
+
+// total says what all images of a dry run come to.
+func (i *engineImport) total() {
+	var bytes float64
+	for _, size := range i.wanted {
+		bytes += float64(size)
+	}
+	i.say("Total: layers: %d, %s", len(i.wanted), units.HumanSize(bytes))
+}
+
+func (i *engineImport) say(format string, args ...any) {
+	i.out(jsonstream.Message{Stream: fmt.Sprintf(format, args...) + "\n"})
 }

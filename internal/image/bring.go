@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -25,10 +26,9 @@ import (
 
 // Brought is what an image of another engine came to here.
 type Brought struct {
-	ID     ID
-	New    bool  // it was not there, or lacked a name
-	Layers int   // that came, or would
-	Bytes  int64 // that these have: unpacked in a data root of Docker, packed in one of containerd
+	ID   ID
+	New  bool                    // it was not there, or lacked a name
+	Came map[digest.Digest]int64 // layers that came, or would, and their bytes: unpacked in a data root of Docker, packed in one of containerd
 }
 
 // Bring makes an image that Docker has unpacked one of ours, with the names
@@ -187,11 +187,10 @@ func (s *Service) packed(ctx context.Context) map[layer.ChainID]ocispec.Descript
 }
 
 func (b *bring) result() *Brought {
-	r := &Brought{ID: b.c.id, New: true}
+	r := &Brought{ID: b.c.id, New: true, Came: map[digest.Digest]int64{}}
 	for _, l := range b.layers {
 		if l.from != nil {
-			r.Layers++
-			r.Bytes += min(l.from.Size(), math.MaxInt64-r.Bytes)
+			r.Came[l.diff] = l.from.Size()
 		}
 	}
 	return r
@@ -200,8 +199,12 @@ func (b *bring) result() *Brought {
 // fits refuses an image that does not fit on the disk twice, packed and
 // unpacked.
 func (b *bring) fits() error {
-	need := b.result().Bytes
-	need += min(need, math.MaxInt64-need)
+	var need int64
+	for _, l := range b.layers {
+		if l.from != nil {
+			need += min(2*min(l.from.Size(), math.MaxInt64/2), math.MaxInt64-need)
+		}
+	}
 	fs, err := disk.Of(b.s.root)
 	if err != nil || need <= fs.Free {
 		return err
