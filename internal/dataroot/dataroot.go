@@ -34,6 +34,7 @@ import (
 type Root struct {
 	dir    *os.File
 	graphs []*Graph
+	stores []*Store
 }
 
 // Open opens the data root at an absolute path. It is closed by the caller,
@@ -64,6 +65,9 @@ func (r *Root) Close() error { return r.dir.Close() }
 // Graphs are the image stores of Docker's graph drivers.
 func (r *Root) Graphs() []*Graph { return r.graphs }
 
+// Stores are the image stores of containerd.
+func (r *Root) Stores() []*Store { return r.stores }
+
 // find looks what the directory is the data root of.
 func (r *Root) find() error {
 	drivers, err := names(r.dir, "image")
@@ -83,8 +87,16 @@ func (r *Root) find() error {
 			strange = append(strange, d)
 		}
 	}
+	for _, home := range homesOf {
+		switch _, err := inroot.Stat(r.dir, path.Join(home, metaFile)); {
+		case err == nil:
+			r.stores = append(r.stores, &Store{root: r, home: home})
+		case !errors.Is(err, fs.ErrNotExist):
+			return r.wrong(err)
+		}
+	}
 	switch {
-	case len(r.graphs) > 0:
+	case len(r.graphs)+len(r.stores) > 0:
 		return nil
 	case len(strange) > 0:
 		return r.wrong(fmt.Errorf("images of Docker's storage driver %.100q cannot be read", strange[0]))
