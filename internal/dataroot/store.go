@@ -41,6 +41,8 @@ type StoreImage struct {
 	Target ocispec.Descriptor
 }
 
+const longest = 1 << 10 // bytes of a name, or of a field that is read
+
 const metaFile = "io.containerd.metadata.v1.bolt/meta.db"
 
 // Images lists the names in some namespaces, sorted. A name that several have is
@@ -79,7 +81,6 @@ func imagesOf(root *bolt.Bucket, namespace string, list *[]StoreImage) error {
 		}
 	}
 	return b.Each(func(key, _ []byte, img *bolt.Bucket) error {
-		const longest = 1 << 10
 		if len(key) > longest || len(*list) == maxEntries {
 			return fmt.Errorf("there are names of more than %d bytes, or more than %d", longest, maxEntries)
 		}
@@ -103,6 +104,9 @@ func imagesOf(root *bolt.Bucket, namespace string, list *[]StoreImage) error {
 
 func (i *StoreImage) read(target *bolt.Bucket) error {
 	return target.Each(func(key, value []byte, _ *bolt.Bucket) error {
+		if len(value) > longest {
+			return fmt.Errorf("image %.300q: %.100q has %d bytes", i.Name, key, len(value))
+		}
 		switch string(key) {
 		case "digest":
 			i.Target.Digest = digest.Digest(value)

@@ -28,7 +28,7 @@ func (d *Distribution) ImageImportEngine(ctx context.Context, r api.ImageImportE
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	all, err := d.foreignImages(root)
+	all, err := d.foreignImages(root, r.Namespaces)
 	if err != nil {
 		return err
 	}
@@ -63,11 +63,13 @@ func (d *Distribution) ImageImportEngine(ctx context.Context, r api.ImageImportE
 type foreignImage struct {
 	id    digest.Digest // of the configuration, or of what its name points to
 	names []string      // as they are there
-	bring func(ctx context.Context, names []string, dry bool, out func(jsonstream.Message)) (*image.Brought, error)
+	bring bringFunc
 }
 
+type bringFunc = func(ctx context.Context, names []string, dry bool, out func(jsonstream.Message)) (*image.Brought, error)
+
 // foreignImages lists the images of a data root.
-func (d *Distribution) foreignImages(root *dataroot.Root) ([]foreignImage, error) {
+func (d *Distribution) foreignImages(root *dataroot.Root, namespaces []string) ([]foreignImage, error) {
 	var all []foreignImage
 	for _, g := range root.Graphs() {
 		list, err := g.Images()
@@ -75,12 +77,73 @@ func (d *Distribution) foreignImages(root *dataroot.Root) ([]foreignImage, error
 			return nil, err
 		}
 		for _, img := range list {
-			all = append(all, foreignImage{img.ID, img.Tags, func(ctx context.Context, names []string, dry bool, out func(jsonstream.Message)) (*image.Brought, error) {
-				return d.images.Bring(ctx, g, dataroot.GraphImage{ID: img.ID, Tags: names}, dry, out)
-			}})
+			all = append(all, foreignImage{img.ID, img.Tags, d.bringUnpacked(g, img.ID)})
 		}
 	}
+	if len(namespaces) == 0 {
+		namespaces = dataroot.Namespaces
+	}
+	for _, s := range root.Stores() {
+		list, err := s.Images(namespaces)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, d.packedImages(s, list)...)
+	}
 	return all, nil
+}
+
+func (d *Distribution) bringUnpacked(g *dataroot.Graph, id digest.Digest) bringFunc {
+	return func(ctx context.Context, names []string, dry bool, out func(jsonstream.Message)) (*image.Brought, error) {
+		return d.images.Bring(ctx, g, dataroot.GraphImage{ID: id, Tags: names}, dry, out)
+	}
+}
+
+// packedImages are the images of containerd's store: what several names point
+// to is one image.
+func (d *Distribution) packedImages(s *dataroot.Store, list []dataroot.StoreImage) (all []foreignImage) {
+	at := map[digest.Digest]int{}
+	for _, img := range list {
+		i, ok := at[img.Target.Digest]
+		if !ok {
+			i = len(all)
+			at[img.Target.Digest] = i
+			all = append(all, foreignImage{img.Target.Digest, nil, d.bringPacked(s.Source(img))})
+		}
+		if !standIn(img.Name) {
+			all[i].names = append(all[i].names, img.Name)
+		}
+	}
+	return all
+}
+
+// standIn reports whether a name is what other engines give images without one:
+// Kubernetes' ID, Docker's "moby-dangling".
+func standIn(name string) bool {
+	return strings.HasPrefix(name, "sha256:") || strings.HasPrefix(name, "moby-dangling@")
+}
+
+func (d *Distribution) bringPacked(from *dataroot.Source) bringFunc {
+	return func(ctx context.Context, names []string, dry bool, out func(jsonstream.Message)) (*image.Brought, error) {
+		if len(names) == 0 {
+			return d.images.BringPacked(ctx, nil, from, dry, out)
+		}
+		var all *image.Brought
+		for _, n := range names {
+			ref, err := reference.ParseNormalizedNamed(n)
+			if err != nil {
+				return nil, errdefs.New(errdefs.InvalidArgument, "invalid name %.300q: %w", n, err)
+			}
+			b, err := d.images.BringPacked(ctx, ref, from, dry, out)
+			if err != nil {
+				return nil, err
+			}
+			if all == nil || b.New {
+				all = b
+			}
+		}
+		return all, nil
+	}
 }
 
 // shown is what the image is called in messages.

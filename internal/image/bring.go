@@ -10,6 +10,7 @@ import (
 	goruntime "runtime"
 	"syscall"
 
+	"github.com/distribution/reference"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
@@ -74,6 +75,60 @@ func (s *Service) Bring(ctx context.Context, from *dataroot.Graph, img dataroot.
 	}
 	return b.result(), nil
 }
+
+// BringPacked makes an image that containerd has one of ours, by a pull from
+// its store. ref is its name; a nil one leaves it without. A dry one only says
+// what would come.
+func (s *Service) BringPacked(ctx context.Context, ref reference.Named, from *dataroot.Source, dry bool, out func(jsonstream.Message)) (_ *Brought, err error) {
+	o := PullOptions{Foreign: true, Out: func(m jsonstream.Message) {
+		if m.Progress != nil { // of its layers
+			out(m)
+		}
+	}}
+	if ref == nil {
+		o.Nameless = true
+		ref = nameless
+	}
+	if !dry {
+		p, err := s.Pull(ctx, ref, from, o)
+		if err != nil {
+			return nil, err
+		}
+		return &Brought{ID: p.ID, New: p.New}, nil
+	}
+	p := &pull{s: s, from: from, o: o, ref: reference.TagNameOnly(ref)}
+	if p.target, err = from.Resolve(ctx, TagOrDigest(p.ref)); err != nil {
+		return nil, err
+	}
+	if have := p.have(ctx); have != nil {
+		return &Brought{ID: have.ID}, nil
+	}
+	in, err := s.newArrival()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.close()) }()
+	c, err := p.candidate(ctx, in.stage)
+	if err != nil {
+		return nil, err
+	}
+	b := &Brought{ID: c.id, New: true, Came: map[digest.Digest]int64{}}
+	for _, m := range c.layers {
+		if !s.content.Has(m.digest) {
+			b.Came[m.digest] = m.size
+		}
+	}
+	return b, nil
+}
+
+// nameless stands for the name of an image without one.
+var nameless = func() reference.Named {
+	n, err := reference.WithName("nameless/image")
+	if err != nil {
+		panic(err)
+	}
+	return n
+}()
 
 // bring is one image of another engine on its way.
 type bring struct {

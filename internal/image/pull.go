@@ -45,6 +45,7 @@ type Source interface {
 type PullOptions struct {
 	Platform *ocispec.Platform        // of an image that has several; nil: this machine's
 	Foreign  bool                     // layers that "must not be distributed" are taken if the registry has them
+	Nameless bool                     // the image gets no name of the reference
 	Out      func(jsonstream.Message) // progress and result as Docker words them; may be nil
 }
 
@@ -119,12 +120,15 @@ func (p *pull) key() string {
 	if p.o.Platform != nil {
 		platform = platforms.FormatAll(*p.o.Platform)
 	}
-	return p.target.Digest.String() + " " + platform
+	return fmt.Sprint(p.target.Digest, " ", platform, " ", p.o.Nameless)
 }
 
 // names are the references that the pull sets: the one asked for, and the one
 // that says what it stood for at this moment.
 func (p *pull) names() []string {
+	if p.o.Nameless {
+		return nil
+	}
 	name := reference.TrimNamed(p.ref).String()
 	digested := name + "@" + p.target.Digest.String()
 	if t, ok := p.ref.(reference.Tagged); ok && TagOrDigest(p.ref) == t.Tag() {
@@ -136,6 +140,9 @@ func (p *pull) names() []string {
 // have returns the image if all names lead to it.
 func (p *pull) have(ctx context.Context) *Pulled {
 	v := p.s.view.Load()
+	if p.o.Nameless {
+		return p.haveNameless(v)
+	}
 	for _, ref := range p.names() {
 		n, ok := v.names[ref]
 		if !ok || n.target.Digest != p.target.Digest {
@@ -151,6 +158,16 @@ func (p *pull) have(ctx context.Context) *Pulled {
 		}
 	}
 	return &Pulled{ID: v.names[p.names()[0]].id, Name: reference.FamiliarString(p.ref)}
+}
+
+// haveNameless returns the image if any name leads to it.
+func (p *pull) haveNameless(v *view) *Pulled {
+	for _, n := range v.names {
+		if n.target.Digest == p.target.Digest {
+			return &Pulled{ID: n.id}
+		}
+	}
+	return nil
 }
 
 // matcher tells which platforms will do, and which is best.
