@@ -45,8 +45,9 @@ const longest = 1 << 10 // bytes of a name, or of a field that is read
 
 const metaFile = "io.containerd.metadata.v1.bolt/meta.db"
 
-// Images lists the names in some namespaces, sorted. A name that several have is
-// that of the first.
+// Images lists the names in some namespaces, sorted; in those of Namespaces,
+// which need not be there, if none are given. A name that several have is that
+// of the first.
 func (s *Store) Images(namespaces []string) ([]StoreImage, error) {
 	name := path.Join(s.home, metaFile)
 	f, err := inroot.OpenRegular(s.root.dir, name)
@@ -54,33 +55,46 @@ func (s *Store) Images(namespaces []string) ([]StoreImage, error) {
 		return nil, s.root.wrong(err)
 	}
 	defer f.Close()
+	given := len(namespaces) > 0
+	if !given {
+		namespaces = Namespaces
+	}
 	var list []StoreImage
 	err = bolt.Read(f, func(root *bolt.Bucket) error {
 		list = nil
 		for _, ns := range namespaces {
-			if err := imagesOf(root, ns, &list); err != nil {
+			found, err := imagesOf(root, ns, &list)
+			if err == nil && !found && given {
+				err = errNoNamespace
+			}
+			if err != nil {
 				return fmt.Errorf("namespace %.100q: %w", ns, err)
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, s.root.wrong(fmt.Errorf("%s: %w", name, err))
+		err = s.root.wrong(fmt.Errorf("%s: %w", name, err))
+		if errors.Is(err, errNoNamespace) {
+			err = errdefs.As(errdefs.NotFound, err)
+		}
+		return nil, err
 	}
 	slices.SortStableFunc(list, func(a, b StoreImage) int { return cmp.Compare(a.Name, b.Name) })
 	return slices.CompactFunc(list, func(a, b StoreImage) bool { return a.Name == b.Name }), nil
 }
 
-// imagesOf adds the images of a namespace.
-func imagesOf(root *bolt.Bucket, namespace string, list *[]StoreImage) error {
+var errNoNamespace = errors.New("it has no images")
+
+// imagesOf adds the images of a namespace, if it is found.
+func imagesOf(root *bolt.Bucket, namespace string, list *[]StoreImage) (found bool, err error) {
 	b := root
 	for _, name := range []string{"v1", namespace, "images"} {
-		var err error
 		if b, err = b.Bucket(name); err != nil || b == nil {
-			return err
+			return false, err
 		}
 	}
-	return b.Each(func(key, _ []byte, img *bolt.Bucket) error {
+	return true, b.Each(func(key, _ []byte, img *bolt.Bucket) error {
 		if len(key) > longest || len(*list) == maxEntries {
 			return fmt.Errorf("there are names of more than %d bytes, or more than %d", longest, maxEntries)
 		}

@@ -28,7 +28,7 @@ func (d *Distribution) ImageImportEngine(ctx context.Context, r api.ImageImportE
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	all, err := d.foreignImages(root, r.Namespaces)
+	all, err := d.foreignImages(root, r.Dir, r.Namespaces)
 	if err != nil {
 		return err
 	}
@@ -69,9 +69,16 @@ type foreignImage struct {
 type bringFunc = func(ctx context.Context, names []string, dry bool, out func(jsonstream.Message)) (*image.Brought, error)
 
 // foreignImages lists the images of a data root.
-func (d *Distribution) foreignImages(root *dataroot.Root, namespaces []string) ([]foreignImage, error) {
+func (d *Distribution) foreignImages(root *dataroot.Root, dir string, namespaces []string) ([]foreignImage, error) {
 	var all []foreignImage
-	for _, g := range root.Graphs() {
+	graphs := root.Graphs()
+	if len(namespaces) > 0 { // of containerd, and of nothing else
+		graphs = nil
+		if len(root.Stores()) == 0 {
+			return nil, errdefs.New(errdefs.InvalidArgument, "there are no namespaces: containerd has no images in %s", dir)
+		}
+	}
+	for _, g := range graphs {
 		list, err := g.Images()
 		if err != nil {
 			return nil, err
@@ -79,9 +86,6 @@ func (d *Distribution) foreignImages(root *dataroot.Root, namespaces []string) (
 		for _, img := range list {
 			all = append(all, foreignImage{img.ID, img.Tags, d.bringUnpacked(g, img.ID)})
 		}
-	}
-	if len(namespaces) == 0 {
-		namespaces = dataroot.Namespaces
 	}
 	for _, s := range root.Stores() {
 		list, err := s.Images(namespaces)

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/dataroot"
 	"github.com/tare-engine/tare/internal/dataroot/dataroottest"
@@ -201,5 +203,81 @@ func TestBringDryLeavesNothing(t *testing.T) {
 	}
 	if left := s.store(t); len(left) > 0 {
 		t.Error(left)
+	}
+}
+
+// TestBringPacked: an index with an attestation comes as it would from a
+// registry, and names stay.
+func TestBringPacked(t *testing.T) {
+	r := newRemote()
+	i := simple()
+	i.Pack = imagetest.Gzip
+	m := r.image(i)
+	m.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	foreign := r.put(ocispec.MediaTypeImageManifest, []byte("of another platform"))
+	delete(r.blobs, foreign.Digest)
+	foreign.Platform = &ocispec.Platform{OS: "linux", Architecture: "s390x"}
+	attest := r.image(imagetest.Image{Layers: [][]byte{[]byte("statement")}})
+	attest.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": m.Digest.String()}
+	index := r.index(foreign, m, attest)
+	dir := t.TempDir()
+	dataroottest.Containerd(t, dir, r.blobs, dataroottest.Name{Namespace: "default", Name: "docker.io/library/a:1", Target: index})
+	root, err := dataroot.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	list, err := root.Stores()[0].Images(nil)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	s := openSite(t, t.TempDir())
+	bring := func(ref string, dry bool) *image.Brought {
+		t.Helper()
+		var to reference.Named
+		if ref != "" {
+			to = named(t, ref)
+		}
+		b, err := s.images.BringPacked(ctx, to, root.Stores()[0].Source(list[0]), dry, func(m jsonstream.Message) {
+			if m.Progress == nil {
+				t.Errorf("no progress: %v", m)
+			}
+		})
+		if err != nil || b.ID != "" && b.ID != i.ID() {
+			t.Fatal(b, err)
+		}
+		return b
+	}
+	if b := bring("a:1", true); !b.New || len(b.Came) != 2 {
+		t.Error(b)
+	}
+	if left := s.store(t); len(left) > 0 {
+		t.Error("after a dry one:", left)
+	}
+	if b := bring("", false); !b.New {
+		t.Error(b)
+	}
+	got, err := s.images.Resolve(ctx, i.ID().String())
+	if err != nil || len(got.RepoTags)+len(got.RepoDigests) > 0 || got.Target.Digest != index.Digest {
+		t.Fatal(got, err)
+	}
+	if b := bring("", false); b.New {
+		t.Error("twice:", b)
+	}
+	if b := bring("a:1", true); !b.New || len(b.Came) != 0 {
+		t.Error(b)
+	}
+	if b := bring("a:1", false); !b.New {
+		t.Error(b)
+	}
+	if b := bring("a:1", true); b.New {
+		t.Error(b)
+	}
+	got, err = s.images.Resolve(ctx, "a:1")
+	if err != nil || got.ID != i.ID() || got.Target.Digest != index.Digest || !slices.Equal(got.RepoDigests, []string{"a@" + index.Digest.String()}) {
+		t.Fatal(got, err)
+	}
+	if damaged, all := s.verify(t, nil); len(damaged) > 0 || len(all) != 1 || all[0].Blobs != 1+1+1+2+1+1+1 {
+		t.Error(damaged, all)
 	}
 }
