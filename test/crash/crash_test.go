@@ -199,6 +199,9 @@ var operations = []operation{
 			}
 			b.must("load", "-i", b.archive())
 		}},
+	{"image import-engine", nil,
+		func(b *box) error { return b.try("image", "import-engine", b.docker()) },
+		func(b *box, ack bool) { b.wholeImage("another/image:1", "/data", ack) }},
 	{"image repair", func(b *box) {
 		b.image = b.registry()
 		b.must("pull", b.image)

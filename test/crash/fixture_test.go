@@ -2,7 +2,14 @@
 
 package crash
 
-import "github.com/tare-engine/tare/test/fixture"
+import (
+	"archive/tar"
+	"io"
+	"os"
+
+	"github.com/tare-engine/tare/internal/dataroot/dataroottest"
+	"github.com/tare-engine/tare/test/fixture"
+)
 
 // rootfs returns a directory with busybox.
 func (b *box) rootfs() string {
@@ -18,4 +25,35 @@ func (b *box) archive() string {
 		b.t.Fatal(err)
 	}
 	return b.path("image.tar")
+}
+
+// docker returns a data root of Docker with the archive's image.
+func (b *box) docker() string {
+	b.t.Helper()
+	dir := b.path("docker")
+	if _, err := os.Stat(dir); err == nil {
+		return dir
+	}
+	f, err := os.Open(b.archive())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer f.Close()
+	members := map[string][]byte{}
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if members[h.Name], err = io.ReadAll(r); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	dataroottest.Docker(b.t, dir, "overlay2", dataroottest.Image{
+		Config: members["config.json"], Tags: []string{"another/image:1"}, Layers: [][]byte{members["1.tar"], members["2.tar"]},
+	})
+	return dir
 }
