@@ -31,9 +31,10 @@ func assemble(ctx context.Context, files, split *os.File, out io.Writer) error {
 	return asm.WriteOutputTarStream(p, p, out)
 }
 
-// maxLine is how long a line of tar-split may be: headers of a file have 1 MiB
-// at most where Go's archive/tar has read them, and are written in base64 here.
-const maxLine = 4 << 20
+// maxLine is how long a line of tar-split may be: the headers of a file, which
+// have 1 MiB at most where Go's archive/tar has read them, or the padding at the
+// end of the archive, in base64.
+const maxLine = 16 << 20
 
 // parts are the parts of an archive in their order.
 type parts struct {
