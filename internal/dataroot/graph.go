@@ -49,7 +49,7 @@ type GraphImage struct {
 
 // Limits of what is read at once, in bytes.
 const (
-	maxNames  = 64 << 20 // repositories.json
+	maxNames  = 8 << 20 // repositories.json
 	maxConfig = 4 << 20
 )
 

@@ -137,7 +137,8 @@ type bring struct {
 	c      *candidate
 	config []byte
 	in     *arrival
-	layers []*broughtLayer // base first
+	layers []*broughtLayer                      // base first
+	packed map[layer.ChainID]ocispec.Descriptor // nil: not asked yet
 	out    reporter
 }
 
@@ -187,23 +188,17 @@ func (b *bring) have() bool {
 // find tells which layers are there, and finds the others in the data root.
 func (b *bring) find(ctx context.Context) error {
 	came := b.layers
-	b.layers = nil
-	stored := map[layer.ChainID]ocispec.Descriptor{}
-	if len(b.s.view.Load().byID[b.c.id]) == 0 {
-		stored = b.s.packed(ctx)
-	}
+	b.layers, b.packed = nil, nil
+	present := len(b.s.view.Load().byID[b.c.id]) > 0
 	var parent layer.ChainID
 	for i, chain := range b.c.parts.chains {
 		l := &broughtLayer{parent: parent, chain: chain, diff: b.c.parts.config.RootFS.DiffIDs[i]}
 		l.shown = ident.Short(l.diff.Encoded())
 		parent = chain
-		blob, ok := stored[chain]
 		switch {
 		case came != nil && came[i].member != nil:
 			l = came[i]
-		case ok:
-			l.blob = blob
-		case len(b.s.view.Load().byID[b.c.id]) > 0: // only names come
+		case present, b.stored(ctx, l): // of an image that is there only names come
 		default:
 			var err error
 			if l.from, err = b.from.Layer(chain, l.diff); err != nil {
@@ -213,6 +208,23 @@ func (b *bring) find(ctx context.Context) error {
 		b.layers = append(b.layers, l)
 	}
 	return nil
+}
+
+// stored reports whether a layer is there, unpacked and packed, and notes as
+// which blob.
+func (b *bring) stored(ctx context.Context, l *broughtLayer) (ok bool) {
+	if !b.s.layers.Has(l.chain) {
+		return false
+	}
+	if size, err := b.s.content.Size(l.diff); err == nil {
+		l.blob = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.diff, Size: size}
+		return true
+	}
+	if b.packed == nil {
+		b.packed = b.s.packed(ctx)
+	}
+	l.blob, ok = b.packed[l.chain]
+	return ok
 }
 
 // packed lists the layers of all images that are stored unpacked and packed.

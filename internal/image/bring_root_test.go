@@ -126,6 +126,34 @@ func TestBringLeavesLayersThatAreThere(t *testing.T) {
 	}
 }
 
+// TestBringFetchesWhatVanishes: layers that did not have to come are removed
+// meanwhile.
+func TestBringFetchesWhatVanishes(t *testing.T) {
+	s := openSite(t, t.TempDir())
+	base := simple("base:1")
+	s.load(t, imagetest.Reader(imagetest.Docker(base)))
+	more := simple("more:1")
+	more.Layers = append(more.Layers, imagetest.Layer(map[string]string{"c": "three"}))
+	_, g := dockerOf(t, "overlay2", more)
+	complete := 0
+	b, err := s.images.Bring(ctx, g, dataroot.GraphImage{ID: more.ID(), Tags: more.Names}, false, func(m jsonstream.Message) {
+		if m.Status != "Import complete" {
+			return
+		}
+		if complete++; complete == 1 {
+			if _, err := s.images.Remove(ctx, "base:1", image.RemoveOptions{}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err != nil || len(b.Came) != 3 || complete != 3 {
+		t.Fatal(b, complete, err)
+	}
+	if damaged, all := s.verify(t, nil); len(damaged) > 0 || len(all) != 1 {
+		t.Error(damaged, all)
+	}
+}
+
 // TestBringGivesNames to an image that is there, and takes them from another.
 func TestBringGivesNames(t *testing.T) {
 	s := openSite(t, t.TempDir())

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -69,11 +70,10 @@ func dockerLayer(t testing.TB, dir, driver string, chain digest.Digest, tar []by
 	var split bytes.Buffer
 	z := gzip.NewWriter(&split)
 	put := &putter{files: files}
-	r, err := asm.NewInputTarStream(bytes.NewReader(tar), storage.NewJSONPacker(z), put)
+	r, done, err := asm.NewInputTarStreamWithDone(bytes.NewReader(tar), storage.NewJSONPacker(z), put)
 	must(t, err)
 	_, err = io.Copy(io.Discard, r)
-	must(t, err)
-	must(t, z.Close())
+	must(t, errors.Join(err, <-done, r.Close(), z.Close()))
 	write(t, filepath.Join(home, "tar-split.json.gz"), split.Bytes())
 	write(t, filepath.Join(home, "diff"), []byte(digest.FromBytes(tar)))
 	write(t, filepath.Join(home, "cache-id"), []byte(cache))
