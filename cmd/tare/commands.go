@@ -107,6 +107,7 @@ var imageCommands = []command{
 	{name: "inspect", build: newKindInspectCommand("image"), names: namesImages},
 	{name: "load", build: newLoadCommand},
 	{name: "ls list", build: newImagesCommand, names: namesImages, one: true},
+	{name: "mount", build: newImageMountCommand, names: namesImages, one: true},
 	{name: "pin", build: newImagePinCommand, names: namesImages},
 	{name: "prune", build: newImagePruneCommand},
 	{name: "pull", build: newPullCommand},
@@ -117,6 +118,7 @@ var imageCommands = []command{
 	{name: "send", build: newImageSendCommand, names: namesImages},
 	{name: "tag", build: newTagCommand, names: namesImages, one: true},
 	{name: "tree", build: newImageTreeCommand},
+	{name: "umount unmount", build: newImageUmountCommand, names: namesImages},
 	{name: "unpin", build: newImageUnpinCommand, names: namesImages},
 	{name: "verify", build: newImageVerifyCommand, names: namesImages},
 }

@@ -117,7 +117,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 		return nil, err
 	}
 	p.engine = engine.New(engine.Config{
-		ID: id, DataRoot: cfg.DataRoot, Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
+		ID: id, DataRoot: cfg.DataRoot, MountDir: imageMounts(cfg), Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(), Reserve: p.reserve,
 		Registries: cfg.Registries.info(), Foreign: cfg.Registries.Foreign, Uploads: int(cfg.Registries.Uploads), ImageCap: int64(cfg.ImageCap),
 	}, p.containers, p.images, p.layers, p.networks, p.registries, events)
@@ -313,5 +313,8 @@ func uninstall(cfg *Config) error {
 		return err
 	}
 	defer p.close()
-	return errors.Join(p.networks.Destroy(), container.RemoveGroups(cgroupParent(cfg, id)))
+	return errors.Join(p.networks.Destroy(), image.UnmountAll(imageMounts(cfg)), container.RemoveGroups(cgroupParent(cfg, id)))
 }
+
+// imageMounts is where images are mounted whose user named no place.
+func imageMounts(cfg *Config) string { return filepath.Join(cfg.ExecRoot, "images") }

@@ -20,6 +20,7 @@ import (
 type Config struct {
 	ID        string
 	DataRoot  string
+	MountDir  string // of images on the host; gone after a reboot
 	Version   string
 	Commit    string
 	BuildTime string // RFC 3339; empty: not known
@@ -41,6 +42,7 @@ type Engine struct {
 	cfg        Config
 	containers *container.Service
 	images     *image.Service
+	mounts     *image.Mounts
 	layers     *layer.Service
 	networks   *network.Service
 	events     *event.Log
@@ -48,7 +50,7 @@ type Engine struct {
 
 // New puts the parts together.
 func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, registries *registry.Client, events *event.Log) *Engine {
-	e := &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, layers: layers, networks: networks, events: events}
+	e := &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, mounts: images.NewMounts(cfg.MountDir), layers: layers, networks: networks, events: events}
 	images.SetCap(image.Cap{Bytes: cfg.ImageCap, InUse: e.imageUsers, Collected: func(done []image.Removed) { e.deleted(done) }})
 	return e
 }

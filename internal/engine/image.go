@@ -288,13 +288,18 @@ func (e *Engine) removeImage(ctx context.Context, ref string, o own.RemoveOption
 	return done, err
 }
 
-// imageUsers tells which containers stand on an image.
+// imageUsers tells which containers stand on an image, and where it is mounted.
+//
+// Preconditions: the images' change token is held.
 func (e *Engine) imageUsers(id own.ID) []own.User {
 	var users []own.User
 	for _, v := range e.containers.List() {
 		if v.Image == id.String() {
 			users = append(users, own.User{Container: v.ID, Running: v.Up()})
 		}
+	}
+	for _, path := range e.mounts.Of(id) {
+		users = append(users, own.User{Mount: path})
 	}
 	return users
 }

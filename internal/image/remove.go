@@ -14,10 +14,19 @@ import (
 	"github.com/tare-engine/tare/internal/layer"
 )
 
-// User is a container that stands on an image.
+// User is a container that stands on an image, or a place where it is mounted.
 type User struct {
-	Container string
+	Container string // ID; "" of a place
 	Running   bool
+	Mount     string // path of a place
+}
+
+// String says what a conflict says.
+func (u User) String() string {
+	if u.Mount != "" {
+		return "mount at " + u.Mount
+	}
+	return "container " + ident.Short(u.Container)
 }
 
 // RemoveOptions of a removal.
@@ -102,8 +111,8 @@ func (r *removal) byID(ref string) bool {
 func (r *removal) reference(ctx context.Context, v *view, ref string) ([]Removed, error) {
 	if !r.o.Force && r.oneRepository() && len(r.users) > 0 {
 		return nil, errdefs.New(errdefs.Conflict,
-			"conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
-			ref, ident.Short(r.users[0].Container), ident.Short(r.id.Encoded()))
+			"conflict: unable to remove repository reference %q (must force) - %s is using its referenced image %s",
+			ref, r.users[0], ident.Short(r.id.Encoded()))
 	}
 	name, err := v.nameOf(ref, r.id)
 	if err != nil {
@@ -120,6 +129,9 @@ func (r *removal) reference(ctx context.Context, v *view, ref string) ([]Removed
 // image takes an image away with all its references.
 func (r *removal) image(ctx context.Context) ([]Removed, error) {
 	for _, u := range r.users {
+		if u.Mount != "" {
+			return nil, r.conflict("cannot be forced", "image is mounted at "+u.Mount)
+		}
 		if u.Running {
 			return nil, r.conflict("cannot be forced", "image is being used by running container "+ident.Short(u.Container))
 		}

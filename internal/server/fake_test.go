@@ -370,6 +370,18 @@ func (f *fake) ImageDiff(_ context.Context, from, to string, emit func(api.Image
 
 func (f *fake) ImageLayers(context.Context) ([]api.ImageLayers, error) { return nil, nil }
 
+func (f *fake) ImageMount(_ context.Context, r api.ImageMountRequest) (api.ImageMount, error) {
+	f.call("mount " + r.Image + " " + r.Target)
+	return api.ImageMount{ID: "i", Name: r.Image, Path: "/m"}, nil
+}
+
+func (f *fake) ImageMounts(context.Context) ([]api.ImageMount, error) { return nil, nil }
+
+func (f *fake) ImageUnmount(_ context.Context, name string, force bool) ([]api.ImageMount, error) {
+	f.call(fmt.Sprintf("unmount %q %v", name, force))
+	return nil, nil
+}
+
 func (f *fake) ImagePin(_ context.Context, ref string) error {
 	f.call("pin " + ref)
 	return nil

@@ -62,6 +62,9 @@ var routes = []struct {
 	{"POST", api.ImageMissingPath, (*Server).missingLayers},
 	{"POST", api.ImageSavePath, (*Server).saveIncrement},
 	{"POST", api.ImageImportEnginePath, (*Server).importEngine},
+	{"GET", api.ImageMountsPath, (*Server).imageMounts},
+	{"POST", api.ImageMountsPath, (*Server).mountImage},
+	{"DELETE", api.ImageMountsPath, (*Server).unmountImage},
 
 	{"POST", "/commit", (*Server).commitContainer},
 

@@ -24,6 +24,7 @@ type Backend interface {
 	imageBackend
 	verifyBackend
 	importEngineBackend
+	mountBackend
 	diffBackend
 	sendBackend
 	distributionBackend

@@ -202,6 +202,17 @@ var operations = []operation{
 	{"image import-engine", nil,
 		func(b *box) error { return b.try("image", "import-engine", b.docker()) },
 		func(b *box, ack bool) { b.wholeImage("another/image:1", "/data", ack) }},
+	{"image mount", loadHello,
+		func(b *box) error { return b.try("image", "mount", "tare/hello") },
+		func(b *box, ack bool) { b.mountedImage("tare/hello", ack) }},
+	{"image umount", func(b *box) { loadHello(b); b.must("image", "mount", "tare/hello") },
+		func(b *box) error { return b.try("image", "umount", "tare/hello") },
+		func(b *box, ack bool) {
+			if paths, err := b.tare("image", "mount", "--format", "{{.Path}}"); err != nil || ack && paths != "" {
+				b.t.Errorf("an image was unmounted, and is mounted at %q: %v", paths, err)
+			}
+			b.must("image", "umount", "--all")
+		}},
 	{"image repair", func(b *box) {
 		b.image = b.registry()
 		b.must("pull", b.image)
@@ -530,4 +541,23 @@ func (b *box) absent(name string) {
 	if s := b.state(name); s != "" {
 		b.t.Errorf("the removal of container %q was acknowledged, and it is there (%s)", name, s)
 	}
+}
+
+// mountedImage says that an image is mounted if that was acknowledged, that its
+// files are there if it is, and unmounts it.
+func (b *box) mountedImage(ref string, acknowledged bool) {
+	b.t.Helper()
+	path, err := b.tare("image", "mount", "--format", "{{.Path}}")
+	switch {
+	case err != nil:
+		b.t.Errorf("mounts of images: %v", err)
+	case path == "" && acknowledged:
+		b.t.Errorf("a mount of %s was acknowledged, and is not there", ref)
+	case path != "":
+		if files, err := os.ReadDir(path); err != nil || len(files) == 0 {
+			b.t.Errorf("the mount of %s at %s: %v, %v", ref, path, files, err)
+		}
+	}
+	b.must("image", "umount", "--all")
+	b.must("rmi", "-f", ref)
 }

@@ -135,6 +135,14 @@ func MoveTo(m *os.File, path string) error {
 	return nil
 }
 
+// Unmount takes away the topmost mount at path, unless it is in use: EBUSY.
+func Unmount(path string) error {
+	if err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW); err != nil {
+		return &os.PathError{Op: "umount", Path: path, Err: err}
+	}
+	return nil
+}
+
 // Detach takes the mount at the trusted path away, at once for new users of
 // the path, when the last user is gone for the file system. A path that is not
 // a mount is no error: it is as asked for.
