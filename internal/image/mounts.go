@@ -62,11 +62,11 @@ func (m *Mounts) Add(ctx context.Context, ref, target string) (_ Mounted, err er
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return Mounted{}, err
 	}
-	if target, err = m.target(img.ID, target); err != nil {
-		return Mounted{}, err
-	}
 	list, err := m.list()
 	if err != nil {
+		return Mounted{}, err
+	}
+	if target, err = m.target(img.ID, target); err != nil {
 		return Mounted{}, err
 	}
 	for _, have := range list {
@@ -153,16 +153,19 @@ func (m *Mounts) list() ([]Mounted, error) {
 	}
 	var all []Mounted
 	for _, f := range files {
-		if !strings.HasSuffix(f.Name(), mountRecord) {
+		path := filepath.Join(m.dir, f.Name())
+		if f.IsDir() { // one of our mount points: busy, or what a mount that did not come to be has left
+			if err := os.Remove(path); err != nil && !errors.Is(err, syscall.EBUSY) {
+				return nil, err
+			}
 			continue
 		}
-		path := filepath.Join(m.dir, f.Name())
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
 		var one Mounted
-		if json.Unmarshal(b, &one) != nil || !mountedAt(one) { // the end of a mount that did not come to be, or of one
+		if json.Unmarshal(b, &one) != nil || !mountedAt(one) { // the end of a mount, or one that did not come to be
 			if err := os.Remove(path); err != nil {
 				return nil, err
 			}
@@ -282,10 +285,9 @@ func (m *Mounts) unmount(one Mounted, force bool) error {
 		return err
 	}
 	failpoint.Hit("image-mount/unmounted")
-	if filepath.Dir(one.Path) == m.dir {
-		if err := os.Remove(one.Path); err != nil && !errors.Is(err, syscall.EBUSY) {
-			return err
-		}
+	if err := os.Remove(m.record(one.Path)); err != nil {
+		return err
 	}
-	return os.Remove(m.record(one.Path))
+	_, err = m.list() // removes the mount point, if it is ours
+	return err
 }
