@@ -67,8 +67,11 @@ func (g *Graph) Images() ([]GraphImage, error) {
 	inner := map[string]bool{}
 	for _, id := range ids {
 		parent, err := word(g.root.dir, g.at("imagedb/metadata/sha256", id, "parent"))
-		if err == nil {
+		switch {
+		case err == nil:
 			inner[parent] = true
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, g.root.wrong(err)
 		}
 	}
 	for _, hex := range ids {

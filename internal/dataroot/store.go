@@ -188,5 +188,5 @@ func (s *Source) Blob(ctx context.Context, d ocispec.Descriptor, offset int64) (
 	return &data{f, ctx, io.LimitReader(f, d.Size-offset)}, nil
 }
 
-// WithoutMirrors says that there are none.
+// WithoutMirrors changes nothing: there are none.
 func (s *Source) WithoutMirrors() bool { return false }

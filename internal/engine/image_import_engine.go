@@ -38,7 +38,6 @@ func (d *Distribution) ImageImportEngine(ctx context.Context, r api.ImageImportE
 	i := &engineImport{d: d, dry: r.DryRun, out: out}
 	if r.DryRun {
 		i.wanted = map[digest.Digest]int64{}
-		defer i.total()
 	}
 	refused := 0
 	for _, img := range all {
@@ -52,6 +51,9 @@ func (d *Distribution) ImageImportEngine(ctx context.Context, r api.ImageImportE
 			refused++
 			i.say("%s: not imported: %s", img.shown(), err)
 		}
+	}
+	if r.DryRun {
+		i.total()
 	}
 	if refused > 0 {
 		return errdefs.New(errdefs.InvalidArgument, "%d of %d images were not imported", refused, len(all))
@@ -132,12 +134,15 @@ func (d *Distribution) bringPacked(from *dataroot.Source) bringFunc {
 		if len(names) == 0 {
 			return d.images.BringPacked(ctx, nil, from, dry, out)
 		}
-		var all *image.Brought
-		for _, n := range names {
-			ref, err := reference.ParseNormalizedNamed(n)
-			if err != nil {
+		refs := make([]reference.Named, len(names))
+		for i, n := range names {
+			var err error
+			if refs[i], err = reference.ParseNormalizedNamed(n); err != nil {
 				return nil, errdefs.New(errdefs.InvalidArgument, "invalid name %.300q: %w", n, err)
 			}
+		}
+		var all *image.Brought
+		for _, ref := range refs {
 			b, err := d.images.BringPacked(ctx, ref, from, dry, out)
 			if err != nil {
 				return nil, err
@@ -167,19 +172,20 @@ func familiarName(ref string) string {
 }
 
 // selected are the images that a request names: by a reference with this name
-// only, by ID with all of theirs.
+// only, by ID or its beginning, if that is no name, with all of theirs.
 func selected(all []foreignImage, refs []string, dir string) ([]foreignImage, error) {
 	if len(refs) == 0 {
 		return all, nil
 	}
+	ids, err := byID(all, refs, dir)
+	if err != nil {
+		return nil, err
+	}
 	var list []foreignImage
 	for _, img := range all {
 		var names []string
-		whole := false
+		whole := slices.Contains(ids, img.id)
 		for _, ref := range refs {
-			if whole = isPrefix(ref, img.id); whole {
-				break
-			}
 			names = append(names, img.named(ref)...)
 		}
 		if whole {
@@ -191,12 +197,31 @@ func selected(all []foreignImage, refs []string, dir string) ([]foreignImage, er
 			list = append(list, img)
 		}
 	}
+	return list, nil
+}
+
+// byID finds the images that are named by their IDs.
+func byID(all []foreignImage, refs []string, dir string) (ids []digest.Digest, err error) {
 	for _, ref := range refs {
-		if !slices.ContainsFunc(all, func(f foreignImage) bool { return isPrefix(ref, f.id) || len(f.named(ref)) > 0 }) {
+		if slices.ContainsFunc(all, func(f foreignImage) bool { return len(f.named(ref)) > 0 }) {
+			continue
+		}
+		var found []digest.Digest
+		for _, img := range all {
+			if isPrefix(ref, img.id) && !slices.Contains(found, img.id) {
+				found = append(found, img.id)
+			}
+		}
+		switch len(found) {
+		case 0:
 			return nil, errdefs.New(errdefs.NotFound, "No such image in %s: %s", dir, ref)
+		case 1:
+			ids = append(ids, found[0])
+		default:
+			return nil, errdefs.New(errdefs.InvalidArgument, "several images in %s have IDs that begin with %s", dir, ref)
 		}
 	}
-	return list, nil
+	return ids, nil
 }
 
 // isPrefix reports whether ref is an ID or the beginning of one.

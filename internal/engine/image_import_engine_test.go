@@ -46,6 +46,24 @@ func TestSelectedForeignImages(t *testing.T) {
 	}
 }
 
+// TestNamesGoBeforeIDs, and the beginning of several IDs names none of them.
+func TestNamesGoBeforeIDs(t *testing.T) {
+	id := func(hex string) digest.Digest {
+		return digest.NewDigestFromEncoded(digest.SHA256, hex+strings.Repeat("0", 64-len(hex)))
+	}
+	all := []foreignImage{{id: id("cafe1")}, {id: id("cafe2")}, {id: id("beef1")}, {id: id("aaaa"), names: []string{"beef:latest"}}}
+	list, err := selected(all, []string{"beef"}, "/d")
+	if err != nil || len(list) != 1 || list[0].id != id("aaaa") {
+		t.Errorf("%v, %v", list, err)
+	}
+	if list, err := selected(all, []string{"cafe"}, "/d"); !errdefs.Is(err, errdefs.InvalidArgument) || !strings.Contains(err.Error(), "several images") {
+		t.Errorf("%v, %v", list, err)
+	}
+	if list, err := selected(all, []string{"cafe2"}, "/d"); err != nil || len(list) != 1 || list[0].id != id("cafe2") {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
 // TestNamesOfPackedImages: what several names point to is one image, and what
 // other engines call images without names is none.
 func TestNamesOfPackedImages(t *testing.T) {

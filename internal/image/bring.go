@@ -272,6 +272,9 @@ func (b *bring) fits() error {
 			need += min(2*min(l.from.Size(), math.MaxInt64/2), math.MaxInt64-need)
 		}
 	}
+	if err := b.s.underCap(b.c.id.String(), need/2); err != nil {
+		return err
+	}
 	fs, err := disk.Of(b.s.root)
 	if err != nil || need <= fs.Free {
 		return err

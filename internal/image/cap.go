@@ -105,6 +105,15 @@ func (a *arrival) wants(list []*candidate) (holding, int64) {
 	return wanted, bytes
 }
 
+// underCap refuses an image whose layers alone are more than images may take.
+func (s *Service) underCap(called string, layers int64) error {
+	if most := s.cap.Bytes; most > 0 && layers > most {
+		return errdefs.New(errdefs.Conflict, "image %s does not fit: its layers alone have %s, images may take %s (--image-cap)",
+			called, units.HumanSize(float64(layers)), units.HumanSize(float64(most)))
+	}
+	return nil
+}
+
 func blocksOf(p string) int64 {
 	info, err := os.Stat(p)
 	if err != nil {

@@ -88,6 +88,8 @@ func decompress(ctx context.Context, r io.Reader) (io.ReadCloser, compression, e
 		var x *xz.Reader
 		x, err = xz.NewReader(b, maxXzDictionary)
 		out = io.NopCloser(x)
+	default:
+		err = errors.New("a compression that is not known")
 	}
 	if err != nil {
 		return nil, c, errdefs.New(errdefs.InvalidArgument, "%s: %w", c, err)

@@ -114,6 +114,14 @@ type pull struct {
 	out    reporter
 }
 
+// called is how messages call the image.
+func (p *pull) called() string {
+	if p.o.Nameless {
+		return p.target.Digest.String()
+	}
+	return reference.FamiliarString(p.ref)
+}
+
 // key is the same for pulls that bring the same.
 func (p *pull) key() string {
 	platform := ""
@@ -181,12 +189,12 @@ func (p *pull) matcher() platforms.MatchComparer {
 // result says what the pull came to, as Docker does.
 func (p *pull) result(status string) {
 	p.out.say(jsonstream.Message{Status: "Digest: " + p.target.Digest.String()})
-	p.out.say(jsonstream.Message{Status: "Status: " + status + reference.FamiliarString(p.ref)})
+	p.out.say(jsonstream.Message{Status: "Status: " + status + p.called()})
 }
 
 // errVanished says that something that did not have to be fetched was removed
 // meanwhile.
-var errVanished = errors.New("a part of the image was removed during the pull")
+var errVanished = errors.New("a part of the image was removed while it came")
 
 // fly fetches and keeps the image. f ends with it.
 func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
@@ -250,7 +258,7 @@ func (p *pull) fits(c *candidate) error {
 	if err != nil || need <= fs.Free {
 		return err
 	}
-	return fmt.Errorf("the layers of %s have %s, and %s has %s free: %w", reference.FamiliarString(p.ref),
+	return fmt.Errorf("the layers of %s have %s, and %s has %s free: %w", p.called(),
 		units.HumanSize(float64(need)), p.s.root, units.HumanSize(float64(fs.Free)), syscall.ENOSPC)
 }
 
@@ -293,7 +301,7 @@ func (p *pull) candidate(ctx context.Context, stage *content.Stage) (*candidate,
 		return nil, errdefs.New(errdefs.InvalidArgument, "image operating system %q cannot be used on this platform: operating system is not supported", have.OS)
 	case p.o.Platform != nil && !p.matcher().Match(have):
 		return nil, errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)",
-			reference.FamiliarString(p.ref), platforms.FormatAll(*p.o.Platform))
+			p.called(), platforms.FormatAll(*p.o.Platform))
 	case len(m.Layers) != len(c.parts.chains):
 		return nil, errdefs.New(errdefs.InvalidArgument, "invalid manifest: it lists %d layers, the image's configuration %d", len(m.Layers), len(c.parts.chains))
 	}
@@ -340,7 +348,7 @@ func (p *pull) manifest(ctx context.Context, c *candidate, d ocispec.Descriptor,
 		c.around = append(append(c.around, b), more...)
 		return p.manifest(ctx, c, best, depth+1)
 	}
-	return nil, errdefs.New(errdefs.InvalidArgument, "%s is no image: its manifest is of the media type %.100q", reference.FamiliarString(p.ref), d.MediaType)
+	return nil, errdefs.New(errdefs.InvalidArgument, "%s is no image: its manifest is of the media type %.100q", p.called(), d.MediaType)
 }
 
 // choose finds the manifest for the platform in an index.
@@ -383,7 +391,7 @@ func (p *pull) check(m *ocispec.Manifest) error {
 	case ocispec.MediaTypeImageConfig, images.MediaTypeDockerSchema2Config:
 	default:
 		return errdefs.New(errdefs.InvalidArgument, "%s is no image: its configuration is of the media type %.100q",
-			reference.FamiliarString(p.ref), m.Config.MediaType)
+			p.called(), m.Config.MediaType)
 	}
 	if err := checkDepth(len(m.Layers)); err != nil {
 		return err
@@ -401,11 +409,7 @@ func (p *pull) check(m *ocispec.Manifest) error {
 		}
 		packed += min(d.Size, math.MaxInt64-packed)
 	}
-	if most := p.s.cap.Bytes; most > 0 && packed > most {
-		return errdefs.New(errdefs.Conflict, "image %s does not fit: its layers alone have %s, images may take %s (--image-cap)",
-			reference.FamiliarString(p.ref), units.HumanSize(float64(packed)), units.HumanSize(float64(most)))
-	}
-	return nil
+	return p.s.underCap(p.called(), packed)
 }
 
 // nondistributable is the OCI's word for Docker's foreign layers: images of old

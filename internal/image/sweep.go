@@ -63,15 +63,15 @@ func (s *Service) blobsOf(ctx context.Context, n name) []digest.Digest {
 
 // indexesOf lists the stored indexes by which one leads to a manifest, itself
 // first, and the attestations of the manifest; none if it does not lead there.
-func (s *Service) indexesOf(ctx context.Context, from, manifest digest.Digest) []digest.Digest {
-	return s.indexesBelow(ctx, from, manifest, make([]seen, maxNesting+1))
+func (s *Service) indexesOf(ctx context.Context, from, leaf digest.Digest) []digest.Digest {
+	return s.indexesBelow(ctx, from, leaf, make([]seen, maxNesting+1))
 }
 
 // indexesBelow is indexesOf for the depth at which the first of met is. At each
 // depth an index is looked at once: a thousand times a thousand entries may all
 // be the same few.
-func (s *Service) indexesBelow(ctx context.Context, from, manifest digest.Digest, met []seen) []digest.Digest {
-	if from == manifest || len(met) == 0 {
+func (s *Service) indexesBelow(ctx context.Context, from, leaf digest.Digest, met []seen) []digest.Digest {
+	if from == leaf || len(met) == 0 {
 		return nil
 	}
 	if met[0] == nil {
@@ -89,12 +89,12 @@ func (s *Service) indexesBelow(ctx context.Context, from, manifest digest.Digest
 		return nil
 	}
 	for _, d := range index.Manifests {
-		if d.Digest == manifest {
-			return append([]digest.Digest{from}, s.attestationBlobs(ctx, index, manifest)...)
+		if d.Digest == leaf {
+			return append([]digest.Digest{from}, s.attestationBlobs(ctx, index, leaf)...)
 		}
 	}
 	for _, d := range index.Manifests {
-		if below := s.indexesBelow(ctx, d.Digest, manifest, met[1:]); below != nil {
+		if below := s.indexesBelow(ctx, d.Digest, leaf, met[1:]); below != nil {
 			return append([]digest.Digest{from}, below...)
 		}
 	}

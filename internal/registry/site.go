@@ -352,8 +352,7 @@ func (s *site) near(ip netip.Addr) error {
 // is reports whether a URL is of the site's own host.
 func (s *site) is(u *url.URL) bool { return strings.EqualFold(u.Host, s.host.Host) }
 
-// parseMirror reads the base URL of a mirror.
-// ParseMirror reads the URL of a mirror.
+// ParseMirror reads the base URL of a mirror.
 func ParseMirror(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {

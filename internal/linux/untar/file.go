@@ -108,6 +108,9 @@ func dataRun(b []byte) int {
 
 func (u *unpacker) writeAt(fd int, b []byte, offset int64) error {
 	if u.result.Size += int64(len(b)); u.result.Size > u.options.Bytes {
+		if u.options.Bytes == maxBytes { // nobody has said how much room there is
+			return inputErrorf("more than %d bytes", int64(maxBytes))
+		}
 		return fmt.Errorf("the files have more than %d bytes: %w", u.options.Bytes, unix.ENOSPC)
 	}
 	for len(b) > 0 {
