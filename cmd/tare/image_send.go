@@ -53,6 +53,9 @@ func runImageSend(ctx context.Context, c *cli, from *client.Client, o sendOption
 		return err
 	}
 	if path, ok := fileOf(dest); ok {
+		if path == "" {
+			return fmt.Errorf("destination %s names no file; \"tare save\" writes to the standard output", safe(dest))
+		}
 		return named("failed to send image", path, writeArchive(c.out, path, func() (io.ReadCloser, error) { return from.ImageSave(ctx, refs, platforms) }))
 	}
 	to, err := c.connectTo(dest)

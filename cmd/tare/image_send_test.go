@@ -183,3 +183,10 @@ func TestSendDestinations(t *testing.T) {
 		}
 	}
 }
+
+func TestSendToAFileWithoutName(t *testing.T) {
+	err := runImageSend(t.Context(), &cli{}, nil, sendOptions{}, []string{"a"}, "file:")
+	if err == nil || !strings.Contains(err.Error(), "names no file") {
+		t.Error(err)
+	}
+}

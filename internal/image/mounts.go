@@ -78,6 +78,11 @@ func (m *Mounts) Add(ctx context.Context, ref, target string) (_ Mounted, err er
 			return Mounted{}, errdefs.New(errdefs.Conflict, "image %s is mounted at %s", have.Name, target)
 		}
 	}
+	if taken, err := isMountPoint(target); err != nil {
+		return Mounted{}, err
+	} else if taken {
+		return Mounted{}, errdefs.New(errdefs.Conflict, "something else is mounted at %s", target)
+	}
 	view, err := m.s.layers.View(ctx, img.Chain)
 	if err != nil {
 		return Mounted{}, err
@@ -165,7 +170,13 @@ func (m *Mounts) list() ([]Mounted, error) {
 			return nil, err
 		}
 		var one Mounted
-		if json.Unmarshal(b, &one) != nil || !mountedAt(one) { // the end of a mount, or one that did not come to be
+		there := json.Unmarshal(b, &one) == nil
+		if there {
+			if there, err = mountedAt(one); err != nil {
+				return nil, err
+			}
+		}
+		if !there { // the end of a mount, or one that did not come to be
 			if err := os.Remove(path); err != nil {
 				return nil, err
 			}
@@ -177,13 +188,18 @@ func (m *Mounts) list() ([]Mounted, error) {
 	return all, nil
 }
 
-func mountedAt(m Mounted) bool {
-	list, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(m.Path))
-	if err != nil || len(list) == 0 {
-		return false
+// mountedAt reports whether a place is still what it was made.
+func mountedAt(m Mounted) (bool, error) {
+	if ok, err := isMountPoint(m.Path); err != nil || !ok {
+		return false, err
 	}
 	info, err := os.Lstat(m.Path)
-	return err == nil && info.Sys().(*syscall.Stat_t).Dev == m.Device
+	return err == nil && info.Sys().(*syscall.Stat_t).Dev == m.Device, nil
+}
+
+func isMountPoint(path string) (bool, error) {
+	list, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(path))
+	return len(list) > 0, err
 }
 
 // Of returns the places of an image.

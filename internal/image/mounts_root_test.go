@@ -110,6 +110,11 @@ func TestBadMounts(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	taken := filepath.Join(root, "taken")
+	if err := errors.Join(os.Mkdir(taken, 0o755), syscall.Mount(taken, taken, "", syscall.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(taken, syscall.MNT_DETACH) })
 	ref := string(simple().ID())
 	for name, tt := range map[string]struct {
 		ref, target, want string
@@ -118,6 +123,7 @@ func TestBadMounts(t *testing.T) {
 		"no image":     {"nothing", "", "No such image", errdefs.NotFound},
 		"relative":     {ref, "dir", "must be absolute", errdefs.InvalidArgument},
 		"missing":      {ref, root + "/missing", "no such file", errdefs.InvalidArgument},
+		"a mount":      {ref, taken, "something else is mounted", errdefs.Conflict},
 		"no directory": {ref, file, "no directory", errdefs.InvalidArgument},
 	} {
 		if _, err := m.Add(ctx, tt.ref, tt.target); !errdefs.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.want) {
