@@ -78,7 +78,7 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]api.I
 	list := []api.ImageSummary{}
 	for _, img := range all {
 		tags, digests, ok := match(img)
-		if !ok {
+		if !ok || img.Behind && !o.All { // it is one of those of its names' images
 			continue
 		}
 		s := image.Summary{
@@ -86,7 +86,7 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]api.I
 			SharedSize: -1, Containers: int64(len(used[img.ID.String()])), Labels: img.Config.Config.Labels, Descriptor: &img.Manifest,
 		}
 		if o.Manifests {
-			if s.Manifests, err = e.manifests(img, used[img.ID.String()]); err != nil {
+			if s.Manifests, err = e.manifests(ctx, img, used); err != nil {
 				return nil, err
 			}
 		}
@@ -217,7 +217,7 @@ func (e *Engine) ImageInspect(ctx context.Context, ref string, o api.ImageInspec
 		res.Created = stamp(img.Created)
 	}
 	if o.Manifests {
-		if res.Manifests, err = e.manifests(img, e.usedImages()[img.ID.String()]); err != nil {
+		if res.Manifests, err = e.manifests(ctx, img, e.usedImages()); err != nil {
 			return res, err
 		}
 	}
@@ -266,12 +266,7 @@ func (e *Engine) ImageTag(ctx context.Context, ref, repo, tag string) error {
 
 // ImageRemove takes a reference away, and the image if it was the last one.
 func (e *Engine) ImageRemove(ctx context.Context, ref string, o api.ImageRemoveOptions) ([]image.DeleteResponse, error) {
-	if len(o.Platforms) > 0 {
-		if _, err := e.resolveFor(ctx, ref, o.Platforms); err != nil {
-			return nil, err
-		}
-	}
-	done, err := e.removeImage(ctx, ref, own.RemoveOptions{Force: o.Force, NoPrune: o.NoPrune, InUse: e.imageUsers})
+	done, err := e.removeImage(ctx, ref, own.RemoveOptions{Force: o.Force, NoPrune: o.NoPrune, Platforms: o.Platforms, InUse: e.imageUsers})
 	return e.deleted(done), err
 }
 

@@ -9,7 +9,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/api"
-	"github.com/tare-engine/tare/internal/errdefs"
 	own "github.com/tare-engine/tare/internal/image"
 )
 
@@ -38,24 +37,12 @@ func (e *Engine) ImageSave(ctx context.Context, r api.ImageSaveRequest) (func(ct
 	}, nil
 }
 
-// chooseImages finds the images for an archive, which must be for each of the
-// platforms.
+// chooseImages finds the images for an archive.
 func (e *Engine) chooseImages(ctx context.Context, refs []string, platforms []ocispec.Platform) ([]*own.Saved, error) {
 	for _, ref := range refs {
 		_, _ = e.resolve(ctx, ref) // brings the embedded image in; Choose knows more than one name
 	}
-	list, err := e.images.Choose(ctx, refs)
-	if err != nil {
-		return nil, err
-	}
-	for _, i := range list {
-		for _, p := range platforms {
-			if !own.Matches(p, i.Config.Platform) {
-				return nil, errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s/%s)", i.Called(), p.OS, p.Architecture)
-			}
-		}
-	}
-	return list, nil
+	return e.images.Choose(ctx, refs, platforms)
 }
 
 // ImageBlobs lists what an archive of images would have.

@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"context"
+
 	"github.com/moby/moby/api/types/image"
 
+	"github.com/tare-engine/tare/internal/errdefs"
 	own "github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
 )
@@ -67,19 +70,43 @@ func sharedSizes(sizes layerSizes, all []*own.Image) (map[own.ID]int64, error) {
 	return shared, nil
 }
 
-// manifests describes the manifest of an image that the containers use. Our
-// images have one each, and it is whole.
-func (e *Engine) manifests(img *own.Image, containers []string) ([]image.ManifestSummary, error) {
-	stored, err := e.images.StoredSize(img)
+// manifests describes the manifests of an image, and of those that its names
+// have for other platforms here. used are the containers of each image, by ID.
+func (e *Engine) manifests(ctx context.Context, img *own.Image, used map[string][]string) ([]image.ManifestSummary, error) {
+	m, err := e.manifest(img, used[img.ID.String()])
+	list := []image.ManifestSummary{m}
 	if err != nil {
 		return nil, err
+	}
+	for _, id := range img.Others {
+		other, err := e.images.Resolve(ctx, id.String())
+		if errdefs.Is(err, errdefs.NotFound) { // removed meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m, err = e.manifest(other, used[id.String()]); err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// manifest describes the manifest of an image that the containers use. It is
+// whole: ours are.
+func (e *Engine) manifest(img *own.Image, containers []string) (m image.ManifestSummary, err error) {
+	stored, err := e.images.StoredSize(img)
+	if err != nil {
+		return m, err
 	}
 	if containers == nil {
 		containers = []string{}
 	}
-	m := image.ManifestSummary{ID: img.Manifest.Digest.String(), Descriptor: img.Manifest, Available: true, Kind: image.ManifestKindImage}
+	m = image.ManifestSummary{ID: img.Manifest.Digest.String(), Descriptor: img.Manifest, Available: true, Kind: image.ManifestKindImage}
 	m.Size.Content, m.Size.Total = stored, stored+img.Size
 	m.ImageData = &image.ImageProperties{Platform: img.Config.Platform, Containers: containers}
 	m.ImageData.Size.Unpacked = img.Size
-	return []image.ManifestSummary{m}, nil
+	return m, nil
 }

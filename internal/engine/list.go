@@ -18,6 +18,7 @@ import (
 	own "github.com/tare-engine/tare/internal/container"
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/image"
 )
 
 // ContainerList returns containers as `ps` shows them, the newest first.
@@ -61,7 +62,7 @@ func (e *Engine) leaves(id string) bool {
 
 func (e *Engine) summary(ctx context.Context, v *own.View) container.Summary {
 	s := container.Summary{
-		ID: v.ID, Names: []string{"/" + v.Name}, Image: e.imageName(ctx, v), ImageID: v.Image,
+		ID: v.ID, Names: []string{"/" + v.Name}, Image: e.imageName(v), ImageID: v.Image,
 		Command: command(v), Created: v.Created.Unix(), Ports: portSummaries(v), Labels: v.Config.Labels,
 		State: container.ContainerState(v.Status), Status: statusText(v, time.Now()),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpoints(v)}, Mounts: spec.Mounts(v.HostConfig),
@@ -86,11 +87,11 @@ func (e *Engine) healthSummary(v *own.View) *container.HealthSummary {
 
 // imageName is what `ps` shows in the column IMAGE: the reference that the
 // container was made with while it still means that image, else the ID.
-func (e *Engine) imageName(ctx context.Context, v *own.View) string {
+func (e *Engine) imageName(v *own.View) string {
 	if v.Image == "" {
 		return v.Config.Image
 	}
-	if img, err := e.images.Resolve(ctx, v.Config.Image); err == nil && img.ID.String() == v.Image {
+	if slices.Contains(e.images.Meant(v.Config.Image), image.ID(v.Image)) {
 		return v.Config.Image
 	}
 	return v.Image
@@ -257,7 +258,7 @@ func (e *Engine) propertyConditions(ctx context.Context, f api.Filters, add func
 		add(func(v *own.View) bool { return f.KV("annotation", v.HostConfig.Annotations) })
 	}
 	if f.Has("ancestor") {
-		ids := e.ancestors(ctx, f.Get("ancestor"))
+		ids := e.ancestors(f.Get("ancestor"))
 		add(func(v *own.View) bool { return v.Image != "" && ids[v.Image] })
 	}
 	if f.Has("network") {
@@ -278,11 +279,11 @@ func (e *Engine) propertyConditions(ctx context.Context, f api.Filters, add func
 }
 
 // ancestors returns the IDs of the images that the values name.
-func (e *Engine) ancestors(ctx context.Context, refs []string) map[string]bool {
+func (e *Engine) ancestors(refs []string) map[string]bool {
 	ids := map[string]bool{}
 	for _, ref := range refs {
-		if img, err := e.images.Resolve(ctx, ref); err == nil {
-			ids[img.ID.String()] = true
+		for _, id := range e.images.Meant(ref) {
+			ids[id.String()] = true
 		}
 	}
 	return ids

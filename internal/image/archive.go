@@ -25,7 +25,7 @@ import (
 type archive struct {
 	files  map[string]*member
 	links  map[string]string
-	wanted []ocispec.Platform // empty: this machine's
+	wanted []ocispec.Platform // empty: all
 }
 
 // member is a file of the archive.

@@ -114,7 +114,7 @@ func (a *arrival) publish(ctx context.Context, list []*candidate) error {
 // nameLoaded points a loaded image's names at it, inside a transaction.
 func (s *Service) nameLoaded(ctx context.Context, c *candidate) error {
 	for _, ref := range c.names {
-		if err := s.setName(ctx, ref, c.name()); err != nil {
+		if err := s.addName(ctx, ref, c.name()); err != nil {
 			return err
 		}
 	}

@@ -178,7 +178,7 @@ func (b *bring) read(img dataroot.GraphImage) (err error) {
 func (b *bring) have() bool {
 	v := b.s.view.Load()
 	for _, ref := range b.c.names {
-		if v.names[ref].id != b.c.id {
+		if _, ok := v.names[ref].of(b.c.id); !ok {
 			return false
 		}
 	}
@@ -236,7 +236,7 @@ func (s *Service) packed(ctx context.Context) map[layer.ChainID]ocispec.Descript
 		if err != nil {
 			continue
 		}
-		raw, err := s.content.Read(ctx, v.names[refs[0]].manifest.Digest, maxDocument)
+		raw, err := s.content.Read(ctx, v.of(refs[0], id).manifest.Digest, maxDocument)
 		if err != nil {
 			continue
 		}
@@ -355,8 +355,8 @@ func (b *bring) keep(ctx context.Context) error {
 		return err
 	}
 	defer end()
-	if refs := b.s.view.Load().byID[b.c.id]; len(refs) > 0 {
-		return b.name(ctx, b.s.view.Load().names[refs[0]])
+	if v := b.s.view.Load(); len(v.byID[b.c.id]) > 0 {
+		return b.name(ctx, v.of(v.byID[b.c.id][0], b.c.id))
 	}
 	var blobs []ocispec.Descriptor
 	b.c.layers = nil
@@ -384,7 +384,7 @@ func (b *bring) keep(ctx context.Context) error {
 func (b *bring) name(ctx context.Context, n name) error {
 	return b.s.update(ctx, func(ctx context.Context) error {
 		for _, ref := range b.c.names {
-			if err := b.s.setName(ctx, ref, n); err != nil {
+			if err := b.s.addName(ctx, ref, n); err != nil {
 				return err
 			}
 		}

@@ -59,11 +59,12 @@ func (s *Service) Omit(ctx context.Context, list []*Saved, since []string, known
 // omitImage adds the layers of an image. It is not noted if it has none that is
 // wanted: the archive can do without it.
 func (s *Service) omitImage(ctx context.Context, v *view, ref string, wanted map[digest.Digest]bool, o *Omission) error {
-	chosen, err := v.named(ref)
+	f, err := v.find(ref)
 	if err != nil {
 		return err
 	}
-	m, err := s.manifestOf(ctx, chosen.id, chosen.manifest.Digest)
+	n := v.nameOf(f)
+	m, err := s.manifestOf(ctx, n.id, n.manifest.Digest)
 	if err != nil {
 		return err
 	}
@@ -73,43 +74,20 @@ func (s *Service) omitImage(ctx context.Context, v *view, ref string, wanted map
 		helps = helps || wanted[d.Digest]
 	}
 	if helps {
-		o.since = append(o.since, chosen.String())
+		o.since = append(o.since, sinceOf(f.ref, n.target.Digest))
 	}
 	return nil
 }
 
-// namedImage is an image with the reference that led to it, "" if none did.
-type namedImage struct {
-	name
-	ref string
-}
-
-func (n namedImage) String() string {
-	if n.ref == "" {
-		return n.target.Digest.String()
+// sinceOf is one of annotationSince: a name, "" if there is none, and what it stands for.
+func sinceOf(ref string, target digest.Digest) string {
+	switch {
+	case ref == "":
+		return target.String()
+	case strings.Contains(ref, "@"):
+		return familiar(ref)
 	}
-	if strings.Contains(n.ref, "@") {
-		return familiar(n.ref)
-	}
-	return familiar(n.ref) + "@" + n.target.Digest.String()
-}
-
-// named finds the one image that ref stands for, and by which of its names.
-func (v *view) named(ref string) (namedImage, error) {
-	id, err := v.find(ref)
-	if err != nil {
-		return namedImage{}, err
-	}
-	if named, err := reference.ParseNormalizedNamed(ref); err == nil {
-		full := reference.TagNameOnly(named).String()
-		if d, ok := named.(reference.Digested); ok {
-			full = reference.TrimNamed(named).String() + "@" + d.Digest().String()
-		}
-		if n, ok := v.names[full]; ok && n.id == id {
-			return namedImage{n, full}, nil
-		}
-	}
-	return namedImage{name: v.names[v.byID[id][0]]}, nil
+	return familiar(ref) + "@" + target.String()
 }
 
 // Blob is the blob of a layer.
@@ -200,7 +178,7 @@ func (k *knownLayers) read(ctx context.Context) {
 	}
 	k.diffs = map[digest.Digest]layer.DiffID{}
 	done := map[digest.Digest]bool{}
-	for _, n := range k.s.view.Load().names {
+	for _, n := range k.s.view.Load().entries() {
 		if done[n.manifest.Digest] {
 			continue
 		}

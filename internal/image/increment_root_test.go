@@ -24,7 +24,7 @@ import (
 // increment is an archive of an image without what other images have.
 func increment(t testing.TB, s *site, ref string, since ...string) []byte {
 	t.Helper()
-	list, err := s.images.Choose(ctx, []string{ref})
+	list, err := s.images.Choose(ctx, []string{ref}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestIncrementSaysWhatItNeeds(t *testing.T) {
 	if !bytes.Equal(increment(t, s, "derived:1", "other:1"), saved(t, s, "derived:1")) {
 		t.Error("an image that has nothing to do with it changes the archive")
 	}
-	list, err := s.images.Choose(ctx, []string{"derived:1"})
+	list, err := s.images.Choose(ctx, []string{"derived:1"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestIncrementOnAnotherPacking(t *testing.T) {
 // missing is what s has to get of an image of another site.
 func (s *site) missing(t *testing.T, from *site, ref string) []digest.Digest {
 	t.Helper()
-	list, err := from.images.Choose(ctx, []string{ref})
+	list, err := from.images.Choose(ctx, []string{ref}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ type Loaded struct {
 // LoadOptions of a load.
 type LoadOptions struct {
 	Quiet     bool                     // no progress
-	Platforms []ocispec.Platform       // of images that have several; empty: this machine's
+	Platforms []ocispec.Platform       // of images that have several; empty: all
 	Out       func(jsonstream.Message) // progress and result as Docker words them; may be nil
 }
 
@@ -56,9 +56,6 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions) (_ []Loa
 	a.wanted = o.Platforms
 	list, err := a.candidates()
 	if err != nil {
-		return nil, err
-	}
-	if err := a.provided(list); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("load/parsed")
@@ -194,13 +191,20 @@ func mismatch(got, want digest.Digest) error {
 	return errdefs.New(errdefs.InvalidArgument, "invalid diffID for layer: expected %q, got %q", want, got)
 }
 
-// result words what was loaded.
+// result words what was loaded. A name is one thing, for how many platforms it
+// has come; its ID is that of the image which it stands for now.
 func (l *load) result(list []*candidate) []Loaded {
 	var all []Loaded
+	v := l.s.view.Load()
+	said := map[string]bool{}
 	for _, c := range list {
 		for _, n := range c.names {
+			if said[n] {
+				continue
+			}
+			said[n] = true
 			name := familiar(n)
-			all = append(all, Loaded{c.id, name})
+			all = append(all, Loaded{v.names[n].id, name})
 			l.out.say(jsonstream.Message{Stream: "Loaded image: " + name + "\n"})
 		}
 		if len(c.names) == 0 {

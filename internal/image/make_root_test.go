@@ -110,7 +110,7 @@ func TestCommit(t *testing.T) {
 				t.Errorf("%+v, %v", steps, err)
 			}
 			// The layers below are the parent's very blobs.
-			if _, err := s.images.Choose(ctx, []string{"new"}); err != nil {
+			if _, err := s.images.Choose(ctx, []string{"new"}, nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -229,7 +229,7 @@ func TestImport(t *testing.T) {
 
 func saved(t *testing.T, s *site, refs ...string) []byte {
 	t.Helper()
-	list, err := s.images.Choose(ctx, refs)
+	list, err := s.images.Choose(ctx, refs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestSaveAndLoad(t *testing.T) {
 		t.Errorf("%q", got.RepoTags)
 	}
 	for ref, kind := range map[string]errdefs.Kind{"nosuch": errdefs.NotFound, "UPPER": errdefs.InvalidArgument, "x:3": errdefs.NotFound} {
-		if _, err := s.images.Choose(ctx, []string{"x:1", ref}); !errdefs.Is(err, kind) {
+		if _, err := s.images.Choose(ctx, []string{"x:1", ref}, nil); !errdefs.Is(err, kind) {
 			t.Errorf("%s: %v", ref, err)
 		}
 	}
@@ -356,7 +356,7 @@ func TestSaveWithoutABlob(t *testing.T) {
 				if err := os.Truncate(p, info.Size()-1); err != nil {
 					t.Fatal(err)
 				}
-				_, err := s.images.Choose(ctx, []string{"new"})
+				_, err := s.images.Choose(ctx, []string{"new"}, nil)
 				if err == nil || !strings.Contains(err.Error(), filepath.Base(p)) {
 					t.Errorf("without %s: %v", filepath.Base(p), err)
 				}

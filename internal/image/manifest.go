@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -27,7 +28,6 @@ type candidate struct {
 	manifest []byte
 	around   [][]byte           // indexes that led to the manifest, of which target is the first, and attestations
 	target   ocispec.Descriptor // what names point to: the manifest, or the index that has it
-	others   []ocispec.Platform // that its index has as well
 }
 
 const (
@@ -57,7 +57,6 @@ func (a *archive) candidates() ([]*candidate, error) {
 		return nil, err
 	}
 	has = has && !blank(index)
-	// manifest.json knows one platform of each image only.
 	if ok && !blank(b) && (len(a.wanted) == 0 || !has) {
 		return a.docker(b)
 	}
@@ -93,8 +92,10 @@ func (a *archive) docker(b []byte) ([]*candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		with := given[c.id]
-		if with != nil {
+		var with *candidate
+		group := given[c.id]
+		if at := slices.IndexFunc(group, func(g *candidate) bool { return g.id == c.id }); at >= 0 {
+			with = group[at]
 			c.manifest, c.around, c.target = with.manifest, with.around, with.target
 		}
 		if err := c.describeAbsent(with); err != nil {
@@ -104,8 +105,14 @@ func (a *archive) docker(b []byte) ([]*candidate, error) {
 			return nil, err
 		}
 		all = append(all, c)
+		for _, g := range group { // manifest.json knows one platform of each image only
+			if g != with && !slices.ContainsFunc(all, func(c *candidate) bool { return c.id == g.id }) {
+				g.names = c.names
+				all = append(all, g)
+			}
+		}
 	}
-	return all, nil
+	return all, a.provided(all)
 }
 
 func (a *archive) dockerImage(config string, tags, layers []string) (*candidate, error) {
@@ -115,6 +122,9 @@ func (a *archive) dockerImage(config string, tags, layers []string) (*candidate,
 	}
 	c := &candidate{config: m, id: m.digest}
 	if err := c.readConfig(a, config); err != nil {
+		return nil, err
+	}
+	if err := c.checkOS(); err != nil {
 		return nil, err
 	}
 	for _, l := range layers {
@@ -173,9 +183,12 @@ func (c *candidate) readConfig(a *archive, name string) error {
 	if err != nil {
 		return err
 	}
-	if c.parts, err = parseConfig(b); err != nil {
-		return err
-	}
+	c.parts, err = parseConfig(b)
+	return err
+}
+
+// checkOS refuses what is made for another operating system.
+func (c *candidate) checkOS() error {
 	if os := c.parts.config.OS; os != "" && os != "linux" {
 		return errdefs.New(errdefs.InvalidArgument, "cannot load %.20s image on linux", os)
 	}
@@ -212,7 +225,7 @@ func (c *candidate) settle() error {
 }
 
 func (c *candidate) name() name {
-	return name{id: c.id, parent: c.parent, manifest: describe(c.manifest), target: c.target}
+	return name{entry: entry{id: c.id, parent: c.parent, manifest: describe(c.manifest)}, target: c.target}
 }
 
 // describe makes the descriptor of a manifest.
@@ -272,9 +285,10 @@ func layerTypeOf(c compression) string {
 }
 
 // manifests returns the images with manifests that an index beside manifest.json
-// leads to. What is wrong with them is no matter: they are a bonus.
-func (a *archive) manifests() map[ID]*candidate {
-	found := map[ID]*candidate{}
+// leads to, each with those for other platforms that come with it. What is wrong
+// with them is no matter: they are a bonus.
+func (a *archive) manifests() map[ID][]*candidate {
+	found := map[ID][]*candidate{}
 	b, _, ok, err := a.document("index.json")
 	if !ok || err != nil {
 		return found
@@ -284,9 +298,13 @@ func (a *archive) manifests() map[ID]*candidate {
 		return found
 	}
 	for _, d := range index.Manifests {
-		c, err := a.ociImage(d, 0)
-		if err == nil && c != nil && c.parts != nil && len(c.layers) == len(c.parts.chains) {
-			found[c.id] = c
+		group, err := a.ociImages(d, 0, seen{})
+		if err != nil {
+			continue
+		}
+		group = slices.DeleteFunc(group, func(c *candidate) bool { return c.checkOS() != nil || c.settle() != nil })
+		for _, c := range group {
+			found[c.id] = group
 		}
 	}
 	return found
@@ -318,27 +336,39 @@ func (a *archive) oci(b []byte) ([]*candidate, error) {
 		return nil, err
 	}
 	var all []*candidate
+	var missing []string
 	byID := map[ID]*candidate{}
 	for _, d := range index.Manifests {
-		c, err := a.ociImage(d, 0)
+		group, err := a.ociImages(d, 0, seen{})
 		if err != nil {
 			return nil, err
 		}
-		if c == nil {
-			continue
-		}
-		if err := c.nameOCI(d.Annotations); err != nil {
+		if group, err = ofLinux(group); err != nil {
 			return nil, err
 		}
-		if old := byID[c.id]; old != nil { // once per name
-			old.names = append(old.names, c.names...)
-			continue
+		for _, c := range group {
+			if err := c.nameOCI(d.Annotations); err != nil {
+				return nil, err
+			}
+			if err := c.settle(); err != nil {
+				return nil, err
+			}
 		}
-		if err := c.settle(); err != nil {
-			return nil, err
+		fitting := a.fitting(group)
+		if fitting == nil && len(group) > 0 {
+			missing = append(missing, group[0].familiar())
 		}
-		byID[c.id] = c
-		all = append(all, c)
+		for _, c := range fitting {
+			if old := byID[c.id]; old != nil { // once per name
+				old.names = append(old.names, c.names...)
+				continue
+			}
+			byID[c.id] = c
+			all = append(all, c)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, a.notProvided(missing)
 	}
 	if len(all) == 0 {
 		return nil, errdefs.New(errdefs.InvalidArgument, "invalid archive: %w", errNoImage)
@@ -361,13 +391,13 @@ func (c *candidate) nameOCI(annotations map[string]string) error {
 
 const maxNesting = 4 // of indexes
 
-// ociImage follows a descriptor to the image for this machine; nil if the
-// descriptor leads to none (attestations, other machines).
-func (a *archive) ociImage(d ocispec.Descriptor, depth int) (*candidate, error) {
+// ociImages follows a descriptor to the images that the archive has of it: none
+// if it leads to attestations, or to what has been met.
+func (a *archive) ociImages(d ocispec.Descriptor, depth int, met seen) ([]*candidate, error) {
 	if depth > maxNesting {
 		return nil, invalid("indexes are nested more than %d deep", maxNesting)
 	}
-	if d.Annotations[annotationReferenceType] != "" || d.ArtifactType != "" {
+	if d.Annotations[annotationReferenceType] != "" || d.ArtifactType != "" || met.before(d.Digest) {
 		return nil, nil
 	}
 	m, err := a.blob(d.Digest)
@@ -386,56 +416,42 @@ func (a *archive) ociImage(d ocispec.Descriptor, depth int) (*candidate, error) 
 	}
 	switch d.MediaType {
 	case ocispec.MediaTypeImageIndex, images.MediaTypeDockerSchema2ManifestList:
-		c, err := a.ociIndex(b, depth)
+		group, err := a.ociIndex(b, depth, met)
+		for _, c := range group {
+			c.around = append([][]byte{b}, append(c.around, a.attestations(b, c)...)...)
+			c.target = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+		}
+		return group, err
+	case ocispec.MediaTypeImageManifest, images.MediaTypeDockerSchema2Manifest:
+		c, err := a.ociManifest(b)
 		if err != nil || c == nil {
 			return nil, err
 		}
-		c.around = append([][]byte{b}, append(c.around, a.attestations(b, c)...)...)
-		c.target = ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
-		return c, nil
-	case ocispec.MediaTypeImageManifest, images.MediaTypeDockerSchema2Manifest:
-		return a.ociManifest(b)
+		return []*candidate{c}, nil
 	}
 	return nil, invalid("media type %.100q of %s", d.MediaType, d.Digest)
 }
 
-// ociIndex chooses the manifest of the platform asked for; of several fitting ones the first.
-func (a *archive) ociIndex(b []byte, depth int) (*candidate, error) {
+// ociIndex follows an index to its images.
+func (a *archive) ociIndex(b []byte, depth int, met seen) (all []*candidate, err error) {
 	index, err := parseIndex(b)
 	if err != nil {
 		return nil, err
 	}
-	var chosen, fallback *candidate
-	var there []ocispec.Platform
 	for _, d := range index.Manifests {
 		// An archive of one platform lists the others without their blobs.
 		if m, _ := a.member("blobs/sha256/" + d.Digest.Encoded()); m == nil {
 			continue
 		}
-		c, err := a.ociImage(d, depth+1)
+		group, err := a.ociImages(d, depth+1, met)
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case c == nil:
-			continue
-		case chosen == nil && a.fits(d, c):
-			if len(a.wanted) == 0 {
-				return c, nil
-			}
-			chosen = c
-		case fallback == nil:
-			fallback = c
+		if all = append(all, group...); len(all) > maxImages {
+			return nil, invalid("more than %d images", maxImages)
 		}
-		there = append(there, c.parts.config.Platform)
 	}
-	if chosen == nil {
-		chosen = fallback
-	}
-	if chosen != nil {
-		chosen.others = append(chosen.others, there...)
-	}
-	return chosen, nil
+	return all, nil
 }
 
 func (a *archive) ociManifest(b []byte) (*candidate, error) {

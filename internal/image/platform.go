@@ -2,6 +2,7 @@ package image
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -17,59 +18,69 @@ func Matches(want, have ocispec.Platform) bool {
 		(want.Variant == "" || want.Variant == have.Variant || want.Architecture == "arm64" && want.Variant == "v8" && have.Variant == "")
 }
 
-// fits reports whether the manifest of an index is one to load: one of the
-// platforms asked for, or where none was, this machine's.
-func (a *archive) fits(d ocispec.Descriptor, c *candidate) bool {
+// fitting are the images for the platforms asked for, nil unless there is one
+// for each.
+func (a *archive) fitting(group []*candidate) []*candidate {
 	if len(a.wanted) == 0 {
-		return d.Platform == nil || d.Platform.OS == "linux" && d.Platform.Architecture == arch
+		return group
 	}
+	var list []*candidate
 	for _, p := range a.wanted {
-		if Matches(p, c.parts.config.Platform) {
-			return true
+		provided := false
+		for _, c := range group {
+			if Matches(p, c.parts.config.Platform) {
+				provided = true
+				if !slices.Contains(list, c) {
+					list = append(list, c)
+				}
+			}
+		}
+		if !provided {
+			return nil
 		}
 	}
-	return false
+	return list
 }
 
-// provided refuses images that are not for each of the platforms asked for,
-// and those that are for several: an image of the store has one.
+// provided refuses images, each the only one of its name, that are not for each
+// of the platforms asked for.
 func (a *archive) provided(list []*candidate) error {
 	var missing []string
 	for _, c := range list {
-		for _, p := range a.wanted {
-			if !c.provides(p) {
-				missing = append(missing, c.familiar())
-				break
-			}
+		if len(a.wanted) > 0 && a.fitting([]*candidate{c}) == nil {
+			missing = append(missing, c.familiar())
 		}
 	}
-	names := platformNames(a.wanted)
-	switch {
-	case len(missing) == 1:
-		return errdefs.New(errdefs.NotFound, "image %s was loaded, but doesn't provide the requested platform (%s)", missing[0], names)
-	case len(missing) > 1:
-		return errdefs.New(errdefs.NotFound, "images [%s] were loaded, but don't provide the requested platform (%s)", strings.Join(missing, ", "), names)
+	if len(missing) == 0 {
+		return nil
 	}
-	for _, c := range list {
-		for _, p := range a.wanted {
-			if !Matches(p, c.parts.config.Platform) {
-				return errdefs.New(errdefs.NotImplemented, "image %s: the platforms %s cannot be kept together; load one of them", c.familiar(), names)
-			}
-		}
-	}
-	return nil
+	return a.notProvided(missing)
 }
 
-func (c *candidate) provides(p ocispec.Platform) bool {
-	if Matches(p, c.parts.config.Platform) {
-		return true
+func (a *archive) notProvided(missing []string) error {
+	names := platformNames(a.wanted)
+	if len(missing) == 1 {
+		return errdefs.New(errdefs.NotFound, "image %s was loaded, but doesn't provide the requested platform (%s)", missing[0], names)
 	}
-	for _, other := range c.others {
-		if Matches(p, other) {
-			return true
+	return errdefs.New(errdefs.NotFound, "images [%s] were loaded, but don't provide the requested platform (%s)", strings.Join(missing, ", "), names)
+}
+
+// ofLinux are the images that are for Linux, of which there must be one if there
+// is any.
+func ofLinux(group []*candidate) ([]*candidate, error) {
+	var list []*candidate
+	var refused error
+	for _, c := range group {
+		if err := c.checkOS(); err != nil {
+			refused = err
+			continue
 		}
+		list = append(list, c)
 	}
-	return false
+	if len(list) > 0 {
+		return list, nil
+	}
+	return nil, refused
 }
 
 func platformNames(list []ocispec.Platform) string {

@@ -3,6 +3,7 @@
 package image_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,7 @@ func TestLoadOfAPlatform(t *testing.T) {
 		archive []imagetest.Member
 		want    []ocispec.Platform
 		id      digest.Digest
+		others  []digest.Digest
 		kind    errdefs.Kind
 		failed  string
 	}{
@@ -65,7 +67,8 @@ func TestLoadOfAPlatform(t *testing.T) {
 		"arm64/v8":        {archive: both, want: []ocispec.Platform{{OS: "linux", Architecture: "arm64", Variant: "v8"}}, id: arm.ID()},
 		"not there":       {archive: both, want: linux("s390x"), kind: errdefs.NotFound, failed: "image two:1 was loaded, but doesn't provide the requested platform ([linux/s390x])"},
 		"one not there":   {archive: both, want: linux("amd64", "s390x"), kind: errdefs.NotFound, failed: "([linux/amd64 linux/s390x])"},
-		"both":            {archive: both, want: linux("amd64", "arm64"), kind: errdefs.NotImplemented, failed: "image two:1: the platforms [linux/amd64 linux/arm64] cannot be kept together; load one of them"},
+		"both":            {archive: both, want: linux("arm64", "amd64"), id: amd.ID(), others: []digest.Digest{arm.ID()}},
+		"whatever":        {archive: both, id: amd.ID(), others: []digest.Digest{arm.ID()}},
 		"old archive":     {archive: imagetest.Docker(arm), want: linux("arm64"), id: arm.ID()},
 		"old, another":    {archive: imagetest.Docker(arm), want: linux("amd64"), kind: errdefs.NotFound, failed: "image two:1 was loaded, but"},
 		"several without": {archive: imagetest.Docker(arm, simple("b:1")), want: linux("s390x"), kind: errdefs.NotFound, failed: "images [two:1, b:1] were loaded, but don't provide the requested platform ([linux/s390x])"},
@@ -84,6 +87,9 @@ func TestLoadOfAPlatform(t *testing.T) {
 			}
 			if err != nil || len(loaded) != 1 || loaded[0].ID != c.id || loaded[0].Name != "two:1" {
 				t.Errorf("%v, %v, want %s", loaded, err, c.id)
+			}
+			if i, err := s.images.Resolve(ctx, "two:1"); err != nil || i.ID != c.id || !slices.Equal(i.Others, c.others) {
+				t.Errorf("%+v, %v, want %s beside %v", i, err, c.id, c.others)
 			}
 		})
 	}

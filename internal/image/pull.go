@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -149,30 +150,46 @@ func (p *pull) names() []string {
 func (p *pull) have(ctx context.Context) *Pulled {
 	v := p.s.view.Load()
 	if p.o.Nameless {
-		return p.haveNameless(v)
+		return p.haveNameless(ctx, v)
 	}
+	have := &Pulled{Name: reference.FamiliarString(p.ref)}
 	for _, ref := range p.names() {
 		n, ok := v.names[ref]
 		if !ok || n.target.Digest != p.target.Digest {
 			return nil
 		}
-		parts, err := p.s.partsOf(ctx, n.id)
-		if err != nil {
+		e, ok := p.suited(ctx, n)
+		if !ok {
 			return nil
 		}
-		choice := p.o.Platform != nil || p.target.Digest != n.manifest.Digest
-		if choice && !p.matcher().Match(parts.config.Platform) {
-			return nil
+		have.ID = cmp.Or(have.ID, e.id)
+	}
+	return have
+}
+
+// suited is the image of a name that the pull would bring.
+func (p *pull) suited(ctx context.Context, n name) (entry, bool) {
+	for _, e := range n.all() {
+		parts, err := p.s.partsOf(ctx, e.id)
+		if err != nil {
+			continue
+		}
+		choice := p.o.Platform != nil || n.indexed()
+		if !choice || p.matcher().Match(parts.config.Platform) {
+			return e, true
 		}
 	}
-	return &Pulled{ID: v.names[p.names()[0]].id, Name: reference.FamiliarString(p.ref)}
+	return entry{}, false
 }
 
 // haveNameless returns the image if any name leads to it.
-func (p *pull) haveNameless(v *view) *Pulled {
+func (p *pull) haveNameless(ctx context.Context, v *view) *Pulled {
 	for _, n := range v.names {
-		if n.target.Digest == p.target.Digest {
-			return &Pulled{ID: n.id}
+		if n.target.Digest != p.target.Digest {
+			continue
+		}
+		if e, ok := p.suited(ctx, n); ok {
+			return &Pulled{ID: e.id}
 		}
 	}
 	return nil
@@ -300,8 +317,7 @@ func (p *pull) candidate(ctx context.Context, stage *content.Stage) (*candidate,
 	case have.OS != "" && have.OS != "linux":
 		return nil, errdefs.New(errdefs.InvalidArgument, "image operating system %q cannot be used on this platform: operating system is not supported", have.OS)
 	case p.o.Platform != nil && !p.matcher().Match(have):
-		return nil, errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)",
-			p.called(), platforms.FormatAll(*p.o.Platform))
+		return nil, notProvided(p.called(), *p.o.Platform)
 	case len(m.Layers) != len(c.parts.chains):
 		return nil, errdefs.New(errdefs.InvalidArgument, "invalid manifest: it lists %d layers, the image's configuration %d", len(m.Layers), len(c.parts.chains))
 	}

@@ -201,8 +201,13 @@ func TestPullChoosesThePlatform(t *testing.T) {
 	if p, _, err = s.pull(ctx, t, "x", r, other); err != nil || p.ID != arm.ID() {
 		t.Fatalf("arm64: %+v, %v", p, err)
 	}
-	if img, err = s.images.Resolve(ctx, string(amd.ID())); err != nil || len(img.RepoTags) != 0 {
-		t.Errorf("the first: %+v, %v", img, err)
+	if img, err = s.images.Resolve(ctx, "x"); err != nil || img.ID != amd.ID() || !slices.Equal(img.Others, []digest.Digest{arm.ID()}) {
+		t.Errorf("both: %+v, %v", img, err)
+	}
+	for id, o := range map[digest.Digest]image.PullOptions{amd.ID(): {}, arm.ID(): other} {
+		if p, said, err := s.pull(ctx, t, "x", r, o); err != nil || p.ID != id || p.New || !strings.Contains(said, "Image is up to date for x:latest") {
+			t.Errorf("again: %+v, %v, said\n%s", p, err, said)
+		}
 	}
 	_, _, err = s.pull(ctx, t, "x", r, image.PullOptions{Platform: &ocispec.Platform{OS: "linux", Architecture: "s390x"}})
 	if want := "no matching manifest for linux/s390x in the manifest list entries: no match for platform in manifest: not found"; err == nil || err.Error() != want {

@@ -120,12 +120,14 @@ func (p *push) documents(ctx context.Context, n name) ([]document, error) {
 
 // platform are the documents of one platform.
 func (p *push) platform(ctx context.Context, n name) ([]document, error) {
-	parts, err := p.s.partsOf(ctx, n.id)
-	if err != nil {
-		return nil, err
-	}
-	if want := platforms.Only(*p.o.Platform); want.Match(parts.config.Platform) {
-		return p.below(ctx, n.manifest, 0, seen{})
+	for _, e := range n.all() {
+		parts, err := p.s.partsOf(ctx, e.id)
+		if err != nil {
+			return nil, err
+		}
+		if want := platforms.Only(*p.o.Platform); want.Match(parts.config.Platform) {
+			return p.below(ctx, e.manifest, 0, seen{})
+		}
 	}
 	index, err := p.s.content.Read(ctx, n.target.Digest, maxDocument)
 	if err != nil {
@@ -141,8 +143,7 @@ func (p *push) platform(ctx context.Context, n name) ([]document, error) {
 			}
 		}
 	}
-	return nil, errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)",
-		reference.FamiliarString(p.ref), platforms.FormatAll(*p.o.Platform))
+	return nil, notProvided(reference.FamiliarString(p.ref), *p.o.Platform)
 }
 
 // errNotHere says that a part of an index is not stored.
@@ -287,7 +288,7 @@ func (p *push) blob(ctx context.Context, d ocispec.Descriptor, origin string) er
 func (s *Service) origins(to reference.Named, blobs map[digest.Digest]bool) map[digest.Digest]string {
 	v := s.view.Load()
 	found := map[digest.Digest]string{}
-	for full, n := range v.names {
+	for full, n := range v.entries() {
 		ref, err := reference.ParseNormalizedNamed(full)
 		if err != nil || reference.Domain(ref) != reference.Domain(to) || ref.Name() == to.Name() {
 			continue
@@ -331,14 +332,18 @@ func (p *push) remember(ctx context.Context, pushed ocispec.Descriptor) error {
 		return err
 	}
 	defer end()
-	n, ok := p.s.view.Load().names[p.ref.String()]
-	if !ok || n.target.Digest != pushed.Digest && n.manifest.Digest != pushed.Digest {
-		return nil // it stands for another one meanwhile
+	v := p.s.view.Load()
+	n := v.names[p.ref.String()]
+	if n.target.Digest != pushed.Digest {
+		at := slices.IndexFunc(n.all(), func(e entry) bool { return e.manifest.Digest == pushed.Digest })
+		if at < 0 {
+			return nil // it stands for another one meanwhile
+		}
+		n = name{entry: n.all()[at], target: pushed}
 	}
 	digested := p.ref.Name() + "@" + pushed.Digest.String()
-	if _, ok := p.s.view.Load().names[digested]; ok {
+	if _, ok := v.names[digested]; ok {
 		return nil
 	}
-	n.target = pushed
 	return p.s.update(ctx, func(ctx context.Context) error { return p.s.setName(ctx, digested, n) })
 }

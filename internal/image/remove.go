@@ -1,12 +1,14 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
@@ -32,8 +34,9 @@ func (u User) String() string {
 // RemoveOptions of a removal.
 type RemoveOptions struct {
 	Force      bool
-	NoPrune    bool // keep the image when its last reference goes
-	KeepPinned bool // a pinned image stays, even with Force
+	NoPrune    bool               // keep the image when its last reference goes
+	KeepPinned bool               // a pinned image stays, even with Force
+	Platforms  []ocispec.Platform // only the images for these; empty: all that the reference has
 	InUse      func(ID) []User
 }
 
@@ -46,8 +49,8 @@ type Removed struct {
 	Size     int64  // bytes that are free now
 }
 
-// Remove takes a reference away, and the image with its last one. Named by ID,
-// the image goes with all references, if they are of one repository. Conflicts
+// Remove takes a reference away, and the images with their last one. Named by ID,
+// an image goes with all references, if they are of one repository. Conflicts
 // are Docker's: an image of a running container stays whatever is asked.
 func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
 	end, err := s.begin(ctx)
@@ -56,18 +59,64 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Re
 	}
 	defer end()
 	v := s.view.Load()
-	id, err := v.find(ref)
+	f, err := v.find(ref)
 	if err != nil {
 		return nil, err
 	}
-	r := &removal{s: s, o: o, id: id, names: v.references(id)}
-	if o.InUse != nil {
-		r.users = o.InUse(id)
+	ids, err := s.only(ctx, f.all(), ref, o.Platforms)
+	if err != nil {
+		return nil, err
 	}
-	if r.byID(ref) {
-		return r.image(ctx)
+	var list []*removal
+	for _, id := range ids {
+		r := &removal{s: s, o: o, id: id, names: v.references(id)}
+		if o.InUse != nil {
+			r.users = o.InUse(id)
+		}
+		if f.ref == "" {
+			return r.image(ctx)
+		}
+		if err := r.check(ref); err != nil {
+			return nil, err
+		}
+		list = append(list, r)
 	}
-	return r.reference(ctx, v, ref)
+	var done []Removed
+	for _, r := range list {
+		more, err := r.reference(ctx, f.ref)
+		if done = append(done, more...); err != nil {
+			return done, err
+		}
+	}
+	slices.SortStableFunc(done, func(a, b Removed) int { // names go first, as with one image
+		return cmp.Compare(len(b.Untagged), len(a.Untagged))
+	})
+	return done, nil
+}
+
+// only are the images that are for one of the platforms, each of which one must
+// be for; all if none is given.
+func (s *Service) only(ctx context.Context, ids []ID, ref string, want []ocispec.Platform) ([]ID, error) {
+	if len(want) == 0 {
+		return ids, nil
+	}
+	wanted := map[ID]bool{}
+	for _, p := range want {
+		provided := false
+		for _, id := range ids {
+			parts, err := s.partsOf(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			if Matches(p, parts.config.Platform) {
+				wanted[id], provided = true, true
+			}
+		}
+		if !provided {
+			return nil, notProvided(ref, p)
+		}
+	}
+	return slices.DeleteFunc(ids, func(id ID) bool { return !wanted[id] }), nil
 }
 
 // references lists the names of an image that are references.
@@ -93,31 +142,19 @@ type removal struct {
 	spared holding // what is not freed, for it is about to be needed
 }
 
-// byID reports whether ref is the ID or its beginning, not a name.
-func (r *removal) byID(ref string) bool {
-	short := strings.TrimPrefix(ref, "sha256:")
-	if !ident.ValidPrefix(short) || !strings.HasPrefix(r.id.Encoded(), short) {
-		return false
-	}
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return true
-	}
-	_, isName := r.s.view.Load().names[reference.TagNameOnly(named).String()]
-	return !isName
-}
-
-// reference takes one reference away.
-func (r *removal) reference(ctx context.Context, v *view, ref string) ([]Removed, error) {
+// check refuses to take a reference away, which the client calls ref, if that
+// takes the image from its users.
+func (r *removal) check(ref string) error {
 	if !r.o.Force && r.oneRepository() && len(r.users) > 0 {
-		return nil, errdefs.New(errdefs.Conflict,
+		return errdefs.New(errdefs.Conflict,
 			"conflict: unable to remove repository reference %q (must force) - %s is using its referenced image %s",
 			ref, r.users[0], ident.Short(r.id.Encoded()))
 	}
-	name, err := v.nameOf(ref, r.id)
-	if err != nil {
-		return nil, err
-	}
+	return nil
+}
+
+// reference takes one reference away.
+func (r *removal) reference(ctx context.Context, name string) ([]Removed, error) {
 	gone := append([]string{name}, companions(r.names, name)...) // these came with the tag and go with it
 	rest := without(r.names, gone)
 	if len(rest) > 0 || r.o.NoPrune || len(r.users) > 0 {
@@ -168,27 +205,6 @@ func (r *removal) oneRepository() bool {
 	return tags <= 1 && len(repositories) <= 1
 }
 
-// nameOf is the name under which find found ref.
-func (v *view) nameOf(ref string, id ID) (string, error) {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return "", errdefs.As(errdefs.InvalidArgument, err)
-	}
-	full := reference.TagNameOnly(named).String()
-	if d, ok := named.(reference.Digested); ok {
-		full = reference.TrimNamed(named).String() + "@" + d.Digest().String()
-	}
-	if _, ok := v.names[full]; ok {
-		return full, nil
-	}
-	for _, n := range v.references(id) { // a digest that leads to a tag
-		if other, err := reference.ParseNormalizedNamed(n); err == nil && other.Name() == named.Name() {
-			return n, nil
-		}
-	}
-	return "", noSuchImage(reference.FamiliarString(named))
-}
-
 func without(names, gone []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(gone, n) })
 }
@@ -218,10 +234,10 @@ func companions(names []string, gone string) (digests []string) {
 
 // untag removes names and keeps the image.
 func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
-	was := r.s.view.Load().names[gone[0]]
+	was := r.s.view.Load().of(gone[0], r.id)
 	err := r.s.update(ctx, func(ctx context.Context) error {
 		for _, n := range gone {
-			if err := r.s.names.Delete(ctx, n); err != nil {
+			if err := r.s.unname(ctx, n, r.id); err != nil {
 				return err
 			}
 		}
@@ -234,8 +250,13 @@ func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
 	return r.done, nil
 }
 
+// noteUntagged notes the names that are gone, if they stand for nothing else now.
 func (r *removal) noteUntagged(gone []string) {
+	v := r.s.view.Load()
 	for _, n := range gone {
+		if _, ok := v.names[n]; ok {
+			continue
+		}
 		if ref, err := reference.ParseNormalizedNamed(n); err == nil {
 			r.done = append(r.done, Removed{ID: r.id, Untagged: reference.FamiliarString(ref)})
 		}
@@ -257,7 +278,7 @@ func (r *removal) delete(ctx context.Context) ([]Removed, error) {
 	failpoint.Hit("rmi/marked")
 	err := r.s.update(ctx, func(ctx context.Context) error {
 		for _, n := range v.byID[r.id] {
-			if err := r.s.names.Delete(ctx, n); err != nil {
+			if err := r.s.unname(ctx, n, r.id); err != nil {
 				return err
 			}
 		}
@@ -291,7 +312,7 @@ func (r *removal) free(ctx context.Context, old *view, p *parts) error {
 	}
 	blobs := map[ID]bool{}
 	for _, n := range old.byID[r.id] {
-		for _, d := range r.s.blobsOf(ctx, old.names[n]) {
+		for _, d := range r.s.blobsOf(ctx, old.of(n, r.id)) {
 			blobs[d] = true
 		}
 	}
@@ -301,7 +322,7 @@ func (r *removal) free(ctx context.Context, old *view, p *parts) error {
 	}
 	for id, names := range r.s.view.Load().byID {
 		for _, n := range names {
-			for _, d := range r.s.blobsOf(ctx, old.names[n]) {
+			for _, d := range r.s.blobsOf(ctx, old.of(n, id)) {
 				delete(blobs, d)
 			}
 		}

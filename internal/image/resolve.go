@@ -1,12 +1,16 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
@@ -14,54 +18,125 @@ import (
 
 // Resolve finds an image by reference, ID or the beginning of an ID.
 func (s *Service) Resolve(ctx context.Context, ref string) (*Image, error) {
+	return s.ResolveFor(ctx, ref, nil)
+}
+
+// ResolveFor is Resolve of an image that is for each of the platforms: of those
+// that the reference has by its index the first one that is.
+func (s *Service) ResolveFor(ctx context.Context, ref string, want []ocispec.Platform) (*Image, error) {
 	v := s.view.Load()
-	id, err := v.find(ref)
+	f, err := v.find(ref)
 	if err != nil {
 		return nil, err
 	}
-	return s.image(ctx, v, id)
+	for _, id := range f.all() {
+		i, err := s.image(ctx, v, id)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(want, func(p ocispec.Platform) bool { return !Matches(p, i.Config.Platform) }) {
+			return i, nil
+		}
+	}
+	return nil, notProvided(ref, want...)
 }
 
-// find is Resolve on one view. Names go before beginnings of IDs, as in Docker.
-func (v *view) find(ref string) (ID, error) {
+// Meant are the images that ref means, for every platform; none if it means nothing.
+func (s *Service) Meant(ref string) []ID {
+	f, err := s.view.Load().find(ref)
+	if err != nil {
+		return nil
+	}
+	return f.all()
+}
+
+// found is the image that a reference or ID means.
+type found struct {
+	id     ID
+	ref    string // the name that led to it, "" if it was an ID or a digest
+	others []ID   // that the name has for other platforms
+}
+
+func (f found) all() []ID { return append([]ID{f.id}, f.others...) }
+
+// whole finds all of a name.
+func (v *view) whole(ref string) found {
+	n := v.names[ref]
+	f := found{id: n.id, ref: ref}
+	for _, e := range n.others {
+		f.others = append(f.others, e.id)
+	}
+	return f
+}
+
+// nameOf is what the name that led to an image says, or its newest name.
+func (v *view) nameOf(f found) (n name) {
+	if f.ref != "" {
+		return v.of(f.ref, f.id)
+	}
+	for _, ref := range v.byID[f.id] {
+		if other := v.of(ref, f.id); n.id == "" || other.tagged.After(n.tagged) {
+			n = other
+		}
+	}
+	return n
+}
+
+// find tells what ref means. Names go before beginnings of IDs, as in Docker.
+func (v *view) find(ref string) (found, error) {
 	parsed, err := reference.ParseAnyReference(ref)
 	if err != nil {
-		return "", errdefs.As(errdefs.InvalidArgument, err)
+		return found{}, errdefs.As(errdefs.InvalidArgument, err)
 	}
 	named, ok := parsed.(reference.Named)
 	if !ok { // "sha256:…" or 64 digits
 		d, ok := parsed.(reference.Digested)
 		if !ok {
-			return "", noSuchImage(ref)
+			return found{}, noSuchImage(ref)
 		}
 		if id, ok := v.digest(d.Digest()); ok {
-			return id, nil
+			return found{id: id}, nil
 		}
-		return "", noSuchImage(d.Digest().String())
+		return found{}, noSuchImage(d.Digest().String())
 	}
 	if d, ok := named.(reference.Digested); ok {
 		return v.digested(named, d.Digest())
 	}
-	if n, ok := v.names[reference.TagNameOnly(named).String()]; ok {
-		return n.id, nil
+	full := reference.TagNameOnly(named).String()
+	if _, ok := v.names[full]; ok {
+		return v.whole(full), nil
 	}
 	if id, err := v.prefix(ref); id != "" || err != nil {
-		return id, err
+		return found{id: id}, err
 	}
-	return "", noSuchImage(reference.FamiliarString(reference.TagNameOnly(named)))
+	return found{}, noSuchImage(reference.FamiliarString(reference.TagNameOnly(named)))
 }
 
 func noSuchImage(ref string) error {
 	return errdefs.New(errdefs.NotFound, "No such image: %s", ref)
 }
 
-// digest finds an image by its ID or by its manifest's digest.
+// notProvided is the error of a reference that has nothing for the platforms.
+func notProvided(ref string, want ...ocispec.Platform) error {
+	names := make([]string, len(want))
+	for i, p := range want {
+		names[i] = platforms.FormatAll(p)
+	}
+	return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)", ref, strings.Join(names, ", "))
+}
+
+// digest finds an image by its ID, by its manifest's digest, or by its index's.
 func (v *view) digest(d digest.Digest) (ID, bool) {
 	if _, ok := v.byID[d]; ok {
 		return d, true
 	}
 	for _, n := range v.names {
-		if n.target.Digest == d || n.manifest.Digest == d {
+		if n.target.Digest == d {
+			return n.id, true
+		}
+	}
+	for _, n := range v.entries() {
+		if n.manifest.Digest == d {
 			return n.id, true
 		}
 	}
@@ -70,20 +145,28 @@ func (v *view) digest(d digest.Digest) (ID, bool) {
 
 // digested finds `repo@sha256:…`: a reference that was pulled so, or an image
 // with that digest that has a name in the repository.
-func (v *view) digested(named reference.Named, d digest.Digest) (ID, error) {
+func (v *view) digested(named reference.Named, d digest.Digest) (found, error) {
 	bare := reference.TrimNamed(named)
-	if n, ok := v.names[bare.String()+"@"+d.String()]; ok {
-		return n.id, nil
+	full := bare.String() + "@" + d.String()
+	if _, ok := v.names[full]; ok {
+		return v.whole(full), nil
 	}
-	for full, n := range v.names {
-		if n.target.Digest != d && n.manifest.Digest != d && n.id != d {
+	var all []found
+	for full, n := range v.entries() {
+		if ref, err := reference.ParseNormalizedNamed(full); err != nil || ref.Name() != bare.Name() {
 			continue
 		}
-		if ref, err := reference.ParseNormalizedNamed(full); err == nil && ref.Name() == bare.Name() {
-			return n.id, nil
+		switch {
+		case n.target.Digest == d:
+			all = append(all, v.whole(full))
+		case n.manifest.Digest == d, n.id == d:
+			all = append(all, found{id: n.id, ref: full})
 		}
 	}
-	return "", noSuchImage(reference.FamiliarString(named))
+	if len(all) == 0 {
+		return found{}, noSuchImage(reference.FamiliarString(named))
+	}
+	return slices.MinFunc(all, func(a, b found) int { return strings.Compare(a.ref, b.ref) }), nil
 }
 
 // prefix finds the one image whose ID begins with ref; "" if there is none.
@@ -92,16 +175,21 @@ func (v *view) prefix(ref string) (ID, error) {
 	if !ident.ValidPrefix(short) {
 		return "", nil
 	}
-	var found ID
+	var match ID
 	for id := range v.byID {
 		if strings.HasPrefix(id.Encoded(), short) {
-			if found != "" {
+			if match != "" {
 				return "", errdefs.New(errdefs.InvalidArgument, "ambiguous digest string: %s", ref)
 			}
-			found = id
+			match = id
 		}
 	}
-	return found, nil
+	return match, nil
+}
+
+// several reports whether a name has the image beside those for other platforms.
+func (v *view) several(id ID) bool {
+	return slices.ContainsFunc(v.byID[id], func(ref string) bool { return len(v.names[ref].others) > 0 })
 }
 
 // parseTag reads the reference that an image is to get: `repo` and `tag` as
@@ -128,7 +216,8 @@ func parseTag(repo, tag string) (reference.NamedTagged, error) {
 	return t, nil
 }
 
-// Tag gives an image one more reference and returns it, in familiar form.
+// Tag gives an image one more reference and returns it, in familiar form. One
+// that has a name, by which it is tagged, brings those for other platforms along.
 func (s *Service) Tag(ctx context.Context, ref, repo, tag string) (string, *Image, error) {
 	t, err := parseTag(repo, tag)
 	if err != nil {
@@ -139,16 +228,26 @@ func (s *Service) Tag(ctx context.Context, ref, repo, tag string) (string, *Imag
 		return "", nil, err
 	}
 	defer end()
-	i, err := s.Resolve(ctx, ref)
+	v := s.view.Load()
+	f, err := v.find(ref)
 	if err != nil {
 		return "", nil, err
 	}
-	err = s.update(ctx, func(ctx context.Context) error {
-		return s.setName(ctx, t.String(), name{id: i.ID, parent: i.Parent, manifest: i.Manifest, target: i.Target})
-	})
-	if err != nil {
+	n := v.nameOf(f)
+	switch whole := v.names[f.ref]; {
+	case len(f.others) > 0:
+		n = whole
+	case v.several(f.id): // it is meant, and not what came with it
+		n.target = n.manifest
+	}
+	if n.parent == "" { // another name knows it
+		for _, ref := range v.byID[f.id] {
+			n.parent = cmp.Or(n.parent, v.of(ref, f.id).parent)
+		}
+	}
+	if err := s.update(ctx, func(ctx context.Context) error { return s.setName(ctx, t.String(), n) }); err != nil {
 		return "", nil, err
 	}
-	i, err = s.Resolve(ctx, string(i.ID))
+	i, err := s.Resolve(ctx, string(f.id))
 	return reference.FamiliarString(t), i, err
 }

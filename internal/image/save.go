@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,30 +37,37 @@ type savedBlob struct {
 	layer  bool
 }
 
-// Choose finds the images that refs name, for Save. As with Docker a reference
-// without a tag stands for all tags of its repository, and an image that is
-// named by its ID goes without names. What an archive needs and is missing is
-// an error.
-func (s *Service) Choose(ctx context.Context, refs []string) ([]*Saved, error) {
+// Choose finds the images that refs name, for Save: those for the platforms, each
+// of which must be there, or all that the references have. As with Docker a
+// reference without a tag stands for all tags of its repository, and an image
+// that is named by its ID goes without names. What an archive needs and is
+// missing is an error.
+func (s *Service) Choose(ctx context.Context, refs []string, want []ocispec.Platform) ([]*Saved, error) {
 	v := s.view.Load()
 	var list []*Saved
 	byID := map[ID]*Saved{}
 	for _, ref := range refs {
-		found, err := v.choose(ref)
+		chosen, err := v.choose(ref)
 		if err != nil {
 			return nil, err
 		}
-		for _, f := range found {
-			sv := byID[f.id]
-			if sv == nil {
-				if sv, err = s.saved(ctx, v, f); err != nil {
-					return nil, err
-				}
-				byID[f.id] = sv
-				list = append(list, sv)
+		for _, f := range chosen {
+			ids, err := s.only(ctx, f.all(), cmp.Or(familiar(f.ref), ref), want)
+			if err != nil {
+				return nil, err
 			}
-			if f.name != "" && !slices.Contains(sv.names, f.name) {
-				sv.names = append(sv.names, f.name)
+			for _, id := range ids {
+				sv := byID[id]
+				if sv == nil {
+					if sv, err = s.saved(ctx, v, found{id: id, ref: f.ref}); err != nil {
+						return nil, err
+					}
+					byID[id] = sv
+					list = append(list, sv)
+				}
+				if f.ref != "" && !slices.Contains(sv.names, f.ref) {
+					sv.names = append(sv.names, f.ref)
+				}
 			}
 		}
 	}
@@ -69,50 +77,47 @@ func (s *Service) Choose(ctx context.Context, refs []string) ([]*Saved, error) {
 	return list, nil
 }
 
-// chosen is an image, with the name it was chosen by.
-type chosen struct {
-	id   ID
-	name string // "": it goes without
-}
-
-func (v *view) choose(ref string) ([]chosen, error) {
+// choose finds what ref names, without the name if it is not to go with it.
+func (v *view) choose(ref string) ([]found, error) {
 	parsed, err := reference.ParseAnyReference(ref)
 	if err != nil {
 		return nil, errdefs.As(errdefs.InvalidArgument, err)
 	}
 	named, ok := parsed.(reference.Named)
 	if ok && reference.IsNameOnly(named) {
-		var all []chosen
-		for full, n := range v.names {
+		var all []found
+		for full := range v.names {
 			if tag, ok := strings.CutPrefix(full, named.Name()+":"); ok && !strings.ContainsAny(tag, "/@") {
-				all = append(all, chosen{n.id, full})
+				all = append(all, v.whole(full))
 			}
 		}
 		if len(all) > 0 {
-			slices.SortFunc(all, func(a, b chosen) int { return strings.Compare(a.name, b.name) })
+			slices.SortFunc(all, func(a, b found) int { return strings.Compare(a.ref, b.ref) })
 			return all, nil
 		}
 	}
-	id, err := v.find(ref)
+	f, err := v.find(ref)
 	if err != nil {
 		return nil, err
 	}
-	c := chosen{id: id}
 	if t, ok := named.(reference.NamedTagged); ok {
-		if full := reference.TrimNamed(named).String() + ":" + t.Tag(); v.names[full].id == id {
-			c.name = full
+		if full := reference.TrimNamed(named).String() + ":" + t.Tag(); v.names[full].id == f.id {
+			f.ref = full
+			return []found{f}, nil
 		}
 	}
-	return []chosen{c}, nil
+	f.ref = ""
+	return []found{f}, nil
 }
 
 // saved collects what belongs to an image.
-func (s *Service) saved(ctx context.Context, v *view, f chosen) (*Saved, error) {
+func (s *Service) saved(ctx context.Context, v *view, f found) (*Saved, error) {
 	i, err := s.image(ctx, v, f.id)
 	if err != nil {
 		return nil, err
 	}
-	if n, ok := v.names[f.name]; ok {
+	if f.ref != "" {
+		n := v.nameOf(f)
 		i.Manifest, i.Target = n.manifest, n.target
 	}
 	m, err := s.manifestOf(ctx, i.ID, i.Manifest.Digest)
@@ -220,18 +225,25 @@ func (s *Service) Save(ctx context.Context, list []*Saved, omitted Omission, out
 	return w.tar.Close()
 }
 
-// layoutIndex lists what names point to, once for each name.
+// layoutIndex lists what names point to, once for each name: what points to an
+// index for several platforms too.
 func layoutIndex(list []*Saved, omitted Omission) ocispec.Index {
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
 	if len(omitted.since) > 0 {
 		index.Annotations = map[string]string{annotationSince: strings.Join(omitted.since, " ")}
 	}
+	listed := map[string]bool{}
 	for _, sv := range list {
 		d := ocispec.Descriptor{MediaType: sv.Target.MediaType, Digest: sv.Target.Digest, Size: sv.Target.Size}
-		if len(sv.names) == 0 {
+		if len(sv.names) == 0 && !listed[d.Digest.String()] {
+			listed[d.Digest.String()] = true
 			index.Manifests = append(index.Manifests, d)
 		}
 		for _, full := range sv.names {
+			if listed[full] {
+				continue
+			}
+			listed[full] = true
 			d.Annotations = map[string]string{"io.containerd.image.name": full, ocispec.AnnotationRefName: full[strings.LastIndexByte(full, ':')+1:]}
 			index.Manifests = append(index.Manifests, d)
 		}
@@ -246,12 +258,21 @@ type dockerImage struct {
 	Layers   []string
 }
 
+// dockerManifest lists images, of those that share a name the first only: this
+// document knows one platform of each.
 func dockerManifest(list []*Saved) []dockerImage {
 	all := []dockerImage{}
+	listed := map[string]bool{}
 	for _, sv := range list {
 		i := dockerImage{Config: blobPath(sv.ID), Layers: []string{}}
 		for _, full := range sv.names {
-			i.RepoTags = append(i.RepoTags, familiar(full))
+			if !listed[full] {
+				listed[full] = true
+				i.RepoTags = append(i.RepoTags, familiar(full))
+			}
+		}
+		if len(sv.names) > 0 && len(i.RepoTags) == 0 {
+			continue
 		}
 		for _, d := range sv.m.Layers {
 			i.Layers = append(i.Layers, blobPath(d.Digest))

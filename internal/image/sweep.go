@@ -19,7 +19,7 @@ func (s *Service) sweep(ctx context.Context) error {
 	v := s.view.Load()
 	blobs := map[digest.Digest]bool{}
 	var chains []layer.ChainID
-	for _, n := range v.names {
+	for _, n := range v.entries() {
 		p, err := s.partsOf(ctx, n.id)
 		if err != nil {
 			// What a damaged image needs is not known: nothing goes.
@@ -44,7 +44,7 @@ func (s *Service) sweep(ctx context.Context) error {
 	return s.unmark()
 }
 
-// blobsOf lists the blobs of an image: indexes, manifest, configuration, layers.
+// blobsOf lists the blobs of the image that a name stands for: indexes, manifest, configuration, layers.
 func (s *Service) blobsOf(ctx context.Context, n name) []digest.Digest {
 	ds := append(s.indexesOf(ctx, n.target.Digest, n.manifest.Digest), n.manifest.Digest, n.id)
 	b, err := s.content.Read(ctx, n.manifest.Digest, maxDocument)
@@ -130,7 +130,7 @@ func (s *Service) rescue(ctx context.Context) error {
 			return nil
 		}
 		desc := ocispec.Descriptor{MediaType: manifestType(b), Digest: d, Size: size}
-		found[d] = name{id: m.Config.Digest, manifest: desc, target: desc}
+		found[d] = name{entry: entry{id: m.Config.Digest, manifest: desc}, target: desc}
 		return nil
 	})
 	if err != nil {

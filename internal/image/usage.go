@@ -82,7 +82,7 @@ func newHolding() holding {
 // add adds an image. Of a damaged one that is added which can be known.
 func (h holding) add(ctx context.Context, s *Service, v *view, id ID) {
 	for _, n := range v.byID[id] {
-		for _, d := range s.blobsOf(ctx, v.names[n]) {
+		for _, d := range s.blobsOf(ctx, v.of(n, id)) {
 			h.blobs[d] = true
 		}
 	}

@@ -111,10 +111,11 @@ func (s *Service) Pin(ctx context.Context, ref string, on bool) (ID, error) {
 		return "", err
 	}
 	defer end()
-	id, err := s.view.Load().find(ref)
+	f, err := s.view.Load().find(ref)
 	if err != nil {
 		return "", err
 	}
+	id := f.id
 	if err := s.db.Update(func(tx *bolt.Tx) error { return setPin(tx, id, on) }); err != nil {
 		return "", fmt.Errorf("pin image %s: %w", id, err)
 	}

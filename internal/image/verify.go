@@ -85,12 +85,14 @@ func (s *Service) Verify(ctx context.Context, o VerifyOptions) error {
 // chosen are the images that references mean; all, sorted, if there are none.
 func (v *view) chosen(refs []string) (ids []ID, err error) {
 	for _, ref := range refs {
-		id, err := v.find(ref)
+		f, err := v.find(ref)
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(ids, id) {
-			ids = append(ids, id)
+		for _, id := range f.all() {
+			if !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
 		}
 	}
 	if len(refs) > 0 {
@@ -129,7 +131,7 @@ func (v *verification) image(ctx context.Context, id ID) error {
 	slices.Sort(v.at.Names)
 	var packed []ocispec.Descriptor
 	for _, n := range view.byID[id] {
-		m, err := v.documents(ctx, view.names[n])
+		m, err := v.documents(ctx, view.of(n, id))
 		if err != nil {
 			return err
 		}

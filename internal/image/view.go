@@ -10,13 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -26,56 +24,14 @@ import (
 const (
 	namespace      = "tare"
 	danglingPrefix = "dangling@" // + ID: the name of an image without references
-	labelID        = "tare/image-id"
-	labelParent    = "tare/parent-id"
-	labelManifest  = "tare/manifest" // descriptor, where the target is an index
-	maxDocument    = 4 << 20         // bytes of a manifest, index or configuration
+	maxDocument    = 4 << 20     // bytes of a manifest, index or configuration
 )
 
 // view is all names at one moment. It is never changed once stored.
 type view struct {
 	names map[string]name // by reference, or dangling name
-	byID  map[ID][]string // names, sorted
+	byID  map[ID][]string // names that stand for the image on some platform, sorted
 	pins  map[ID]bool
-}
-
-// name is what a reference points to.
-type name struct {
-	id       ID
-	parent   ID // of which it was made here; "": of none, or not here
-	manifest ocispec.Descriptor
-	target   ocispec.Descriptor // the manifest, or the index that has it
-	tagged   time.Time
-}
-
-// recordOf is a name as images.db has it.
-func recordOf(ref string, n name) (images.Image, error) {
-	i := images.Image{Name: ref, Target: n.target, Labels: map[string]string{labelID: string(n.id)}}
-	if n.parent != "" {
-		i.Labels[labelParent] = string(n.parent)
-	}
-	if n.target.Digest != n.manifest.Digest {
-		b, err := json.Marshal(n.manifest)
-		if err != nil {
-			return i, err
-		}
-		i.Labels[labelManifest] = string(b)
-	}
-	return i, nil
-}
-
-// nameIn is the reverse of recordOf.
-func nameIn(i images.Image) (name, error) {
-	n := name{id: digest.Digest(i.Labels[labelID]), parent: digest.Digest(i.Labels[labelParent]), manifest: i.Target, target: i.Target, tagged: i.UpdatedAt}
-	if err := n.id.Validate(); err != nil {
-		return n, err
-	}
-	if b := i.Labels[labelManifest]; b != "" {
-		if err := json.Unmarshal([]byte(b), &n.manifest); err != nil {
-			return n, err
-		}
-	}
-	return n, n.manifest.Digest.Validate()
 }
 
 // inDB is the context that containerd's stores want.
@@ -106,59 +62,15 @@ func (s *Service) refresh(ctx context.Context) error {
 			continue
 		}
 		v.names[i.Name] = n
-		v.byID[n.id] = append(v.byID[n.id], i.Name)
+		for _, e := range n.all() {
+			v.byID[e.id] = append(v.byID[e.id], i.Name)
+		}
 	}
 	for _, names := range v.byID {
 		slices.Sort(names)
 	}
 	s.view.Store(v)
 	return nil
-}
-
-// setName points a reference at an image, inside a transaction. The image that
-// it pointed at becomes dangling if that was its last name; one that was
-// dangling is so no more.
-func (s *Service) setName(ctx context.Context, ref string, n name) error {
-	record, err := recordOf(ref, n)
-	if err != nil {
-		return err
-	}
-	old, err := s.names.Get(ctx, ref)
-	if err != nil {
-		if _, err := s.names.Create(ctx, record); err != nil {
-			return err
-		}
-	} else if _, err := s.names.Update(ctx, record); err != nil {
-		return err
-	}
-	if err == nil && old.Labels[labelID] != string(n.id) {
-		if was, err := nameIn(old); err == nil {
-			if err := s.dangle(ctx, was); err != nil {
-				return err
-			}
-		}
-	}
-	if strings.HasPrefix(ref, danglingPrefix) {
-		return nil
-	}
-	if _, err := s.names.Get(ctx, danglingPrefix+string(n.id)); err == nil {
-		return s.names.Delete(ctx, danglingPrefix+string(n.id))
-	}
-	return nil
-}
-
-// dangle keeps an image that has lost a name, inside a transaction.
-func (s *Service) dangle(ctx context.Context, n name) error {
-	list, err := s.names.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, i := range list {
-		if i.Labels[labelID] == string(n.id) {
-			return nil
-		}
-	}
-	return s.setName(ctx, danglingPrefix+string(n.id), n)
 }
 
 // parts is what an ID stands for.
@@ -248,8 +160,17 @@ func (s *Service) image(ctx context.Context, v *view, id ID) (*Image, error) {
 		Size: p.size, Created: p.created, RepoTags: []string{}, RepoDigests: []string{},
 		LastUsed: s.lastUsed(v, id), Pinned: v.pins[id],
 	}
+	i.Behind = true
 	for _, n := range v.byID[id] {
-		at := v.names[n]
+		at := v.of(n, id)
+		if whole := v.names[n]; whole.id == id {
+			i.Behind = false
+			for _, e := range whole.others {
+				if !slices.Contains(i.Others, e.id) {
+					i.Others = append(i.Others, e.id)
+				}
+			}
+		}
 		if i.Manifest.Digest == "" || at.tagged.After(i.Tagged) {
 			i.Manifest, i.Target, i.Tagged = at.manifest, at.target, at.tagged
 		}

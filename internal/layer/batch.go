@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -235,7 +236,8 @@ func (b *Batch) Commit(ctx context.Context, tops ...ChainID) error {
 			return fmt.Errorf("finish layer %s: %w", st.record.DiffID, err)
 		}
 	}
-	for _, top := range tops {
+	slices.Sort(tops) // images may differ in their configurations only
+	for _, top := range slices.Compact(tops) {
 		if err := b.makeInit(ctx, top); err != nil {
 			return err
 		}

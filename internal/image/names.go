@@ -1,0 +1,265 @@
+package image
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Labels of a record in images.db, whose target is what the reference leads to.
+const (
+	labelID       = "tare/image-id"
+	labelParent   = "tare/parent-id"
+	labelManifest = "tare/manifest" // descriptor, where the target is an index
+	labelOther    = "tare/other."   // + the hexadecimal digits of an ID: descriptor of its manifest
+)
+
+// name is what a reference points to: an image, and where it came with an index,
+// the index's images for other platforms that are here.
+type name struct {
+	entry
+	others []entry            // all different
+	target ocispec.Descriptor // the manifest, or the index that has it and those of others
+	tagged time.Time
+}
+
+// entry is one image of a name.
+type entry struct {
+	id       ID
+	parent   ID // of which it was made here; "": of none, or not here
+	manifest ocispec.Descriptor
+}
+
+// all are the images of a name, the one that it stands for on this machine first.
+func (n name) all() []entry { return append([]entry{n.entry}, n.others...) }
+
+// indexed reports whether the name leads to an index.
+func (n name) indexed() bool { return n.target.Digest != n.manifest.Digest }
+
+// lacks reports whether the name has not all images of another.
+func (n name) lacks(other name) bool {
+	return slices.ContainsFunc(other.all(), func(e entry) bool { _, ok := n.of(e.id); return !ok })
+}
+
+// of is the name as it would be for one of its images alone.
+func (n name) of(id ID) (name, bool) {
+	for _, e := range n.all() {
+		if e.id == id {
+			return name{entry: e, target: n.target, tagged: n.tagged}, true
+		}
+	}
+	return name{}, false
+}
+
+// of is what a name says of one of its images; nothing if it is none of them.
+func (v *view) of(ref string, id ID) name {
+	n, _ := v.names[ref].of(id)
+	return n
+}
+
+// entries are the images of all names, each as the name would be for it alone.
+func (v *view) entries() iter.Seq2[string, name] {
+	return func(yield func(string, name) bool) {
+		for ref, n := range v.names {
+			for _, e := range n.all() {
+				if !yield(ref, name{entry: e, target: n.target, tagged: n.tagged}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// recordOf is a name as images.db has it.
+func recordOf(ref string, n name) (images.Image, error) {
+	i := images.Image{Name: ref, Target: n.target, Labels: map[string]string{labelID: string(n.id)}}
+	if n.parent != "" {
+		i.Labels[labelParent] = string(n.parent)
+	}
+	describe := func(label string, e entry) error {
+		b, err := json.Marshal(ocispec.Descriptor{MediaType: e.manifest.MediaType, Digest: e.manifest.Digest, Size: e.manifest.Size})
+		i.Labels[label] = string(b)
+		return err
+	}
+	if n.indexed() {
+		if err := describe(labelManifest, n.entry); err != nil {
+			return i, err
+		}
+	}
+	for _, e := range n.others {
+		if err := describe(labelOther+e.id.Encoded(), e); err != nil {
+			return i, err
+		}
+	}
+	return i, nil
+}
+
+// nameIn is the reverse of recordOf.
+func nameIn(i images.Image) (name, error) {
+	n := name{target: i.Target, tagged: i.UpdatedAt}
+	n.entry = entry{id: digest.Digest(i.Labels[labelID]), parent: digest.Digest(i.Labels[labelParent]), manifest: i.Target}
+	if err := n.id.Validate(); err != nil {
+		return n, err
+	}
+	var err error
+	if b, ok := i.Labels[labelManifest]; ok {
+		if n.manifest, err = manifestIn(b); err != nil {
+			return n, err
+		}
+	}
+	for label, b := range i.Labels {
+		hex, ok := strings.CutPrefix(label, labelOther)
+		if !ok {
+			continue
+		}
+		e := entry{id: digest.NewDigestFromEncoded(digest.SHA256, hex)}
+		if err := e.id.Validate(); err != nil {
+			return n, err
+		}
+		if e.manifest, err = manifestIn(b); err != nil {
+			return n, err
+		}
+		n.others = append(n.others, e)
+	}
+	slices.SortFunc(n.others, func(a, b entry) int { return cmp.Compare(a.id, b.id) })
+	return n, nil
+}
+
+func manifestIn(label string) (d ocispec.Descriptor, err error) {
+	if err := json.Unmarshal([]byte(label), &d); err != nil {
+		return d, err
+	}
+	return d, d.Digest.Validate()
+}
+
+// addName points a reference at an image, inside a transaction. The images of
+// other platforms that the reference had by the same index stay beside it.
+func (s *Service) addName(ctx context.Context, ref string, n name) error {
+	record, err := s.names.Get(ctx, ref)
+	if err != nil {
+		return s.setName(ctx, ref, n)
+	}
+	old, err := nameIn(record)
+	if err != nil || !n.indexed() || old.target.Digest != n.target.Digest {
+		return s.setName(ctx, ref, n)
+	}
+	all := n.all()
+	for _, e := range old.all() {
+		if _, ok := n.of(e.id); !ok {
+			all = append(all, e)
+		}
+	}
+	return s.setName(ctx, ref, s.arrange(ctx, n, all))
+}
+
+// arrange makes n the name of these images. It stands for the one that suits
+// this machine best; of those that do not, for the first.
+func (s *Service) arrange(ctx context.Context, n name, all []entry) name {
+	host := platforms.Default()
+	best, suits := 0, ocispec.Platform{}
+	for i, e := range all {
+		p, err := s.partsOf(ctx, e.id)
+		if err != nil || !host.Match(p.config.Platform) {
+			continue
+		}
+		if suits.OS == "" || host.Less(p.config.Platform, suits) {
+			best, suits = i, p.config.Platform
+		}
+	}
+	n.entry = all[best]
+	n.others = slices.Delete(slices.Clone(all), best, best+1)
+	return n
+}
+
+// setName points a reference at an image and the others that n has, inside a
+// transaction. Images that it pointed at become dangling if that was their last
+// name; those that were dangling are so no more.
+func (s *Service) setName(ctx context.Context, ref string, n name) error {
+	record, err := recordOf(ref, n)
+	if err != nil {
+		return err
+	}
+	old, err := s.names.Get(ctx, ref)
+	if err != nil {
+		if _, err := s.names.Create(ctx, record); err != nil {
+			return err
+		}
+	} else if _, err := s.names.Update(ctx, record); err != nil {
+		return err
+	}
+	if err == nil {
+		if was, err := nameIn(old); err == nil && n.lacks(was) {
+			if err := s.dangle(ctx, was); err != nil {
+				return err
+			}
+		}
+	}
+	if strings.HasPrefix(ref, danglingPrefix) {
+		return nil
+	}
+	for _, e := range n.all() {
+		if _, err := s.names.Get(ctx, danglingPrefix+string(e.id)); err == nil {
+			if err := s.names.Delete(ctx, danglingPrefix+string(e.id)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dangle keeps the images that have lost a name, inside a transaction.
+func (s *Service) dangle(ctx context.Context, n name) error {
+	list, err := s.names.List(ctx)
+	if err != nil {
+		return err
+	}
+	named := map[ID]bool{}
+	for _, i := range list {
+		if n, err := nameIn(i); err == nil {
+			for _, e := range n.all() {
+				named[e.id] = true
+			}
+		}
+	}
+	for _, e := range n.all() {
+		if named[e.id] {
+			continue
+		}
+		alone, _ := n.of(e.id)
+		if err := s.setName(ctx, danglingPrefix+string(e.id), alone); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unname takes a reference away from an image, inside a transaction: it goes,
+// or stands for the images of other platforms that it has.
+func (s *Service) unname(ctx context.Context, ref string, id ID) error {
+	record, err := s.names.Get(ctx, ref)
+	if err != nil {
+		return err
+	}
+	n, err := nameIn(record)
+	if err != nil {
+		return s.names.Delete(ctx, ref)
+	}
+	rest := slices.DeleteFunc(n.all(), func(e entry) bool { return e.id == id })
+	if len(rest) == 0 {
+		return s.names.Delete(ctx, ref)
+	}
+	if record, err = recordOf(ref, s.arrange(ctx, n, rest)); err != nil {
+		return err
+	}
+	_, err = s.names.Update(ctx, record)
+	return err
+}
