@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -27,6 +28,11 @@ func (c *Client) ImageInspectRaw(ctx context.Context, ref string, platform *ocis
 	q, err := platformQuery(platform)
 	if err != nil {
 		return nil, err
+	}
+	if platform != nil {
+		if err := c.require(ctx, "platform", 49); err != nil {
+			return nil, err
+		}
 	}
 	return get[json.RawMessage](ctx, c, "/images/"+refPath(ref)+"/json", q)
 }
@@ -61,6 +67,8 @@ func (c *Client) ImageUnpin(ctx context.Context, ref string) error {
 type ImageRemoveOptions struct {
 	Force   bool // also where a stopped container uses it
 	NoPrune bool // untagged parents stay
+
+	Platforms []ocispec.Platform // only the images for these; empty: all that a name has
 }
 
 // ImageRemove takes a name off an image, and the image itself with its last.
@@ -68,6 +76,11 @@ func (c *Client) ImageRemove(ctx context.Context, ref string, o ImageRemoveOptio
 	q := url.Values{}
 	setBool(q, "force", o.Force)
 	setBool(q, "noprune", o.NoPrune)
+	if len(o.Platforms) > 0 {
+		if err := cmp.Or(c.require(ctx, "platform", 50), addPlatforms(q, "platforms", o.Platforms)); err != nil {
+			return nil, err
+		}
+	}
 	return remove[[]image.DeleteResponse](ctx, c, "/images/"+refPath(ref), q)
 }
 
@@ -80,12 +93,8 @@ func (c *Client) ImagesPrune(ctx context.Context, f api.Filters) (image.PruneRep
 func (c *Client) ImageLoad(ctx context.Context, archive io.Reader, quiet bool, platforms []ocispec.Platform, report func(jsonstream.Message) error) error {
 	q := url.Values{}
 	setBool(q, "quiet", quiet)
-	for _, p := range platforms {
-		text, err := json.Marshal(p)
-		if err != nil {
-			return err
-		}
-		q.Add("platform", string(text))
+	if err := addPlatforms(q, "platform", platforms); err != nil {
+		return err
 	}
 	resp, err := c.do(ctx, call{
 		method: http.MethodPost, path: "/images/load", query: q, body: archive,
@@ -117,6 +126,17 @@ func platformQuery(p *ocispec.Platform) (url.Values, error) {
 	if p == nil {
 		return nil, nil
 	}
-	text, err := json.Marshal(p)
-	return url.Values{"platform": {string(text)}}, err
+	q := url.Values{}
+	return q, addPlatforms(q, "platform", []ocispec.Platform{*p})
+}
+
+func addPlatforms(q url.Values, key string, platforms []ocispec.Platform) error {
+	for _, p := range platforms {
+		text, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		q.Add(key, string(text))
+	}
+	return nil
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -69,12 +68,5 @@ func (c *Client) ImageMissing(ctx context.Context, layers []api.LayerBlob) (miss
 
 func namesQuery(refs []string, platforms []ocispec.Platform) (url.Values, error) {
 	q := url.Values{"names": refs}
-	for _, p := range platforms {
-		text, err := json.Marshal(p)
-		if err != nil {
-			return nil, err
-		}
-		q.Add("platform", string(text))
-	}
-	return q, nil
+	return q, addPlatforms(q, "platform", platforms)
 }

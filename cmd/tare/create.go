@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/tare-engine/tare/api"
@@ -261,25 +260,4 @@ func hasEnv(env []string, name string) bool {
 		}
 	}
 	return false
-}
-
-// parsePlatform reads os[/arch[/variant]]; "" is none.
-func parsePlatform(s string) (*ocispec.Platform, error) {
-	if s == "" {
-		return nil, nil
-	}
-	parts := strings.Split(s, "/")
-	for _, part := range parts {
-		if part == "" || len(parts) > 3 {
-			return nil, fmt.Errorf("error parsing specified platform: %q: cannot parse platform specifier: invalid argument", s)
-		}
-	}
-	p := &ocispec.Platform{OS: parts[0]}
-	if len(parts) > 1 {
-		p.Architecture = parts[1]
-	}
-	if len(parts) > 2 {
-		p.Variant = parts[2]
-	}
-	return p, nil
 }

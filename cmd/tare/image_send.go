@@ -48,7 +48,7 @@ digests over there. An engine that is no tared gets all layers.`,
 }
 
 func runImageSend(ctx context.Context, c *cli, from *client.Client, o sendOptions, refs []string, dest string) error {
-	platforms, err := platformsToSave(o.platforms)
+	platforms, err := parsePlatforms(o.platforms)
 	if err != nil {
 		return err
 	}

@@ -15,9 +15,9 @@ import (
 )
 
 type imagesOptions struct {
-	all, digests, noTrunc, quiet bool
-	format                       string
-	filters                      api.Filters
+	all, digests, noTrunc, quiet, tree bool
+	format                             string
+	filters                            api.Filters
 }
 
 func newImagesCommand(c *cli) *cobra.Command {
@@ -30,6 +30,9 @@ func newImagesCommand(c *cli) *cobra.Command {
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			if len(args) == 1 {
 				o.filters.Add("reference", args[0])
+			}
+			if o.tree {
+				return runImagesTree(ctx, cl, c.out, o)
 			}
 			if o.format == "" && !o.quiet {
 				o.format = c.config.ImagesFormat
@@ -44,6 +47,7 @@ func newImagesCommand(c *cli) *cobra.Command {
 	f.StringVar(&o.format, "format", "", formatHelp)
 	f.BoolVar(&o.noTrunc, "no-trunc", false, "Show values at full length")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Show image IDs only")
+	f.BoolVar(&o.tree, "tree", false, "Show the platforms of each image too")
 	return cmd
 }
 

@@ -24,6 +24,8 @@ type inspectOptions struct {
 	kind   string // container, image, network, volume; "" tries them in turn
 	size   bool
 	detail bool // of networks: what their swarm knows
+
+	platform string // of images that have several
 }
 
 func newInspectCommand(c *cli) *cobra.Command {
@@ -60,6 +62,8 @@ func newKindInspectCommand(kind string) func(*cli) *cobra.Command {
 		switch kind {
 		case "container":
 			cmd.Flags().BoolVarP(&o.size, "size", "s", false, "Show the size of the files")
+		case "image":
+			cmd.Flags().StringVar(&o.platform, "platform", "", "Show this platform of an image that has several, such as linux/arm64")
 		case "network":
 			cmd.Flags().BoolVarP(&o.detail, "verbose", "v", false, "Show what a swarm knows of it")
 		}
@@ -92,7 +96,11 @@ func inspectors(o inspectOptions) map[string]*inspector {
 		},
 		"image": {
 			look: func(ctx context.Context, cl *client.Client, name string) (json.RawMessage, error) {
-				return cl.ImageInspectRaw(ctx, name, nil)
+				platform, err := parsePlatform(o.platform)
+				if err != nil {
+					return nil, err
+				}
+				return cl.ImageInspectRaw(ctx, name, platform)
 			},
 			typed: func() any { return &image.InspectResponse{} },
 		},

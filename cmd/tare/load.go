@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/moby/term"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
 )
@@ -58,19 +57,13 @@ func openInput(in *os.File, path string) (*os.File, error) {
 }
 
 func runLoad(ctx context.Context, cl *client.Client, in io.Reader, out *os.File, o loadOptions) error {
-	var platforms []ocispec.Platform
-	for _, text := range o.platforms {
-		p, err := parsePlatform(text)
-		if err != nil {
-			return err
-		}
-		if p != nil {
-			platforms = append(platforms, *p)
-		}
+	platforms, err := parsePlatforms(o.platforms)
+	if err != nil {
+		return err
 	}
 	// Without a terminal the counts would not be shown.
 	quiet := o.quiet || !term.IsTerminal(out.Fd())
 	p := newProgress(out, false)
-	err := cl.ImageLoad(ctx, in, quiet, platforms, p.Show)
+	err = cl.ImageLoad(ctx, in, quiet, platforms, p.Show)
 	return errors.Join(p.Close(), err)
 }

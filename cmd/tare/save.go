@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
@@ -37,7 +36,7 @@ func newSaveCommand(c *cli) *cobra.Command {
 }
 
 func runSave(ctx context.Context, c *cli, cl *client.Client, o saveOptions, refs []string) error {
-	platforms, err := platformsToSave(o.platforms)
+	platforms, err := parsePlatforms(o.platforms)
 	if err != nil {
 		return err
 	}
@@ -47,19 +46,6 @@ func runSave(ctx context.Context, c *cli, cl *client.Client, o saveOptions, refs
 		}
 		return cl.ImageSave(ctx, refs, platforms)
 	}))
-}
-
-func platformsToSave(texts []string) (platforms []ocispec.Platform, err error) {
-	for _, text := range texts {
-		p, err := parsePlatform(text)
-		if err != nil {
-			return nil, fmt.Errorf("invalid platform: %q: cannot parse platform specifier: invalid argument", text)
-		}
-		if p != nil {
-			platforms = append(platforms, *p)
-		}
-	}
-	return platforms, nil
 }
 
 // named says what has failed, where the error is about a file and not the
