@@ -16,24 +16,22 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// program is the runtime under test, built once.
-var program string
+// program is the runtime under test, and probe the enemy in a container. Both are
+// built once.
+var program, probe string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == notifier {
 		os.Exit(notify(os.Args[2:]))
 	}
 	if dir := os.Getenv("TARE_TEST_BIN"); dir != "" { // where there is no compiler
-		program = filepath.Join(dir, "tare-runtime")
+		program, probe = filepath.Join(dir, "tare-runtime"), filepath.Join(dir, "probe")
 		os.Exit(m.Run())
 	}
 	dir, err := os.MkdirTemp("", "tare-runtime")
 	if err == nil {
-		program = filepath.Join(dir, "tare-runtime")
-		cmd := exec.Command("go", "build", "-o", program, ".")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		cmd.Stderr = os.Stderr
-		err = cmd.Run()
+		program, probe = filepath.Join(dir, "tare-runtime"), filepath.Join(dir, "probe")
+		err = errors.Join(build(program, "."), build(probe, "../../test/probe"))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -42,6 +40,13 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+func build(to, from string) error {
+	cmd := exec.Command("go", "build", "-o", to, from)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	return cmd.Run()
 }
 
 // lab is a root of containers with one root file system for bundles.
@@ -188,6 +193,18 @@ func (l *lab) bundle(id string, change func(*specs.Spec), args ...string) string
 		l.t.Fatal(err)
 	}
 	return dir
+}
+
+// withProbe puts the probe into the root file system, at /bin/probe.
+func (l *lab) withProbe() {
+	l.t.Helper()
+	b, err := os.ReadFile(probe)
+	if err == nil {
+		err = os.WriteFile(l.rootfs+"/bin/probe", b, 0755)
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // sh runs a shell script in a container and returns its output.

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bufio"
 	"crypto/sha256"
+	"io"
 	"math"
 	"net"
 	"os"
@@ -11,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -109,6 +113,142 @@ func TestLinksOfTheImageLeadNowhere(t *testing.T) {
 			t.Errorf("%s -> %s: %v %v", name, target, entries, err)
 		}
 		l.gone("a")
+	}
+}
+
+// Row 7 (CVE-2021-30465): one container swaps a directory that it shares with
+// others for a link out of it while the runtime mounts there for them.
+func TestMountPointsThatAreSwapped(t *testing.T) {
+	l := newLab(t)
+	l.withProbe()
+	shared, outside := filepath.Join(l.dir, "shared"), filepath.Join(l.dir, "outside")
+	for _, d := range []string{shared + "/a/b", outside} {
+		if err := os.MkdirAll(d, 0777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../../../../../../.."+outside, shared+"/c"); err != nil {
+		t.Fatal(err)
+	}
+	share := func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/m", Type: "bind", Source: shared, Options: []string{"bind", "rw"}})
+	}
+	if err := l.create("swapper", l.bundle("swapper", share, "probe", "swap", "/m/a", "/m/c")); err != nil {
+		t.Fatal(err)
+	}
+	l.must("start", "swapper")
+	for range 40 {
+		_, _ = l.run("run", "--bundle", l.bundle("v", func(s *specs.Spec) { // refused or harmless
+			share(s)
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/m/a/b", Type: "tmpfs", Source: "tmpfs"})
+			s.Process.Cwd = "/m/a/new"
+		}, "true"), "v")
+		if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
+			t.Fatalf("outside: %v %v", entries, err)
+		}
+		l.gone("v")
+	}
+	if s := l.state("swapper"); s.Status != "running" {
+		t.Errorf("the swapper is %s", s.Status)
+	}
+}
+
+// Row 9 (CVE-2016-9962): a container that may trace looks at all that appears in it
+// while others are started there.
+func TestExecShowsNothingOfTheRuntime(t *testing.T) {
+	l := newLab(t)
+	l.withProbe()
+	watch := l.command("run", "--bundle", l.bundle("watcher", func(s *specs.Spec) {
+		for _, set := range []*[]string{&s.Process.Capabilities.Bounding, &s.Process.Capabilities.Effective, &s.Process.Capabilities.Permitted} {
+			*set = append(*set, "CAP_SYS_PTRACE")
+		}
+	}, "probe", "watch"), "watcher")
+	stdin, err := watch.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := watch.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := watch.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	if first, err := lines.ReadString('\n'); err != nil || first != "watching\n" {
+		t.Fatalf("%q %v", first, err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				if out, err := l.run("exec", "--cap", "CAP_SYS_PTRACE", "watcher", "true"); err != nil {
+					t.Errorf("%v %s", err, out)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := stdin.Close(); err != nil {
+		t.Error(err)
+	}
+	rest, err := io.ReadAll(lines)
+	if said := string(rest); err != nil || strings.Contains(said, "HOLE") || !strings.Contains(said, "watched ") || strings.Contains(said, "watched 0 ") {
+		t.Errorf("%v %s", err, said)
+	}
+	if err := watch.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Row 22: each container has a session keyring of its own, which is not ours.
+func TestKeyringsOfABundle(t *testing.T) {
+	l := newLab(t)
+	l.withProbe()
+	keyring := func(id string) string {
+		_, rest, _ := strings.Cut(l.sh(id, nil, "probe facts"), "keyring=")
+		serial, _, _ := strings.Cut(rest, "\n")
+		if n, err := strconv.Atoi(strings.Fields(serial + " -")[0]); err != nil || n <= 0 {
+			t.Fatalf("keyring %q", serial)
+		}
+		return serial
+	}
+	if a, b := keyring("a"), keyring("b"); a == b {
+		t.Errorf("two containers have the session keyring %s", a)
+	}
+}
+
+// Row 24 (CVE-2022-1227, CVE-2024-5154): nothing of the image runs, and no file of
+// its is read, when a container's processes are listed.
+func TestListingRunsNothingOfTheImage(t *testing.T) {
+	l := newLab(t)
+	outside := filepath.Join(l.dir, "outside")
+	for _, name := range []string{"ps", "nsenter"} {
+		if err := os.WriteFile(l.rootfs+"/bin/"+name, []byte("#!/bin/sh\ntouch /tmp/ran\n"), 0755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"passwd", "mtab", "group"} {
+		if err := os.Symlink(outside, l.rootfs+"/etc/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(outside, 0600); err != nil { // who opens it waits for ever
+		t.Fatal(err)
+	}
+	if err := l.create("e", l.bundle("e", nil, "sleep", "1000")); err != nil {
+		t.Fatal(err)
+	}
+	l.must("start", "e")
+	if out := l.must("ps", "e"); !strings.Contains(out, "sleep") {
+		t.Errorf("ps: %s", out)
+	}
+	for _, args := range [][]string{{"state", "e"}, {"list"}, {"events", "--stats", "e"}} {
+		l.must(args...)
+	}
+	if _, err := os.Lstat(l.rootfs + "/tmp/ran"); err == nil {
+		t.Error("a program of the image ran")
 	}
 }
 

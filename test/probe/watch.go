@@ -58,7 +58,7 @@ func (w *watcher) look(pid string) {
 		w.processes++
 	}
 	exe, _ := os.Readlink(dir + "exe")
-	if strings.Contains(exe, "tare-keeper") {
+	if strings.Contains(exe, "tare-keeper") || strings.Contains(exe, "tare-runtime") {
 		w.early++
 		w.tryProgram(pid, dir, exe)
 	}
