@@ -239,6 +239,13 @@ func pullError(ctx context.Context, ref reference.Named, err error) error {
 	return kinded(e)
 }
 
+// IsUnknown reports whether an error of a pull says that the registry has no such
+// manifest or repository, to everybody's knowledge.
+func IsUnknown(err error) bool {
+	e, ok := responseErrorOf(err)
+	return errdefs.Is(err, errdefs.NotFound) && (!ok || !e.has("DENIED"))
+}
+
 // kinded gives an answer its kind.
 func kinded(err error) error {
 	e, ok := errors.AsType[*responseError](err)

@@ -121,6 +121,14 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// Insecure returns a client like c for which the registry of that name is one of
+// Config.Insecure, and nothing else is. It has connections of its own, which its
+// Close ends.
+func (c *Client) Insecure(name string) *Client {
+	i := insecure{hosts: append(slices.Clone(c.insecure.hosts), strings.ToLower(registryHost(name))), nets: c.insecure.nets}
+	return &Client{cfg: c.cfg, insecure: i, limit: c.limit, sites: map[string]*knownSites{}}
+}
+
 // Close ends the connections that are kept for later. Transfers go on.
 func (c *Client) Close() {
 	c.mu.Lock()

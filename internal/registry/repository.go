@@ -75,18 +75,73 @@ func (r *Repository) reference(tagOrDigest string) (reference.Named, error) {
 // resolve fetches what the registry says it does not have: the answer to such
 // a request says why, and some registries have it after all.
 func (e *endpoint) resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
-	header := http.Header{"Accept": {strings.Join(manifestTypes, ", ")}}
-	resp, err := e.do(e.scoped(ctx, "pull"), request{method: http.MethodGet, url: e.of("manifests/" + tagOrDigest), header: header})
-	if err != nil {
-		return ocispec.Descriptor{}, err
+	d, _, err := e.document(ctx, tagOrDigest)
+	return d, err
+}
+
+// document fetches what a tag or digest means. The descriptor is what came, so
+// with a tag nothing but its media type is somebody's word.
+func (e *endpoint) document(ctx context.Context, tagOrDigest string) (d ocispec.Descriptor, b []byte, err error) {
+	for fails := 1; ; fails++ {
+		resp, err := e.getManifest(ctx, tagOrDigest)
+		if err != nil {
+			return d, nil, err
+		}
+		b, err = readAll(resp.Body)
+		resp.Body.Close()
+		d.MediaType, d.Digest, d.Size = bareMediaType(resp.Header.Get("Content-Type")), digest.FromBytes(b), int64(len(b))
+		if err == nil {
+			break
+		}
+		if hopeless(err) || !e.last || fails >= e.c.cfg.Attempts {
+			return d, nil, err
+		}
+		if err := e.c.pause(ctx, fails, err); err != nil {
+			return d, nil, err
+		}
 	}
-	defer resp.Body.Close()
-	b, err := readAll(resp.Body)
-	d := ocispec.Descriptor{MediaType: resp.Header.Get("Content-Type"), Digest: digest.FromBytes(b), Size: int64(len(b))}
-	if want, perr := digest.Parse(tagOrDigest); perr == nil {
+	if want, err := digest.Parse(tagOrDigest); err == nil {
+		if want.Algorithm().FromBytes(b) != want {
+			return d, nil, corrupt("manifest verification failed for digest %s", want)
+		}
 		d.Digest = want
 	}
-	return d, err
+	return d, b, nil
+}
+
+func (e *endpoint) getManifest(ctx context.Context, tagOrDigest string) (*http.Response, error) {
+	header := http.Header{"Accept": {strings.Join(manifestTypes, ", ")}}
+	ctx = expecting(e.scoped(ctx, "pull"), expectation{})
+	return e.do(ctx, request{method: http.MethodGet, url: e.of("manifests/" + tagOrDigest), header: header})
+}
+
+// Document fetches what a tag or digest means, a manifest or an index, in one
+// request. It has the digest it was asked for by, and is only one of the two.
+func (r *Repository) Document(ctx context.Context, tagOrDigest string) (d ocispec.Descriptor, b []byte, err error) {
+	ref, err := r.reference(tagOrDigest)
+	if err != nil {
+		return d, nil, err
+	}
+	err = r.try(ctx, func(e *endpoint) error {
+		if d, b, err = e.document(ctx, tagOrDigest); err != nil {
+			return err
+		}
+		if err := checkDescriptor(d); err != nil {
+			return err
+		}
+		return checkDocument(d, b)
+	})
+	if err != nil {
+		return ocispec.Descriptor{}, nil, pullError(ctx, ref, err)
+	}
+	return d, b, nil
+}
+
+func checkDocument(d ocispec.Descriptor, b []byte) error {
+	if err := manifest.Check(d.MediaType, b); err != nil {
+		return corrupt("%v", err)
+	}
+	return nil
 }
 
 // checkDescriptor refuses what cannot be a manifest or an index.
@@ -144,8 +199,8 @@ func (e *endpoint) manifest(ctx context.Context, ref reference.Named, d ocispec.
 			return nil, err
 		}
 	}
-	if err := manifest.Check(d.MediaType, b); err != nil {
-		return nil, corrupt("%v", err)
+	if err := checkDocument(d, b); err != nil {
+		return nil, err
 	}
 	return b, nil
 }
