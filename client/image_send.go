@@ -32,12 +32,16 @@ func (c *Client) ImageSaveIncrement(ctx context.Context, r api.ImageSaveRequest)
 	return archive, noIncrements(err)
 }
 
-// noIncrements tells a route that is not there from an image that is not.
 func noIncrements(err error) error {
-	if IsNotFound(err) && strings.Contains(err.Error(), "page not found") {
+	if noRoute(err) {
 		return ErrNoIncrements
 	}
 	return err
+}
+
+// noRoute tells a route that is not there from an object that is not.
+func noRoute(err error) bool {
+	return IsNotFound(err) && strings.Contains(err.Error(), "page not found")
 }
 
 func (c *Client) archive(ctx context.Context, in call) (io.ReadCloser, error) {

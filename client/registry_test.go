@@ -46,6 +46,11 @@ func TestCredentialsAreInTheHeader(t *testing.T) {
 			_, err := c.DistributionInspect(ctx, "h:1/x@sha256:a", auth)
 			return err
 		},
+		"/v1.50/tare/manifest?insecure=1&members=1&platform=1&ref=h%3A1%2Fx": func() error {
+			_, err := c.RegistryManifest(ctx, api.ManifestOptions{Ref: "h:1/x", Insecure: true, Platform: true, Members: true, Auth: auth})
+			return err
+		},
+		"/v1.50/tare/manifest": func() error { return c.ManifestPush(ctx, api.ManifestPush{}, auth, ignore) },
 	} {
 		if err := do(); err != nil {
 			t.Fatalf("%s: %v", target, err)

@@ -569,6 +569,23 @@ func (f *fake) ImagePush(_ context.Context, o api.PushOptions, out func(jsonstre
 	return nil
 }
 
+func (f *fake) RegistryManifest(_ context.Context, o api.ManifestOptions) (api.RegistryManifest, error) {
+	f.call(fmt.Sprintf("manifest %s insecure=%v platform=%v members=%v auth=%v", o.Ref, o.Insecure, o.Platform, o.Members, o.Auth != nil))
+	if o.Ref == "nope" {
+		return api.RegistryManifest{}, errdefs.New(errdefs.NotFound, "no such manifest: nope")
+	}
+	return api.RegistryManifest{Ref: o.Ref, Raw: []byte("{}")}, nil
+}
+
+func (f *fake) ManifestPush(_ context.Context, o api.ManifestPush, auth *registry.AuthConfig, out func(jsonstream.Message)) error {
+	f.call(fmt.Sprintf("push manifest %s insecure=%v auth=%v", o.Index.Ref, o.Insecure, auth != nil))
+	if o.Index.Ref == "nope" {
+		return errdefs.New(errdefs.Unauthorized, "no basic auth credentials")
+	}
+	out(jsonstream.Message{Status: "sha256:" + fakeID})
+	return nil
+}
+
 func (f *fake) ContainerCommit(_ context.Context, o api.CommitOptions) (string, error) {
 	f.call(fmt.Sprintf("commit repo=%s tag=%s comment=%s author=%s changes=%q pause=%v config=%v", o.Repo, o.Tag, o.Comment, o.Author, o.Changes, o.Pause, o.Config != nil))
 	return "sha256:" + fakeID, f.find("commit", o.Container)

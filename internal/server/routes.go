@@ -65,6 +65,8 @@ var routes = []struct {
 	{"GET", api.ImageMountsPath, (*Server).imageMounts},
 	{"POST", api.ImageMountsPath, (*Server).mountImage},
 	{"DELETE", api.ImageMountsPath, (*Server).unmountImage},
+	{"GET", api.ManifestPath, (*Server).registryManifest},
+	{"POST", api.ManifestPath, (*Server).pushManifest},
 
 	{"POST", "/commit", (*Server).commitContainer},
 

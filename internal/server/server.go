@@ -28,6 +28,7 @@ type Backend interface {
 	diffBackend
 	sendBackend
 	distributionBackend
+	manifestBackend
 	archiveBackend
 	systemBackend
 	networkBackend
