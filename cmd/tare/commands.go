@@ -26,6 +26,7 @@ var commands = []command{
 	{name: "container", group: management, short: "Manage containers", sub: containerCommands},
 	{name: "context", group: management, short: "Manage contexts", sub: contextCommands},
 	{name: "image", group: management, short: "Manage images", sub: imageCommands},
+	{name: "manifest", group: management, short: "Manage manifests and manifest lists of registries", sub: manifestCommands},
 	{name: "network", group: management, short: "Manage networks", sub: networkCommands},
 	{name: "system", group: management, short: "Manage the engine", sub: systemCommands},
 
@@ -121,6 +122,14 @@ var imageCommands = []command{
 	{name: "umount unmount", build: newImageUmountCommand, names: namesImages},
 	{name: "unpin", build: newImageUnpinCommand, names: namesImages},
 	{name: "verify", build: newImageVerifyCommand, names: namesImages},
+}
+
+var manifestCommands = []command{
+	{name: "annotate", build: newManifestAnnotateCommand},
+	{name: "create", build: newManifestCreateCommand},
+	{name: "inspect", build: newManifestInspectCommand},
+	{name: "push", build: newManifestPushCommand},
+	{name: "rm", build: newManifestRmCommand},
 }
 
 var networkCommands = []command{
