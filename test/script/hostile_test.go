@@ -42,6 +42,7 @@ func TestHostileRegistries(t *testing.T) {
 	for name, attack := range map[string]func(*testing.T, *engine){
 		"credentials": testCredentialsGoNowhere, "foreign layers": testForeignLayers, "two documents at once": testTwoDocumentsAtOnce,
 		"digests as paths": testDigestsAsPaths, "wrong bytes": testWrongBytes, "bombs": testPackedBombs, "huge documents": testHugeDocuments,
+		"documents for a manifest list": testManifestsThatDeceive,
 	} {
 		t.Run(name, func(t *testing.T) { attack(t, e) })
 	}
@@ -64,19 +65,24 @@ func (e *engine) repels(t *testing.T, image, want string) {
 // pull pulls as a user with a password for all registries of the tests.
 func (e *engine) pull(t *testing.T, image string) (string, error) {
 	t.Helper()
+	return e.asUser(t, t.TempDir(), image, "pull", image)
+}
+
+// asUser runs a command line with that password, for the registry of an image.
+func (e *engine) asUser(t *testing.T, dir, image string, args ...string) (string, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), attackPatience)
 	defer cancel()
-	dir := t.TempDir()
 	host, _, _ := strings.Cut(image, "/")
 	auth := base64.StdEncoding.EncodeToString([]byte(registrytest.Username + ":" + registrytest.Password))
 	if err := os.WriteFile(dir+"/config.json", fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, host, auth), 0600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(ctx, e.docker, "-H", "unix://"+e.socket, "pull", image)
+	cmd := exec.CommandContext(ctx, e.docker, append([]string{"-H", "unix://" + e.socket}, args...)...)
 	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+dir)
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
-		t.Errorf("%s: not done in %s", image, attackPatience)
+		t.Errorf("%q: not done in %s", args, attackPatience)
 	}
 	return string(out), err
 }
@@ -253,6 +259,56 @@ func testHugeDocuments(t *testing.T, e *engine) {
 	r.PutRaw("app", "nulls", ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"config":null,"layers":null}`))
 	for tag, want := range map[string]string{"layers": "max depth exceeded", "more": "bytes", "deep": "levels", "null": "no object", "nulls": "."} {
 		e.repels(t, r.Host+"/app:"+tag, want)
+	}
+}
+
+// testManifestsThatDeceive: what a registry says of a manifest gets into no manifest
+// list unless it is true, and its users' password not to others, with --insecure
+// either.
+func testManifestsThatDeceive(t *testing.T, e *engine) {
+	r := registrytest.New(t, registrytest.Options{})
+	put := r.Put("app", "good", registrytest.Image{})
+	refused := func(ref, want string) {
+		t.Helper()
+		before := e.files(t)
+		for _, args := range [][]string{{"inspect"}, {"inspect", "-v"}, {"create", r.Host + "/app:list"}} {
+			dir := t.TempDir()
+			out, err := e.asUser(t, dir, ref, append(append([]string{"manifest"}, args...), "--insecure", ref)...)
+			if err == nil || !regexp.MustCompile(want).MatchString(out) {
+				t.Errorf("manifest %s %s: %v: %.2000s, not %q", args[0], ref, err, out, want)
+			}
+			if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+				t.Errorf("manifest %s %s: left behind: %v, %v", args[0], ref, left, err)
+			}
+		}
+		e.goesOn(t)
+		if diff := cmp.Diff(before, e.files(t)); diff != "" {
+			t.Errorf("%s: -before +after:\n%s", ref, diff)
+		}
+	}
+	for want, fault := range map[string]registrytest.Fault{
+		"manifest verification failed for digest": registrytest.Flip,
+		"its media type is":                       registrytest.As(ocispec.MediaTypeImageIndex),
+		"unsupported manifest media type":         registrytest.As("application/octet-stream"),
+		"at most [0-9]+ are possible":             registrytest.Lengthen(8 << 20),
+		"more (bytes )?than":                      registrytest.Unsized(64 << 20),
+	} {
+		r.Fault(http.MethodGet, "/manifests/", registrytest.Always, fault)
+		refused(r.Host+"/app@"+put.Manifest.Digest.String(), want)
+		r.Heal()
+	}
+	for tag, media := range map[string]string{"manifest": ocispec.MediaTypeImageManifest, "index": ocispec.MediaTypeImageIndex} {
+		r.PutRaw("app", tag, media, registrytest.Both(put, media))
+		refused(r.Host+"/app:"+tag, "a manifest and an index at once")
+	}
+	r.PutRaw("app", "deep", ocispec.MediaTypeImageManifest, registrytest.Deep(put, 1_000_000))
+	refused(r.Host+"/app:deep", "levels")
+
+	evil := registrytest.NewWitness(t, "127.0.0.2:0", false, []byte(`{"token":"x"}`))
+	r = registrytest.New(t, registrytest.Options{Auth: registrytest.Token, Realm: evil.URL + "/token"})
+	refused(r.Host+"/app:1", "not of its domain")
+	if all := evil.Requests(); len(all) != 0 {
+		t.Errorf("the token server elsewhere saw %+v", all)
 	}
 }
 
