@@ -36,6 +36,7 @@ var sameLines = []string{
 	"run --rm nosuch.invalid/x:1", "create -q nosuch.invalid/x:1",
 	"rmi nosuch", "rmi %I", "tag nosuch x", "tag x", "version --format {{.Server.Version}}", "system df --format json", "events --since 1m --until 0s --filter event=create --format {{.Action}}", "events -f foo",
 	"export nosuch", "save nosuch", "save -o /nosuch/x %I", "commit nosuch", "commit -c RUN_x %X", "commit", "save", "export", "import", "import /nosuch",
+	"manifest create x", "manifest create UP x", "manifest inspect UP", "manifest inspect h.x/x h.x/y", "manifest annotate x UP", "manifest annotate x y", "manifest push h.x/nosuch", "manifest rm h.x/nosuch UP", "manifest rm",
 	"context show", "foo", "container foo", "--bogus", "help nosuch",
 }
 

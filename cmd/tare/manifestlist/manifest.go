@@ -31,7 +31,7 @@ const DockerList = "application/vnd.docker.distribution.manifest.list.v2+json"
 type Manifest struct {
 	Ref        string             // where it came from, in full
 	Descriptor ocispec.Descriptor // with its platform
-	Raw        []byte             `json:",omitempty"` // its bytes; docker before 24 did not keep them
+	Raw        []byte             `json:",omitempty"` // its bytes; docker before 23 did not keep them
 
 	// One of these has the document once more, for the eye.
 	SchemaV2Manifest json.RawMessage `json:",omitempty"`
@@ -80,8 +80,12 @@ func (m *Manifest) check() error {
 		return fmt.Errorf("internal digest mismatch for %s: expected %s, got %s", m.Ref, at.Digest, got)
 	}
 	// What is seen is to be what is pushed.
-	if same, err := equal(m.Raw, *document); err != nil || !same {
-		return fmt.Errorf("the document is not the one with the digest %s", at.Digest)
+	same, err := equal(m.Raw, *document)
+	if err == nil && !same {
+		err = errors.New("the document is another one")
+	}
+	if err != nil {
+		return fmt.Errorf("digest %s: %w", at.Digest, err)
 	}
 	return nil
 }
