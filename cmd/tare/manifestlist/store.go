@@ -163,16 +163,20 @@ func read(root *os.Root, name string) (m Manifest, err error) {
 	if len(b) > maxFile {
 		return bad(fmt.Errorf("more than %d bytes", maxFile))
 	}
-	if err := json.Unmarshal(b, &m); err != nil {
-		return bad(err)
-	}
-	if m.Ref == "" || strings.ContainsFunc(m.Ref, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return bad(fmt.Errorf("reference %.100q", m.Ref))
-	}
-	if err := m.check(); err != nil {
+	if m, err = parse(b); err != nil {
 		return bad(err)
 	}
 	return m, nil
+}
+
+func parse(b []byte) (m Manifest, err error) {
+	if err := json.Unmarshal(b, &m); err != nil {
+		return m, err
+	}
+	if m.Ref == "" || strings.ContainsFunc(m.Ref, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return m, fmt.Errorf("reference %.100q", m.Ref)
+	}
+	return m, m.check()
 }
 
 // Create makes a list of manifests: all of it or nothing.

@@ -32,7 +32,7 @@ const document = `{
 const ofDocker = `{"Ref":"localhost:5000/team/app:amd64","Descriptor":{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","digest":"DIGEST","size":SIZE,"platform":{"architecture":"amd64","os":"linux"}},RAW"SchemaV2Manifest":{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json","config":{"mediaType":"application/vnd.docker.container.image.v1+json","size":2,"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},"layers":[]}}`
 
 // fileOf is docker's file with or without the bytes.
-func fileOf(t *testing.T, raw string) string {
+func fileOf(t testing.TB, raw string) string {
 	t.Helper()
 	d := digest.FromString(document)
 	if raw != "" {
@@ -125,6 +125,34 @@ func TestDockersFilesAreRead(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, again, err)
 		}
 	}
+}
+
+// FuzzManifest: what is taken has the digest it says, and is written as it was read.
+func FuzzManifest(f *testing.F) {
+	for _, raw := range []string{document, "", "{}"} {
+		f.Add([]byte(fileOf(f, raw)))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := parse(b)
+		if err != nil {
+			return
+		}
+		raw, err := m.Payload()
+		if err == nil && m.Descriptor.Digest.Algorithm().FromBytes(raw) != m.Descriptor.Digest {
+			t.Errorf("%s is not %s", raw, m.Descriptor.Digest)
+		}
+		b, err = json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parse(b)
+		if err != nil {
+			t.Fatalf("%v: %s", err, b)
+		}
+		if c, err := json.Marshal(again); err != nil || string(c) != string(b) {
+			t.Errorf("%v: %s, then %s", err, b, c)
+		}
+	})
 }
 
 func TestNotFound(t *testing.T) {
