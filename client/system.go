@@ -89,6 +89,20 @@ func (c *Client) NetworkInspectRaw(ctx context.Context, name string, verbose boo
 	return get[json.RawMessage](ctx, c, "/networks/"+segment(name), q)
 }
 
+// NetworkCreate makes a network.
+func (c *Client) NetworkCreate(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error) {
+	return post[network.CreateResponse](ctx, c, "/networks/create", nil, r)
+}
+
+// NetworkRemove removes a network that no container is attached to.
+func (c *Client) NetworkRemove(ctx context.Context, name string) error {
+	resp, err := c.do(ctx, call{method: http.MethodDelete, path: "/networks/" + segment(name)})
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
 // NetworksPrune removes unused networks.
 func (c *Client) NetworksPrune(ctx context.Context, f api.Filters) (network.PruneReport, error) {
 	return post[network.PruneReport](ctx, c, "/networks/prune", filterQuery(f), nil)

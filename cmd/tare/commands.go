@@ -133,8 +133,11 @@ var manifestCommands = []command{
 }
 
 var networkCommands = []command{
+	{name: "create", build: newNetworkCreateCommand},
 	{name: "inspect", build: newKindInspectCommand("network"), names: namesNetworks},
 	{name: "ls list", build: newNetworkLsCommand},
+	{name: "prune", build: newNetworkPruneCommand},
+	{name: "rm remove", build: newNetworkRmCommand, names: namesNetworks},
 }
 
 var systemCommands = []command{

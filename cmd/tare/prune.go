@@ -18,6 +18,7 @@ type pruneOptions struct {
 	force   bool
 	all     bool // of images: not only those without a name
 	volumes bool
+	noSpace bool          // what is removed takes none
 	unused  time.Duration // of images: only those that were not used for so long
 	filters api.Filters
 }
@@ -33,6 +34,13 @@ func newImagePruneCommand(c *cli) *cobra.Command {
 	o.addAll(cmd)
 	cmd.Flags().DurationVar(&o.unused, "unused-for", 0, "Remove all images, named or not, that nothing has used for so long, such as 72h")
 	return cmd
+}
+
+func newNetworkPruneCommand(c *cli) *cobra.Command {
+	warning := func(pruneOptions) string {
+		return "WARNING! This will remove all custom networks not used by at least one container."
+	}
+	return newPruneCommand(c, &pruneOptions{noSpace: true}, "Remove the networks that no container uses", warning, pruneNetworks)
 }
 
 func newSystemPruneCommand(c *cli) *cobra.Command {
@@ -57,7 +65,7 @@ func newPruneCommand(c *cli, o *pruneOptions, short string, warning func(pruneOp
 				return nil
 			}
 			space, err := prune(ctx, cl, c.out, *o)
-			if err != nil {
+			if err != nil || o.noSpace {
 				return err
 			}
 			_, err = fmt.Fprintln(c.out, "Total reclaimed space: "+units.HumanSize(float64(space)))

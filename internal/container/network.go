@@ -51,7 +51,11 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 	name := string(v.HostConfig.NetworkMode)
 	req := network.Request{ContainerID: v.ID, Name: v.Name, Network: name, Later: v.IDs != nil}
 	if v.Networking != nil && v.Networking.EndpointsConfig[name] != nil {
-		req.MAC = []byte(v.Networking.EndpointsConfig[name].MacAddress)
+		asked := v.Networking.EndpointsConfig[name]
+		req.MAC = []byte(asked.MacAddress)
+		if asked.IPAMConfig != nil {
+			req.IP = asked.IPAMConfig.IPv4Address
+		}
 	}
 	var ep *network.Endpoint
 	var err error
@@ -61,7 +65,7 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 		ep, err = l.networks.Attach(ctx, req)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("failed to set up container networking: %w", err)
 	}
 	l.net = &attachment{ep: ep}
 	wanted, err := network.WantedPorts(v.HostConfig.PortBindings, v.Config.ExposedPorts, v.HostConfig.PublishAllPorts)

@@ -1,12 +1,16 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+	own "github.com/tare-engine/tare/internal/network"
 )
 
 // NetworkList returns the networks that match.
@@ -18,13 +22,22 @@ func (e *Engine) NetworkList(_ context.Context, f api.Filters) ([]network.Summar
 	if err != nil {
 		return nil, err
 	}
+	for _, kind := range f.Get("type") {
+		if kind != "builtin" && kind != "custom" {
+			return nil, errdefs.New(errdefs.InvalidArgument, "invalid filter: 'type'='%s'", kind)
+		}
+	}
 	list := []network.Summary{}
 	for _, n := range e.networks.List() {
-		if f.Has("dangling") && dangling { // the predefined networks never are
+		kind := "custom"
+		if own.Predefined(n.Name) {
+			kind = "builtin"
+		}
+		if f.Has("dangling") && dangling == (kind == "builtin" || e.networks.InUse(n.ID)) { // the predefined ones never are
 			continue
 		}
 		if f.Prefix("id", n.ID) && f.Match("name", n.Name) && f.Exact("driver", n.Driver) && f.Exact("scope", n.Scope) &&
-			f.Exact("type", "builtin") && (!f.Has("label") || f.KV("label", n.Labels)) {
+			f.Exact("type", kind) && (!f.Has("label") || f.KV("label", n.Labels)) {
 			list = append(list, n)
 		}
 	}
@@ -36,9 +49,50 @@ func (e *Engine) NetworkInspect(_ context.Context, ref string, _ bool) (network.
 	return e.networks.Inspect(ref)
 }
 
-// NetworksPrune removes unused networks; the predefined ones always stay.
-func (e *Engine) NetworksPrune(_ context.Context, f api.Filters) (network.PruneReport, error) {
-	return network.PruneReport{}, validate(f, api.NetworkPruneFilters)
+// NetworkCreate makes a network.
+func (e *Engine) NetworkCreate(_ context.Context, r network.CreateRequest) (network.CreateResponse, error) {
+	id, err := e.networks.Create(r)
+	if err != nil {
+		return network.CreateResponse{}, err
+	}
+	e.networkEvent(events.ActionCreate, id, r.Name, cmp.Or(r.Driver, "bridge"))
+	return network.CreateResponse{ID: id}, nil
+}
+
+// NetworkRemove removes a network that no container is attached to.
+func (e *Engine) NetworkRemove(_ context.Context, ref string) error {
+	n, err := e.networks.Remove(ref)
+	if err != nil {
+		return err
+	}
+	e.networkEvent(events.ActionDestroy, n.ID, n.Name, n.Driver)
+	return nil
+}
+
+func (e *Engine) networkEvent(action events.Action, id, name, driver string) {
+	e.events.Publish(events.NetworkEventType, action, id, map[string]string{"name": name, "type": driver})
+}
+
+// NetworksPrune removes the networks that no container is attached to; the
+// predefined ones always stay.
+func (e *Engine) NetworksPrune(ctx context.Context, f api.Filters) (report network.PruneReport, err error) {
+	match, err := pruneFilter(f, api.NetworkPruneFilters)
+	if err != nil {
+		return report, err
+	}
+	for _, n := range e.networks.List() {
+		if own.Predefined(n.Name) || !match(n.Created, n.Labels) {
+			continue
+		}
+		err := e.NetworkRemove(ctx, n.ID)
+		switch {
+		case err == nil:
+			report.NetworksDeleted = append(report.NetworksDeleted, n.Name)
+		case !errdefs.Is(err, errdefs.Forbidden) && !errdefs.Is(err, errdefs.NotFound): // in use, or gone
+			return report, err
+		}
+	}
+	return report, nil
 }
 
 // VolumeList returns the volumes that match: there are none yet.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tare-engine/tare/internal/ident"
@@ -59,7 +60,7 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	for _, f := range kept {
 		f.Close()
 	}
-	if err := s.removeRest(links, &r); err != nil {
+	if err := errors.Join(s.removeRest(links, &r), s.removeBridges(&r)); err != nil {
 		return r, err
 	}
 	if err := s.forwarding(); err != nil {
@@ -104,7 +105,7 @@ func (s *Service) unfinished(l netlink.Link) bool {
 	if l.Alias != "" || l.Kind != "veth" {
 		return false
 	}
-	for _, n := range s.networks {
+	for _, n := range s.all() {
 		if n.link != nil && l.Master == n.link.Index() {
 			return true
 		}
@@ -121,7 +122,7 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	}
 	e := &Endpoint{Record: rec, network: n, NetworkName: n.rec.Name}
 	if n.link != nil {
-		e.Gateway = n.link.Gateway.Addr()
+		e.Gateway = n.exit()
 		if err := n.pool.Claim(e.IP.Addr()); err != nil {
 			r.Lost = append(r.Lost, fmt.Errorf("container %s: %s: %w", ident.Short(rec.ContainerID), e.IP.Addr(), err))
 			return nil
@@ -150,7 +151,7 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 		b.DelLink(l.Index)
 		r.Removed = append(r.Removed, "link "+l.Name)
 	}
-	for _, n := range s.networks {
+	for _, n := range s.all() {
 		if n.link == nil {
 			continue
 		}
@@ -164,6 +165,25 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 				r.Removed = append(r.Removed, "neighbour "+ip.String())
 			}
 		}
+	}
+	return s.host.Do(&b)
+}
+
+// removeBridges removes the bridges of networks that were never acknowledged, or
+// whose removal was cut off.
+func (s *Service) removeBridges(r *Report) error {
+	links, err := s.host.Links()
+	if err != nil {
+		return err
+	}
+	var b netlink.Batch
+	for _, l := range links {
+		known := slices.ContainsFunc(s.all(), func(n *Network) bool { return n.link != nil && n.link.Index() == l.Index })
+		if l.Kind != "bridge" || l.Alias != s.cfg.alias() || known || l.Name == s.cfg.Link {
+			continue
+		}
+		b.DelLink(l.Index)
+		r.Removed = append(r.Removed, "bridge "+l.Name)
 	}
 	return s.host.Do(&b)
 }

@@ -107,13 +107,42 @@ func (s *Service) Check(r Request) error {
 	if err != nil {
 		return err
 	}
-	if r.IP.IsValid() {
-		return errdefs.New(errdefs.InvalidArgument, "invalid config for network %s: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only", n.rec.Name)
+	if err := n.checkIP(r.IP); err != nil {
+		return err
 	}
 	if n.rec.Driver == "bridge" && n.link == nil {
 		return errdefs.New(errdefs.NotFound, "network %s not found", n.rec.Name)
 	}
 	return nil
+}
+
+// checkIP refuses an address that an endpoint cannot ask for.
+func (n *Network) checkIP(ip netip.Addr) error {
+	var why string
+	switch {
+	case !ip.IsValid():
+		return nil
+	case n.predefined():
+		why = "user specified IP address is supported on user defined networks only"
+	case n.rec.Chosen:
+		why = "user specified IP address is supported only when connecting to networks with user configured subnets"
+	case n.pool == nil || !n.pool.Subnet().Contains(ip):
+		why = "no configured subnet contains IP address " + ip.String()
+	default:
+		return nil
+	}
+	return errdefs.New(errdefs.InvalidArgument, "invalid config for network %s: invalid endpoint settings:\n%s", n.rec.Name, why)
+}
+
+// takeIP gives an endpoint the address that it asks for, or any.
+func (n *Network) takeIP(ip netip.Addr) (netip.Addr, error) {
+	if !ip.IsValid() {
+		return n.pool.Take()
+	}
+	if err := n.pool.Claim(ip); err != nil {
+		return ip, errdefs.As(errdefs.Forbidden, err)
+	}
+	return ip, nil
 }
 
 func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoint, err error) {
@@ -126,14 +155,14 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	}
 	e := &Endpoint{network: n, NetworkName: n.rec.Name, ahead: ahead, Record: Record{
 		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC)}}
-	if err := s.book(e.ContainerID); err != nil {
+	if err := s.book(e.ContainerID, n); err != nil {
 		return nil, err
 	}
 	defer func() { s.enroll(e, err) }()
 	failpoint.Hit("start/network-booked")
 	switch {
 	case n.link != nil:
-		err = s.connect(e, r.Later)
+		err = s.connect(e, r)
 	case n.rec.Driver == "null" && !r.Later:
 		err = s.isolate(e)
 	}
@@ -194,23 +223,23 @@ func quietIPv6() error {
 
 // connect gives the endpoint an address and makes its link, unless that is to
 // be later.
-func (s *Service) connect(e *Endpoint, later bool) (err error) {
+func (s *Service) connect(e *Endpoint, r Request) (err error) {
 	n := e.network
 	var u undo.Stack
 	defer u.Run(&err)
-	ip, err := n.pool.Take()
+	ip, err := n.takeIP(r.IP)
 	if err != nil {
 		return err
 	}
 	u.Add(func() error { s.leaving.add(e); return nil })
 	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted, as it is booked
 	e.IP = netip.PrefixFrom(ip, n.pool.Subnet().Bits())
-	e.Gateway = n.link.Gateway.Addr()
+	e.Gateway = n.exit()
 	if e.MAC == nil {
 		e.MAC = MAC(bridge.MACOf(ip))
 	}
 	e.Link = "tv" + ident.Short(e.EndpointID)
-	if later {
+	if r.Later {
 		return nil
 	}
 	ns, inside, err := s.newNS()

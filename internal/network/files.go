@@ -109,7 +109,7 @@ func (s *Service) hostGateway() netip.Addr {
 	if s.cfg.HostGateway.IsValid() {
 		return s.cfg.HostGateway
 	}
-	for _, n := range s.networks {
+	for _, n := range s.all() {
 		if n.link != nil {
 			return n.link.Gateway.Addr()
 		}

@@ -66,7 +66,11 @@ func (l *leaving) ports(n *Network) (count int) {
 	defer l.s.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	count = len(l.s.booked)
+	for _, booked := range l.s.booked {
+		if booked == n {
+			count++
+		}
+	}
 	for _, e := range l.s.endpoints {
 		if e.network == n && !e.Routed {
 			count++
@@ -83,8 +87,11 @@ func (l *leaving) ports(n *Network) (count int) {
 // free gives the address back.
 func (l *leaving) free(e *Endpoint) {
 	var err error
+	l.s.mu.Lock()
+	removed := e.network.removed
+	l.s.mu.Unlock()
 	switch {
-	case e.Index == 0:
+	case e.Index == 0, removed:
 	case e.Routed:
 		err = l.s.wall.RemoveLink(e.network.link.Name, e.Link)
 	default:

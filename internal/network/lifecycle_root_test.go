@@ -53,7 +53,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // left returns what a network has besides its bridge.
 func left(t *testing.T, s *Service) (n int) {
 	t.Helper()
-	bridge := s.networks[0].link.Index()
+	bridge := s.all()[0].link.Index()
 	known, err := s.host.Neighbours(bridge)
 	must(t, err)
 	for _, a := range known {
@@ -148,7 +148,7 @@ func TestKilledEngineIsAdopted(t *testing.T) {
 	world := newNeighbour(t)
 	cfg := Config{EngineID: "e7", Dir: t.TempDir()}
 	s, _ := reopen(t, cfg, nil, nil)
-	id := s.networks[0].rec.ID
+	id := s.all()[0].rec.ID
 	live, dead, unknown := attach(t, s), attach(t, s), attach(t, s)
 	stopLive, stopUnknown := process(t, live.NetNS), process(t, unknown.NetNS)
 	serve(t, live.NetNS, "tcp", "0.0.0.0:80")
@@ -171,7 +171,7 @@ func TestKilledEngineIsAdopted(t *testing.T) {
 	if d := cmp.Diff([]string{"link " + unknown.Link, "neighbour " + unknown.IP.Addr().String()}, r.Removed); d != "" {
 		t.Error(d)
 	}
-	if s.networks[0].rec.ID != id {
+	if s.all()[0].rec.ID != id {
 		t.Error("the network has another id")
 	}
 	wantAnswer(t, "adopted", world, "tcp", "192.0.2.1:8080", "192.0.2.2")
@@ -221,7 +221,7 @@ func TestEnginesDoNotTouchEachOther(t *testing.T) {
 		t.Errorf("both use %s", a.IP.Masked())
 	}
 	wantNoAnswer(t, "other engine's container", a.NetNS, "tcp", b.IP.Addr().String()+":80")
-	wantAnswer(t, "other engine's published port", a.NetNS, "tcp", s1.networks[0].link.Gateway.Addr().String()+":8080", b.Gateway.String())
+	wantAnswer(t, "other engine's published port", a.NetNS, "tcp", s1.all()[0].link.Gateway.Addr().String()+":8080", b.Gateway.String())
 	if _, err := s1.Publish(context.Background(), a.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}}); err == nil {
 		t.Error("a port of the other engine was given out")
 	}
@@ -310,7 +310,7 @@ func TestChosenSubnetAvoidsTheHosts(t *testing.T) {
 	must(t, c.Do(&b))
 	dir := t.TempDir()
 	s, _ := reopen(t, Config{EngineID: "e3", Dir: dir}, nil, nil)
-	if g := s.networks[0].link.Gateway.String(); g != "172.18.0.1/16" {
+	if g := s.all()[0].link.Gateway.String(); g != "172.18.0.1/16" {
 		t.Error(g)
 	}
 	must(t, s.Destroy())
@@ -321,7 +321,7 @@ func TestChosenSubnetAvoidsTheHosts(t *testing.T) {
 	}
 	abandon(t, s)
 	s, _ = reopen(t, Config{EngineID: "e3", Dir: dir, BIP: netip.MustParsePrefix("10.9.9.1/24")}, nil, nil)
-	addrs, err := c.Addrs(s.networks[0].link.Index())
+	addrs, err := c.Addrs(s.all()[0].link.Index())
 	must(t, err)
 	if len(addrs) != 1 || addrs[0].String() != "10.9.9.1/24" {
 		t.Error("the bridge kept an old address:", addrs)
@@ -340,7 +340,7 @@ func TestDeletedBridgeIsRestored(t *testing.T) {
 	serve(t, world, "tcp", "192.0.2.2:80")
 	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080})
 	cut := func() {
-		old := s.networks[0].link.Index()
+		old := s.all()[0].link.Index()
 		c, err := netlink.Open()
 		must(t, err)
 		defer c.Close()

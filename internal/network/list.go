@@ -1,6 +1,8 @@
 package network
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/moby/moby/api/types/network"
@@ -9,7 +11,7 @@ import (
 // List returns all networks.
 func (s *Service) List() []network.Summary {
 	var all []network.Summary
-	for _, n := range s.networks {
+	for _, n := range s.all() {
 		all = append(all, network.Summary{Network: s.describe(n)})
 	}
 	return all
@@ -36,26 +38,42 @@ func (s *Service) Inspect(ref string) (network.Inspect, error) {
 func (s *Service) describe(n *Network) network.Network {
 	d := network.Network{
 		Name: n.rec.Name, ID: n.rec.ID, Created: n.rec.Created, Scope: "local", Driver: n.rec.Driver, EnableIPv4: true,
-		IPAM: network.IPAM{Driver: "default", Config: []network.IPAMConfig{}}, Options: map[string]string{}, Labels: map[string]string{},
+		Internal: n.rec.Internal, Attachable: n.rec.Attachable,
+		IPAM: network.IPAM{Driver: "default", Options: n.rec.IPAM.Options, Config: slices.Clone(n.rec.IPAM.Config)}, Options: copied(n.rec.Options), Labels: copied(n.rec.Labels),
 	}
-	if n.link != nil {
-		d.IPAM.Config = append(d.IPAM.Config, network.IPAMConfig{Subnet: n.link.Gateway.Masked(), Gateway: n.link.Gateway.Addr()})
+	switch gateway := n.rec.Gateway; {
+	case !gateway.IsValid():
+	case len(d.IPAM.Config) == 1 && d.IPAM.Config[0].Subnet.IsValid():
+		d.IPAM.Config[0].Gateway = gateway.Addr()
+	default:
+		d.IPAM.Config = []network.IPAMConfig{{Subnet: gateway.Masked(), Gateway: gateway.Addr()}}
+	}
+	if d.IPAM.Config == nil {
+		d.IPAM.Config = []network.IPAMConfig{}
+	}
+	if n.link != nil && n.predefined() {
 		d.Options = s.bridgeOptions(n)
 	}
 	return d
 }
 
+// copied is a copy that is never nil.
+func copied(m map[string]string) map[string]string {
+	c := make(map[string]string, len(m))
+	maps.Copy(c, m)
+	return c
+}
+
 // bridgeOptions are the default network's settings by Docker's names, which
 // clients look for.
 func (s *Service) bridgeOptions(n *Network) map[string]string {
-	const prefix = "com.docker.network.bridge."
 	return map[string]string{
-		prefix + "default_bridge":       "true",
-		prefix + "enable_icc":           strconv.FormatBool(!s.cfg.NoICC),
-		prefix + "enable_ip_masquerade": "true",
-		prefix + "host_binding_ipv4":    s.cfg.hostIP().String(),
-		prefix + "name":                 n.link.Name,
-		"com.docker.network.driver.mtu": strconv.Itoa(s.cfg.MTU),
+		optionPrefix + "default_bridge": "true",
+		optionICC:                       strconv.FormatBool(n.settings.icc),
+		optionMasquerade:                strconv.FormatBool(n.settings.masquerade),
+		optionHostIP:                    n.settings.hostIP.String(),
+		optionName:                      n.link.Name,
+		optionMTU:                       strconv.Itoa(n.settings.mtu),
 	}
 }
 

@@ -1,11 +1,10 @@
 package network
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/tare-engine/tare/internal/ident"
@@ -13,33 +12,22 @@ import (
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/ipam"
-	"github.com/tare-engine/tare/internal/store"
 )
 
-// Network is one network. Its record does not change while the engine runs.
+// Network is one network. It does not change, but for being removed.
 type Network struct {
-	rec  record
-	link *bridge.Link // nil for host and none, and if the default network is off
-	pool *ipam.Pool   // of link's subnet
+	rec      record
+	settings settings
+	link     *bridge.Link // nil for host and none, and if the default network is off
+	pool     *ipam.Pool   // of link's subnet
+	removed  bool         // guarded by the table's lock: nothing is attached any more
 }
-
-// record is what is kept on disk of a network: DIR/ID.json.
-type record struct {
-	Version int          `json:"version"`
-	ID      string       `json:"id"`
-	Name    string       `json:"name"`
-	Driver  string       `json:"driver"`
-	Created time.Time    `json:"created"`
-	Gateway netip.Prefix `json:"gateway,omitzero"` // the link's address, with the subnet's length
-}
-
-const recordVersion = 1
 
 // predefined is the networks that are always there, with their drivers.
 var predefined = [...]struct{ name, driver string }{{"bridge", "bridge"}, {"host", "host"}, {"none", "null"}}
 
-// openNetworks reads the records of the predefined networks, makes those that
-// are missing, and brings up the default network's link.
+// openNetworks reads the records, makes those of the predefined networks that are
+// missing, and brings up the links.
 func (s *Service) openNetworks() error {
 	if err := os.MkdirAll(s.cfg.Dir, 0700); err != nil {
 		return err
@@ -48,70 +36,80 @@ func (s *Service) openNetworks() error {
 	if err != nil {
 		return err
 	}
+	var all []*Network
 	for _, p := range predefined {
-		rec, ok := have[p.name]
-		if !ok {
-			rec = record{Version: recordVersion, ID: ident.New(), Name: p.name, Driver: p.driver, Created: time.Now().UTC()}
+		n, err := s.openPredefined(p.name, p.driver, have)
+		if err != nil {
+			return err
 		}
-		n := &Network{rec: rec}
-		if p.name == "bridge" && s.cfg.Link != "none" {
-			if err := s.openBridge(n); err != nil {
-				return err
-			}
-		}
-		if !ok || n.rec != rec {
-			if err := s.putRecord(n); err != nil {
-				return err
-			}
-		}
-		s.networks = append(s.networks, n)
+		delete(have, p.name)
+		all = append(all, n)
 	}
+	s.networks.Store(&all)
+	for _, rec := range have {
+		n, err := s.openMade(rec)
+		if err != nil { // one network's trouble is its containers'
+			s.log.Error("network cannot be brought up", "network", rec.Name, "id", rec.ID, "err", err)
+			continue
+		}
+		all = append(all, n)
+	}
+	slices.SortFunc(all[len(predefined):], byAge)
+	s.networks.Store(&all)
 	return nil
 }
 
-// readRecords returns the records on disk by name. A damaged one is set aside:
-// the network then gets a new id, which nothing else refers to on disk.
-func (s *Service) readRecords() (map[string]record, error) {
-	files, err := filepath.Glob(filepath.Join(s.cfg.Dir, "*.json"))
-	if err != nil {
-		return nil, err
+func (s *Service) openPredefined(name, driver string, have map[string]record) (*Network, error) {
+	rec, ok := have[name]
+	if !ok {
+		rec = record{Version: recordVersion, ID: ident.New(), Name: name, Driver: driver, Created: time.Now().UTC()}
 	}
-	have := map[string]record{}
-	for _, f := range files {
-		var r record
-		if err := store.Get(f, &r); err != nil || !ident.Valid(r.ID) || r.Version != recordVersion {
-			aside, e := store.SetAside(f)
-			if e != nil {
-				return nil, errors.Join(err, e)
-			}
-			s.log.Warn("network record set aside", "file", aside, "err", err)
-			continue
+	n := &Network{rec: rec, settings: s.cfg.settings()}
+	if name == "bridge" && s.cfg.Link != "none" {
+		if err := s.openBridge(n); err != nil {
+			return nil, err
 		}
-		have[r.Name] = r
 	}
-	return have, nil
+	if ok && n.rec.Gateway == rec.Gateway {
+		return n, nil
+	}
+	return n, s.putRecord(n.rec)
 }
 
-// openBridge settles the network's address and makes its link.
+// openBridge settles the default network's address and makes its link.
 func (s *Service) openBridge(n *Network) error {
 	gateway, err := s.gateway(n.rec.Gateway)
 	if err != nil {
 		return err
 	}
 	n.rec.Gateway = gateway
-	n.link, err = bridge.Ensure(s.host, bridge.Options{
-		Name: s.cfg.Link, Alias: s.cfg.alias(), Gateway: gateway, MTU: s.cfg.MTU, NoICC: s.cfg.NoICC,
-	})
-	if err != nil {
+	n.pool = ipam.New(gateway)
+	if err := n.pool.Claim(gateway.Addr()); err != nil {
 		return err
 	}
-	n.pool = ipam.New(gateway)
-	return n.pool.Claim(gateway.Addr())
+	return s.bringUp(n)
 }
 
-func (s *Service) putRecord(n *Network) error {
-	return store.New().Put(filepath.Join(s.cfg.Dir, n.rec.ID+".json"), n.rec)
+// openMade brings a network up that somebody made.
+func (s *Service) openMade(rec record) (*Network, error) {
+	n, err := newNetwork(rec)
+	if err != nil {
+		return nil, err
+	}
+	return n, s.bringUp(n)
 }
+
+// bringUp makes the network's link, or puts it right.
+func (s *Service) bringUp(n *Network) (err error) {
+	n.link, err = bridge.Ensure(s.host, bridge.Options{
+		Name: n.settings.link, Alias: s.cfg.alias(), Gateway: n.rec.Gateway, MTU: n.settings.mtu, NoICC: !n.settings.icc, Internal: n.rec.Internal,
+	})
+	return err
+}
+
+// all are the networks there are, the predefined ones first. The slice is not
+// to be changed.
+func (s *Service) all() []*Network { return *s.networks.Load() }
 
 // gateway returns the address of the default network's link: the configured
 // one, the one of last time if it is still
@@ -162,11 +160,11 @@ func (s *Service) rules() []firewall.Network {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []firewall.Network
-	for _, n := range s.networks {
-		if n.link == nil {
+	for _, n := range s.all() {
+		if n.link == nil || n.removed {
 			continue
 		}
-		f := firewall.Network{Name: n.link.Name, Link: n.link.Name, Subnet: n.link.Gateway.Masked(), ICC: !s.cfg.NoICC}
+		f := n.rules()
 		for _, e := range s.endpoints {
 			if e.network == n && e.Routed {
 				f.Beside = append(f.Beside, e.Link)
@@ -175,4 +173,27 @@ func (s *Service) rules() []firewall.Network {
 		all = append(all, f)
 	}
 	return all
+}
+
+// exit is the gateway of the network's containers; zero if none leads out.
+func (n *Network) exit() netip.Addr {
+	if n.rec.Internal {
+		return netip.Addr{}
+	}
+	return n.link.Gateway.Addr()
+}
+
+// Predefined reports whether the network of that name is always there.
+func Predefined(name string) bool {
+	return slices.ContainsFunc(predefined[:], func(p struct{ name, driver string }) bool { return p.name == name })
+}
+
+func (n *Network) predefined() bool { return Predefined(n.rec.Name) }
+
+// rules is what the firewall is to know of a network without endpoints.
+func (n *Network) rules() firewall.Network {
+	return firewall.Network{
+		Name: n.link.Name, Link: n.link.Name, Subnet: n.link.Gateway.Masked(),
+		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Internal: n.rec.Internal,
+	}
 }

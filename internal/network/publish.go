@@ -32,7 +32,7 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 	if e == nil {
 		return nil, errdefs.New(errdefs.NotFound, "container %s is not attached to a network", ident.Short(containerID))
 	}
-	if len(wanted) == 0 || e.network.link == nil {
+	if len(wanted) == 0 || e.network.link == nil || e.network.rec.Internal {
 		return nil, ctx.Err()
 	}
 	var u undo.Stack
@@ -100,7 +100,7 @@ func programming(k errdefs.Kind, e *Endpoint, err error) error {
 // before.
 func (s *Service) reserve(e *Endpoint, p Port) (_ Port, fresh bool, err error) {
 	if !p.HostIP.IsValid() {
-		p.HostIP = s.cfg.hostIP()
+		p.HostIP = e.network.settings.hostIP
 	}
 	if !p.HostIP.Is4() {
 		return p, false, errdefs.New(errdefs.InvalidArgument, "invalid host address %s: ports are published on IPv4 addresses", p.HostIP)

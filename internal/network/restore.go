@@ -10,7 +10,7 @@ import (
 // bridgeGone makes a network's bridge anew if it is the link that disappeared:
 // somebody deleted it. Its containers are connected again.
 func (s *Service) bridgeGone(index int) {
-	for _, n := range s.networks {
+	for _, n := range s.all() {
 		if n.link == nil || n.link.Index() != index || s.destroyed.Load() {
 			continue
 		}

@@ -2,6 +2,7 @@
 //
 // A network is a named place with a driver; an endpoint is a container's place
 // in it. Three networks are always there: bridge (the default), host, none.
+// Create makes others.
 //
 //	s, err := network.Open(network.Config{…})
 //	report, err := s.Adopt(ctx, records, held)   // once, before anything else
@@ -88,7 +89,8 @@ func (c Config) named(plain, with string) string {
 type Service struct {
 	cfg      Config
 	log      *slog.Logger
-	networks []*Network // bridge, host, none; never changes
+	networks atomic.Pointer[[]*Network] // read by all
+	making   sync.Mutex                 // held while networks are made or removed
 	maker    *netns.Maker
 	host     *netlink.Conn // of the engine's own namespace
 	wall     *firewall.Firewall
@@ -175,7 +177,7 @@ func (s *Service) Close() error {
 func (s *Service) Destroy() error {
 	s.destroyed.Store(true)
 	var errs []error
-	for _, n := range s.networks {
+	for _, n := range s.all() {
 		if n.link != nil {
 			errs = append(errs, n.link.Remove(s.host))
 		}
@@ -189,7 +191,7 @@ func (s *Service) network(ref string) (*Network, error) {
 		ref = "bridge"
 	}
 	var found *Network
-	for _, n := range s.networks {
+	for _, n := range s.all() {
 		if n.rec.Name == ref || n.rec.ID == ref {
 			return n, nil
 		}

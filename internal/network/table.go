@@ -3,6 +3,8 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -14,10 +16,12 @@ import (
 type table struct {
 	mu        sync.Mutex
 	endpoints map[string]*Endpoint // by container
-	booked    map[string]bool      // containers whose endpoints are being made
+	booked    map[string]*Network  // of containers whose endpoints are being made
 }
 
-func newTable() *table { return &table{endpoints: map[string]*Endpoint{}, booked: map[string]bool{}} }
+func newTable() *table {
+	return &table{endpoints: map[string]*Endpoint{}, booked: map[string]*Network{}}
+}
 
 // Endpoint returns the endpoint of a container, or nil.
 func (t *table) Endpoint(containerID string) *Endpoint {
@@ -27,14 +31,60 @@ func (t *table) Endpoint(containerID string) *Endpoint {
 }
 
 // book keeps a place for the container's endpoint: there is one.
-func (t *table) book(containerID string) error {
+func (t *table) book(containerID string, n *Network) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.endpoints[containerID] != nil || t.booked[containerID] {
+	if t.endpoints[containerID] != nil || t.booked[containerID] != nil {
 		return errdefs.New(errdefs.Conflict, "container %s is attached to a network already", ident.Short(containerID))
 	}
-	t.booked[containerID] = true
+	if n.removed {
+		return errdefs.New(errdefs.NotFound, "network %s not found", n.rec.Name)
+	}
+	t.booked[containerID] = n
 	return nil
+}
+
+// close keeps containers from being attached to a network that is to be removed,
+// unless one is.
+func (t *table) close(n *Network) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var active []string
+	for id, e := range t.endpoints {
+		if e.network == n {
+			active = append(active, fmt.Sprintf("name:%q id:%q", e.Name, ident.Short(id)))
+		}
+	}
+	for id, other := range t.booked {
+		if other == n {
+			active = append(active, fmt.Sprintf("id:%q", ident.Short(id)))
+		}
+	}
+	if len(active) > 0 {
+		slices.Sort(active)
+		return errdefs.New(errdefs.Forbidden, "error while removing network: network %s has active endpoints (%s)", n.rec.Name, strings.Join(active, ", "))
+	}
+	n.removed = true
+	return nil
+}
+
+// InUse reports whether a container is attached to a network.
+func (t *table) InUse(networkID string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.endpoints {
+		if e.NetworkID == networkID && !e.ahead {
+			return true
+		}
+	}
+	return false
+}
+
+// reopen takes close back.
+func (t *table) reopen(n *Network) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n.removed = false
 }
 
 // enroll puts a finished endpoint into the place that was booked, or gives the

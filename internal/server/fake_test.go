@@ -467,6 +467,20 @@ func (f *fake) NetworkInspect(_ context.Context, ref string, _ bool) (network.In
 	return network.Inspect{Network: network.Network{Name: "bridge"}}, nil
 }
 
+func (f *fake) NetworkCreate(_ context.Context, r network.CreateRequest) (network.CreateResponse, error) {
+	if r.Name == "taken" {
+		return network.CreateResponse{}, errdefs.New(errdefs.Conflict, "network with name taken already exists")
+	}
+	return network.CreateResponse{ID: "made-" + r.Name}, nil
+}
+
+func (f *fake) NetworkRemove(_ context.Context, ref string) error {
+	if ref == "bridge" {
+		return errdefs.New(errdefs.Forbidden, "bridge is a pre-defined network and cannot be removed")
+	}
+	return nil
+}
+
 func (f *fake) NetworksPrune(context.Context, api.Filters) (network.PruneReport, error) {
 	return network.PruneReport{}, nil
 }

@@ -12,6 +12,8 @@ import (
 type networkBackend interface {
 	NetworkList(ctx context.Context, f api.Filters) ([]network.Summary, error)
 	NetworkInspect(ctx context.Context, ref string, verbose bool) (network.Inspect, error)
+	NetworkCreate(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error)
+	NetworkRemove(ctx context.Context, ref string) error
 	NetworksPrune(ctx context.Context, f api.Filters) (network.PruneReport, error)
 }
 
@@ -36,6 +38,25 @@ func (s *Server) inspectNetwork(w http.ResponseWriter, r *request) error {
 		n.Status = nil
 	}
 	return r.json(http.StatusOK, n)
+}
+
+func (s *Server) createNetwork(_ http.ResponseWriter, r *request) error {
+	var want network.CreateRequest
+	if err := r.body(&want); err != nil {
+		return err
+	}
+	made, err := s.backend.NetworkCreate(r.Context(), want)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusCreated, made)
+}
+
+func (s *Server) removeNetwork(_ http.ResponseWriter, r *request) error {
+	if err := s.backend.NetworkRemove(r.Context(), r.name); err != nil {
+		return err
+	}
+	return r.noContent()
 }
 
 func (s *Server) pruneNetworks(w http.ResponseWriter, r *request) error {

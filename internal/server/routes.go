@@ -91,6 +91,8 @@ var routes = []struct {
 	{"GET", "/networks", (*Server).listNetworks},
 	{"GET", "/networks/", (*Server).listNetworks},
 	{"GET", "/networks/{name}", (*Server).inspectNetwork},
+	{"POST", "/networks/create", (*Server).createNetwork},
+	{"DELETE", "/networks/{name}", (*Server).removeNetwork},
 	{"POST", "/networks/prune", (*Server).pruneNetworks},
 	{"GET", "/volumes", (*Server).listVolumes},
 	{"POST", "/volumes/prune", (*Server).pruneVolumes},

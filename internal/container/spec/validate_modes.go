@@ -57,13 +57,9 @@ func validateConflicts(req *container.CreateRequest) error {
 // engineNetworks are those that exist without having been made.
 var engineNetworks = []string{"", "default", "bridge", "host", "none"}
 
-// An unknown network is a wrong request rather than a missing object: docker's
-// command line takes a 404 of create for a missing image and pulls that.
+// Whether a network exists is asked when the container starts, as with Docker.
 func validateNetworking(req *container.CreateRequest) error {
 	h := req.HostConfig
-	if !h.NetworkMode.IsContainer() && !contains(engineNetworks, string(h.NetworkMode)) {
-		return invalid("network %s not found", shown(string(h.NetworkMode)))
-	}
 	if req.NetworkingConfig != nil {
 		for _, name := range sortedKeysOf(req.NetworkingConfig.EndpointsConfig) {
 			if err := validateEndpoint(name, req.NetworkingConfig.EndpointsConfig[name], h.NetworkMode); err != nil {
@@ -88,16 +84,19 @@ func validateNetworking(req *container.CreateRequest) error {
 
 func validateEndpoint(name string, e *network.EndpointSettings, mode container.NetworkMode) error {
 	if !contains(engineNetworks, name) && name != string(mode) {
-		return invalid("network %s not found", shown(name))
+		return missing("NetworkingConfig of several networks", name)
 	}
 	if e == nil {
 		return nil
 	}
-	switch {
-	case e.IPAMConfig != nil && (e.IPAMConfig.IPv4Address.IsValid() || e.IPAMConfig.IPv6Address.IsValid() || len(e.IPAMConfig.LinkLocalIPs) > 0):
-		return invalid("user specified IP address is supported only when connecting to networks with user configured subnets")
-	case len(e.Aliases) > 0:
-		return invalid("network-scoped alias is supported only for containers in user defined networks")
+	own := !contains(engineNetworks, name) // made by somebody
+	switch ipam := e.IPAMConfig; {
+	case ipam != nil && (ipam.IPv6Address.IsValid() || len(ipam.LinkLocalIPs) > 0):
+		return missing("EndpointsConfig.IPAMConfig", "addresses of IPv6")
+	case ipam != nil && ipam.IPv4Address.IsValid() && !own:
+		return invalid("invalid config for network %s: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only", shown(name))
+	case len(e.Aliases) > 0 && !own:
+		return invalid("invalid config for network %s: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks", shown(name))
 	case len(e.Links) > 0:
 		return missing("EndpointsConfig.Links", e.Links)
 	case len(e.DriverOpts) > 0:

@@ -38,7 +38,7 @@ const Group = 0x7a9e
 const Alias = "tare:"
 
 // ErrForeign says that a link of the name exists and is not this engine's.
-var ErrForeign = errors.New("the link belongs to somebody else, and an engine makes its own: name one that is not there yet (--bridge)")
+var ErrForeign = errors.New("the link belongs to somebody else, and an engine makes its own: name one that is not there yet")
 
 // Link is the bridge of a network.
 type Link struct {
@@ -63,6 +63,8 @@ type Options struct {
 	// NoICC keeps endpoints from reaching each other on the bridge. (Whether the
 	// host's firewall sees what stays on a bridge depends on br_netfilter.)
 	NoICC bool
+	// Internal keeps endpoints without a way out.
+	Internal bool
 }
 
 // Ensure makes the bridge, or brings one made earlier into the state described.
@@ -249,7 +251,9 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	n.AddAddr(ethIndex, netlink.Addr{Prefix: e.IP})
 	n.SetUp(ethIndex)
 	n.AddNeighbour(ethIndex, l.Gateway.Addr(), l.MAC)
-	n.AddRoute(netlink.Route{Dst: everywhere(), Gateway: l.Gateway.Addr(), Index: ethIndex})
+	if !l.options.Internal {
+		n.AddRoute(netlink.Route{Dst: everywhere(), Gateway: l.Gateway.Addr(), Index: ethIndex})
+	}
 	if err := inside.Do(&n); err != nil {
 		return err
 	}

@@ -41,7 +41,9 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 	n.AddNeighbour(ethIndex, gateway, l.MAC)
 	n.AddRoute(netlink.Route{Dst: netip.PrefixFrom(gateway, 32), Index: ethIndex})
 	n.AddRoute(netlink.Route{Dst: e.IP.Masked(), Gateway: gateway, Src: e.IP.Addr(), Index: ethIndex})
-	n.AddRoute(netlink.Route{Dst: everywhere(), Gateway: gateway, Index: ethIndex})
+	if !l.options.Internal {
+		n.AddRoute(netlink.Route{Dst: everywhere(), Gateway: gateway, Index: ethIndex})
+	}
 	if err := inside.Do(&n); err != nil {
 		return err
 	}

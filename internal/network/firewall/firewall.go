@@ -43,6 +43,11 @@ type Network struct {
 	Link   string
 	Subnet netip.Prefix
 	ICC    bool // its containers reach each other
+	// Masquerade has its containers go out with the host's address.
+	Masquerade bool
+	// Internal cuts its containers off from everything but each other and the
+	// host.
+	Internal bool
 	// Beside are links of the network's containers that are no bridge ports.
 	Beside []string
 }
@@ -163,6 +168,38 @@ func (f *Firewall) change(bindings []Binding, do func(*nft.Set, []nft.Element) e
 	}
 	if err != nil && f.applied {
 		err = f.apply()
+	}
+	return err
+}
+
+// AddNetwork protects the containers of one network more.
+func (f *Firewall) AddNetwork(n Network) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.setNetworks(append(slices.Clone(f.state.Networks), n))
+}
+
+// RemoveNetwork takes a network back that has no containers any more; it may not
+// be there.
+func (f *Firewall) RemoveNetwork(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.setNetworks(slices.DeleteFunc(slices.Clone(f.state.Networks), func(n Network) bool { return n.Name == name }))
+}
+
+// setNetworks writes the table anew for other networks; if it cannot be written
+// it expresses the ones that were.
+//
+// Preconditions: f.mu is held.
+func (f *Firewall) setNetworks(list []Network) error {
+	was := f.state.Networks
+	f.state.Networks = list
+	if !f.applied {
+		return nil
+	}
+	err := f.apply()
+	if err != nil {
+		f.state.Networks = was
 	}
 	return err
 }

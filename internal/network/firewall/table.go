@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/tare-engine/tare/internal/linux/nft"
 )
@@ -29,16 +30,21 @@ func (f *Firewall) table() (*nft.Table, error) {
 		Rules: []nft.Rule{{nft.Jump(userChain)}}}
 	postrouting := nft.Chain{Name: "postrouting", Hook: nft.NATPostrouting, Priority: nft.PrioritySrcNAT}
 	var to []nft.Chain
+	var out []nft.Rule // of networks without a way out; these come first
 	for _, n := range f.state.Networks {
 		links := nft.LinkSet(linkSet(n))
 		for _, l := range append([]string{n.Link}, n.Beside...) {
 			links.Elements = append(links.Elements, nft.LinkElement(l))
 		}
 		t.Sets = append(t.Sets, links)
+		if n.Internal {
+			out = append(out, nft.Rule{nft.IIfIn(links), nft.OIfNotIn(links), nft.Drop()})
+		}
 		forward.Rules = append(forward.Rules, nft.Rule{nft.OIfIn(links), nft.Jump("to-" + n.Name)})
 		to = append(to, toNetwork(n, links))
 		postrouting.Rules = append(postrouting.Rules, sources(n, links)...)
 	}
+	forward.Rules = slices.Insert(forward.Rules, 1, out...)
 	if f.state.Guard {
 		forward.Rules = append(forward.Rules, nft.Rule{nft.NotGroups(f.cfg.Group), nft.Drop()})
 	}
@@ -77,10 +83,10 @@ func (f *Firewall) publish() nft.Chain {
 
 // toNetwork says what reaches the containers of a network.
 func toNetwork(n Network, links *nft.Set) nft.Chain {
-	c := nft.Chain{Name: "to-" + n.Name, Rules: []nft.Rule{
-		{nft.Established(), nft.Accept()},
-		{nft.DNATed(), nft.Accept()},
-	}}
+	c := nft.Chain{Name: "to-" + n.Name, Rules: []nft.Rule{{nft.Established(), nft.Accept()}}}
+	if !n.Internal {
+		c.Rules = append(c.Rules, nft.Rule{nft.DNATed(), nft.Accept()})
+	}
 	if n.ICC {
 		c.Rules = append(c.Rules, nft.Rule{nft.IIfIn(links), nft.Accept()})
 	}
@@ -90,13 +96,15 @@ func toNetwork(n Network, links *nft.Set) nft.Chain {
 
 // sources says which packets get another source.
 func sources(n Network, links *nft.Set) []nft.Rule {
-	return []nft.Rule{
-		// Out into the world.
-		{nft.SrcIn(n.Subnet), nft.OIfNotIn(links), nft.Masquerade()},
+	var rules []nft.Rule
+	if n.Masquerade && !n.Internal { // out into the world
+		rules = append(rules, nft.Rule{nft.SrcIn(n.Subnet), nft.OIfNotIn(links), nft.Masquerade()})
+	}
+	return append(rules,
 		// From the host's loopback to a published port.
-		{nft.SrcIn(loopback()), nft.OIfIn(links), nft.Masquerade()},
+		nft.Rule{nft.SrcIn(loopback()), nft.OIfIn(links), nft.Masquerade()},
 		// Container to container by way of a published port of the host: the
 		// answer must come back here to be translated.
-		{nft.SrcIn(n.Subnet), nft.OIfIn(links), nft.DNATed(), nft.Masquerade()},
-	}
+		nft.Rule{nft.SrcIn(n.Subnet), nft.OIfIn(links), nft.DNATed(), nft.Masquerade()},
+	)
 }

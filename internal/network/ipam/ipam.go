@@ -25,24 +25,43 @@ var ErrExhausted = errors.New("no available IPv4 addresses on this network's add
 // Pool hands out the addresses of one IPv4 subnet, the lowest free one first.
 type Pool struct {
 	subnet netip.Prefix
+	first  uint64 // offsets of what Take hands out
+	last   uint64
 
 	mu   sync.Mutex
-	used []uint64 // bitmap of offsets in the subnet, as long as needed
+	used map[uint64]uint64 // bitmap of offsets in the subnet: word by number
 }
 
 // New returns a pool without the subnet's own and its broadcast address.
 func New(subnet netip.Prefix) *Pool {
-	p := &Pool{subnet: subnet.Masked()}
+	p := &Pool{subnet: subnet.Masked(), used: map[uint64]uint64{}}
+	p.last = p.size() - 1
 	if subnet.Bits() < 31 {
-		p.set(0)
+		p.first = 1
 	}
 	return p
+}
+
+// NewRange returns a pool that hands out the addresses of a part of the subnet
+// only; others can be claimed. The part must be in the subnet.
+func NewRange(subnet, part netip.Prefix) *Pool {
+	p := New(subnet)
+	base := binary.BigEndian.Uint32(ip4(part.Masked().Addr())) - binary.BigEndian.Uint32(ip4(p.subnet.Addr()))
+	p.first = max(p.first, uint64(base))
+	p.last = min(p.last, uint64(base)+1<<(32-part.Bits())-1)
+	return p
+}
+
+func ip4(a netip.Addr) []byte {
+	b := a.As4()
+	return b[:]
 }
 
 // Subnet returns the prefix of which the pool hands out addresses.
 func (p *Pool) Subnet() netip.Prefix { return p.subnet }
 
-// size is the number of usable offsets: the broadcast address is not.
+// size is the number of offsets up to the last that is usable: the broadcast
+// address is not.
 func (p *Pool) size() uint64 {
 	n := uint64(1) << (32 - p.subnet.Bits())
 	if p.subnet.Bits() < 31 {
@@ -55,18 +74,18 @@ func (p *Pool) size() uint64 {
 func (p *Pool) Take() (netip.Addr, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	offset := uint64(len(p.used)) * 64
-	for i, w := range p.used {
-		if w != ^uint64(0) {
-			offset = uint64(i)*64 + uint64(bits.TrailingZeros64(^w))
-			break
+	for offset := p.first; offset <= p.last; {
+		word := p.used[offset/64] >> (offset % 64)
+		if free := uint64(bits.TrailingZeros64(^word)); free < 64-offset%64 {
+			if offset += free; offset > p.last {
+				break
+			}
+			p.set(offset)
+			return p.at(offset), nil
 		}
+		offset = (offset/64 + 1) * 64
 	}
-	if offset >= p.size() {
-		return netip.Addr{}, ErrExhausted
-	}
-	p.set(offset)
-	return p.at(offset), nil
+	return netip.Addr{}, ErrExhausted
 }
 
 // Claim marks one address as used.
@@ -92,26 +111,18 @@ func (p *Pool) Release(a netip.Addr) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.isSet(offset) {
-		p.used[offset/64] &^= 1 << (offset % 64)
+	if p.used[offset/64] &^= 1 << (offset % 64); p.used[offset/64] == 0 {
+		delete(p.used, offset/64)
 	}
 }
 
-func (p *Pool) isSet(offset uint64) bool {
-	return offset/64 < uint64(len(p.used)) && p.used[offset/64]&(1<<(offset%64)) != 0
-}
+func (p *Pool) isSet(offset uint64) bool { return p.used[offset/64]&(1<<(offset%64)) != 0 }
 
-func (p *Pool) set(offset uint64) {
-	for uint64(len(p.used)) <= offset/64 {
-		p.used = append(p.used, 0)
-	}
-	p.used[offset/64] |= 1 << (offset % 64)
-}
+func (p *Pool) set(offset uint64) { p.used[offset/64] |= 1 << (offset % 64) }
 
 func (p *Pool) at(offset uint64) netip.Addr {
-	b := p.subnet.Addr().As4()
-	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(offset))
-	return netip.AddrFrom4(b)
+	b := ip4(p.subnet.Addr())
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, binary.BigEndian.Uint32(b)+uint32(offset))))
 }
 
 func (p *Pool) offset(a netip.Addr) (uint64, error) {

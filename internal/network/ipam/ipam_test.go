@@ -60,7 +60,40 @@ func TestChooseAvoidsRoutesOfTheHost(t *testing.T) {
 			t.Errorf("%v: got %s, %v; want %s", c.inUse, s, err, c.want)
 		}
 	}
-	if _, err := Choose(DefaultRanges(), prefixes("172.16.0.0/12", "192.168.0.0/16")); !errors.Is(err, ErrNoSubnet) {
+	if _, err := Choose(DefaultRanges(), prefixes("172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8")); !errors.Is(err, ErrNoSubnet) {
 		t.Error(err)
+	}
+}
+
+func TestRange(t *testing.T) {
+	p := NewRange(netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.0.3.190/26"))
+	for _, taken := range []string{"10.0.3.128", "10.0.3.130"} {
+		if err := p.Claim(netip.MustParseAddr(taken)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for {
+		a, err := p.Take()
+		if errors.Is(err, ErrExhausted) {
+			break
+		}
+		got = append(got, a.String())
+	}
+	if len(got) != 62 || got[0] != "10.0.3.129" || got[1] != "10.0.3.131" || got[61] != "10.0.3.191" {
+		t.Error(got)
+	}
+	if err := p.Claim(netip.MustParseAddr("10.0.255.254")); err != nil {
+		t.Error("outside of the range:", err)
+	}
+	// A small part of a subnet of all addresses takes no memory for the rest.
+	wide := NewRange(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("224.0.0.0/30"))
+	if a, err := wide.Take(); err != nil || a.String() != "224.0.0.0" {
+		t.Error(a, err)
+	}
+	for _, small := range []string{"10.0.0.0/31", "10.0.0.0/32"} {
+		if a, err := New(netip.MustParsePrefix(small)).Take(); err != nil || a.String() != "10.0.0.0" {
+			t.Error(small, a, err)
+		}
 	}
 }

@@ -13,7 +13,8 @@ type Range struct {
 }
 
 // DefaultRanges is where networks without a subnet of their own get one:
-// Docker's ranges in Docker's order.
+// Docker's ranges in Docker's order, which are 31 networks, and then small ones
+// of a range that hosts use seldom.
 func DefaultRanges() []Range {
 	return []Range{
 		{netip.MustParsePrefix("172.17.0.0/16"), 16},
@@ -23,6 +24,7 @@ func DefaultRanges() []Range {
 		{netip.MustParsePrefix("172.24.0.0/14"), 16},
 		{netip.MustParsePrefix("172.28.0.0/14"), 16},
 		{netip.MustParsePrefix("192.168.0.0/16"), 20},
+		{netip.MustParsePrefix("10.192.0.0/10"), 24},
 	}
 }
 

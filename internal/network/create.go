@@ -1,0 +1,270 @@
+package network
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/network/bridge"
+	"github.com/tare-engine/tare/internal/network/ipam"
+	"github.com/tare-engine/tare/internal/undo"
+)
+
+// Create makes a network and returns its ID. When it returns the network is on
+// disk. A kill before that leaves a link at most, which Adopt removes.
+func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
+	if err := checkRequest(r); err != nil {
+		return "", err
+	}
+	s.making.Lock()
+	defer s.making.Unlock()
+	for _, n := range s.all() {
+		if n.rec.Name == r.Name {
+			return "", errdefs.New(errdefs.Conflict, "network with name %s already exists", r.Name)
+		}
+	}
+	rec := record{
+		Version: recordVersion, ID: ident.New(), Name: r.Name, Driver: "bridge", Created: time.Now().UTC(),
+		Internal: r.Internal, Attachable: r.Attachable, Options: r.Options, Labels: r.Labels,
+	}
+	if r.IPAM != nil {
+		rec.IPAM = *r.IPAM
+	}
+	if err := s.address(&rec); err != nil {
+		return "", err
+	}
+	n, err := newNetwork(rec)
+	if err != nil {
+		return "", err
+	}
+	if err := s.conflict(n); err != nil {
+		return "", err
+	}
+	var u undo.Stack
+	defer u.Run(&err)
+	if err := s.bringUp(n); err != nil {
+		if errors.Is(err, bridge.ErrForeign) {
+			err = errdefs.As(errdefs.Conflict, err)
+		}
+		return "", err
+	}
+	u.Add(func() error { return n.link.Remove(s.host) })
+	failpoint.Hit("network/link-made")
+	u.Add(func() error { return s.wall.RemoveNetwork(n.link.Name) })
+	if err := s.wall.AddNetwork(n.rules()); err != nil {
+		return "", err
+	}
+	failpoint.Hit("network/rules-made")
+	if err := s.putRecord(rec); err != nil {
+		return "", errors.Join(err, s.deleteRecord(rec.ID))
+	}
+	failpoint.Hit("network/recorded")
+	all := append(slices.Clone(s.all()), n)
+	s.networks.Store(&all)
+	return rec.ID, nil
+}
+
+// checkRequest refuses what can be refused without looking at what there is.
+func checkRequest(r network.CreateRequest) error {
+	missing := func(what string) error {
+		return errdefs.New(errdefs.NotImplemented, "%s of networks is not implemented", what)
+	}
+	for _, p := range predefined {
+		if r.Name == p.name || r.Name == "default" {
+			return errdefs.New(errdefs.Forbidden, "operation is not permitted on predefined %s network", r.Name)
+		}
+		if p.driver != "bridge" && r.Driver == p.driver {
+			return errdefs.New(errdefs.Forbidden, "only one instance of %q network is allowed", r.Driver)
+		}
+	}
+	switch {
+	case strings.TrimSpace(r.Name) == "":
+		return errdefs.New(errdefs.InvalidArgument, "invalid name: name is empty")
+	case strings.ContainsFunc(r.Name, unicode.IsControl) || strings.HasPrefix(r.Name, "container:"):
+		return errdefs.New(errdefs.InvalidArgument, "invalid network name: %q", r.Name)
+	case r.Ingress:
+		return errdefs.New(errdefs.InvalidArgument, "Ingress network can only be global scope network")
+	case r.Scope == "swarm":
+		return errdefs.New(errdefs.Forbidden, "cannot create a swarm scoped network when swarm is not active")
+	case r.Scope != "" && r.Scope != "local":
+		return errdefs.New(errdefs.InvalidArgument, "invalid scope %q: the engine's networks are local", r.Scope)
+	case r.ConfigOnly || r.ConfigFrom != nil && r.ConfigFrom.Network != "":
+		return missing("ConfigOnly and ConfigFrom")
+	case r.EnableIPv6 != nil && *r.EnableIPv6:
+		return missing("EnableIPv6")
+	case r.EnableIPv4 != nil && !*r.EnableIPv4:
+		return errdefs.New(errdefs.InvalidArgument, "IPv4 or IPv6 must be enabled")
+	case r.Driver == "overlay":
+		return errdefs.New(errdefs.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+	case r.Driver == "macvlan" || r.Driver == "ipvlan":
+		return missing("the driver " + r.Driver)
+	case r.Driver != "" && r.Driver != "bridge" && r.Driver != "default":
+		return errdefs.New(errdefs.NotFound, "could not find plugin %s in v1 plugin registry: plugin not found", r.Driver)
+	case r.IPAM != nil && r.IPAM.Driver != "" && r.IPAM.Driver != "default":
+		return errdefs.New(errdefs.NotFound, "plugin %q not found", r.IPAM.Driver)
+	case r.IPAM != nil && len(r.IPAM.Options) > 0:
+		return missing("IPAM.Options")
+	}
+	return nil
+}
+
+// address settles the gateway's address: what the request says, or the first of
+// its range or subnet, or of one that is chosen.
+func (s *Service) address(r *record) error {
+	if len(r.IPAM.Config) > 1 {
+		return errdefs.New(errdefs.InvalidArgument, "bridge driver doesn't support multiple subnets")
+	}
+	var c network.IPAMConfig
+	if len(r.IPAM.Config) == 1 {
+		c = r.IPAM.Config[0]
+	}
+	if err := checkIPAM(c); err != nil {
+		return err
+	}
+	subnet := c.Subnet.Masked()
+	if !c.Subnet.IsValid() {
+		inUse, err := subnetsInUse(s.host, 0)
+		if err != nil {
+			return err
+		}
+		for _, n := range s.all() {
+			inUse = append(inUse, n.rec.Gateway.Masked())
+		}
+		if subnet, err = ipam.Choose(ipam.DefaultRanges(), inUse); err != nil {
+			return errdefs.As(errdefs.InvalidArgument, err)
+		}
+		r.Chosen = true
+	}
+	pool, err := poolOf(subnet, c)
+	if err != nil {
+		return errdefs.As(errdefs.InvalidArgument, err)
+	}
+	gateway := c.Gateway
+	if !gateway.IsValid() {
+		gateway, err = pool.Take()
+	} else {
+		err = pool.Claim(gateway)
+	}
+	if err != nil {
+		return errdefs.New(errdefs.Forbidden, "failed to allocate gateway (%s): %w", addrOrNone(c.Gateway), err)
+	}
+	r.Gateway = netip.PrefixFrom(gateway, subnet.Bits())
+	return nil
+}
+
+func addrOrNone(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// checkIPAM refuses an inconsistent configuration of one subnet.
+func checkIPAM(c network.IPAMConfig) error {
+	wrong := func(format string, args ...any) error {
+		return errdefs.New(errdefs.InvalidArgument, "invalid network config:\n"+format, args...)
+	}
+	if !c.Subnet.IsValid() {
+		if c.Gateway.IsValid() || c.IPRange.IsValid() || len(c.AuxAddress) > 0 {
+			return wrong("a subnet is needed beside a gateway, a range or auxiliary addresses")
+		}
+		return nil
+	}
+	if !c.Subnet.Addr().Is4() {
+		return errdefs.New(errdefs.NotImplemented, "IPv6 subnets of networks are not implemented")
+	}
+	if c.IPRange.IsValid() && (c.IPRange.Bits() < c.Subnet.Bits() || !c.Subnet.Contains(c.IPRange.Addr())) {
+		return wrong("invalid ip-range %s: it is not within the subnet %s", c.IPRange, c.Subnet)
+	}
+	if c.Gateway.IsValid() && !c.Subnet.Contains(c.Gateway) {
+		return wrong("invalid gateway %s: parent subnet %s doesn't contain this address", c.Gateway, c.Subnet)
+	}
+	for name, a := range c.AuxAddress {
+		if !c.Subnet.Contains(a) {
+			return wrong("invalid auxiliary address %s (%s): parent subnet %s doesn't contain this address", a, name, c.Subnet)
+		}
+	}
+	return nil
+}
+
+// poolOf makes the pool of a subnet, without the auxiliary addresses.
+func poolOf(subnet netip.Prefix, c network.IPAMConfig) (*ipam.Pool, error) {
+	pool := ipam.New(subnet)
+	if c.IPRange.IsValid() {
+		pool = ipam.NewRange(subnet, c.IPRange)
+	}
+	for _, a := range c.AuxAddress {
+		if err := pool.Claim(a); err != nil {
+			return nil, err
+		}
+	}
+	return pool, nil
+}
+
+// newNetwork makes the network of a record, without its link.
+func newNetwork(rec record) (n *Network, err error) {
+	n = &Network{rec: rec}
+	if n.settings, err = settingsOf(rec.ID, rec.Options); err != nil {
+		return nil, err
+	}
+	var c network.IPAMConfig
+	if len(rec.IPAM.Config) == 1 {
+		c = rec.IPAM.Config[0]
+	}
+	if n.pool, err = poolOf(rec.Gateway.Masked(), c); err != nil {
+		return nil, err
+	}
+	return n, n.pool.Claim(rec.Gateway.Addr())
+}
+
+// conflict refuses a network whose addresses or link another one has.
+func (s *Service) conflict(n *Network) error {
+	for _, other := range s.all() {
+		if other.rec.Gateway.IsValid() && other.rec.Gateway.Overlaps(n.rec.Gateway) {
+			return errdefs.New(errdefs.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")
+		}
+		if other.link != nil && other.link.Name == n.settings.link {
+			return errdefs.New(errdefs.Forbidden, "cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name",
+				n.rec.ID, n.settings.link, other.rec.ID, other.link.Name)
+		}
+	}
+	return nil
+}
+
+// Remove removes a network that no container is attached to, and returns what it
+// was. The record goes first: a kill afterwards leaves a link, which Adopt removes.
+func (s *Service) Remove(ref string) (network.Network, error) {
+	s.making.Lock()
+	defer s.making.Unlock()
+	n, err := s.network(ref)
+	if err != nil {
+		return network.Network{}, err
+	}
+	if n.predefined() {
+		return network.Network{}, errdefs.New(errdefs.Forbidden, "%s is a pre-defined network and cannot be removed", n.rec.Name)
+	}
+	was := s.describe(n)
+	if err := s.close(n); err != nil {
+		return was, err
+	}
+	if err := s.deleteRecord(n.rec.ID); err != nil {
+		s.reopen(n)
+		return was, err
+	}
+	failpoint.Hit("network/unrecorded")
+	all := slices.DeleteFunc(slices.Clone(s.all()), func(other *Network) bool { return other == n })
+	s.networks.Store(&all)
+	err = errors.Join(s.wall.RemoveNetwork(n.link.Name), n.link.Remove(s.host))
+	if err != nil {
+		s.log.Error("what was left of a removed network stays until the next start", "network", n.rec.Name, "err", err)
+	}
+	return was, nil
+}

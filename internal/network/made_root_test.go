@@ -1,0 +1,210 @@
+//go:build root
+
+package network
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/linux/netlink"
+)
+
+func subnet(s string) *network.IPAM {
+	return &network.IPAM{Config: []network.IPAMConfig{{Subnet: netip.MustParsePrefix(s)}}}
+}
+
+// bridges are the names of the bridges there are.
+func bridges(t *testing.T, s *Service) (names []string) {
+	t.Helper()
+	links, err := s.host.Links()
+	must(t, err)
+	for _, l := range links {
+		if l.Kind == "bridge" {
+			names = append(names, l.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestMadeNetworksSurviveTheEngine opens a service on what a killed one left: a
+// network with a container, and the beginning and the end of two others.
+func TestMadeNetworksSurviveTheEngine(t *testing.T) {
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	s1, err := Open(cfg)
+	must(t, err)
+	_, err = s1.Adopt(context.Background(), nil, nil)
+	must(t, err)
+	id, err := s1.Create(network.CreateRequest{
+		Name: "n", IPAM: subnet("10.1.0.0/24"), Labels: map[string]string{"a": "b"}, Options: map[string]string{optionICC: "false"}, Internal: true,
+	})
+	must(t, err)
+	e, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "c", Network: "n", IP: netip.MustParseAddr("10.1.0.9")})
+	must(t, err)
+	defer e.NetNS.Close()
+	cut, err := s1.Create(network.CreateRequest{Name: "cut", Options: map[string]string{optionName: "cut0"}})
+	must(t, err)
+	must(t, os.Remove(s1.recordFile(cut))) // as if the kill had come before the record, or a removal's link
+	before, err := s1.Inspect(id)
+	must(t, err)
+	must(t, s1.Close())
+
+	s2, err := Open(cfg)
+	must(t, err)
+	defer func() { must(t, s2.Close()) }()
+	r, err := s2.Adopt(context.Background(), []Record{e.Record}, nil)
+	must(t, err)
+	if r.Adopted != 1 || len(r.Lost) > 0 || !slices.Contains(r.Removed, "bridge cut0") {
+		t.Errorf("%+v", r)
+	}
+	if got := bridges(t, s2); !slices.Equal(got, []string{"br-" + ident.Short(id), "tare0"}) {
+		t.Error(got)
+	}
+	after, err := s2.Inspect("n")
+	must(t, err)
+	if fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("%+v\n%+v", before, after)
+	}
+	if _, err := s2.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "n", IP: e.IP.Addr()}); !errdefs.Is(err, errdefs.Forbidden) {
+		t.Errorf("the same address: %v", err)
+	}
+	if _, err := s2.Remove("n"); !errdefs.Is(err, errdefs.Forbidden) {
+		t.Errorf("in use: %v", err)
+	}
+	must(t, s2.Release(context.Background(), e.ContainerID))
+	_, err = s2.Remove("n")
+	must(t, err)
+	must(t, s2.Destroy())
+	if left, _ := filepath.Glob(cfg.Dir + "/*.json"); len(left) != len(predefined) {
+		t.Error(left)
+	}
+	if got := bridges(t, s2); len(got) > 0 {
+		t.Error(got)
+	}
+}
+
+// TestDamagedRecordOfANetwork: one damaged record damages one network.
+func TestDamagedRecordOfANetwork(t *testing.T) {
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	s := openService(t, cfg)
+	good, err := s.Create(network.CreateRequest{Name: "good"})
+	must(t, err)
+	bad, err := s.Create(network.CreateRequest{Name: "bad"})
+	must(t, err)
+	must(t, os.WriteFile(s.recordFile(bad), []byte("{"), 0600))
+	again, err := Open(cfg)
+	must(t, err)
+	defer again.Close()
+	_, err = again.Adopt(context.Background(), nil, nil)
+	must(t, err)
+	if _, err := again.Inspect(good); err != nil {
+		t.Error(err)
+	}
+	if _, err := again.Inspect("bad"); !errdefs.Is(err, errdefs.NotFound) {
+		t.Error(err)
+	}
+}
+
+// TestNetworksAreMadeAndRemovedBesideContainers has containers come and go while
+// their network does: each gets its place or is told that there is none.
+func TestNetworksAreMadeAndRemovedBesideContainers(t *testing.T) {
+	s := openService(t, Config{})
+	before := bridges(t, s)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 15 {
+				e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "c", Network: "n"})
+				if errdefs.Is(err, errdefs.NotFound) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := s.Release(context.Background(), e.ContainerID); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 30 {
+		if _, err := s.Create(network.CreateRequest{Name: "n", IPAM: subnet("10.1.0.0/24")}); err != nil && !errdefs.Is(err, errdefs.Conflict) {
+			t.Error(err)
+		}
+		if _, err := s.Remove("n"); err != nil && !errdefs.Is(err, errdefs.Forbidden) {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	if _, err := s.Remove("n"); err != nil && !errdefs.Is(err, errdefs.NotFound) {
+		t.Error(err)
+	}
+	if got := bridges(t, s); !slices.Equal(got, before) {
+		t.Error(got)
+	}
+}
+
+// TestHundredsOfNetworks get subnets of their own, which are no route of the host's.
+func TestHundredsOfNetworks(t *testing.T) {
+	c, err := netlink.Open()
+	must(t, err)
+	defer c.Close()
+	var b netlink.Batch
+	b.SetUp(1)
+	b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("172.18.0.0/15"), Index: 1})
+	must(t, c.Do(&b))
+	s := openService(t, Config{})
+	var all []netip.Prefix
+	for i := range 120 {
+		id, err := s.Create(network.CreateRequest{Name: fmt.Sprint("n", i)})
+		must(t, err)
+		n, err := s.Inspect(id)
+		must(t, err)
+		all = append(all, n.IPAM.Config[0].Subnet)
+	}
+	for i, p := range all {
+		if strings.HasPrefix(p.String(), "172.18.") || strings.HasPrefix(p.String(), "172.19.") {
+			t.Error("a route of the host's:", p)
+		}
+		for _, other := range all[:i] {
+			if other.Overlaps(p) {
+				t.Errorf("%s and %s", p, other)
+			}
+		}
+	}
+	var d netlink.Batch
+	d.DelRoute(netlink.Route{Dst: netip.MustParsePrefix("172.18.0.0/15"), Index: 1})
+	must(t, c.Do(&d))
+}
+
+func TestSettings(t *testing.T) {
+	id := ident.New()
+	for _, c := range []struct{ name, value, err string }{
+		{optionName, "a/b", "failed to parse com.docker.network.bridge.name value: a/b"},
+		{optionName, "longer-than-a-link", "at most 15 bytes"},
+		{optionMTU, "70000", "invalid MTU number: 70000"},
+		{optionMTU, "x", "failed to parse com.docker.network.driver.mtu value: x"},
+		{optionHostIP, "::1", "failed to parse com.docker.network.bridge.host_binding_ipv4 value: ::1 (nil ip)"},
+		{optionMode, "routed", "not implemented"},
+		{optionPrefix + "nosuch", "1", "not implemented"},
+		{"com.example.option", "1", ""},
+		{optionMasquerade, "0", ""},
+	} {
+		_, err := settingsOf(id, map[string]string{c.name: c.value})
+		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("%s=%s: %v", c.name, c.value, err)
+		}
+	}
+}

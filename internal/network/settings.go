@@ -1,0 +1,84 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/ident"
+)
+
+// settings are the driver's of a bridge network.
+type settings struct {
+	link       string // of the bridge
+	icc        bool   // containers reach each other
+	masquerade bool   // containers go out with the host's address
+	hostIP     netip.Addr
+	mtu        int
+}
+
+// The options of Docker's bridge driver, which clients know.
+const (
+	optionPrefix     = "com.docker.network.bridge."
+	optionName       = optionPrefix + "name"
+	optionICC        = optionPrefix + "enable_icc"
+	optionMasquerade = optionPrefix + "enable_ip_masquerade"
+	optionHostIP     = optionPrefix + "host_binding_ipv4"
+	optionMode       = optionPrefix + "gateway_mode_ipv4"
+	optionMTU        = "com.docker.network.driver.mtu"
+)
+
+// settings are those of the default network.
+func (c Config) settings() settings {
+	return settings{link: c.Link, icc: !c.NoICC, masquerade: true, hostIP: c.hostIP(), mtu: c.MTU}
+}
+
+// settingsOf reads the options of a network. Those of other drivers and of
+// nobody are kept and mean nothing, as with Docker.
+func settingsOf(id string, options map[string]string) (settings, error) {
+	s := settings{link: "br-" + ident.Short(id), icc: true, masquerade: true, hostIP: netip.IPv4Unspecified(), mtu: defaultMTU}
+	for name, value := range options {
+		var err error
+		switch name {
+		case optionName:
+			s.link, err = value, checkLinkName(value)
+		case optionICC:
+			s.icc, err = strconv.ParseBool(value)
+		case optionMasquerade:
+			s.masquerade, err = strconv.ParseBool(value)
+		case optionHostIP:
+			if s.hostIP, err = netip.ParseAddr(value); err != nil || !s.hostIP.Is4() {
+				err = fmt.Errorf("nil ip")
+			}
+		case optionMTU:
+			if s.mtu, err = strconv.Atoi(value); err == nil && (s.mtu < 0 || s.mtu > 65535) {
+				return s, errdefs.New(errdefs.InvalidArgument, "invalid MTU number: %d", s.mtu)
+			}
+		case optionMode:
+			if value != "nat" {
+				return s, errdefs.New(errdefs.NotImplemented, "the option %s=%s of networks is not implemented: nat is", name, value)
+			}
+		default:
+			if strings.HasPrefix(name, optionPrefix) {
+				return s, errdefs.New(errdefs.NotImplemented, "the option %s of networks is not implemented", name)
+			}
+		}
+		if err != nil {
+			return s, errdefs.New(errdefs.InvalidArgument, "failed to parse %s value: %s (%w)", name, value, err)
+		}
+	}
+	return s, nil
+}
+
+// checkLinkName refuses what the kernel would (dev_valid_name).
+func checkLinkName(name string) error {
+	const most = 15 // IFNAMSIZ with the zero at its end
+	if name == "" || len(name) > most || name == "." || name == ".." ||
+		strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r == ':' || unicode.IsSpace(r) || unicode.IsControl(r) }) {
+		return fmt.Errorf("not a name of a link: at most %d bytes without spaces, / and :", most)
+	}
+	return nil
+}
