@@ -21,8 +21,6 @@ import (
 	"github.com/tare-engine/tare/internal/linux/syncfs"
 )
 
-const arch = goruntime.GOARCH
-
 // Loaded is one thing that a load brought: a name of an image, or an image
 // without names.
 type Loaded struct {

@@ -78,7 +78,7 @@ func checkLinkName(name string) error {
 	const most = 15 // IFNAMSIZ with the zero at its end
 	if name == "" || len(name) > most || name == "." || name == ".." ||
 		strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r == ':' || unicode.IsSpace(r) || unicode.IsControl(r) }) {
-		return fmt.Errorf("not a name of a link: at most %d bytes without spaces, / and :", most)
+		return fmt.Errorf("not a link's name, which has at most %d bytes and no space, slash or colon", most)
 	}
 	return nil
 }
