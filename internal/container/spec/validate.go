@@ -358,8 +358,14 @@ func validateLog(l container.LogConfig) error {
 	if _, ok := l.Config["max-buffer-size"]; ok && mode != container.LogModeNonBlock {
 		return invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
 	}
-	_, err := ParseLogOptions(l, 0, 0)
-	return err
+	o, err := ParseLogOptions(l, 1, 2) // our own bounds are bounds
+	if err != nil {
+		return err
+	}
+	if o.Compress && (o.MaxFiles < 2 || o.MaxSize == 0) {
+		return invalid("compress cannot be true when max-file is less than 2 or max-size is not set")
+	}
+	return nil
 }
 
 // ValidateExec checks a request for a further process.
