@@ -4,41 +4,67 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
-func TestAwaitReadWaitsForThePeer(t *testing.T) {
+// connected returns both ends of a connection.
+func connected(t *testing.T) (ours, theirs net.Conn) {
+	t.Helper()
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	client, err := net.Dial("unix", l.Addr().String())
-	if err != nil {
+	if theirs, err = net.Dial("unix", l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	c, err := l.Accept()
-	if err != nil {
+	t.Cleanup(func() { theirs.Close() })
+	if ours, err = l.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	if _, err := c.Write([]byte("header")); err != nil {
-		t.Fatal(err)
-	}
-	next := make(chan error, 1)
-	go func() {
-		awaitRead(c)
-		_, err := c.Write([]byte("output"))
-		next <- err
-	}()
-	b := make([]byte, 100)
-	if n, err := client.Read(b); err != nil || string(b[:n]) != "header" {
-		t.Errorf("first read: %q, %v", b[:n], err)
-	}
-	if n, err := client.Read(b); err != nil || string(b[:n]) != "output" {
-		t.Errorf("second read: %q, %v", b[:n], err)
-	}
-	if err := <-next; err != nil {
-		t.Error(err)
+	t.Cleanup(func() { ours.Close() })
+	return ours, theirs
+}
+
+// TestAwaitReadWaitsForThePeer until it has read, or for readTime. Only the clock
+// is not the real one: nothing goes on while awaitRead waits but what is done here.
+func TestAwaitReadWaitsForThePeer(t *testing.T) {
+	for name, reads := range map[string]bool{"reads": true, "does not read": false} {
+		t.Run(name, func(t *testing.T) {
+			ours, theirs := connected(t)
+			if _, err := ours.Write([]byte("header")); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				returned := make(chan struct{})
+				go func() { awaitRead(ours); close(returned) }()
+				over := func() bool {
+					synctest.Wait()
+					select {
+					case <-returned:
+						return true
+					default:
+						return false
+					}
+				}
+				if time.Sleep(readTime / 2); over() {
+					t.Fatal("it does not wait")
+				}
+				if reads {
+					b := make([]byte, 100)
+					if n, err := theirs.Read(b); err != nil || string(b[:n]) != "header" {
+						t.Errorf("read %q, %v", b[:n], err)
+					}
+					time.Sleep(time.Millisecond)
+				} else {
+					time.Sleep(readTime)
+				}
+				if !over() {
+					t.Error("it waits on")
+					time.Sleep(readTime)
+				}
+			})
+		})
 	}
 }
