@@ -13,6 +13,7 @@
 package dataroot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ func Open(dir string) (_ *Root, err error) {
 	}
 	f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, errdefs.As(errdefs.InvalidArgument, fmt.Errorf("data root: %w", err))
+		return nil, wrong("data root", err)
 	}
 	r := &Root{dir: f}
 	defer func() {
@@ -104,8 +105,29 @@ func (r *Root) find() error {
 	return r.wrong(errors.New("neither Docker nor containerd has images in it"))
 }
 
-func (r *Root) wrong(err error) error {
-	return errdefs.New(errdefs.InvalidArgument, "data root %s: %w", r.dir.Name(), err)
+func (r *Root) wrong(err error) error { return wrong("data root "+r.dir.Name(), err) }
+
+// wrong says where in the data root an error is, and that it is the caller's if
+// something there is not as it should be. That it could not be read is ours.
+func wrong(where string, err error) error {
+	if failed(err) {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	return errdefs.New(errdefs.InvalidArgument, "%s: %w", where, err)
+}
+
+// failed reports whether an error says nothing of what was to be read. Errors
+// that a name or a kind of file brings about do.
+func failed(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	errno, ok := errors.AsType[syscall.Errno](err)
+	switch errno {
+	case syscall.ENOENT, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, syscall.EXDEV, syscall.ENAMETOOLONG, syscall.EINVAL:
+		return false
+	}
+	return ok
 }
 
 // maxEntries bounds a directory: there are as many images and drivers at most.

@@ -15,7 +15,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 )
@@ -130,7 +129,7 @@ func (g *Graph) Config(id digest.Digest) ([]byte, error) {
 		err = fmt.Errorf("%s has the digest %s", name, digest.FromBytes(b))
 	}
 	if err != nil {
-		return nil, errdefs.New(errdefs.InvalidArgument, "configuration: %w", err)
+		return nil, wrong("configuration", err)
 	}
 	return b, nil
 }
@@ -184,9 +183,7 @@ func isCacheID(s string) bool {
 	return check(digest.NewDigestFromEncoded(digest.SHA256, s)) == nil
 }
 
-func (l *Layer) wrong(err error) error {
-	return errdefs.New(errdefs.InvalidArgument, "layer %s: %w", l.shown, err)
-}
+func (l *Layer) wrong(err error) error { return wrong("layer "+l.shown, err) }
 
 // Size is how many bytes the layer's files have, by what is written of it.
 func (l *Layer) Size() int64 { return l.size }

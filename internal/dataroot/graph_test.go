@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -224,6 +225,38 @@ func TestHostileDataRoots(t *testing.T) {
 				t.Errorf("%v, want %s", err, c.want)
 			}
 		})
+	}
+}
+
+// TestWhatCannotBeReadIsNotTheCallersFault: here the directory's descriptor is
+// of no use any more.
+func TestWhatCannotBeReadIsNotTheCallersFault(t *testing.T) {
+	dir := t.TempDir()
+	img, tar := one()
+	dataroottest.Docker(t, dir, "overlay2", img)
+	dataroottest.Containerd(t, dir, nil, dataroottest.Name{Namespace: "default", Name: "a:1", Target: blob("x")})
+	root, err := dataroot.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, s := root.Graphs()[0], root.Stores()[0]
+	diff := digest.FromBytes(tar)
+	l, err := g.Layer(diff, diff)
+	if err != nil || root.Close() != nil {
+		t.Fatal(err)
+	}
+	calls := map[string]func() error{
+		"images":        func() error { _, err := g.Images(); return err },
+		"configuration": func() error { _, err := g.Config(digest.FromBytes(img.Config)); return err },
+		"layer":         func() error { _, err := g.Layer(diff, diff); return err },
+		"archive":       func() error { return l.WriteTar(t.Context(), io.Discard) },
+		"names":         func() error { _, err := s.Images(nil); return err },
+		"blob":          func() error { _, err := s.Source(dataroot.StoreImage{}).Blob(t.Context(), blob("x"), 0); return err },
+	}
+	for what, call := range calls {
+		if err := call(); !errors.Is(err, syscall.EBADF) || !errdefs.Is(err, errdefs.Internal) {
+			t.Errorf("%s: %v (kind %d)", what, err, errdefs.KindOf(err))
+		}
 	}
 }
 

@@ -173,7 +173,7 @@ func (s *Source) Blob(ctx context.Context, d ocispec.Descriptor, offset int64) (
 		return nil, errdefs.New(errdefs.NotFound, "blob %s is not in containerd's store (it may have been told to discard unpacked layers)", d.Digest)
 	}
 	if err != nil {
-		return nil, errdefs.As(errdefs.InvalidArgument, err)
+		return nil, wrong("blob "+d.Digest.String(), err)
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() != d.Size {
