@@ -12,6 +12,14 @@ import (
 // What this engine has and Docker's has not: routes, their documents, and fields
 // of Docker's.
 
+// OwnRoutes is what our routes begin with, and OwnHeader is in each of their
+// answers: an answer 404 without it is that of an engine that does not have the
+// route, with it there is no such image, or whatever was asked for.
+const (
+	OwnRoutes = "/tare/"
+	OwnHeader = "Tare-Route"
+)
+
 // RunPath is the route of the one-request run: create, attach, start and wait
 // in one exchange. It is Tare's own; Docker's clients make four requests.
 //

@@ -105,6 +105,8 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 type Error struct {
 	Status  int    // HTTP status code
 	Message string // the engine's text
+
+	own bool // it comes from a route of ours
 }
 
 func (e *Error) Error() string { return "Error response from daemon: " + e.Message }
@@ -119,6 +121,13 @@ func StatusOf(err error) int {
 
 // IsNotFound reports whether the engine knows no such object.
 func IsNotFound(err error) bool { return StatusOf(err) == http.StatusNotFound }
+
+// noRoute reports whether the engine does not have the route of ours that was
+// asked: it is another one, or an older one.
+func noRoute(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Status == http.StatusNotFound && !e.own
+}
 
 // ConnectError says that no engine answers at an address.
 type ConnectError struct {
@@ -239,7 +248,7 @@ func refusal(resp *http.Response) error {
 	if m.Message == "" {
 		m.Message = resp.Status
 	}
-	return &Error{Status: resp.StatusCode, Message: strings.TrimSpace(m.Message)}
+	return &Error{Status: resp.StatusCode, Message: strings.TrimSpace(m.Message), own: resp.Header.Get(api.OwnHeader) != ""}
 }
 
 // decode reads a JSON answer into out and closes it.

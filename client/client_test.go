@@ -97,6 +97,43 @@ func TestRefusalsKeepTextAndStatus(t *testing.T) {
 	}
 }
 
+// TestAnotherEngineIsNoMissingObject: whatever an engine says that has no route
+// of ours, and what one says that has it.
+func TestAnotherEngineIsNoMissingObject(t *testing.T) {
+	for name, c := range map[string]struct {
+		header, body string
+		own          bool
+	}{
+		"dockerd": {"", `{"message":"page not found"}`, false},
+		"podman":  {"", "Not Found", false},
+		"tared":   {"known", `{"message":"No such image: page not found:latest"}`, true},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if c.header != "" {
+				w.Header().Set(api.OwnHeader, c.header)
+			}
+			w.WriteHeader(http.StatusNotFound)
+			io.WriteString(w, c.body)
+		}))
+		cl, err := New(Options{Host: strings.Replace(s.URL, "http:", "tcp:", 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, run := cl.Run(t.Context(), api.RunRequest{})
+		_, save := cl.ImageSaveIncrement(t.Context(), api.ImageSaveRequest{})
+		_, blobs := cl.ImageBlobs(t.Context(), []string{"a"}, nil)
+		_, missing := cl.ImageMissing(t.Context(), nil)
+		stats := cl.Stats(t.Context(), nil)
+		for _, got := range []struct{ err, none error }{{run, ErrNoRun}, {save, ErrNoIncrements}, {blobs, ErrNoIncrements}, {missing, ErrNoIncrements}, {stats, ErrNoStats}} {
+			if c.own && !IsNotFound(got.err) || !c.own && !errors.Is(got.err, got.none) {
+				t.Errorf("%s: %v", name, got.err)
+			}
+		}
+		cl.Close()
+		s.Close()
+	}
+}
+
 func TestNoEngine(t *testing.T) {
 	c, err := New(Options{Host: "unix:///nonexistent.sock"})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tare-engine/tare/api"
@@ -37,11 +36,6 @@ func noIncrements(err error) error {
 		return ErrNoIncrements
 	}
 	return err
-}
-
-// noRoute tells a route that is not there from an object that is not.
-func noRoute(err error) bool {
-	return IsNotFound(err) && strings.Contains(err.Error(), "page not found")
 }
 
 func (c *Client) archive(ctx context.Context, in call) (io.ReadCloser, error) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/tare-engine/tare/api"
 )
@@ -20,7 +19,7 @@ var ErrNoRun = errors.New("the engine has no " + api.RunPath)
 // The stream's input is the container's; its output is read by RunOutput.
 func (c *Client) Run(ctx context.Context, req api.RunRequest) (*Stream, error) {
 	s, err := c.hijack(ctx, call{method: http.MethodPost, path: api.RunPath, body: req})
-	if IsNotFound(err) && strings.Contains(err.Error(), "page not found") { // not: no such image
+	if noRoute(err) {
 		return nil, ErrNoRun
 	}
 	return s, err

@@ -19,7 +19,7 @@ var ErrNoStats = errors.New("the engine has no " + api.StatsPath)
 // report returns an error or ctx ends.
 func (c *Client) Stats(ctx context.Context, report func([]container.StatsResponse) error) error {
 	resp, err := c.do(ctx, call{method: http.MethodGet, path: api.StatsPath})
-	if IsNotFound(err) {
+	if noRoute(err) {
 		return ErrNoStats
 	}
 	if err != nil {

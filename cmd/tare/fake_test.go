@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/tare-engine/tare/api"
 )
 
 // fakeEngine answers as an engine would, so that the command line can be
@@ -68,6 +70,9 @@ func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/_ping":
 		io.WriteString(w, "OK")
 	case h != nil:
+		if strings.HasPrefix(path, api.OwnRoutes) {
+			w.Header().Set(api.OwnHeader, "known")
+		}
 		h(w, r)
 	default:
 		refuse(w, http.StatusNotFound, "page not found")

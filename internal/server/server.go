@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/tare-engine/tare/api"
@@ -180,6 +181,9 @@ func (s *Server) handle(w http.ResponseWriter, r *request) error {
 	h, name := lookUp(r.Method, path)
 	if h == nil {
 		return errdefs.New(errdefs.NotFound, "page not found")
+	}
+	if strings.HasPrefix(path, api.OwnRoutes) {
+		w.Header().Set(api.OwnHeader, "known")
 	}
 	r.name, r.version = name, api.MaxVersion
 	if given != "" {

@@ -237,6 +237,7 @@ func TestAnswers(t *testing.T) {
 		{"GET", `/v1.51/images/img/get?platform={"os":"linux","architecture":"arm64"}&platform={"os":"linux","architecture":"amd64"}`, "", "", 400, "multiple platform parameters are not supported in this API version; use API version 1.52 or later"},
 		{"POST", "/images/create?fromSrc=-&repo=r:t", "application/x-tar", "good", 200, `{"status":"sha256:` + fakeID + `"}`},
 		{"POST", "/images/create?fromSrc=-", "application/x-tar", "bad", 400, "archive: not a tar"},
+		{"GET", "/tare/nothing", "", "", 404, "page not found"},
 		{"POST", "/images/create?fromSrc=-&platform=a/b/c/d", "application/x-tar", "good", 400, `invalid platform "a/b/c/d": cannot parse platform specifier`},
 		{"POST", "/v1.31/images/create?fromSrc=-&platform=a/b/c/d", "application/x-tar", "good", 200, fakeID},
 	}
@@ -246,6 +247,10 @@ func TestAnswers(t *testing.T) {
 		name := fmt.Sprintf("%s %s %.40q", tt.method, tt.target, tt.body)
 		if res.StatusCode != tt.status {
 			t.Errorf("%s: status %d, want %d: %s", name, res.StatusCode, tt.status, body)
+		}
+		own := strings.Contains(tt.target, api.OwnRoutes) && tt.want != "page not found"
+		if known := res.Header.Get(api.OwnHeader) != ""; known != own {
+			t.Errorf("%s: %s: %v", name, api.OwnHeader, known)
 		}
 		if res.StatusCode >= 400 {
 			var m struct{ Message string }
