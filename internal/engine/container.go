@@ -91,13 +91,14 @@ func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *oci
 	if want.Config.Image == "" {
 		return errdefs.New(errdefs.InvalidArgument, "no image specified: Config.Image is empty")
 	}
-	var platforms []ocispec.Platform
-	if platform != nil {
-		platforms = append(platforms, *platform)
-	}
-	img, err := e.resolveFor(ctx, want.Config.Image, platforms)
+	img, err := e.resolve(ctx, want.Config.Image)
 	if err != nil {
 		return err
+	}
+	if platform != nil {
+		if img, err = e.images.ResolveToRun(ctx, want.Config.Image, *platform); err != nil {
+			return err
+		}
 	}
 	if err := spec.ValidateHealth(img.Config.Config.Healthcheck); err != nil {
 		return errdefs.New(errdefs.InvalidArgument, "image %s: %w", want.Config.Image, err)

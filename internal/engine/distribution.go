@@ -91,12 +91,26 @@ func (d *Distribution) pull(ctx context.Context, ref reference.Named, from *regi
 		return err
 	}
 	d.images.Touch(p.ID)
-	d.events.Publish(events.ImageEventType, events.ActionPull, p.Name, map[string]string{"name": reference.FamiliarName(ref)})
+	d.imageEvent(events.ActionPull, p.Name, reference.FamiliarName(ref))
 	return nil
 }
 
 func (d *Distribution) takesForeign(ref reference.Named) bool {
 	return slices.Contains(d.foreign, reference.Domain(ref))
+}
+
+// loaded says that an image has come in, by an archive or from another engine.
+func (d *Distribution) loaded(id image.ID, name string) {
+	d.images.Touch(id)
+	d.imageEvent(events.ActionLoad, id.String(), name)
+}
+
+func (d *Distribution) imageEvent(action events.Action, id, name string) {
+	attrs := map[string]string{}
+	if name != "" {
+		attrs["name"] = name
+	}
+	d.events.Publish(events.ImageEventType, action, id, attrs)
 }
 
 // ImagePush sends an image, or all of the repository if no tag is given.
@@ -131,7 +145,7 @@ func (d *Distribution) ImagePush(ctx context.Context, o api.PushOptions, out fun
 		if err := d.images.Push(ctx, t, to, p); err != nil {
 			return err
 		}
-		d.events.Publish(events.ImageEventType, events.ActionPush, reference.FamiliarString(t), map[string]string{"name": reference.FamiliarName(t)})
+		d.imageEvent(events.ActionPush, reference.FamiliarString(t), reference.FamiliarName(t))
 	}
 	return nil
 }

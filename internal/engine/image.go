@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -40,22 +41,9 @@ func (e *Engine) resolve(ctx context.Context, ref string) (*own.Image, error) {
 func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, quiet bool, platforms []ocispec.Platform, out func(jsonstream.Message)) error {
 	loaded, err := e.images.Load(ctx, r, own.LoadOptions{Quiet: quiet, Platforms: platforms, Out: out})
 	for _, l := range loaded {
-		e.images.Touch(l.ID)
-		name := l.Name
-		if name == "" {
-			name = l.ID.String()
-		}
-		e.imageEvent(events.ActionLoad, l.ID.String(), name)
+		e.loaded(l.ID, cmp.Or(l.Name, l.ID.String()))
 	}
 	return err
-}
-
-func (e *Engine) imageEvent(action events.Action, id, name string) {
-	attrs := map[string]string{}
-	if name != "" {
-		attrs["name"] = name
-	}
-	e.events.Publish(events.ImageEventType, action, id, attrs)
 }
 
 // ImageList returns images, the newest first.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/docker/go-units"
-	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 
@@ -274,10 +273,9 @@ func (i *engineImport) one(ctx context.Context, img foreignImage) error {
 		n, bytes := i.want(b.Came)
 		i.say("Would import image: %s (layers: %d, %s)", strings.Join(shown, ", "), n, units.HumanSize(bytes))
 	default:
-		i.d.images.Touch(b.ID)
 		for _, name := range shown {
 			i.say("Imported image: %s", name)
-			i.d.events.Publish(events.ImageEventType, events.ActionLoad, b.ID.String(), map[string]string{"name": name})
+			i.d.loaded(b.ID, name)
 		}
 	}
 	return nil

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"syscall"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -175,7 +174,7 @@ func (p *pull) suited(ctx context.Context, n name) (entry, bool) {
 			continue
 		}
 		choice := p.o.Platform != nil || n.indexed()
-		if !choice || p.matcher().Match(parts.config.Platform) {
+		if !choice || compatible(p.platform(), parts.config.Platform) {
 			return e, true
 		}
 	}
@@ -193,14 +192,6 @@ func (p *pull) haveNameless(ctx context.Context, v *view) *Pulled {
 		}
 	}
 	return nil
-}
-
-// matcher tells which platforms will do, and which is best.
-func (p *pull) matcher() platforms.MatchComparer {
-	if p.o.Platform != nil {
-		return platforms.Only(*p.o.Platform)
-	}
-	return platforms.Default()
 }
 
 // result says what the pull came to, as Docker does.
@@ -316,7 +307,7 @@ func (p *pull) candidate(ctx context.Context, stage *content.Stage) (*candidate,
 	switch {
 	case have.OS != "" && have.OS != "linux":
 		return nil, errdefs.New(errdefs.InvalidArgument, "image operating system %q cannot be used on this platform: operating system is not supported", have.OS)
-	case p.o.Platform != nil && !p.matcher().Match(have):
+	case p.o.Platform != nil && !compatible(p.platform(), have):
 		return nil, notProvided(p.called(), *p.o.Platform)
 	case len(m.Layers) != len(c.parts.chains):
 		return nil, errdefs.New(errdefs.InvalidArgument, "invalid manifest: it lists %d layers, the image's configuration %d", len(m.Layers), len(c.parts.chains))
@@ -365,39 +356,6 @@ func (p *pull) manifest(ctx context.Context, c *candidate, d ocispec.Descriptor,
 		return p.manifest(ctx, c, best, depth+1)
 	}
 	return nil, errdefs.New(errdefs.InvalidArgument, "%s is no image: its manifest is of the media type %.100q", p.called(), d.MediaType)
-}
-
-// choose finds the manifest for the platform in an index.
-func (p *pull) choose(index *ocispec.Index) (ocispec.Descriptor, error) {
-	match := p.matcher()
-	var fitting, silent []ocispec.Descriptor
-	for _, d := range index.Manifests {
-		switch {
-		case d.Annotations[annotationReferenceType] != "" || d.ArtifactType != "": // attestations, and what is no image
-		case d.Platform == nil:
-			silent = append(silent, d)
-		case match.Match(*d.Platform):
-			fitting = append(fitting, d)
-		}
-	}
-	slices.SortStableFunc(fitting, func(a, b ocispec.Descriptor) int {
-		switch {
-		case match.Less(*a.Platform, *b.Platform):
-			return -1
-		case match.Less(*b.Platform, *a.Platform):
-			return 1
-		}
-		return 0
-	})
-	if fitting = append(fitting, silent...); len(fitting) > 0 { // a silent one's configuration will tell
-		return fitting[0], nil
-	}
-	want := platforms.DefaultSpec()
-	if p.o.Platform != nil {
-		want = *p.o.Platform
-	}
-	return ocispec.Descriptor{}, errdefs.New(errdefs.NotFound,
-		"no matching manifest for %s in the manifest list entries: no match for platform in manifest: not found", platforms.FormatAll(want))
 }
 
 // check refuses manifests that are not an image's, and layers that nobody may

@@ -223,6 +223,28 @@ func TestPullChoosesThePlatform(t *testing.T) {
 	}
 }
 
+// TestPullOfAPlatformThatTheConfigurationDoesNotSay: what images for old ARM
+// machines have there is the architecture alone.
+func TestPullOfAPlatformThatTheConfigurationDoesNotSay(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	v6, other := simple(), imagetest.Image{Layers: [][]byte{imagetest.Layer(nil)}}
+	v6.Pack = imagetest.Gzip
+	v6.Change = func(c map[string]any) { c["architecture"] = "arm" }
+	want := &ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6"}
+	a, b := r.image(other), r.image(v6)
+	a.Platform, b.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}, want
+	r.tags["latest"] = r.index(a, b)
+	for range 2 {
+		if p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{Platform: want}); err != nil || p.ID != v6.ID() {
+			t.Errorf("%+v, %v", p, err)
+		}
+	}
+	machine := &ocispec.Platform{OS: "linux"} // and its architecture
+	if p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{Platform: machine}); err != nil || p.ID != other.ID() {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 // failAfter passes n bytes on and then fails.
 func failAfter(r io.Reader, n int64, err error) io.Reader {
 	return io.MultiReader(io.LimitReader(r, n), &failing{err})

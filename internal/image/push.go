@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/auxprogress"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -74,14 +73,14 @@ func (s *Service) Push(ctx context.Context, ref reference.NamedTagged, to Destin
 		return errdefs.New(errdefs.NotFound, "An image does not exist locally with the tag: %s", reference.FamiliarName(ref))
 	}
 	p := &push{s: s, ref: ref, to: to, o: o, out: reporter{out: o.Out}}
-	documents, err := p.documents(ctx, n)
+	documents, err := p.selectDocuments(ctx, n)
 	if err != nil {
 		return err
 	}
-	if err := p.layers(ctx, documents); err != nil {
+	if err := p.sendBlobs(ctx, documents); err != nil {
 		return err
 	}
-	return p.manifests(ctx, documents)
+	return p.sendDocuments(ctx, documents)
 }
 
 // push is one push under way.
@@ -101,11 +100,11 @@ type document struct {
 	blobs      []ocispec.Descriptor // configuration and layers of a manifest
 }
 
-// documents are those that the push sends: the index if all of it is here, else
-// the one manifest.
-func (p *push) documents(ctx context.Context, n name) ([]document, error) {
+// selectDocuments returns those that the push sends: the index if all of it is
+// here, else the one manifest.
+func (p *push) selectDocuments(ctx context.Context, n name) ([]document, error) {
 	if p.o.Platform != nil {
-		return p.platform(ctx, n)
+		return p.documentsFor(ctx, n, *p.o.Platform)
 	}
 	all, err := p.below(ctx, n.target, 0, seen{})
 	if errors.Is(err, errNotHere) && n.target.Digest != n.manifest.Digest { // the index's other images are not
@@ -118,14 +117,14 @@ func (p *push) documents(ctx context.Context, n name) ([]document, error) {
 	return all, err
 }
 
-// platform are the documents of one platform.
-func (p *push) platform(ctx context.Context, n name) ([]document, error) {
+// documentsFor returns the documents of one platform.
+func (p *push) documentsFor(ctx context.Context, n name, want ocispec.Platform) ([]document, error) {
 	for _, e := range n.all() {
 		parts, err := p.s.partsOf(ctx, e.id)
 		if err != nil {
 			return nil, err
 		}
-		if want := platforms.Only(*p.o.Platform); want.Match(parts.config.Platform) {
+		if Matches(want, parts.config.Platform) {
 			return p.below(ctx, e.manifest, 0, seen{})
 		}
 	}
@@ -135,7 +134,7 @@ func (p *push) platform(ctx context.Context, n name) ([]document, error) {
 	}
 	if i, err := parseIndex(index); err == nil {
 		for _, d := range i.Manifests {
-			if d.Platform == nil || !platforms.Only(*p.o.Platform).Match(*d.Platform) {
+			if d.Platform == nil || !Matches(want, *d.Platform) {
 				continue
 			}
 			if all, err := p.below(ctx, d, 1, seen{}); !errors.Is(err, errNotHere) {
@@ -143,7 +142,7 @@ func (p *push) platform(ctx context.Context, n name) ([]document, error) {
 			}
 		}
 	}
-	return nil, notProvided(reference.FamiliarString(p.ref), *p.o.Platform)
+	return nil, notProvided(reference.FamiliarString(p.ref), want)
 }
 
 // errNotHere says that a part of an index is not stored.
@@ -197,8 +196,8 @@ func (p *push) below(ctx context.Context, at ocispec.Descriptor, depth int, met 
 	return []document{d}, nil
 }
 
-// layers sends the blobs of all documents, each once.
-func (p *push) layers(ctx context.Context, documents []document) error {
+// sendBlobs sends the blobs of all documents, each once.
+func (p *push) sendBlobs(ctx context.Context, documents []document) error {
 	var blobs []ocispec.Descriptor
 	seen := map[digest.Digest]bool{}
 	for _, d := range documents {
@@ -218,7 +217,7 @@ func (p *push) layers(ctx context.Context, documents []document) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, p.o.Uploads))
 	for _, blob := range blobs {
-		g.Go(func() error { return p.blob(ctx, blob, origins[blob.Digest]) })
+		g.Go(func() error { return p.sendBlob(ctx, blob, origins[blob.Digest]) })
 	}
 	return g.Wait()
 }
@@ -230,9 +229,9 @@ func isLayer(d ocispec.Descriptor) bool {
 
 func shown(d ocispec.Descriptor) string { return ident.Short(d.Digest.Encoded()) }
 
-// blob sends one blob, unless the registry has it, here or in another
+// sendBlob sends one blob, unless the registry has it, here or in another
 // repository that we know of.
-func (p *push) blob(ctx context.Context, d ocispec.Descriptor, origin string) error {
+func (p *push) sendBlob(ctx context.Context, d ocispec.Descriptor, origin string) error {
 	say := func(status string) {
 		if isLayer(d) {
 			p.out.status(shown(d), status)
@@ -305,8 +304,8 @@ func (s *Service) origins(to reference.Named, blobs map[digest.Digest]bool) map[
 	return found
 }
 
-// manifests sends the documents; the last gets the tag.
-func (p *push) manifests(ctx context.Context, documents []document) error {
+// sendDocuments sends the documents; the last gets the tag.
+func (p *push) sendDocuments(ctx context.Context, documents []document) error {
 	for _, d := range documents[:len(documents)-1] {
 		if _, err := p.to.PushManifest(ctx, d.descriptor.Digest.String(), d.descriptor.MediaType, d.bytes); err != nil {
 			return err

@@ -159,6 +159,27 @@ func TestPushOfSeveralPlatforms(t *testing.T) {
 	}
 }
 
+// TestPushIsOfThePlatformNamed, not of one that would run there too.
+func TestPushIsOfThePlatformNamed(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	i386 := simple()
+	i386.Change = func(c map[string]any) { c["architecture"] = "386" }
+	a := r.image(i386)
+	a.Platform = &ocispec.Platform{OS: "linux", Architecture: "386"}
+	r.tags["latest"] = r.index(a)
+	to, c := registrytest.New(t, registrytest.Options{}), client(t)
+	if _, _, err := s.pull(ctx, t, to.Host+"/x", r, image.PullOptions{Platform: a.Platform}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.push(t, c, to.Host+"/x:latest", image.PushOptions{Platform: &ocispec.Platform{OS: "linux", Architecture: "amd64"}})
+	if want := "image with reference " + to.Host + "/x:latest was found but does not provide the specified platform (linux/amd64)"; !errdefs.Is(err, errdefs.NotFound) || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if said, err := s.push(t, c, to.Host+"/x:latest", image.PushOptions{Platform: a.Platform}); err != nil {
+		t.Errorf("%v, said %s", err, said)
+	}
+}
+
 func TestPushOfWhatIsNotHere(t *testing.T) {
 	s, to, c := openSite(t, t.TempDir()), registrytest.New(t, registrytest.Options{}), client(t)
 	if _, err := s.push(t, c, to.Host+"/x:1", image.PushOptions{}); !errdefs.Is(err, errdefs.NotFound) {
