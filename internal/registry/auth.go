@@ -20,6 +20,9 @@ import (
 // clientID is what token servers know Docker's engine by.
 const clientID = "docker"
 
+// tokenMargin is how long before its end a token is not used any more.
+const tokenMargin = 10 * time.Second
+
 // authorizer decides which credentials the requests to an endpoint bear. It
 // asks the endpoint once what it wants, as Docker does, and keeps tokens by
 // scope until they end.
@@ -281,6 +284,10 @@ func (s *site) realm(ctx context.Context, text string, known bool) (*url.URL, er
 		return nil, refuse("which is not encrypted: the credentials are kept back")
 	}
 	return u, nil
+}
+
+func unauthorized(format string, args ...any) error {
+	return errdefs.New(errdefs.Unauthorized, format, args...)
 }
 
 // sameDomain reports whether two hosts are the same or have the same

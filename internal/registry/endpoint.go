@@ -7,14 +7,11 @@ import (
 	"net/http"
 	"net/url"
 	"sync/atomic"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/log"
 	"github.com/sirupsen/logrus"
-
-	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // endpoint is a site as one repository's user sees it.
@@ -236,11 +233,4 @@ func (e *endpoint) failed(err error) {
 	if !e.last && !hopeless(err) {
 		e.out.Store(true)
 	}
-}
-
-// tokenMargin is how long before its end a token is not used any more.
-const tokenMargin = 10 * time.Second
-
-func unauthorized(format string, args ...any) error {
-	return errdefs.New(errdefs.Unauthorized, format, args...)
 }
