@@ -3,26 +3,21 @@ package image
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"syscall"
 
-	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/jsonstream"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/disk"
-	"github.com/tare-engine/tare/internal/manifest"
 )
 
 // Source is a repository of a registry, as far as a pull needs it.
@@ -281,199 +276,4 @@ func (p *pull) keep(ctx context.Context, in *arrival, c *candidate, l *layerPull
 		return errVanished
 	}
 	return in.keep(ctx, []*candidate{c})
-}
-
-// candidate fetches the documents: index, manifest, configuration.
-func (p *pull) candidate(ctx context.Context, stage *content.Stage) (*candidate, error) {
-	c := &candidate{names: p.names(), target: p.target}
-	m, err := p.manifest(ctx, c, p.target, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.check(m); err != nil {
-		return nil, err
-	}
-	b, err := p.s.content.Read(ctx, m.Config.Digest, maxDocument)
-	if err != nil {
-		b, err = fetchSmall(ctx, p.from, m.Config)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if c.parts, err = parseConfig(b); err != nil {
-		return nil, err
-	}
-	have := c.parts.config.Platform
-	switch {
-	case have.OS != "" && have.OS != "linux":
-		return nil, errdefs.New(errdefs.InvalidArgument, "image operating system %q cannot be used on this platform: operating system is not supported", have.OS)
-	case p.o.Platform != nil && !compatible(p.platform(), have):
-		return nil, notProvided(p.called(), *p.o.Platform)
-	case len(m.Layers) != len(c.parts.chains):
-		return nil, errdefs.New(errdefs.InvalidArgument, "invalid manifest: it lists %d layers, the image's configuration %d", len(m.Layers), len(c.parts.chains))
-	}
-	if c.config, err = stageBytes(stage, b); err != nil {
-		return nil, err
-	}
-	c.id = c.config.digest
-	for _, d := range m.Layers {
-		c.layers = append(c.layers, &member{size: d.Size, digest: d.Digest})
-	}
-	return c, nil
-}
-
-// manifest follows a descriptor to the manifest of one platform.
-func (p *pull) manifest(ctx context.Context, c *candidate, d ocispec.Descriptor, depth int) (*ocispec.Manifest, error) {
-	if depth > maxNesting {
-		return nil, invalidDocument("indexes are nested more than %d deep", maxNesting)
-	}
-	b, err := p.document(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	switch d.MediaType {
-	case ocispec.MediaTypeImageManifest, images.MediaTypeDockerSchema2Manifest:
-		c.manifest = b
-		m := new(ocispec.Manifest)
-		if err := json.Unmarshal(b, m); err != nil {
-			return nil, invalidDocument("%w", err)
-		}
-		return m, nil
-	case ocispec.MediaTypeImageIndex, images.MediaTypeDockerSchema2ManifestList:
-		index, err := parseIndex(b)
-		if err != nil {
-			return nil, err
-		}
-		best, err := p.choose(index)
-		if err != nil {
-			return nil, err
-		}
-		more, err := p.attestations(ctx, index, best.Digest)
-		if err != nil {
-			return nil, err
-		}
-		c.around = append(append(c.around, b), more...)
-		return p.manifest(ctx, c, best, depth+1)
-	}
-	return nil, errdefs.New(errdefs.InvalidArgument, "%s is no image: its manifest is of the media type %.100q", p.called(), d.MediaType)
-}
-
-// check refuses manifests that are not an image's, and layers that nobody may
-// pass on.
-func (p *pull) check(m *ocispec.Manifest) error {
-	switch m.Config.MediaType {
-	case ocispec.MediaTypeImageConfig, images.MediaTypeDockerSchema2Config:
-	default:
-		return errdefs.New(errdefs.InvalidArgument, "%s is no image: its configuration is of the media type %.100q",
-			p.called(), m.Config.MediaType)
-	}
-	if err := checkDepth(len(m.Layers)); err != nil {
-		return err
-	}
-	var packed int64
-	for _, d := range m.Layers {
-		switch kind, ok := layerTypes[d.MediaType]; {
-		case d.Size < 0:
-			return invalidDocument("layer %s has %d bytes", d.Digest, d.Size)
-		case !ok:
-			return errdefs.New(errdefs.InvalidArgument, "layer %s: unsupported media type %.100q", d.Digest, d.MediaType)
-		case kind == foreign && !p.o.Foreign:
-			return errdefs.New(errdefs.Forbidden, "layer %s must not be distributed (%s): it is taken only from registries that "+
-				"\"allow-nondistributable-artifacts\" of the daemon names", d.Digest, d.MediaType)
-		}
-		packed += min(d.Size, math.MaxInt64-packed)
-	}
-	return p.s.underCap(p.called(), packed)
-}
-
-// nondistributable is the OCI's word for Docker's foreign layers: images of old
-// have them still.
-const nondistributable = "application/vnd.oci.image.layer.nondistributable.v1.tar"
-
-type layerType int
-
-const (
-	ordinary layerType = iota
-	foreign            // "nondistributable": the registry need not have it
-)
-
-var layerTypes = map[string]layerType{
-	ocispec.MediaTypeImageLayer:                                 ordinary,
-	ocispec.MediaTypeImageLayerGzip:                             ordinary,
-	ocispec.MediaTypeImageLayerZstd:                             ordinary,
-	images.MediaTypeDockerSchema2Layer:                          ordinary,
-	images.MediaTypeDockerSchema2LayerGzip:                      ordinary,
-	images.MediaTypeDockerSchema2LayerZstd:                      ordinary,
-	images.MediaTypeDockerSchema2LayerForeign:                   foreign,
-	images.MediaTypeDockerSchema2LayerForeignGzip:               foreign,
-	"application/vnd.docker.image.rootfs.foreign.diff.tar.zstd": foreign,
-	nondistributable:                                            foreign,
-	nondistributable + "+gzip":                                  foreign,
-	nondistributable + "+zstd":                                  foreign,
-}
-
-// document returns a manifest or index, from the store if it is there.
-func (p *pull) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
-	b, err := p.s.content.Read(ctx, d.Digest, maxDocument)
-	if err != nil {
-		b, err = p.from.Manifest(ctx, d)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := manifest.Check(d.MediaType, b); err != nil {
-		return nil, invalidDocument("%w", err)
-	}
-	return b, nil
-}
-
-// ConfigPlatform fetches an image's configuration and tells what it is made for.
-func ConfigPlatform(ctx context.Context, from Source, config ocispec.Descriptor) (ocispec.Platform, error) {
-	b, err := fetchSmall(ctx, from, config)
-	if err != nil {
-		return ocispec.Platform{}, err
-	}
-	p, err := parseConfig(b)
-	if err != nil {
-		return ocispec.Platform{}, err
-	}
-	return p.config.Platform, nil
-}
-
-// fetchSmall returns a small blob, verified.
-func fetchSmall(ctx context.Context, from Source, d ocispec.Descriptor) ([]byte, error) {
-	if d.Size > maxDocument {
-		return nil, invalidDocument("blob %s has %d bytes, at most %d are possible", d.Digest, d.Size, maxDocument)
-	}
-	if err := checkDigest(d.Digest); err != nil {
-		return nil, err
-	}
-	r, err := from.Blob(ctx, d, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, d.Size+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) != d.Size || digest.FromBytes(b) != d.Digest {
-		return nil, errdefs.New(errdefs.InvalidArgument, "image config verification failed for digest %s", d.Digest)
-	}
-	return b, nil
-}
-
-func checkDigest(d digest.Digest) error {
-	if err := d.Validate(); err != nil || d.Algorithm() != digest.SHA256 {
-		return errdefs.New(errdefs.InvalidArgument, "invalid manifest: digest %.100q", d)
-	}
-	return nil
-}
-
-func verificationFailed(d digest.Digest) error {
-	return errdefs.New(errdefs.InvalidArgument, "filesystem layer verification failed for digest %s", d)
-}
-
-func unexpectedEnd(d digest.Digest, at, size int64) error {
-	return fmt.Errorf("layer %s ends after %d of %d bytes: %w", d, at, size, io.ErrUnexpectedEOF)
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tare-engine/tare/internal/content"
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/layer"
@@ -373,4 +374,12 @@ func (r *incoming) tell(end bool) {
 			ID: r.l.shown, Status: "Downloading", Progress: &jsonstream.Progress{Current: r.at, Total: r.l.member.size},
 		})
 	}
+}
+
+func verificationFailed(d digest.Digest) error {
+	return errdefs.New(errdefs.InvalidArgument, "filesystem layer verification failed for digest %s", d)
+}
+
+func unexpectedEnd(d digest.Digest, at, size int64) error {
+	return fmt.Errorf("layer %s ends after %d of %d bytes: %w", d, at, size, io.ErrUnexpectedEOF)
 }
