@@ -75,6 +75,13 @@ func (s *Store) Has(d digest.Digest) bool {
 	return err == nil
 }
 
+// HasWhole reports whether a blob is there and has its size: one that a sick
+// disk or an accident has cut short is to be had anew.
+func (s *Store) HasWhole(d digest.Digest, size int64) bool {
+	have, err := s.Size(d)
+	return err == nil && have == size
+}
+
 // Size returns the size of a blob.
 func (s *Store) Size(d digest.Digest) (int64, error) {
 	if err := check(d); err != nil {

@@ -58,6 +58,9 @@ func TestBlobs(t *testing.T) {
 	if n, err := s.Size(ds[1]); n != 5 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
+	if !s.HasWhole(ds[1], 5) || s.HasWhole(ds[1], 4) || s.HasWhole(digest.FromString("two"), 0) {
+		t.Error("a blob has a size")
+	}
 	if b, err := s.Read(ctx, ds[1], 5); string(b) != "three" || err != nil {
 		t.Errorf("%q, %v", b, err)
 	}

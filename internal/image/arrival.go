@@ -63,10 +63,14 @@ func stageBytes(stage *content.Stage, b []byte) (*member, error) {
 }
 
 // addBlobs puts what is not yet stored on the list of what becomes visible.
+// Documents take the place of those that are stored: they are small, and sound.
 func (a *arrival) addBlobs(list []*candidate) error {
 	for _, c := range list {
-		for _, m := range append([]*member{c.config}, c.layers...) {
-			if a.s.content.Has(m.digest) {
+		if err := a.stage.Add(c.config.digest, c.config.path); err != nil {
+			return err
+		}
+		for _, m := range c.layers {
+			if a.s.content.HasWhole(m.digest, m.size) {
 				continue
 			}
 			if err := a.stage.Add(m.digest, m.path); err != nil {

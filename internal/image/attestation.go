@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -60,16 +59,15 @@ func (p *pull) attestation(ctx context.Context, d ocispec.Descriptor, room *int6
 	if err != nil {
 		return nil, err
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
+	blobs, err := listed(b)
+	if err != nil {
 		return nil, invalidDocument("attestation %s: %w", d.Digest, err)
 	}
 	all := [][]byte{b}
 	const maxStatements = 100
-	if len(m.Layers) > maxStatements {
-		return nil, invalidDocument("attestation %s has %d statements, at most %d are possible", d.Digest, len(m.Layers), maxStatements)
+	if n := len(blobs) - 1; n > maxStatements {
+		return nil, invalidDocument("attestation %s has %d statements, at most %d are possible", d.Digest, n, maxStatements)
 	}
-	blobs := append([]ocispec.Descriptor{m.Config}, m.Layers...)
 	if err := take(room, blobs...); err != nil {
 		return nil, err
 	}
@@ -102,11 +100,8 @@ func (s *Service) attestationBlobs(ctx context.Context, index *ocispec.Index, ma
 			continue
 		}
 		ds = append(ds, d.Digest)
-		var m ocispec.Manifest
-		if json.Unmarshal(b, &m) != nil {
-			continue
-		}
-		for _, blob := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+		blobs, _ := listed(b)
+		for _, blob := range blobs {
 			ds = append(ds, blob.Digest)
 		}
 	}
@@ -126,11 +121,8 @@ func (a *archive) attestations(index []byte, c *candidate) (all [][]byte) {
 			continue // of another platform, or not saved
 		}
 		all = append(all, b)
-		var m ocispec.Manifest
-		if json.Unmarshal(b, &m) != nil {
-			continue
-		}
-		for _, blob := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+		blobs, _ := listed(b)
+		for _, blob := range blobs {
 			if b, ok := a.small(blob.Digest); ok {
 				all = append(all, b)
 			}

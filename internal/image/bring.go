@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -114,7 +113,7 @@ func (s *Service) BringPacked(ctx context.Context, ref reference.Named, from *da
 	}
 	b := &Brought{ID: c.id, New: true, Came: map[digest.Digest]int64{}}
 	for _, m := range c.layers {
-		if !s.content.Has(m.digest) {
+		if !s.content.HasWhole(m.digest, m.size) {
 			b.Came[m.digest] = m.size
 		}
 	}
@@ -137,8 +136,8 @@ type bring struct {
 	c      *candidate
 	config []byte
 	in     *arrival
-	layers []*broughtLayer                      // base first
-	packed map[layer.ChainID]ocispec.Descriptor // nil: not asked yet
+	layers []*broughtLayer // base first
+	known  *knownLayers
 	out    reporter
 }
 
@@ -188,7 +187,7 @@ func (b *bring) have() bool {
 // find tells which layers are there, and finds the others in the data root.
 func (b *bring) find(ctx context.Context) error {
 	came := b.layers
-	b.layers, b.packed = nil, nil
+	b.layers, b.known = nil, newKnownLayers(b.s)
 	present := len(b.s.view.Load().byID[b.c.id]) > 0
 	var parent layer.ChainID
 	for i, chain := range b.c.parts.chains {
@@ -216,41 +215,8 @@ func (b *bring) stored(ctx context.Context, l *broughtLayer) (ok bool) {
 	if !b.s.layers.Has(l.chain) {
 		return false
 	}
-	if size, err := b.s.content.Size(l.diff); err == nil {
-		l.blob = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.diff, Size: size}
-		return true
-	}
-	if b.packed == nil {
-		b.packed = b.s.packed(ctx)
-	}
-	l.blob, ok = b.packed[l.chain]
+	l.blob, ok = b.known.holding(ctx, l.diff)
 	return ok
-}
-
-// packed lists the layers of all images that are stored unpacked and packed.
-func (s *Service) packed(ctx context.Context) map[layer.ChainID]ocispec.Descriptor {
-	all := map[layer.ChainID]ocispec.Descriptor{}
-	v := s.view.Load()
-	for id, refs := range v.byID {
-		p, err := s.partsOf(ctx, id)
-		if err != nil {
-			continue
-		}
-		raw, err := s.content.Read(ctx, v.of(refs[0], id).manifest.Digest, maxDocument)
-		if err != nil {
-			continue
-		}
-		var m ocispec.Manifest
-		if json.Unmarshal(raw, &m) != nil || len(m.Layers) != len(p.chains) {
-			continue
-		}
-		for i, d := range m.Layers {
-			if chain := p.chains[i]; s.layers.Has(chain) && s.content.Has(d.Digest) {
-				all[chain] = ocispec.Descriptor{MediaType: ociLayerType(d.MediaType), Digest: d.Digest, Size: d.Size}
-			}
-		}
-	}
-	return all
 }
 
 func (b *bring) result() *Brought {
@@ -361,7 +327,7 @@ func (b *bring) keep(ctx context.Context) error {
 	var blobs []ocispec.Descriptor
 	b.c.layers = nil
 	for _, l := range b.layers {
-		if l.member == nil && (!b.s.layers.Has(l.chain) || !b.s.content.Has(l.blob.Digest)) {
+		if l.member == nil && (!b.s.layers.Has(l.chain) || !b.s.content.HasWhole(l.blob.Digest, l.blob.Size)) {
 			return errVanished
 		}
 		if l.member != nil {

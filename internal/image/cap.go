@@ -2,13 +2,11 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"slices"
 
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/disk"
@@ -78,25 +76,24 @@ func (a *arrival) makeRoom(ctx context.Context, list []*candidate) error {
 func (a *arrival) wants(list []*candidate) (holding, int64) {
 	wanted := newHolding()
 	bytes := a.batch.Disk(len(list))
-	blob := func(d digest.Digest, size int64) {
-		if !wanted.blobs[d] && !a.s.content.Has(d) {
-			bytes += size
+	blob := func(d digest.Digest, size, taken int64) {
+		if !wanted.blobs[d] && !a.s.content.HasWhole(d, size) {
+			bytes += taken
 		}
 		wanted.blobs[d] = true
 	}
 	for _, c := range list {
 		for _, m := range append([]*member{c.config}, c.layers...) {
-			blob(m.digest, blocksOf(m.path))
+			blob(m.digest, m.size, blocksOf(m.path))
 		}
-		var m ocispec.Manifest
-		if json.Unmarshal(c.manifest, &m) == nil { // layers that need not come are in it only
-			for _, d := range m.Layers {
-				wanted.blobs[d.Digest] = true
-			}
+		all, _ := listed(c.manifest)
+		for _, d := range all { // layers that need not come are in it only
+			wanted.blobs[d.Digest] = true
 		}
 		for _, b := range append([][]byte{c.manifest}, c.around...) {
 			const block = 4096
-			blob(digest.FromBytes(b), (int64(len(b))+block-1)/block*block)
+			size := int64(len(b))
+			blob(digest.FromBytes(b), size, (size+block-1)/block*block)
 		}
 		for _, chain := range c.parts.chains {
 			wanted.chains[chain] = true

@@ -68,7 +68,7 @@ func (e *early) begin(m *member) {
 		return
 	}
 	packed, ok := m.looksLikeLayer()
-	if !ok || packed == plain && e.known[m.digest] || packed != plain && e.content.Has(m.digest) {
+	if !ok || packed == plain && e.known[m.digest] || packed != plain && e.content.HasWhole(m.digest, m.size) {
 		return
 	}
 	u := &unpacking{done: make(chan struct{})}

@@ -136,67 +136,6 @@ func (s *Service) Missing(ctx context.Context, list []Blob) ([]digest.Digest, er
 	return missing, nil
 }
 
-// knownLayers tells which layers the blobs of all images hold.
-type knownLayers struct {
-	s     *Service
-	diffs map[digest.Digest]layer.DiffID // by blob; nil until it is asked for
-}
-
-func newKnownLayers(s *Service) *knownLayers { return &knownLayers{s: s} }
-
-// stored reports whether a blob is in the store.
-func (k *knownLayers) stored(b Blob) bool {
-	size, err := k.s.content.Size(b.Digest)
-	return err == nil && size == b.Size
-}
-
-// diff is what a blob unpacks to, as an image says whose layers were verified
-// when it came; "" if none says it.
-func (k *knownLayers) diff(ctx context.Context, blob digest.Digest) layer.DiffID {
-	k.read(ctx)
-	return k.diffs[blob]
-}
-
-// packed finds a stored blob that becomes b when it is unpacked; "" if there is
-// none, or b is packed itself: nobody packs twice the same.
-func (k *knownLayers) packed(ctx context.Context, b Blob) digest.Digest {
-	if b.Digest != b.DiffID {
-		return ""
-	}
-	k.read(ctx)
-	for blob, diff := range k.diffs {
-		if diff == b.DiffID && blob != diff && k.s.content.Has(blob) {
-			return blob
-		}
-	}
-	return ""
-}
-
-func (k *knownLayers) read(ctx context.Context) {
-	if k.diffs != nil {
-		return
-	}
-	k.diffs = map[digest.Digest]layer.DiffID{}
-	done := map[digest.Digest]bool{}
-	for _, n := range k.s.view.Load().entries() {
-		if done[n.manifest.Digest] {
-			continue
-		}
-		done[n.manifest.Digest] = true
-		m, err := k.s.manifestOf(ctx, n.id, n.manifest.Digest)
-		if err != nil {
-			continue // a damaged image has nothing to offer
-		}
-		p, err := k.s.partsOf(ctx, n.id)
-		if err != nil || len(p.chains) != len(m.Layers) {
-			continue
-		}
-		for i, d := range m.Layers {
-			k.diffs[d.Digest] = p.config.RootFS.DiffIDs[i]
-		}
-	}
-}
-
 // find takes the layers that the archive goes without from the store.
 // Preconditions: the change token is held.
 func (l *load) find(ctx context.Context, since []string, list []*candidate) error {

@@ -88,19 +88,20 @@ func (s *Service) base(ctx context.Context, id ID) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := s.content.Read(ctx, i.Manifest.Digest, maxDocument)
+	m, err := s.manifestOf(ctx, id, i.Manifest.Digest)
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", id, err)
-	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("image %s: manifest: %w", id, err)
+		return nil, err
 	}
 	b := &base{chain: i.Chain, diffs: i.Layers, history: i.Config.History, author: i.Config.Author}
 	for _, d := range m.Layers {
-		b.layers = append(b.layers, ocispec.Descriptor{MediaType: ociLayerType(d.MediaType), Digest: d.Digest, Size: d.Size})
+		b.layers = append(b.layers, ociLayer(d))
 	}
 	return b, checkDepth(len(b.layers) + 1)
+}
+
+// ociLayer describes a layer in a manifest of OCI's.
+func ociLayer(d ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: ociLayerType(d.MediaType), Digest: d.Digest, Size: d.Size}
 }
 
 // ociLayerType is the OCI name of what Docker's manifests call a layer.

@@ -253,7 +253,7 @@ func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
 func (p *pull) fits(c *candidate) error {
 	var need int64
 	for _, m := range c.layers {
-		if !p.s.content.Has(m.digest) {
+		if !p.s.content.HasWhole(m.digest, m.size) {
 			need += min(m.size, math.MaxInt64-need)
 		}
 	}

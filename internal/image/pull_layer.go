@@ -114,7 +114,7 @@ func (l *layerPulls) complete() bool {
 		if !one.staged && !one.in.s.layers.Has(one.chain) {
 			return false
 		}
-		if one.in.s.content.Has(one.member.digest) {
+		if one.in.s.content.HasWhole(one.member.digest, one.member.size) {
 			continue
 		}
 		if _, err := os.Stat(one.partial.Path()); err != nil || one.stored {
@@ -130,7 +130,7 @@ func (l *layerPull) run(ctx context.Context) error {
 	s := l.in.s
 	unpack := !l.staged && !s.layers.Has(l.chain)
 	defer close(l.done)
-	if l.stored = s.content.Has(l.member.digest); l.stored {
+	if l.stored = s.content.HasWhole(l.member.digest, l.member.size); l.stored {
 		return l.fromStore(ctx, unpack)
 	}
 	l.p.out.status(l.shown, "Waiting")
@@ -143,7 +143,7 @@ func (l *layerPull) run(ctx context.Context) error {
 	// need them.
 	unlock = sync.OnceFunc(unlock)
 	defer unlock()
-	if l.stored = s.content.Has(l.member.digest); l.stored { // it was
+	if l.stored = s.content.HasWhole(l.member.digest, l.member.size); l.stored { // it was
 		unlock()
 		return l.fromStore(ctx, unpack)
 	}

@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -180,16 +179,14 @@ func (p *push) below(ctx context.Context, at ocispec.Descriptor, depth int, met 
 		}
 		return append(all, d), nil
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
+	if d.blobs, err = listed(b); err != nil {
 		return nil, invalidDocument("%w", err)
 	}
-	d.blobs = append([]ocispec.Descriptor{m.Config}, m.Layers...)
 	for _, blob := range d.blobs {
 		if layerTypes[blob.MediaType] == foreign && !p.o.Foreign {
 			continue
 		}
-		if !p.s.content.Has(blob.Digest) {
+		if !p.s.content.HasWhole(blob.Digest, blob.Size) {
 			return nil, errNotHere
 		}
 	}

@@ -142,19 +142,6 @@ func (s *Service) saved(ctx context.Context, v *view, f found) (*Saved, error) {
 	return sv, s.savedLayers(ctx, sv)
 }
 
-// manifestOf reads the manifest by which an image is named.
-func (s *Service) manifestOf(ctx context.Context, id ID, d digest.Digest) (*ocispec.Manifest, error) {
-	b, err := s.content.Read(ctx, d, maxDocument)
-	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", id, err)
-	}
-	m := new(ocispec.Manifest)
-	if err := json.Unmarshal(b, m); err != nil {
-		return nil, fmt.Errorf("image %s: manifest: %w", id, err)
-	}
-	return m, nil
-}
-
 func (s *Service) savedLayers(ctx context.Context, sv *Saved) error {
 	p, err := s.partsOf(ctx, sv.ID)
 	if err != nil {

@@ -47,12 +47,8 @@ func (s *Service) sweep(ctx context.Context) error {
 // blobsOf lists the blobs of the image that a name stands for: indexes, manifest, configuration, layers.
 func (s *Service) blobsOf(ctx context.Context, n name) []digest.Digest {
 	ds := append(s.indexesOf(ctx, n.target.Digest, n.manifest.Digest), n.manifest.Digest, n.id)
-	b, err := s.content.Read(ctx, n.manifest.Digest, maxDocument)
+	m, err := s.manifestOf(ctx, n.id, n.manifest.Digest)
 	if err != nil {
-		return ds
-	}
-	var m ocispec.Manifest
-	if json.Unmarshal(b, &m) != nil {
 		return ds
 	}
 	for _, l := range m.Layers {

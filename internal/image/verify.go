@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -166,13 +165,9 @@ func (v *verification) documents(ctx context.Context, n name) (*ocispec.Manifest
 		return nil, err
 	}
 	config := ocispec.Descriptor{Digest: n.id, Size: maxDocument}
-	b, err := v.s.content.Read(ctx, n.manifest.Digest, maxDocument)
+	m, err := v.s.manifestOf(ctx, n.id, n.manifest.Digest)
 	if err != nil {
 		return nil, v.unlessGone(n.id, err)
-	}
-	m := new(ocispec.Manifest)
-	if err := json.Unmarshal(b, m); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", n.manifest.Digest, err)
 	}
 	if m.Config.Digest == n.id {
 		config = m.Config
@@ -232,11 +227,11 @@ func (v *verification) attestation(ctx context.Context, d ocispec.Descriptor) er
 	if err != nil {
 		return v.unlessGone(v.at.Image, err)
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
+	parts, err := listed(b)
+	if err != nil {
 		return fmt.Errorf("attestation %s: %w", d.Digest, err)
 	}
-	for _, part := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+	for _, part := range parts {
 		if !v.s.content.Has(part.Digest) {
 			continue
 		}

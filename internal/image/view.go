@@ -15,6 +15,7 @@ import (
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -110,6 +111,28 @@ func (s *Service) partsOf(ctx context.Context, id ID) (*parts, error) {
 	}
 	s.loaded.Store(id, p)
 	return p, nil
+}
+
+// manifestOf reads the manifest by which an image is named.
+func (s *Service) manifestOf(ctx context.Context, id ID, d digest.Digest) (*ocispec.Manifest, error) {
+	b, err := s.content.Read(ctx, d, maxDocument)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", id, err)
+	}
+	m := new(ocispec.Manifest)
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, fmt.Errorf("image %s: manifest: %w", id, err)
+	}
+	return m, nil
+}
+
+// listed are the blobs that a manifest lists: its configuration and its layers.
+func listed(manifest []byte) ([]ocispec.Descriptor, error) {
+	var m ocispec.Manifest
+	if err := json.Unmarshal(manifest, &m); err != nil {
+		return nil, err
+	}
+	return append([]ocispec.Descriptor{m.Config}, m.Layers...), nil
 }
 
 // maxLayers is what an image may have. Docker stops at 127, overlayfs at 500.
