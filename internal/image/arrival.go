@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/tare-engine/tare/internal/content"
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 )
@@ -93,14 +94,18 @@ func (a *arrival) publish(ctx context.Context, list []*candidate) error {
 	for _, c := range list {
 		tops = append(tops, c.parts.top())
 	}
-	if err := a.batch.Commit(ctx, tops...); err != nil { // syncs the blobs as well: one file system
+	err := a.batch.Commit(ctx, tops...) // syncs the blobs as well: one file system
+	if errdefs.Is(err, errdefs.NotFound) {
+		return errVanished
+	}
+	if err != nil {
 		return err
 	}
 	if err := a.stage.Publish(); err != nil {
 		return err
 	}
 	failpoint.Hit("load/blobs-renamed")
-	err := a.s.update(ctx, func(ctx context.Context) error {
+	err = a.s.update(ctx, func(ctx context.Context) error {
 		for _, c := range list {
 			if err := a.s.nameLoaded(ctx, c); err != nil {
 				return err

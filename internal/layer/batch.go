@@ -224,9 +224,16 @@ func (b *Batch) lower(id ChainID) ([]string, error) {
 }
 
 // Commit writes the staged layers to disk and makes them visible, with the
-// mount points of the chains tops ready for containers. More to be written to
-// the same disk rides along if it was made before.
+// mount points of the chains tops ready for containers. What these stand on and
+// was committed before stays, also if it was to go with its last container; it
+// is NotFound if it has gone. More to be written to the same disk rides along if
+// it was made before.
 func (b *Batch) Commit(ctx context.Context, tops ...ChainID) error {
+	for _, top := range tops {
+		if err := b.s.retain(b.base(top)); err != nil {
+			return err
+		}
+	}
 	order, err := b.order()
 	if err != nil {
 		return err
@@ -252,6 +259,16 @@ func (b *Batch) Commit(ctx context.Context, tops ...ChainID) error {
 	}
 	failpoint.Hit("load/layers-renamed")
 	return syncfs.Dir(b.s.layers)
+}
+
+// base is the part of a chain that is not staged.
+func (b *Batch) base(id ChainID) ChainID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for st := b.staged[id]; st != nil; st = b.staged[id] {
+		id = st.record.Parent
+	}
+	return id
 }
 
 // order returns the staged layers, parents first.
@@ -340,22 +357,35 @@ func inheritDir(own *os.File, lower []*os.File, p string) error {
 // meanwhile stays.
 func (b *Batch) publish(order []*Staged) error {
 	for _, st := range order {
-		err := os.Rename(st.dir, b.s.dir(st.id))
-		if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
-			err = b.s.trash.put(st.dir)
-		}
-		if err != nil {
+		if err := b.s.place(st); err != nil {
 			return err
 		}
 		failpoint.Hit("load/layer-renamed")
 		b.mu.Lock()
 		delete(b.staged, st.id)
 		b.mu.Unlock()
-		b.s.mu.Lock()
-		delete(b.s.doomed, st.id)
-		b.s.mu.Unlock()
 	}
 	return nil
+}
+
+// place renames a staged layer to its place, unless it is there.
+func (s *Service) place(st *Staged) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.doomed, st.id)
+	dir := s.dir(st.id)
+	err := os.Rename(st.dir, dir)
+	if !errors.Is(err, fs.ErrExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+		return err
+	}
+	if needed, all := s.needed(); exists(filepath.Join(dir, recordFile)) || needed[st.id] || !all {
+		return s.trash.put(st.dir)
+	}
+	// A removal was killed half way, or went wrong.
+	if err := s.trash.put(dir); err != nil {
+		return err
+	}
+	return os.Rename(st.dir, dir)
 }
 
 // Apply unpacks one layer, verifies it and commits it.

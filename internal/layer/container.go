@@ -210,10 +210,9 @@ func (s *Service) Remove(ctx context.Context, id string) error {
 	}
 	_ = os.Remove(dir) // if it was only ours
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.containing, id)
-	dead := s.unneeded()
-	s.mu.Unlock()
-	return s.drop(dead)
+	return s.dropUnneeded()
 }
 
 // Usage measures a container's own layer.

@@ -14,14 +14,26 @@ import (
 // another layer stands on goes when the last of them goes.
 func (s *Service) RemoveChain(ids ...ChainID) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, id := range ids {
 		if id != "" && checkChain(id) == nil {
 			s.doomed[id] = struct{}{}
 		}
 	}
-	dead := s.unneeded()
-	s.mu.Unlock()
-	return s.drop(dead)
+	return s.dropUnneeded()
+}
+
+// retain has a chain stay that is to go with the last container. It is NotFound
+// if it has gone.
+func (s *Service) retain(id ChainID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := s.load(id)
+	for err == nil && c.id != "" {
+		delete(s.doomed, c.id)
+		c, err = s.load(c.record.Parent)
+	}
+	return err
 }
 
 // Prune removes all layers but those of the given chains, and those that
@@ -47,22 +59,23 @@ func (s *Service) Prune(keep []ChainID) error {
 	return s.RemoveChain(gone...)
 }
 
-// unneeded takes the doomed layers that no container stands on out of the
-// books, topmost first. Preconditions: s.mu is held.
-func (s *Service) unneeded() []ChainID {
+// dropUnneeded takes the doomed layers that no container stands on out of the
+// books and into the trash. Preconditions: s.mu is held, so that nobody finds a
+// layer that is about to go.
+func (s *Service) dropUnneeded() error {
 	if len(s.doomed) == 0 {
 		return nil
 	}
 	needed, _ := s.needed()
-	var dead []ChainID
+	var errs []error
 	for id := range s.doomed {
 		if !needed[id] {
-			dead = append(dead, id)
 			delete(s.doomed, id)
 			delete(s.chains, id)
+			errs = append(errs, s.drop(id))
 		}
 	}
-	return dead
+	return errors.Join(errs...)
 }
 
 // needed are the layers that containers stand on; not all of them if a layer
@@ -83,18 +96,13 @@ func (s *Service) needed() (needed map[ChainID]bool, all bool) {
 	return needed, all
 }
 
-// drop moves layers that nobody knows any more into the trash.
-func (s *Service) drop(ids []ChainID) error {
-	var errs []error
-	for _, id := range ids {
-		// Without its record a layer does not exist: a kill between these two
-		// leaves a directory that the next Prune takes.
-		if err := os.Remove(filepath.Join(s.dir(id), recordFile)); err != nil && !os.IsNotExist(err) {
-			errs = append(errs, err)
-			continue
-		}
-		failpoint.Hit("rm/layer-record")
-		errs = append(errs, s.trash.put(s.dir(id)))
+// drop moves a layer that nobody knows any more into the trash.
+func (s *Service) drop(id ChainID) error {
+	// Without its record a layer does not exist: a kill between these two leaves a
+	// directory that the next Prune takes, or the next layer with this ID.
+	if err := os.Remove(filepath.Join(s.dir(id), recordFile)); err != nil && !os.IsNotExist(err) {
+		return err
 	}
-	return errors.Join(errs...)
+	failpoint.Hit("rm/layer-record")
+	return s.trash.put(s.dir(id))
 }
