@@ -50,6 +50,22 @@ func (a *arrival) keep(ctx context.Context, list []*candidate) error {
 	return nil
 }
 
+// errVanished says that something that did not have to come was removed
+// meanwhile.
+var errVanished = errors.New("a part of the image was removed while it came")
+
+// whileVanishing calls f until nothing has vanished that f found, three times at
+// the most.
+func whileVanishing(f func() error) (err error) {
+	const attempts = 3
+	for range attempts {
+		if err = f(); !errors.Is(err, errVanished) {
+			break
+		}
+	}
+	return err
+}
+
 // stageBytes writes a document to staging.
 func stageBytes(stage *content.Stage, b []byte) (*member, error) {
 	f, err := stage.Create()

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,19 +57,16 @@ func (s *Service) Bring(ctx context.Context, from *dataroot.Graph, img dataroot.
 	if err := b.fits(); err != nil {
 		return nil, err
 	}
-	const attempts = 3
-	for i := range attempts {
-		if err = b.fetch(ctx); err != nil {
-			return nil, err
+	err = whileVanishing(func() error {
+		if err := b.fetch(ctx); err != nil {
+			return err
 		}
 		failpoint.Hit("import-engine/unpacked")
-		if err = b.keep(ctx); !errors.Is(err, errVanished) || i == attempts-1 {
-			break
+		if err := b.keep(ctx); !errors.Is(err, errVanished) {
+			return err
 		}
-		if err = b.find(ctx); err != nil {
-			return nil, err
-		}
-	}
+		return cmp.Or(b.find(ctx), errVanished)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -129,7 +129,10 @@ func (s *Service) Missing(ctx context.Context, list []Blob) ([]digest.Digest, er
 			continue
 		}
 		asked[b.Digest] = true
-		if !known.stored(b) && known.packed(ctx, b) == "" {
+		if known.stored(b) {
+			continue
+		}
+		if _, ok := known.packed(ctx, b); !ok {
 			missing = append(missing, b.Digest)
 		}
 	}
@@ -137,16 +140,14 @@ func (s *Service) Missing(ctx context.Context, list []Blob) ([]digest.Digest, er
 }
 
 // find takes the layers that the archive goes without from the store.
-// Preconditions: the change token is held.
-func (l *load) find(ctx context.Context, since []string, list []*candidate) error {
-	made := map[digest.Digest]string{} // path by digest
+func (l *load) find(ctx context.Context, list []*candidate) error {
 	for _, c := range list {
 		var missing []digest.Digest
 		for i, m := range c.layers {
 			if !m.absent {
 				continue
 			}
-			ok, err := l.findLayer(ctx, m, c.parts.config.RootFS.DiffIDs[i], made)
+			ok, err := l.findLayer(ctx, m, c.parts.config.RootFS.DiffIDs[i])
 			if err != nil {
 				return err
 			}
@@ -155,7 +156,7 @@ func (l *load) find(ctx context.Context, since []string, list []*candidate) erro
 			}
 		}
 		if len(missing) > 0 {
-			return c.lacks(missing, since)
+			return c.lacks(missing, l.since)
 		}
 	}
 	failpoint.Hit("load/found")
@@ -164,24 +165,26 @@ func (l *load) find(ctx context.Context, since []string, list []*candidate) erro
 
 // findLayer sets the path of a layer's blob: in the store, or in staging, where
 // it is made of another blob that holds the same packed.
-func (l *load) findLayer(ctx context.Context, m *member, diff layer.DiffID, made map[digest.Digest]string) (bool, error) {
+func (l *load) findLayer(ctx context.Context, m *member, diff layer.DiffID) (bool, error) {
 	b := Blob{m.digest, diff, m.size}
 	if l.known.stored(b) {
+		l.taken = append(l.taken, b)
 		m.path = l.s.content.Path(m.digest)
 		return true, nil
 	}
-	if m.path = made[m.digest]; m.path != "" {
+	if m.path = l.made[m.digest]; m.path != "" {
 		return true, nil
 	}
-	from := l.known.packed(ctx, b)
-	if from == "" {
+	from, ok := l.known.packed(ctx, b)
+	if !ok {
 		return false, nil
 	}
-	path, err := l.unpackBlob(ctx, from, b)
+	l.taken = append(l.taken, from)
+	path, err := l.unpackBlob(ctx, from.Digest, b)
 	if err != nil {
-		return false, fmt.Errorf("layer %s: unpack blob %s: %w", b.Digest, from, err)
+		return false, fmt.Errorf("layer %s: unpack blob %s: %w", b.Digest, from.Digest, err)
 	}
-	m.path, made[m.digest] = path, path
+	m.path, l.made[m.digest] = path, path
 	return true, nil
 }
 

@@ -4,6 +4,7 @@ package image_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -11,7 +12,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -320,5 +323,59 @@ func TestIncrementBesideARemoval(t *testing.T) {
 	}
 	if missing := to.missing(t, s, "derived:1"); len(missing) != 3 {
 		t.Errorf("missing %q", missing)
+	}
+}
+
+// TestLoadHoldsUpNobody while it unpacks, and begins anew where what it found
+// goes meanwhile.
+func TestLoadHoldsUpNobody(t *testing.T) {
+	base, derived := generations(imagetest.Gzip)
+	from := openSite(t, t.TempDir())
+	from.load(t, imagetest.Reader(imagetest.OCI(base, derived)))
+	whole, part := saved(t, from, "derived:1"), increment(t, from, "derived:1", "base:1")
+	other := imagetest.Image{Names: []string{"other:1"}, Layers: [][]byte{imagetest.Layer(map[string]string{"z": "z"})}}
+	for name, driver := range map[string]func(t *testing.T) *site{
+		"overlay": func(t *testing.T) *site { return openSite(t, t.TempDir()) },
+		"vfs":     func(t *testing.T) *site { root := t.TempDir(); return openOn(t, root, vfs.New(root)) },
+	} {
+		for what, c := range map[string]struct {
+			archive []byte
+			gone    string // while it is unpacked
+			kind    errdefs.Kind
+			want    string // "": it is loaded
+		}{
+			"another image":                 {whole, "other:1", 0, ""},
+			"layers that are there":         {whole, "base:1", 0, ""},
+			"another image than the base":   {part, "other:1", 0, ""},
+			"layers that the archive lacks": {part, "base:1", errdefs.NotFound, "load or pull that first"},
+		} {
+			t.Run(name+": "+what, func(t *testing.T) {
+				s := driver(t)
+				s.load(t, imagetest.Reader(imagetest.OCI(base, other)))
+				removed := false
+				_, err := s.images.Load(ctx, bytes.NewReader(c.archive), image.LoadOptions{Out: func(m jsonstream.Message) {
+					if removed || m.Progress == nil {
+						return
+					}
+					removed = true
+					ctx, cancel := context.WithTimeout(ctx, 10*time.Second) // of a test that would wait for itself
+					defer cancel()
+					if _, err := s.images.Remove(ctx, c.gone, image.RemoveOptions{}); err != nil {
+						t.Errorf("remove %s: %v", c.gone, err)
+					}
+				}})
+				if !removed {
+					t.Error("no progress was told")
+				}
+				if c.want != "" {
+					if err == nil || errdefs.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) {
+						t.Errorf("%v, want %s", err, c.want)
+					}
+				} else if err != nil || !bytes.Equal(saved(t, s, "derived:1"), whole) {
+					t.Errorf("%v, or another image", err)
+				}
+				s.whole(t)
+			})
+		}
 	}
 }

@@ -41,19 +41,19 @@ func (k *knownLayers) holding(ctx context.Context, diff layer.DiffID) (best ocis
 	return best, ok
 }
 
-// packed finds a stored blob that becomes b when it is unpacked; "" if there is
-// none, or b is packed itself: nobody packs twice the same.
-func (k *knownLayers) packed(ctx context.Context, b Blob) digest.Digest {
+// packed finds a stored blob that becomes b when it is unpacked. There is none if
+// b is packed itself: nobody packs twice the same.
+func (k *knownLayers) packed(ctx context.Context, b Blob) (Blob, bool) {
 	if b.Digest != b.DiffID {
-		return ""
+		return Blob{}, false
 	}
 	k.read(ctx)
 	for _, d := range k.blobs[b.DiffID] {
 		if d.Digest != b.DiffID && k.s.content.HasWhole(d.Digest, d.Size) {
-			return d.Digest
+			return Blob{d.Digest, b.DiffID, d.Size}, true
 		}
 	}
-	return ""
+	return Blob{}, false
 }
 
 func (k *knownLayers) read(ctx context.Context) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	goruntime "runtime"
+	"slices"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -57,34 +58,55 @@ func (s *Service) Load(ctx context.Context, r io.Reader, o LoadOptions) (_ []Loa
 		return nil, err
 	}
 	failpoint.Hit("load/parsed")
-	end, err := s.begin(ctx)
-	if err != nil {
+	l := &load{arrival: in, since: a.since(), made: map[digest.Digest]string{}, out: reporter{out: o.Out, quiet: o.Quiet}}
+	if err := whileVanishing(func() error { return l.attempt(ctx, list) }); err != nil {
 		return nil, err
 	}
-	defer end()
-	l := &load{arrival: in, known: newKnownLayers(s), out: reporter{out: o.Out, quiet: o.Quiet}}
-	if err := l.find(ctx, a.since(), list); err != nil {
-		return nil, err
-	}
-	return l.run(ctx, list)
+	return l.result(list), nil
 }
 
 // load is one load that has received and understood its archive.
 type load struct {
 	*arrival
-	known *knownLayers
+	since []string                 // what the archive builds on, for messages
+	known *knownLayers             // of this attempt
+	taken []Blob                   // from the store, in this attempt
+	below []layer.ChainID          // that were there already, in this attempt
+	made  map[digest.Digest]string // blobs in staging that were made of others: path by digest
 	out   reporter
 }
 
-func (l *load) run(ctx context.Context, list []*candidate) ([]Loaded, error) {
-	if err := l.unpack(ctx, list); err != nil {
-		return nil, err
+// attempt finds, unpacks, verifies and keeps all that the images consist of. Only
+// at the end, when that is a matter of names, it holds up others: what it takes
+// from the store may vanish before.
+func (l *load) attempt(ctx context.Context, list []*candidate) error {
+	l.known, l.taken, l.below = newKnownLayers(l.s), nil, nil
+	err := l.find(ctx, list)
+	if err == nil {
+		err = l.unpack(ctx, list)
+	}
+	if err != nil && l.vanished() {
+		return fmt.Errorf("%w: %w", errVanished, err)
+	}
+	if err != nil {
+		return err
 	}
 	failpoint.Hit("load/unpacked")
-	if err := l.keep(ctx, list); err != nil {
-		return nil, err
+	end, err := l.s.begin(ctx)
+	if err != nil {
+		return err
 	}
-	return l.result(list), nil
+	defer end()
+	if l.vanished() {
+		return errVanished
+	}
+	return l.keep(ctx, list)
+}
+
+// vanished reports whether something was removed that did not have to come.
+func (l *load) vanished() bool {
+	return slices.ContainsFunc(l.taken, func(b Blob) bool { return !l.known.stored(b) }) ||
+		slices.ContainsFunc(l.below, func(id layer.ChainID) bool { return !l.s.layers.Has(id) })
 }
 
 // layerJob is one layer to be unpacked or only verified.
@@ -92,6 +114,7 @@ type layerJob struct {
 	parent layer.ChainID
 	diff   layer.DiffID
 	from   *member
+	have   bool // only to be verified
 }
 
 // unpack unpacks and verifies the layers of all images, two at a time or more.
@@ -101,13 +124,16 @@ func (l *load) unpack(ctx context.Context, list []*candidate) error {
 	for _, c := range list {
 		var parent layer.ChainID
 		for i, chain := range c.parts.chains {
-			from := c.layers[i]
-			if from.absent && l.known.diff(ctx, from.digest) == c.parts.config.RootFS.DiffIDs[i] && l.s.layers.Has(chain) {
+			from, have := c.layers[i], l.s.layers.Has(chain)
+			if have {
+				l.below = append(l.below, chain)
+			}
+			if have && from.absent && l.known.diff(ctx, from.digest) == c.parts.config.RootFS.DiffIDs[i] {
 				parent = chain
 				continue // it was verified when it came
 			}
 			if was, ok := seen[chain]; !ok || was != from.digest {
-				jobs = append(jobs, layerJob{parent, c.parts.config.RootFS.DiffIDs[i], from})
+				jobs = append(jobs, layerJob{parent, c.parts.config.RootFS.DiffIDs[i], from, have})
 				seen[chain] = from.digest
 			}
 			parent = chain
@@ -133,16 +159,15 @@ func (l *load) layer(ctx context.Context, j layerJob) error {
 	if err != nil {
 		return err
 	}
-	have := l.s.layers.Has(layer.Chain(j.parent, j.diff))
 	if packed == plain { // the member's digest is the diff ID
 		if j.from.digest != j.diff {
 			return mismatch(j.from.digest, j.diff)
 		}
-		if have {
+		if j.have {
 			return nil
 		}
 	}
-	if u := j.from.early; u != nil && !have && !u.taken.Swap(true) {
+	if u := j.from.early; u != nil && !j.have && !u.taken.Swap(true) {
 		return l.takeEarly(ctx, u, j)
 	}
 	f, err := os.Open(j.from.path)
@@ -157,7 +182,7 @@ func (l *load) layer(ctx context.Context, j layerJob) error {
 	}
 	var got digest.Digest
 	err = unpackPacked(ctx, r, func(r io.Reader) error {
-		if have { // only to be verified
+		if j.have {
 			return nil
 		}
 		return l.batch.Unpack(ctx, j.parent, j.diff, r)

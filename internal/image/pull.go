@@ -195,10 +195,6 @@ func (p *pull) result(status string) {
 	p.out.say(jsonstream.Message{Status: "Status: " + status + p.called()})
 }
 
-// errVanished says that something that did not have to be fetched was removed
-// meanwhile.
-var errVanished = errors.New("a part of the image was removed while it came")
-
 // fly fetches and keeps the image. f ends with it.
 func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
 	defer p.s.flights.land(f)
@@ -231,16 +227,13 @@ func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
 			!disk.IsFull(err) && !errdefs.Is(err, errdefs.InvalidArgument)
 		err = errors.Join(err, l.close(keep))
 	}()
-	const attempts = 3
-	for i := range attempts {
-		if err = l.fetch(ctx); err != nil {
-			return nil, err
+	err = whileVanishing(func() error {
+		if err := l.fetch(ctx); err != nil {
+			return err
 		}
 		failpoint.Hit("pull/unpacked")
-		if err = p.keep(ctx, in, c, l); !errors.Is(err, errVanished) || i == attempts-1 {
-			break
-		}
-	}
+		return p.keep(ctx, in, c, l)
+	})
 	if err != nil {
 		return nil, err
 	}
