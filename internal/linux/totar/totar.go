@@ -170,7 +170,8 @@ func (w *writer) write(n *node, h *tar.Header) error {
 		return &TreeError{h.Name, fmt.Errorf("name of %d bytes", len(h.Name))}
 	}
 	if w.layer && h.Size > 0 {
-		if w.holes += max(h.Size-n.st.Blocks*512, 0); w.holes > maxHoles {
+		const unit = 512 // of st_blocks, whatever the file system's is
+		if w.holes += max(h.Size-n.st.Blocks*unit, 0); w.holes > maxHoles {
 			return &TreeError{h.Name, fmt.Errorf("holes of more than %d bytes", int64(maxHoles))}
 		}
 	}

@@ -149,7 +149,7 @@ func (u *unpacker) clear(parent int, base, p string) (whiteout bool, err error) 
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		whiteout = st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
 		if st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 {
-			u.result.Disk -= st.Blocks * statBlock
+			u.result.Disk -= taken(&st)
 		}
 		return whiteout, unix.Unlinkat(parent, base, 0)
 	}

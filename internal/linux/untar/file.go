@@ -46,7 +46,7 @@ func (u *unpacker) makeFile(parent int, base, p string, h *tar.Header, r io.Read
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	u.result.Disk += st.Blocks * statBlock
+	u.result.Disk += taken(&st)
 	return nil
 }
 
@@ -265,8 +265,9 @@ func (u *unpacker) setDirTimes() error {
 	return nil
 }
 
-// statBlock is the unit of st_blocks, whatever the file system's is.
-const statBlock = 512
+// taken is the space that a file takes, as du(1) counts it: the unit of st_blocks
+// is the same on all file systems.
+func taken(st *unix.Stat_t) int64 { return st.Blocks * 512 }
 
 // measureDirs adds up what the directories take, when they have all their
 // entries.
@@ -285,7 +286,7 @@ func (u *unpacker) measureDirs() {
 		}
 		var st unix.Stat_t
 		if unix.Fstatat(fd, "", &st, unix.AT_EMPTY_PATH) == nil {
-			u.result.Disk += st.Blocks * statBlock
+			u.result.Disk += taken(&st)
 		}
 		unix.Close(fd)
 	}
