@@ -3,13 +3,19 @@ package image
 import (
 	"context"
 	"errors"
+	"fmt"
+	goruntime "runtime"
+	"syscall"
 
+	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/disk"
 )
 
 // arrival is what comes in: blobs and layers in staging, which become visible
@@ -48,6 +54,27 @@ func (a *arrival) keep(ctx context.Context, list []*candidate) error {
 		return errors.Join(err, a.s.sweep(context.WithoutCancel(ctx)))
 	}
 	return nil
+}
+
+// unpackers is a group for layers that are unpacked, two at a time or more.
+func (s *Service) unpackers(ctx context.Context) (*errgroup.Group, context.Context) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(2, goruntime.GOMAXPROCS(0)))
+	if !s.layers.AnyOrder() {
+		g.SetLimit(1) // each layer needs the one below
+	}
+	return g, ctx
+}
+
+// roomFor refuses what does not fit on the disk. layers says of which layers that
+// is how much.
+func (s *Service) roomFor(layers string, need int64) error {
+	fs, err := disk.Of(s.root)
+	if err != nil || need <= fs.Free {
+		return err
+	}
+	return fmt.Errorf("%s %s, and %s has %s free: %w", layers,
+		units.HumanSize(float64(need)), s.root, units.HumanSize(float64(fs.Free)), syscall.ENOSPC)
 }
 
 // errVanished says that something that did not have to come was removed

@@ -4,25 +4,19 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math"
-	goruntime "runtime"
-	"syscall"
 
 	"github.com/distribution/reference"
-	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/tare-engine/tare/internal/dataroot"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/layer"
-	"github.com/tare-engine/tare/internal/linux/disk"
 )
 
 // Brought is what an image of another engine came to here.
@@ -239,12 +233,7 @@ func (b *bring) fits() error {
 	if err := b.s.underCap(b.c.id.String(), need/2); err != nil {
 		return err
 	}
-	fs, err := disk.Of(b.s.root)
-	if err != nil || need <= fs.Free {
-		return err
-	}
-	return fmt.Errorf("its layers take %s, and %s has %s free: %w",
-		units.HumanSize(float64(need)), b.s.root, units.HumanSize(float64(fs.Free)), syscall.ENOSPC)
+	return b.s.roomFor("its layers take", need)
 }
 
 // fetch brings the layers that are not there, two at a time or more.
@@ -256,11 +245,7 @@ func (b *bring) fetch(ctx context.Context) error {
 			b.out.status(l.shown, "Waiting")
 		}
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(2, goruntime.GOMAXPROCS(0)))
-	if !b.s.layers.AnyOrder() {
-		g.SetLimit(1) // each layer needs the one below
-	}
+	g, ctx := b.s.unpackers(ctx)
 	for _, l := range b.layers {
 		if l.from != nil && l.member == nil {
 			g.Go(func() error { return b.layer(ctx, l) })

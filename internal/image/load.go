@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	goruntime "runtime"
 	"slices"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
@@ -139,11 +137,7 @@ func (l *load) unpack(ctx context.Context, list []*candidate) error {
 			parent = chain
 		}
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(2, goruntime.GOMAXPROCS(0)))
-	if !l.s.layers.AnyOrder() {
-		g.SetLimit(1) // each layer needs the one below
-	}
+	g, ctx := l.s.unpackers(ctx)
 	for _, j := range jobs {
 		g.Go(func() error { return l.layer(ctx, j) })
 	}

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"syscall"
 
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
-	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/jsonstream"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -250,12 +248,7 @@ func (p *pull) fits(c *candidate) error {
 			need += min(m.size, math.MaxInt64-need)
 		}
 	}
-	fs, err := disk.Of(p.s.root)
-	if err != nil || need <= fs.Free {
-		return err
-	}
-	return fmt.Errorf("the layers of %s have %s, and %s has %s free: %w", p.called(),
-		units.HumanSize(float64(need)), p.s.root, units.HumanSize(float64(fs.Free)), syscall.ENOSPC)
+	return p.s.roomFor("the layers of "+p.called()+" have", need)
 }
 
 // keep makes the image visible, if what was there before the pull still is.
