@@ -5,7 +5,9 @@ import (
 	goruntime "runtime"
 	"slices"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -61,6 +63,44 @@ func (p *pull) platform() ocispec.Platform {
 		return whole(*p.o.Platform)
 	}
 	return platforms.DefaultSpec()
+}
+
+// suited is the image of a name that the pull would bring: the very one, where
+// others would run as well.
+func (p *pull) suited(ctx context.Context, n name) (entry, bool) {
+	manifest, ok := p.stored(ctx)
+	for _, e := range n.all() {
+		if !ok || e.manifest.Digest != manifest {
+			continue
+		}
+		parts, err := p.s.partsOf(ctx, e.id)
+		if err == nil && (p.o.Platform == nil || compatible(p.platform(), parts.config.Platform)) {
+			return e, true
+		}
+	}
+	return entry{}, false
+}
+
+// stored follows the target to a manifest, as far as its indexes are stored.
+func (p *pull) stored(ctx context.Context) (_ digest.Digest, ok bool) {
+	at := p.target
+	for range maxNesting + 1 {
+		if !images.IsIndexType(at.MediaType) {
+			return at.Digest, true
+		}
+		b, err := p.s.content.Read(ctx, at.Digest, maxDocument)
+		if err != nil {
+			return "", false
+		}
+		index, err := parseIndex(b)
+		if err != nil {
+			return "", false
+		}
+		if at, err = p.choose(index); err != nil {
+			return "", false
+		}
+	}
+	return "", false
 }
 
 // choose finds the manifest for the platform in an index.

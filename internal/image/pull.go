@@ -159,21 +159,6 @@ func (p *pull) have(ctx context.Context) *Pulled {
 	return have
 }
 
-// suited is the image of a name that the pull would bring.
-func (p *pull) suited(ctx context.Context, n name) (entry, bool) {
-	for _, e := range n.all() {
-		parts, err := p.s.partsOf(ctx, e.id)
-		if err != nil {
-			continue
-		}
-		choice := p.o.Platform != nil || n.indexed()
-		if !choice || compatible(p.platform(), parts.config.Platform) {
-			return e, true
-		}
-	}
-	return entry{}, false
-}
-
 // haveNameless returns the image if any name leads to it.
 func (p *pull) haveNameless(ctx context.Context, v *view) *Pulled {
 	for _, n := range v.names {

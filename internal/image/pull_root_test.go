@@ -245,6 +245,34 @@ func TestPullOfAPlatformThatTheConfigurationDoesNotSay(t *testing.T) {
 	}
 }
 
+// TestResolveToRunIsOfTheBest of the images that a name has.
+func TestResolveToRunIsOfTheBest(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	var index []ocispec.Descriptor
+	ids := map[string]digest.Digest{}
+	for _, variant := range []string{"v5", "v6", "v7"} {
+		i := simple()
+		i.Change = func(c map[string]any) { c["architecture"], c["variant"] = "arm", variant }
+		d := r.image(i)
+		d.Platform = &ocispec.Platform{OS: "linux", Architecture: "arm", Variant: variant}
+		index, ids[variant] = append(index, d), i.ID()
+	}
+	r.tags["latest"] = r.index(index...)
+	for _, d := range index {
+		if _, _, err := s.pull(ctx, t, "x", r, image.PullOptions{Platform: d.Platform}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want, best := range map[string]string{"v5": "v5", "v6": "v6", "v7": "v7", "v8": "v7", "": "v7"} {
+		if i, err := s.images.ResolveToRun(ctx, "x", ocispec.Platform{OS: "linux", Architecture: "arm", Variant: want}); err != nil || i.ID != ids[best] {
+			t.Errorf("%q: %+v, %v", want, i, err)
+		}
+	}
+	if i, err := s.images.ResolveToRun(ctx, "x", ocispec.Platform{OS: "linux", Architecture: "s390x"}); !errdefs.Is(err, errdefs.NotFound) {
+		t.Error(i, err)
+	}
+}
+
 // failAfter passes n bytes on and then fails.
 func failAfter(r io.Reader, n int64, err error) io.Reader {
 	return io.MultiReader(io.LimitReader(r, n), &failing{err})
