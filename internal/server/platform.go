@@ -2,37 +2,20 @@ package server
 
 import (
 	"encoding/json"
-	"strings"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
-// architectures are the other names of Go's names.
-var architectures = map[string]string{"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm", "armel": "arm"}
-
-// parsePlatform reads "os", "os/arch" or "os/arch/variant".
+// parsePlatform reads "os", "arch", "os/arch" or "os/arch/variant"; the one that
+// is not said is this machine's.
 func parsePlatform(s string) (*ocispec.Platform, error) {
-	parts := strings.Split(strings.ToLower(s), "/")
-	if len(parts) > 3 {
-		return nil, errdefs.New(errdefs.InvalidArgument, "invalid platform %q: cannot parse platform specifier", s)
+	p, err := platforms.Parse(s)
+	if err != nil {
+		return nil, errdefs.As(errdefs.InvalidArgument, err)
 	}
-	for _, p := range parts {
-		if p == "" || strings.Trim(p, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != "" {
-			return nil, errdefs.New(errdefs.InvalidArgument, "invalid platform %q: %q is an invalid component", s, p)
-		}
-	}
-	p := &ocispec.Platform{OS: parts[0]}
-	if len(parts) > 1 {
-		p.Architecture = parts[1]
-		if a := architectures[p.Architecture]; a != "" {
-			p.Architecture = a
-		}
-	}
-	if len(parts) > 2 {
-		p.Variant = parts[2]
-	}
-	return p, nil
+	return &p, nil
 }
 
 // platforms returns a query parameter of which each value is an OCI platform as

@@ -95,7 +95,7 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/containers/create", "application/json", big, 413, "request body is larger than 8388608 bytes"},
 		{"POST", "/containers/create", "text/plain", `{"Image":"img"}`, 400, "unsupported Content-Type header (text/plain): must be 'application/json'"},
 		{"POST", "/containers/create", "", `{"Image":"img"}`, 400, "malformed Content-Type header (): mime: no media type"},
-		{"POST", "/containers/create?platform=linux//x", "application/json", `{"Image":"img"}`, 400, `invalid platform "linux//x": "" is an invalid component`},
+		{"POST", "/containers/create?platform=linux//x", "application/json", `{"Image":"img"}`, 400, `"" is an invalid component of "linux//x": platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument`},
 		{"POST", "/containers/c1/exec", "application/json", `{"Cmd":[]}`, 400, "No exec command specified"},
 		{"POST", "/containers/c1/exec", "application/json", `{"Cmd":["a"],"DetachKeys":"ctrl-?"}`, 400, "Invalid escape keys (ctrl-?) provided"},
 		{"POST", "/containers/c1/start", "application/json", `{"Binds":["/:/x"]}`, 400, "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"},
@@ -216,7 +216,8 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/images/create?fromImage=missing&tag=1", "", "", 404, "manifest for missing not found"},
 		{"POST", "/images/create?fromImage=x&tag=1", "", "", 200, `{"status":"Pulling from x","id":"1"}`},
 		{"POST", "/images/create?fromImage=broken&tag=1", "", "", 200, `"error":"the layer is broken"`},
-		{"POST", "/images/create?fromImage=x&platform=a/b/c/d", "", "", 400, `invalid platform "a/b/c/d": cannot parse platform specifier`},
+		{"POST", "/images/create?fromImage=x&platform=a/b/c/d", "", "", 400, `"a/b/c/d": cannot parse platform specifier: invalid argument`},
+		{"POST", "/images/create?fromImage=x&platform=foobar", "", "", 400, `"foobar": unknown operating system or architecture: invalid argument`},
 		{"GET", "/images/search?term=x&limit=5", "", "", 200, "[]"},
 		{"POST", "/auth", "application/json", `{"serveraddress":"h","password":"wrong"}`, 401, "unauthorized: incorrect username or password"},
 		{"POST", "/auth", "application/json", `{"serveraddress":"h","password":"right"}`, 200, `{"Status":"Login Succeeded"}`},
@@ -238,7 +239,7 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/images/create?fromSrc=-&repo=r:t", "application/x-tar", "good", 200, `{"status":"sha256:` + fakeID + `"}`},
 		{"POST", "/images/create?fromSrc=-", "application/x-tar", "bad", 400, "archive: not a tar"},
 		{"GET", "/tare/nothing", "", "", 404, "page not found"},
-		{"POST", "/images/create?fromSrc=-&platform=a/b/c/d", "application/x-tar", "good", 400, `invalid platform "a/b/c/d": cannot parse platform specifier`},
+		{"POST", "/images/create?fromSrc=-&platform=a/b/c/d", "application/x-tar", "good", 400, `"a/b/c/d": cannot parse platform specifier: invalid argument`},
 		{"POST", "/v1.31/images/create?fromSrc=-&platform=a/b/c/d", "application/x-tar", "good", 200, fakeID},
 	}
 	c := unixClient(t, newServer(t, &fake{}))
