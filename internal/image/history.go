@@ -42,17 +42,19 @@ func (s *Service) History(ctx context.Context, i *Image) ([]Step, error) {
 }
 
 // MatchReference reports whether a familiar reference matches a pattern of the
-// filter `reference`: shell wildcards over the name, with or without tag.
+// filter `reference`: shell wildcards over the name, with or without tag, and
+// with or without what is left out of familiar names (docker.io/library/).
 func MatchReference(pattern, ref string) bool {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return false
 	}
-	if ok, err := reference.FamiliarMatch(pattern, named); err == nil && ok {
-		return true
+	for _, form := range []string{reference.FamiliarString(named), reference.FamiliarName(named), named.String(), named.Name()} {
+		if ok, _ := path.Match(pattern, form); ok {
+			return true
+		}
 	}
-	ok, _ := path.Match(pattern, reference.FamiliarName(named))
-	return ok
+	return false
 }
 
 // StoredSize is what an image's documents and packed layers take in the store,
