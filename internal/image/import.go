@@ -7,7 +7,6 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/syncfs"
@@ -63,13 +62,13 @@ func (a *arrival) receiveLayer(ctx context.Context, r io.Reader) (*addition, err
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return nil, err
 	}
-	if raw.n == 0 {
-		return nil, errdefs.New(errdefs.InvalidArgument, "invalid archive: it is empty")
-	}
 	syncfs.Begin(f)
 	failpoint.Hit("import/received")
 	add.member = &member{path: f.Name(), size: raw.n, digest: raw.sum()}
-	if packed == plain {
+	switch {
+	case raw.n == 0: // as Docker's users make an image without files: docker import /dev/null
+		add.diff = emptyTar
+	case packed == plain:
 		add.diff = add.member.digest
 	}
 	add.descriptor = ocispec.Descriptor{MediaType: layerTypeOf(packed), Digest: add.member.digest, Size: add.member.size}

@@ -217,7 +217,7 @@ func TestImport(t *testing.T) {
 	}
 	s := openSite(t, t.TempDir())
 	before := s.store(t)
-	for name, b := range map[string][]byte{"empty": nil, "no archive": []byte("bad"), "cut off": tarball[:1<<19], "packed cut off": imagetest.Gzip(tarball)[:300], "a bomb of names": imagetest.Layer(map[string]string{strings.Repeat("d/", 2000) + "f": ""})} {
+	for name, b := range map[string][]byte{"no archive": []byte("bad"), "cut off": tarball[:1<<19], "packed cut off": imagetest.Gzip(tarball)[:300], "a bomb of names": imagetest.Layer(map[string]string{strings.Repeat("d/", 2000) + "f": ""})} {
 		if _, err := s.images.Import(ctx, newImage(t, "imp:2", ""), bytes.NewReader(b)); !errdefs.Is(err, errdefs.InvalidArgument) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -225,6 +225,17 @@ func TestImport(t *testing.T) {
 			t.Errorf("%s left %q", name, after)
 		}
 	}
+}
+
+func TestImportOfNothingHasNoLayer(t *testing.T) {
+	s := openSite(t, t.TempDir())
+	if _, err := s.images.Import(ctx, newImage(t, "nothing", ""), bytes.NewReader(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if i := s.image(t, "nothing"); len(i.Layers) != 0 || len(i.Config.History) != 1 || !i.Config.History[0].EmptyLayer {
+		t.Errorf("%+v", i)
+	}
+	saved(t, s, "nothing")
 }
 
 func saved(t *testing.T, s *site, refs ...string) []byte {
