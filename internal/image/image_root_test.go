@@ -237,6 +237,7 @@ func TestBadArchivesLeaveNothing(t *testing.T) {
 		"bad layer":        imagetest.Tar(imagetest.Docker(evil)),
 		"bad tag":          imagetest.Tar(edit("manifest.json", replace("x:1", "UPPER:1"))),
 		"digest as tag":    imagetest.Tar(edit("manifest.json", replace("x:1", "x@"+string(digest.FromString(""))))),
+		"name of digests":  imagetest.Tar(edit("manifest.json", replace("x:1", "sha256:1"))),
 		"lying blob":       imagetest.Tar(lying),
 		"index, manifest":  imagetest.Tar(confused),
 		"two types":        imagetest.Tar(typed),
@@ -269,6 +270,14 @@ func TestResolve(t *testing.T) {
 	} {
 		if _, err := s.images.Resolve(ctx, ref); err == nil || err.Error() != text {
 			t.Errorf("%s: %v, want %s", ref, err, text)
+		}
+	}
+	for _, name := range []string{"sha256", "docker.io/library/sha256:1"} { // else sha256:1 is no beginning of an ID any more
+		if _, _, err := s.images.Tag(ctx, "x:1", name, ""); !errdefs.Is(err, errdefs.InvalidArgument) {
+			t.Errorf("tagged %s: %v", name, err)
+		}
+		if _, _, err := s.pull(ctx, t, name, newRemote(), image.PullOptions{}); !errdefs.Is(err, errdefs.InvalidArgument) {
+			t.Errorf("pulled %s: %v", name, err)
 		}
 	}
 }

@@ -203,6 +203,9 @@ func (c *candidate) addName(ref string) error {
 	if _, ok := named.(reference.Digested); ok {
 		return errdefs.New(errdefs.InvalidArgument, "invalid tag %.300q", ref)
 	}
+	if err := unambiguous(named); err != nil {
+		return err
+	}
 	c.names = append(c.names, reference.TagNameOnly(named).String())
 	return nil
 }

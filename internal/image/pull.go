@@ -54,6 +54,9 @@ type Pulled struct {
 // Pulls of the same image share the work. A layer that came in part stays for
 // the next attempt, unless ctx ended because the client left.
 func (s *Service) Pull(ctx context.Context, ref reference.Named, from Source, o PullOptions) (_ *Pulled, err error) {
+	if err := unambiguous(ref); err != nil {
+		return nil, err
+	}
 	p := &pull{s: s, from: from, o: o, ref: reference.TagNameOnly(ref)}
 	if o.Out != nil { // a client that does not read holds up nobody who wants the same, or a place to fetch
 		b := newOutbox(o.Out)

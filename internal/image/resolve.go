@@ -205,6 +205,9 @@ func parseTag(repo, tag string) (reference.NamedTagged, error) {
 	if _, ok := named.(reference.Digested); ok {
 		return nil, errdefs.New(errdefs.InvalidArgument, "refusing to create a tag with a digest reference")
 	}
+	if err := unambiguous(named); err != nil {
+		return nil, err
+	}
 	if tag != "" {
 		t, err := reference.WithTag(reference.TrimNamed(named), tag)
 		return t, errdefs.As(errdefs.InvalidArgument, err)
@@ -214,6 +217,15 @@ func parseTag(repo, tag string) (reference.NamedTagged, error) {
 		return nil, errdefs.As(errdefs.InvalidArgument, errors.New("invalid reference format"))
 	}
 	return t, nil
+}
+
+// unambiguous refuses a name that would hide images from being asked for by the
+// beginning of their ID, "sha256:…".
+func unambiguous(named reference.Named) error {
+	if reference.FamiliarName(named) == digest.Canonical.String() {
+		return errdefs.New(errdefs.InvalidArgument, "refusing to create an ambiguous tag using digest algorithm as name")
+	}
+	return nil
 }
 
 // Tag gives an image one more reference and returns it, in familiar form. One
