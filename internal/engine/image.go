@@ -333,7 +333,7 @@ func (e *Engine) ImagesPrune(ctx context.Context, f api.Filters) (image.PruneRep
 		if dangling && len(img.RepoTags) > 0 || len(used[img.ID.String()]) > 0 || !match(img.Created, img.Config.Config.Labels) {
 			continue
 		}
-		done, err := e.removeImage(ctx, img.ID.String(), own.RemoveOptions{Force: true, KeepPinned: true, InUse: e.imageUsers})
+		done, err := e.removeImage(ctx, img.ID.String(), own.RemoveOptions{Force: true, NoPrune: true, KeepPinned: true, InUse: e.imageUsers})
 		if err != nil && !errdefs.Is(err, errdefs.NotFound) && !errdefs.Is(err, errdefs.Conflict) {
 			return report, err
 		}

@@ -238,6 +238,63 @@ func TestImportOfNothingHasNoLayer(t *testing.T) {
 	saved(t, s, "nothing")
 }
 
+func TestRemovalTakesNamelessParents(t *testing.T) {
+	s := openSite(t, t.TempDir())
+	s.load(t, imagetest.Reader(imagetest.Docker(simple("base:1"))))
+	commit := func(name string, parent image.ID) image.ID {
+		t.Helper()
+		on := s.image(t, parent.String())
+		id, err := s.images.Commit(ctx, newImage(t, name, parent), s.changed(t, on, func(root string) { os.WriteFile(root+name, nil, 0o600) }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	base := s.image(t, "base:1").ID
+	lower := commit("", base)
+	upper := commit("", lower)
+	var used image.ID
+	o := image.RemoveOptions{InUse: func(id image.ID) []image.User {
+		if id == used {
+			return []image.User{{Container: "c"}}
+		}
+		return nil
+	}}
+	remove := func(name string) (deleted []string) {
+		t.Helper()
+		done, err := s.images.Remove(ctx, name, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range done {
+			if d.Deleted == d.ID.String() {
+				deleted = append(deleted, d.Deleted)
+			}
+		}
+		return deleted
+	}
+	one, two := commit("one", upper), commit("two", upper)
+	used = ""
+	if got := remove("one"); len(got) != 1 || got[0] != one.String() {
+		t.Errorf("beside another child %q went", got)
+	}
+	used = upper
+	if got := remove("two"); len(got) != 1 || got[0] != two.String() {
+		t.Errorf("under a container %q went", got)
+	}
+	used, o.NoPrune = "", true
+	three := commit("three", upper)
+	if got := remove("three"); len(got) != 1 || got[0] != three.String() {
+		t.Errorf("although they were to be kept %q went", got)
+	}
+	o.NoPrune = false
+	four := commit("four", upper)
+	if got, want := remove("four"), []string{four.String(), upper.String(), lower.String()}; !slices.Equal(got, want) {
+		t.Errorf("%q went, want %q", got, want)
+	}
+	s.image(t, "base:1")
+}
+
 func saved(t *testing.T, s *site, refs ...string) []byte {
 	t.Helper()
 	list, err := s.images.Choose(ctx, refs, nil)

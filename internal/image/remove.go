@@ -34,7 +34,7 @@ func (u User) String() string {
 // RemoveOptions of a removal.
 type RemoveOptions struct {
 	Force      bool
-	NoPrune    bool               // keep the image when its last reference goes
+	NoPrune    bool               // keep the images without a name on which it was made
 	KeepPinned bool               // a pinned image stays, even with Force
 	Platforms  []ocispec.Platform // only the images for these; empty: all that the reference has
 	InUse      func(ID) []User
@@ -50,7 +50,8 @@ type Removed struct {
 }
 
 // Remove takes a reference away, and the images with their last one. Named by ID,
-// an image goes with all references, if they are of one repository. Conflicts
+// an image goes with all references, if they are of one repository. Images without
+// a name on which one was made go as well, where nothing else needs them. Conflicts
 // are Docker's: an image of a running container stays whatever is asked.
 func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
 	end, err := s.begin(ctx)
@@ -59,6 +60,16 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Re
 	}
 	defer end()
 	v := s.view.Load()
+	done, err := s.remove(ctx, v, ref, o)
+	if err != nil || o.NoPrune {
+		return done, err
+	}
+	parents, err := s.removeParents(ctx, v, done, o.InUse)
+	return append(done, parents...), err
+}
+
+// remove is Remove without the images below. Preconditions: the change token is held.
+func (s *Service) remove(ctx context.Context, v *view, ref string, o RemoveOptions) ([]Removed, error) {
 	f, err := v.find(ref)
 	if err != nil {
 		return nil, err
@@ -92,6 +103,49 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Re
 		return cmp.Compare(len(b.Untagged), len(a.Untagged))
 	})
 	return done, nil
+}
+
+// removeParents removes the images without a name on which those that have gone
+// were made, up to the first that something else needs.
+func (s *Service) removeParents(ctx context.Context, before *view, done []Removed, inUse func(ID) []User) (gone []Removed, err error) {
+	for _, d := range done {
+		if d.Deleted != d.ID.String() {
+			continue // a layer, or a name
+		}
+		for id := before.parent(d.ID); s.view.Load().nameless(id) && (inUse == nil || len(inUse(id)) == 0); id = before.parent(id) {
+			more, err := (&removal{s: s, id: id}).delete(ctx)
+			if gone = append(gone, more...); err != nil {
+				return gone, err
+			}
+		}
+	}
+	return gone, nil
+}
+
+// parent is the image on which another one was made here; "" if there is none.
+func (v *view) parent(id ID) ID {
+	for _, n := range v.byID[id] {
+		if p := v.of(n, id).parent; p != "" {
+			return p
+		}
+	}
+	return ""
+}
+
+// nameless reports whether an image is there that has no name and no pin, and on
+// which none was made.
+func (v *view) nameless(id ID) bool {
+	if len(v.byID[id]) == 0 || len(v.references(id)) > 0 || v.pins[id] {
+		return false
+	}
+	for _, n := range v.names {
+		for _, e := range n.all() {
+			if e.parent == id {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // only are the images that are for one of the platforms, each of which one must
@@ -157,7 +211,7 @@ func (r *removal) check(ref string) error {
 func (r *removal) reference(ctx context.Context, name string) ([]Removed, error) {
 	gone := append([]string{name}, companions(r.names, name)...) // these came with the tag and go with it
 	rest := without(r.names, gone)
-	if len(rest) > 0 || r.o.NoPrune || len(r.users) > 0 {
+	if len(rest) > 0 || len(r.users) > 0 {
 		return r.untag(ctx, gone)
 	}
 	return r.delete(ctx)

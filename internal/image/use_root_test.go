@@ -30,7 +30,7 @@ func TestLastUse(t *testing.T) {
 	if i.LastUsed.Before(i.Tagged) || time.Since(i.LastUsed) > time.Hour {
 		t.Error("a loaded image was used", i.LastUsed)
 	}
-	if _, err := s.images.Remove(ctx, "a:1", image.RemoveOptions{NoPrune: true}); err != nil {
+	if _, err := s.images.Remove(ctx, "a:1", image.RemoveOptions{Force: true, InUse: func(image.ID) []image.User { return []image.User{{Container: "c"}} }}); err != nil {
 		t.Fatal(err)
 	}
 	s.images.Touch(i.ID)
