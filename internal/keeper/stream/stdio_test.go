@@ -346,9 +346,7 @@ func TestProcessEndsWithItsClient(t *testing.T) {
 			c, _, _ := r.dial(tc.client)
 			tc.leave(t, c)
 			eventually(t, "the client is gone", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.clients) == 0 })
-			if got := r.told.String(); got != tc.want {
-				t.Errorf("told %q, want %q", got, tc.want)
-			}
+			eventually(t, "the engine hears: "+tc.want, func() bool { return r.told.String() == tc.want }) // behind the lock under which the client went
 			p.out.Close()
 		})
 	}
