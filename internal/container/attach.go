@@ -36,9 +36,9 @@ func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, h
 	if err != nil {
 		return err
 	}
-	keys, err := api.ParseDetachKeys(o.DetachKeys)
+	keys, err := detachKeys(o.DetachKeys, c.View().Config.Tty)
 	if err != nil {
-		return errdefs.New(errdefs.InvalidArgument, "Invalid detach keys (%s) provided: %w", o.DetachKeys, err)
+		return err
 	}
 	a := &attaching{link: s.link, events: s.events, logDir: s.records.logDir(c.ID), c: c, o: o}
 	if !o.Stream {
@@ -68,6 +68,22 @@ func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, h
 		return err
 	}
 	return a.hand(ctx, end)
+}
+
+// detachKeys are the keys with which a client leaves: those that it names, or
+// Docker's. Nobody types where there is no terminal; what comes there is data.
+func detachKeys(names string, tty bool) ([]byte, error) {
+	if names == "" {
+		names = api.DefaultDetachKeys
+	}
+	keys, err := api.ParseDetachKeys(names)
+	if err != nil {
+		return nil, errdefs.New(errdefs.InvalidArgument, "Invalid detach keys (%s) provided: %w", names, err)
+	}
+	if !tty {
+		return nil, nil
+	}
+	return keys, nil
 }
 
 // attaching is one client on its way to a container's streams.

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"testing"
+
+	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // A client whose input nobody has read gets the end of the stream, not a reset
@@ -42,5 +44,27 @@ func TestUnreadInputResetsNoConnection(t *testing.T) {
 		}
 		<-sent
 		client.Close()
+	}
+}
+
+// Clients that name no keys, as most libraries, leave with Docker's; what goes
+// into a pipe is data.
+func TestDetachKeysAreForTerminals(t *testing.T) {
+	for _, tt := range []struct {
+		names string
+		tty   bool
+		want  string
+	}{
+		{"", true, "\x10\x11"},
+		{"a,ctrl-b", true, "a\x02"},
+		{"", false, ""},
+		{"a", false, ""},
+	} {
+		if got, err := detachKeys(tt.names, tt.tty); string(got) != tt.want || err != nil {
+			t.Errorf("%q with a terminal %v: %q, %v", tt.names, tt.tty, got, err)
+		}
+	}
+	if _, err := detachKeys("ctrl-?", false); !errdefs.Is(err, errdefs.InvalidArgument) {
+		t.Error(err)
 	}
 }

@@ -133,7 +133,7 @@ func (all *Execs) Start(ctx context.Context, id string, req api.ExecStartRequest
 		x.exitCode.Store(&code)
 		all.records.removeExec(x.ID)
 		time.AfterFunc(execKept, func() { all.drop(x.ID) })
-		tellEnds(ends, x.Request.Tty, err)
+		tellEnds(ends, req.Tty, err)
 		return err
 	}
 	return nil
@@ -144,16 +144,18 @@ func (all *Execs) ends(x *Exec, req api.ExecStartRequest, hijack Hijack) ([]keep
 	if req.Detach {
 		return nil, nil
 	}
-	name := x.Request.DetachKeys
-	keys, err := api.ParseDetachKeys(name)
+	keys, err := detachKeys(x.Request.DetachKeys, x.Request.Tty)
 	if err != nil {
-		return nil, errdefs.New(errdefs.InvalidArgument, "Invalid detach keys (%s) provided: %w", name, err)
+		return nil, err
 	}
-	conn, buffered, err := hijack(x.Request.Tty)
+	conn, buffered, err := hijack(req.Tty)
 	if err != nil {
 		return nil, err
 	}
 	o := api.AttachOptions{Stdin: x.Request.AttachStdin, Stdout: x.Request.AttachStdout, Stderr: x.Request.AttachStderr}
+	if req.Tty && !x.Request.Tty { // without frames nobody can tell it from the output; Docker leaves it out too
+		o.Stderr = false
+	}
 	end, err := newKeeperEnd(conn, buffered, o, keys)
 	if err != nil {
 		conn.Close()
@@ -191,7 +193,7 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.Exe
 		return err
 	}
 	failpoint.Hit("exec/recorded")
-	st := keeper.Stdio{TTY: x.Request.Tty, Console: x.Request.Tty && p.external != nil, OpenStdin: x.Request.AttachStdin, StdinOnce: true, UID: int(v.IDs.HostUID(user.UID)), GID: int(v.IDs.HostGID(user.GID))}
+	st := keeper.Stdio{TTY: x.Request.Tty, Console: x.Request.Tty && p.external != nil, OpenStdin: x.Request.AttachStdin, StdinOnce: true, OddFrames: req.Tty != x.Request.Tty, UID: int(v.IDs.HostUID(user.UID)), GID: int(v.IDs.HostGID(user.GID))}
 	if size := req.ConsoleSize; size != nil {
 		st.Rows, st.Cols = uint16(size[0]), uint16(size[1])
 	}
@@ -295,10 +297,10 @@ func (all *Execs) Resize(ctx context.Context, id string, rows, cols uint16) erro
 }
 
 // tellEnds writes an error to clients that have been answered already.
-func tellEnds(ends []keeperEnd, tty bool, cause error) {
+func tellEnds(ends []keeperEnd, raw bool, cause error) {
 	for _, e := range ends {
 		text := cause.Error() + "\r\n"
-		if !tty {
+		if !raw {
 			h := api.Header(api.Stderr, len(text))
 			text = string(h[:]) + text
 		}

@@ -24,9 +24,9 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 	if c == nil {
 		return errdefs.New(errdefs.NotFound, "No such container: %s", id)
 	}
-	keys, err := api.ParseDetachKeys(o.DetachKeys)
+	keys, err := detachKeys(o.DetachKeys, c.View().Config.Tty)
 	if err != nil {
-		return errdefs.New(errdefs.InvalidArgument, "Invalid detach keys (%s) provided: %w", o.DetachKeys, err)
+		return err
 	}
 	conn, buffered, err := hijack(false)
 	if err != nil {

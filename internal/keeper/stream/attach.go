@@ -121,7 +121,7 @@ func (t *set) newClient(cl wire.Client) (*client, error) {
 		stdin: cl.Stdin && t.stdio.OpenStdin,
 
 		ends:   cl.Ends,
-		status: cl.Status && !t.stdio.TTY,
+		status: cl.Status && t.audience.framed,
 		keys:   detachKeys{keys: cl.DetachKeys},
 		took:   time.Now(),
 	}
@@ -143,7 +143,7 @@ func (t *set) hold(c *client) {
 		if !want || len(tail) == 0 {
 			continue
 		}
-		if !t.stdio.TTY {
+		if t.audience.framed {
 			var h [frameHeader]byte
 			putHeader(h[:], logfile.Stream(1+i), len(tail))
 			c.first = append(c.first, h[:]...)

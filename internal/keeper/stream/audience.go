@@ -16,7 +16,7 @@ import (
 // spool from which those that are behind are served. The set's mu guards it.
 type audience struct {
 	owner   owner
-	tty     bool // the stream has no frames
+	framed  bool
 	clients []*client
 	spool   spool
 }
@@ -169,7 +169,7 @@ func (a *audience) flushClient(c *client, buf []byte) (more bool) {
 		if n > 0 {
 			c.took = time.Now()
 		}
-		c.sent(n, p, a.tty)
+		c.sent(n, p, a.framed)
 		if n < len(p) {
 			return false // the socket is full; its event gives another turn
 		}
@@ -186,7 +186,7 @@ func (a *audience) next(c *client, buf []byte) (p []byte, skip int64, err error)
 		return nil, 0, err
 	}
 	p = buf[:n]
-	if a.tty {
+	if !a.framed {
 		return p, 0, nil
 	}
 	if c.frame > 0 {
@@ -249,13 +249,13 @@ func (a *audience) readFull(p []byte, at int64) error {
 }
 
 // sent moves a client on by n bytes of p, which next or first has given.
-func (c *client) sent(n int, p []byte, tty bool) {
+func (c *client) sent(n int, p []byte, framed bool) {
 	if len(c.first) > 0 {
 		c.first = c.first[n:]
 		return
 	}
 	c.place += int64(n)
-	if tty {
+	if !framed {
 		return
 	}
 	left := c.frame
@@ -279,7 +279,7 @@ func (a *audience) cut(c *client, why string) {
 	_ = unixconn.SendBuffer(c.src.fd, 4*clientBuffer)
 	if a.finishFrame(c) {
 		b := []byte(text)
-		if !a.tty {
+		if a.framed {
 			b = make([]byte, frameHeader, frameHeader+len(text))
 			putHeader(b, logfile.Stderr, len(text))
 			b = append(b, text...)
@@ -294,7 +294,7 @@ func (a *audience) cut(c *client, why string) {
 // finishFrame sends the rest of the frame that a client is in, so that what
 // follows is understood.
 func (a *audience) finishFrame(c *client) bool {
-	if a.tty || !c.behind {
+	if !a.framed || !c.behind {
 		return true
 	}
 	if len(c.first) > 0 {

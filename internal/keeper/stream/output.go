@@ -126,10 +126,10 @@ func (t *set) deliver(s logfile.Stream, frame []byte) {
 	now := time.Now()
 	t.lastUse = now
 	payload := frame[frameHeader:]
-	if t.stdio.TTY {
-		frame = payload
-	} else {
+	if t.audience.framed {
 		putHeader(frame, s, len(payload))
+	} else {
+		frame = payload
 	}
 	t.audience.send(s, frame)
 	if t.log == nil {

@@ -69,7 +69,7 @@ func (t *set) unlock() {
 
 func (s *Streams) newSet(id string, st wire.Stdio) *set {
 	t := &set{s: s, id: id, stdio: st, sock: -1, in: input{tty: st.TTY}}
-	t.audience = audience{owner: t, tty: st.TTY}
+	t.audience = audience{owner: t, framed: st.Framed()}
 	if st.Log != nil {
 		dir := st.Log.Dir
 		t.log = logfile.NewWriter(func() (*os.Root, error) { return s.logDir(dir) }, logfile.Name(id), logfile.Options{

@@ -34,7 +34,7 @@ func TestFramesOverTheRingsEnd(t *testing.T) {
 // ringRun adds frames and lets a client take them, step bytes at a time.
 func ringRun(t *testing.T, dir *os.File, want [2]bool, step int) (got, all string) {
 	t.Helper()
-	var a audience
+	a := audience{framed: true}
 	defer a.spool.release()
 	c := &client{want: want, behind: true}
 	buf := make([]byte, 50)
@@ -62,7 +62,7 @@ func ringRun(t *testing.T, dir *os.File, want [2]bool, step int) (got, all strin
 			c.place += skip
 			n := min(len(p), step)
 			sent.Write(p[:n])
-			c.sent(n, p, false)
+			c.sent(n, p, true)
 		}
 	}
 	for c.place < a.spool.end {
@@ -72,7 +72,7 @@ func ringRun(t *testing.T, dir *os.File, want [2]bool, step int) (got, all strin
 		}
 		c.place += skip
 		sent.Write(p)
-		c.sent(len(p), p, false)
+		c.sent(len(p), p, true)
 	}
 	return sent.String(), wanted.String()
 }

@@ -106,6 +106,32 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
+// An exec is created with a terminal or without, and its output is asked for
+// with frames or without: neither follows from the other.
+func TestFramesAsAsked(t *testing.T) {
+	r := newRig(t)
+	slave := terminal(t, r, wire.Stdio{OddFrames: true})
+	c, _, _ := r.dial(both())
+	say(t, slave, "raw")
+	slave.Close()
+	r.Drain("c1", nil)
+	if got, err := io.ReadAll(c); string(got) != "\x01\x00\x00\x00\x00\x00\x00\x03raw" || err != nil {
+		t.Errorf("of a terminal with frames %q, %v", got, err)
+	}
+
+	r = newRig(t)
+	p := r.start(wire.Stdio{OddFrames: true})
+	c, _, _ = r.dial(wire.Client{Stdout: true})
+	say(t, p.err, "no")
+	say(t, p.out, "plain")
+	p.out.Close()
+	p.err.Close()
+	r.Drain("c1", nil)
+	if got, err := io.ReadAll(c); string(got) != "plain" || err != nil {
+		t.Errorf("of pipes without frames %q, %v", got, err)
+	}
+}
+
 // What a client types before the program runs waits for it: with its request,
 // or right after the answer.
 func TestTypedBeforeTheStart(t *testing.T) {

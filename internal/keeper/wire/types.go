@@ -17,7 +17,11 @@ type Stdio struct {
 	StdinOnce  bool // stdin closes when its first client leaves
 	UID, GID   int  // owner of the FIFOs: the process's user
 	Log        *Log // nil: output is not kept (exec)
+	OddFrames  bool // clients get frames from a terminal, or none where there is none
 }
+
+// Framed reports whether clients get the output in frames that name its stream.
+func (s Stdio) Framed() bool { return s.TTY == s.OddFrames }
 
 // Log says where output is kept.
 type Log struct {
@@ -39,7 +43,7 @@ type Client struct {
 	// Status gives the client, behind all output, a frame of the system stream
 	// with the exit code. Its connection is then not ended, only closed: the
 	// engine has a duplicate and ends it when it has taken note of the exit.
-	// Not for terminals, whose output has no frames.
+	// Not where the output has no frames, as a terminal's.
 	Status bool
 
 	// Ends has the process killed when the client's connection ends before the
