@@ -36,6 +36,9 @@ type Container struct {
 	// removing is closed at the end of the last removal, whether it succeeded or
 	// not; nil: there was none; guarded by mu.
 	removing chan struct{}
+	// renewals are users' restarts under way: the run that ends for one does not
+	// take along a container that removes itself.
+	renewals atomic.Int32
 }
 
 func newContainer(r *Record, status Status) *Container {
@@ -49,6 +52,9 @@ func (c *Container) Label() index.Label {
 	v := c.View()
 	return index.Label{ID: c.ID, Name: v.Name, Created: v.Created}
 }
+
+// goes reports whether the end of the run takes the container away.
+func (c *Container) goes() bool { return c.View().AutoRemove() && c.renewals.Load() == 0 }
 
 // View returns the container's current picture.
 func (c *Container) View() *View { return c.view.Load() }

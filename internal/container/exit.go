@@ -156,7 +156,7 @@ func exitCode(e keeper.Exit) int {
 // that finds the exit again at the keeper.
 func (x *exits) settleExit(c *Container) error {
 	c.awaitRemoval()
-	if x.index.Get(c.ID) != nil && c.View().AutoRemove() && !c.View().Alive() {
+	if x.index.Get(c.ID) != nil && c.goes() && !c.View().Alive() {
 		if err := x.removals.remove(context.Background(), c); err != nil {
 			slog.Warn("remove after exit", "container", c.ID, "err", err)
 			c.awaitRemoval() // it may be another's that was in progress
@@ -201,7 +201,7 @@ func (x *exits) recordExit(c *Container) error {
 // itself. It returns what makes the outcome durable if that has not been
 // possible.
 func (x *exits) afterExit(c *Container, p *process) (settle func() error) {
-	removes := c.View().AutoRemove() // its client waits for the removal
+	removes := c.goes() // its client waits for the removal
 	if !removes {
 		c.endRuns(nil)
 		x.clearGroup(c.ID, p)

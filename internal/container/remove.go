@@ -74,7 +74,7 @@ func (r *removals) onRequest(ctx context.Context, ref string, force bool) error 
 		if _, err := r.stops.killNow(ctx, c); err != nil {
 			return fmt.Errorf("cannot remove container %q: could not kill: %w", "/"+v.Name, err)
 		}
-		if v.AutoRemove() { // its end removes it
+		if c.goes() { // its end removes it
 			if gone, err := waitFor(ctx, removal, killWait); gone || err != nil {
 				return err
 			}

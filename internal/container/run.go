@@ -71,9 +71,13 @@ func (r *removals) dropRun(ctx context.Context, c *Container) error {
 }
 
 // dropCutOff removes what an engine that was killed has left of a run before its
-// start: nobody starts that container any more.
+// start, or between the two halves of a restart: nobody starts that container any
+// more.
 func (r *removals) dropCutOff(c *Container) {
-	if v := c.View(); v.Status != Created || !v.Run || !v.AutoRemove() {
+	c.mu.Lock()
+	v, ending := c.View(), c.settled != nil
+	c.mu.Unlock()
+	if cut := v.Status == Created && v.Run || v.Status == Exited && !ending; !cut || !v.AutoRemove() {
 		return
 	}
 	r.work.later("remove what was to be run", c.View(), func(ctx context.Context) error { return r.dropRun(ctx, c) })

@@ -148,7 +148,7 @@ func (c *Container) awaitSettled() {
 	c.mu.Lock()
 	settled := c.settled
 	c.mu.Unlock()
-	if settled == nil || c.View().AutoRemove() {
+	if settled == nil || c.goes() {
 		return
 	}
 	select {
@@ -253,7 +253,7 @@ func (s *Service) Kill(ctx context.Context, ref, name string) error {
 		return err
 	}
 	sig := syscall.SIGKILL
-	if name != "" && name != "0" {
+	if name != "" {
 		if sig, err = spec.ParseSignal(name); err != nil {
 			return err
 		}
@@ -276,14 +276,19 @@ func (s *Service) Kill(ctx context.Context, ref, name string) error {
 	return nil
 }
 
-// Restart stops the container if it runs, and starts it.
+// Restart stops the container if it runs, and starts it. One that removes itself
+// is there all the time, unless it cannot be started.
 func (s *Service) Restart(ctx context.Context, ref string, o api.StopOptions) error {
 	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if _, err := s.stops.stop(ctx, c, o); err != nil {
+	c.renewals.Add(1)
+	_, err = s.stops.stop(ctx, c, o)
+	c.awaitSettled()
+	c.renewals.Add(-1)
+	if err != nil {
 		return err
 	}
 	if err := s.Start(ctx, c.ID); err != nil && !errdefs.Is(err, errdefs.NotModified) {

@@ -72,6 +72,15 @@ var operations = []operation{
 				b.t.Errorf("a run was acknowledged, and the container is %q", state)
 			}
 		}},
+	{"restart --rm", func(b *box) { b.must("run", "-d", "--rm", "--name", "box", "--rootfs", b.rootfs(), "sleep", "1000") },
+		func(b *box) error { return b.try("restart", "-t", "0", "box") },
+		func(b *box, ack bool) {
+			settled := func() bool { state := b.state("box"); return state == "running" || state == "" }
+			b.soon(settled) // the next engine removes beside its answers
+			if state := b.state("box"); !settled() || ack && !b.rebooted && state == "" {
+				b.t.Errorf("acknowledged %v, and the container is %q", ack, state)
+			}
+		}},
 	{"run --rm", nil,
 		func(b *box) error { return b.try("run", "--rm", "--name", "box", "--rootfs", b.rootfs(), "true") },
 		func(b *box, ack bool) {
