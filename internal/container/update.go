@@ -29,7 +29,7 @@ func (s *Service) Update(ref string, u container.UpdateConfig) ([]string, error)
 	}
 	if u.RestartPolicy.Name != "" {
 		if host.AutoRemove && !u.RestartPolicy.IsNone() {
-			return nil, errdefs.New(errdefs.InvalidArgument, "Restart policy cannot be updated because AutoRemove is enabled for the container")
+			return nil, errdefs.New(errdefs.Conflict, "Restart policy cannot be updated because AutoRemove is enabled for the container")
 		}
 		host.RestartPolicy = u.RestartPolicy
 	}
@@ -68,6 +68,7 @@ func changeable(r *container.Resources) []any {
 	return []any{
 		&r.CPUShares, &r.Memory, &r.NanoCPUs, &r.BlkioWeight, &r.CPUPeriod, &r.CPUQuota, &r.CPURealtimePeriod, &r.CPURealtimeRuntime,
 		&r.CpusetCpus, &r.CpusetMems, &r.MemoryReservation, &r.MemorySwap, &r.PidsLimit,
+		&r.BlkioWeightDevice, &r.BlkioDeviceReadBps, &r.BlkioDeviceWriteBps, &r.BlkioDeviceReadIOps, &r.BlkioDeviceWriteIOps,
 	}
 }
 

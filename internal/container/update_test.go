@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -20,6 +21,10 @@ func TestUpdateChangesLimitsOnly(t *testing.T) {
 	}
 	if to.Memory != 15<<20 || to.MemorySwap != 20<<20 || *to.PidsLimit != 7 || to.CPUShares != 5 || to.CPUQuota != 2000 || to.CPUPeriod != 3000 {
 		t.Errorf("%+v", to)
+	}
+	from = container.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{Path: "/dev/null", Rate: 1}}}
+	if err := overlayResources(&to, &from); err != nil || len(to.BlkioDeviceReadBps) != 1 || to.Memory != 15<<20 {
+		t.Errorf("%+v, %v", to, err)
 	}
 	if to.CgroupParent != "x" || to.Devices != nil {
 		t.Errorf("what an update cannot change has changed: %+v", to)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"strconv"
 
@@ -55,7 +56,7 @@ func createRequest(r *request) (req container.CreateRequest, warnings []string, 
 		return req, nil, err
 	}
 	if b == nil {
-		return req, nil, errdefs.New(errdefs.InvalidArgument, "invalid JSON: got EOF while reading request body")
+		return req, nil, errdefs.New(errdefs.InvalidArgument, "invalid JSON: EOF")
 	}
 	warnings, err = upgradeCreate(&req, b, r.version)
 	return req, warnings, err
@@ -158,15 +159,25 @@ func (s *Server) resizeContainer(w http.ResponseWriter, r *request) error {
 
 // windowSize reads the size of a terminal from the query.
 func windowSize(r *request) (rows, cols uint16, err error) {
-	h, err := strconv.ParseUint(r.text("h"), 10, 16)
-	if err != nil {
-		return 0, 0, errdefs.New(errdefs.InvalidArgument, "invalid resize height %q: %w", r.text("h"), errors.Unwrap(err))
+	if rows, err = lines(r.text("h")); err != nil {
+		return 0, 0, errdefs.New(errdefs.InvalidArgument, "invalid resize height %q: %w", r.text("h"), err)
 	}
-	w, err := strconv.ParseUint(r.text("w"), 10, 16)
-	if err != nil {
-		return 0, 0, errdefs.New(errdefs.InvalidArgument, "invalid resize width %q: %w", r.text("w"), errors.Unwrap(err))
+	if cols, err = lines(r.text("w")); err != nil {
+		return 0, 0, errdefs.New(errdefs.InvalidArgument, "invalid resize width %q: %w", r.text("w"), err)
 	}
-	return uint16(h), uint16(w), nil
+	return rows, cols, nil
+}
+
+// lines reads a number of rows or columns.
+func lines(s string) (uint16, error) {
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil {
+		return 0, errors.Unwrap(err)
+	}
+	if n < 0 || n > math.MaxUint16 {
+		return 0, strconv.ErrRange
+	}
+	return uint16(n), nil
 }
 
 func (s *Server) updateContainer(w http.ResponseWriter, r *request) error {
@@ -174,6 +185,7 @@ func (s *Server) updateContainer(w http.ResponseWriter, r *request) error {
 	if err := r.body(&c); err != nil {
 		return err
 	}
+	upgradeUpdate(&c.Resources, r.version)
 	res, err := s.backend.ContainerUpdate(r.Context(), r.name, c)
 	if err != nil {
 		return err

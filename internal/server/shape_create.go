@@ -71,6 +71,18 @@ func upgradeHostConfig(hc *container.HostConfig, v api.Version) {
 	}
 }
 
+// upgradeUpdate drops the limits that an update did not change in older versions.
+func upgradeUpdate(r *container.Resources, v api.Version) {
+	if v.Before(40) {
+		r.PidsLimit = nil
+	}
+	if v.Before(55) {
+		r.BlkioWeightDevice = nil
+		r.BlkioDeviceReadBps, r.BlkioDeviceWriteBps = nil, nil
+		r.BlkioDeviceReadIOps, r.BlkioDeviceWriteIOps = nil, nil
+	}
+}
+
 func upgradeMounts(mounts []mount.Mount, v api.Version) error {
 	for i := range mounts {
 		m := &mounts[i]

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/tare-engine/tare/api"
@@ -281,4 +282,19 @@ func FuzzCreateBody(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestOldUpdatesChangeWhatTheyDid(t *testing.T) {
+	pids := int64(5)
+	for version, want := range map[string][2]bool{"1.39": {false, false}, "1.40": {true, false}, "1.54": {true, false}, "1.55": {true, true}} {
+		v, ok := api.ParseVersion(version)
+		if !ok {
+			t.Fatal(version)
+		}
+		r := container.Resources{Memory: 1, PidsLimit: &pids, BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{}}, BlkioWeightDevice: []*blkiodev.WeightDevice{{}}}
+		upgradeUpdate(&r, v)
+		if got := [2]bool{r.PidsLimit != nil, r.BlkioDeviceReadBps != nil}; got != want || (r.BlkioWeightDevice != nil) != want[1] || r.Memory != 1 {
+			t.Errorf("%s: %+v", version, r)
+		}
+	}
 }

@@ -331,7 +331,7 @@ func validateHost(req *container.CreateRequest) error {
 	}
 	for k := range h.Annotations {
 		if k == "" {
-			return invalid("invalid Annotation: the empty string is not permitted as an annotation key")
+			return invalid("invalid Annotations: the empty string is not permitted as an annotation key")
 		}
 	}
 	return validateLog(h.LogConfig)

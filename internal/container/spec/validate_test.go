@@ -171,7 +171,7 @@ func TestBadHostConfig(t *testing.T) {
 		`{"CgroupParent":"../tare-1"}`:                                                `invalid cgroup parent "../tare-1": groups of that name are the engine's own`,
 		`{"GroupAdd":["-1"]}`:                                                         `invalid group "-1"`,
 		`{"Umask":4096}`:                                                              "invalid umask",
-		`{"Annotations":{"":"x"}}`:                                                    "invalid Annotation: the empty string is not permitted as an annotation key",
+		`{"Annotations":{"":"x"}}`:                                                    "invalid Annotations: the empty string is not permitted as an annotation key",
 		`{"ConsoleSize":[70000,1]}`:                                                   "invalid console size",
 		`{"Binds":["/a:/b\u0000"]}`:                                                   `HostConfig.Binds[0]: "/a:/b\x00" contains a NUL byte`,
 	} {
