@@ -13,6 +13,10 @@ type CreateOptions struct {
 	Name     string            `json:",omitempty"` // "": the engine makes one up
 	Platform *ocispec.Platform `json:",omitempty"`
 
+	// ShallowBinds leaves the mounts below a read-only -v writable, as for clients
+	// before API 1.44.
+	ShallowBinds bool `json:"-"`
+
 	// What follows is ours.
 
 	Rootfs  string `json:",omitempty"` // a directory of the engine's machine instead of an image

@@ -80,7 +80,7 @@ func (p *cells) spec(id string) (spec.Input, error) {
 		return spec.Input{}, err
 	}
 	req := &container.CreateRequest{Config: &container.Config{Cmd: []string{"/"}, Hostname: ident.Short(id)}, HostConfig: &container.HostConfig{}}
-	if _, err := spec.Validate("", req); err != nil {
+	if _, err := spec.Validate("", req, spec.MountRules{}); err != nil {
 		root.Close()
 		return spec.Input{}, err
 	}

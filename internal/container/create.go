@@ -90,7 +90,7 @@ func newRecord(id string, req Request) *Record {
 	r := &Record{
 		Version: recordVersion, ID: id, Name: req.Name, Created: time.Now().UTC(),
 		Image: req.Image, Chain: req.Chain, Rootfs: req.Rootfs, Platform: req.Platform,
-		Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking, Run: req.Run,
+		Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking, Run: req.Run, ShallowBinds: req.ShallowBinds,
 	}
 	argv := append(append([]string(nil), req.Config.Entrypoint...), req.Config.Cmd...)
 	if len(argv) > 0 {

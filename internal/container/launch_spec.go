@@ -17,7 +17,7 @@ func (l *launch) makeSpec() (err error) {
 		return err
 	}
 	in := spec.Input{
-		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Root: l.root,
+		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Mounts: l.records.mountRules(v.Record), Root: l.root,
 		InitPath: l.defaults.InitPath, CgroupPath: group, CDIDirs: l.defaults.CDIDirs, IDs: v.IDs,
 	}
 	files, err := l.filesOf()

@@ -41,7 +41,10 @@ type Record struct {
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig `json:",omitempty"`
 	IDs        *idrange.Map              `json:",omitempty"` // nil: its ids are the host's
-	Requires   []string                  `json:",omitempty"` // IDs of containers that are started before it
+	// ShallowBinds says that a read-only -v leaves the mounts below it writable: the
+	// client is older than API 1.44.
+	ShallowBinds bool     `json:",omitempty"`
+	Requires     []string `json:",omitempty"` // IDs of containers that are started before it
 
 	Last    Outcome
 	Run     bool `json:",omitempty"` // made to be started by the same request: alone it is nothing
@@ -72,6 +75,8 @@ type Request struct {
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig
+
+	ShallowBinds bool // see Record
 }
 
 // live is what a reboot ends: the running process and what it holds of the

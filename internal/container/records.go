@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/store"
 )
@@ -42,6 +43,11 @@ func (r *records) all() string { return filepath.Join(r.dataRoot, "containers") 
 
 // volatile is the folder on tmpfs of what a reboot ends.
 func (r *records) volatile() string { return filepath.Join(r.execRoot, "containers") }
+
+// mountRules are those of a container's mounts.
+func (r *records) mountRules(rec *Record) spec.MountRules {
+	return spec.MountRules{DataRoot: r.dataRoot, Shallow: rec.ShallowBinds}
+}
 
 // dir is a container's folder below the data root.
 func (r *records) dir(id string) string { return filepath.Join(r.all(), id) }

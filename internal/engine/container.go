@@ -29,11 +29,11 @@ func (e *Engine) ContainerCreate(ctx context.Context, o api.CreateOptions, req c
 
 // create is ContainerCreate; run says that the same request starts the container.
 func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.CreateRequest, run bool) (container.CreateResponse, error) {
-	want := own.Request{Run: run, Name: strings.TrimPrefix(o.Name, "/"), Replace: o.Replace, Config: req.Config, HostConfig: req.HostConfig, Networking: req.NetworkingConfig}
+	want := own.Request{Run: run, Name: strings.TrimPrefix(o.Name, "/"), Replace: o.Replace, Config: req.Config, HostConfig: req.HostConfig, Networking: req.NetworkingConfig, ShallowBinds: o.ShallowBinds}
 	if want.Replace && want.Name == "" {
 		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "replace: no name says which container is to be replaced")
 	}
-	warnings, err := spec.Validate(want.Name, &req)
+	warnings, err := spec.Validate(want.Name, &req, spec.MountRules{DataRoot: e.cfg.DataRoot, Shallow: o.ShallowBinds})
 	if err != nil {
 		return container.CreateResponse{}, err
 	}

@@ -30,7 +30,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 		HostsPath: e.containers.FilePath(v.ID, "hosts"), Name: "/" + v.Name, RestartCount: v.Last.Restarts,
 		Driver: e.layers.Driver(), Platform: platformOS(v), HostConfig: v.HostConfig, Config: v.Config,
 		GraphDriver: &storage.DriverData{Name: e.layers.Driver(), Data: e.driverData(ctx, v)},
-		Mounts:      spec.Mounts(v.HostConfig), NetworkSettings: networkSettings(v),
+		Mounts:      e.mountsOf(v), NetworkSettings: networkSettings(v),
 	}
 	if !v.Last.StartedAt.IsZero() { // Docker too settles it at the start
 		c.AppArmorProfile = spec.AppArmorProfile(v.HostConfig, e.containers.Defaults().AppArmorName())

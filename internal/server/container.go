@@ -36,7 +36,7 @@ func (s *Server) createContainer(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	o := api.CreateOptions{Name: r.text("name"), Rootfs: r.text("rootfs"), Replace: r.flag("replace")}
+	o := api.CreateOptions{Name: r.text("name"), Rootfs: r.text("rootfs"), Replace: r.flag("replace"), ShallowBinds: r.version.Before(44)}
 	if o.Platform, err = createPlatform(r); err != nil {
 		return err
 	}

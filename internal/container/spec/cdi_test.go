@@ -108,7 +108,7 @@ func TestDeviceByNameThatCannotBe(t *testing.T) {
 		`[{"Driver":"cdi","Count":1,"DeviceIDs":["vendor.com/toy=zero"]}]`:   "unexpected count in CDI device request",
 		`[{"Driver":"cdi","Options":{"a":"b"},"DeviceIDs":["a.com/toy=b"]}]`: "unexpected options in CDI device request",
 	} {
-		_, err := Validate("", request(t, `{"Cmd":["true"],"HostConfig":{"DeviceRequests":`+body+`}}`))
+		_, err := Validate("", request(t, `{"Cmd":["true"],"HostConfig":{"DeviceRequests":`+body+`}}`), MountRules{})
 		checkRefusal(t, body, err, want)
 	}
 }

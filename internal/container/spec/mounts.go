@@ -27,6 +27,7 @@ type mountPoint struct {
 	mode        string // of -v, as inspect shows it
 	readOnly    bool
 	propagation mount.Propagation
+	mayLack     bool // the propagation is ours: where the host's mount has no peers, it is none
 	bind        mount.BindOptions
 	options     []string // of a tmpfs
 	makeSource  bool     // a missing source is made, as -v does
@@ -35,14 +36,21 @@ type mountPoint struct {
 // initTarget is where the reaper of --init appears.
 const initTarget = "/sbin/docker-init"
 
+// MountRules are what mounts follow beside what is said of each of them.
+type MountRules struct {
+	DataRoot string // the engine's
+	Shallow  bool   // a read-only -v leaves the mounts below it writable, as for clients before 1.44
+}
+
 // mountPoints reads all mounts of a HostConfig and checks them.
-func mountPoints(h *container.HostConfig) ([]mountPoint, error) {
+func mountPoints(h *container.HostConfig, rules MountRules) ([]mountPoint, error) {
 	var list []mountPoint
 	for _, spec := range h.Binds {
 		m, err := parseBind(spec)
 		if err != nil {
 			return nil, err
 		}
+		m.bind.ReadOnlyNonRecursive = rules.Shallow
 		list = append(list, m)
 	}
 	for _, spec := range h.Mounts {
@@ -59,7 +67,30 @@ func mountPoints(h *container.HostConfig) ([]mountPoint, error) {
 		}
 		list = append(list, m)
 	}
+	for i := range list {
+		if err := list[i].choosePropagation(rules.DataRoot); err != nil {
+			return nil, err
+		}
+	}
 	return list, checkTargets(list)
+}
+
+// choosePropagation fills in what is not said. Who has the engine's directory,
+// with /:/host as a rule, sees the host's later mounts, as with Docker, and must
+// not keep those that are taken away.
+func (m *mountPoint) choosePropagation(dataRoot string) error {
+	near := m.typ == mount.TypeBind && dataRoot != "" && (isBelow(m.source, dataRoot) || isBelow(dataRoot, m.source))
+	switch p := m.propagation; {
+	case m.typ != mount.TypeBind:
+	case p == "" && near:
+		m.propagation, m.mayLack = mount.PropagationRSlave, true
+	case p == "":
+		m.propagation = mount.PropagationRPrivate
+	case near && p != mount.PropagationRSlave && p != mount.PropagationRShared:
+		return errdefs.New(errdefs.InvalidArgument,
+			`invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: %q, bind mount source: %q, propagation: %q`, dataRoot, m.source, p)
+	}
+	return nil
 }
 
 func sortedKeysOf[V any](m map[string]V) []string {
@@ -110,7 +141,7 @@ func parseBind(spec string) (mountPoint, error) {
 	if len(parts) > 3 || parts[0] == "" {
 		return invalid(nil)
 	}
-	m := mountPoint{typ: mount.TypeBind, propagation: mount.PropagationRPrivate, makeSource: true}
+	m := mountPoint{typ: mount.TypeBind, makeSource: true}
 	switch len(parts) {
 	case 1:
 		return mountPoint{}, unsupportedVolume(spec)
@@ -123,10 +154,7 @@ func parseBind(spec string) (mountPoint, error) {
 		if !ok {
 			return mountPoint{}, errdefs.New(errdefs.InvalidArgument, "invalid mode: %s", parts[2])
 		}
-		m.mode, m.readOnly = parts[2], mode.readOnly
-		if mode.propagation != "" {
-			m.propagation = mode.propagation
-		}
+		m.mode, m.readOnly, m.propagation = parts[2], mode.readOnly, mode.propagation
 		if mode.relabel && isSystemDir(parts[0]) {
 			return mountPoint{}, errdefs.New(errdefs.InvalidArgument, "SELinux relabeling of %s is not allowed", path.Clean(parts[0]))
 		}
@@ -241,7 +269,7 @@ func (m *mountPoint) bindOf(s mount.Mount) error {
 	case !path.IsAbs(s.Source):
 		return fmt.Errorf("invalid mount path: '%s' mount path must be absolute", s.Source)
 	}
-	m.source, m.propagation = path.Clean(s.Source), mount.PropagationRPrivate
+	m.source = path.Clean(s.Source)
 	if s.BindOptions != nil {
 		m.bind = *s.BindOptions
 		m.makeSource = m.bind.CreateMountpoint
@@ -259,7 +287,7 @@ func (m *mountPoint) bindOf(s mount.Mount) error {
 		return errors.New("mount is ReadOnlyForceRecursive but not ReadOnly")
 	case m.bind.ReadOnlyNonRecursive && m.bind.ReadOnlyForceRecursive:
 		return errors.New("ReadOnlyNonRecursive and ReadOnlyForceRecursive cannot be used together")
-	case m.bind.ReadOnlyForceRecursive && m.propagation != mount.PropagationRPrivate:
+	case m.bind.ReadOnlyForceRecursive && m.propagation != "" && m.propagation != mount.PropagationRPrivate:
 		return errors.New("ReadOnlyForceRecursive needs propagation rprivate")
 	}
 	return nil
@@ -368,7 +396,7 @@ func (b *specBuilder) userMounts() ([]specs.Mount, error) {
 		if err := b.prepared(m); err != nil {
 			return nil, err
 		}
-		if err := b.propagate(m); err != nil {
+		if err := b.propagate(&m); err != nil {
 			return nil, err
 		}
 		out = append(out, specs.Mount{Destination: m.target, Type: "bind", Source: m.source, Options: m.bindOptions()})
@@ -420,8 +448,11 @@ func (m mountPoint) bindOptions() []string {
 
 // propagate lets the root pass on what a shared or slave mount needs, and
 // checks that the source has a peer to share with.
-func (b *specBuilder) propagate(m mountPoint) error {
+func (b *specBuilder) propagate(m *mountPoint) error {
 	root := &b.spec.Linux.RootfsPropagation
+	if m.mayLack && checkPeer(m.source, "shared or slave", "shared:", "master:") != nil {
+		m.propagation = mount.PropagationRPrivate
+	}
 	switch m.propagation {
 	case mount.PropagationShared, mount.PropagationRShared:
 		*root = "shared"

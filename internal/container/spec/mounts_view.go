@@ -6,9 +6,9 @@ import (
 )
 
 // Mounts lists what the user mounted into a container, as inspect shows it.
-func Mounts(h *container.HostConfig) []container.MountPoint {
+func Mounts(h *container.HostConfig, rules MountRules) []container.MountPoint {
 	list := []container.MountPoint{}
-	points, err := mountPoints(h)
+	points, err := mountPoints(h, rules)
 	if err != nil {
 		return list // it was checked at create; a record of before shows none
 	}

@@ -20,6 +20,7 @@ type Input struct {
 	ID         string
 	Config     *container.Config
 	HostConfig *container.HostConfig
+	Mounts     MountRules
 	Root       *os.File // of the container: users are looked up there
 
 	// Hosts, Hostname and ResolvConf are host paths of the files bound into
@@ -85,7 +86,7 @@ func newSpecBuilder(in Input) (*specBuilder, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := mountPoints(in.HostConfig)
+	mounts, err := mountPoints(in.HostConfig, in.Mounts)
 	if err != nil {
 		return nil, err
 	}

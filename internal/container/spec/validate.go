@@ -45,7 +45,7 @@ func ValidateName(name string) error {
 //
 // Nothing that the engine does not do yet passes: such an option is refused by
 // name.
-func Validate(name string, req *container.CreateRequest) (warnings []string, err error) {
+func Validate(name string, req *container.CreateRequest, rules MountRules) (warnings []string, err error) {
 	if name != "" {
 		if err := ValidateName(name); err != nil {
 			return nil, err
@@ -61,7 +61,8 @@ func Validate(name string, req *container.CreateRequest) (warnings []string, err
 		return nil, err
 	}
 	for _, check := range []func(*container.CreateRequest) error{
-		validateConfig, validateHost, validateModes, validateConflicts, validateSecurity, validateNetworking, validateMounts,
+		validateConfig, validateHost, validateModes, validateConflicts, validateSecurity, validateNetworking,
+		func(r *container.CreateRequest) error { return validateMounts(r.HostConfig, rules) },
 		func(r *container.CreateRequest) error { return validateResources(&r.HostConfig.Resources) },
 	} {
 		if err := check(req); err != nil {
@@ -94,8 +95,8 @@ func ValidateUpdate(h *container.HostConfig, asked *container.Resources) (warnin
 	return warn(h), nil
 }
 
-func validateMounts(req *container.CreateRequest) error {
-	list, err := mountPoints(req.HostConfig)
+func validateMounts(h *container.HostConfig, rules MountRules) error {
+	list, err := mountPoints(h, rules)
 	for i := 0; i < len(list) && err == nil; i++ {
 		err = list[i].checkSource()
 	}

@@ -175,7 +175,7 @@ func TestBadHostConfig(t *testing.T) {
 		`{"ConsoleSize":[70000,1]}`:                                                   "invalid console size",
 		`{"Binds":["/a:/b\u0000"]}`:                                                   `HostConfig.Binds[0]: "/a:/b\x00" contains a NUL byte`,
 	} {
-		_, err := Validate("", request(t, `{"Cmd":["true"],"HostConfig":`+body+`}`))
+		_, err := Validate("", request(t, `{"Cmd":["true"],"HostConfig":`+body+`}`), MountRules{})
 		checkRefusal(t, body, err, want)
 	}
 }
@@ -225,14 +225,14 @@ func TestBadConfig(t *testing.T) {
 		`{"Image":"x","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv4Address":"1.2.3.4"}}}}}`: "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only",
 		`{"Image":"x","NetworkingConfig":{"EndpointsConfig":{"bridge":{"Aliases":["a"]}}}}`:                        "invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks",
 	} {
-		_, err := Validate("", request(t, body))
+		_, err := Validate("", request(t, body), MountRules{})
 		checkRefusal(t, body[:min(len(body), 100)], err, want)
 	}
-	if _, err := Validate("", &container.CreateRequest{}); err == nil {
+	if _, err := Validate("", &container.CreateRequest{}, MountRules{}); err == nil {
 		t.Error("no Config accepted")
 	}
 	bad := &container.CreateRequest{Config: &container.Config{Labels: map[string]string{"a": "\xff"}}}
-	if _, err := Validate("", bad); err == nil || !strings.Contains(err.Error(), `Labels["a"]`) {
+	if _, err := Validate("", bad, MountRules{}); err == nil || !strings.Contains(err.Error(), `Labels["a"]`) {
 		t.Errorf("invalid UTF-8: %v", err)
 	}
 }
@@ -293,7 +293,7 @@ func TestClientsRequestsPass(t *testing.T) {
 		`{"Image":"x","HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"8080"}],"53/udp":[{"HostIp":"127.0.0.1","HostPort":"5000-5010"}]},"Binds":["/tmp:/x:ro"],"Tmpfs":{"/t":""},"SecurityOpt":["label=disable","seccomp=unconfined","no-new-privileges:true"]}}`,
 	} {
 		r := request(t, body)
-		if _, err := Validate("", r); err != nil {
+		if _, err := Validate("", r, MountRules{}); err != nil {
 			t.Errorf("%.80s: %v", body, err)
 			continue
 		}
@@ -316,7 +316,7 @@ func FuzzCreateBody(f *testing.F) {
 		if json.Unmarshal([]byte(body), &r) != nil {
 			return
 		}
-		if _, err := Validate("", &r); err != nil {
+		if _, err := Validate("", &r, MountRules{}); err != nil {
 			if errdefs.KindOf(err) == errdefs.Internal {
 				t.Errorf("%s: %v is our fault", body, err)
 			}
