@@ -190,10 +190,11 @@ func TestSpecParts(t *testing.T) {
 		"seccomp file": {func(in *Input) {
 			in.HostConfig.SecurityOpt = []string{`seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`}
 		}, func(s *specs.Spec) any { return string(s.Linux.Seccomp.DefaultAction) }, "SCMP_ACT_ALLOW"},
-		"no new privileges": {func(in *Input) { in.HostConfig.SecurityOpt = []string{"no-new-privileges"} }, func(s *specs.Spec) any { return s.Process.NoNewPrivileges }, true},
-		"writable cgroups":  {func(in *Input) { in.HostConfig.SecurityOpt = []string{"writable-cgroups=true"} }, func(s *specs.Spec) any { return slices.Contains(find(s, "/sys/fs/cgroup").Options, "ro") }, false},
-		"systempaths":       {func(in *Input) { in.HostConfig.MaskedPaths = []string{}; in.HostConfig.ReadonlyPaths = []string{} }, func(s *specs.Spec) any { return len(s.Linux.MaskedPaths) + len(s.Linux.ReadonlyPaths) }, 0},
-		"apparmor":          {func(in *Input) { in.AppArmor = "tare-default" }, func(s *specs.Spec) any { return s.Process.ApparmorProfile }, "tare-default"},
+		"no new privileges":       {func(in *Input) { in.HostConfig.SecurityOpt = []string{"no-new-privileges"} }, func(s *specs.Spec) any { return s.Process.NoNewPrivileges }, true},
+		"writable cgroups, short": {func(in *Input) { in.HostConfig.SecurityOpt = []string{"writable-cgroups"} }, func(s *specs.Spec) any { return slices.Contains(find(s, "/sys/fs/cgroup").Options, "ro") }, false},
+		"writable cgroups":        {func(in *Input) { in.HostConfig.SecurityOpt = []string{"writable-cgroups=true"} }, func(s *specs.Spec) any { return slices.Contains(find(s, "/sys/fs/cgroup").Options, "ro") }, false},
+		"systempaths":             {func(in *Input) { in.HostConfig.MaskedPaths = []string{}; in.HostConfig.ReadonlyPaths = []string{} }, func(s *specs.Spec) any { return len(s.Linux.MaskedPaths) + len(s.Linux.ReadonlyPaths) }, 0},
+		"apparmor":                {func(in *Input) { in.AppArmor = "tare-default" }, func(s *specs.Spec) any { return s.Process.ApparmorProfile }, "tare-default"},
 		"apparmor off": {func(in *Input) {
 			in.AppArmor = "tare-default"
 			in.HostConfig.SecurityOpt = []string{"apparmor=unconfined"}

@@ -22,9 +22,9 @@ type securityOptions struct {
 // parseSecurityOpts reads KEY=VALUE (or the old KEY:VALUE) options.
 func parseSecurityOpts(list []string) (o securityOptions, err error) {
 	for _, opt := range list {
-		if opt == "no-new-privileges" {
-			o.noNewPrivileges = true
-			continue
+		switch opt {
+		case "no-new-privileges", "writable-cgroups":
+			opt += "=true"
 		}
 		if opt == "disable" { // label=disable
 			continue
