@@ -42,6 +42,9 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	if err := cr.groups.check(req.HostConfig); err != nil {
 		return nil, err
 	}
+	if err := checkDonors(req.HostConfig, cr.index); err != nil {
+		return nil, err
+	}
 	requires, err := cr.required(req)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,20 @@ func joinsOf(h *container.HostConfig) []join {
 	return slices.DeleteFunc(all, func(j join) bool { return j.ref == "" })
 }
 
+// checkDonors refuses a container that joins processes or memory of one that does
+// not exist. That of a network may come later, as with Docker.
+func checkDonors(h *container.HostConfig, all *index.Index[*Container]) error {
+	for _, ref := range []string{h.PidMode.Container(), h.IpcMode.Container()} {
+		if ref == "" {
+			continue
+		}
+		if _, err := all.Find(ref); err != nil { // not NotFound: that is for images that clients have to pull
+			return errdefs.As(errdefs.InvalidArgument, err)
+		}
+	}
+	return nil
+}
+
 // joinedIDs returns the map of those that a container with ids of its own joins;
 // nil: it joins nobody. A donor that does not exist yet is an error of the start,
 // unless only it could say which ids.
