@@ -92,7 +92,7 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 func newRecord(id string, req Request) *Record {
 	r := &Record{
 		Version: recordVersion, ID: id, Name: req.Name, Created: time.Now().UTC(),
-		Image: req.Image, Chain: req.Chain, Rootfs: req.Rootfs, Platform: req.Platform,
+		Image: req.Image, Chain: req.Chain, Rootfs: req.Rootfs, Platform: req.Platform, Manifest: req.Manifest,
 		Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking, Run: req.Run, ShallowBinds: req.ShallowBinds,
 	}
 	argv := append(append([]string(nil), req.Config.Entrypoint...), req.Config.Cmd...)

@@ -33,6 +33,9 @@ type Record struct {
 	Chain    digest.Digest    // the image's layers; empty with Rootfs
 	Rootfs   string           `json:",omitempty"` // a host directory that is the root (--rootfs)
 	Platform ocispec.Platform // of the image
+	// Manifest is that of the image by which it was made; "": a rootfs, or a record
+	// of before.
+	Manifest ocispec.Descriptor `json:",omitzero"`
 
 	Path string // program and
 	Args []string
@@ -72,6 +75,7 @@ type Request struct {
 	Chain      digest.Digest
 	Rootfs     string
 	Platform   ocispec.Platform
+	Manifest   ocispec.Descriptor
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig

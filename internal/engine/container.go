@@ -103,10 +103,15 @@ func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *oci
 	if err := spec.ValidateHealth(img.Config.Config.Healthcheck); err != nil {
 		return errdefs.New(errdefs.InvalidArgument, "image %s: %w", want.Config.Image, err)
 	}
-	want.Image, want.Chain, want.Platform = img.ID.String(), img.Chain, img.Config.Platform
+	want.Image, want.Chain, want.Platform, want.Manifest = img.ID.String(), img.Chain, img.Config.Platform, manifestOf(img)
 	merge(want.Config, img)
 	e.images.Touch(img.ID)
 	return nil
+}
+
+// manifestOf describes an image's manifest as containers show it.
+func manifestOf(img *image.Image) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: img.Manifest.MediaType, Digest: img.Manifest.Digest, Size: img.Manifest.Size}
 }
 
 // merge fills a container's configuration from its image, by Docker's rules.

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	own "github.com/tare-engine/tare/internal/container"
 	"github.com/tare-engine/tare/internal/container/spec"
@@ -30,7 +31,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 		HostsPath: e.containers.FilePath(v.ID, "hosts"), Name: "/" + v.Name, RestartCount: v.Last.Restarts,
 		Driver: e.layers.Driver(), Platform: platformOS(v), HostConfig: v.HostConfig, Config: v.Config,
 		GraphDriver: &storage.DriverData{Name: e.layers.Driver(), Data: e.driverData(ctx, v)},
-		Mounts:      e.mountsOf(v), NetworkSettings: networkSettings(v),
+		Mounts:      e.mountsOf(v), NetworkSettings: networkSettings(v), ImageManifestDescriptor: imageManifest(v),
 	}
 	if !v.Last.StartedAt.IsZero() { // Docker too settles it at the start
 		c.AppArmorProfile = spec.AppArmorProfile(v.HostConfig, e.containers.Defaults().AppArmorName())
@@ -49,6 +50,16 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 		c.SizeRw, c.SizeRootFs = &rw, &root
 	}
 	return c, nil
+}
+
+// imageManifest is the manifest that a container was made by, with its platform.
+func imageManifest(v *own.View) *ocispec.Descriptor {
+	if v.Manifest.Digest == "" {
+		return nil
+	}
+	d := v.Manifest
+	d.Platform = &v.Platform
+	return &d
 }
 
 func platformOS(v *own.View) string {

@@ -65,7 +65,7 @@ func (e *Engine) summary(ctx context.Context, v *own.View) container.Summary {
 		ID: v.ID, Names: []string{"/" + v.Name}, Image: e.imageName(v), ImageID: v.Image,
 		Command: command(v), Created: v.Created.Unix(), Ports: portSummaries(v), Labels: v.Config.Labels,
 		State: container.ContainerState(v.Status), Status: statusText(v, time.Now()),
-		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpoints(v)}, Mounts: e.mountsOf(v),
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpoints(v)}, Mounts: e.mountsOf(v), ImageManifestDescriptor: imageManifest(v),
 	}
 	if s.Labels == nil {
 		s.Labels = map[string]string{}
