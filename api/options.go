@@ -79,6 +79,13 @@ type ImageInspectOptions struct {
 	Platforms []ocispec.Platform // it must be for each of them
 }
 
+// ImageAttestationsOptions say which statements about an image are wanted.
+type ImageAttestationsOptions struct {
+	Platforms []ocispec.Platform // the image must be for each of them
+	Types     []string           // of predicates; none: all
+	Statement bool               // the statements themselves, too
+}
+
 // ImageRemoveOptions say what goes away with a reference.
 type ImageRemoveOptions struct {
 	Force     bool

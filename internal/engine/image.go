@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"sort"
@@ -235,6 +236,29 @@ func (e *Engine) ImageHistory(ctx context.Context, ref string, platforms []ocisp
 	}
 	if len(list) > 0 {
 		list[0].ID, list[0].Tags = img.ID.String(), img.RepoTags
+	}
+	return list, nil
+}
+
+// ImageAttestations lists what the attestations of an image say, or of which kinds
+// they are.
+func (e *Engine) ImageAttestations(ctx context.Context, ref string, o api.ImageAttestationsOptions) ([]image.AttestationStatement, error) {
+	img, err := e.resolveFor(ctx, ref, o.Platforms)
+	if err != nil {
+		return nil, err
+	}
+	found, err := e.images.Statements(ctx, img, o.Types, o.Statement)
+	if err != nil {
+		return nil, err
+	}
+	var list []image.AttestationStatement
+	for _, st := range found {
+		one := image.AttestationStatement{Descriptor: st.Descriptor, PredicateType: st.Predicate}
+		if o.Statement {
+			raw := json.RawMessage(st.Text)
+			one.Statement = &raw
+		}
+		list = append(list, one)
 	}
 	return list, nil
 }

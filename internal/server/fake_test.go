@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -351,6 +352,15 @@ func (f *fake) ImageHistory(_ context.Context, _ string, platforms []ocispec.Pla
 func (f *fake) ImageTag(_ context.Context, ref, repo, tag string) error {
 	f.call("tag " + ref + " " + repo + " " + tag)
 	return nil
+}
+
+func (f *fake) ImageAttestations(_ context.Context, ref string, o api.ImageAttestationsOptions) ([]image.AttestationStatement, error) {
+	f.call(fmt.Sprintf("attestations %d %q %v", len(o.Platforms), o.Types, o.Statement))
+	raw := json.RawMessage(`{"a":1}`)
+	if ref != "img" {
+		return nil, errdefs.New(errdefs.NotFound, "No such image: %s", ref)
+	}
+	return []image.AttestationStatement{{PredicateType: strings.Join(o.Types, "+"), Statement: &raw}}, nil
 }
 
 func (f *fake) ImageRemove(_ context.Context, ref string, o api.ImageRemoveOptions) ([]image.DeleteResponse, error) {

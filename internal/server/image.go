@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -20,6 +21,7 @@ type imageBackend interface {
 	ImageList(ctx context.Context, o api.ImageListOptions) ([]api.ImageSummary, error)
 	ImageInspect(ctx context.Context, ref string, o api.ImageInspectOptions) (api.ImageInspect, error)
 	ImageHistory(ctx context.Context, ref string, platforms []ocispec.Platform) ([]image.HistoryResponseItem, error)
+	ImageAttestations(ctx context.Context, ref string, o api.ImageAttestationsOptions) ([]image.AttestationStatement, error)
 	ImageTag(ctx context.Context, ref, repo, tag string) error
 	ImageRemove(ctx context.Context, ref string, o api.ImageRemoveOptions) ([]image.DeleteResponse, error)
 	ImagePin(ctx context.Context, ref string) error
@@ -79,6 +81,30 @@ func (s *Server) imageHistory(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	return r.json(http.StatusOK, listOf(history))
+}
+
+func (s *Server) imageAttestations(_ http.ResponseWriter, r *request) error {
+	if r.version.Before(55) {
+		return errdefs.New(errdefs.NotFound, "page not found")
+	}
+	platforms, err := r.platforms("platform", 55)
+	if err != nil {
+		return err
+	}
+	if len(platforms) > 1 {
+		return errdefs.New(errdefs.InvalidArgument, "only one platform value is currently supported")
+	}
+	o := api.ImageAttestationsOptions{Platforms: platforms, Statement: r.flag("statement")}
+	for _, t := range r.query["type"] {
+		if t = strings.TrimSpace(t); t != "" {
+			o.Types = append(o.Types, t)
+		}
+	}
+	list, err := s.backend.ImageAttestations(r.Context(), r.name, o)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, listOf(list))
 }
 
 func (s *Server) tagImage(w http.ResponseWriter, r *request) error {

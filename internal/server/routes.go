@@ -79,6 +79,7 @@ var routes = []struct {
 	{"GET", "/images/{name}/json", (*Server).inspectImage},
 	{"GET", "/images/{name}/get", (*Server).saveImages},
 	{"GET", "/images/{name}/history", (*Server).imageHistory},
+	{"GET", "/images/{name}/attestations", (*Server).imageAttestations},
 	{"POST", "/images/{name}/tag", (*Server).tagImage},
 	{"POST", "/images/{name}/pin", (*Server).pinImage},
 	{"POST", "/images/{name}/unpin", (*Server).unpinImage},
