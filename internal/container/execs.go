@@ -124,6 +124,9 @@ func (all *Execs) Start(ctx context.Context, id string, req api.ExecStartRequest
 	}
 	x.started = true
 	defer closeEnds(ends)
+	if req.ConsoleSize == nil && x.Request.Tty {
+		req.ConsoleSize = x.Request.ConsoleSize
+	}
 	if err := all.launch(context.WithoutCancel(ctx), x, c, req, ends); err != nil {
 		code := 126
 		var se *runtime.StartError

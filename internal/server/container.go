@@ -52,11 +52,11 @@ func (s *Server) createContainer(w http.ResponseWriter, r *request) error {
 // clients send into today's shape.
 func createRequest(r *request) (req container.CreateRequest, warnings []string, err error) {
 	b, err := r.bodyBytes(&req)
+	if err == nil && b == nil || errors.Is(err, errNoDocument) {
+		return req, nil, errdefs.New(errdefs.InvalidArgument, "invalid JSON: EOF")
+	}
 	if err != nil {
 		return req, nil, err
-	}
-	if b == nil {
-		return req, nil, errdefs.New(errdefs.InvalidArgument, "invalid JSON: EOF")
 	}
 	warnings, err = upgradeCreate(&req, b, r.version)
 	return req, warnings, err

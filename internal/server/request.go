@@ -163,11 +163,13 @@ func checkContentType(r *http.Request) error {
 	return nil
 }
 
+var errNoDocument = errdefs.New(errdefs.InvalidArgument, "invalid JSON: got EOF while reading request body")
+
 // checkDocument refuses what Go's decoder would take or trip over: invalid
 // UTF-8, which it mends silently, nesting, and bytes after the document.
 func checkDocument(b []byte) error {
 	if len(bytes.TrimSpace(b)) == 0 {
-		return errdefs.New(errdefs.InvalidArgument, "invalid JSON: got EOF while reading request body")
+		return errNoDocument
 	}
 	if !utf8.Valid(b) {
 		return errdefs.New(errdefs.InvalidArgument, "invalid JSON: not valid UTF-8")

@@ -83,7 +83,7 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/containers/create", "application/json; charset=utf-8", `{"image":"img","Bogus":1}`, 201, `{"Id":"` + fakeID + `","Warnings":[]}`},
 		{"POST", "/containers/create", "application/json", `{"Image":"gone"}`, 404, "No such image: gone:latest"},
 		{"POST", "/containers/create", "", ``, 400, "invalid JSON: EOF"},
-		{"POST", "/containers/create", "application/json", ` `, 400, "invalid JSON: got EOF while reading request body"},
+		{"POST", "/containers/create", "application/json", ` `, 400, "invalid JSON: EOF"},
 		{"POST", "/containers/create", "application/json", `{}`, 400, "config cannot be empty in order to create a container"},
 		{"POST", "/containers/create", "application/json", `null`, 400, "config cannot be empty in order to create a container"},
 		{"POST", "/containers/create", "application/json", `[]`, 400, "invalid JSON: json: cannot unmarshal array into Go value of type container.CreateRequest"},
