@@ -29,6 +29,9 @@ type Omission struct {
 	since  []string // annotationSince, sorted
 }
 
+// has reports whether a blob is left out.
+func (o Omission) has(b savedBlob) bool { return b.layer && o.layers[b.digest] }
+
 // Omit makes the omission of layers from an archive of list: those of the images
 // since, and those whose blobs have the digests known.
 func (s *Service) Omit(ctx context.Context, list []*Saved, since []string, known []digest.Digest) (Omission, error) {

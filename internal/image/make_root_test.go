@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -375,6 +376,34 @@ func TestSaveAndLoad(t *testing.T) {
 }
 
 // An image that came through an index keeps it.
+// writerFunc is a writer that is a function.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestSaveBesideARemoval(t *testing.T) {
+	s := openSite(t, t.TempDir())
+	s.load(t, imagetest.Reader(imagetest.Docker(simple("x:1"))))
+	want := saved(t, s, "x:1")
+	list, err := s.images.Choose(ctx, []string{"x:1"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	var once sync.Once
+	err = s.images.Save(ctx, list, image.Omission{}, writerFunc(func(p []byte) (int, error) {
+		once.Do(func() {
+			if _, err := s.images.Remove(ctx, "x:1", image.RemoveOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+		return got.Write(p)
+	}))
+	if err != nil || !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("%d bytes of %d: %v", got.Len(), len(want), err)
+	}
+}
+
 func TestSaveKeepsTheIndex(t *testing.T) {
 	s, r := openSite(t, t.TempDir()), newRemote()
 	other := imagetest.Image{Layers: simple().Layers[:1]}

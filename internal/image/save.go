@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -183,9 +184,14 @@ func (s *Service) remake(ctx context.Context, chain layer.ChainID, diff layer.Di
 
 // Save writes an archive that is one of `docker save` and an OCI layout at
 // once. Blobs are the very bytes that came, each once; the same images give the
-// same archive. Layers that are omitted must be where it is loaded.
+// same archive. Layers that are omitted must be where it is loaded. Once it writes,
+// the images may be removed: who reads slowly gets the whole archive all the same.
 func (s *Service) Save(ctx context.Context, list []*Saved, omitted Omission, out io.Writer) error {
-	w := &archiver{s: s, ctx: ctx, tar: tar.NewWriter(out), done: map[digest.Digest]bool{}, buffer: make([]byte, 512<<10)}
+	w := &archiver{s: s, ctx: ctx, tar: tar.NewWriter(out), held: map[digest.Digest]*os.File{}, done: map[digest.Digest]bool{}, buffer: make([]byte, 512<<10)}
+	defer w.release()
+	if err := w.hold(list, omitted); err != nil {
+		return err
+	}
 	index, err := json.Marshal(layoutIndex(list, omitted))
 	if err != nil {
 		return err
@@ -201,7 +207,7 @@ func (s *Service) Save(ctx context.Context, list []*Saved, omitted Omission, out
 	}
 	for _, sv := range list {
 		for _, b := range sv.blobs {
-			if b.layer && omitted.layers[b.digest] {
+			if omitted.has(b) {
 				continue
 			}
 			if err := w.blob(b); err != nil {
@@ -276,6 +282,7 @@ type archiver struct {
 	s      *Service
 	ctx    context.Context // of one archive
 	tar    *tar.Writer
+	held   map[digest.Digest]*os.File // blobs that are still to be written
 	done   map[digest.Digest]bool
 	buffer []byte
 }
@@ -299,6 +306,42 @@ func (w *archiver) document(name string, b []byte) error {
 	return err
 }
 
+// maxHeld is how many blobs are open at once. Those of an archive with more are
+// opened when it is their turn.
+const maxHeld = 4096
+
+// hold opens the blobs of an archive.
+func (w *archiver) hold(list []*Saved, omitted Omission) error {
+	for _, sv := range list {
+		for _, b := range sv.blobs {
+			if b.chain != "" || w.held[b.digest] != nil || omitted.has(b) || len(w.held) == maxHeld {
+				continue
+			}
+			f, err := w.s.content.Open(b.digest)
+			if err != nil {
+				return fmt.Errorf("save image %s: %w", sv.ID, err)
+			}
+			w.held[b.digest] = f
+		}
+	}
+	return nil
+}
+
+func (w *archiver) release() {
+	for _, f := range w.held {
+		f.Close()
+	}
+}
+
+// open gives a blob that is held, or opens it.
+func (w *archiver) open(d digest.Digest) (*os.File, error) {
+	if f := w.held[d]; f != nil {
+		delete(w.held, d)
+		return f, nil
+	}
+	return w.s.content.Open(d)
+}
+
 func (w *archiver) blob(b savedBlob) error {
 	if w.done[b.digest] {
 		return nil
@@ -310,7 +353,7 @@ func (w *archiver) blob(b savedBlob) error {
 		}
 		return w.s.layers.DiffChain(w.ctx, b.chain, onlyWriter{w.tar})
 	}
-	f, err := w.s.content.Open(b.digest)
+	f, err := w.open(b.digest)
 	if err != nil {
 		return err
 	}
