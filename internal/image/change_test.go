@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -97,6 +99,29 @@ func TestDownloadStaysOutside(t *testing.T) {
 	}
 	if asked > 0 {
 		t.Errorf("%d requests", asked)
+	}
+}
+
+// What a server says to the request is the answer to the client, before any
+// message.
+func TestDownloadThatIsRefused(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status, _ := strconv.Atoi(r.URL.Path[1:])
+		w.WriteHeader(status)
+	}))
+	defer s.Close()
+	for status, kind := range map[string]errdefs.Kind{"404": errdefs.NotFound, "403": errdefs.Forbidden, "401": errdefs.Unauthorized, "410": errdefs.InvalidArgument, "500": errdefs.InvalidArgument} {
+		u, err := url.Parse(s.URL + "/" + status)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fetch(t.Context(), u, nil); err == nil || errdefs.KindOf(err) != kind || !strings.Contains(err.Error(), "failed to GET "+u.String()+" with status "+status) {
+			t.Errorf("%s: %v", status, err)
+		}
+	}
+	said := 0
+	if _, err := Download(t.Context(), s.URL+"/404", func(jsonstream.Message) { said++ }); !errdefs.Is(err, errdefs.Forbidden) || said > 0 {
+		t.Errorf("%v, after %d messages", err, said)
 	}
 }
 

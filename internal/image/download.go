@@ -40,8 +40,16 @@ func Download(ctx context.Context, source string, out func(jsonstream.Message)) 
 	if err := checkURL(u); err != nil {
 		return nil, err
 	}
-	out(jsonstream.Message{Status: "Downloading from " + u.Redacted()})
-	d := &net.Dialer{Timeout: downloadHeader, Control: refusePrivate}
+	r, err := fetch(ctx, u, refusePrivate)
+	if err == nil { // what goes wrong before is the answer, with its own status
+		out(jsonstream.Message{Status: "Downloading from " + u.Redacted()})
+	}
+	return r, err
+}
+
+// fetch begins a download, if control lets it dial.
+func fetch(ctx context.Context, u *url.URL, control func(network, address string, c syscall.RawConn) error) (io.ReadCloser, error) {
+	d := &net.Dialer{Timeout: downloadHeader, Control: control}
 	c := &http.Client{
 		Transport: &http.Transport{DialContext: d.DialContext, TLSHandshakeTimeout: downloadHeader, ResponseHeaderTimeout: downloadHeader, DisableKeepAlives: true, DisableCompression: true},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
@@ -60,14 +68,30 @@ func Download(ctx context.Context, source string, out func(jsonstream.Message)) 
 	resp, err := c.Do(req)
 	if err != nil {
 		cancel(nil)
+		if d, ok := errors.AsType[*net.DNSError](err); ok && d.IsNotFound {
+			err = errdefs.As(errdefs.NotFound, err)
+		}
 		return nil, err
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
 		cancel(nil)
-		return nil, errdefs.As(errdefs.InvalidArgument, errors.Join(fmt.Errorf("failed to GET %s with status %s", u.Redacted(), resp.Status), resp.Body.Close()))
+		return nil, errdefs.As(kindOf(resp.StatusCode), errors.Join(fmt.Errorf("failed to GET %s with status %s", u.Redacted(), resp.Status), resp.Body.Close()))
 	}
 	stall := fmt.Errorf("%s: nothing has come for %s", u.Redacted(), downloadStall)
 	return &download{ReadCloser: resp.Body, cancel: cancel, timer: time.AfterFunc(downloadStall, func() { cancel(stall) }), ctx: ctx}, nil
+}
+
+// kindOf makes what a server says about a download the engine's own answer.
+func kindOf(status int) errdefs.Kind {
+	switch status {
+	case http.StatusUnauthorized:
+		return errdefs.Unauthorized
+	case http.StatusForbidden:
+		return errdefs.Forbidden
+	case http.StatusNotFound:
+		return errdefs.NotFound
+	}
+	return errdefs.InvalidArgument
 }
 
 func checkURL(u *url.URL) error {
