@@ -205,6 +205,11 @@ func (e *Engine) ImageInspect(ctx context.Context, ref string, o api.ImageInspec
 	if !img.Created.IsZero() {
 		res.Created = stamp(img.Created)
 	}
+	if len(o.Platforms) > 0 {
+		d := img.Manifest
+		d.Platform = &c.Platform
+		res.Descriptor = &d
+	}
 	if o.Manifests {
 		if res.Manifests, err = e.manifests(ctx, img, e.usedImages()); err != nil {
 			return res, err
