@@ -103,6 +103,16 @@ func (c *Client) NetworkRemove(ctx context.Context, name string) error {
 	return resp.Body.Close()
 }
 
+// NetworkConnect puts a container into a network.
+func (c *Client) NetworkConnect(ctx context.Context, name string, r network.ConnectRequest) error {
+	return c.post(ctx, "/networks/"+segment(name)+"/connect", nil, r)
+}
+
+// NetworkDisconnect takes a container out of a network.
+func (c *Client) NetworkDisconnect(ctx context.Context, name string, r network.DisconnectRequest) error {
+	return c.post(ctx, "/networks/"+segment(name)+"/disconnect", nil, r)
+}
+
 // NetworksPrune removes unused networks.
 func (c *Client) NetworksPrune(ctx context.Context, f api.Filters) (network.PruneReport, error) {
 	return post[network.PruneReport](ctx, c, "/networks/prune", filterQuery(f), nil)

@@ -133,7 +133,9 @@ var manifestCommands = []command{
 }
 
 var networkCommands = []command{
+	{name: "connect", build: newNetworkConnectCommand},
 	{name: "create", build: newNetworkCreateCommand},
+	{name: "disconnect", build: newNetworkDisconnectCommand},
 	{name: "inspect", build: newKindInspectCommand("network"), names: namesNetworks},
 	{name: "ls list", build: newNetworkLsCommand},
 	{name: "prune", build: newNetworkPruneCommand},

@@ -106,10 +106,12 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if p.registries, err = cfg.Registries.client(); err != nil {
 		return nil, err
 	}
-	if p.networks, err = network.Open(networkConfig(cfg, id)); err != nil {
+	events := event.NewLog()
+	networks := networkConfig(cfg, id)
+	networks.Changed = engine.NetworkEvents(events)
+	if p.networks, err = network.Open(networks); err != nil {
 		return nil, err
 	}
-	events := event.NewLog()
 	if p.containers, err = newContainers(ctx, cfg, id, p, events); err != nil {
 		return nil, err
 	}

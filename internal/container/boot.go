@@ -12,6 +12,7 @@ import (
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/linux/netns"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/network"
 )
@@ -182,8 +183,8 @@ func openProcess(pid int, ticks uint64) *os.File {
 func (b *boot) adoptNetworks(ctx context.Context) error {
 	var live []network.Record
 	for _, c := range b.index.List() {
-		if v := c.View(); v.Network != nil && v.Network.Record != nil {
-			live = append(live, *v.Network.Record)
+		if v := c.View(); v.Network != nil {
+			live = append(live, v.Network.Records...)
 		}
 	}
 	held, err := keeper.HeldPorts(ctx, b.cfg.ExecRoot)
@@ -197,7 +198,27 @@ func (b *boot) adoptNetworks(ctx context.Context) error {
 	for _, e := range report.Lost {
 		slog.Warn("could not keep a published port", "err", e)
 	}
+	for _, id := range report.Unsure {
+		if err := b.settleNetworks(id); err != nil {
+			slog.Warn("could not settle the networks of a container", "container", id, "err", err)
+		}
+	}
 	return err
+}
+
+// settleNetworks puts right the way out of a container whose networks the last
+// engine may have been changing.
+func (b *boot) settleNetworks(id string) error {
+	c := b.index.Get(id)
+	if c == nil || !c.View().Alive() || c.View().Pid == 0 {
+		return nil
+	}
+	ns, err := netns.OfProcess(c.View().Pid)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return b.networks.Settle(id, ns)
 }
 
 // removeStrayLayers removes directories of containers without a record.

@@ -95,6 +95,9 @@ func newRecord(id string, req Request) *Record {
 		Image: req.Image, Chain: req.Chain, Rootfs: req.Rootfs, Platform: req.Platform, Manifest: req.Manifest,
 		Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking, Run: req.Run, ShallowBinds: req.ShallowBinds,
 	}
+	if r.Networking != nil && len(r.Networking.EndpointsConfig) == 0 { // it follows from the mode
+		r.Networking = nil
+	}
 	argv := append(append([]string(nil), req.Config.Entrypoint...), req.Config.Cmd...)
 	if len(argv) > 0 {
 		r.Path, r.Args = argv[0], argv[1:]

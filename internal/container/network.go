@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	api "github.com/moby/moby/api/types/network"
@@ -22,14 +25,14 @@ type Networking struct {
 	SandboxKey string
 	Endpoints  map[string]*api.EndpointSettings // by network
 	Ports      api.PortMap                      // published
-	Record     *network.Record                  `json:",omitempty"` // nil if it shares another container's
+	Records    []network.Record                 `json:",omitempty"` // none if it shares another container's
 }
 
 // attachment is a start's hold on the network.
 type attachment struct {
-	ep     *network.Endpoint // nil with container:ID
-	shared *os.File          // namespace of another container
-	files  *network.Files    // nil with container:ID, whose files are shared
+	list   []*network.Endpoint // none with container:ID
+	shared *os.File            // namespace of another container
+	files  *network.Files      // nil with container:ID, whose files are shared
 	view   *Networking
 }
 
@@ -38,63 +41,117 @@ func (a *attachment) netns() *os.File {
 	if a.shared != nil {
 		return a.shared
 	}
-	return a.ep.NetNS
+	return a.list[0].NetNS
 }
 
-// attachNetwork gives the container its place in a network, and publishes its
+// attachNetwork gives the container its places in networks, and publishes its
 // ports.
 func (l *launch) attachNetwork(ctx context.Context) error {
 	v := l.view
 	if v.HostConfig.NetworkMode.IsContainer() {
 		return l.joinNetwork(v.HostConfig.NetworkMode.ConnectedContainer())
 	}
-	name := string(v.HostConfig.NetworkMode)
-	req := network.Request{ContainerID: v.ID, Name: v.Name, Network: name, Later: v.IDs != nil}
-	if v.Networking != nil && v.Networking.EndpointsConfig[name] != nil {
-		asked := v.Networking.EndpointsConfig[name]
-		req.MAC = []byte(asked.MacAddress)
-		if asked.IPAMConfig != nil {
-			req.IP = asked.IPAMConfig.IPv4Address
+	l.net = &attachment{}
+	for n, ref := range networksOf(v.Record) {
+		ep, err := l.attach(ctx, ref, n == 0)
+		if err != nil {
+			return fmt.Errorf("failed to set up container networking: %w", err)
 		}
+		l.net.list = append(l.net.list, ep)
 	}
-	var ep *network.Endpoint
-	var err error
-	if l.cell != nil {
-		ep, err = l.networks.Bind(v.ID, v.Name)
-	} else {
-		ep, err = l.networks.Attach(ctx, req)
-	}
-	if err != nil {
-		return fmt.Errorf("failed to set up container networking: %w", err)
-	}
-	l.net = &attachment{ep: ep}
-	wanted, err := network.WantedPorts(v.HostConfig.PortBindings, v.Config.ExposedPorts, v.HostConfig.PublishAllPorts)
-	if err != nil {
+	if err := l.publishPorts(ctx, v); err != nil {
 		return err
 	}
-	if _, err := l.networks.Publish(ctx, v.ID, wanted); err != nil {
-		return err
-	}
-	files, err := l.networks.Files(ep, network.FileOptions{
-		Hostname: l.hostname(), Domainname: v.Config.Domainname, ExtraHosts: v.HostConfig.ExtraHosts,
-		DNS: addresses(v), DNSSearch: v.HostConfig.DNSSearch, DNSOptions: v.HostConfig.DNSOptions,
-	})
+	l.net.list = l.networks.Endpoints(v.ID) // as they are now: one may have become the way out
+	files, err := l.networkFiles(v, l.net.list)
 	if err != nil {
 		return err
 	}
 	l.net.files = &files
-	l.net.view = networking(v, ep)
+	l.net.view = networking(v.Record, l.net.list)
 	return nil
 }
 
+// attach gives the container one place: the first with its namespace.
+func (l *launch) attach(ctx context.Context, ref string, first bool) (*network.Endpoint, error) {
+	req := networkRequest(l.view.Record, ref)
+	req.Later = l.view.IDs != nil
+	switch {
+	case !first:
+		return l.networks.Connect(ctx, req, l.net.list[0].NetNS)
+	case l.cell != nil: // it stands on the network bridge
+		return l.networks.Bind(l.view.ID, l.view.Name)
+	}
+	return l.networks.Attach(ctx, req)
+}
+
+// networksOf are the networks that a container is to be in, by name or ID, the
+// one that its mode names first. One that was taken out of all is in that again
+// after its next start, as with Docker.
+func networksOf(r *Record) []string {
+	main := mainNetwork(r)
+	list := []string{main}
+	if r.Networking == nil || len(r.Networking.EndpointsConfig) == 0 {
+		return list
+	}
+	if _, ok := r.Networking.EndpointsConfig[main]; !ok { // it was disconnected from it
+		list = nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Networking.EndpointsConfig)) {
+		if name != main {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+func mainNetwork(r *Record) string {
+	if r.HostConfig.NetworkMode.IsDefault() {
+		return "bridge"
+	}
+	return string(r.HostConfig.NetworkMode)
+}
+
+// networkRequest asks for a container's place in a network, as it was asked for.
+func networkRequest(r *Record, ref string) network.Request {
+	req := network.Request{ContainerID: r.ID, Name: r.Name, Network: ref}
+	if r.Networking == nil || r.Networking.EndpointsConfig[ref] == nil {
+		return req
+	}
+	asked := r.Networking.EndpointsConfig[ref]
+	req.MAC, req.Priority = []byte(asked.MacAddress), asked.GwPriority
+	if asked.IPAMConfig != nil {
+		req.IP = asked.IPAMConfig.IPv4Address
+	}
+	return req
+}
+
+// publishPorts publishes the ports that were asked for, unless they are.
+func (lr *launcher) publishPorts(ctx context.Context, v *View) error {
+	wanted, err := network.WantedPorts(v.HostConfig.PortBindings, v.Config.ExposedPorts, v.HostConfig.PublishAllPorts)
+	if err != nil {
+		return err
+	}
+	_, err = lr.networks.Publish(ctx, v.ID, wanted)
+	return err
+}
+
+// networkFiles are the files of a container with these endpoints.
+func (lr *launcher) networkFiles(v *View, list []*network.Endpoint) (network.Files, error) {
+	return lr.networks.Files(list, network.FileOptions{
+		Hostname: hostname(v), Domainname: v.Config.Domainname, ExtraHosts: v.HostConfig.ExtraHosts,
+		DNS: addresses(v), DNSSearch: v.HostConfig.DNSSearch, DNSOptions: v.HostConfig.DNSOptions,
+	})
+}
+
 // hostname is the container's, or the host's if it shares the namespace.
-func (l *launch) hostname() string {
-	if l.view.HostConfig.UTSMode.IsHost() || l.view.Config.Hostname == "" {
+func hostname(v *View) string {
+	if v.HostConfig.UTSMode.IsHost() || v.Config.Hostname == "" {
 		if host, err := os.Hostname(); err == nil {
 			return host
 		}
 	}
-	return l.view.Config.Hostname
+	return v.Config.Hostname
 }
 
 func addresses(v *View) []string {
@@ -126,18 +183,30 @@ func (l *launch) joinNetwork(ref string) error {
 	return nil
 }
 
-// networking is the picture of an endpoint in the API's terms.
-func networking(v *View, ep *network.Endpoint) *Networking {
+// networking is the picture of endpoints in the API's terms.
+func networking(r *Record, list []*network.Endpoint) *Networking {
+	n := &Networking{SandboxID: list[0].EndpointID, Endpoints: map[string]*api.EndpointSettings{}, Ports: api.PortMap{}}
+	for _, ep := range list {
+		n.add(r, ep)
+	}
+	return n
+}
+
+// add adds an endpoint to a picture that is in no view yet.
+func (n *Networking) add(r *Record, ep *network.Endpoint) {
 	es := ep.Settings()
-	if v.Networking != nil && v.Networking.EndpointsConfig[ep.NetworkName] != nil {
-		asked := v.Networking.EndpointsConfig[ep.NetworkName]
-		es.IPAMConfig, es.Links, es.Aliases, es.DriverOpts = asked.IPAMConfig, asked.Links, asked.Aliases, asked.DriverOpts
+	for _, ref := range []string{ep.NetworkName, ep.NetworkID, mainNetwork(r)} {
+		if r.Networking == nil || r.Networking.EndpointsConfig[ref] == nil || ref != ep.NetworkName && !strings.HasPrefix(ep.NetworkID, ref) {
+			continue
+		}
+		asked := r.Networking.EndpointsConfig[ref]
+		es.IPAMConfig, es.Links, es.Aliases, es.DriverOpts, es.GwPriority = asked.IPAMConfig, asked.Links, asked.Aliases, asked.DriverOpts, asked.GwPriority
 	}
-	rec := ep.Record
-	return &Networking{
-		SandboxID: ep.EndpointID, Endpoints: map[string]*api.EndpointSettings{ep.NetworkName: es},
-		Ports: network.PortMap(ep.Ports, nil), Record: &rec,
+	if ep.Exit {
+		n.Ports = network.PortMap(ep.Ports, nil)
 	}
+	n.Endpoints[ep.NetworkName] = es
+	n.Records = append(n.Records, ep.Record)
 }
 
 // writeFiles writes hosts, hostname and resolv.conf of the run. They need no
@@ -183,7 +252,11 @@ func (a *attachment) started() error {
 	if a.shared != nil {
 		return a.shared.Close()
 	}
-	return a.ep.CloseNetNS()
+	var errs []error
+	for _, ep := range a.list {
+		errs = append(errs, ep.CloseNetNS())
+	}
+	return errors.Join(errs...)
 }
 
 // release takes the place in the network back after a failed start.

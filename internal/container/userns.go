@@ -138,10 +138,10 @@ func (l *launch) enterNetworkOf(pid int) error {
 
 // enterNetwork puts the container's link into a network namespace.
 func (l *launch) enterNetwork(ns *os.File) error {
-	rec, err := l.networks.Enter(context.Background(), l.view.ID, ns)
+	records, err := l.networks.Enter(context.Background(), l.view.ID, ns)
 	if err != nil {
 		return err
 	}
-	l.net.view.Record = &rec // in no view yet
+	l.net.view.Records = records // in no view yet
 	return nil
 }

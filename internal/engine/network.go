@@ -10,6 +10,7 @@ import (
 
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/event"
 	own "github.com/tare-engine/tare/internal/network"
 )
 
@@ -67,6 +68,27 @@ func (e *Engine) NetworkRemove(_ context.Context, ref string) error {
 	}
 	e.networkEvent(events.ActionDestroy, n.ID, n.Name, n.Driver)
 	return nil
+}
+
+// NetworkEvents tells listeners which containers are connected and disconnected.
+func NetworkEvents(log *event.Log) func(n network.Network, containerID string, connected bool) {
+	return func(n network.Network, containerID string, connected bool) {
+		action := events.ActionDisconnect
+		if connected {
+			action = events.ActionConnect
+		}
+		log.Publish(events.NetworkEventType, action, n.ID, map[string]string{"container": containerID, "name": n.Name, "type": n.Driver})
+	}
+}
+
+// NetworkConnect puts a container into a network.
+func (e *Engine) NetworkConnect(ctx context.Context, ref string, r network.ConnectRequest) error {
+	return e.containers.Connections().Connect(ctx, r.Container, ref, r.EndpointConfig)
+}
+
+// NetworkDisconnect takes a container out of a network.
+func (e *Engine) NetworkDisconnect(_ context.Context, ref string, r network.DisconnectRequest) error {
+	return e.containers.Connections().Disconnect(r.Container, ref)
 }
 
 func (e *Engine) networkEvent(action events.Action, id, name, driver string) {

@@ -24,6 +24,7 @@ type Report struct {
 	Gone    []string // containers whose link has disappeared; Release them
 	Removed []string // what was left over in the kernel
 	Lost    []error  // what could not be kept as it was
+	Unsure  []string // containers that were being connected or disconnected; Settle them
 }
 
 // Adopt makes the kernel and the service agree on which endpoints there are:
@@ -139,7 +140,7 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.endpoints[e.ContainerID] = e
+	s.endpoints[e.ContainerID] = append(s.endpoints[e.ContainerID], e)
 	r.Adopted++
 	return e
 }
@@ -150,7 +151,17 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 	for _, l := range links {
 		b.DelLink(l.Index)
 		r.Removed = append(r.Removed, "link "+l.Name)
+		if id := strings.TrimPrefix(l.Alias, s.cfg.alias()+":"); len(s.Endpoints(id)) > 0 && !slices.Contains(r.Unsure, id) {
+			r.Unsure = append(r.Unsure, id)
+		}
 	}
+	s.mu.Lock()
+	for id, list := range s.endpoints {
+		if len(list) > 1 && !slices.Contains(r.Unsure, id) {
+			r.Unsure = append(r.Unsure, id)
+		}
+	}
+	s.mu.Unlock()
 	for _, n := range s.all() {
 		if n.link == nil {
 			continue

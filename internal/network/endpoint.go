@@ -16,6 +16,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/bridge"
+	"github.com/tare-engine/tare/internal/network/ipam"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -26,11 +27,12 @@ type Request struct {
 	Network     string           // name or id; empty: bridge
 	IP          netip.Addr       // zero: chosen
 	MAC         net.HardwareAddr // nil: from the address
+	Priority    int              // the endpoint with the highest is the way out
 	Later       bool             // without a namespace: Enter makes the link when there is one
 }
 
 // Endpoint is a container's place in a network. It does not change, but for
-// NetNS and what Publish adds.
+// NetNS, Exit, and what Publish adds.
 type Endpoint struct {
 	Record
 	Gateway     netip.Addr
@@ -56,6 +58,9 @@ type Record struct {
 	Link        string       `json:"link,omitempty"` // the host's end
 	Index       int          `json:"index,omitempty"`
 	Routed      bool         `json:"routed,omitempty"` // beside the bridge
+	Iface       int          `json:"iface,omitempty"`  // of the link's other end, which is eth0 if that is 2
+	Priority    int          `json:"priority,omitempty"`
+	Exit        bool         `json:"exit,omitempty"` // the container's default route is here, and its ports
 	Ports       []Port       `json:"ports,omitempty"`
 }
 
@@ -93,6 +98,15 @@ func (e *Endpoint) CloseNetNS() error {
 // there is no namespace; for none it has a loopback only.
 func (s *Service) Attach(ctx context.Context, r Request) (*Endpoint, error) {
 	return s.attach(ctx, r, false)
+}
+
+// Bind makes a reserved endpoint an ordinary one, with the name of its container.
+func (s *Service) Bind(containerID, name string) (*Endpoint, error) {
+	e, err := s.bind(containerID, name)
+	if err == nil {
+		s.changed(e, true)
+	}
+	return e, err
 }
 
 // Reserve is Attach for a container that does not exist yet: the endpoint shows
@@ -134,18 +148,44 @@ func (n *Network) checkIP(ip netip.Addr) error {
 	return errdefs.New(errdefs.InvalidArgument, "invalid config for network %s: invalid endpoint settings:\n%s", n.rec.Name, why)
 }
 
-// takeIP gives an endpoint the address that it asks for, or any.
-func (n *Network) takeIP(ip netip.Addr) (netip.Addr, error) {
+// takeIP gives an endpoint of a network the address that it asks for, or any. One
+// whose last link is about to go, as when a container starts again, goes at once.
+func (s *Service) takeIP(n *Network, ip netip.Addr) (netip.Addr, error) {
 	if !ip.IsValid() {
 		return n.pool.Take()
 	}
-	if err := n.pool.Claim(ip); err != nil {
-		return ip, errdefs.As(errdefs.Forbidden, err)
+	err := n.pool.Claim(ip)
+	if errors.Is(err, ipam.ErrInUse) && s.leaving.hasten(n, ip) {
+		err = n.pool.Claim(ip)
 	}
-	return ip, nil
+	return ip, errdefs.As(errdefs.Forbidden, err)
 }
 
 func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoint, err error) {
+	e, err := s.begin(ctx, r, true)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { s.enroll(e, err) }()
+	e.ahead = ahead
+	failpoint.Hit("start/network-booked")
+	switch n := e.network; {
+	case n.link != nil:
+		e.Exit = n.exit().IsValid()
+		err = s.connect(e, r)
+	case n.rec.Driver == "null" && !r.Later:
+		err = s.isolate(e)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("network %s: %w", e.NetworkName, err)
+	}
+	failpoint.Hit("start/network-attached")
+	s.changed(e, true)
+	return e, nil
+}
+
+// begin books an endpoint. The caller enrolls it.
+func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, error) {
 	if err := errors.Join(ctx.Err(), s.Check(r)); err != nil {
 		return nil, err
 	}
@@ -153,24 +193,9 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	if err != nil {
 		return nil, err
 	}
-	e := &Endpoint{network: n, NetworkName: n.rec.Name, ahead: ahead, Record: Record{
-		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC)}}
-	if err := s.book(e.ContainerID, n); err != nil {
-		return nil, err
-	}
-	defer func() { s.enroll(e, err) }()
-	failpoint.Hit("start/network-booked")
-	switch {
-	case n.link != nil:
-		err = s.connect(e, r)
-	case n.rec.Driver == "null" && !r.Later:
-		err = s.isolate(e)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("network %s: %w", n.rec.Name, err)
-	}
-	failpoint.Hit("start/network-attached")
-	return e, nil
+	e := &Endpoint{network: n, NetworkName: n.rec.Name, Record: Record{
+		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC), Priority: r.Priority}}
+	return e, s.book(e.ContainerID, e.Name, n, first)
 }
 
 // isolate makes a namespace with nothing but loopback.
@@ -221,24 +246,15 @@ func quietIPv6() error {
 	return nil
 }
 
-// connect gives the endpoint an address and makes its link, unless that is to
-// be later.
+// connect gives the endpoint an address and makes its link in a new namespace,
+// unless that is to be later.
 func (s *Service) connect(e *Endpoint, r Request) (err error) {
-	n := e.network
 	var u undo.Stack
 	defer u.Run(&err)
-	ip, err := n.takeIP(r.IP)
-	if err != nil {
+	if err := s.place(e, r.IP); err != nil {
 		return err
 	}
 	u.Add(func() error { s.leaving.add(e); return nil })
-	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted, as it is booked
-	e.IP = netip.PrefixFrom(ip, n.pool.Subnet().Bits())
-	e.Gateway = n.exit()
-	if e.MAC == nil {
-		e.MAC = MAC(bridge.MACOf(ip))
-	}
-	e.Link = "tv" + ident.Short(e.EndpointID)
 	if r.Later {
 		return nil
 	}
@@ -255,6 +271,36 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 	return nil
 }
 
+// place gives the endpoint an address, and a link that is not made yet. The
+// caller gives the address back by leaving.add.
+func (s *Service) place(e *Endpoint, want netip.Addr) error {
+	n := e.network
+	ip, err := s.takeIP(n, want)
+	if err != nil {
+		return err
+	}
+	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted, as it is booked
+	e.IP = netip.PrefixFrom(ip, n.pool.Subnet().Bits())
+	e.Gateway = n.exit()
+	if e.MAC == nil {
+		e.MAC = MAC(bridge.MACOf(ip))
+	}
+	e.Link = "tv" + ident.Short(e.EndpointID)
+	e.Iface = s.freeIface(e.ContainerID)
+	return nil
+}
+
+// freeIface is the lowest number of a link that the container has not.
+func (s *Service) freeIface(containerID string) int {
+	iface := bridge.FirstIface
+	for _, e := range s.Endpoints(containerID) {
+		if e.Iface >= iface {
+			iface = e.Iface + 1
+		}
+	}
+	return iface
+}
+
 // connectLink makes the pair, with another index as long as somebody has the
 // one that was tried.
 func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
@@ -262,6 +308,7 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 		e.Index = int(s.index.Add(1) & (1<<30 - 1))
 		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{
 			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, IP: e.IP, MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
+			Iface: e.Iface, Exit: e.Exit,
 		})
 		switch {
 		case err == nil && e.Routed:
@@ -273,35 +320,43 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 	return errors.New("no free interface index")
 }
 
-// Enter makes the link of an endpoint that was attached without a namespace,
-// in ns, which stays the caller's. Ports published before are served then. It
-// returns the record, which has changed.
-func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) (Record, error) {
-	e := s.Endpoint(containerID)
-	if e == nil || e.Index != 0 || e.NetNS != nil {
-		return Record{}, fmt.Errorf("no endpoint of container %s waits for a namespace", ident.Short(containerID))
+// Enter makes the links of endpoints that were attached without a namespace, in
+// ns, which stays the caller's. Ports published before are served then. It
+// returns the records, which have changed.
+func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) ([]Record, error) {
+	list := s.Endpoints(containerID)
+	if len(list) == 0 {
+		return nil, fmt.Errorf("no endpoint of container %s waits for a namespace", ident.Short(containerID))
 	}
-	var inside *netlink.Conn
-	err := netns.Do(ns, func() (err error) {
-		if e.network.link != nil {
-			if err := quietIPv6(); err != nil {
-				return err
-			}
-		}
-		inside, err = netlink.Open()
-		return err
-	})
+	bridged := list[0].network.link != nil
+	inside, err := socketIn(ns, bridged)
 	if err != nil {
-		return Record{}, fmt.Errorf("network %s: %w", e.NetworkName, err)
+		return nil, fmt.Errorf("network %s: %w", list[0].NetworkName, err)
 	}
-	if e.network.link == nil {
+	defer inside.Close()
+	if !bridged {
 		var b netlink.Batch
 		b.SetUp(1) // lo
-		return e.Record, errors.Join(inside.Do(&b), inside.Close(), ctx.Err())
+		return []Record{list[0].Record}, errors.Join(inside.Do(&b), ctx.Err())
 	}
+	var records []Record
+	for _, e := range list {
+		if e.Index != 0 || e.NetNS != nil {
+			return nil, fmt.Errorf("network %s: the endpoint of container %s waits for no namespace", e.NetworkName, ident.Short(containerID))
+		}
+		if err := s.enter(e, ns, inside); err != nil {
+			return nil, err
+		}
+		records = append(records, e.Record)
+	}
+	return records, nil
+}
+
+// enter makes the link of one endpoint in a namespace.
+func (s *Service) enter(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 	made := *e
-	if err := errors.Join(s.connectLink(&made, ns, inside), inside.Close()); err != nil {
-		return Record{}, fmt.Errorf("network %s: %w", e.NetworkName, err)
+	if err := s.connectLink(&made, ns, inside); err != nil {
+		return fmt.Errorf("network %s: %w", e.NetworkName, err)
 	}
 	s.mu.Lock()
 	e.Index = made.Index
@@ -309,30 +364,46 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) (R
 	failpoint.Hit("start/network-entered")
 	if len(e.Ports) > 0 && !e.Routed {
 		if err := e.network.link.Hairpin(s.host, e.Index); err != nil {
-			return Record{}, programming(errdefs.Internal, e, err)
+			return programming(errdefs.Internal, e, err)
 		}
 	}
-	return e.Record, nil
+	return nil
 }
 
-// Release takes an endpoint back: its published ports are free when it returns,
-// its address when the kernel has removed the link. It is no error if the
-// container has none.
+// socketIn opens a socket in a namespace, in which no link has IPv6 yet.
+func socketIn(ns *os.File, quiet bool) (inside *netlink.Conn, err error) {
+	err = netns.Do(ns, func() (err error) {
+		if quiet {
+			if err := quietIPv6(); err != nil {
+				return err
+			}
+		}
+		inside, err = netlink.Open()
+		return err
+	})
+	return inside, err
+}
+
+// Release takes a container's endpoints back: its published ports are free when
+// it returns, its addresses when the kernel has removed the links. It is no error
+// if the container has none.
 func (s *Service) Release(ctx context.Context, containerID string) error {
-	s.mu.Lock()
-	e := s.endpoints[containerID]
-	s.mu.Unlock()
-	if e == nil {
-		return nil
+	list := s.Endpoints(containerID)
+	var errs []error
+	for _, e := range list {
+		errs = append(errs, s.unpublish(e))
 	}
-	err := s.unpublish(e)
+	errs = append(errs, s.ports.releaseAll(containerID))
 	failpoint.Hit("stop/network-unpublished")
 	s.mu.Lock()
 	delete(s.endpoints, containerID)
 	s.mu.Unlock()
-	err = errors.Join(err, e.CloseNetNS())
-	if e.network.link != nil {
-		s.leaving.add(e)
+	for _, e := range list {
+		s.changed(e, false)
+		errs = append(errs, e.CloseNetNS())
+		if e.network.link != nil {
+			s.leaving.add(e)
+		}
 	}
-	return err
+	return errors.Join(errs...)
 }

@@ -31,8 +31,8 @@ const (
 	hostsFile         = "/etc/hosts"
 )
 
-// Files returns the contents for a container on the endpoint.
-func (s *Service) Files(e *Endpoint, o FileOptions) (Files, error) {
+// Files returns the contents for a container with these endpoints.
+func (s *Service) Files(list []*Endpoint, o FileOptions) (Files, error) {
 	extra, err := etc.ParseExtraHosts(o.ExtraHosts, s.hostGateway())
 	if err != nil {
 		return Files{}, errdefs.As(errdefs.InvalidArgument, err)
@@ -44,10 +44,10 @@ func (s *Service) Files(e *Endpoint, o FileOptions) (Files, error) {
 	}
 	own := etc.Resolver{Nameservers: or(o.DNS, s.cfg.DNS), Search: or(o.DNSSearch, s.cfg.DNSSearch), Options: or(o.DNSOptions, s.cfg.DNSOptions)}
 	f := Files{Hostname: etc.HostnameFile(o.Hostname)}
-	if e.network.rec.Driver == "host" {
+	if len(list) > 0 && list[0].network.rec.Driver == "host" {
 		err = s.sharedFiles(&f, extra, own)
 	} else {
-		err = s.ownFiles(&f, e, o, extra, own)
+		err = s.ownFiles(&f, list, o, extra, own)
 	}
 	return f, err
 }
@@ -61,10 +61,12 @@ func or(a, b []string) []string {
 
 // ownFiles is for a namespace of the container's own. Loopback has ::1 in it,
 // whatever the network.
-func (s *Service) ownFiles(f *Files, e *Endpoint, o FileOptions, extra []etc.Host, own etc.Resolver) error {
+func (s *Service) ownFiles(f *Files, list []*Endpoint, o FileOptions, extra []etc.Host, own etc.Resolver) error {
 	h := etc.Hosts{Hostname: o.Hostname, Domainname: o.Domainname, Extra: extra, IPv6: true}
-	if e.IP.IsValid() {
-		h.Addrs = []netip.Addr{e.IP.Addr()}
+	for _, e := range list {
+		if e.IP.IsValid() {
+			h.Addrs = append(h.Addrs, e.IP.Addr())
+		}
 	}
 	f.Hosts = etc.HostsFile(h)
 	host, err := hostResolver()

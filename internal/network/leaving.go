@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -71,7 +72,7 @@ func (l *leaving) ports(n *Network) (count int) {
 			count++
 		}
 	}
-	for _, e := range l.s.endpoints {
+	for e := range l.s.every() {
 		if e.network == n && !e.Routed {
 			count++
 		}
@@ -130,7 +131,7 @@ func (l *leaving) linkGone(index int) {
 	delete(l.wait, index)
 	l.mu.Unlock()
 	if d == nil {
-		for _, e := range l.s.endpoints {
+		for e := range l.s.every() {
 			if e.Index == index {
 				e.gone = true
 			}
@@ -163,7 +164,7 @@ func (l *leaving) compare() {
 		}
 	}
 	l.mu.Unlock()
-	for _, e := range l.s.endpoints {
+	for e := range l.s.every() {
 		if e.Index != 0 && !there[e.Index] {
 			missing = append(missing, e.Index)
 		}
@@ -191,6 +192,27 @@ func (l *leaving) late(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// hasten frees an address that is leaving now, and reports whether it was.
+func (l *leaving) hasten(n *Network, ip netip.Addr) bool {
+	l.mu.Lock()
+	var found *Endpoint
+	for _, d := range l.wait {
+		if d.e.network == n && d.e.IP.Addr() == ip {
+			found = d.e
+		}
+	}
+	l.mu.Unlock()
+	if found == nil {
+		return false
+	}
+	if err := l.s.deleteLink(found); err != nil {
+		l.s.log.Warn("delete link", "link", found.Link, "err", err)
+		return false
+	}
+	l.linkGone(found.Index)
+	return true
 }
 
 // sweep deletes some overdue links and reports whether any are waiting.

@@ -176,7 +176,7 @@ func TestKilledEngineIsAdopted(t *testing.T) {
 	}
 	wantAnswer(t, "adopted", world, "tcp", "192.0.2.1:8080", "192.0.2.2")
 	wantNoAnswer(t, "removed", world, "tcp", "192.0.2.1:8081")
-	e := s.Endpoint(live.ContainerID)
+	e := s.Endpoints(live.ContainerID)[0]
 	if !reflect.DeepEqual(live.Record, e.Record) {
 		t.Errorf("adopted %+v, was %+v", e.Record, live.Record)
 	}

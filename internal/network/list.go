@@ -26,9 +26,9 @@ func (s *Service) Inspect(ref string) (network.Inspect, error) {
 	in := network.Inspect{Network: s.describe(n), Containers: map[string]network.EndpointResource{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, e := range s.endpoints {
+	for e := range s.every() {
 		if e.network == n && !e.ahead {
-			in.Containers[id] = network.EndpointResource{Name: e.Name, EndpointID: e.EndpointID, MacAddress: network.HardwareAddr(e.MAC), IPv4Address: e.IP}
+			in.Containers[e.ContainerID] = network.EndpointResource{Name: e.Name, EndpointID: e.EndpointID, MacAddress: network.HardwareAddr(e.MAC), IPv4Address: e.IP}
 		}
 	}
 	return in, nil

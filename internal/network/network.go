@@ -102,7 +102,7 @@ func (s *Service) openMade(rec record) (*Network, error) {
 // bringUp makes the network's link, or puts it right.
 func (s *Service) bringUp(n *Network) (err error) {
 	n.link, err = bridge.Ensure(s.host, bridge.Options{
-		Name: n.settings.link, Alias: s.cfg.alias(), Gateway: n.rec.Gateway, MTU: n.settings.mtu, NoICC: !n.settings.icc, Internal: n.rec.Internal,
+		Name: n.settings.link, Alias: s.cfg.alias(), Gateway: n.rec.Gateway, MTU: n.settings.mtu, NoICC: !n.settings.icc,
 	})
 	return err
 }
@@ -165,7 +165,7 @@ func (s *Service) rules() []firewall.Network {
 			continue
 		}
 		f := n.rules()
-		for _, e := range s.endpoints {
+		for e := range s.every() {
 			if e.network == n && e.Routed {
 				f.Beside = append(f.Beside, e.Link)
 			}

@@ -28,11 +28,11 @@ type Port struct {
 // with the addresses and ports that were chosen. Either all are published or
 // none. Ports published earlier stay; naming one of them again is no error.
 func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port) (_ []Port, err error) {
-	e := s.Endpoint(containerID)
-	if e == nil {
+	if len(s.Endpoints(containerID)) == 0 {
 		return nil, errdefs.New(errdefs.NotFound, "container %s is not attached to a network", ident.Short(containerID))
 	}
-	if len(wanted) == 0 || e.network.link == nil || e.network.rec.Internal {
+	e := s.Exit(containerID)
+	if len(wanted) == 0 || e == nil { // what does not lead out has nothing published, as with Docker
 		return nil, ctx.Err()
 	}
 	var u undo.Stack
@@ -119,7 +119,8 @@ func (p Port) offers(host uint16) bool {
 	return p.Host == 0 || p.Host <= host && host <= max(p.Host, p.HostEnd)
 }
 
-// unpublish takes all ports of an endpoint back.
+// unpublish takes all ports of an endpoint back. They stay the container's until
+// Release: who keeps them reserved for it has their sockets as well.
 func (s *Service) unpublish(e *Endpoint) error {
 	s.mu.Lock()
 	ports := e.Ports
@@ -128,10 +129,10 @@ func (s *Service) unpublish(e *Endpoint) error {
 	if len(ports) == 0 {
 		return nil
 	}
-	err := s.wall.Remove(bindings(e.IP.Addr(), ports)...)
 	for _, p := range ports {
-		err = errors.Join(err, s.ports.release(p))
+		s.ports.park(p)
 	}
+	err := s.wall.Remove(bindings(e.IP.Addr(), ports)...)
 	s.forgetFlows(e, ports, true)
 	return err
 }

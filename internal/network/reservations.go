@@ -29,6 +29,7 @@ type hostPort struct {
 type reservation struct {
 	container string
 	file      *os.File
+	parked    bool // not published: the container has no way out
 }
 
 func newReservations() *reservations {
@@ -65,6 +66,11 @@ func (r *reservations) take(container string, p Port) (Port, error) {
 //
 // Preconditions: r.mu is held.
 func (r *reservations) takeOne(container string, p Port) error {
+	if h, ok := r.held[p.key()]; ok && h.container == container && h.parked {
+		h.parked = false // it has a way out again
+		r.held[p.key()] = h
+		return nil
+	}
 	if r.taken(p) {
 		return fmt.Errorf("Bind for %s:%d failed: %w", p.HostIP, p.Host, errAllocated)
 	}
@@ -72,7 +78,7 @@ func (r *reservations) takeOne(container string, p Port) error {
 	if err != nil {
 		return bindError(p, err)
 	}
-	r.held[p.key()] = reservation{container, f}
+	r.held[p.key()] = reservation{container: container, file: f}
 	return nil
 }
 
@@ -139,7 +145,7 @@ func (r *reservations) adopt(container string, p Port, kept *os.File) error {
 			err = bindError(p, err)
 		}
 	}
-	r.held[p.key()] = reservation{container, kept}
+	r.held[p.key()] = reservation{container: container, file: kept}
 	return err
 }
 
@@ -153,6 +159,33 @@ func (r *reservations) release(p Port) error {
 		return nil
 	}
 	return h.file.Close()
+}
+
+// park keeps a port for its container, which has nothing published now.
+func (r *reservations) park(p Port) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h, ok := r.held[p.key()]; ok {
+		h.parked = true
+		r.held[p.key()] = h
+	}
+}
+
+// releaseAll gives all ports of a container back.
+func (r *reservations) releaseAll(container string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for k, h := range r.held {
+		if h.container != container {
+			continue
+		}
+		delete(r.held, k)
+		if h.file != nil {
+			errs = append(errs, h.file.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (r *reservations) files(container string) []*os.File {

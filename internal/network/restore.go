@@ -29,7 +29,7 @@ func (s *Service) bridgeGone(index int) {
 func (s *Service) reconnectAll(n *Network) error {
 	var live []*Endpoint
 	s.mu.Lock()
-	for _, e := range s.endpoints {
+	for e := range s.every() {
 		if e.network == n && !e.gone && e.Index != 0 {
 			live = append(live, e)
 		}

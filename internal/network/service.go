@@ -29,8 +29,11 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/moby/moby/api/types/network"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/netlink"
@@ -67,6 +70,8 @@ type Config struct {
 	// name none.
 	DNS, DNSSearch, DNSOptions []string
 
+	// Changed hears which containers are connected and disconnected; may be nil.
+	Changed func(n network.Network, containerID string, connected bool)
 	// Log receives what happens in the background; nil: nowhere.
 	Log *slog.Logger
 }
@@ -166,7 +171,7 @@ func (s *Service) Close() error {
 	err := errors.Join(s.ports.close(), s.wall.Close(), s.host.Close())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range s.endpoints {
+	for e := range s.every() {
 		err = errors.Join(err, e.CloseNetNS())
 	}
 	return err
@@ -190,22 +195,33 @@ func (s *Service) network(ref string) (*Network, error) {
 	if ref == "default" || ref == "" {
 		ref = "bridge"
 	}
-	var found *Network
-	for _, n := range s.all() {
+	all := s.all()
+	for _, n := range all {
 		if n.rec.Name == ref || n.rec.ID == ref {
 			return n, nil
 		}
-		if len(ref) >= 1 && len(ref) < len(n.rec.ID) && n.rec.ID[:len(ref)] == ref {
-			if found != nil {
-				return nil, errdefs.New(errdefs.InvalidArgument, "network %s is ambiguous (2 matches found based on ID prefix)", ref)
-			}
-			found = n
+	}
+	var found *Network
+	for _, n := range all {
+		if !strings.HasPrefix(n.rec.ID, ref) {
+			continue
 		}
+		if found != nil {
+			return nil, errdefs.New(errdefs.InvalidArgument, "network %s is ambiguous (2 matches found based on ID prefix)", ref)
+		}
+		found = n
 	}
 	if found == nil {
 		return nil, errdefs.New(errdefs.NotFound, "network %s not found", ref)
 	}
 	return found, nil
+}
+
+// changed tells that an endpoint has come or gone, unless nobody saw it.
+func (s *Service) changed(e *Endpoint, connected bool) {
+	if s.cfg.Changed != nil && !e.ahead {
+		s.cfg.Changed(s.describe(e.network), e.ContainerID, connected)
+	}
 }
 
 // readFile is os.ReadFile without an error for a file that is not there.

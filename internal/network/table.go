@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,29 +16,60 @@ import (
 // guards what changes of an endpoint too.
 type table struct {
 	mu        sync.Mutex
-	endpoints map[string]*Endpoint // by container
-	booked    map[string]*Network  // of containers whose endpoints are being made
+	endpoints map[string][]*Endpoint // by container, in the order in which they came
+	booked    map[string]*Network    // of containers whose endpoints are being made
 }
 
 func newTable() *table {
-	return &table{endpoints: map[string]*Endpoint{}, booked: map[string]*Network{}}
+	return &table{endpoints: map[string][]*Endpoint{}, booked: map[string]*Network{}}
 }
 
-// Endpoint returns the endpoint of a container, or nil.
-func (t *table) Endpoint(containerID string) *Endpoint {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.endpoints[containerID]
-}
-
-// book keeps a place for the container's endpoint: there is one.
-func (t *table) book(containerID string, n *Network) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.endpoints[containerID] != nil || t.booked[containerID] != nil {
-		return errdefs.New(errdefs.Conflict, "container %s is attached to a network already", ident.Short(containerID))
+// every is the endpoints of all containers.
+//
+// Preconditions: t.mu is held.
+func (t *table) every() iter.Seq[*Endpoint] {
+	return func(yield func(*Endpoint) bool) {
+		for _, list := range t.endpoints {
+			for _, e := range list {
+				if !yield(e) {
+					return
+				}
+			}
+		}
 	}
-	if n.removed {
+}
+
+// Endpoints returns the endpoints of a container, in the order in which they came.
+func (t *table) Endpoints(containerID string) []*Endpoint {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.endpoints[containerID])
+}
+
+// Exit returns the endpoint by which a container goes out, and where its ports
+// are published; nil if there is none.
+func (t *table) Exit(containerID string) *Endpoint {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.endpoints[containerID] {
+		if e.Exit {
+			return e
+		}
+	}
+	return nil
+}
+
+// book keeps a place for one more endpoint of the container. Of a network there
+// is one.
+func (t *table) book(containerID, name string, n *Network, first bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch have := t.endpoints[containerID]; {
+	case slices.ContainsFunc(have, func(e *Endpoint) bool { return e.network == n }):
+		return errdefs.New(errdefs.Forbidden, "endpoint with name %s already exists in network %s", name, n.rec.Name)
+	case first && len(have) > 0 || t.booked[containerID] != nil:
+		return errdefs.New(errdefs.Conflict, "container %s is attached to a network already", ident.Short(containerID))
+	case n.removed:
 		return errdefs.New(errdefs.NotFound, "network %s not found", n.rec.Name)
 	}
 	t.booked[containerID] = n
@@ -50,9 +82,9 @@ func (t *table) close(n *Network) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var active []string
-	for id, e := range t.endpoints {
+	for e := range t.every() {
 		if e.network == n {
-			active = append(active, fmt.Sprintf("name:%q id:%q", e.Name, ident.Short(id)))
+			active = append(active, fmt.Sprintf("name:%q id:%q", e.Name, ident.Short(e.ContainerID)))
 		}
 	}
 	for id, other := range t.booked {
@@ -72,7 +104,7 @@ func (t *table) close(n *Network) error {
 func (t *table) InUse(networkID string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, e := range t.endpoints {
+	for e := range t.every() {
 		if e.NetworkID == networkID && !e.ahead {
 			return true
 		}
@@ -94,28 +126,27 @@ func (t *table) enroll(e *Endpoint, err error) {
 	defer t.mu.Unlock()
 	delete(t.booked, e.ContainerID)
 	if err == nil {
-		t.endpoints[e.ContainerID] = e
+		t.endpoints[e.ContainerID] = append(t.endpoints[e.ContainerID], e)
 	}
 }
 
-// Bind makes a reserved endpoint an ordinary one, with the name of its
-// container.
-func (t *table) Bind(containerID, name string) (*Endpoint, error) {
+// bind makes a reserved endpoint an ordinary one.
+func (t *table) bind(containerID, name string) (*Endpoint, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.endpoints[containerID]
-	if e == nil || !e.ahead {
+	list := t.endpoints[containerID]
+	if len(list) != 1 || !list[0].ahead {
 		return nil, fmt.Errorf("no endpoint is reserved for container %s", ident.Short(containerID))
 	}
-	e.ahead, e.Name = false, name
-	return e, nil
+	list[0].ahead, list[0].Name = false, name
+	return list[0], nil
 }
 
-// Rename gives a container's endpoint the container's new name.
+// Rename gives a container's endpoints the container's new name.
 func (t *table) Rename(containerID, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.endpoints[containerID]; e != nil {
+	for _, e := range t.endpoints[containerID] {
 		e.Name = name
 	}
 }
@@ -131,7 +162,7 @@ func (t *table) portsOf(e *Endpoint) []Port {
 func (t *table) hasAddr(ip netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, e := range t.endpoints {
+	for e := range t.every() {
 		if e.IP.Addr() == ip {
 			return true
 		}

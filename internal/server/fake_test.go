@@ -491,6 +491,20 @@ func (f *fake) NetworkRemove(_ context.Context, ref string) error {
 	return nil
 }
 
+func (f *fake) NetworkConnect(_ context.Context, ref string, r network.ConnectRequest) error {
+	if r.Container == "gone" {
+		return errdefs.New(errdefs.NotFound, "No such container: gone")
+	}
+	return nil
+}
+
+func (f *fake) NetworkDisconnect(_ context.Context, ref string, r network.DisconnectRequest) error {
+	if r.Container == "out" {
+		return errdefs.New(errdefs.Forbidden, "container out is not connected to network %s", ref)
+	}
+	return nil
+}
+
 func (f *fake) NetworksPrune(context.Context, api.Filters) (network.PruneReport, error) {
 	return network.PruneReport{}, nil
 }

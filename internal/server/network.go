@@ -14,6 +14,8 @@ type networkBackend interface {
 	NetworkInspect(ctx context.Context, ref string, verbose bool) (network.Inspect, error)
 	NetworkCreate(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error)
 	NetworkRemove(ctx context.Context, ref string) error
+	NetworkConnect(ctx context.Context, ref string, r network.ConnectRequest) error
+	NetworkDisconnect(ctx context.Context, ref string, r network.DisconnectRequest) error
 	NetworksPrune(ctx context.Context, f api.Filters) (network.PruneReport, error)
 }
 
@@ -57,6 +59,22 @@ func (s *Server) removeNetwork(_ http.ResponseWriter, r *request) error {
 		return err
 	}
 	return r.noContent()
+}
+
+func (s *Server) connectNetwork(_ http.ResponseWriter, r *request) error {
+	var want network.ConnectRequest
+	if err := r.body(&want); err != nil {
+		return err
+	}
+	return s.backend.NetworkConnect(r.Context(), r.name, want)
+}
+
+func (s *Server) disconnectNetwork(_ http.ResponseWriter, r *request) error {
+	var want network.DisconnectRequest
+	if err := r.body(&want); err != nil {
+		return err
+	}
+	return s.backend.NetworkDisconnect(r.Context(), r.name, want)
 }
 
 func (s *Server) pruneNetworks(w http.ResponseWriter, r *request) error {

@@ -94,6 +94,8 @@ var routes = []struct {
 	{"GET", "/networks/{name}", (*Server).inspectNetwork},
 	{"POST", "/networks/create", (*Server).createNetwork},
 	{"DELETE", "/networks/{name}", (*Server).removeNetwork},
+	{"POST", "/networks/{name}/connect", (*Server).connectNetwork},
+	{"POST", "/networks/{name}/disconnect", (*Server).disconnectNetwork},
 	{"POST", "/networks/prune", (*Server).pruneNetworks},
 	{"GET", "/volumes", (*Server).listVolumes},
 	{"POST", "/volumes/prune", (*Server).pruneVolumes},

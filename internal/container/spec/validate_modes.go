@@ -62,7 +62,7 @@ func validateNetworking(req *container.CreateRequest) error {
 	h := req.HostConfig
 	if req.NetworkingConfig != nil {
 		for _, name := range sortedKeysOf(req.NetworkingConfig.EndpointsConfig) {
-			if err := validateEndpoint(name, req.NetworkingConfig.EndpointsConfig[name], h.NetworkMode); err != nil {
+			if err := ValidateEndpoint(name, req.NetworkingConfig.EndpointsConfig[name], h.NetworkMode); err != nil {
 				return err
 			}
 		}
@@ -82,10 +82,9 @@ func validateNetworking(req *container.CreateRequest) error {
 	return validatePorts(h, req.Config)
 }
 
-func validateEndpoint(name string, e *network.EndpointSettings, mode container.NetworkMode) error {
-	if !contains(engineNetworks, name) && name != string(mode) {
-		return missing("NetworkingConfig of several networks", name)
-	}
+// ValidateEndpoint refuses settings of a container's place in the network of a
+// name that no network can have.
+func ValidateEndpoint(name string, e *network.EndpointSettings, mode container.NetworkMode) error {
 	if e == nil {
 		return nil
 	}

@@ -221,7 +221,6 @@ func TestBadConfig(t *testing.T) {
 		`{"ExposedPorts":{"80/tcp":{}},"HostConfig":{"NetworkMode":"container:x"}}`:                                "conflicting options: port exposing and the container type network mode",
 		`{"Image":"x","HostConfig":{"NetworkMode":"container:x","Dns":["1.1.1.1"]}}`:                               "conflicting options: dns and the network mode",
 		`{"Image":"x","HostConfig":{"NetworkMode":"container:x","ExtraHosts":["a:1.1.1.1"]}}`:                      "conflicting options: custom host-to-IP mapping and the network mode",
-		`{"Image":"x","NetworkingConfig":{"EndpointsConfig":{"nosuch":{}}}}`:                                       "NetworkingConfig of several networks=nosuch is not supported yet",
 		`{"Image":"x","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv4Address":"1.2.3.4"}}}}}`: "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only",
 		`{"Image":"x","NetworkingConfig":{"EndpointsConfig":{"bridge":{"Aliases":["a"]}}}}`:                        "invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks",
 	} {

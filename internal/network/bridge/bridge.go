@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 
@@ -63,8 +64,6 @@ type Options struct {
 	// NoICC keeps endpoints from reaching each other on the bridge. (Whether the
 	// host's firewall sees what stays on a bridge depends on br_netfilter.)
 	NoICC bool
-	// Internal keeps endpoints without a way out.
-	Internal bool
 }
 
 // Ensure makes the bridge, or brings one made earlier into the state described.
@@ -211,20 +210,27 @@ type Endpoint struct {
 	MAC   net.HardwareAddr
 	// Routed makes the endpoint without a port of the bridge; see MaxPorts.
 	Routed bool
+	Iface  int  // number of the container's end, from FirstIface on
+	Exit   bool // the container's default route leads here
 }
 
-// The container's links have the same numbers in each namespace.
+// The container's links have the same numbers in each namespace: lo, eth0, eth1 …
 const (
-	loIndex  = 1
-	ethIndex = 2
+	loIndex    = 1
+	FirstIface = 2
 )
+
+// DefaultRoute is the route out by an endpoint whose link has that number.
+func (l *Link) DefaultRoute(iface int) netlink.Route {
+	return netlink.Route{Dst: everywhere(), Gateway: l.Gateway.Addr(), Index: iface}
+}
 
 // veth is the endpoint's pair, as far as it is the same with and without a
 // bridge port.
 func (e Endpoint) veth(l *Link, ns int) netlink.Veth {
 	return netlink.Veth{
 		Name: e.Name, Index: e.Index, Master: l.Index(), Group: Group, MTU: l.MTU,
-		PeerName: "eth0", PeerIndex: ethIndex, PeerMAC: e.MAC, PeerNS: ns,
+		PeerName: "eth" + strconv.Itoa(e.Iface-FirstIface), PeerIndex: e.Iface, PeerMAC: e.MAC, PeerNS: ns,
 	}
 }
 
@@ -248,11 +254,11 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 		return err
 	}
 	n.SetUp(loIndex)
-	n.AddAddr(ethIndex, netlink.Addr{Prefix: e.IP})
-	n.SetUp(ethIndex)
-	n.AddNeighbour(ethIndex, l.Gateway.Addr(), l.MAC)
-	if !l.options.Internal {
-		n.AddRoute(netlink.Route{Dst: everywhere(), Gateway: l.Gateway.Addr(), Index: ethIndex})
+	n.AddAddr(e.Iface, netlink.Addr{Prefix: e.IP})
+	n.SetUp(e.Iface)
+	n.AddNeighbour(e.Iface, l.Gateway.Addr(), l.MAC)
+	if e.Exit {
+		n.AddRoute(l.DefaultRoute(e.Iface))
 	}
 	if err := inside.Do(&n); err != nil {
 		return err

@@ -36,13 +36,13 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 		return err
 	}
 	n.SetUp(loIndex)
-	n.AddAddr(ethIndex, netlink.Addr{Prefix: e.IP, NoPrefixRoute: true})
-	n.SetUp(ethIndex)
-	n.AddNeighbour(ethIndex, gateway, l.MAC)
-	n.AddRoute(netlink.Route{Dst: netip.PrefixFrom(gateway, 32), Index: ethIndex})
-	n.AddRoute(netlink.Route{Dst: e.IP.Masked(), Gateway: gateway, Src: e.IP.Addr(), Index: ethIndex})
-	if !l.options.Internal {
-		n.AddRoute(netlink.Route{Dst: everywhere(), Gateway: gateway, Index: ethIndex})
+	n.AddAddr(e.Iface, netlink.Addr{Prefix: e.IP, NoPrefixRoute: true})
+	n.SetUp(e.Iface)
+	n.AddNeighbour(e.Iface, gateway, l.MAC)
+	n.AddRoute(netlink.Route{Dst: netip.PrefixFrom(gateway, 32), Index: e.Iface})
+	n.AddRoute(netlink.Route{Dst: e.IP.Masked(), Gateway: gateway, Src: e.IP.Addr(), Index: e.Iface})
+	if e.Exit {
+		n.AddRoute(l.DefaultRoute(e.Iface))
 	}
 	if err := inside.Do(&n); err != nil {
 		return err

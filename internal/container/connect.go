@@ -1,0 +1,197 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+
+	api "github.com/moby/moby/api/types/network"
+
+	"github.com/tare-engine/tare/internal/container/index"
+	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/network"
+)
+
+// Connections puts containers into networks and takes them out. Of a container
+// that does not run only its record changes.
+type Connections struct {
+	*launcher
+	index *index.Index[*Container]
+}
+
+// Connections returns what changes the networks of containers.
+func (s *Service) Connections() *Connections {
+	return &Connections{launcher: s.starts.launcher, index: s.index}
+}
+
+// Connect puts a container into one more network. Its ports are published by it
+// if it becomes the way out.
+func (cs *Connections) Connect(ctx context.Context, ref, networkRef string, settings *api.EndpointSettings) error {
+	c, err := cs.index.Find(ref)
+	if err != nil {
+		return err
+	}
+	n, err := cs.networks.Inspect(networkRef)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.View()
+	if err := connectable(v, n.Name); err != nil {
+		return err
+	}
+	if err := spec.ValidateEndpoint(n.Name, settings, v.HostConfig.NetworkMode); err != nil {
+		return err
+	}
+	if settings == nil {
+		settings = &api.EndpointSettings{}
+	}
+	r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { all[n.Name] = settings })
+	if c.process == nil || !v.Alive() {
+		if r.Networking != nil && cs.named(v.Record, n.ID) != "" {
+			return errdefs.New(errdefs.Forbidden, "endpoint with name %s already exists in network %s", v.Name, n.Name)
+		}
+		if err := cs.networks.Check(networkRequest(r, n.Name)); err != nil {
+			return err
+		}
+		return cs.keep(c, r)
+	}
+	return cs.change(c, r, func(ns *os.File) error {
+		if _, err := cs.networks.Connect(ctx, networkRequest(r, n.Name), ns); err != nil {
+			return err
+		}
+		return errors.Join(cs.note(c, r), cs.publishPorts(ctx, v))
+	})
+}
+
+// Disconnect takes a container out of a network.
+func (cs *Connections) Disconnect(ref, networkRef string) error {
+	c, err := cs.index.Find(ref)
+	if err != nil {
+		return err
+	}
+	n, err := cs.networks.Inspect(networkRef)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.View()
+	if err := connectable(v, n.Name); err != nil && v.HostConfig.NetworkMode.IsHost() {
+		return err
+	}
+	r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { delete(all, cs.named(v.Record, n.ID)) })
+	if c.process == nil || !v.Alive() {
+		if cs.named(v.Record, n.ID) == "" {
+			return errdefs.New(errdefs.Forbidden, "container %s is not connected to network %s", c.ID, n.Name)
+		}
+		return cs.keep(c, r)
+	}
+	return cs.change(c, r, func(ns *os.File) error { return cs.networks.Disconnect(c.ID, n.ID, ns) })
+}
+
+// connectable refuses what has no network of its own that could change.
+func connectable(v *View, name string) error {
+	mode := v.HostConfig.NetworkMode
+	switch {
+	case v.Status == Removing || v.Status == Dead:
+		return errdefs.New(errdefs.Conflict, "container %s is marked for removal and cannot be connected or disconnected to the network", v.ID)
+	case mode.IsHost() || name == "host":
+		return errdefs.New(errdefs.Forbidden, "container cannot be disconnected from host network or connected to host network")
+	case mode.IsContainer():
+		return errdefs.New(errdefs.InvalidArgument, "container sharing network namespace with another container or host cannot be connected to any other network")
+	case mode.IsNone() || name == "none":
+		return errdefs.New(errdefs.Forbidden, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
+	}
+	return nil
+}
+
+// withNetworks is a record with other networks: those that follow from its mode
+// are written down.
+func (cs *Connections) withNetworks(r *Record, change func(map[string]*api.EndpointSettings)) *Record {
+	all := map[string]*api.EndpointSettings{}
+	if r.Networking == nil {
+		all[mainNetwork(r)] = &api.EndpointSettings{}
+	} else {
+		maps.Copy(all, r.Networking.EndpointsConfig)
+	}
+	change(all)
+	return withRecord(r, func(r *Record) { r.Networking = &api.NetworkingConfig{EndpointsConfig: all} })
+}
+
+// named is what a container's record calls a network, "" if it is not to be in it.
+func (cs *Connections) named(r *Record, networkID string) string {
+	for _, ref := range networksOf(r) {
+		if n, err := cs.networks.Inspect(ref); err == nil && n.ID == networkID {
+			return ref
+		}
+	}
+	return ""
+}
+
+// keep makes the record of a container that does not run durable. Half of its
+// start that was done ahead does not fit any more.
+//
+// Preconditions: c.mu is held.
+func (cs *Connections) keep(c *Container, r *Record) error {
+	if cell := cs.cells.take(c.ID); cell != nil {
+		cs.cells.evict(cell)
+	}
+	if err := cs.records.put(r); err != nil {
+		return err
+	}
+	c.publish(func(v *View) { v.Record = r })
+	return nil
+}
+
+// change changes the network of a running container and notes what came of it.
+// A kill in between leaves the next engine two records that disagree: it goes by
+// the live one, and the next start by the durable one.
+//
+// Preconditions: c.mu is held.
+func (cs *Connections) change(c *Container, r *Record, do func(ns *os.File) error) error {
+	ns, err := netns.OfProcess(c.process.pid)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := do(ns); err != nil {
+		return errors.Join(err, cs.note(c, c.View().Record))
+	}
+	failpoint.Hit("network/container-changed")
+	if err := cs.note(c, r); err != nil {
+		return err
+	}
+	return cs.records.put(r)
+}
+
+// note publishes the networks that a running container has now, and writes its
+// live record and its files.
+//
+// Preconditions: c.mu is held.
+func (cs *Connections) note(c *Container, r *Record) error {
+	was := c.View().Network
+	list := cs.networks.Endpoints(c.ID)
+	now := &Networking{SandboxID: was.SandboxID, SandboxKey: was.SandboxKey, Endpoints: map[string]*api.EndpointSettings{}, Ports: api.PortMap{}}
+	for _, ep := range list {
+		now.add(r, ep)
+	}
+	c.process.live.Network = now
+	v := c.publish(func(v *View) { v.Record, v.Network = r, now })
+	return errors.Join(cs.records.putLive(c.ID, c.process.live), cs.rewriteHosts(v, list))
+}
+
+// rewriteHosts writes /etc/hosts of a running container anew, in place: it is
+// mounted there.
+func (cs *Connections) rewriteHosts(v *View, list []*network.Endpoint) error {
+	files, err := cs.networkFiles(v, list)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(cs.records.file(v.ID, "hosts"), files.Hosts, 0644)
+}

@@ -1,0 +1,202 @@
+package network
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/undo"
+)
+
+// Connect gives a container one more endpoint, in its network namespace ns,
+// which stays the caller's; nil if it has none yet and Enter will come. The
+// container's way out and its published ports move if the new one goes before
+// the others.
+func (s *Service) Connect(ctx context.Context, r Request, ns *os.File) (_ *Endpoint, err error) {
+	e, err := s.begin(ctx, r, false)
+	if err != nil {
+		return nil, err
+	}
+	if err = several(e.network); err == nil && e.network.link != nil {
+		err = s.connectMore(e, r, ns)
+	}
+	s.enroll(e, err)
+	if err != nil {
+		return nil, fmt.Errorf("network %s: %w", e.NetworkName, err)
+	}
+	s.changed(e, true)
+	failpoint.Hit("network/connected")
+	if err := s.settleExit(r.ContainerID, nil, ns); err != nil {
+		return nil, errors.Join(err, s.Disconnect(r.ContainerID, e.NetworkID, ns))
+	}
+	return e, nil
+}
+
+// several refuses a network that a container can have only alone.
+func several(n *Network) error {
+	switch n.rec.Driver {
+	case "host":
+		return errdefs.New(errdefs.Forbidden, "container cannot be disconnected from host network or connected to host network")
+	case "null":
+		return errdefs.New(errdefs.Forbidden, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
+	}
+	return nil
+}
+
+func (s *Service) connectMore(e *Endpoint, r Request, ns *os.File) (err error) {
+	var u undo.Stack
+	defer u.Run(&err)
+	if err := s.place(e, r.IP); err != nil {
+		return err
+	}
+	u.Add(func() error { return s.deleteLink(e) })
+	u.Add(func() error { s.leaving.add(e); return nil }) // before the kernel says that the link is gone
+	if ns == nil {
+		return nil
+	}
+	inside, err := socketIn(ns, true)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.connectLink(e, ns, inside), inside.Close())
+}
+
+// deleteLink deletes the pair of an endpoint now.
+func (s *Service) deleteLink(e *Endpoint) error {
+	if e.Index == 0 {
+		return nil
+	}
+	var b netlink.Batch
+	b.DelLink(e.Index)
+	return s.host.Do(&b)
+}
+
+// Disconnect takes a container out of a network. ns is its namespace; nil if it
+// has none.
+func (s *Service) Disconnect(containerID, ref string, ns *os.File) error {
+	n, err := s.network(ref)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	list := s.endpoints[containerID]
+	at := slices.IndexFunc(list, func(e *Endpoint) bool { return e.network == n })
+	if at < 0 {
+		s.mu.Unlock()
+		return errdefs.New(errdefs.Forbidden, "container %s is not connected to network %s", containerID, n.rec.Name)
+	}
+	e := list[at]
+	s.endpoints[containerID] = slices.Delete(slices.Clone(list), at, at+1)
+	s.mu.Unlock()
+	s.changed(e, false)
+	failpoint.Hit("network/disconnected")
+	err = s.settleExit(containerID, e, ns)
+	if e.network.link != nil {
+		s.leaving.add(e)
+		err = errors.Join(err, s.deleteLink(e))
+	}
+	return err
+}
+
+// bestExit is the endpoint that is to be the way out, as with Docker: of the
+// highest priority, of these the first by the network's name; nil if no network
+// leads out.
+func (s *Service) bestExit(containerID string) *Endpoint {
+	list := slices.DeleteFunc(s.Endpoints(containerID), func(e *Endpoint) bool { return !e.Gateway.IsValid() })
+	if len(list) == 0 {
+		return nil
+	}
+	return slices.MinFunc(list, func(a, b *Endpoint) int {
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.NetworkName, b.NetworkName))
+	})
+}
+
+// settleExit moves the default route and the published ports to the endpoint that
+// is to be the way out. left has just left the table, nil if none has. If there is
+// no way out any more, nothing is published.
+func (s *Service) settleExit(containerID string, left *Endpoint, ns *os.File) error {
+	from, to := s.Exit(containerID), s.bestExit(containerID)
+	if from == nil && left != nil && left.Exit {
+		from = left
+	}
+	switch {
+	case from == to:
+		return nil
+	case to == nil:
+		return s.unpublish(from)
+	}
+	if ns != nil && to.Index != 0 {
+		if err := s.reroute(containerID, to, ns); err != nil {
+			return err
+		}
+	}
+	var ports []Port
+	s.mu.Lock()
+	to.Exit = true
+	if from != nil {
+		ports, from.Ports, from.Exit = from.Ports, nil, false
+	}
+	to.Ports = merge(to.Ports, ports)
+	s.mu.Unlock()
+	if len(ports) == 0 {
+		return nil
+	}
+	err := s.wall.Remove(bindings(from.IP.Addr(), ports)...)
+	err = errors.Join(err, s.wall.Add(bindings(to.IP.Addr(), ports)...))
+	if !to.Routed && to.Index != 0 {
+		err = errors.Join(err, to.network.link.Hairpin(s.host, to.Index))
+	}
+	s.forgetFlows(from, ports, true)
+	return err
+}
+
+// reroute has the container's default route lead to an endpoint. What its root has
+// made of the routes otherwise is his business.
+func (s *Service) reroute(containerID string, to *Endpoint, ns *os.File) error {
+	inside, err := socketIn(ns, false)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	routes, err := inside.Routes(4)
+	if err != nil {
+		return err
+	}
+	ours := s.Endpoints(containerID)
+	for _, r := range routes {
+		others := slices.ContainsFunc(ours, func(e *Endpoint) bool { return e != to && e.Iface == r.Index })
+		if r.Dst.Bits() != 0 || !others {
+			continue
+		}
+		var b netlink.Batch
+		b.DelRoute(r)
+		if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	var b netlink.Batch
+	b.AddRoute(to.network.link.DefaultRoute(to.Iface))
+	if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.EEXIST) {
+		return err
+	}
+	return nil
+}
+
+// Settle puts right the way out of a container that was adopted: its engine may
+// have been killed while it moved.
+func (s *Service) Settle(containerID string, ns *os.File) error {
+	if err := s.settleExit(containerID, nil, ns); err != nil {
+		return err
+	}
+	if to := s.Exit(containerID); to != nil && to.Index != 0 && !to.gone {
+		return s.reroute(containerID, to, ns)
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+//go:build root
+
+package network
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/ident"
+)
+
+// inNetworks makes three networks and a container on the first.
+func inNetworks(t *testing.T, s *Service) *Endpoint {
+	t.Helper()
+	for i, name := range []string{"b", "a", "c"} {
+		_, err := s.Create(network.CreateRequest{Name: name, IPAM: subnet(fmt.Sprintf("10.1.%d.0/24", i)), Internal: name == "c"})
+		must(t, err)
+	}
+	e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "me", Network: "b"})
+	must(t, err)
+	t.Cleanup(func() {
+		must(t, s.Release(context.Background(), e.ContainerID))
+		for _, name := range []string{"a", "b", "c"} {
+			_, err := s.Remove(name)
+			must(t, err)
+		}
+	})
+	return e
+}
+
+// expectExit checks where the container's default route leads.
+func expectExit(t *testing.T, s *Service, e *Endpoint, want string) {
+	t.Helper()
+	in, err := socketIn(e.NetNS, false)
+	must(t, err)
+	defer in.Close()
+	routes, err := in.Routes(4)
+	must(t, err)
+	var found []string
+	for _, r := range routes {
+		if r.Dst.Bits() == 0 {
+			found = append(found, fmt.Sprint(r.Index))
+		}
+	}
+	got, exit := []string{}, s.Exit(e.ContainerID)
+	if exit != nil {
+		got = append(got, fmt.Sprint(exit.Iface))
+	}
+	if !slices.Equal(got, found) || (exit == nil) != (want == "") || exit != nil && exit.NetworkName != want {
+		t.Errorf("default route by %v, exit %+v, want %q", found, exit, want)
+	}
+}
+
+func TestConnectMovesTheWayOut(t *testing.T) {
+	s := openService(t, Config{})
+	e := inNetworks(t, s)
+	ns := e.NetNS
+	connect := func(name string, r Request) *Endpoint {
+		t.Helper()
+		r.ContainerID, r.Name, r.Network = e.ContainerID, "me", name
+		got, err := s.Connect(context.Background(), r, ns)
+		must(t, err)
+		return got
+	}
+	expectExit(t, s, e, "b")
+	connect("c", Request{})
+	expectExit(t, s, e, "b")
+	a := connect("a", Request{IP: netip.MustParseAddr("10.1.1.77")})
+	expectExit(t, s, e, "a")
+	if a.Iface != 4 || a.IP.Addr().String() != "10.1.1.77" {
+		t.Errorf("%+v", a)
+	}
+	if _, err := s.Connect(context.Background(), Request{ContainerID: e.ContainerID, Name: "me", Network: "a"}, ns); !errdefs.Is(err, errdefs.Forbidden) || err.Error() != "endpoint with name me already exists in network a" {
+		t.Errorf("twice: %v", err)
+	}
+	for _, name := range []string{"host", "none", "nosuch"} {
+		if _, err := s.Connect(context.Background(), Request{ContainerID: e.ContainerID, Network: name}, ns); err == nil {
+			t.Errorf("connected to %s", name)
+		}
+	}
+	must(t, s.Disconnect(e.ContainerID, "a", ns))
+	expectExit(t, s, e, "b")
+	must(t, s.Disconnect(e.ContainerID, "b", ns))
+	expectExit(t, s, e, "")
+	if err := s.Disconnect(e.ContainerID, "b", ns); !errdefs.Is(err, errdefs.Forbidden) || err.Error() != "container "+e.ContainerID+" is not connected to network b" {
+		t.Errorf("twice: %v", err)
+	}
+	connect("bridge", Request{})
+	expectExit(t, s, e, "bridge")
+	connect("b", Request{Priority: -1})
+	expectExit(t, s, e, "bridge")
+	connect("a", Request{Priority: 1})
+	expectExit(t, s, e, "a")
+	if n := len(s.Endpoints(e.ContainerID)); n != 4 {
+		t.Error(n)
+	}
+}
+
+// TestPublishedPortsMove with the way out: they are reached all the time.
+func TestPublishedPortsMove(t *testing.T) {
+	newNeighbour(t) // with it loopback is up
+	s := openService(t, Config{})
+	e := inNetworks(t, s)
+	ns := e.NetNS
+	serve(t, ns, "tcp", ":80")
+	_, err := s.Publish(context.Background(), e.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}})
+	must(t, err)
+	reached := func() {
+		t.Helper()
+		if _, err := askFor(20*time.Second, nil, "tcp", "127.0.0.1:8080"); err != nil {
+			t.Error(err)
+		}
+	}
+	reached()
+	_, err = s.Connect(context.Background(), Request{ContainerID: e.ContainerID, Name: "me", Network: "a"}, ns)
+	must(t, err)
+	reached()
+	must(t, s.Disconnect(e.ContainerID, "b", ns))
+	reached()
+	must(t, s.Disconnect(e.ContainerID, "a", ns))
+	if _, err := ask(nil, "tcp", "127.0.0.1:8080"); err == nil {
+		t.Error("a port of a container without a way out is published")
+	}
+	if held := s.HeldPorts(e.ContainerID); len(held) != 1 {
+		t.Error("somebody else may take the port")
+	}
+}
+
+// TestConnectedIsAdopted: an engine that was killed finds all endpoints of a
+// container, and goes on where the way out was.
+func TestConnectedIsAdopted(t *testing.T) {
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	s1, err := Open(cfg)
+	must(t, err)
+	_, err = s1.Adopt(context.Background(), nil, nil)
+	must(t, err)
+	_, err = s1.Create(network.CreateRequest{Name: "a"})
+	must(t, err)
+	e, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "me"})
+	must(t, err)
+	ns, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", e.NetNS.Fd()))
+	must(t, err)
+	defer ns.Close()
+	_, err = s1.Connect(context.Background(), Request{ContainerID: e.ContainerID, Name: "me", Network: "a"}, ns)
+	must(t, err)
+	var records []Record
+	for _, e := range s1.Endpoints(e.ContainerID) {
+		records = append(records, e.Record)
+	}
+	must(t, s1.Close())
+	s2, err := Open(cfg)
+	must(t, err)
+	defer func() { must(t, s2.Close()) }()
+	r, err := s2.Adopt(context.Background(), records, nil)
+	must(t, err)
+	if r.Adopted != 2 || len(r.Lost) > 0 || len(r.Removed) > 0 {
+		t.Errorf("%+v", r)
+	}
+	if x := s2.Exit(e.ContainerID); x == nil || x.NetworkName != "a" {
+		t.Errorf("%+v", x)
+	}
+	must(t, s2.Disconnect(e.ContainerID, "a", ns))
+	if x := s2.Exit(e.ContainerID); x == nil || x.NetworkName != "bridge" {
+		t.Errorf("%+v", x)
+	}
+	must(t, s2.Release(context.Background(), e.ContainerID))
+	_, err = s2.Remove("a")
+	must(t, err)
+	must(t, s2.Destroy())
+}
