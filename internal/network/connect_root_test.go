@@ -176,3 +176,22 @@ func TestConnectedIsAdopted(t *testing.T) {
 	must(t, err)
 	must(t, s2.Destroy())
 }
+
+// TestAddressOfTheLastRun: a container that asks for an address has it again at
+// once, though the kernel may not yet have removed the link of its last run.
+func TestAddressOfTheLastRun(t *testing.T) {
+	s := openService(t, Config{})
+	_, err := s.Create(network.CreateRequest{Name: "n", IPAM: subnet("10.1.0.0/24")})
+	must(t, err)
+	r := Request{ContainerID: ident.New(), Name: "c", Network: "n", IP: netip.MustParseAddr("10.1.0.9")}
+	for range 30 {
+		e, err := s.Attach(context.Background(), r)
+		must(t, err)
+		if e.IP.Addr() != r.IP {
+			t.Fatal(e.IP)
+		}
+		must(t, s.Release(context.Background(), r.ContainerID))
+	}
+	_, err = s.Remove("n")
+	must(t, err)
+}

@@ -155,8 +155,9 @@ func (s *Service) takeIP(n *Network, ip netip.Addr) (netip.Addr, error) {
 		return n.pool.Take()
 	}
 	err := n.pool.Claim(ip)
-	if errors.Is(err, ipam.ErrInUse) && s.leaving.hasten(n, ip) {
-		err = n.pool.Claim(ip)
+	if errors.Is(err, ipam.ErrInUse) {
+		s.leaving.hasten(n, ip)
+		err = n.pool.Claim(ip) // also if it was freed in between
 	}
 	return ip, errdefs.As(errdefs.Forbidden, err)
 }

@@ -29,6 +29,8 @@ type leaving struct {
 type departure struct {
 	e     *Endpoint
 	since time.Time
+	gone  bool          // the link; the address is being freed
+	freed chan struct{} // closed when the address is
 }
 
 const (
@@ -47,7 +49,7 @@ func (l *leaving) add(e *Endpoint) {
 	gone := e.gone || e.Index == 0
 	if !gone {
 		l.mu.Lock()
-		l.wait[e.Index] = &departure{e, time.Now()}
+		l.wait[e.Index] = &departure{e: e, since: time.Now(), freed: make(chan struct{})}
 		l.mu.Unlock()
 	}
 	l.s.mu.Unlock()
@@ -128,7 +130,10 @@ func (l *leaving) linkGone(index int) {
 	l.s.mu.Lock()
 	l.mu.Lock()
 	d := l.wait[index]
-	delete(l.wait, index)
+	first := d != nil && !d.gone
+	if first {
+		d.gone = true
+	}
 	l.mu.Unlock()
 	if d == nil {
 		for e := range l.s.every() {
@@ -138,8 +143,12 @@ func (l *leaving) linkGone(index int) {
 		}
 	}
 	l.s.mu.Unlock()
-	if d != nil {
+	if first {
 		l.free(d.e)
+		l.mu.Lock()
+		delete(l.wait, index)
+		l.mu.Unlock()
+		close(d.freed)
 	}
 	l.s.bridgeGone(index)
 }
@@ -158,8 +167,8 @@ func (l *leaving) compare() {
 	var missing []int
 	l.s.mu.Lock()
 	l.mu.Lock()
-	for i := range l.wait {
-		if !there[i] {
+	for i, d := range l.wait {
+		if !there[i] && !d.gone {
 			missing = append(missing, i)
 		}
 	}
@@ -194,25 +203,25 @@ func (l *leaving) late(ctx context.Context) {
 	}
 }
 
-// hasten frees an address that is leaving now, and reports whether it was.
-func (l *leaving) hasten(n *Network, ip netip.Addr) bool {
+// hasten frees an address now if it is leaving.
+func (l *leaving) hasten(n *Network, ip netip.Addr) {
 	l.mu.Lock()
-	var found *Endpoint
+	var found *departure
 	for _, d := range l.wait {
 		if d.e.network == n && d.e.IP.Addr() == ip {
-			found = d.e
+			found = d
 		}
 	}
 	l.mu.Unlock()
 	if found == nil {
-		return false
+		return
 	}
-	if err := l.s.deleteLink(found); err != nil {
-		l.s.log.Warn("delete link", "link", found.Link, "err", err)
-		return false
+	if err := l.s.deleteLink(found.e); err != nil {
+		l.s.log.Warn("delete link", "link", found.e.Link, "err", err)
+		return
 	}
-	l.linkGone(found.Index)
-	return true
+	l.linkGone(found.e.Index)
+	<-found.freed
 }
 
 // sweep deletes some overdue links and reports whether any are waiting.
@@ -221,7 +230,7 @@ func (l *leaving) sweep() bool {
 	l.mu.Lock()
 	waiting := len(l.wait) > 0
 	for _, d := range l.wait {
-		if time.Since(d.since) > grace && len(overdue) < perRound {
+		if !d.gone && time.Since(d.since) > grace && len(overdue) < perRound {
 			overdue = append(overdue, d)
 		}
 	}
