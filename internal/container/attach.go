@@ -56,18 +56,12 @@ func (s *Service) Attach(ctx context.Context, ref string, o api.AttachOptions, h
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	conn, buffered, err := a.answer(ref, hijack)
-	if err != nil {
+	rest, err := a.connect(ctx, ref, keys, hijack)
+	c.mu.Unlock()
+	if err != nil || rest == nil {
 		return err
 	}
-	failpoint.Hit("attach/hijacked")
-	end, err := newKeeperEnd(conn, buffered, o, keys)
-	if err != nil {
-		conn.Close()
-		return err
-	}
-	return a.hand(ctx, end)
+	return rest()
 }
 
 // detachKeys are the keys with which a client leaves: those that it names, or
@@ -108,49 +102,86 @@ func (a *attaching) answer(ref string, hijack Hijack) (net.Conn, []byte, error) 
 	return conn, buffered, err
 }
 
-// hand gives the client to the keeper, or keeps it until the start.
+// connect answers the client and hands it over. rest is what writes to it and may
+// so take as long as the client likes: it needs no lock. nil: nothing is left.
 //
 // Preconditions: a.c.mu is held.
-func (a *attaching) hand(ctx context.Context, end keeperEnd) error {
+func (a *attaching) connect(ctx context.Context, ref string, keys []byte, hijack Hijack) (rest func() error, err error) {
+	conn, buffered, err := a.answer(ref, hijack)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit("attach/hijacked")
+	first, err := a.history(ctx)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	end, err := newKeeperEnd(conn, buffered, a.o, keys, first)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return a.hand(ctx, end)
+}
+
+// history is what a client of a container that does not run is told first: the log
+// as it ends now. nil: nothing. The start does not wait for it.
+func (a *attaching) history(ctx context.Context) (func(io.Writer) error, error) {
+	if !a.o.Logs || a.c.View().Alive() {
+		return nil, nil
+	}
+	at, err := a.logEnd(ctx)
+	ctx = context.WithoutCancel(ctx)
+	return func(w io.Writer) error { return a.replayUntil(ctx, w, at) }, err
+}
+
+// hand gives the client to the keeper, or keeps it until the start. rest is connect's.
+//
+// Preconditions: a.c.mu is held.
+func (a *attaching) hand(ctx context.Context, end keeperEnd) (rest func() error, err error) {
 	c := a.c
 	if !c.View().Alive() {
-		if err := a.replay(ctx, end.client.Conn); err != nil {
-			closeEnds([]keeperEnd{end})
-			return err
-		}
 		c.waiting = append(liveEnds(c.waiting), end)
-		return nil
+		return nil, nil
 	}
-	defer closeEnds([]keeperEnd{end})
+	defer func() {
+		if rest == nil {
+			closeEnds([]keeperEnd{end})
+		}
+	}()
 	conn, err := a.link.now()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	end.client.Hold = a.o.Logs
 	id, at, err := conn.Attach(ctx, c.ID, end.client)
 	if err != nil {
-		return fmt.Errorf("attach to container %s: %w", c.ID, err)
+		return nil, fmt.Errorf("attach to container %s: %w", c.ID, err)
 	}
 	failpoint.Hit("attach/handed-over")
 	if !a.o.Logs {
-		return nil
+		return nil, nil
 	}
-	return errors.Join(a.replayUntil(ctx, end, at), conn.Resume(ctx, id))
+	return func() error {
+		defer closeEnds([]keeperEnd{end})
+		return errors.Join(a.replayUntil(ctx, end.client.Conn, at), conn.Resume(ctx, id))
+	}, nil
 }
 
 // newKeeperEnd makes what the keeper gets of a connection. A unix socket is
-// handed over as it is; of any other kind the keeper gets one end of a pair,
-// and we carry the bytes.
-func newKeeperEnd(conn net.Conn, buffered []byte, o api.AttachOptions, keys []byte) (keeperEnd, error) {
+// handed over as it is; of any other kind, and if the client is to be told
+// something first, the keeper gets one end of a pair, and we carry the bytes.
+func newKeeperEnd(conn net.Conn, buffered []byte, o api.AttachOptions, keys []byte, first func(io.Writer) error) (keeperEnd, error) {
 	end := keeperEnd{client: keeper.Client{
 		Buffered: buffered, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, DetachKeys: keys,
 	}}
 	var err error
-	if u, ok := conn.(*net.UnixConn); ok {
+	if u, ok := conn.(*net.UnixConn); ok && first == nil {
 		end.client.Conn, err = u.File()
 		u.Close()
 	} else {
-		end.client.Conn, err = carry(conn)
+		end.client.Conn, err = carry(conn, first)
 	}
 	if err != nil {
 		return end, err
@@ -161,8 +192,8 @@ func newKeeperEnd(conn net.Conn, buffered []byte, o api.AttachOptions, keys []by
 }
 
 // carry copies between a connection and a new socket pair, and returns the
-// other end.
-func carry(conn net.Conn) (*os.File, error) {
+// other end. The connection is told what first writes before all else.
+func carry(conn net.Conn, first func(io.Writer) error) (*os.File, error) {
 	near, farConn, err := streamPair()
 	if err != nil {
 		return nil, err
@@ -181,7 +212,9 @@ func carry(conn net.Conn) (*os.File, error) {
 		io.Copy(io.Discard, conn) // what nobody reads would reset the connection when it is closed
 	}()
 	go func() {
-		io.Copy(conn, near)
+		if first == nil || first(conn) == nil { // else the client has gone
+			io.Copy(conn, near)
+		}
 		near.Close()
 		if half, ok := conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			conn.SetReadDeadline(time.Now().Add(lastInput))

@@ -25,7 +25,7 @@ func TestUnreadInputResetsNoConnection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		far, err := carry(conn)
+		far, err := carry(conn, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

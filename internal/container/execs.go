@@ -159,7 +159,7 @@ func (all *Execs) ends(x *Exec, req api.ExecStartRequest, hijack Hijack) ([]keep
 	if req.Tty && !x.Request.Tty { // without frames nobody can tell it from the output; Docker leaves it out too
 		o.Stderr = false
 	}
-	end, err := newKeeperEnd(conn, buffered, o, keys)
+	end, err := newKeeperEnd(conn, buffered, o, keys, nil)
 	if err != nil {
 		conn.Close()
 		return nil, err

@@ -125,8 +125,8 @@ func (a *attaching) replay(ctx context.Context, w io.Writer) error {
 var errReplayed = errors.New("replayed")
 
 // replayUntil writes the log up to a position, from which on the keeper goes on.
-func (a *attaching) replayUntil(ctx context.Context, end keeperEnd, at logfile.Position) error {
-	lw := &logWriter{w: end.client.Conn, framed: !a.c.View().Config.Tty}
+func (a *attaching) replayUntil(ctx context.Context, w io.Writer, at logfile.Position) error {
+	lw := &logWriter{w: w, framed: !a.c.View().Config.Tty}
 	err := logs.Read(ctx, a.logDir, a.wholeLog(), a.c.ended(), func(e logfile.Entry) error {
 		if at.Before(e.End) {
 			return errReplayed
@@ -137,6 +137,16 @@ func (a *attaching) replayUntil(ctx context.Context, end keeperEnd, at logfile.P
 		return nil
 	}
 	return err
+}
+
+// logEnd is where the log ends now.
+func (a *attaching) logEnd(ctx context.Context) (at logfile.Position, err error) {
+	last := logs.Options{Tail: 1, Stdout: true, Stderr: true}
+	err = logs.Read(ctx, a.logDir, last, a.c.ended(), func(e logfile.Entry) error {
+		at = e.End
+		return nil
+	})
+	return at, err
 }
 
 // wholeLog asks for all lines of the streams that the client attaches to.

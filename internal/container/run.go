@@ -37,7 +37,7 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 		return s.removals.dropRun(ctx, c)
 	}
 	failpoint.Hit("run/client-told")
-	end, err := newKeeperEnd(conn, buffered, o, keys)
+	end, err := newKeeperEnd(conn, buffered, o, keys, nil)
 	if err != nil {
 		conn.Close()
 		return err
