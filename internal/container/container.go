@@ -20,13 +20,15 @@ type Container struct {
 
 	view  atomic.Pointer[View]
 	turns turns
+	looks chan struct{} // one for each look at its files that is under way
+
+	health atomic.Pointer[health.Monitor] // of this run or the last, nil without; changed below mu
 
 	mu       sync.Mutex
-	process  *process        // nil unless the view is Alive; guarded by mu
-	health   *health.Monitor // of this run or the last, nil without; guarded by mu
-	restarts restarts        // guarded by mu
-	waiting  []keeperEnd     // clients attached before the start; guarded by mu
-	running  []net.Conn      // our ends of the connections of runs (run.go); guarded by mu
+	process  *process    // nil unless the view is Alive; guarded by mu
+	restarts restarts    // guarded by mu
+	waiting  []keeperEnd // clients attached before the start; guarded by mu
+	running  []net.Conn  // our ends of the connections of runs (run.go); guarded by mu
 	// settled is closed when the last exit is durable; nil: there was none; guarded
 	// by mu.
 	settled chan struct{}
@@ -42,7 +44,7 @@ type Container struct {
 }
 
 func newContainer(r *Record, status Status) *Container {
-	c := &Container{ID: r.ID, turns: newTurns()}
+	c := &Container{ID: r.ID, turns: newTurns(), looks: make(chan struct{}, maxLooks)}
 	c.view.Store(&View{Record: r, Status: status, Started: r.Last.StartedAt})
 	return c
 }

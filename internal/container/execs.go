@@ -172,14 +172,12 @@ func (all *Execs) ends(x *Exec, req api.ExecStartRequest, hijack Hijack) ([]keep
 //
 // Preconditions: x.mu is held.
 func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.ExecStartRequest, ends []keeperEnd) error {
-	c.mu.Lock()
-	v, p := c.View(), c.process
-	if p == nil || p.fd == nil {
-		c.mu.Unlock()
-		return errNotRunning(v)
+	program, err := look(ctx, c, func() (*execProgram, error) { return all.program(c, x) })
+	if err != nil {
+		return err
 	}
-	plan, user, err := all.plan(v, p, x, req)
-	c.mu.Unlock()
+	v, p := c.View(), program.of
+	plan, err := all.plan(c, program, req)
 	if err != nil && leaves(p.pid, p.startTicks) {
 		return errNotRunning(v)
 	}
@@ -196,7 +194,7 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.Exe
 		return err
 	}
 	failpoint.Hit("exec/recorded")
-	st := keeper.Stdio{TTY: x.Request.Tty, Console: x.Request.Tty && p.external != nil, OpenStdin: x.Request.AttachStdin, StdinOnce: true, OddFrames: req.Tty != x.Request.Tty, UID: int(v.IDs.HostUID(user.UID)), GID: int(v.IDs.HostGID(user.GID))}
+	st := keeper.Stdio{TTY: x.Request.Tty, Console: x.Request.Tty && p.external != nil, OpenStdin: x.Request.AttachStdin, StdinOnce: true, OddFrames: req.Tty != x.Request.Tty, UID: int(v.IDs.HostUID(program.User.UID)), GID: int(v.IDs.HostGID(program.User.GID))}
 	if size := req.ConsoleSize; size != nil {
 		st.Rows, st.Cols = uint16(size[0]), uint16(size[1])
 	}
@@ -217,39 +215,76 @@ func (all *Execs) launch(ctx context.Context, x *Exec, c *Container, req api.Exe
 	return nil
 }
 
-// plan makes the plan of an exec and says as which user it runs.
-func (all *Execs) plan(v *View, p *process, x *Exec, req api.ExecStartRequest) (*ready, specs.User, error) {
-	root, err := os.OpenFile("/proc/"+strconv.Itoa(v.Pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0)
+// rootOf opens the root of a container that runs, as its first process p sees it.
+func rootOf(c *Container) (v *View, p *process, root *os.File, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, p = c.View(), c.process
+	if p == nil || p.fd == nil {
+		return v, p, nil, errNotRunning(v)
+	}
+	root, err = os.OpenFile("/proc/"+strconv.Itoa(p.pid)+"/root", inroot.OPath|syscall.O_DIRECTORY, 0)
+	ended, err1 := kernel.Ended(p.fd)
+	if err == nil && (err1 != nil || ended) { // the pid may have been another's
+		root.Close()
+	}
+	switch {
+	case err1 != nil || ended:
+		err = errors.Join(err1, errNotRunning(v))
+	case err != nil:
+		err = fmt.Errorf("exec in container %s: %w", v.ID, err)
+	}
+	return v, p, root, err
+}
+
+// execProgram is what an exec executes.
+type execProgram struct {
+	*specs.Process
+	seccomp *specs.LinuxSeccomp
+	of      *process // of the container
+	id      string   // the exec's
+}
+
+// program makes it. Its user is looked up in the container's files.
+func (all *Execs) program(c *Container, x *Exec) (*execProgram, error) {
+	v, p, root, err := rootOf(c)
 	if err != nil {
-		return nil, specs.User{}, fmt.Errorf("exec in container %s: %w", v.ID, err)
+		return nil, err
 	}
 	defer root.Close()
-	if ended, err := kernel.Ended(p.fd); err != nil || ended { // else the pid may have been another's
-		return nil, specs.User{}, errors.Join(err, errNotRunning(v))
-	}
 	in := spec.ExecInput{Config: v.Config, HostConfig: v.HostConfig, Request: &x.Request, Root: root}
 	if in.AppArmor, err = all.defaults.appArmor(v.HostConfig); err != nil {
-		return nil, specs.User{}, err
+		return nil, err
 	}
-	process, seccomp, err := spec.OfExec(in)
-	if err != nil {
-		return nil, specs.User{}, err
+	program := &execProgram{of: p, id: x.ID}
+	program.Process, program.seccomp, err = spec.OfExec(in)
+	if err != nil && leaves(p.pid, p.startTicks) {
+		return nil, errNotRunning(v)
+	}
+	return program, err
+}
+
+// plan makes the plan of an exec.
+func (all *Execs) plan(c *Container, program *execProgram, req api.ExecStartRequest) (*ready, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, p := c.View(), program.of
+	if c.process != p {
+		return nil, errNotRunning(v)
 	}
 	if p.external != nil {
-		plan, err := readyExternal(p.external.Exec(x.ID, process))
-		return plan, process.User, err
+		return readyExternal(p.external.Exec(program.id, program.Process))
 	}
-	c := runtime.ExecConfig{
-		Process: process, Seccomp: seccomp, PidFD: p.fd, Pid: v.Pid, CgroupProcs: p.cgroup.JoinPaths(), CgroupFD: p.cgroup.OpenToJoin(),
+	e := runtime.ExecConfig{
+		Process: program.Process, Seccomp: program.seccomp, PidFD: p.fd, Pid: p.pid, CgroupProcs: p.cgroup.JoinPaths(), CgroupFD: p.cgroup.OpenToJoin(),
 	}
 	if v.IDs != nil {
-		c.UserNS, c.UIDs = true, v.IDs.UIDs
+		e.UserNS, e.UIDs = true, v.IDs.UIDs
 	}
 	if req.ConsoleSize != nil {
-		c.Rows, c.Cols = uint16(req.ConsoleSize[0]), uint16(req.ConsoleSize[1])
+		e.Rows, e.Cols = uint16(req.ConsoleSize[0]), uint16(req.ConsoleSize[1])
 	}
-	plan, err := readyExec(runtime.NewExec(c))
-	return plan, process.User, err
+	return readyExec(runtime.NewExec(e))
 }
 
 // ended takes note of the end of an exec; false: e is not of an exec.

@@ -38,13 +38,14 @@ func (w *watches) watchHealth(c *Container) {
 		from = container.Starting
 	}
 	p := c.process
-	c.health = health.Start(health.Config{
+	m := health.Start(health.Config{
 		Timing: health.TimingOf(check), Probe: w.probe(c, p, check.Test), Startup: w.startup(c, p), Started: v.Started, From: from,
 		Changed: func(status container.HealthStatus) { w.healthChanged(c, p, status) },
 	})
+	c.health.Store(m)
 	c.publish(func(v *View) { v.Health = from })
 	if v.Status == Paused {
-		c.health.Pause()
+		m.Pause()
 	}
 	if from == container.Unhealthy { // an engine that was killed may not have come to the end of it
 		w.actOn(c, p)
@@ -76,7 +77,7 @@ func (w *watches) startupChanged(c *Container, p *process) {
 	if c.process != p {
 		return
 	}
-	p.live.Startup = c.health.Progress()
+	p.live.Startup = c.health.Load().Progress()
 	if err := w.records.putLive(c.ID, p.live); err != nil {
 		slog.Warn("record the startup probe", "container", c.ID, "err", err)
 	}
@@ -110,13 +111,10 @@ func (s *Service) Health(id string) *container.Health {
 	if c == nil {
 		return nil
 	}
-	c.mu.Lock()
-	m := c.health
-	c.mu.Unlock()
-	if m == nil {
-		return nil
+	if m := c.health.Load(); m != nil {
+		return m.Health()
 	}
-	return m.Health()
+	return nil
 }
 
 // probe makes the probe that test asks for.
@@ -124,7 +122,9 @@ func (w *watches) probe(c *Container, p *process, test []string) health.Probe {
 	if health.Native(test) {
 		return health.NewNative(test, health.Inside{
 			Dial: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) { return dialInside(ctx, p, to) },
-			Stat: func(path string) (os.FileInfo, error) { return statInside(p, path) },
+			Stat: func(ctx context.Context, path string) (os.FileInfo, error) {
+				return look(ctx, c, func() (os.FileInfo, error) { return statInside(p, path) })
+			},
 		})
 	}
 	cmd := test[1:]

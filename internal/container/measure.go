@@ -30,14 +30,23 @@ func (m measured) Running() []stats.Target {
 	return all
 }
 
+// target waits for no start: that may take its time, and all containers are measured
+// one after the other.
 func target(c *Container) (t stats.Target, running bool) {
+	if v := c.View(); !v.Alive() {
+		return targetOf(v), false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v, p := c.View(), c.process
-	t = stats.Target{ID: v.ID, Name: "/" + v.Name, HostNet: v.HostConfig.NetworkMode.IsHost()}
+	t = targetOf(v)
 	if p == nil || p.pid == 0 {
 		return t, false
 	}
 	t.Group, t.Pid = p.cgroup, p.pid
 	return t, true
+}
+
+func targetOf(v *View) stats.Target {
+	return stats.Target{ID: v.ID, Name: "/" + v.Name, HostNet: v.HostConfig.NetworkMode.IsHost()}
 }

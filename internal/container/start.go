@@ -98,8 +98,9 @@ func (s *starts) start(ctx context.Context, c *Container) error {
 		s.failed(c, err)
 		return err
 	}
-	c.process, c.health = l.process, nil
+	c.process = l.process
 	c.process.live = l.live
+	c.health.Store(nil)
 	v = c.publish(func(v *View) {
 		v.Status, v.Pid, v.Started, v.Network = Running, l.live.Pid, l.live.StartedAt, l.live.Network
 		v.Record = withRecord(v.Record, l.live.begin)

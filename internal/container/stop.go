@@ -319,8 +319,8 @@ func (s *Service) Pause(ref string) error {
 	if err := c.process.freeze(); err != nil {
 		return fmt.Errorf("cannot pause container %s: %w", v.ID, err)
 	}
-	if c.health != nil {
-		c.health.Pause()
+	if m := c.health.Load(); m != nil {
+		m.Pause()
 	}
 	v = c.publish(func(v *View) { v.Status = Paused })
 	s.events.publish(v, events.ActionPause)
@@ -347,8 +347,8 @@ func (c *Container) thaw(told eventLog) error {
 	if err := c.process.thaw(); err != nil {
 		return fmt.Errorf("cannot unpause container %s: %w", c.ID, err)
 	}
-	if c.health != nil {
-		c.health.Resume()
+	if m := c.health.Load(); m != nil {
+		m.Resume()
 	}
 	told.publish(c.publish(func(v *View) { v.Status = Running }), events.ActionUnPause)
 	return nil

@@ -46,8 +46,8 @@ func (w *watches) resume(c *Container) {
 //
 // Preconditions: c.mu is held, c.process is set.
 func (c *Container) endWatches() {
-	if c.health != nil {
-		c.health.Stop()
+	if m := c.health.Load(); m != nil {
+		m.Stop()
 	}
 	if d := c.process.deadline; d != nil {
 		d.Stop()

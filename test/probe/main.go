@@ -8,6 +8,8 @@
 //	probe overwrite N                  tries N times to write to the program of process 1
 //	probe keeper SOCKET                talks to the engine's keeper
 //	probe swap A B                     exchanges two names without end
+//	probe hang DIR                     serves a directory by FUSE, without answers
+//	probe tell KILOBYTES sleep|true    says much, then that was the last line
 //	probe forks | memory MB            takes tasks, or memory, until stopped
 package main
 
@@ -16,6 +18,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -44,6 +47,14 @@ func main() {
 		keeper(os.Args[2])
 	case "swap":
 		swap(os.Args[2], os.Args[3])
+	case "hang":
+		hang(os.Args[2])
+	case "tell":
+		n, _ := strconv.Atoi(os.Args[2])
+		tell(n)
+		if os.Args[3] == "sleep" {
+			time.Sleep(time.Hour)
+		}
 	case "sleep":
 		time.Sleep(time.Hour)
 	case "speak":
@@ -78,6 +89,28 @@ func forks() {
 		}
 		n++
 	}
+}
+
+// tell prints that many kilobytes.
+func tell(kilobytes int) {
+	for range kilobytes {
+		fmt.Println(strings.Repeat("x", 1023))
+	}
+	fmt.Println("the last line")
+}
+
+// hang mounts a file system over dir that does not answer.
+func hang(dir string) {
+	fd, err := syscall.Open("/dev/fuse", syscall.O_RDWR, 0)
+	if err == nil {
+		err = syscall.Mount("probe", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
+	}
+	if err != nil {
+		hole("fuse", "%v", err)
+		return
+	}
+	fmt.Println("mounted")
+	time.Sleep(time.Hour)
 }
 
 // memory touches that many megabytes.

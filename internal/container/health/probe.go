@@ -34,7 +34,7 @@ const (
 // Inside is how the engine reaches into a container for its own probes.
 type Inside struct {
 	Dial func(ctx context.Context, to netip.AddrPort) (net.Conn, error) // in its network namespace
-	Stat func(path string) (os.FileInfo, error)                         // in its root
+	Stat func(ctx context.Context, path string) (os.FileInfo, error)    // in its root
 }
 
 // Native reports whether test is a probe that the engine makes itself.
@@ -106,7 +106,7 @@ func NewNative(test []string, in Inside) Probe {
 	case KindGRPC:
 		return func(ctx context.Context) (int, string, error) { return verdict(probeGRPC(ctx, in, arg)) }
 	default:
-		return func(context.Context) (int, string, error) { return verdict(probeFile(in, arg)) }
+		return func(ctx context.Context) (int, string, error) { return verdict(probeFile(ctx, in, arg)) }
 	}
 }
 
@@ -165,8 +165,8 @@ func probeTCP(ctx context.Context, in Inside, addr string) (string, error) {
 	return "connected to " + c.RemoteAddr().String(), c.Close()
 }
 
-func probeFile(in Inside, path string) (string, error) {
-	i, err := in.Stat(path)
+func probeFile(ctx context.Context, in Inside, path string) (string, error) {
+	i, err := in.Stat(ctx, path)
 	if err != nil {
 		return "", err
 	}

@@ -23,7 +23,7 @@ var here = Inside{
 	Dial: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", to.String())
 	},
-	Stat: os.Stat,
+	Stat: func(_ context.Context, path string) (os.FileInfo, error) { return os.Stat(path) },
 }
 
 func ask(t *testing.T, test ...string) (int, string) {
