@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type Networking struct {
 	Endpoints  map[string]*api.EndpointSettings // by network
 	Ports      api.PortMap                      // published
 	Records    []network.Record                 `json:",omitempty"` // none if it shares another container's
+	FilesOf    string                           `json:",omitempty"` // container whose hosts, hostname and resolv.conf it has; empty: its own
 }
 
 // attachment is a start's hold on the network.
@@ -176,9 +178,9 @@ func (l *launch) joinNetwork(ref string) error {
 	if err != nil {
 		return fmt.Errorf("join the network of container %s: %w", ov.ID, err)
 	}
-	l.net = &attachment{shared: ns, view: &Networking{Endpoints: map[string]*api.EndpointSettings{}, Ports: api.PortMap{}}}
-	if ov.Network != nil {
-		l.net.view.SandboxID, l.net.view.SandboxKey = ov.Network.SandboxID, ov.Network.SandboxKey
+	l.net = &attachment{shared: ns, view: &Networking{Endpoints: map[string]*api.EndpointSettings{}, Ports: api.PortMap{}, FilesOf: ov.ID}}
+	if n := ov.Network; n != nil {
+		l.net.view.SandboxID, l.net.view.SandboxKey, l.net.view.FilesOf = n.SandboxID, n.SandboxKey, cmp.Or(n.FilesOf, ov.ID)
 	}
 	return nil
 }
@@ -239,11 +241,10 @@ func (l *launch) filesOf() (string, error) {
 	if l.net.files != nil {
 		return l.view.ID, nil
 	}
-	other, err := l.index.Find(l.view.HostConfig.NetworkMode.ConnectedContainer())
-	if err != nil {
-		return "", err
+	if _, err := l.index.Find(l.net.view.FilesOf); err != nil { // it may be gone while who has joined it runs
+		return "", fmt.Errorf("the files of the joined network: %w", err)
 	}
-	return other.ID, nil
+	return l.net.view.FilesOf, nil
 }
 
 // started gives up the engine's descriptors of the namespace: the process
