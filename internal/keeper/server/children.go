@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/keeper/reaper"
@@ -18,11 +19,17 @@ type children struct {
 	mu      sync.Mutex
 	byID    map[string]*child    // +checklocks:mu
 	exits   map[string]wire.Exit // +checklocks:mu
-	seconds map[string]int       // second halves that have not begun, by container; +checklocks:mu
+	seconds map[string]*seconds  // by container; +checklocks:mu
+}
+
+// seconds are the second halves of one container that have not begun.
+type seconds struct {
+	slots chan struct{} // one for each
+	users int           // who has a slot, or waits for one; +checklocks:children.mu
 }
 
 func newChildren() *children {
-	return &children{byID: map[string]*child{}, exits: map[string]wire.Exit{}, seconds: map[string]int{}}
+	return &children{byID: map[string]*child{}, exits: map[string]wire.Exit{}, seconds: map[string]*seconds{}}
 }
 
 // claim enters a child.
@@ -140,17 +147,38 @@ func (l *children) whenIdle(f func()) error {
 	return nil
 }
 
-// mayHaveSecond refuses an exec in a container that has too many held up.
-func (l *children) mayHaveSecond(container string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.seconds[container] < maxSeconds
+// enterSecond waits for room for a second half in a container, but not longer than
+// a second half may take. leave gives it back.
+func (l *children) enterSecond(container string) (leave func(), err error) {
+	s := l.useSeconds(container)
+	select {
+	case s.slots <- struct{}{}:
+		return func() {
+			<-s.slots
+			l.unuseSeconds(container, s)
+		}, nil
+	case <-time.After(secondWait):
+		l.unuseSeconds(container, s)
+		return nil, errdefs.New(errdefs.Unavailable, "%d processes of the container have not begun yet", maxSeconds)
+	}
 }
 
-func (l *children) countSecond(container string, n int) {
+func (l *children) useSeconds(container string) *seconds {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.seconds[container] += n; l.seconds[container] == 0 {
+	s := l.seconds[container]
+	if s == nil {
+		s = &seconds{slots: make(chan struct{}, maxSeconds)}
+		l.seconds[container] = s
+	}
+	s.users++
+	return s
+}
+
+func (l *children) unuseSeconds(container string, s *seconds) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.users--; s.users == 0 {
 		delete(l.seconds, container)
 	}
 }

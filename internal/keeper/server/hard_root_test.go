@@ -385,3 +385,35 @@ func TestStoppedExecsStopNobodyElse(t *testing.T) {
 		t.Errorf("the execs ended after %v", d)
 	}
 }
+
+// TestManyExecsAtOnce: more of them than may be on their way into one container
+// wait for each other.
+func TestManyExecsAtOnce(t *testing.T) {
+	r := newEngineRig(t)
+	c := r.run(container("c1", "exec sleep 100"))
+	c.Files.Close()
+	fd, err := process.Open(c.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	const execs = 2 * maxStarts
+	done := make(chan error, execs)
+	for i := range execs {
+		x := execIn(fd, fmt.Sprintf("x%d", i), "")
+		p := spawn.NewPlan()
+		p.Do("setsid", spawn.SysSetsid)
+		p.Do("a slow machine", syscall.SYS_NANOSLEEP, p.Words(spawn.Int(0), spawn.Int(100_000_000)), spawn.Nil)
+		p.Exec("true", "/bin", []string{"true"}, nil)
+		x.Second = p.Image()
+		go func() {
+			_, err := r.Start(t.Context(), x)
+			done <- err
+		}()
+	}
+	for range execs {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -13,22 +12,12 @@ import (
 
 // A second half appears inside the container, where others may stop or trace
 // it, or hold its report pipe open. So it has a limited time, keeps nothing
-// that other starts wait for, and only so many of one container may be there.
+// that other starts wait for, and only so many of one container may be there: the
+// next ones wait.
 const (
 	secondWait = 10 * time.Second
 	maxSeconds = 32
 )
-
-// mayPair refuses an exec in a container that has too many held up.
-func (s *starter) mayPair(b *begin) error {
-	if !b.External && len(b.Second.Bytes) > 0 && !s.children.mayHaveSecond(b.holder()) {
-		return errdefs.New(errdefs.Unavailable, "%d processes of the container have not begun yet", maxSeconds)
-	}
-	return nil
-}
-
-// holder is whose processes may hold the second half up.
-func (b *begin) holder() string { return cmp.Or(b.Container, b.ID) }
 
 // awaitSecond takes the first half's end, books the second half as the child
 // and then reads the report pipe: end of file says that both have got there.
@@ -41,8 +30,6 @@ func (s *starter) awaitSecond(b *begin, report *os.File, booked func()) error {
 	}
 	booked()
 	b.release()
-	s.children.countSecond(b.holder(), 1)
-	defer s.children.countSecond(b.holder(), -1)
 	failpoint.Hit("keeper/exec-second")
 	ok := e.Status.Exited() && e.Status.ExitStatus() == 0
 	if ok && pid > 0 {

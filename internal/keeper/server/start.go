@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +64,13 @@ func (s *starter) do(e *session, m *wire.Message) (any, parcel, error) {
 		b.tell = func(pid int) { e.queueFor(m.Request, wire.OpBorn, wire.IDDoc{ID: b.ID, Pid: pid}) }
 	}
 	b.nest = s.nursery
+	if m.Op == wire.OpStart && !b.External && len(b.Second.Bytes) > 0 {
+		leave, err := s.children.enterSecond(cmp.Or(b.Container, b.ID)) // whose processes may hold it up
+		if err != nil {
+			return nil, parcel{}, err
+		}
+		defer leave()
+	}
 	s.tokens <- struct{}{}
 	b.release = sync.OnceFunc(func() { <-s.tokens })
 	defer b.release()
@@ -172,9 +180,6 @@ func (s *starter) start(b *begin) (err error) {
 		}
 	}()
 	if err := s.holdPorts(b); err != nil {
-		return err
-	}
-	if err := s.mayPair(b); err != nil {
 		return err
 	}
 	left, err := s.findNest(b)
