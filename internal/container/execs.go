@@ -248,6 +248,9 @@ type execProgram struct {
 // program makes it. Its user is looked up in the container's files.
 func (all *Execs) program(c *Container, x *Exec) (*execProgram, error) {
 	v, p, root, err := rootOf(c)
+	if err != nil && p != nil && leaves(p.pid, p.startTicks) {
+		return nil, errNotRunning(v)
+	}
 	if err != nil {
 		return nil, err
 	}
