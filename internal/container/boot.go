@@ -145,7 +145,7 @@ func (b *boot) adopt(c *Container) {
 		r = withRecord(r, l.begin)
 		r.Last.OOMKilled = kills > 0
 	}
-	c.adopt(&View{Record: r, Status: status, Pid: l.Pid, Started: l.StartedAt, Network: l.Network})
+	c.adopt(&View{Record: r, Status: status, Pid: l.Pid, Ticks: l.StartTicks, Started: l.StartedAt, Network: l.Network})
 }
 
 // endRun ends the run of a container, if its record knows of one, that went down

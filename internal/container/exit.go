@@ -127,7 +127,7 @@ func (x *exits) publishExit(c *Container, e keeper.Exit, oom bool) {
 	}
 	c.endWatches()
 	v := c.publish(func(v *View) {
-		v.Status, v.Pid, v.Network, v.Health = status, 0, nil, ""
+		v.Status, v.Pid, v.Ticks, v.Network, v.Health = status, 0, 0, nil, ""
 		v.Record = withRecord(v.Record, func(r *Record) {
 			r.Last.StartedAt, r.Last.Restarts = v.Started, c.restarts.row.Count
 			r.Last.ExitCode, r.Last.FinishedAt, r.Last.GivenUp = code, e.At.UTC(), givenUp && status == Restarting

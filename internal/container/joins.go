@@ -92,6 +92,27 @@ func (l *launch) joinUser() (pid int, err error) {
 	return pid, nil
 }
 
+// donor is a container whose namespace is joined, as it was when that was found.
+type donor struct {
+	what string
+	*View
+}
+
+// there returns an error if a donor's process has ended, else err. Namespaces are
+// opened by its pid, which may be another process's then, even one of the host.
+func (l *launch) there(err error) error {
+	for _, d := range l.donors {
+		if !alive(d.Pid, d.Ticks) {
+			return d.notRunning()
+		}
+	}
+	return err
+}
+
+func (d donor) notRunning() error {
+	return errdefs.New(errdefs.Conflict, "cannot join %s namespace of a non running container: %s", d.what, d.ID)
+}
+
 func (l *launch) joinUserOf(j join, pid int) error {
 	other, err := l.index.Find(j.ref)
 	if err != nil {

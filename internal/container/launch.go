@@ -59,6 +59,7 @@ type launch struct {
 	cell    *cell    // half of the start, done ahead; nil: none, or it is used up
 	root    *os.File // detached mount
 	net     *attachment
+	donors  []donor  // whose namespaces it joins
 	userns  *os.File // of those whose namespaces it joins, or made ahead for another runtime; nil: its child makes its own, or it has none
 	netns   *os.File // made ahead with userns; nil: there is another one, or its child makes it
 	spec    *specs.Spec
@@ -79,7 +80,7 @@ func (lr *launcher) launch(ctx context.Context, c *Container) (_ *launch, err er
 	network := make(chan error, 1)
 	go func() { network <- l.attachNetwork(ctx) }()
 	err = l.mountRoot(ctx)
-	err = errors.Join(err, <-network)
+	err = l.there(errors.Join(err, <-network))
 	u.Add(func() error { return l.release(ctx) })
 	if err != nil {
 		return nil, err
@@ -88,14 +89,15 @@ func (lr *launcher) launch(ctx context.Context, c *Container) (_ *launch, err er
 	defer l.closeNamespaces()
 	failpoint.Hit("start/network-and-root")
 
-	if err := errors.Join(l.writeFiles(), l.makeSpec()); err != nil {
+	if err := l.there(errors.Join(l.writeFiles(), l.makeSpec())); err != nil {
 		return nil, err
 	}
-	if err := l.prepare(ctx); err != nil {
-		return nil, err
-	}
+	err = l.prepare(ctx)
 	defer l.birth.close()
-	defer l.start.close()
+	defer l.start.giveUp()
+	if err := l.there(err); err != nil { // what was opened is theirs
+		return nil, err
+	}
 	if err := l.announce(); err != nil {
 		return nil, err
 	}
@@ -240,7 +242,7 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 	}
 	p, err := l.birth.attend(&how, func() (*keeper.Process, error) { return start(ctx, how) })
 	if err != nil {
-		return l.explain(err)
+		return l.there(l.explain(err))
 	}
 	if err := l.net.started(); err != nil {
 		slog.Warn("close the network namespace", "container", c.ID, "err", err)

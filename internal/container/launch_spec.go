@@ -72,11 +72,12 @@ func (l *launch) processOf(kind string, joins bool, ref string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	v := other.View()
-	if !v.Alive() {
-		return 0, errdefs.New(errdefs.Conflict, "cannot join %s namespace of a non running container: %s", kind, v.ID)
+	d := donor{kind, other.View()}
+	if !d.Alive() || d.Pid == 0 {
+		return 0, d.notRunning()
 	}
-	return v.Pid, nil
+	l.donors = append(l.donors, d)
+	return d.Pid, nil
 }
 
 // sharedMemory is the directory that becomes /dev/shm of a container that

@@ -14,7 +14,6 @@ import (
 
 	api "github.com/moby/moby/api/types/network"
 
-	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/proc"
 	"github.com/tare-engine/tare/internal/network"
 )
@@ -171,9 +170,11 @@ func (l *launch) joinNetwork(ref string) error {
 		return err
 	}
 	ov := other.View()
-	if other.ID == l.view.ID || !ov.Alive() {
-		return errdefs.New(errdefs.Conflict, "cannot join network namespace of a non running container: %s", ov.ID)
+	d := donor{"network", ov}
+	if other.ID == l.view.ID || !ov.Alive() || ov.Pid == 0 {
+		return d.notRunning()
 	}
+	l.donors = append(l.donors, d)
 	ns, err := proc.OpenNamespace("/proc/"+strconv.Itoa(ov.Pid)+"/ns/net", syscall.CLONE_NEWNET)
 	if err != nil {
 		return fmt.Errorf("join the network of container %s: %w", ov.ID, err)

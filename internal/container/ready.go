@@ -17,6 +17,13 @@ type ready struct {
 	close   func()            // gives back what was opened for it
 }
 
+// giveUp closes what was opened, if there is a start.
+func (r *ready) giveUp() {
+	if r != nil {
+		r.close()
+	}
+}
+
 // step lets a plan of ours explain the step that failed.
 func step(explain func(*keeper.StepError) error) func(error) error {
 	return func(err error) error {

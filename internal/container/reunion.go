@@ -131,7 +131,7 @@ func (r *reunion) settleStart(conn adopter, c *Container, p *keeper.Process, end
 	ours.pid, ours.startTicks, ours.fd = p.Pid, p.StartTicks, openProcess(p.Pid, p.StartTicks)
 	ours.live.Pid, ours.live.StartTicks = p.Pid, p.StartTicks
 	v := *c.View()
-	v.Pid, v.Record = p.Pid, withRecord(v.Record, ours.live.begin)
+	v.Pid, v.Ticks, v.Record = p.Pid, p.StartTicks, withRecord(v.Record, ours.live.begin)
 	c.adopt(&v)
 	return r.records.putLive(c.ID, ours.live)
 }

@@ -102,7 +102,7 @@ func (s *starts) start(ctx context.Context, c *Container) error {
 	c.process.live = l.live
 	c.health.Store(nil)
 	v = c.publish(func(v *View) {
-		v.Status, v.Pid, v.Started, v.Network = Running, l.live.Pid, l.live.StartedAt, l.live.Network
+		v.Status, v.Pid, v.Ticks, v.Started, v.Network = Running, l.live.Pid, l.live.StartTicks, l.live.StartedAt, l.live.Network
 		v.Record = withRecord(v.Record, l.live.begin)
 	})
 	s.events.publish(v, events.ActionStart)

@@ -63,6 +63,7 @@ type View struct {
 	*Record
 	Status  Status
 	Pid     int       // 0 unless Alive
+	Ticks   uint64    // when that process began: tells a reused pid
 	Started time.Time // of this run if Alive, else of the last
 	Network *Networking
 	Health  container.HealthStatus // empty: it is not probed, or does not run

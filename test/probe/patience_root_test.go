@@ -7,18 +7,21 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
 // TestNobodyWaitsForTheSick: a container whose files do not answer, or whose
 // client does not read, makes neither other requests about it wait nor those about
-// others.
+// others; a keeper that does not answer makes no process another's.
 func TestNobodyWaitsForTheSick(t *testing.T) {
 	e := newEngine(t)
 	t.Run("files", func(t *testing.T) { testSickFiles(t, e) })
 	t.Run("client", func(t *testing.T) { testSickClient(t, e) })
+	t.Run("keeper", func(t *testing.T) { testSickKeeper(t, e) })
 }
 
 // testSickFiles: /etc, where an exec's user is looked up, is served by a program in
@@ -75,6 +78,36 @@ func testSickClient(t *testing.T, e *engine) {
 			}
 		}
 		e.must("rm", "-f", c.name)
+	}
+}
+
+// testSickKeeper: who joins a container that has ended while nobody has told so yet
+// is told what Docker tells.
+func testSickKeeper(t *testing.T, e *engine) {
+	e.must("run", "-d", "--name", "ends", "--ipc", "shareable", "--rootfs", e.path("root"), "/probe", "sleep")
+	pid, err := strconv.Atoi(e.must("inspect", "-f", "{{.State.Pid}}", "ends"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keepers(e.path("run")) {
+		if err := syscall.Kill(k, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Kill(k, syscall.SIGCONT)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); !strings.Contains(string(b), ") R") && !strings.Contains(string(b), ") S") {
+			break
+		}
+	}
+	for kind, option := range map[string]string{"network": "--network", "PID": "--pid", "IPC": "--ipc"} {
+		out, err := e.run([]string{"--rm", option, "container:ends"}, "/probe", "true")
+		if err == nil || !strings.Contains(out, "cannot join "+kind+" namespace of a non running container") {
+			t.Errorf("%s: %v %s", option, err, out)
+		}
 	}
 }
 
