@@ -458,7 +458,10 @@ func TestMalformedBundles(t *testing.T) {
 		"no such network device":             func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"nosuch": {}} },
 		"invalid cgroup path":                func(s *specs.Spec) { s.Linux.CgroupsPath = "/a\nb" },
 		"default action":                     func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActNotify} },
-		"selinux label is specified":         func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
+		"container process: error mounting": func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/m", Type: "bind", Source: "/nosuch", Options: []string{"bind"}})
+		},
+		"selinux label is specified": func(s *specs.Spec) { s.Process.SelinuxLabel = "x" },
 	} {
 		err := l.create("x", l.bundle("x", change, "true"))
 		if err == nil || !strings.Contains(err.Error(), text) {

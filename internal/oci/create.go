@@ -77,7 +77,7 @@ func (r Root) Create(o CreateOptions) (_ *Container, err error) {
 	if err := k.launch(); err != nil {
 		k.stopHooks()
 		k.c.Ready.Close()
-		return nil, fmt.Errorf("unable to start container process: %w", err)
+		return nil, fmt.Errorf("unable to start container process: %w", reason(err))
 	}
 	return k.c, nil
 }

@@ -13,13 +13,15 @@ import (
 // explainer turns a step's failure into runc's text, without what others put
 // before it.
 func explainer(explain func(*spawn.StepError) error) func(*spawn.StepError) error {
-	return func(e *spawn.StepError) error {
-		err := explain(e)
-		if s, ok := errors.AsType[*runtime.StartError](err); ok {
-			return errors.New(s.Reason())
-		}
-		return err
+	return func(e *spawn.StepError) error { return reason(explain(e)) }
+}
+
+// reason is runc's text of an error that may have been made for Docker's clients.
+func reason(err error) error {
+	if s, ok := errors.AsType[*runtime.StartError](err); ok {
+		return errors.New(s.Reason())
 	}
+	return err
 }
 
 // findProgram looks for the program as the execve will, in the root as it is
