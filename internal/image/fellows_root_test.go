@@ -53,7 +53,12 @@ func (f *fellows) expect(t *testing.T, s *site, ref string, id digest.Digest, ot
 
 func (f *fellows) save(t *testing.T, ref string, want []ocispec.Platform) []byte {
 	t.Helper()
-	list, err := f.images.Choose(ctx, []string{ref}, want)
+	return f.saveAll(t, []string{ref}, want)
+}
+
+func (f *fellows) saveAll(t *testing.T, refs []string, want []ocispec.Platform) []byte {
+	t.Helper()
+	list, err := f.images.Choose(ctx, refs, want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +135,34 @@ func TestSaveOfSeveralPlatforms(t *testing.T) {
 	f.expect(t, to, "two:1", f.amd, f.arm)
 	if !bytes.Equal((&fellows{site: to}).save(t, "two:1", nil), whole) {
 		t.Error("the same images give another archive")
+	}
+}
+
+// TestSaveOfNamesThatLeadToAnImageInTwoWays: one by an index, the other by the
+// image's own manifest.
+func TestSaveOfNamesThatLeadToAnImageInTwoWays(t *testing.T) {
+	for _, refs := range [][]string{{"one:1", "two:1"}, {"two:1", "one:1"}} {
+		f := newFellows(t)
+		if _, _, err := f.images.Tag(ctx, string(f.amd), "one", "1"); err != nil {
+			t.Fatal(err)
+		}
+		to := openSite(t, t.TempDir())
+		if said := to.load(t, bytes.NewReader(f.saveAll(t, refs, nil))); strings.Count(said, "\n") != 2 {
+			t.Errorf("said %q", said)
+		}
+		for ref, want := range map[string][]digest.Digest{"one:1": {f.amd}, "two:1": {f.amd, f.arm}} {
+			if meant := to.images.Meant(ref); !slices.Equal(meant, want) {
+				t.Errorf("%v: %s is %v, want %v", refs, ref, meant, want)
+			}
+		}
+	}
+}
+
+func TestSaveOfImagesOfAnIndexWithoutNames(t *testing.T) {
+	f, to := newFellows(t), openSite(t, t.TempDir())
+	want := "Loaded image ID: " + f.amd.String() + "\nLoaded image ID: " + f.arm.String() + "\n"
+	if said := to.load(t, bytes.NewReader(f.saveAll(t, []string{string(f.amd), string(f.arm)}, nil))); said != want {
+		t.Errorf("said %q, want %q", said, want)
 	}
 }
 

@@ -31,8 +31,9 @@ type candidate struct {
 }
 
 const (
-	maxImages = 1000 // in one archive
-	maxNames  = 1000 // of one image
+	maxImages   = 1000          // in one archive
+	maxGathered = 4 * maxImages // of them, for all platforms and documents that names lead to
+	maxNames    = 1000          // of one image
 )
 
 func invalid(format string, args ...any) error {
@@ -79,8 +80,8 @@ func (a *archive) docker(b []byte) ([]*candidate, error) {
 	if len(list) > maxImages {
 		return nil, invalid("manifest.json lists %d images, at most %d are possible", len(list), maxImages)
 	}
-	given := a.manifests()
-	var all []*candidate
+	byID, byName := a.manifests()
+	var all gathered
 	for _, e := range list {
 		if e == nil {
 			return nil, invalid("manifest.json: null instead of an image")
@@ -92,27 +93,115 @@ func (a *archive) docker(b []byte) ([]*candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		var with *candidate
-		group := given[c.id]
-		if at := slices.IndexFunc(group, func(g *candidate) bool { return g.id == c.id }); at >= 0 {
-			with = group[at]
-			c.manifest, c.around, c.target = with.manifest, with.around, with.target
-		}
-		if err := c.describeAbsent(with); err != nil {
-			return nil, err
-		}
-		if err := c.settle(); err != nil {
-			return nil, err
-		}
-		all = append(all, c)
-		for _, g := range group { // manifest.json knows one platform of each image only
-			if g != with && !slices.ContainsFunc(all, func(c *candidate) bool { return c.id == g.id }) {
-				g.names = c.names
-				all = append(all, g)
+		for _, part := range c.split(byID[c.id], byName) {
+			if err := part.c.join(&all, part.given); err != nil {
+				return nil, err
 			}
 		}
 	}
-	return all, a.provided(all)
+	return all.list, a.provided(all.list)
+}
+
+// part is an image of manifest.json with the names that lead to it in one way:
+// by the given images, which an index beside has.
+type part struct {
+	c     *candidate
+	given []*candidate
+}
+
+// split takes names apart that lead to the image by different documents.
+func (c *candidate) split(byID []*candidate, byName map[string][]*candidate) (parts []part) {
+	for _, n := range c.names {
+		given := byName[n]
+		if c.in(given) < 0 {
+			given = byID
+		}
+		at := slices.IndexFunc(parts, func(p part) bool { return targetOf(p.given) == targetOf(given) })
+		if at < 0 {
+			one := *c
+			one.names = nil
+			at, parts = len(parts), append(parts, part{&one, given})
+		}
+		parts[at].c.names = append(parts[at].c.names, n)
+	}
+	if len(parts) == 0 {
+		return []part{{c, byID}}
+	}
+	return parts
+}
+
+func targetOf(given []*candidate) digest.Digest {
+	if len(given) == 0 {
+		return ""
+	}
+	return given[0].target.Digest
+}
+
+// in finds the image in a list; -1: it is not there.
+func (c *candidate) in(list []*candidate) int {
+	return slices.IndexFunc(list, func(g *candidate) bool { return g.id == c.id })
+}
+
+// join adds an image to those of the archive, by its manifest among the given,
+// and with the given for other platforms.
+func (c *candidate) join(all *gathered, given []*candidate) error {
+	var with *candidate
+	if at := c.in(given); at >= 0 {
+		with = given[at]
+		c.manifest, c.around, c.target = with.manifest, with.around, with.target
+	}
+	if err := c.describeAbsent(with); err != nil {
+		return err
+	}
+	if err := c.settle(); err != nil {
+		return err
+	}
+	if err := all.add(c); err != nil {
+		return err
+	}
+	for _, g := range given { // manifest.json knows one platform of each image only
+		if all.has(g) {
+			continue
+		}
+		g.names = slices.Clone(c.names)
+		if err := all.add(g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gathered are the images of an archive: each once for each document that names
+// lead to, with all of these names.
+type gathered struct {
+	list  []*candidate
+	known map[reached]*candidate
+}
+
+// reached is an image, and what names lead to.
+type reached struct {
+	id     ID
+	target digest.Digest
+}
+
+func (c *candidate) reached() reached { return reached{c.id, c.target.Digest} }
+
+func (g *gathered) has(c *candidate) bool { return g.known[c.reached()] != nil }
+
+func (g *gathered) add(c *candidate) error {
+	if old := g.known[c.reached()]; old != nil {
+		old.names = append(old.names, c.names...)
+		return nil
+	}
+	if len(g.list) == maxGathered {
+		return invalid("more than %d images", maxGathered)
+	}
+	if g.known == nil {
+		g.known = map[reached]*candidate{}
+	}
+	g.known[c.reached()] = c
+	g.list = append(g.list, c)
+	return nil
 }
 
 func (a *archive) dockerImage(config string, tags, layers []string) (*candidate, error) {
@@ -288,17 +377,18 @@ func layerTypeOf(c compression) string {
 }
 
 // manifests returns the images with manifests that an index beside manifest.json
-// leads to, each with those for other platforms that come with it. What is wrong
-// with them is no matter: they are a bonus.
-func (a *archive) manifests() map[ID][]*candidate {
-	found := map[ID][]*candidate{}
+// leads to, each with those for other platforms that come with it, by their IDs and
+// by the names that the index has for them. What is wrong with them is no matter:
+// they are a bonus.
+func (a *archive) manifests() (byID map[ID][]*candidate, byName map[string][]*candidate) {
+	byID, byName = map[ID][]*candidate{}, map[string][]*candidate{}
 	b, _, ok, err := a.document("index.json")
 	if !ok || err != nil {
-		return found
+		return byID, byName
 	}
 	index, err := parseIndex(b)
 	if err != nil {
-		return found
+		return byID, byName
 	}
 	for _, d := range index.Manifests {
 		group, err := a.ociImages(d, 0, seen{})
@@ -307,10 +397,14 @@ func (a *archive) manifests() map[ID][]*candidate {
 		}
 		group = slices.DeleteFunc(group, func(c *candidate) bool { return c.checkOS() != nil || c.settle() != nil })
 		for _, c := range group {
-			found[c.id] = group
+			byID[c.id] = group
+		}
+		var named candidate
+		if named.nameOCI(d.Annotations) == nil && len(named.names) > 0 {
+			byName[named.names[0]] = group
 		}
 	}
-	return found
+	return byID, byName
 }
 
 // parseIndex reads an index, which need not say that it is one.
@@ -338,9 +432,8 @@ func (a *archive) oci(b []byte) ([]*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []*candidate
+	var all gathered
 	var missing []string
-	byID := map[ID]*candidate{}
 	for _, d := range index.Manifests {
 		group, err := a.ociImages(d, 0, seen{})
 		if err != nil {
@@ -362,21 +455,18 @@ func (a *archive) oci(b []byte) ([]*candidate, error) {
 			missing = append(missing, group[0].familiar())
 		}
 		for _, c := range fitting {
-			if old := byID[c.id]; old != nil { // once per name
-				old.names = append(old.names, c.names...)
-				continue
+			if err := all.add(c); err != nil {
+				return nil, err
 			}
-			byID[c.id] = c
-			all = append(all, c)
 		}
 	}
 	if len(missing) > 0 {
 		return nil, a.notProvided(missing)
 	}
-	if len(all) == 0 {
+	if len(all.list) == 0 {
 		return nil, errdefs.New(errdefs.InvalidArgument, "invalid archive: %w", errNoImage)
 	}
-	return all, nil
+	return all.list, nil
 }
 
 // nameOCI takes the name from a descriptor's annotations: containerd's and

@@ -46,7 +46,7 @@ type savedBlob struct {
 func (s *Service) Choose(ctx context.Context, refs []string, want []ocispec.Platform) ([]*Saved, error) {
 	v := s.view.Load()
 	var list []*Saved
-	byID := map[ID]*Saved{}
+	known := map[reached]*Saved{}
 	for _, ref := range refs {
 		chosen, err := v.choose(ref)
 		if err != nil {
@@ -58,12 +58,14 @@ func (s *Service) Choose(ctx context.Context, refs []string, want []ocispec.Plat
 				return nil, err
 			}
 			for _, id := range ids {
-				sv := byID[id]
+				one := found{id: id, ref: f.ref}
+				key := reached{id, v.nameOf(one).target.Digest}
+				sv := known[key]
 				if sv == nil {
-					if sv, err = s.saved(ctx, v, found{id: id, ref: f.ref}); err != nil {
+					if sv, err = s.saved(ctx, v, one); err != nil {
 						return nil, err
 					}
-					byID[id] = sv
+					known[key] = sv
 					list = append(list, sv)
 				}
 				if f.ref != "" && !slices.Contains(sv.names, f.ref) {
