@@ -166,6 +166,30 @@ func TestSaveOfImagesOfAnIndexWithoutNames(t *testing.T) {
 	}
 }
 
+// TestOmissionOfSeveralPlatforms leaves out what any image of the name has.
+func TestOmissionOfSeveralPlatforms(t *testing.T) {
+	f := newFellows(t)
+	list, err := f.images.Choose(ctx, []string{"two:1"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := f.images.Omit(ctx, list, []string{"two:1"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := f.images.Save(ctx, list, o, &b); err != nil {
+		t.Fatal(err)
+	}
+	for _, sv := range list {
+		for _, l := range sv.Layers() {
+			if bytes.Contains(b.Bytes(), []byte("blobs/sha256/"+l.Digest.Encoded()+"\x00")) {
+				t.Errorf("%s: layer %s is in the archive", sv.ID, l.Digest)
+			}
+		}
+	}
+}
+
 func TestRemovalOfSeveralPlatforms(t *testing.T) {
 	used := func(id digest.Digest) func(image.ID) []image.User {
 		return func(of image.ID) []image.User {

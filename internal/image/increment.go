@@ -59,25 +59,27 @@ func (s *Service) Omit(ctx context.Context, list []*Saved, since []string, known
 	return o, nil
 }
 
-// omitImage adds the layers of an image. It is not noted if it has none that is
-// wanted: the archive can do without it.
+// omitImage adds the layers of an image, for all platforms that the reference has.
+// It is not noted if it has none that is wanted: the archive can do without it.
 func (s *Service) omitImage(ctx context.Context, v *view, ref string, wanted map[digest.Digest]bool, o *Omission) error {
 	f, err := v.find(ref)
 	if err != nil {
 		return err
 	}
-	n := v.nameOf(f)
-	m, err := s.manifestOf(ctx, n.id, n.manifest.Digest)
-	if err != nil {
-		return err
-	}
-	helps := false
-	for _, d := range m.Layers {
-		o.layers[d.Digest] = true
-		helps = helps || wanted[d.Digest]
-	}
-	if helps {
-		o.since = append(o.since, sinceOf(f.ref, n.target.Digest))
+	for _, id := range f.all() {
+		n := v.nameOf(found{id: id, ref: f.ref})
+		m, err := s.manifestOf(ctx, n.id, n.manifest.Digest)
+		if err != nil {
+			return err
+		}
+		helps := false
+		for _, d := range m.Layers {
+			o.layers[d.Digest] = true
+			helps = helps || wanted[d.Digest]
+		}
+		if helps {
+			o.since = append(o.since, sinceOf(f.ref, n.target.Digest))
+		}
 	}
 	return nil
 }
