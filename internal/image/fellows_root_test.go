@@ -274,6 +274,38 @@ func TestRemovalOfSeveralPlatforms(t *testing.T) {
 	})
 }
 
+// TestPinOfSeveralPlatforms pins all that a name has, or one by its ID; what
+// cannot go whole stays whole.
+func TestPinOfSeveralPlatforms(t *testing.T) {
+	f := newFellows(t)
+	if _, err := f.images.Pin(ctx, "two:1", true); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []digest.Digest{f.amd, f.arm} {
+		if i, err := f.images.Resolve(ctx, string(id)); err != nil || !i.Pinned {
+			t.Errorf("%+v, %v", i, err)
+		}
+		if _, err := f.images.Pin(ctx, string(id), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []digest.Digest{f.amd, f.arm} {
+		if _, err := f.images.Pin(ctx, string(id), true); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := f.images.Remove(ctx, "two:1", image.RemoveOptions{}); !errdefs.Is(err, errdefs.Conflict) || len(done) > 0 {
+			t.Errorf("%v, %v", done, err)
+		}
+		f.expect(t, f.site, "two:1", f.amd, f.arm)
+		if _, err := f.images.Pin(ctx, "two:1", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.images.Remove(ctx, "two:1", image.RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAnotherIndexTakesAllOfAName loads another image of the same name: what the
 // name had is dangling, for each platform.
 func TestAnotherIndexTakesAllOfAName(t *testing.T) {

@@ -87,7 +87,7 @@ func (s *Service) remove(ctx context.Context, v *view, ref string, o RemoveOptio
 		if f.ref == "" {
 			return r.image(ctx)
 		}
-		if err := r.check(ref); err != nil {
+		if err := r.check(ref, f.ref); err != nil {
 			return nil, err
 		}
 		list = append(list, r)
@@ -197,21 +197,30 @@ type removal struct {
 }
 
 // check refuses to take a reference away, which the client calls ref, if that
-// takes the image from its users.
-func (r *removal) check(ref string) error {
+// takes the image from its users, or takes away a pinned one.
+func (r *removal) check(ref, name string) error {
 	if !r.o.Force && r.oneRepository() && len(r.users) > 0 {
 		return errdefs.New(errdefs.Conflict,
 			"conflict: unable to remove repository reference %q (must force) - %s is using its referenced image %s",
 			ref, r.users[0], ident.Short(r.id.Encoded()))
 	}
+	if _, last := r.goes(name); last {
+		return r.checkPin()
+	}
 	return nil
+}
+
+// goes tells which names go with a reference, and whether the image goes with
+// them.
+func (r *removal) goes(name string) (gone []string, last bool) {
+	gone = append([]string{name}, companions(r.names, name)...) // these came with the tag and go with it
+	return gone, len(without(r.names, gone)) == 0 && len(r.users) == 0
 }
 
 // reference takes one reference away.
 func (r *removal) reference(ctx context.Context, name string) ([]Removed, error) {
-	gone := append([]string{name}, companions(r.names, name)...) // these came with the tag and go with it
-	rest := without(r.names, gone)
-	if len(rest) > 0 || len(r.users) > 0 {
+	gone, last := r.goes(name)
+	if !last {
 		return r.untag(ctx, gone)
 	}
 	return r.delete(ctx)

@@ -104,7 +104,8 @@ func (s *Service) Touch(id ID) { s.uses.touch(id, time.Now()) }
 var bucketPins = []byte("tare.pins")
 
 // Pin keeps an image from being pruned or collected, and lets only force
-// remove it; with on false it takes that back. The result is the image's ID.
+// remove it; with on false it takes that back. All that a reference has are
+// pinned, for every platform. The result is the ID of the image it stands for.
 func (s *Service) Pin(ctx context.Context, ref string, on bool) (ID, error) {
 	end, err := s.begin(ctx)
 	if err != nil {
@@ -115,11 +116,18 @@ func (s *Service) Pin(ctx context.Context, ref string, on bool) (ID, error) {
 	if err != nil {
 		return "", err
 	}
-	id := f.id
-	if err := s.db.Update(func(tx *bolt.Tx) error { return setPin(tx, id, on) }); err != nil {
-		return "", fmt.Errorf("pin image %s: %w", id, err)
+	err = s.db.Update(func(tx *bolt.Tx) error {
+		for _, id := range f.all() {
+			if err := setPin(tx, id, on); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("pin image %s: %w", f.id, err)
 	}
-	return id, s.refresh(ctx)
+	return f.id, s.refresh(ctx)
 }
 
 func setPin(tx *bolt.Tx, id ID, on bool) error {
