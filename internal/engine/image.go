@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -67,7 +68,10 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]api.I
 	list := []api.ImageSummary{}
 	for _, img := range all {
 		tags, digests, ok := match(img)
-		if !ok || img.Behind && !o.All { // it is one of those of its names' images
+		if ok && !o.All {
+			tags, digests, ok = inFront(img, tags, digests)
+		}
+		if !ok {
 			continue
 		}
 		s := image.Summary{
@@ -85,6 +89,17 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]api.I
 		list = append(list, api.ImageSummary{Summary: s, LastUsed: unix(img.LastUsed), Pinned: img.Pinned})
 	}
 	return list, nil
+}
+
+// inFront returns the names of an image that stand for it on this machine; false
+// if it is only one of those of other images' names.
+func inFront(img *own.Image, tags, digests []string) (frontTags, frontDigests []string, ok bool) {
+	if len(img.Behind) == 0 {
+		return tags, digests, true
+	}
+	behind := func(ref string) bool { return slices.Contains(img.Behind, ref) }
+	frontTags, frontDigests = slices.DeleteFunc(slices.Clone(tags), behind), slices.DeleteFunc(slices.Clone(digests), behind)
+	return frontTags, frontDigests, len(frontTags) > 0 || len(tags) == 0 && len(frontDigests) > 0
 }
 
 func unix(t time.Time) int64 {

@@ -77,7 +77,7 @@ func TestANameForSeveralPlatforms(t *testing.T) {
 		if err != nil || i.Config.Architecture != want[0].Architecture || !slices.Equal(i.RepoTags, []string{"two:1"}) {
 			t.Errorf("%v: %+v, %v", want, i, err)
 		}
-		if i.Behind != (i.ID == f.arm) {
+		if slices.Equal(i.Behind, []string{"two:1"}) != (i.ID == f.arm) {
 			t.Errorf("%v: behind %v", want, i.Behind)
 		}
 	}
@@ -92,6 +92,9 @@ func TestANameForSeveralPlatforms(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.expect(t, f.site, "whole:1", f.arm)
+	if i, err := f.images.Resolve(ctx, "whole:1"); err != nil || !slices.Equal(i.RepoTags, []string{"two:1", "whole:1"}) || !slices.Equal(i.Behind, []string{"two:1"}) {
+		t.Errorf("%+v, %v", i, err)
+	}
 	f.close()
 	again := openSite(t, f.root)
 	f.expect(t, again, "two:1", f.amd, f.arm)

@@ -61,8 +61,8 @@ type Image struct {
 	Tagged      time.Time // when its newest reference was set
 	LastUsed    time.Time // by a container, by what brought it, or by being named
 	Pinned      bool
-	Behind      bool // all its references stand for another image on this machine, and for it on another platform
-	Others      []ID // that its references stand for on other platforms
+	Behind      []string // of its references those that stand for another image on this machine, and for it on another platform
+	Others      []ID     // that its references stand for on other platforms
 }
 
 // Service owns the images of one data root.

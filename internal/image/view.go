@@ -183,11 +183,9 @@ func (s *Service) image(ctx context.Context, v *view, id ID) (*Image, error) {
 		Size: p.size, Created: p.created, RepoTags: []string{}, RepoDigests: []string{},
 		LastUsed: s.lastUsed(v, id), Pinned: v.pins[id],
 	}
-	i.Behind = true
 	for _, n := range v.byID[id] {
 		at := v.of(n, id)
 		if whole := v.names[n]; whole.id == id {
-			i.Behind = false
 			for _, e := range whole.others {
 				if !slices.Contains(i.Others, e.id) {
 					i.Others = append(i.Others, e.id)
@@ -207,6 +205,9 @@ func (s *Service) image(ctx context.Context, v *view, id ID) (*Image, error) {
 		ref, err := reference.ParseNormalizedNamed(n)
 		if err != nil {
 			return nil, fmt.Errorf("images.db: %q: %w", n, err)
+		}
+		if v.names[n].id != id {
+			i.Behind = append(i.Behind, reference.FamiliarString(ref))
 		}
 		if _, ok := ref.(reference.Digested); ok {
 			i.RepoDigests = append(i.RepoDigests, reference.FamiliarString(ref))
