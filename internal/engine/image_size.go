@@ -5,7 +5,6 @@ import (
 
 	"github.com/moby/moby/api/types/image"
 
-	"github.com/tare-engine/tare/internal/errdefs"
 	own "github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
 )
@@ -78,15 +77,8 @@ func (e *Engine) manifests(ctx context.Context, img *own.Image, used map[string]
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range img.Others {
-		other, err := e.images.Resolve(ctx, id.String())
-		if errdefs.Is(err, errdefs.NotFound) { // removed meanwhile
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if m, err = e.manifest(other, used[id.String()]); err != nil {
+	for _, other := range e.images.Fellows(ctx, img) {
+		if m, err = e.manifest(other, used[other.ID.String()]); err != nil {
 			return nil, err
 		}
 		list = append(list, m)

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	goruntime "runtime"
 	"slices"
@@ -42,17 +43,19 @@ func (s *Service) ResolveToRun(ctx context.Context, ref string, want ocispec.Pla
 		return nil, err
 	}
 	match := platforms.Only(whole(want))
+	var damaged error
 	for _, id := range f.all() {
 		i, err := s.image(ctx, v, id)
-		if err != nil {
-			return nil, err
+		if err != nil { // another one may do
+			damaged = err
+			continue
 		}
 		if compatible(want, i.Config.Platform) && (best == nil || match.Less(i.Config.Platform, best.Config.Platform)) {
 			best = i
 		}
 	}
 	if best == nil {
-		return nil, notProvided(ref, want)
+		return nil, cmp.Or(damaged, notProvided(ref, want))
 	}
 	return best, nil
 }

@@ -4,6 +4,8 @@ package image_test
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -306,6 +308,53 @@ func TestPinOfSeveralPlatforms(t *testing.T) {
 	}
 	if _, err := f.images.Remove(ctx, "two:1", image.RemoveOptions{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDamageOfOnePlatform: the other one is as it was.
+func TestDamageOfOnePlatform(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		sick, sound func(*fellows) digest.Digest
+		want        []ocispec.Platform // the sound one's
+	}{
+		{"amd64", func(f *fellows) digest.Digest { return f.amd }, func(f *fellows) digest.Digest { return f.arm }, onARM64},
+		{"arm64", func(f *fellows) digest.Digest { return f.arm }, func(f *fellows) digest.Digest { return f.amd }, onAMD64},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, to := newFellows(t), registrytest.New(t, registrytest.Options{})
+			ref := to.Host + "/a/b:1"
+			if _, _, err := f.images.Tag(ctx, "two:1", to.Host+"/a/b", "1"); err != nil {
+				t.Fatal(err)
+			}
+			f.close()
+			if err := os.WriteFile(filepath.Join(f.root, "content/blobs/sha256", c.sick(f).Encoded()), []byte("?"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f.site = openSite(t, f.root)
+			i, err := f.images.ResolveFor(ctx, "two:1", c.want)
+			if err != nil || i.ID != c.sound(f) {
+				t.Errorf("%+v, %v", i, err)
+			} else if fellows := f.images.Fellows(ctx, i); len(fellows) > 0 {
+				t.Errorf("fellows: %+v", fellows)
+			}
+			if i, err := f.images.ResolveToRun(ctx, "two:1", c.want[0]); err != nil || i.ID != c.sound(f) {
+				t.Errorf("to run: %+v, %v", i, err)
+			}
+			if list, err := f.images.Choose(ctx, []string{"two:1"}, c.want); err != nil || len(list) != 1 {
+				t.Errorf("to save: %+v, %v", list, err)
+			}
+			if said, err := f.push(t, client(t), ref, image.PushOptions{Platform: &c.want[0]}); err != nil {
+				t.Errorf("push: %v, said\n%s", err, said)
+			}
+			s390x := []ocispec.Platform{{OS: "linux", Architecture: "s390x"}}
+			if _, err := f.images.ResolveFor(ctx, "two:1", s390x); err == nil || !strings.Contains(err.Error(), "damaged") {
+				t.Errorf("it may be the damaged one: %v", err)
+			}
+			if _, err := f.images.Remove(ctx, "two:1", image.RemoveOptions{Platforms: c.want}); err != nil {
+				t.Errorf("remove: %v", err)
+			}
+		})
 	}
 }
 

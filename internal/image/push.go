@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,10 +119,12 @@ func (p *push) selectDocuments(ctx context.Context, n name) ([]document, error) 
 
 // documentsFor returns the documents of one platform.
 func (p *push) documentsFor(ctx context.Context, n name, want ocispec.Platform) ([]document, error) {
+	var damaged error
 	for _, e := range n.all() {
 		parts, err := p.s.partsOf(ctx, e.id)
-		if err != nil {
-			return nil, err
+		if err != nil { // it may be another one that is wanted
+			damaged = err
+			continue
 		}
 		if Matches(want, parts.config.Platform) {
 			return p.below(ctx, e.manifest, 0, seen{})
@@ -141,7 +144,7 @@ func (p *push) documentsFor(ctx context.Context, n name, want ocispec.Platform) 
 			}
 		}
 	}
-	return nil, notProvided(reference.FamiliarString(p.ref), want)
+	return nil, cmp.Or(damaged, notProvided(reference.FamiliarString(p.ref), want))
 }
 
 // errNotHere says that a part of an index is not stored.

@@ -157,17 +157,19 @@ func (s *Service) only(ctx context.Context, ids []ID, ref string, want []ocispec
 	wanted := map[ID]bool{}
 	for _, p := range want {
 		provided := false
+		var damaged error
 		for _, id := range ids {
 			parts, err := s.partsOf(ctx, id)
-			if err != nil {
-				return nil, err
+			if err != nil { // it may be another one that is wanted
+				damaged = err
+				continue
 			}
 			if Matches(p, parts.config.Platform) {
 				wanted[id], provided = true, true
 			}
 		}
 		if !provided {
-			return nil, notProvided(ref, p)
+			return nil, cmp.Or(damaged, notProvided(ref, p))
 		}
 	}
 	return slices.DeleteFunc(ids, func(id ID) bool { return !wanted[id] }), nil

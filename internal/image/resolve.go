@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -29,16 +30,40 @@ func (s *Service) ResolveFor(ctx context.Context, ref string, want []ocispec.Pla
 	if err != nil {
 		return nil, err
 	}
+	var damaged error
 	for _, id := range f.all() {
 		i, err := s.image(ctx, v, id)
-		if err != nil {
+		if err != nil && len(want) == 0 {
 			return nil, err
+		}
+		if err != nil { // it may be another one that is wanted
+			damaged = err
+			continue
 		}
 		if !slices.ContainsFunc(want, func(p ocispec.Platform) bool { return !Matches(p, i.Config.Platform) }) {
 			return i, nil
 		}
 	}
-	return nil, notProvided(ref, want...)
+	return nil, cmp.Or(damaged, notProvided(ref, want...))
+}
+
+// Fellows are the images that the references of i stand for on other platforms,
+// without those that are damaged.
+func (s *Service) Fellows(ctx context.Context, i *Image) []*Image {
+	var list []*Image
+	v := s.view.Load()
+	for _, id := range i.Others {
+		if len(v.byID[id]) == 0 { // removed meanwhile
+			continue
+		}
+		other, err := s.image(ctx, v, id)
+		if err != nil {
+			slog.Error("image is damaged", "image", id, "error", err)
+			continue
+		}
+		list = append(list, other)
+	}
+	return list
 }
 
 // Meant are the images that ref means, for every platform; none if it means nothing.
