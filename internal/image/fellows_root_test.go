@@ -311,6 +311,20 @@ func TestPinOfSeveralPlatforms(t *testing.T) {
 	}
 }
 
+// TestSeveralOfOnePlatform: the first of the index goes before others, in whatever
+// order they come, as with a pull.
+func TestSeveralOfOnePlatform(t *testing.T) {
+	first, second := simple("two:1"), simple("two:1")
+	second.Layers[1] = imagetest.Layer(map[string]string{"b": "second"})
+	s := openSite(t, t.TempDir())
+	for range 2 {
+		s.load(t, imagetest.Reader(twoPlatforms(first, second)))
+		if meant := s.images.Meant("two:1"); !slices.Equal(meant, []digest.Digest{first.ID(), second.ID()}) {
+			t.Errorf("%v, want %v before %v", meant, first.ID(), second.ID())
+		}
+	}
+}
+
 // TestDamageOfOnePlatform: the other one is as it was.
 func TestDamageOfOnePlatform(t *testing.T) {
 	for _, c := range []struct {

@@ -26,14 +26,14 @@ func twoPlatforms(amd, arm imagetest.Image) []imagetest.Member {
 		members = append(members, imagetest.Member{Name: "blobs/sha256/" + d.Encoded(), Data: b})
 		return ocispec.Descriptor{MediaType: media, Digest: d, Size: int64(len(b))}
 	}
-	for arch, i := range map[string]imagetest.Image{"amd64": amd, "arm64": arm} {
+	for n, i := range []imagetest.Image{amd, arm} {
 		m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: blob(ocispec.MediaTypeImageConfig, i.Config())}
 		m.SchemaVersion = 2
 		for _, l := range i.Layers {
 			m.Layers = append(m.Layers, blob(ocispec.MediaTypeImageLayer, l))
 		}
 		d := blob(ocispec.MediaTypeImageManifest, imagetest.JSON(m))
-		d.Platform = &ocispec.Platform{OS: "linux", Architecture: arch}
+		d.Platform = &ocispec.Platform{OS: "linux", Architecture: []string{"amd64", "arm64"}[n]}
 		index.Manifests = append(index.Manifests, d)
 	}
 	top := blob(ocispec.MediaTypeImageIndex, imagetest.JSON(index))
