@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"math"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
@@ -67,34 +69,84 @@ func (s *Service) Bring(ctx context.Context, from *dataroot.Graph, img dataroot.
 	return b.result(), nil
 }
 
-// BringPacked makes an image that containerd has one of ours, by a pull from
-// its store. ref is its name; a nil one leaves it without. A dry one only says
-// what would come.
-func (s *Service) BringPacked(ctx context.Context, ref reference.Named, from *dataroot.Source, dry bool, out func(jsonstream.Message)) (_ *Brought, err error) {
-	o := PullOptions{Foreign: true, Out: func(m jsonstream.Message) {
+// BringPacked makes an image that containerd has one of ours, for each platform
+// that is there, by a pull from its store. ref is its name; a nil one leaves it
+// without. A dry one only says what would come.
+func (s *Service) BringPacked(ctx context.Context, ref reference.Named, from *dataroot.Source, dry bool, out func(jsonstream.Message)) (*Brought, error) {
+	o := PullOptions{Foreign: true, Nameless: ref == nil, Out: func(m jsonstream.Message) {
 		if m.Progress != nil { // of its layers
 			out(m)
 		}
 	}}
 	if ref == nil {
-		o.Nameless = true
 		ref = nameless
 	}
-	if !dry {
-		p, err := s.Pull(ctx, ref, from, o)
+	p := &pull{s: s, from: from, o: o, ref: reference.TagNameOnly(ref)}
+	var err error
+	if p.target, err = from.Resolve(ctx, TagOrDigest(p.ref)); err != nil {
+		return nil, err
+	}
+	all := &Brought{Came: map[digest.Digest]int64{}}
+	var missing error
+	for _, platform := range p.inStore(ctx) {
+		p.o.Platform = platform
+		b, err := p.bring(ctx, dry)
+		if errdefs.Is(err, errdefs.NotFound) { // only a part of it is there
+			missing = cmp.Or(missing, err)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		return &Brought{ID: p.ID, New: p.New}, nil
+		all.ID, all.New = cmp.Or(all.ID, b.ID), all.New || b.New
+		maps.Copy(all.Came, b.Came)
 	}
-	p := &pull{s: s, from: from, o: o, ref: reference.TagNameOnly(ref)}
-	if p.target, err = from.Resolve(ctx, TagOrDigest(p.ref)); err != nil {
-		return nil, err
+	if all.ID == "" {
+		return nil, missing
+	}
+	return all, nil
+}
+
+// inStore are the platforms that the source has of an image, this machine's, which
+// is nil, first: those of the index whose manifests are there.
+func (p *pull) inStore(ctx context.Context) []*ocispec.Platform {
+	host := []*ocispec.Platform{nil}
+	b, err := p.document(ctx, p.target)
+	if err != nil || !images.IsIndexType(p.target.MediaType) {
+		return host
+	}
+	index, err := parseIndex(b)
+	if err != nil {
+		return host
+	}
+	own, err := p.choose(index)
+	has := func(d ocispec.Descriptor) bool { _, err := p.document(ctx, d); return err == nil }
+	var others []*ocispec.Platform
+	for _, d := range index.Manifests {
+		image := d.Annotations[annotationReferenceType] == "" && d.ArtifactType == ""
+		if image && d.Platform != nil && d.Platform.OS == "linux" && d.Digest != own.Digest && has(d) {
+			others = append(others, d.Platform)
+		}
+	}
+	if len(others) == 0 || err == nil && has(own) {
+		return append(host, others...)
+	}
+	return others
+}
+
+// bring pulls, or only says what would come.
+func (p *pull) bring(ctx context.Context, dry bool) (_ *Brought, err error) {
+	if !dry {
+		b, err := p.s.Pull(ctx, p.ref, p.from, p.o)
+		if err != nil {
+			return nil, err
+		}
+		return &Brought{ID: b.ID, New: b.New}, nil
 	}
 	if have := p.have(ctx); have != nil {
 		return &Brought{ID: have.ID}, nil
 	}
-	in, err := s.newArrival()
+	in, err := p.s.newArrival()
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +157,7 @@ func (s *Service) BringPacked(ctx context.Context, ref reference.Named, from *da
 	}
 	b := &Brought{ID: c.id, New: true, Came: map[digest.Digest]int64{}}
 	for _, m := range c.layers {
-		if !s.content.HasWhole(m.digest, m.size) {
+		if !p.s.content.HasWhole(m.digest, m.size) {
 			b.Came[m.digest] = m.size
 		}
 	}

@@ -3,6 +3,7 @@
 package image_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -307,5 +308,60 @@ func TestBringPacked(t *testing.T) {
 	}
 	if damaged, all := s.verify(t, nil); len(damaged) > 0 || len(all) != 1 || all[0].Blobs != 1+1+1+2+1+1+1 {
 		t.Error(damaged, all)
+	}
+}
+
+// TestBringPackedOfSeveralPlatforms: those come of which all is there, also if
+// this machine's is not.
+func TestBringPackedOfSeveralPlatforms(t *testing.T) {
+	amd, arm, riscv := simple(), simple(), simple()
+	arm.Change = func(c map[string]any) { c["architecture"] = "arm64" }
+	riscv.Change = func(c map[string]any) { c["architecture"] = "riscv64" }
+	riscv.Layers[1] = imagetest.Layer(map[string]string{"b": "riscv"})
+	for name, c := range map[string]struct {
+		gone []digest.Digest // beside a layer of riscv64's
+		want []digest.Digest
+	}{
+		"all":        {nil, []digest.Digest{amd.ID(), arm.ID()}},
+		"the others": {[]digest.Digest{amd.ID()}, []digest.Digest{arm.ID()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRemote()
+			var list []ocispec.Descriptor
+			for _, i := range []imagetest.Image{riscv, amd, arm} {
+				d := r.image(i)
+				var config struct{ Architecture string }
+				if err := json.Unmarshal(i.Config(), &config); err != nil {
+					t.Fatal(err)
+				}
+				d.Platform = &ocispec.Platform{OS: "linux", Architecture: config.Architecture}
+				list = append(list, d)
+				if slices.Contains(c.gone, i.ID()) {
+					delete(r.blobs, d.Digest)
+				}
+			}
+			delete(r.blobs, digest.FromBytes(riscv.Layers[1]))
+			dir := t.TempDir()
+			dataroottest.Containerd(t, dir, r.blobs, dataroottest.Name{Namespace: "default", Name: "docker.io/library/a:1", Target: r.index(list...)})
+			root, err := dataroot.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			found, err := root.Stores()[0].Images(nil)
+			if err != nil || len(found) != 1 {
+				t.Fatal(found, err)
+			}
+			s := openSite(t, t.TempDir())
+			for _, isNew := range []bool{true, false} {
+				b, err := s.images.BringPacked(ctx, named(t, "a:1"), root.Stores()[0].Source(found[0]), false, func(jsonstream.Message) {})
+				if err != nil || b.New != isNew || b.ID != c.want[0] {
+					t.Errorf("%+v, %v", b, err)
+				}
+				if meant := s.images.Meant("a:1"); !slices.Equal(meant, c.want) {
+					t.Errorf("%v, want %v", meant, c.want)
+				}
+			}
+		})
 	}
 }
