@@ -92,13 +92,11 @@ func (e *Engine) imageRoot(ctx context.Context, want *own.Request, platform *oci
 		return errdefs.New(errdefs.InvalidArgument, "no image specified: Config.Image is empty")
 	}
 	img, err := e.resolve(ctx, want.Config.Image)
+	if platform != nil && !errdefs.Is(err, errdefs.NotFound) { // it may be another one than this machine's, which may be damaged
+		img, err = e.images.ResolveToRun(ctx, want.Config.Image, *platform)
+	}
 	if err != nil {
 		return err
-	}
-	if platform != nil {
-		if img, err = e.images.ResolveToRun(ctx, want.Config.Image, *platform); err != nil {
-			return err
-		}
 	}
 	if err := spec.ValidateHealth(img.Config.Config.Healthcheck); err != nil {
 		return errdefs.New(errdefs.InvalidArgument, "image %s: %w", want.Config.Image, err)
