@@ -372,6 +372,24 @@ func TestDamageOfOnePlatform(t *testing.T) {
 	}
 }
 
+// TestRemovalOfADamagedImage takes away all of it that can be found.
+func TestRemovalOfADamagedImage(t *testing.T) {
+	f := newFellows(t)
+	f.close()
+	for _, id := range []digest.Digest{f.amd, f.arm} {
+		if err := os.WriteFile(filepath.Join(f.root, "content/blobs/sha256", id.Encoded()), []byte("?"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := openSite(t, f.root)
+	if _, err := s.images.Remove(ctx, "two:1", image.RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	if left := s.store(t); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
 // TestAnotherIndexTakesAllOfAName loads another image of the same name: what the
 // name had is dangling, for each platform.
 func TestAnotherIndexTakesAllOfAName(t *testing.T) {

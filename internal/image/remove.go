@@ -360,6 +360,9 @@ func (r *removal) delete(ctx context.Context) ([]Removed, error) {
 	r.noteUntagged(r.names)
 	r.s.loaded.Delete(r.id)
 	r.done = append(r.done, Removed{ID: r.id, Deleted: r.id.String()})
+	if parts == nil { // what it consisted of is not known
+		return r.done, r.s.sweep(ctx)
+	}
 	if err := r.free(ctx, v, parts); err != nil {
 		return r.done, err
 	}
@@ -372,9 +375,6 @@ func (r *removal) delete(ctx context.Context) ([]Removed, error) {
 
 // free removes what belonged to the image alone.
 func (r *removal) free(ctx context.Context, old *view, p *parts) error {
-	if p == nil {
-		return r.s.sweep(ctx)
-	}
 	blobs := map[ID]bool{}
 	for _, n := range old.byID[r.id] {
 		for _, d := range r.s.blobsOf(ctx, old.of(n, r.id)) {
