@@ -218,7 +218,18 @@ func (b *boot) settleNetworks(id string) error {
 		return err
 	}
 	defer ns.Close()
-	return b.networks.Settle(id, ns)
+	if err := b.networks.Settle(id, ns); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process == nil || c.View().Network == nil {
+		return nil
+	}
+	now := c.View().Network.with(c.View().Record, b.networks.Endpoints(id))
+	c.process.live.Network = now
+	c.publish(func(v *View) { v.Network = now })
+	return b.records.putLive(id, c.process.live)
 }
 
 // removeStrayLayers removes directories of containers without a record.

@@ -175,12 +175,8 @@ func (cs *Connections) change(c *Container, r *Record, do func(ns *os.File) erro
 //
 // Preconditions: c.mu is held.
 func (cs *Connections) note(c *Container, r *Record) error {
-	was := c.View().Network
 	list := cs.networks.Endpoints(c.ID)
-	now := &Networking{SandboxID: was.SandboxID, SandboxKey: was.SandboxKey, Endpoints: map[string]*api.EndpointSettings{}, Ports: api.PortMap{}}
-	for _, ep := range list {
-		now.add(r, ep)
-	}
+	now := c.View().Network.with(r, list)
 	c.process.live.Network = now
 	v := c.publish(func(v *View) { v.Record, v.Network = r, now })
 	return errors.Join(cs.records.putLive(c.ID, c.process.live), cs.rewriteHosts(v, list))

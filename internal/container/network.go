@@ -195,6 +195,15 @@ func networking(r *Record, list []*network.Endpoint) *Networking {
 	return n
 }
 
+// with is the picture of the same sandbox with other endpoints.
+func (n *Networking) with(r *Record, list []*network.Endpoint) *Networking {
+	now := &Networking{SandboxID: n.SandboxID, SandboxKey: n.SandboxKey, Endpoints: map[string]*api.EndpointSettings{}, Ports: api.PortMap{}}
+	for _, ep := range list {
+		now.add(r, ep)
+	}
+	return now
+}
+
 // add adds an endpoint to a picture that is in no view yet.
 func (n *Networking) add(r *Record, ep *network.Endpoint) {
 	es := ep.Settings()

@@ -189,9 +189,20 @@ func (s *Service) reroute(containerID string, to *Endpoint, ns *os.File) error {
 	return nil
 }
 
-// Settle puts right the way out of a container that was adopted: its engine may
-// have been killed while it moved.
+// Settle puts right the endpoints of a container that was adopted, and its way
+// out: its engine may have been killed while it was connected or disconnected.
 func (s *Service) Settle(containerID string, ns *os.File) error {
+	list := s.Endpoints(containerID)
+	for _, e := range list {
+		s.mu.Lock()
+		gone := e.gone
+		s.mu.Unlock()
+		if gone && len(list) > 1 { // it was being disconnected
+			if err := s.Disconnect(containerID, e.NetworkID, ns); err != nil {
+				return err
+			}
+		}
+	}
 	if err := s.settleExit(containerID, nil, ns); err != nil {
 		return err
 	}

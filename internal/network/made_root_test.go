@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -206,5 +207,29 @@ func TestSettings(t *testing.T) {
 		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 			t.Errorf("%s=%s: %v", c.name, c.value, err)
 		}
+	}
+}
+
+// TestRemovedNetworksLeaveNoRules: chains and sets of a network go with it.
+func TestRemovedNetworksLeaveNoRules(t *testing.T) {
+	s := openService(t, Config{})
+	rules := func() string {
+		t.Helper()
+		out, err := exec.Command("nft", "list", "ruleset").Output()
+		must(t, err)
+		return string(out)
+	}
+	before := rules()
+	for range 3 {
+		_, err := s.Create(network.CreateRequest{Name: "n", Internal: true})
+		must(t, err)
+		if rules() == before {
+			t.Error("no rules of the network")
+		}
+		_, err = s.Remove("n")
+		must(t, err)
+	}
+	if after := rules(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 }

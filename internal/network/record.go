@@ -37,6 +37,15 @@ func byAge(a, b *Network) int { return a.rec.Created.Compare(b.rec.Created) }
 // readRecords returns the records on disk by name. A damaged one is set aside:
 // a predefined network then gets a new id, which nothing else refers to on disk.
 func (s *Service) readRecords() (map[string]record, error) {
+	left, err := filepath.Glob(filepath.Join(s.cfg.Dir, store.TempPattern)) // of a write that was cut off
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range left {
+		if err := os.Remove(f); err != nil {
+			return nil, err
+		}
+	}
 	files, err := filepath.Glob(filepath.Join(s.cfg.Dir, "*.json"))
 	if err != nil {
 		return nil, err

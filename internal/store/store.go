@@ -41,6 +41,10 @@ type job struct {
 	done      chan error
 }
 
+// TempPattern matches the files that a write which was cut off leaves beside the
+// record. Who owns the directory removes them when it is opened.
+const TempPattern = ".tmp-*"
+
 // New returns a store.
 func New() *Store { return &Store{} }
 
@@ -176,7 +180,7 @@ func writeTemp(path string, v any) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("record %s: %w", path, err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	f, err := os.CreateTemp(filepath.Dir(path), TempPattern)
 	if err != nil {
 		return "", err
 	}

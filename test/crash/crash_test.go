@@ -208,6 +208,30 @@ var operations = []operation{
 			}
 			b.must("load", "-i", b.archive())
 		}},
+	{"network create", nil,
+		func(b *box) error { return b.try("network", "create", "--subnet", "10.99.0.0/24", "net") },
+		func(b *box, ack bool) { b.networkGone(ack) }},
+	{"network rm", func(b *box) { b.must("network", "create", "--subnet", "10.99.0.0/24", "net") },
+		func(b *box) error { return b.try("network", "rm", "net") },
+		func(b *box, ack bool) {
+			if _, absent := b.tare("network", "inspect", "net"); ack && absent == nil {
+				b.t.Error("the removal of a network was acknowledged, and it is there")
+			}
+			b.networkGone(false)
+		}},
+	{"network connect", func(b *box) {
+		b.must("network", "create", "--subnet", "10.99.0.0/24", "net")
+		startSleeper(b)
+	},
+		func(b *box) error { return b.try("network", "connect", "net", "box") },
+		func(b *box, ack bool) { b.connected("net", ack, true) }},
+	{"network disconnect", func(b *box) {
+		b.must("network", "create", "--subnet", "10.99.0.0/24", "net")
+		startSleeper(b)
+		b.must("network", "connect", "net", "box")
+	},
+		func(b *box) error { return b.try("network", "disconnect", "net", "box") },
+		func(b *box, ack bool) { b.connected("net", ack, false) }},
 	{"image import-engine", nil,
 		func(b *box) error { return b.try("image", "import-engine", b.docker()) },
 		func(b *box, ack bool) { b.wholeImage("another/image:1", "/data", ack) }},
@@ -282,6 +306,43 @@ func (b *box) wholeImage(ref, file string, acknowledged bool) {
 	}
 	b.must("save", "-o", b.path("saved.tar"), ref)
 	b.must("rmi", ref)
+}
+
+// networkGone uses the network "net" and removes it; it must be there if that was
+// acknowledged.
+func (b *box) networkGone(acknowledged bool) {
+	b.t.Helper()
+	if _, err := b.tare("network", "inspect", "net"); err != nil {
+		if acknowledged {
+			b.t.Errorf("a network was acknowledged, and is not there: %v", err)
+		}
+		b.must("network", "create", "--subnet", "10.99.0.0/24", "net")
+	}
+	b.must("run", "--rm", "--network", "net", "--ip", "10.99.0.7", "--rootfs", b.rootfs(), "true")
+	b.must("network", "rm", "net")
+}
+
+// connected checks whether the container "box" is in a network, and where its way
+// out is; acknowledged is what was done last, to be in it or not.
+func (b *box) connected(network string, acknowledged, in bool) {
+	b.t.Helper()
+	list := b.must("inspect", "-f", "{{range $n, $e := .NetworkSettings.Networks}}{{$n}} {{end}}", "box")
+	got := slices.Contains(strings.Fields(list), network)
+	if acknowledged && got != in {
+		b.t.Errorf("in %q: %v was acknowledged, and the container is in %q", network, in, list)
+	}
+	if state := b.state("box"); state == "running" {
+		// The way out of a container in both is the default network: its name is first.
+		routes, _ := exec.Command("nsenter", "-t", b.must("inspect", "-f", "{{.State.Pid}}", "box"), "-n", "ip", "route").CombinedOutput()
+		if !strings.Contains(string(routes), "default via 172.17.0.1 ") || strings.Contains(string(routes), "10.99.0.") != got {
+			b.t.Errorf("in %q: %v, and the routes are\n%s", network, got, routes)
+		}
+	} else if !b.rebooted {
+		b.t.Errorf("the container is %q", state)
+	}
+	b.must("rm", "-f", "box")
+	b.must("network", "rm", network)
+	b.must("create", "--name", "box", "--rootfs", b.rootfs(), "true")
 }
 
 func loadHello(b *box) { b.must("load", "-i", b.archive()); b.must("tag", fixture.Image, "tare/hello") }

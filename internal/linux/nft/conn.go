@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -137,10 +138,15 @@ func (c *Conn) Apply(t *Table) error {
 //
 // Preconditions: c.mu is held.
 func (c *Conn) apply(t *Table, kept []*nftables.Rule) error {
+	chains, sets, err := c.others(t)
+	if err != nil {
+		return err
+	}
 	h := c.c.AddTable(handle(t.Name))
 	if kept != nil {
 		c.c.DelTable(h)
 		c.c.AddTable(h)
+		chains, sets = nil, nil
 	}
 	for _, s := range t.Sets {
 		sh := s.handle(h)
@@ -170,6 +176,15 @@ func (c *Conn) apply(t *Table, kept []*nftables.Rule) error {
 			c.c.AddRule(rule)
 		}
 	}
+	for _, ch := range chains { // no rule leads there any more
+		c.c.FlushChain(ch)
+	}
+	for _, ch := range chains {
+		c.c.DelChain(ch)
+	}
+	for _, set := range sets {
+		c.c.DelSet(set)
+	}
 	for _, r := range kept {
 		c.c.AddRule(&nftables.Rule{Table: h, Chain: r.Chain, Exprs: r.Exprs, UserData: r.UserData})
 	}
@@ -183,6 +198,38 @@ func (ch Chain) handle(t *nftables.Table) *nftables.Chain {
 		n.Priority = nftables.ChainPriorityRef(nftables.ChainPriority(ch.Priority))
 	}
 	return n
+}
+
+// others are the chains and sets that the kernel has of a table and t has not.
+//
+// Preconditions: c.mu is held.
+func (c *Conn) others(t *Table) (chains []*nftables.Chain, sets []*nftables.Set, err error) {
+	h := handle(t.Name)
+	tables, err := c.c.ListTablesOfFamily(h.Family)
+	if err != nil || !slices.ContainsFunc(tables, func(have *nftables.Table) bool { return have.Name == t.Name }) {
+		return nil, nil, err
+	}
+	all, err := c.c.ListChainsOfTableFamily(h.Family)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, ch := range all {
+		if ch.Table.Name == t.Name && !slices.ContainsFunc(t.Chains, func(own Chain) bool { return own.Name == ch.Name }) {
+			ch.Table = h
+			chains = append(chains, ch)
+		}
+	}
+	have, err := c.c.GetSets(h)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, set := range have {
+		if !set.Anonymous && !slices.ContainsFunc(t.Sets, func(own *Set) bool { return own.Name == set.Name }) {
+			set.Table = h
+			sets = append(sets, set)
+		}
+	}
+	return chains, sets, nil
 }
 
 // keptRules reads the rules of the chains marked Keep.
