@@ -29,80 +29,91 @@ func (s *Service) Connections() *Connections {
 }
 
 // Connect puts a container into one more network. Its ports are published by it
-// if it becomes the way out.
+// if it becomes the way out. The change outlasts the run: the next start connects
+// the container again.
 func (cs *Connections) Connect(ctx context.Context, ref, networkRef string, settings *api.EndpointSettings) error {
-	c, err := cs.index.Find(ref)
-	if err != nil {
-		return err
-	}
-	n, err := cs.networks.Inspect(networkRef)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	v := c.View()
-	if err := connectable(v, n.Name); err != nil {
-		return err
-	}
-	if err := spec.ValidateEndpoint(n.Name, settings, v.HostConfig.NetworkMode); err != nil {
-		return err
-	}
-	if settings == nil {
-		settings = &api.EndpointSettings{}
-	}
-	r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { all[n.Name] = settings })
-	if c.process == nil || !v.Alive() {
-		if r.Networking != nil && cs.named(v.Record, n.ID) != "" {
-			return errdefs.New(errdefs.Forbidden, "endpoint with name %s already exists in network %s", v.Name, n.Name)
-		}
-		if err := cs.networks.Check(networkRequest(r, n.Name)); err != nil {
+	return cs.with(ref, networkRef, func(c *Container, v *View, n api.Inspect) error {
+		if err := connectable(v, n.Name); err != nil {
 			return err
 		}
-		return cs.keep(c, r)
-	}
-	return cs.change(c, r, func(ns *os.File) error {
-		if _, err := cs.networks.Connect(ctx, networkRequest(r, n.Name), ns); err != nil {
+		if err := spec.ValidateEndpoint(n.Name, settings, v.HostConfig.NetworkMode); err != nil {
 			return err
 		}
-		return errors.Join(cs.note(c, r), cs.publishPorts(ctx, v))
+		if settings == nil {
+			settings = &api.EndpointSettings{}
+		}
+		r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { all[n.Name] = settings })
+		if c.process == nil || !v.Alive() {
+			if cs.named(v.Record, n.ID) != "" {
+				return errdefs.New(errdefs.Forbidden, "endpoint with name %s already exists in network %s", v.Name, n.Name)
+			}
+			if err := cs.networks.Check(networkRequest(r, n.Name)); err != nil {
+				return err
+			}
+			return cs.keep(c, r)
+		}
+		return cs.change(c, r, func(ns *os.File) error {
+			if _, err := cs.networks.Connect(ctx, networkRequest(r, n.Name), ns); err != nil {
+				return err
+			}
+			if err := errors.Join(cs.note(c, r), cs.publishPorts(ctx, v)); err != nil {
+				return errors.Join(err, cs.networks.Disconnect(c.ID, n.ID, ns))
+			}
+			return nil
+		})
 	})
 }
 
-// Disconnect takes a container out of a network.
+// Disconnect takes a container out of a network, in this run and the next ones.
+// One that is left in no network has no way out and nothing published.
 func (cs *Connections) Disconnect(ref, networkRef string) error {
+	return cs.with(ref, networkRef, func(c *Container, v *View, n api.Inspect) error {
+		if v.HostConfig.NetworkMode.IsHost() {
+			return errHost()
+		}
+		r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { delete(all, cs.named(v.Record, n.ID)) })
+		if c.process == nil || !v.Alive() {
+			if cs.named(v.Record, n.ID) == "" {
+				return errdefs.New(errdefs.Forbidden, "container %s is not connected to the network %s", c.ID, n.Name)
+			}
+			return cs.keep(c, r)
+		}
+		return cs.change(c, r, func(ns *os.File) error { return cs.networks.Disconnect(c.ID, n.ID, ns) })
+	})
+}
+
+// with finds a container and a network, and calls do with the container's lock
+// held. One that is being removed is refused: its record must not come back.
+func (cs *Connections) with(ref, networkRef string, do func(*Container, *View, api.Inspect) error) error {
 	c, err := cs.index.Find(ref)
-	if err != nil {
-		return err
-	}
-	n, err := cs.networks.Inspect(networkRef)
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := c.View()
-	if err := connectable(v, n.Name); err != nil && v.HostConfig.NetworkMode.IsHost() {
+	if v.Status == Removing || v.Status == Dead {
+		return errdefs.New(errdefs.Conflict, "Container %s is marked for removal and cannot be connected or disconnected to the network", v.ID)
+	}
+	n, err := cs.networks.Inspect(networkRef)
+	if err != nil {
 		return err
 	}
-	r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { delete(all, cs.named(v.Record, n.ID)) })
-	if c.process == nil || !v.Alive() {
-		if cs.named(v.Record, n.ID) == "" {
-			return errdefs.New(errdefs.Forbidden, "container %s is not connected to network %s", c.ID, n.Name)
-		}
-		return cs.keep(c, r)
-	}
-	return cs.change(c, r, func(ns *os.File) error { return cs.networks.Disconnect(c.ID, n.ID, ns) })
+	return do(c, v, n)
 }
 
-// connectable refuses what has no network of its own that could change.
+// errHost is Docker's error of a container in the host's network.
+func errHost() error {
+	return errdefs.New(errdefs.Forbidden, "container cannot be disconnected from host network or connected to host network")
+}
+
+// connectable refuses a container that has no network of its own, and a network
+// that containers have only alone.
 func connectable(v *View, name string) error {
 	mode := v.HostConfig.NetworkMode
 	switch {
-	case v.Status == Removing || v.Status == Dead:
-		return errdefs.New(errdefs.Conflict, "container %s is marked for removal and cannot be connected or disconnected to the network", v.ID)
 	case mode.IsHost() || name == "host":
-		return errdefs.New(errdefs.Forbidden, "container cannot be disconnected from host network or connected to host network")
+		return errHost()
 	case mode.IsContainer():
 		return errdefs.New(errdefs.InvalidArgument, "container sharing network namespace with another container or host cannot be connected to any other network")
 	case mode.IsNone() || name == "none":
@@ -149,8 +160,8 @@ func (cs *Connections) keep(c *Container, r *Record) error {
 	return nil
 }
 
-// change changes the network of a running container and notes what came of it.
-// A kill in between leaves the next engine two records that disagree: it goes by
+// change changes the networks of a running container and notes what came of it. If
+// do fails it has taken back what it did. A kill in between leaves the next engine two records that disagree: it goes by
 // the live one, and the next start by the durable one.
 //
 // Preconditions: c.mu is held.
@@ -160,8 +171,9 @@ func (cs *Connections) change(c *Container, r *Record, do func(ns *os.File) erro
 		return err
 	}
 	defer ns.Close()
+	was := c.View().Record
 	if err := do(ns); err != nil {
-		return errors.Join(err, cs.note(c, c.View().Record))
+		return errors.Join(err, cs.note(c, was))
 	}
 	failpoint.Hit("network/container-changed")
 	if err := cs.note(c, r); err != nil {
