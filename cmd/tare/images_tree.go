@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/moby/moby/api/types/image"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,9 +21,12 @@ type platformRow struct {
 }
 
 func runImagesTree(ctx context.Context, cl *client.Client, out io.Writer, o imagesOptions) error {
-	for name, set := range map[string]bool{"quiet": o.quiet, "digests": o.digests, "format": o.format != ""} {
-		if set {
-			return fmt.Errorf("--%s cannot be used with --tree", name)
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"quiet", o.quiet}, {"digests", o.digests}, {"format", o.format != ""}} {
+		if f.set {
+			return fmt.Errorf("--%s cannot be used with --tree", f.name)
 		}
 	}
 	list, err := cl.ImageList(ctx, api.ImageListOptions{All: o.all, Manifests: true, Filters: o.filters})
@@ -58,12 +62,12 @@ func platformRows(i *api.ImageSummary, full bool) []platformRow {
 	}
 	var below []platformRow
 	whole := platformRow{id: short(i.ID)}
-	for n, m := range i.Manifests {
-		if m.Kind != image.ManifestKindImage || m.ImageData == nil {
-			continue
-		}
+	images := slices.DeleteFunc(slices.Clone(i.Manifests), func(m image.ManifestSummary) bool {
+		return m.Kind != image.ManifestKindImage || m.ImageData == nil // an attestation, or not here
+	})
+	for n, m := range images {
 		branch := "├─ "
-		if n == len(i.Manifests)-1 {
+		if n == len(images)-1 {
 			branch = "└─ "
 		}
 		r := platformRow{branch + platformName(m.ImageData.Platform), short(m.ID), m.Size.Total, m.Size.Content, len(m.ImageData.Containers) > 0}
