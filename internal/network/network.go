@@ -59,6 +59,8 @@ func (s *Service) openNetworks() error {
 	return nil
 }
 
+func byAge(a, b *Network) int { return a.rec.Created.Compare(b.rec.Created) }
+
 func (s *Service) openPredefined(name, driver string, have map[string]record) (*Network, error) {
 	rec, ok := have[name]
 	if !ok {
@@ -111,9 +113,8 @@ func (s *Service) bringUp(n *Network) (err error) {
 // to be changed.
 func (s *Service) all() []*Network { return *s.networks.Load() }
 
-// gateway returns the address of the default network's link: the configured
-// one, the one of last time if it is still
-// free, or a new one.
+// gateway returns the address of the default network's link: the configured one,
+// the one of last time if it is still free, or a new one.
 func (s *Service) gateway(last netip.Prefix) (netip.Prefix, error) {
 	if s.cfg.BIP.IsValid() {
 		if !s.cfg.BIP.Addr().Is4() || s.cfg.BIP.Bits() > 30 {

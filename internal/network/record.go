@@ -32,8 +32,6 @@ type record struct {
 
 const recordVersion = 1
 
-func byAge(a, b *Network) int { return a.rec.Created.Compare(b.rec.Created) }
-
 // readRecords returns the records on disk by name. A damaged one is set aside:
 // a predefined network then gets a new id, which nothing else refers to on disk.
 func (s *Service) readRecords() (map[string]record, error) {
