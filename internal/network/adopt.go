@@ -122,7 +122,9 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 		return nil
 	}
 	e := &Endpoint{Record: rec, network: n, NetworkName: n.rec.Name}
-	if n.link != nil {
+	if n.link == nil {
+		e.Exit = false // of the host's network, or one that could not be brought up
+	} else {
 		e.Gateway = n.exit()
 		if err := n.pool.Claim(e.IP.Addr()); err != nil {
 			r.Lost = append(r.Lost, fmt.Errorf("container %s: %s: %w", ident.Short(rec.ContainerID), e.IP.Addr(), err))
@@ -189,8 +191,10 @@ func (s *Service) removeBridges(r *Report) error {
 	}
 	var b netlink.Batch
 	for _, l := range links {
-		known := slices.ContainsFunc(s.all(), func(n *Network) bool { return n.link != nil && n.link.Index() == l.Index })
-		if l.Kind != "bridge" || l.Alias != s.cfg.alias() || known || l.Name == s.cfg.Link {
+		known := slices.ContainsFunc(s.all(), func(n *Network) bool {
+			return n.settings.link == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
+		})
+		if l.Kind != "bridge" || l.Alias != s.cfg.alias() || known {
 			continue
 		}
 		b.DelLink(l.Index)

@@ -231,9 +231,9 @@ func (s *Service) conflict(n *Network) error {
 		if other.rec.Gateway.IsValid() && other.rec.Gateway.Overlaps(n.rec.Gateway) {
 			return errdefs.New(errdefs.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")
 		}
-		if other.link != nil && other.link.Name == n.settings.link {
+		if other.rec.Driver == "bridge" && other.settings.link == n.settings.link {
 			return errdefs.New(errdefs.Forbidden, "cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name",
-				n.rec.ID, n.settings.link, other.rec.ID, other.link.Name)
+				n.rec.ID, n.settings.link, other.rec.ID, other.settings.link)
 		}
 	}
 	return nil

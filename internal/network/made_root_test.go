@@ -4,6 +4,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -115,6 +116,69 @@ func TestDamagedRecordOfANetwork(t *testing.T) {
 	if _, err := again.Inspect("bad"); !errdefs.Is(err, errdefs.NotFound) {
 		t.Error(err)
 	}
+}
+
+// TestNetworkThatCannotBeBroughtUp: its link has become another program's. It is
+// there all the same, so that it can be removed and its name is not given twice.
+func TestNetworkThatCannotBeBroughtUp(t *testing.T) {
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	s1, err := Open(cfg)
+	must(t, err)
+	_, err = s1.Adopt(context.Background(), nil, nil)
+	must(t, err)
+	_, err = s1.Create(network.CreateRequest{Name: "n", IPAM: subnet("10.1.0.0/24"), Options: map[string]string{optionName: "odd0"}})
+	must(t, err)
+	e, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "c", Network: "n"})
+	must(t, err)
+	defer e.NetNS.Close()
+	ns, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", e.NetNS.Fd()))
+	must(t, err)
+	defer ns.Close()
+	must(t, s1.Close())
+
+	c, err := netlink.Open()
+	must(t, err)
+	defer c.Close()
+	l, _, err := c.LinkByName("odd0")
+	must(t, err)
+	var b netlink.Batch
+	b.DelLink(l.Index)
+	b.AddBridge("odd0", l.MAC, defaultMTU, 0)
+	must(t, c.Do(&b))
+
+	s2 := openAdopted(t, cfg, e.Record)
+	if _, err := s2.Create(network.CreateRequest{Name: "n"}); !errdefs.Is(err, errdefs.Conflict) {
+		t.Errorf("of the same name: %v", err)
+	}
+	if _, err := s2.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "n"}); !errdefs.Is(err, errdefs.NotFound) {
+		t.Errorf("attach: %v", err)
+	}
+	must(t, s2.Settle(e.ContainerID, ns))
+	must(t, s2.Release(context.Background(), e.ContainerID))
+	_, err = s2.Remove("n")
+	must(t, err)
+	if got := bridges(t, s2); !slices.Equal(got, []string{"odd0", "tare0"}) {
+		t.Error(got)
+	}
+	l, _, err = c.LinkByName("odd0")
+	must(t, err)
+	b = netlink.Batch{}
+	b.DelLink(l.Index)
+	must(t, c.Do(&b))
+}
+
+// openAdopted opens a service that takes over from another one.
+func openAdopted(t *testing.T, cfg Config, records ...Record) *Service {
+	t.Helper()
+	s, err := Open(cfg)
+	must(t, err)
+	t.Cleanup(func() { must(t, errors.Join(s.Destroy(), s.Close())) })
+	r, err := s.Adopt(context.Background(), records, nil)
+	must(t, err)
+	if r.Adopted != len(records) || len(r.Lost) > 0 {
+		t.Errorf("%+v", r)
+	}
+	return s
 }
 
 // TestNetworksAreMadeAndRemovedBesideContainers has containers come and go while

@@ -18,8 +18,8 @@ import (
 type Network struct {
 	rec      record
 	settings settings
-	link     *bridge.Link // nil for host and none, and if the default network is off
-	pool     *ipam.Pool   // of link's subnet
+	link     *bridge.Link // nil for host and none, if the default network is off, and if it could not be made
+	pool     *ipam.Pool   // of the gateway's subnet
 	removed  bool         // guarded by the table's lock: nothing is attached any more
 }
 
@@ -47,10 +47,14 @@ func (s *Service) openNetworks() error {
 	}
 	s.networks.Store(&all)
 	for _, rec := range have {
-		n, err := s.openMade(rec)
-		if err != nil { // one network's trouble is its containers'
-			s.log.Error("network cannot be brought up", "network", rec.Name, "id", rec.ID, "err", err)
+		n, err := newNetwork(rec)
+		if err != nil {
+			s.log.Error("network cannot be opened", "network", rec.Name, "id", rec.ID, "err", err)
 			continue
+		}
+		if err := s.bringUp(n); err != nil { // it can be removed; its trouble is its containers'
+			s.log.Error("network cannot be brought up", "network", rec.Name, "id", rec.ID, "err", err)
+			n.link = nil
 		}
 		all = append(all, n)
 	}
@@ -90,15 +94,6 @@ func (s *Service) openBridge(n *Network) error {
 		return err
 	}
 	return s.bringUp(n)
-}
-
-// openMade brings a network up that somebody made.
-func (s *Service) openMade(rec record) (*Network, error) {
-	n, err := newNetwork(rec)
-	if err != nil {
-		return nil, err
-	}
-	return n, s.bringUp(n)
 }
 
 // bringUp makes the network's link, or puts it right.
