@@ -18,13 +18,14 @@ import (
 // Connect gives a container one more endpoint, in its network namespace ns,
 // which stays the caller's; nil if it has none yet and Enter will come. The
 // container's way out and its published ports move if the new one goes before
-// the others.
+// the others. Forbidden is a second endpoint in one network, and what is none of
+// several networks (host, none). On error all is as before.
 func (s *Service) Connect(ctx context.Context, r Request, ns *os.File) (_ *Endpoint, err error) {
 	e, err := s.begin(ctx, r, false)
 	if err != nil {
 		return nil, err
 	}
-	if err = several(e.network); err == nil && e.network.link != nil {
+	if err = sharable(e.network); err == nil && e.network.link != nil {
 		err = s.connectMore(e, r, ns)
 	}
 	s.enroll(e, err)
@@ -39,8 +40,8 @@ func (s *Service) Connect(ctx context.Context, r Request, ns *os.File) (_ *Endpo
 	return e, nil
 }
 
-// several refuses a network that a container can have only alone.
-func several(n *Network) error {
+// sharable refuses a network that a container can have only alone.
+func sharable(n *Network) error {
 	switch n.rec.Driver {
 	case "host":
 		return errdefs.New(errdefs.Forbidden, "container cannot be disconnected from host network or connected to host network")
@@ -68,7 +69,9 @@ func (s *Service) connectMore(e *Endpoint, r Request, ns *os.File) (err error) {
 	return errors.Join(s.connectLink(e, ns, inside), inside.Close())
 }
 
-// deleteLink deletes the pair of an endpoint now.
+// deleteLink deletes the pair of an endpoint now; it may be gone. Others wait for
+// that (netlink.Batch.DelLink), so it is for links that nobody else removes, and
+// for addresses that somebody asks for.
 func (s *Service) deleteLink(e *Endpoint) error {
 	if e.Index == 0 {
 		return nil
@@ -78,8 +81,10 @@ func (s *Service) deleteLink(e *Endpoint) error {
 	return s.host.Do(&b)
 }
 
-// Disconnect takes a container out of a network. ns is its namespace; nil if it
-// has none.
+// Disconnect takes a container out of a network. Its link is gone when it returns,
+// the address free soon after. ns is the container's namespace, which stays the
+// caller's; nil if it has none. Forbidden: the container is not in the network.
+// After any other error of this it is out of the network all the same.
 func (s *Service) Disconnect(containerID, ref string, ns *os.File) error {
 	n, err := s.network(ref)
 	if err != nil {
@@ -206,8 +211,12 @@ func (s *Service) Settle(containerID string, ns *os.File) error {
 	if err := s.settleExit(containerID, nil, ns); err != nil {
 		return err
 	}
-	if to := s.Exit(containerID); to != nil && to.Index != 0 && !to.gone {
-		return s.reroute(containerID, to, ns)
+	to := s.Exit(containerID)
+	s.mu.Lock()
+	there := to != nil && to.Index != 0 && !to.gone
+	s.mu.Unlock()
+	if !there {
+		return nil
 	}
-	return nil
+	return s.reroute(containerID, to, ns)
 }

@@ -31,8 +31,9 @@ type Request struct {
 	Later       bool             // without a namespace: Enter makes the link when there is one
 }
 
-// Endpoint is a container's place in a network. It does not change, but for
-// NetNS, Exit, and what Publish adds.
+// Endpoint is a container's place in a network. Name, Index, Exit and Ports change
+// under the table's lock, by calls for its container only, of which the caller makes
+// one at a time: he reads them without the lock. The rest stays as it was made.
 type Endpoint struct {
 	Record
 	Gateway     netip.Addr
@@ -42,8 +43,8 @@ type Endpoint struct {
 	NetNS *os.File
 
 	network *Network
-	ahead   bool // made by Reserve and not bound yet
-	gone    bool // the link has disappeared already
+	ahead   bool // made by Reserve and not bound yet; the table's lock guards it
+	gone    bool // the link has disappeared already; the table's lock guards it
 }
 
 // Record is what has to be known of an endpoint to adopt it after a restart.
@@ -185,7 +186,8 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	return e, nil
 }
 
-// begin books an endpoint. The caller enrolls it.
+// begin books an endpoint, the first of its container or one more. The caller enrolls
+// it, whatever comes of it.
 func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, error) {
 	if err := errors.Join(ctx.Err(), s.Check(r)); err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netlink"
 )
 
-// leaving frees the addresses of endpoints that were released.
+// leaving frees the addresses of endpoints that were released or disconnected.
 //
 // The kernel removes a link some time after the last user of its namespace has
 // gone, and says so. Until then the address may still answer, so it is nobody
@@ -22,7 +22,7 @@ type leaving struct {
 	watch *netlink.Watch
 	kick  chan struct{}
 
-	mu   sync.Mutex
+	mu   sync.Mutex         // taken after the table's
 	wait map[int]*departure // by index of the link
 }
 
@@ -43,7 +43,8 @@ func newLeaving(s *Service, w *netlink.Watch) *leaving {
 	return &leaving{s: s, watch: w, kick: make(chan struct{}, 1), wait: map[int]*departure{}}
 }
 
-// add takes over the address of an endpoint whose namespace has been dropped.
+// add takes over the address of an endpoint that is no longer in the table: its
+// namespace has been dropped, or its link is about to be deleted.
 func (l *leaving) add(e *Endpoint) {
 	l.s.mu.Lock()
 	gone := e.gone || e.Index == 0
@@ -87,7 +88,7 @@ func (l *leaving) ports(n *Network) (count int) {
 	return count
 }
 
-// free gives the address back.
+// free gives the address back. The link is gone.
 func (l *leaving) free(e *Endpoint) {
 	var err error
 	l.s.mu.Lock()
@@ -203,7 +204,8 @@ func (l *leaving) late(ctx context.Context) {
 	}
 }
 
-// hasten frees an address now if it is leaving.
+// hasten frees an address now if it is leaving. It waits for the kernel to delete
+// the link, some tens of milliseconds.
 func (l *leaving) hasten(n *Network, ip netip.Addr) {
 	l.mu.Lock()
 	var found *departure
@@ -216,12 +218,20 @@ func (l *leaving) hasten(n *Network, ip netip.Addr) {
 	if found == nil {
 		return
 	}
-	if err := l.s.deleteLink(found.e); err != nil {
-		l.s.log.Warn("delete link", "link", found.e.Link, "err", err)
-		return
+	if l.drop(found) {
+		<-found.freed
 	}
-	l.linkGone(found.e.Index)
-	<-found.freed
+}
+
+// drop deletes the link of an endpoint that is leaving, also when the kernel has
+// removed it unseen.
+func (l *leaving) drop(d *departure) bool {
+	if err := l.s.deleteLink(d.e); err != nil {
+		l.s.log.Warn("delete link", "link", d.e.Link, "err", err)
+		return false
+	}
+	l.linkGone(d.e.Index)
+	return true
 }
 
 // sweep deletes some overdue links and reports whether any are waiting.
@@ -236,13 +246,7 @@ func (l *leaving) sweep() bool {
 	}
 	l.mu.Unlock()
 	for _, d := range overdue {
-		var b netlink.Batch
-		b.DelLink(d.e.Index)
-		if err := l.s.host.Do(&b); err != nil {
-			l.s.log.Warn("delete link", "link", d.e.Link, "err", err)
-			continue
-		}
-		l.linkGone(d.e.Index) // also when the kernel had removed it unseen
+		l.drop(d)
 	}
 	return waiting
 }

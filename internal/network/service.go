@@ -7,6 +7,7 @@
 //	s, err := network.Open(network.Config{…})
 //	report, err := s.Adopt(ctx, records, held)   // once, before anything else
 //	ep, err := s.Attach(ctx, network.Request{ContainerID: id, Network: "bridge"})
+//	more, err := s.Connect(ctx, network.Request{…}, ep.NetNS)   // one network more
 //	ports, err := s.Publish(ctx, id, wanted)
 //	…                                            // the container runs in ep.NetNS
 //	err = s.Release(ctx, id)
@@ -95,7 +96,7 @@ type Service struct {
 	cfg      Config
 	log      *slog.Logger
 	networks atomic.Pointer[[]*Network] // read by all
-	making   sync.Mutex                 // held while networks are made or removed
+	making   sync.Mutex                 // held while networks are made or removed; taken before the table's
 	maker    *netns.Maker
 	host     *netlink.Conn // of the engine's own namespace
 	wall     *firewall.Firewall

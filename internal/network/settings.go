@@ -11,7 +11,7 @@ import (
 	"github.com/tare-engine/tare/internal/ident"
 )
 
-// settings are the driver's of a bridge network.
+// settings are what the bridge driver is told of a network.
 type settings struct {
 	link       string // of the bridge
 	icc        bool   // containers reach each other

@@ -77,7 +77,7 @@ func (t *table) book(containerID, name string, n *Network, first bool) error {
 }
 
 // close keeps containers from being attached to a network that is to be removed,
-// unless one is.
+// unless one is, or is about to be.
 func (t *table) close(n *Network) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
