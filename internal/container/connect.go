@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"slices"
 
 	api "github.com/moby/moby/api/types/network"
 
@@ -32,7 +33,11 @@ func (s *Service) Connections() *Connections {
 // if it becomes the way out. The change outlasts the run: the next start connects
 // the container again.
 func (cs *Connections) Connect(ctx context.Context, ref, networkRef string, settings *api.EndpointSettings) error {
-	return cs.with(ref, networkRef, func(c *Container, v *View, n api.Inspect) error {
+	return cs.with(ref, func(c *Container, v *View) error {
+		n, err := cs.networks.Inspect(networkRef)
+		if err != nil {
+			return err
+		}
 		if err := connectable(v, n.Name); err != nil {
 			return err
 		}
@@ -65,26 +70,37 @@ func (cs *Connections) Connect(ctx context.Context, ref, networkRef string, sett
 }
 
 // Disconnect takes a container out of a network, in this run and the next ones.
-// One that is left in no network has no way out and nothing published.
+// One that is left in no network has no way out and nothing published. One that
+// does not run may be taken out of a network that is gone, without which it could
+// not start.
 func (cs *Connections) Disconnect(ref, networkRef string) error {
-	return cs.with(ref, networkRef, func(c *Container, v *View, n api.Inspect) error {
+	return cs.with(ref, func(c *Container, v *View) error {
+		runs := c.process != nil && v.Alive()
+		n, err := cs.networks.Inspect(networkRef)
+		name := cs.named(v.Record, n.ID)
+		if errdefs.Is(err, errdefs.NotFound) && !runs && slices.Contains(networksOf(v.Record), networkRef) {
+			name, err = networkRef, nil
+		}
+		if err != nil {
+			return err
+		}
 		if v.HostConfig.NetworkMode.IsHost() {
 			return errHost()
 		}
-		r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { delete(all, cs.named(v.Record, n.ID)) })
-		if c.process == nil || !v.Alive() {
-			if cs.named(v.Record, n.ID) == "" {
-				return errdefs.New(errdefs.Forbidden, "container %s is not connected to the network %s", c.ID, n.Name)
-			}
-			return cs.keep(c, r)
+		r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { delete(all, name) })
+		if runs {
+			return cs.change(c, r, func(ns *os.File) error { return cs.networks.Disconnect(c.ID, n.ID, ns) })
 		}
-		return cs.change(c, r, func(ns *os.File) error { return cs.networks.Disconnect(c.ID, n.ID, ns) })
+		if name == "" {
+			return errdefs.New(errdefs.Forbidden, "container %s is not connected to the network %s", c.ID, n.Name)
+		}
+		return cs.keep(c, r)
 	})
 }
 
-// with finds a container and a network, and calls do with the container's lock
-// held. One that is being removed is refused: its record must not come back.
-func (cs *Connections) with(ref, networkRef string, do func(*Container, *View, api.Inspect) error) error {
+// with finds a container and calls do with its lock held. One that is being removed
+// is refused: its record must not come back.
+func (cs *Connections) with(ref string, do func(*Container, *View) error) error {
 	c, err := cs.index.Find(ref)
 	if err != nil {
 		return err
@@ -95,11 +111,7 @@ func (cs *Connections) with(ref, networkRef string, do func(*Container, *View, a
 	if v.Status == Removing || v.Status == Dead {
 		return errdefs.New(errdefs.Conflict, "Container %s is marked for removal and cannot be connected or disconnected to the network", v.ID)
 	}
-	n, err := cs.networks.Inspect(networkRef)
-	if err != nil {
-		return err
-	}
-	return do(c, v, n)
+	return do(c, v)
 }
 
 // errHost is Docker's error of a container in the host's network.
