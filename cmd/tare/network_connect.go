@@ -75,6 +75,6 @@ func newNetworkDisconnectCommand(c *cli) *cobra.Command {
 			return cl.NetworkDisconnect(ctx, args[0], network.DisconnectRequest{Container: args[1], Force: force})
 		}),
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "Take it out although other engines' daemons may not know it any more")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Taken as docker does; nothing here needs it")
 	return cmd
 }
