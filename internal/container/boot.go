@@ -196,7 +196,7 @@ func (b *boot) adoptNetworks(ctx context.Context) error {
 		slog.Info("removed what was left of a network", "what", what)
 	}
 	for _, e := range report.Lost {
-		slog.Warn("could not keep a published port", "err", e)
+		slog.Warn("could not keep a network or published port as it was", "err", e)
 	}
 	for _, id := range report.Unsure {
 		if err := b.settleNetworks(id); err != nil {

@@ -24,7 +24,7 @@ type Report struct {
 	Gone    []string // containers whose link has disappeared; Release them
 	Removed []string // what was left over in the kernel
 	Lost    []error  // what could not be kept as it was
-	Unsure  []string // containers that were being connected or disconnected; Settle them
+	Unsure  []string // containers that may have been in the middle of a connect or disconnect; Settle them
 }
 
 // Adopt makes the kernel and the service agree on which endpoints there are:
@@ -147,7 +147,9 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	return e
 }
 
-// removeRest removes links without a record, and neighbours without a link.
+// removeRest removes links without a record, and neighbours without a link. It notes
+// the containers that are unsure: of which a link was left, and those of several
+// networks.
 func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 	var b netlink.Batch
 	for _, l := range links {

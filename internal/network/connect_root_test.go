@@ -177,6 +177,36 @@ func TestConnectedIsAdopted(t *testing.T) {
 	must(t, s2.Destroy())
 }
 
+// TestSettleAfterAKill: the engine was killed between the endpoint of a better way
+// out and the move to it.
+func TestSettleAfterAKill(t *testing.T) {
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	s1, err := Open(cfg)
+	must(t, err)
+	_, err = s1.Adopt(context.Background(), nil, nil)
+	must(t, err)
+	_, err = s1.Create(network.CreateRequest{Name: "a"})
+	must(t, err)
+	first, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "me"})
+	must(t, err)
+	ns, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", first.NetNS.Fd()))
+	must(t, err)
+	defer ns.Close()
+	second, err := s1.Connect(context.Background(), Request{ContainerID: first.ContainerID, Name: "me", Network: "a"}, ns)
+	must(t, err)
+	must(t, s1.reroute(first.ContainerID, first, ns)) // as it was before the move
+	before, after := first.Record, second.Record
+	before.Exit, after.Exit = true, false
+	must(t, s1.Close())
+
+	s2 := openAdopted(t, cfg, before, after)
+	must(t, s2.Settle(first.ContainerID, ns))
+	expectExit(t, s2, &Endpoint{Record: before, NetNS: ns}, "a")
+	must(t, s2.Release(context.Background(), first.ContainerID))
+	_, err = s2.Remove("a")
+	must(t, err)
+}
+
 // TestAddressOfTheLastRun: a container that asks for an address has it again at
 // once, though the kernel may not yet have removed the link of its last run.
 func TestAddressOfTheLastRun(t *testing.T) {

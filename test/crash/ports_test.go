@@ -42,7 +42,7 @@ func TestPortsAreNobodyElses(t *testing.T) {
 	b.kill()
 	b.wantTaken(true)
 	b.up()
-	if strings.Contains(b.story(), "could not keep a published port") {
+	if strings.Contains(b.story(), "could not keep a network or published port as it was") {
 		t.Error("a port was lost\n", b.story())
 	}
 	b.must("rm", "-f", "web")
