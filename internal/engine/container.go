@@ -49,6 +49,9 @@ func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.
 	if err != nil {
 		return container.CreateResponse{}, err
 	}
+	if o.Platform == nil {
+		warnings = append(warnings, foreignPlatform(want.Platform)...)
+	}
 	if dir := want.Config.WorkingDir; dir != "" {
 		want.Config.WorkingDir = filepath.Clean(dir)
 	}
