@@ -363,18 +363,20 @@ func (r *removal) delete(ctx context.Context) ([]Removed, error) {
 	if parts == nil { // what it consisted of is not known
 		return r.done, r.s.sweep(ctx)
 	}
-	if err := r.free(ctx, v, parts); err != nil {
+	all, err := r.free(ctx, v, parts)
+	if err != nil {
 		return r.done, err
 	}
 	failpoint.Hit("rmi/freed")
-	if len(r.spared.chains) > 0 { // nobody holds these now; who is about to takes the mark away
+	if !all || len(r.spared.chains) > 0 { // a sweep does it, or who is about to hold these takes the mark away
 		return r.done, nil
 	}
 	return r.done, r.s.unmark()
 }
 
-// free removes what belonged to the image alone.
-func (r *removal) free(ctx context.Context, old *view, p *parts) error {
+// free removes what belonged to the image alone. It returns false if that is not
+// known: another image is damaged.
+func (r *removal) free(ctx context.Context, old *view, p *parts) (all bool, err error) {
 	blobs := map[ID]bool{}
 	for _, n := range old.byID[r.id] {
 		for _, d := range r.s.blobsOf(ctx, old.of(n, r.id)) {
@@ -393,7 +395,7 @@ func (r *removal) free(ctx context.Context, old *view, p *parts) error {
 		}
 		other, err := r.s.partsOf(ctx, id)
 		if err != nil { // what it needs is not known
-			return nil
+			return false, nil
 		}
 		for _, c := range other.chains {
 			delete(chains, c)
@@ -404,10 +406,10 @@ func (r *removal) free(ctx context.Context, old *view, p *parts) error {
 			continue
 		}
 		if err := r.s.content.Remove(ctx, d); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return r.freeLayers(p, chains)
+	return true, r.freeLayers(p, chains)
 }
 
 // freeLayers removes layers, the topmost first.

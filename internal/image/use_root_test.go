@@ -5,6 +5,7 @@ package image_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -91,5 +92,33 @@ func TestPin(t *testing.T) {
 	}
 	if _, err := s.images.Pin(ctx, "nosuch", true); !errdefs.Is(err, errdefs.NotFound) {
 		t.Error(err)
+	}
+}
+
+// TestRemovalBesideADamagedImage: what another image needs is not known while it
+// is damaged, so nothing is freed; once it is whole again, the next start does.
+func TestRemovalBesideADamagedImage(t *testing.T) {
+	root := t.TempDir()
+	s := openSite(t, root)
+	other, gone := simple("other:1"), simple("gone:1")
+	gone.Layers = [][]byte{imagetest.Layer(map[string]string{"gone": "x"})}
+	s.load(t, imagetest.Reader(imagetest.OCI(other)))
+	kept := s.store(t)
+	s.load(t, imagetest.Reader(imagetest.OCI(gone)))
+	s.close()
+	config := filepath.Join(root, "content/blobs/sha256", other.ID().Encoded())
+	if err := os.Rename(config, config+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	s = openSite(t, root)
+	if _, err := s.images.Remove(ctx, "gone:1", image.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+	if err := os.Rename(config+".aside", config); err != nil {
+		t.Fatal(err)
+	}
+	if got := openSite(t, root).store(t); !slices.Equal(got, kept) {
+		t.Errorf("left %q, want %q", got, kept)
 	}
 }
