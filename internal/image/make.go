@@ -135,23 +135,23 @@ func (a *arrival) record(ctx context.Context, on layer.ChainID, write func(conte
 	defer f.Close()
 	d := newDigester()
 	defer d.stop()
-	r, w := io.Pipe()
+	pipe := newAhead()
 	var st *layer.Staged
 	unpacked := make(chan error, 1)
 	go func() {
 		var err error
-		if st, err = a.batch.StageOn(ctx, on, r); err == nil {
-			_, err = io.Copy(io.Discard, r) // what follows the archive's end
+		if st, err = a.batch.StageOn(ctx, on, pipe); err == nil {
+			_, err = io.Copy(io.Discard, pipe) // what follows the archive's end
 		}
-		r.CloseWithError(err)
+		pipe.leave(err)
 		unpacked <- err
 	}()
-	out := bufio.NewWriterSize(&bounded{out: io.MultiWriter(f, d, w), most: a.s.space()}, recordBuffer)
+	out := bufio.NewWriterSize(&bounded{out: io.MultiWriter(f, d, pipe), most: a.s.space()}, recordBuffer)
 	err = write(ctx, out)
 	if err == nil {
 		err = out.Flush()
 	}
-	w.CloseWithError(err) // EOF for nil
+	pipe.end(err)
 	if uerr := <-unpacked; uerr != nil && (err == nil || errors.Is(err, uerr)) {
 		return nil, nil, layer.BadInput(uerr)
 	}
