@@ -32,7 +32,7 @@ var badLines = []string{
 	"run --mount type=foo %I", "run --mount type=bind %I", "run --mount type=bind,src=/x %I", "run --mount type=bind,foo=bar,dst=/y %I", "run --mount type=tmpfs,dst=rel %I", "run --mount type=bind,src=/nosuch,dst=/y %I",
 	"run -v /a:b %I", "run -v :/b %I", "run -v /a:/b:foo %I", "run -v / %I", "run --tmpfs rel %I",
 	"run --memory x %I", "run --memory 1k %I", "run --memory 64m --memory-swap 32m %I", "run --cpus x %I", "run --cpus 9999 %I", "run --cpuset-cpus 999 %I", "run --cpu-period 5 %I", "run --pids-limit x %I",
-	"run --name / %I", "run --name %C %I", "run --network nosuch %I", "run --restart foo %I", "run --restart on-failure:x %I", "run --rm --restart always %I",
+	"run --name / %I", "run --name %C %I", "run --network nosuch --rm %I", "run --restart foo %I", "run --restart on-failure:x %I", "run --rm --restart always %I",
 	"run -e =x %I", "run --env-file /nosuch %I", "run --cidfile /dev/null %I", "run --pull foo %I", "run --user nosuch --rm %I true", "run --cap-add NOSUCH %I", "run --security-opt foo %I",
 	"run --security-opt seccomp=/nosuch %I", "run --ulimit foo %I", "run --ulimit foo=1:2 %I", "run --ulimit nofile=2:1 %I", "run --sysctl foo %I", "run --sysctl foo.bar=1 --rm %I", "run --ipc foo %I", "run --pid foo %I", "run --uts foo %I",
 	"run --stop-signal FOO %I", "run --add-host foo %I", "run --add-host a:b %I", "run --dns foo %I", "run --link nosuch %I", "run --mac-address foo %I", "run --hostname a_b_ %I", "run --platform a/b/c/d %I", "run --log-driver nosuch %I",
