@@ -57,5 +57,8 @@ func imagesOfCtr(args []string) []string {
 	case "save": // -o FILE REF
 		return append([]string{"images", "export"}, args[2:]...)
 	}
+	if args[0] == "tag" { // of the last round it may be there
+		return append([]string{"images", "tag", "--force"}, args[1:]...)
+	}
 	return append([]string{"images"}, args...)
 }
