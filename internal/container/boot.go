@@ -198,6 +198,9 @@ func (b *boot) adoptNetworks(ctx context.Context) error {
 	for _, e := range report.Lost {
 		slog.Warn("could not keep a network or published port as it was", "err", e)
 	}
+	for _, id := range report.Gone {
+		slog.Warn("the link of a container has disappeared; it has a new one after its next start", "container", id)
+	}
 	for _, id := range report.Unsure {
 		if err := b.settleNetworks(id); err != nil {
 			slog.Warn("could not settle the networks of a container", "container", id, "err", err)

@@ -34,35 +34,35 @@ func (s *Service) Connections() *Connections {
 // the container again.
 func (cs *Connections) Connect(ctx context.Context, ref, networkRef string, settings *api.EndpointSettings) error {
 	return cs.with(ref, func(c *Container, v *View) error {
-		n, err := cs.networks.Inspect(networkRef)
+		id, network, err := cs.networks.Find(networkRef)
 		if err != nil {
 			return err
 		}
-		if err := connectable(v, n.Name); err != nil {
+		if err := connectable(v, network); err != nil {
 			return err
 		}
-		if err := spec.ValidateEndpoint(n.Name, settings, v.HostConfig.NetworkMode); err != nil {
+		if err := spec.ValidateEndpoint(network, settings, v.HostConfig.NetworkMode); err != nil {
 			return err
 		}
 		if settings == nil {
 			settings = &api.EndpointSettings{}
 		}
-		r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { all[n.Name] = settings })
+		r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { all[network] = settings })
 		if c.process == nil || !v.Alive() {
-			if cs.named(v.Record, n.ID) != "" {
-				return errdefs.New(errdefs.Forbidden, "endpoint with name %s already exists in network %s", v.Name, n.Name)
+			if cs.named(v.Record, id) != "" {
+				return errdefs.New(errdefs.Forbidden, "endpoint with name %s already exists in network %s", v.Name, network)
 			}
-			if err := cs.networks.Check(networkRequest(r, n.Name)); err != nil {
+			if err := cs.networks.Check(networkRequest(r, network)); err != nil {
 				return err
 			}
 			return cs.keep(c, r)
 		}
 		return cs.change(c, r, func(ns *os.File) error {
-			if _, err := cs.networks.Connect(ctx, networkRequest(r, n.Name), ns); err != nil {
+			if _, err := cs.networks.Connect(ctx, networkRequest(r, network), ns); err != nil {
 				return err
 			}
 			if err := errors.Join(cs.note(c, r), cs.publishPorts(ctx, v)); err != nil {
-				return errors.Join(err, cs.networks.Disconnect(c.ID, n.ID, ns))
+				return errors.Join(err, cs.networks.Disconnect(c.ID, id, ns))
 			}
 			return nil
 		})
@@ -76,8 +76,8 @@ func (cs *Connections) Connect(ctx context.Context, ref, networkRef string, sett
 func (cs *Connections) Disconnect(ref, networkRef string) error {
 	return cs.with(ref, func(c *Container, v *View) error {
 		runs := c.process != nil && v.Alive()
-		n, err := cs.networks.Inspect(networkRef)
-		name := cs.named(v.Record, n.ID)
+		id, network, err := cs.networks.Find(networkRef)
+		name := cs.named(v.Record, id)
 		if errdefs.Is(err, errdefs.NotFound) && !runs && slices.Contains(networksOf(v.Record), networkRef) {
 			name, err = networkRef, nil
 		}
@@ -89,10 +89,10 @@ func (cs *Connections) Disconnect(ref, networkRef string) error {
 		}
 		r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { delete(all, name) })
 		if runs {
-			return cs.change(c, r, func(ns *os.File) error { return cs.networks.Disconnect(c.ID, n.ID, ns) })
+			return cs.change(c, r, func(ns *os.File) error { return cs.networks.Disconnect(c.ID, id, ns) })
 		}
 		if name == "" {
-			return errdefs.New(errdefs.Forbidden, "container %s is not connected to the network %s", c.ID, n.Name)
+			return errdefs.New(errdefs.Forbidden, "container %s is not connected to the network %s", c.ID, network)
 		}
 		return cs.keep(c, r)
 	})
@@ -150,7 +150,7 @@ func (cs *Connections) withNetworks(r *Record, change func(map[string]*api.Endpo
 // named is what a container's record calls a network, "" if it is not to be in it.
 func (cs *Connections) named(r *Record, networkID string) string {
 	for _, ref := range networksOf(r) {
-		if n, err := cs.networks.Inspect(ref); err == nil && n.ID == networkID {
+		if id, _, err := cs.networks.Find(ref); err == nil && id == networkID {
 			return ref
 		}
 	}

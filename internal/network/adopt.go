@@ -116,7 +116,7 @@ func (s *Service) unfinished(l netlink.Link) bool {
 
 // adoptEndpoint books the endpoint of a record.
 func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Report) *Endpoint {
-	n, err := s.network(rec.NetworkID)
+	n, err := s.find(rec.NetworkID)
 	if err != nil {
 		r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
 		return nil
@@ -133,7 +133,9 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 		switch l, ok := links[e.Index]; {
 		case !ok || l.Name != e.Link:
 			e.gone = true
-			r.Gone = append(r.Gone, e.ContainerID)
+			if !slices.Contains(r.Gone, e.ContainerID) {
+				r.Gone = append(r.Gone, e.ContainerID)
+			}
 		case e.Routed || l.Master != n.link.Index():
 			if err := s.reconnect(e); err != nil {
 				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))

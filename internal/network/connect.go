@@ -86,7 +86,7 @@ func (s *Service) deleteLink(e *Endpoint) error {
 // caller's; nil if it has none. Forbidden: the container is not in the network.
 // After any other error of this it is out of the network all the same.
 func (s *Service) Disconnect(containerID, ref string, ns *os.File) error {
-	n, err := s.network(ref)
+	n, err := s.find(ref)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package network
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -68,7 +69,7 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 	}
 	failpoint.Hit("network/recorded")
 	all := append(slices.Clone(s.all()), n)
-	s.networks.Store(&all)
+	s.set(all)
 	return rec.ID, nil
 }
 
@@ -181,6 +182,9 @@ func checkIPAM(c network.IPAMConfig) error {
 	if !c.Subnet.Addr().Is4() {
 		return errdefs.New(errdefs.NotImplemented, "IPv6 subnets of networks are not implemented")
 	}
+	if err := checkSubnet(c.Subnet); err != nil {
+		return wrong("%w", err)
+	}
 	if c.IPRange.IsValid() && (c.IPRange.Bits() < c.Subnet.Bits() || !c.Subnet.Contains(c.IPRange.Addr())) {
 		return wrong("invalid ip-range %s: it is not within the subnet %s", c.IPRange, c.Subnet)
 	}
@@ -191,6 +195,18 @@ func checkIPAM(c network.IPAMConfig) error {
 		if !c.Subnet.Contains(a) {
 			return wrong("invalid auxiliary address %s (%s): parent subnet %s doesn't contain this address", a, name, c.Subnet)
 		}
+	}
+	return nil
+}
+
+// checkSubnet refuses what is no subnet of hosts, or has no room for a container
+// beside its gateway.
+func checkSubnet(p netip.Prefix) error {
+	switch a := p.Masked().Addr(); {
+	case p.Bits() == 32:
+		return fmt.Errorf("invalid subnet %s: it has no room for containers", p)
+	case a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || a.As4()[0] >= 240:
+		return fmt.Errorf("invalid subnet %s: these are no addresses of hosts", p)
 	}
 	return nil
 }
@@ -209,18 +225,19 @@ func poolOf(subnet netip.Prefix, c network.IPAMConfig) (*ipam.Pool, error) {
 	return pool, nil
 }
 
-// newNetwork makes the network of a record, without its link.
+// newNetwork makes the network of a record, without its link. On error it is one
+// that nothing can be attached to.
 func newNetwork(rec record) (n *Network, err error) {
 	n = &Network{rec: rec}
 	if n.settings, err = settingsOf(rec.ID, rec.Options); err != nil {
-		return nil, err
+		return n, err
 	}
 	var c network.IPAMConfig
 	if len(rec.IPAM.Config) == 1 {
 		c = rec.IPAM.Config[0]
 	}
 	if n.pool, err = poolOf(rec.Gateway.Masked(), c); err != nil {
-		return nil, err
+		return n, err
 	}
 	return n, n.pool.Claim(rec.Gateway.Addr())
 }

@@ -118,7 +118,7 @@ func (s *Service) Reserve(ctx context.Context, r Request) (*Endpoint, error) {
 
 // Check reports what is wrong with a request, without making anything.
 func (s *Service) Check(r Request) error {
-	n, err := s.network(r.Network)
+	n, err := s.find(r.Network)
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, 
 	if err := errors.Join(ctx.Err(), s.Check(r)); err != nil {
 		return nil, err
 	}
-	n, err := s.network(r.Network)
+	n, err := s.find(r.Network)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ func (s *Service) List() []network.Summary {
 
 // Inspect returns one network, by name or id, with its containers.
 func (s *Service) Inspect(ref string) (network.Inspect, error) {
-	n, err := s.network(ref)
+	n, err := s.find(ref)
 	if err != nil {
 		return network.Inspect{}, err
 	}

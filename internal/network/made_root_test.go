@@ -118,6 +118,42 @@ func TestDamagedRecordOfANetwork(t *testing.T) {
 	}
 }
 
+// TestNetworkOfUnreadableOptions: what this version cannot read of a network is
+// kept, and the network can be seen and removed.
+func TestNetworkOfUnreadableOptions(t *testing.T) {
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	s := openService(t, cfg)
+	id, err := s.Create(network.CreateRequest{Name: "n"})
+	must(t, err)
+	n, err := s.find(id)
+	must(t, err)
+	rec := n.rec
+	rec.Options = map[string]string{optionMTU: "large"}
+	must(t, s.putRecord(rec))
+	again, err := Open(cfg)
+	must(t, err)
+	defer again.Close()
+	_, err = again.Adopt(context.Background(), nil, nil)
+	must(t, err)
+	if in, err := again.Inspect("n"); err != nil || in.ID != id {
+		t.Error(in.ID, err)
+	}
+	if err := again.Check(Request{Network: "n"}); !errdefs.Is(err, errdefs.NotFound) {
+		t.Error(err)
+	}
+	_, err = again.Remove("n")
+	must(t, err)
+}
+
+// TestSubnetsOfNoHosts are refused.
+func TestSubnetsOfNoHosts(t *testing.T) {
+	for _, p := range []string{"10.1.2.3/32", "127.1.0.0/24", "224.0.0.0/24", "0.0.0.0/8", "240.0.0.0/8"} {
+		if err := checkIPAM(subnet(p).Config[0]); !errdefs.Is(err, errdefs.InvalidArgument) || !strings.Contains(err.Error(), "invalid subnet "+p) {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+}
+
 // TestNetworkThatCannotBeBroughtUp: its link has become another program's. It is
 // there all the same, so that it can be removed and its name is not given twice.
 func TestNetworkThatCannotBeBroughtUp(t *testing.T) {

@@ -45,21 +45,20 @@ func (s *Service) openNetworks() error {
 		delete(have, p.name)
 		all = append(all, n)
 	}
-	s.networks.Store(&all)
+	s.set(all)
 	for _, rec := range have {
 		n, err := newNetwork(rec)
-		if err != nil {
-			s.log.Error("network cannot be opened", "network", rec.Name, "id", rec.ID, "err", err)
-			continue
+		if err == nil {
+			err = s.bringUp(n)
 		}
-		if err := s.bringUp(n); err != nil { // it can be removed; its trouble is its containers'
+		if err != nil { // it can be seen and removed; its trouble is its containers'
 			s.log.Error("network cannot be brought up", "network", rec.Name, "id", rec.ID, "err", err)
 			n.link = nil
 		}
 		all = append(all, n)
 	}
 	slices.SortFunc(all[len(predefined):], byAge)
-	s.networks.Store(&all)
+	s.set(all)
 	return nil
 }
 
@@ -103,10 +102,6 @@ func (s *Service) bringUp(n *Network) (err error) {
 	})
 	return err
 }
-
-// all are the networks there are, the predefined ones first. The slice is not
-// to be changed.
-func (s *Service) all() []*Network { return *s.networks.Load() }
 
 // gateway returns the address of the default network's link: the configured one,
 // the one of last time if it is still free, or a new one.

@@ -1,10 +1,8 @@
 package network
 
 import (
-	"errors"
+	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/moby/moby/api/types/network"
@@ -32,46 +30,15 @@ type record struct {
 
 const recordVersion = 1
 
-// readRecords returns the records on disk by name. A damaged one is set aside:
-// a predefined network then gets a new id, which nothing else refers to on disk.
-func (s *Service) readRecords() (map[string]record, error) {
-	left, err := filepath.Glob(filepath.Join(s.cfg.Dir, store.TempPattern)) // of a write that was cut off
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range left {
-		if err := os.Remove(f); err != nil {
-			return nil, err
-		}
-	}
-	files, err := filepath.Glob(filepath.Join(s.cfg.Dir, "*.json"))
-	if err != nil {
-		return nil, err
-	}
-	have := map[string]record{}
-	for _, f := range files {
-		var r record
-		if err := store.Get(f, &r); err != nil || !ident.Valid(r.ID) || r.Version != recordVersion {
-			aside, e := store.SetAside(f)
-			if e != nil {
-				return nil, errors.Join(err, e)
-			}
-			s.log.Warn("network record set aside", "file", aside, "err", err)
-			continue
-		}
-		have[r.Name] = r
-	}
-	return have, nil
-}
-
-func (s *Service) recordFile(id string) string { return filepath.Join(s.cfg.Dir, id+".json") }
-
-func (s *Service) putRecord(r record) error { return store.New().Put(s.recordFile(r.ID), r) }
-
-// deleteRecord removes a record from the disk; it may be gone.
-func (s *Service) deleteRecord(id string) error {
-	if err := os.Remove(s.recordFile(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+// read reads a record that this version of the engine knows.
+func (r *record) read(file string) error {
+	switch err := store.Get(file, r); {
+	case err != nil:
 		return err
+	case r.Version != recordVersion:
+		return fmt.Errorf("a record of version %d, known is %d", r.Version, recordVersion)
+	case !ident.Valid(r.ID):
+		return fmt.Errorf("a record with the invalid id %q", r.ID)
 	}
-	return store.New().SyncDirs(s.cfg.Dir)
+	return nil
 }

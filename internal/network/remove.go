@@ -15,7 +15,7 @@ import (
 func (s *Service) Remove(ref string) (network.Network, error) {
 	s.making.Lock()
 	defer s.making.Unlock()
-	n, err := s.network(ref)
+	n, err := s.find(ref)
 	if err != nil {
 		return network.Network{}, err
 	}
@@ -32,7 +32,7 @@ func (s *Service) Remove(ref string) (network.Network, error) {
 	}
 	failpoint.Hit("network/unrecorded")
 	all := slices.DeleteFunc(slices.Clone(s.all()), func(other *Network) bool { return other == n })
-	s.networks.Store(&all)
+	s.set(all)
 	if n.link == nil {
 		return was, nil
 	}

@@ -30,13 +30,11 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/moby/moby/api/types/network"
 
-	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/network/bridge"
@@ -95,8 +93,6 @@ func (c Config) named(plain, with string) string {
 type Service struct {
 	cfg      Config
 	log      *slog.Logger
-	networks atomic.Pointer[[]*Network] // read by all
-	making   sync.Mutex                 // held while networks are made or removed; taken before the table's
 	maker    *netns.Maker
 	host     *netlink.Conn // of the engine's own namespace
 	wall     *firewall.Firewall
@@ -110,6 +106,7 @@ type Service struct {
 	done      sync.WaitGroup
 
 	guarded bool // forwarding was off before us; set by Adopt
+	*networks
 	*table
 }
 
@@ -120,9 +117,12 @@ const makers = 2
 // Open opens the networks of an engine. The default network's link is made or
 // put right; rules of the firewall are left alone until Adopt.
 func Open(cfg Config) (_ *Service, err error) {
-	s := &Service{cfg: cfg, log: cfg.Log, table: newTable(), ports: newReservations(), maxPorts: bridge.MaxPorts}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{
+		cfg: cfg, log: log, networks: &networks{dir: cfg.Dir, log: log}, table: newTable(), ports: newReservations(), maxPorts: bridge.MaxPorts,
 	}
 	if s.cfg.Link == "" {
 		s.cfg.Link = cfg.named("tare0", "tare-")
@@ -189,33 +189,6 @@ func (s *Service) Destroy() error {
 		}
 	}
 	return errors.Join(append(errs, s.wall.Destroy())...)
-}
-
-// network finds a network by name, id or unique beginning of its id.
-func (s *Service) network(ref string) (*Network, error) {
-	if ref == "default" || ref == "" {
-		ref = "bridge"
-	}
-	all := s.all()
-	for _, n := range all {
-		if n.rec.Name == ref || n.rec.ID == ref {
-			return n, nil
-		}
-	}
-	var found *Network
-	for _, n := range all {
-		if !strings.HasPrefix(n.rec.ID, ref) {
-			continue
-		}
-		if found != nil {
-			return nil, errdefs.New(errdefs.InvalidArgument, "network %s is ambiguous (2 matches found based on ID prefix)", ref)
-		}
-		found = n
-	}
-	if found == nil {
-		return nil, errdefs.New(errdefs.NotFound, "network %s not found", ref)
-	}
-	return found, nil
 }
 
 // changed tells that an endpoint has come or gone, unless nobody saw it.

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -39,7 +40,7 @@ func (c Config) settings() settings {
 // settingsOf reads the options of a network. Those of other drivers and of
 // nobody are kept and mean nothing, as with Docker.
 func settingsOf(id string, options map[string]string) (settings, error) {
-	s := settings{link: "br-" + ident.Short(id), icc: true, masquerade: true, hostIP: netip.IPv4Unspecified(), mtu: defaultMTU}
+	s := settings{link: cmp.Or(options[optionName], "br-"+ident.Short(id)), icc: true, masquerade: true, hostIP: netip.IPv4Unspecified(), mtu: defaultMTU}
 	for name, value := range options {
 		var err error
 		switch name {
