@@ -206,7 +206,25 @@ func (b *boot) adoptNetworks(ctx context.Context) error {
 			slog.Warn("could not settle the networks of a container", "container", id, "err", err)
 		}
 	}
-	return err
+	return errors.Join(err, b.serveNames())
+}
+
+// serveNames goes on to answer the name queries of containers.
+func (b *boot) serveNames() error {
+	for _, c := range b.index.List() {
+		v := c.View()
+		if v.Network == nil || len(v.Network.Records) == 0 || !v.Alive() || v.Pid == 0 {
+			continue
+		}
+		ns, err := netns.OfProcess(v.Pid)
+		if err == nil {
+			err = errors.Join(b.networks.ServeNames(v.ID, addresses(v), ns), ns.Close())
+		}
+		if err != nil {
+			slog.Warn("could not go on answering the name queries of a container", "container", v.ID, "err", err)
+		}
+	}
+	return b.networks.LeaveNames()
 }
 
 // settleNetworks puts right the way out of a container whose networks the last

@@ -1,8 +1,10 @@
 package container
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -15,6 +17,7 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/network/etc"
 )
 
 // Connections puts containers into networks and takes them out. Of a container
@@ -187,6 +190,9 @@ func (cs *Connections) change(c *Container, r *Record, do func(ns *os.File) erro
 	if err := do(ns); err != nil {
 		return errors.Join(err, cs.note(c, was))
 	}
+	if err := cs.networks.ServeNames(c.ID, addresses(c.View()), ns); err != nil {
+		slog.Warn("names of its new network are not served to a container", "container", c.ID, "err", err)
+	}
 	failpoint.Hit("network/container-changed")
 	if err := cs.note(c, r); err != nil {
 		return err
@@ -203,15 +209,20 @@ func (cs *Connections) note(c *Container, r *Record) error {
 	now := c.View().Network.with(r, list)
 	c.process.live.Network = now
 	v := c.publish(func(v *View) { v.Record, v.Network = r, now })
-	return errors.Join(cs.records.putLive(c.ID, c.process.live), cs.rewriteHosts(v, list))
+	return errors.Join(cs.records.putLive(c.ID, c.process.live), cs.rewriteFiles(v, list))
 }
 
-// rewriteHosts writes /etc/hosts of a running container anew, in place: it is
-// mounted there.
-func (cs *Connections) rewriteHosts(v *View, list []*network.Endpoint) error {
+// rewriteFiles writes /etc/hosts of a running container anew, and /etc/resolv.conf
+// unless somebody else has changed it. It is done in place: they are mounted there.
+func (cs *Connections) rewriteFiles(v *View, list []*network.Endpoint) error {
 	files, err := cs.networkFiles(v, list)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(cs.records.file(v.ID, "hosts"), files.Hosts, 0644)
+	errs := []error{os.WriteFile(cs.records.file(v.ID, "hosts"), files.Hosts, 0644)}
+	resolv := cs.records.file(v.ID, "resolv.conf")
+	if have, err := os.ReadFile(resolv); err == nil && etc.Ours(have) && !bytes.Equal(have, files.Resolv) {
+		errs = append(errs, os.WriteFile(resolv, files.Resolv, 0644))
+	}
+	return errors.Join(errs...)
 }

@@ -236,7 +236,7 @@ func (l *launch) run(ctx context.Context, c *Container) error {
 		start, l.cell = conn.Wake, nil
 	}
 	how := l.start.plan
-	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.defaults.stdio(l.view, l.spec.Process.User), clients(ends), l.networks.HeldPorts(c.ID)
+	how.ID, how.Stdio, how.Clients, how.Ports = c.ID, l.defaults.stdio(l.view, l.spec.Process.User), clients(ends), l.networks.HeldSockets(c.ID)
 	if l.process.external == nil {
 		how.UserNS = l.userns
 	}

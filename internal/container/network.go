@@ -69,6 +69,11 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 		return err
 	}
 	l.net.files = &files
+	if ns := l.net.netns(); ns != nil {
+		if err := l.networks.ServeNames(v.ID, addresses(v), ns); err != nil {
+			return fmt.Errorf("failed to set up container networking: %w", err)
+		}
+	}
 	l.net.view = networking(v.Record, l.net.list)
 	return nil
 }
@@ -115,12 +120,12 @@ func mainNetwork(r *Record) string {
 
 // networkRequest asks for a container's place in a network, as it was asked for.
 func networkRequest(r *Record, ref string) network.Request {
-	req := network.Request{ContainerID: r.ID, Name: r.Name, Network: ref}
+	req := network.Request{ContainerID: r.ID, Name: r.Name, Network: ref, Hostname: r.Config.Hostname}
 	if r.Networking == nil || r.Networking.EndpointsConfig[ref] == nil {
 		return req
 	}
 	asked := r.Networking.EndpointsConfig[ref]
-	req.MAC, req.Priority = []byte(asked.MacAddress), asked.GwPriority
+	req.MAC, req.Priority, req.Aliases, req.Links = []byte(asked.MacAddress), asked.GwPriority, asked.Aliases, asked.Links
 	if asked.IPAMConfig != nil {
 		req.IP = asked.IPAMConfig.IPv4Address
 	}

@@ -143,5 +143,5 @@ func (l *launch) enterNetwork(ns *os.File) error {
 		return err
 	}
 	l.net.view.Records = records // in no view yet
-	return nil
+	return l.networks.ServeNames(l.view.ID, addresses(l.view), ns)
 }

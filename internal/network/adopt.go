@@ -29,7 +29,7 @@ type Report struct {
 
 // Adopt makes the kernel and the service agree on which endpoints there are:
 // those of the records. Everything else that bears the engine's id is removed.
-// held are sockets of reserved ports that outlived the last engine; the service
+// held are sockets of reserved ports and name servers that outlived the last engine; the service
 // owns them from now on. It is called once, before the first Attach, also when
 // there are no records.
 func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) (Report, error) {
@@ -41,7 +41,7 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	if err != nil {
 		return r, err
 	}
-	kept := keptPorts(held)
+	kept := keptPorts(s.resolvers.keep(held))
 	var published []firewall.Binding
 	for _, rec := range records {
 		e := s.adoptEndpoint(rec, links, &r)
@@ -144,7 +144,7 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.endpoints[e.ContainerID] = append(s.endpoints[e.ContainerID], e)
+	s.add(e)
 	r.Adopted++
 	return e
 }

@@ -98,7 +98,7 @@ func (s *Service) Disconnect(containerID, ref string, ns *os.File) error {
 		return errdefs.New(errdefs.Forbidden, "container %s is not connected to network %s", containerID, n.rec.Name)
 	}
 	e := list[at]
-	s.endpoints[containerID] = slices.Delete(slices.Clone(list), at, at+1)
+	s.remove(e)
 	s.mu.Unlock()
 	s.changed(e, false)
 	failpoint.Hit("network/disconnected")

@@ -27,6 +27,9 @@ type Request struct {
 	Network     string           // name or id; empty: bridge
 	IP          netip.Addr       // zero: chosen
 	MAC         net.HardwareAddr // nil: from the address
+	Hostname    string           // a name of it too
+	Aliases     []string         // names that it has in this network
+	Links       []string         // CONTAINER:ALIAS, names that it has for others of this network
 	Priority    int              // the endpoint with the highest is the way out
 	Later       bool             // without a namespace: Enter makes the link when there is one
 }
@@ -63,6 +66,9 @@ type Record struct {
 	Priority    int          `json:"priority,omitempty"`
 	Exit        bool         `json:"exit,omitempty"` // the container's default route is here, and its ports
 	Ports       []Port       `json:"ports,omitempty"`
+	Hostname    string       `json:"hostname,omitempty"`
+	Aliases     []string     `json:"aliases,omitempty"`
+	Links       []string     `json:"links,omitempty"`
 }
 
 // MAC is a hardware address that is a string in JSON.
@@ -197,7 +203,8 @@ func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, 
 		return nil, err
 	}
 	e := &Endpoint{network: n, NetworkName: n.rec.Name, Record: Record{
-		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC), Priority: r.Priority}}
+		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC), Priority: r.Priority,
+		Hostname: r.Hostname, Aliases: r.Aliases, Links: r.Links}}
 	return e, s.book(e.ContainerID, e.Name, n, first)
 }
 
@@ -398,9 +405,8 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 	}
 	errs = append(errs, s.ports.releaseAll(containerID))
 	failpoint.Hit("stop/network-unpublished")
-	s.mu.Lock()
-	delete(s.endpoints, containerID)
-	s.mu.Unlock()
+	s.removeAll(containerID)
+	s.resolvers.leave(containerID)
 	for _, e := range list {
 		s.changed(e, false)
 		errs = append(errs, e.CloseNetNS())

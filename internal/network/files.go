@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/network/dns"
 	"github.com/tare-engine/tare/internal/network/etc"
 )
 
@@ -69,6 +70,11 @@ func (s *Service) ownFiles(f *Files, list []*Endpoint, o FileOptions, extra []et
 		}
 	}
 	f.Hosts = etc.HostsFile(h)
+	if slices.ContainsFunc(list, (*Endpoint).named) {
+		host, err := readFile(resolvConf)
+		f.Resolv = etc.InternalResolverFile(dns.Address, etc.ParseResolver(host), own)
+		return err
+	}
 	host, err := hostResolver()
 	f.Resolv = etc.ResolverFile(host, own, false)
 	return err

@@ -154,7 +154,7 @@ func TestKilledEngineIsAdopted(t *testing.T) {
 	serve(t, live.NetNS, "tcp", "0.0.0.0:80")
 	publish(t, s, live, Port{Proto: "tcp", Container: 80, Host: 8080})
 	publish(t, s, unknown, Port{Proto: "tcp", Container: 80, Host: 8081})
-	held := dup(t, s.HeldPorts(live.ContainerID))
+	held := dup(t, s.HeldSockets(live.ContainerID))
 	records := []Record{roundTrip(t, live.Record), roundTrip(t, dead.Record)}
 	abandon(t, s)
 

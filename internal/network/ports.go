@@ -93,7 +93,7 @@ func PortMap(ports []Port, exposed network.PortSet) network.PortMap {
 
 // Settings says an endpoint in the API's terms.
 func (e *Endpoint) Settings() *network.EndpointSettings {
-	s := &network.EndpointSettings{NetworkID: e.NetworkID, EndpointID: e.EndpointID}
+	s := &network.EndpointSettings{NetworkID: e.NetworkID, EndpointID: e.EndpointID, DNSNames: e.Names()}
 	if e.IP.IsValid() {
 		s.IPAddress, s.IPPrefixLen, s.Gateway = e.IP.Addr(), e.IP.Bits(), e.Gateway
 		s.MacAddress = network.HardwareAddr(e.MAC)

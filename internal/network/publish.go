@@ -146,11 +146,11 @@ func bindings(ip netip.Addr, ports []Port) []firewall.Binding {
 	return all
 }
 
-// HeldPorts returns the sockets that reserve a container's ports. They stay the
-// service's; a process that outlives the engine may hold duplicates and give
-// them to Adopt.
-func (s *Service) HeldPorts(containerID string) []*os.File {
-	return s.ports.files(containerID)
+// HeldSockets returns the sockets that reserve a container's ports, and those of its
+// name server. They stay the service's; a process that outlives the engine may hold
+// duplicates and give them to Adopt.
+func (s *Service) HeldSockets(containerID string) []*os.File {
+	return append(s.ports.files(containerID), s.resolvers.Sockets(containerID)...)
 }
 
 // bindError is what Docker says of a port that the kernel refused.

@@ -113,7 +113,7 @@ func TestTakenPort(t *testing.T) {
 	if _, err := s.Publish(context.Background(), b.ContainerID, []Port{{Proto: "tcp", Container: 80, HostIP: netip.IPv6Loopback()}}); !errdefs.Is(err, errdefs.InvalidArgument) {
 		t.Error(err)
 	}
-	if len(b.Ports) != 0 || len(s.HeldPorts(b.ContainerID)) != 0 {
+	if len(b.Ports) != 0 || len(s.HeldSockets(b.ContainerID)) != 0 {
 		t.Errorf("a failed publish left %v", b.Ports)
 	}
 	publish(t, s, b, Port{Proto: "udp", Container: 80, Host: 8080}, Port{Proto: "tcp", Container: 1, Host: 7001})

@@ -38,6 +38,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/network/bridge"
+	"github.com/tare-engine/tare/internal/network/dns"
 	"github.com/tare-engine/tare/internal/network/firewall"
 )
 
@@ -108,6 +109,7 @@ type Service struct {
 	guarded bool // forwarding was off before us; set by Adopt
 	*networks
 	*table
+	resolvers *resolvers
 }
 
 // makers is the number of threads that make namespaces. The kernel makes two
@@ -150,8 +152,11 @@ func Open(cfg Config) (_ *Service, err error) {
 	}
 	watch, err := netlink.NewWatch()
 	if err != nil {
-		s.wall.Close()
-		return nil, err
+		return nil, errors.Join(err, s.wall.Close())
+	}
+	names, err := dns.Open(directory{s}, s.log)
+	if err != nil {
+		return nil, errors.Join(err, s.wall.Close(), watch.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
@@ -159,6 +164,7 @@ func Open(cfg Config) (_ *Service, err error) {
 	s.done.Go(func() { s.leaving.run(ctx) })
 	s.done.Go(func() { s.wall.Watch(ctx) })
 	s.maker = netns.NewMaker(makers)
+	s.resolvers = &resolvers{Server: names, servers: map[string][]string{}}
 	return s, nil
 }
 
@@ -169,7 +175,7 @@ func (s *Service) Close() error {
 	s.leaving.watch.Close()
 	s.done.Wait()
 	s.maker.Close()
-	err := errors.Join(s.ports.close(), s.wall.Close(), s.host.Close())
+	err := errors.Join(s.resolvers.Close(), s.LeaveNames(), s.ports.close(), s.wall.Close(), s.host.Close())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := range s.every() {

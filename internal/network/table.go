@@ -18,10 +18,11 @@ type table struct {
 	mu        sync.Mutex
 	endpoints map[string][]*Endpoint // by container, in the order in which they came
 	booked    map[string]*Network    // of containers whose endpoints are being made
+	names     names
 }
 
 func newTable() *table {
-	return &table{endpoints: map[string][]*Endpoint{}, booked: map[string]*Network{}}
+	return &table{endpoints: map[string][]*Endpoint{}, booked: map[string]*Network{}, names: names{}}
 }
 
 // every is the endpoints of all containers.
@@ -126,7 +127,35 @@ func (t *table) enroll(e *Endpoint, err error) {
 	defer t.mu.Unlock()
 	delete(t.booked, e.ContainerID)
 	if err == nil {
-		t.endpoints[e.ContainerID] = append(t.endpoints[e.ContainerID], e)
+		t.add(e)
+	}
+}
+
+// add adds an endpoint, which is found by its names from now on.
+//
+// Preconditions: t.mu is held.
+func (t *table) add(e *Endpoint) {
+	t.endpoints[e.ContainerID] = append(t.endpoints[e.ContainerID], e)
+	t.names.add(e)
+}
+
+// remove takes one endpoint out.
+//
+// Preconditions: t.mu is held.
+func (t *table) remove(e *Endpoint) {
+	t.names.drop(e)
+	rest := slices.DeleteFunc(slices.Clone(t.endpoints[e.ContainerID]), func(other *Endpoint) bool { return other == e })
+	if t.endpoints[e.ContainerID] = rest; len(rest) == 0 {
+		delete(t.endpoints, e.ContainerID)
+	}
+}
+
+// removeAll takes all endpoints of a container out.
+func (t *table) removeAll(containerID string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.endpoints[containerID] {
+		t.remove(e)
 	}
 }
 
@@ -147,7 +176,9 @@ func (t *table) Rename(containerID, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.endpoints[containerID] {
+		t.names.drop(e)
 		e.Name = name
+		t.names.add(e)
 	}
 }
 

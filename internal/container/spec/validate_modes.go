@@ -96,8 +96,6 @@ func ValidateEndpoint(name string, e *network.EndpointSettings, mode container.N
 		return invalid("invalid config for network %s: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only", shown(name))
 	case len(e.Aliases) > 0 && !own:
 		return invalid("invalid config for network %s: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks", shown(name))
-	case len(e.Links) > 0:
-		return missing("EndpointsConfig.Links", e.Links)
 	case len(e.DriverOpts) > 0:
 		return missing("EndpointsConfig.DriverOpts", e.DriverOpts)
 	case len(e.MacAddress) > 0 && (mode.IsHost() || mode.IsContainer() || mode.IsNone()):

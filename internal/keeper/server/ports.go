@@ -8,7 +8,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/rawfd"
 )
 
-// Ports of the host are reserved by sockets. The engine makes them; the keeper
+// Ports of the host are reserved by sockets; others are where a container asks for names. The engine makes them; the keeper
 // holds duplicates as long as the process is there, or between two engines
 // another program could take a port that packets are still led away from.
 

@@ -29,6 +29,26 @@ func DialTCP(ctx context.Context, ns *os.File, to netip.AddrPort) (net.Conn, err
 	return net.FileConn(f)
 }
 
+// DialUDP makes a socket inside ns that hears to only. The caller keeps ns.
+func DialUDP(ns *os.File, to netip.AddrPort) (net.Conn, error) {
+	var fd int
+	err := Do(ns, func() (err error) {
+		if fd, err = unix.Socket(family(to), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+			return os.NewSyscallError("socket", err)
+		}
+		if err = unix.Connect(fd, address(to)); err != nil {
+			unix.Close(fd)
+		}
+		return os.NewSyscallError("connect", err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "udp "+to.String())
+	defer f.Close()
+	return net.FileConn(f)
+}
+
 // connect waits until f is connected, has been refused, or ctx ends.
 func connect(ctx context.Context, f *os.File, to netip.AddrPort) error {
 	raw, err := f.SyscallConn()

@@ -26,6 +26,23 @@ func OfProcess(pid int) (*os.File, error) {
 	return os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
 }
 
+// OfSocket returns the network namespace that a socket is in.
+func OfSocket(f *os.File) (*os.File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var ns int
+	var failed error
+	if err := raw.Control(func(fd uintptr) { ns, failed = unix.IoctlRetInt(int(fd), unix.SIOCGSKNS) }); err != nil {
+		return nil, err
+	}
+	if failed != nil {
+		return nil, os.NewSyscallError("SIOCGSKNS", failed)
+	}
+	return os.NewFile(uintptr(ns), "net namespace"), nil
+}
+
 // Do runs f on a thread inside ns. f must not start goroutines that it expects
 // there.
 func Do(ns *os.File, f func() error) error {

@@ -6,6 +6,7 @@ package etc
 import (
 	"bytes"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"slices"
 	"strings"
@@ -188,6 +189,18 @@ func ResolverFile(host, own Resolver, ipv6 bool) []byte {
 	return host.override(own).file()
 }
 
+// InternalResolverFile is the same for a container whose names the engine serves at
+// an address of its own. Names without a dot are asked as they are, unless the
+// container says otherwise.
+func InternalResolverFile(server netip.Addr, host, own Resolver) []byte {
+	own.Nameservers = []string{server.String()}
+	r := host.override(own)
+	if !slices.ContainsFunc(r.Options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+		r.Options = append(slices.Clone(r.Options), "ndots:0")
+	}
+	return r.file()
+}
+
 // SharedResolverFile is the same for a container in the host's network
 // namespace: without settings of its own, the host's file as it is.
 func SharedResolverFile(file []byte, own Resolver) []byte {
@@ -197,8 +210,24 @@ func SharedResolverFile(file []byte, own Resolver) []byte {
 	return ParseResolver(file).override(own).file()
 }
 
+// head begins a resolv.conf of ours; a checksum of what follows is at its end.
+const head = "# Made by Tare from the settings of the host and of the container.\n# It is left alone once somebody else has changed it: "
+
+// Ours says that a resolv.conf is as it was made here.
+func Ours(file []byte) bool {
+	rest, ok := bytes.CutPrefix(file, []byte(head))
+	sum, body, _ := bytes.Cut(rest, []byte("\n"))
+	return ok && string(sum) == checksum(body)
+}
+
+func checksum(body []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(body)) }
+
 func (r Resolver) file() []byte {
-	b := []byte("# Made by Tare from the settings of the host and of the container.\n")
+	body := r.body()
+	return append([]byte(head+checksum(body)+"\n"), body...)
+}
+
+func (r Resolver) body() (b []byte) {
 	for _, n := range r.Nameservers {
 		b = fmt.Appendf(b, "nameserver %s\n", n)
 	}

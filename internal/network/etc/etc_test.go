@@ -43,10 +43,27 @@ func TestResolverFile(t *testing.T) {
 		{"own", host, Resolver{Nameservers: []string{"1.1.1.1"}, Search: []string{"."}, Options: []string{"timeout:1"}}, false, "nameserver 1.1.1.1\noptions timeout:1\n"},
 		{"own loopback", host, Resolver{Nameservers: []string{"127.0.0.1"}}, false, "nameserver 127.0.0.1\nsearch c d\noptions ndots:2 trust-ad\n"},
 	} {
-		_, got, _ := strings.Cut(string(ResolverFile(c.host, c.own, c.ipv6)), "\n")
-		if d := cmp.Diff(c.want, got); d != "" {
+		if d := cmp.Diff(c.want, bodyOf(ResolverFile(c.host, c.own, c.ipv6))); d != "" {
 			t.Errorf("%s: %s", c.name, d)
 		}
+	}
+}
+
+// bodyOf is a resolv.conf without the two lines of its head.
+func bodyOf(file []byte) string { return strings.SplitAfterN(string(file), "\n", 3)[2] }
+
+func TestInternalResolverFile(t *testing.T) {
+	host := ParseResolver([]byte("nameserver 127.0.0.53\nsearch a\noptions edns0\n"))
+	at := netip.MustParseAddr("127.0.0.11")
+	file := InternalResolverFile(at, host, Resolver{Nameservers: []string{"1.1.1.1"}})
+	if d := cmp.Diff("nameserver 127.0.0.11\nsearch a\noptions edns0 ndots:0\n", bodyOf(file)); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff("nameserver 127.0.0.11\nsearch b\noptions ndots:2\n", bodyOf(InternalResolverFile(at, host, Resolver{Search: []string{"b"}, Options: []string{"ndots:2"}}))); d != "" {
+		t.Error(d)
+	}
+	if !Ours(file) || Ours(append(file, '\n')) || Ours(nil) || Ours([]byte(head)) {
+		t.Error("a file of ours is taken for somebody else's, or the other way round")
 	}
 }
 

@@ -1,0 +1,115 @@
+// Package sock uses internet sockets without Go's poller: who waits for thousands of
+// them with one epoll (package epoll) reads, writes and accepts here. Nothing blocks.
+package sock
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// backlog is how many connections may wait to be accepted.
+const backlog = 64
+
+// Bind makes a socket for tcp, which listens, or udp, with an IPv4 address of the
+// calling thread's namespace and a port that the kernel chooses.
+func Bind(proto string, addr netip.Addr) (*os.File, error) {
+	kind := unix.SOCK_DGRAM
+	if proto == "tcp" {
+		kind = unix.SOCK_STREAM
+	}
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err = unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.As4()}); err == nil && proto == "tcp" {
+		err = unix.Listen(fd, backlog)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("bind", err)
+	}
+	return os.NewFile(uintptr(fd), proto+" "+addr.String()), nil
+}
+
+// Own is the address of a socket of IPv4.
+func Own(f *os.File) (netip.AddrPort, error) {
+	fd, err := number(f)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("getsockname", err)
+	}
+	return addrPort(sa), nil
+}
+
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	if sa, ok := sa.(*unix.SockaddrInet4); ok {
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// Unblock returns a socket's number, once nothing blocks that is done with it or a
+// duplicate. The number is valid while f is open.
+func Unblock(f *os.File) (int, error) {
+	fd, err := number(f)
+	if err != nil {
+		return -1, err
+	}
+	return fd, os.NewSyscallError("fcntl", unix.SetNonblock(fd, true))
+}
+
+// Receive takes a datagram from an IPv4 socket, cut to the buffer; ok is false if
+// there is none.
+func Receive(f *os.File, buf []byte) (n int, from netip.AddrPort, ok bool) {
+	fd, err := number(f)
+	if err != nil {
+		return 0, from, false
+	}
+	n, sa, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
+	if err != nil {
+		return 0, from, false
+	}
+	return n, addrPort(sa), true
+}
+
+// Send sends a datagram; one that does not fit at once is lost.
+func Send(f *os.File, b []byte, to netip.AddrPort) error {
+	fd, err := number(f)
+	if err != nil {
+		return err
+	}
+	err = unix.Sendto(fd, b, unix.MSG_DONTWAIT, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+	if errors.Is(err, unix.EAGAIN) {
+		return nil
+	}
+	return os.NewSyscallError("sendto", err)
+}
+
+// Accept takes a connection, for Go's poller; nil if none waits.
+func Accept(f *os.File) *os.File {
+	fd, err := number(f)
+	if err != nil {
+		return nil
+	}
+	n, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(n), "connection")
+}
+
+// number is that of a descriptor, valid while f is open. File.Fd would make it block.
+func number(f *os.File) (n int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	err = raw.Control(func(fd uintptr) { n = int(fd) })
+	return n, err
+}

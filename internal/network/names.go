@@ -1,0 +1,137 @@
+package network
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/tare-engine/tare/internal/ident"
+)
+
+// names are the endpoints of user networks by the names under which others of
+// their network find them. The table's lock guards it.
+type names map[string]map[string][]*Endpoint // by network's id, then by name in lower case
+
+// Names returns the names that an endpoint has in its network, as with Docker: the
+// container's, the ones asked for, its short id, its hostname.
+func (e *Endpoint) Names() []string {
+	if e.network.predefined() {
+		return nil
+	}
+	all := append([]string{e.Name}, e.Aliases...)
+	all = append(all, ident.Short(e.ContainerID), e.Hostname)
+	var list []string
+	for _, name := range all {
+		if name != "" && !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+func (n names) add(e *Endpoint) {
+	for _, name := range e.Names() {
+		of := n[e.NetworkID]
+		if of == nil {
+			of = map[string][]*Endpoint{}
+			n[e.NetworkID] = of
+		}
+		name = strings.ToLower(name)
+		of[name] = append(slices.Clone(of[name]), e)
+	}
+}
+
+func (n names) drop(e *Endpoint) {
+	of := n[e.NetworkID]
+	for _, name := range e.Names() {
+		name = strings.ToLower(name)
+		list := slices.DeleteFunc(slices.Clone(of[name]), func(other *Endpoint) bool { return other == e })
+		if of[name] = list; len(list) == 0 {
+			delete(of, name)
+		}
+	}
+	if len(of) == 0 {
+		delete(n, e.NetworkID)
+	}
+}
+
+// lookup finds the endpoints of a name in one network.
+func (n names) lookup(networkID, name string) []*Endpoint { return n[networkID][strings.ToLower(name)] }
+
+// Addresses returns those of a name, in lower case, as a container sees it: names of
+// its links first, then those of its networks, the way out first, then NAME.NETWORK.
+func (t *table) Addresses(containerID, name string) (addrs []netip.Addr, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	own := slices.Clone(t.endpoints[containerID])
+	slices.SortStableFunc(own, func(a, b *Endpoint) int { return order(b.Exit) - order(a.Exit) })
+	found := t.linked(own, name)
+	for _, e := range own {
+		if len(found) == 0 {
+			found = t.names.lookup(e.NetworkID, name)
+		}
+	}
+	for _, e := range own {
+		if short, ok := strings.CutSuffix(name, "."+strings.ToLower(e.NetworkName)); ok && len(found) == 0 {
+			found = t.names.lookup(e.NetworkID, short)
+		}
+	}
+	for _, e := range found {
+		if e.IP.IsValid() {
+			addrs = append(addrs, e.IP.Addr())
+		}
+	}
+	return addrs, len(found) > 0
+}
+
+func order(first bool) int {
+	if first {
+		return 1
+	}
+	return 0
+}
+
+// linked finds what the container itself calls another one.
+//
+// Preconditions: t.mu is held.
+func (t *table) linked(own []*Endpoint, name string) []*Endpoint {
+	for _, e := range own {
+		for _, link := range e.Links {
+			target, alias := splitLink(link)
+			if strings.ToLower(alias) != name {
+				continue
+			}
+			if found := t.names.lookup(e.NetworkID, target); len(found) > 0 {
+				return found
+			}
+			for other := range t.every() {
+				if other.NetworkID == e.NetworkID && other.ContainerID == target {
+					return []*Endpoint{other}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// splitLink reads CONTAINER:ALIAS; without an alias it is the container's name.
+func splitLink(s string) (target, alias string) {
+	target, alias, ok := strings.Cut(s, ":")
+	target = strings.TrimPrefix(target, "/")
+	if !ok {
+		alias = target
+	}
+	return target, alias[strings.LastIndexByte(alias, '/')+1:]
+}
+
+// hostOf returns the endpoint of a network that has an address.
+//
+// Preconditions: t.mu is held.
+func (t *table) hostOf(networkID string, addr netip.Addr) *Endpoint {
+	for e := range t.every() {
+		if e.NetworkID == networkID && e.IP.Addr() == addr {
+			return e
+		}
+	}
+	return nil
+}
