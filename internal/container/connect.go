@@ -197,7 +197,20 @@ func (cs *Connections) change(c *Container, r *Record, do func(ns *os.File) erro
 	if err := cs.note(c, r); err != nil {
 		return err
 	}
+	cs.hold(c.ID)
 	return cs.records.put(r)
+}
+
+// hold gives the keeper the sockets that a container has got in the network. Without
+// them the next engine makes others.
+func (cs *Connections) hold(id string) {
+	conn, err := cs.link.now()
+	if err == nil {
+		err = conn.Hold(context.Background(), id, cs.networks.HeldSockets(id))
+	}
+	if err != nil && !errdefs.Is(err, errdefs.NotFound) {
+		slog.Warn("the keeper does not hold a container's sockets", "container", id, "err", err)
+	}
 }
 
 // note publishes the networks that a running container has now, and writes its
