@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -93,6 +94,20 @@ func (c *Client) ContainerRemove(ctx context.Context, name string, o api.RemoveO
 	setBool(q, "depend", o.Depend)
 	return c.remove(ctx, "/containers/"+segment(name), q)
 }
+
+// ContainerPublish changes which ports of a container are published. ErrNoPublish says
+// that the engine cannot.
+func (c *Client) ContainerPublish(ctx context.Context, change api.PublishChange) error {
+	err := c.post(ctx, api.PublishPath, nil, change)
+	if noRoute(err) {
+		return ErrNoPublish
+	}
+	return err
+}
+
+// ErrNoPublish is that of an engine which publishes ports only when a container is
+// made.
+var ErrNoPublish = errors.New("the engine is no tared: it has no " + api.PublishPath)
 
 // ContainerUpdate changes limits of a container.
 func (c *Client) ContainerUpdate(ctx context.Context, name string, u container.UpdateConfig) (container.UpdateResponse, error) {

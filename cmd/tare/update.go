@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/cmd/tare/opts"
 )
@@ -19,13 +21,14 @@ type updateOptions struct {
 	swap                opts.Swap
 	pids                int64
 	restart             string
+	publish, unpublish  opts.List
 }
 
 func newUpdateCommand(c *cli) *cobra.Command {
 	var o updateOptions
 	cmd := &cobra.Command{
 		Use:         "update [OPTIONS] CONTAINER [CONTAINER...]",
-		Short:       "Change limits of containers",
+		Short:       "Change limits and published ports of containers",
 		Args:        minArgs(1),
 		Annotations: aliases("container update", "update"),
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -40,7 +43,11 @@ func newUpdateCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runUpdate(cmd.Context(), cl, c.out, c.err, config, names)
+			ports, err := o.ports()
+			if err != nil {
+				return err
+			}
+			return runUpdate(cmd.Context(), cl, c.out, c.err, config, ports, names)
 		},
 	}
 	f, r := cmd.Flags(), &o.resources
@@ -58,7 +65,17 @@ func newUpdateCommand(c *cli) *cobra.Command {
 	f.Var(&o.swap, "memory-swap", "Limit of memory and swap together; -1 for no limit of swap")
 	f.Int64Var(&o.pids, "pids-limit", 0, "Number of processes allowed (-1 for no limit)")
 	f.StringVar(&o.restart, "restart", "", "What to do when the container exits (no, always, unless-stopped, on-failure[:N])")
+	f.Var(&o.publish, "publish-add", "Publish a port, as [[ADDRESS:]HOST:]CONTAINER[/udp]")
+	f.Var(&o.unpublish, "publish-rm", "Do not publish a port any more, as [[ADDRESS:]HOST:]CONTAINER[/udp]")
 	return cmd
+}
+
+// ports is how the published ports change.
+func (o *updateOptions) ports() (c api.PublishChange, err error) {
+	if _, c.Add, err = opts.ParsePublish(o.publish.Values); err == nil {
+		_, c.Remove, err = opts.ParsePublish(o.unpublish.Values)
+	}
+	return c, err
 }
 
 func (o *updateOptions) config(cmd *cobra.Command) (container.UpdateConfig, error) {
@@ -74,18 +91,34 @@ func (o *updateOptions) config(cmd *cobra.Command) (container.UpdateConfig, erro
 	return container.UpdateConfig{Resources: r, RestartPolicy: restart}, nil
 }
 
-func runUpdate(ctx context.Context, cl *client.Client, out, errOut io.Writer, config container.UpdateConfig, names []string) error {
+func runUpdate(ctx context.Context, cl *client.Client, out, errOut io.Writer, config container.UpdateConfig, ports api.PublishChange, names []string) error {
 	var errs []error
 	for _, name := range names {
-		resp, err := cl.ContainerUpdate(ctx, name, config)
+		warnings, err := updateOne(ctx, cl, name, config, ports)
+		for _, w := range warnings {
+			fmt.Fprintln(errOut, safe(w))
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		for _, w := range resp.Warnings {
-			fmt.Fprintln(errOut, safe(w))
-		}
 		fmt.Fprintln(out, safe(name))
 	}
 	return errors.Join(errs...)
+}
+
+// updateOne changes one container: its limits, then its ports.
+func updateOne(ctx context.Context, cl *client.Client, name string, config container.UpdateConfig, ports api.PublishChange) (warnings []string, err error) {
+	publishes := len(ports.Add)+len(ports.Remove) > 0
+	if !publishes || !reflect.DeepEqual(config, container.UpdateConfig{}) {
+		resp, err := cl.ContainerUpdate(ctx, name, config)
+		if err != nil {
+			return nil, err
+		}
+		warnings = resp.Warnings
+	}
+	if ports.Container = name; publishes {
+		err = cl.ContainerPublish(ctx, ports)
+	}
+	return warnings, err
 }

@@ -20,16 +20,17 @@ import (
 	"github.com/tare-engine/tare/internal/network/etc"
 )
 
-// Connections puts containers into networks and takes them out. Of a container
+// Connections puts containers into networks and takes them out, and publishes ports. Of a container
 // that does not run only its record changes.
 type Connections struct {
 	*launcher
-	index *index.Index[*Container]
+	index  *index.Index[*Container]
+	events eventLog
 }
 
 // Connections returns what changes the networks of containers.
 func (s *Service) Connections() *Connections {
-	return &Connections{launcher: s.starts.launcher, index: s.index}
+	return &Connections{launcher: s.starts.launcher, index: s.index, events: s.events}
 }
 
 // Connect puts a container into one more network. Its ports are published by it

@@ -416,6 +416,11 @@ func pruneFilter(f api.Filters, accepted []string) (func(created time.Time, labe
 	}, nil
 }
 
+// ContainerPublish changes which ports of a container are published.
+func (e *Engine) ContainerPublish(ctx context.Context, c api.PublishChange) error {
+	return e.containers.Connections().Publish(ctx, c.Container, c.Add, c.Remove)
+}
+
 // ContainerUpdate changes limits of a container.
 func (e *Engine) ContainerUpdate(_ context.Context, ref string, c container.UpdateConfig) (container.UpdateResponse, error) {
 	warnings, err := e.containers.Update(ref, c)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -44,7 +45,7 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 			return nil, programming(refused(err), e, err)
 		}
 		if fresh {
-			u.Add(func() error { return s.ports.release(p) })
+			u.Add(func() error { return s.ports.giveBack(p) })
 		}
 		got = append(got, p)
 	}
@@ -99,11 +100,8 @@ func programming(k errdefs.Kind, e *Endpoint, err error) error {
 // reserve reserves one wanted port; fresh says that it was not the endpoint's
 // before.
 func (s *Service) reserve(e *Endpoint, p Port) (_ Port, fresh bool, err error) {
-	if !p.HostIP.IsValid() {
-		p.HostIP = e.network.settings.hostIP
-	}
-	if !p.HostIP.Is4() {
-		return p, false, errdefs.New(errdefs.InvalidArgument, "invalid host address %s: ports are published on IPv4 addresses", p.HostIP)
+	if p, err = e.resolved(p); err != nil {
+		return p, false, err
 	}
 	for _, have := range s.portsOf(e) {
 		if have.Proto == p.Proto && have.Container == p.Container && have.HostIP == p.HostIP && p.offers(have.Host) {
@@ -112,6 +110,60 @@ func (s *Service) reserve(e *Endpoint, p Port) (_ Port, fresh bool, err error) {
 	}
 	p, err = s.ports.take(e.ContainerID, p)
 	return p, true, err
+}
+
+// Retain takes back the published ports of a container that none of the wanted ones
+// asks for. They stay reserved for it, so that it may publish them otherwise, until
+// FreeRest.
+func (s *Service) Retain(containerID string, wanted []Port) error {
+	e := s.Exit(containerID)
+	if e == nil {
+		return nil
+	}
+	s.mu.Lock()
+	var stay, gone []Port
+	for _, have := range e.Ports {
+		asked := slices.ContainsFunc(wanted, func(p Port) bool {
+			p, err := e.resolved(p)
+			return err == nil && have.Proto == p.Proto && have.Container == p.Container && have.HostIP == p.HostIP && p.offers(have.Host)
+		})
+		if asked {
+			stay = append(stay, have)
+		} else {
+			gone = append(gone, have)
+		}
+	}
+	e.Ports = stay
+	s.mu.Unlock()
+	if len(gone) == 0 {
+		return nil
+	}
+	for _, p := range gone {
+		s.ports.park(p)
+	}
+	err := s.wall.Remove(bindings(e.IP.Addr(), gone)...)
+	s.forgetFlows(e, gone, true)
+	return err
+}
+
+// FreeRest gives up ports that are reserved for a container and not published. Of one
+// that has no way out all stay: they are published when it has one.
+func (s *Service) FreeRest(containerID string) error {
+	if s.Exit(containerID) == nil {
+		return nil
+	}
+	return s.ports.releaseParked(containerID)
+}
+
+// resolved is a wanted port with the address of the host that it does not name.
+func (e *Endpoint) resolved(p Port) (Port, error) {
+	if !p.HostIP.IsValid() {
+		p.HostIP = e.network.settings.hostIP
+	}
+	if !p.HostIP.Is4() {
+		return p, errdefs.New(errdefs.InvalidArgument, "invalid host address %s: ports are published on IPv4 addresses", p.HostIP)
+	}
+	return p, nil
 }
 
 // offers reports whether a wanted port would be satisfied by a host port.

@@ -30,6 +30,7 @@ type reservation struct {
 	container string
 	file      *os.File
 	parked    bool // not published: the container has no way out
+	again     bool // was parked before
 }
 
 func newReservations() *reservations {
@@ -67,7 +68,7 @@ func (r *reservations) take(container string, p Port) (Port, error) {
 // Preconditions: r.mu is held.
 func (r *reservations) takeOne(container string, p Port) error {
 	if h, ok := r.held[p.key()]; ok && h.container == container && h.parked {
-		h.parked = false // it has a way out again
+		h.parked, h.again = false, true
 		r.held[p.key()] = h
 		return nil
 	}
@@ -149,6 +150,18 @@ func (r *reservations) adopt(container string, p Port, kept *os.File) error {
 	return err
 }
 
+// giveBack undoes take: what had been parked is again.
+func (r *reservations) giveBack(p Port) error {
+	r.mu.Lock()
+	again := r.held[p.key()].again
+	r.mu.Unlock()
+	if again {
+		r.park(p)
+		return nil
+	}
+	return r.release(p)
+}
+
 // release gives a port back; it may be free.
 func (r *reservations) release(p Port) error {
 	r.mu.Lock()
@@ -173,11 +186,20 @@ func (r *reservations) park(p Port) {
 
 // releaseAll gives all ports of a container back.
 func (r *reservations) releaseAll(container string) error {
+	return r.releaseIf(func(h reservation) bool { return h.container == container })
+}
+
+// releaseParked gives those back that are not published.
+func (r *reservations) releaseParked(container string) error {
+	return r.releaseIf(func(h reservation) bool { return h.container == container && h.parked })
+}
+
+func (r *reservations) releaseIf(match func(reservation) bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var errs []error
 	for k, h := range r.held {
-		if h.container != container {
+		if !match(h) {
 			continue
 		}
 		delete(r.held, k)

@@ -26,6 +26,7 @@ type containerBackend interface {
 	ContainerUnpause(ctx context.Context, ref string) error
 	ContainerRename(ctx context.Context, ref, name string) error
 	ContainerResize(ctx context.Context, ref string, rows, cols uint16) error
+	ContainerPublish(ctx context.Context, c api.PublishChange) error
 	ContainerUpdate(ctx context.Context, ref string, c container.UpdateConfig) (container.UpdateResponse, error)
 	ContainerRemove(ctx context.Context, ref string, o api.RemoveOptions) error
 	ContainersPrune(ctx context.Context, f api.Filters) (container.PruneReport, error)
@@ -192,6 +193,20 @@ func (s *Server) updateContainer(w http.ResponseWriter, r *request) error {
 	}
 	res.Warnings = listOf(res.Warnings)
 	return r.json(http.StatusOK, res)
+}
+
+func (s *Server) publishPorts(_ http.ResponseWriter, r *request) error {
+	var c api.PublishChange
+	if err := r.body(&c); err != nil {
+		return err
+	}
+	if c.Container == "" {
+		return errdefs.New(errdefs.InvalidArgument, "Container says whose ports are published")
+	}
+	if err := s.backend.ContainerPublish(r.Context(), c); err != nil {
+		return err
+	}
+	return r.noContent()
 }
 
 func (s *Server) removeContainer(w http.ResponseWriter, r *request) error {

@@ -491,6 +491,13 @@ func (f *fake) NetworkRemove(_ context.Context, ref string) error {
 	return nil
 }
 
+func (f *fake) ContainerPublish(_ context.Context, c api.PublishChange) error {
+	if c.Container == "gone" || len(c.Add)+len(c.Remove) == 0 {
+		return errdefs.New(errdefs.NotFound, "No such container: gone")
+	}
+	return nil
+}
+
 func (f *fake) NetworkConnect(_ context.Context, ref string, r network.ConnectRequest) error {
 	if r.Container == "gone" {
 		return errdefs.New(errdefs.NotFound, "No such container: gone")

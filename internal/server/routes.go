@@ -53,6 +53,7 @@ var routes = []struct {
 	{"GET", "/exec/{name}/json", (*Server).inspectExec},
 
 	{"POST", api.RunPath, (*Server).runContainer},
+	{"POST", api.PublishPath, (*Server).publishPorts},
 	{"GET", api.StatsPath, (*Server).allStats},
 	{"GET", api.ImageDiffPath, (*Server).diffImages},
 	{"GET", api.ImageLayersPath, (*Server).imageLayers},

@@ -79,7 +79,7 @@ func validateNetworking(req *container.CreateRequest) error {
 			}
 		}
 	}
-	return validatePorts(h, req.Config)
+	return ValidatePorts(h, req.Config)
 }
 
 // ValidateEndpoint refuses settings of a container's place in the network of a
@@ -124,8 +124,8 @@ func validateExtraHost(s string) error {
 	return nil
 }
 
-// validatePorts checks published and exposed ports.
-func validatePorts(h *container.HostConfig, c *container.Config) error {
+// ValidatePorts checks published and exposed ports.
+func ValidatePorts(h *container.HostConfig, c *container.Config) error {
 	for port := range c.ExposedPorts {
 		if err := validatePort(port); err != nil {
 			return err
