@@ -127,7 +127,10 @@ func errHost() error {
 // that containers have only alone.
 func connectable(v *View, name string) error {
 	mode := v.HostConfig.NetworkMode
+	path, isPath := spec.NetworkPath(mode)
 	switch {
+	case isPath:
+		return errdefs.New(errdefs.InvalidArgument, "container %s is in the network namespace %s, which is not the engine's: it cannot be connected", v.Name, path)
 	case mode.IsHost() || name == "host":
 		return errHost()
 	case mode.IsContainer():

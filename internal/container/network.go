@@ -14,6 +14,9 @@ import (
 
 	api "github.com/moby/moby/api/types/network"
 
+	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/proc"
 	"github.com/tare-engine/tare/internal/network"
 )
@@ -31,8 +34,8 @@ type Networking struct {
 
 // attachment is a start's hold on the network.
 type attachment struct {
-	list   []*network.Endpoint // none with container:ID
-	shared *os.File            // namespace of another container
+	list   []*network.Endpoint // none with container:ID and ns:PATH
+	shared *os.File            // namespace of another container, or of somebody else
 	files  *network.Files      // nil with container:ID, whose files are shared
 	view   *Networking
 }
@@ -51,6 +54,9 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 	v := l.view
 	if v.HostConfig.NetworkMode.IsContainer() {
 		return l.joinNetwork(v.HostConfig.NetworkMode.ConnectedContainer())
+	}
+	if path, ok := spec.NetworkPath(v.HostConfig.NetworkMode); ok {
+		return l.enterPath(path)
 	}
 	l.net = &attachment{}
 	for n, ref := range networksOf(v.Record) {
@@ -166,6 +172,40 @@ func addresses(v *View) []string {
 		list[i] = a.String()
 	}
 	return list
+}
+
+// enterPath takes a network namespace that somebody else has made, and looks after.
+func (l *launch) enterPath(path string) error {
+	ns, err := proc.OpenNamespace(path, syscall.CLONE_NEWNET)
+	if err != nil {
+		return errdefs.New(errdefs.InvalidArgument, "network mode %s: %w", l.view.HostConfig.NetworkMode, err)
+	}
+	own, err := netns.Open()
+	if err != nil {
+		return errors.Join(err, ns.Close())
+	}
+	defer own.Close()
+	if sameFile(ns, own) {
+		return errors.Join(errdefs.New(errdefs.InvalidArgument, "network mode %s: this is the host's network namespace, whose name is host", l.view.HostConfig.NetworkMode), ns.Close())
+	}
+	files, err := l.networkFiles(l.view, nil)
+	if err != nil {
+		return errors.Join(err, ns.Close())
+	}
+	l.net = &attachment{
+		shared: ns, files: &files,
+		view: &Networking{SandboxKey: path, Endpoints: map[string]*api.EndpointSettings{}, Ports: api.PortMap{}},
+	}
+	return nil
+}
+
+func sameFile(a, b *os.File) bool {
+	one, err := a.Stat()
+	if err != nil {
+		return false
+	}
+	two, err := b.Stat()
+	return err == nil && os.SameFile(one, two)
 }
 
 // joinNetwork takes the namespace of a running container.

@@ -63,7 +63,7 @@ func (b *specBuilder) namespaces() error {
 func (b *specBuilder) sysctls() error {
 	h := b.in.HostConfig
 	m := map[string]string{}
-	if !h.NetworkMode.IsHost() && !h.NetworkMode.IsContainer() {
+	if _, isPath := NetworkPath(h.NetworkMode); !h.NetworkMode.IsHost() && !h.NetworkMode.IsContainer() && !isPath {
 		m["net.ipv4.ip_unprivileged_port_start"] = "0"
 		m["net.ipv4.ping_group_range"] = b.pingGroups()
 	}

@@ -60,11 +60,14 @@ func validateUserns(m container.UsernsMode) error {
 // ValidateMapped refuses what a container with ids of its own cannot have.
 // The texts are dockerd's where it has the case.
 func ValidateMapped(h *container.HostConfig) error {
+	path, isPath := NetworkPath(h.NetworkMode)
 	switch {
 	case h.Privileged:
 		return invalid("privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode")
 	case h.NetworkMode.IsHost():
 		return invalid("cannot share the host's network namespace when user namespaces are enabled")
+	case isPath:
+		return invalid("cannot use the network namespace %s when user namespaces are enabled", shown(path))
 	case h.PidMode.IsHost():
 		return invalid("cannot share the host PID namespace when user namespaces are enabled")
 	case h.Runtime != external.Own && !h.NetworkMode.IsContainer() && (h.PidMode.IsContainer() || h.IpcMode.IsContainer() || UsernsContainer(h.UsernsMode) != ""):

@@ -2,6 +2,8 @@ package spec
 
 import (
 	"net/netip"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +27,9 @@ func validateModes(req *container.CreateRequest) error {
 	case h.NetworkMode.IsContainer() && h.NetworkMode.ConnectedContainer() == "":
 		return invalid("Invalid network mode: invalid container format container:<name|id>")
 	}
+	if path, ok := NetworkPath(h.NetworkMode); ok && (!filepath.IsAbs(path) || filepath.Clean(path) != path) {
+		return invalid("invalid network mode %s: ns: is followed by the absolute path of a network namespace", shown(string(h.NetworkMode)))
+	}
 	return validateUserns(h.UsernsMode)
 }
 
@@ -36,6 +41,9 @@ func validateConflicts(req *container.CreateRequest) error {
 	}
 	if h.UTSMode.IsHost() && c.Domainname != "" {
 		return invalid("conflicting options: domainname and the UTS mode")
+	}
+	if path, ok := NetworkPath(h.NetworkMode); ok && (len(h.PortBindings) > 0 || h.PublishAllPorts) {
+		return invalid("conflicting options: port publishing and the network namespace %s, which is not the engine's", shown(path))
 	}
 	if !h.NetworkMode.IsContainer() {
 		return nil
@@ -52,6 +60,12 @@ func validateConflicts(req *container.CreateRequest) error {
 		}
 	}
 	return nil
+}
+
+// NetworkPath reads the mode ns:PATH, as Podman has it: the container is in a network
+// namespace that somebody else has made.
+func NetworkPath(mode container.NetworkMode) (path string, ok bool) {
+	return strings.CutPrefix(string(mode), "ns:")
 }
 
 // engineNetworks are those that exist without having been made.
@@ -89,6 +103,9 @@ func ValidateEndpoint(name string, e *network.EndpointSettings, mode container.N
 		return nil
 	}
 	own := !contains(engineNetworks, name) // made by somebody
+	if path, ok := NetworkPath(container.NetworkMode(name)); ok && !reflect.DeepEqual(*e, network.EndpointSettings{}) {
+		return invalid("conflicting options: settings of a network and the network namespace %s, which is not the engine's", shown(path))
+	}
 	switch ipam := e.IPAMConfig; {
 	case ipam != nil && (ipam.IPv6Address.IsValid() || len(ipam.LinkLocalIPs) > 0):
 		return missing("EndpointsConfig.IPAMConfig", "addresses of IPv6")
