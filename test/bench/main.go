@@ -3,7 +3,7 @@
 // line, and Tare through `tare` and through the docker command line. It prints a
 // table for docs/benchmarks.md.
 //
-//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,memory,probes,dirty,logs,attach,load,images,registry]
+//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,memory,probes,dirty,logs,attach,load,images,registry,network]
 //
 // It needs root. Everything runs in a network and mount namespace of its own, on
 // an ext4 in a file on tmpfs, and is taken away at the end. Contestants of a row
@@ -24,6 +24,13 @@ import (
 )
 
 func main() {
+	if mode := os.Getenv(netMode); mode != "" {
+		if err := netMain(mode, os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getenv("TARE_BENCH_BOX") == "" {
 		os.Exit(enterBox())
 	}
@@ -104,6 +111,7 @@ var sections = []struct {
 	{"load", (*bench).loads},
 	{"images", (*bench).images},
 	{"registry", (*bench).registry},
+	{"network", (*bench).network},
 }
 
 func kernel() string {

@@ -97,12 +97,7 @@ func (s Sockets) redirect() error {
 		}
 		rules = append(rules, there, back)
 	}
-	c, err := nft.Open()
-	if err != nil {
-		return err
-	}
-	err = c.Apply(&nft.Table{Name: table, Chains: []nft.Chain{{Name: "output", Hook: nft.Output, Priority: nft.PriorityRaw, Rules: rules}}})
-	return errors.Join(err, c.Close())
+	return nft.Replace(&nft.Table{Name: table, Chains: []nft.Chain{{Name: "output", Hook: nft.Output, Priority: nft.PriorityRaw, Rules: rules}}})
 }
 
 func rewrite(match nft.Statement, p nft.Port, proto string, from, to uint16) (nft.Rule, error) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
 )
 
@@ -29,7 +30,12 @@ func TestListen(t *testing.T) {
 	if out, err := up.CombinedOutput(); err != nil {
 		t.Fatal(err, string(out))
 	}
-	sockets, err := Listen(ns)
+	before, err := Listen(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	sockets, err := Listen(ns) // the queries are its from now on
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,5 +86,36 @@ func TestListen(t *testing.T) {
 		}
 		conn.Close()
 		own.Close()
+	}
+}
+
+// BenchmarkListen is what a container on a network of a user costs more at its start.
+func BenchmarkListen(b *testing.B) {
+	m := netns.NewMaker(1)
+	defer m.Close()
+	for b.Loop() {
+		b.StopTimer()
+		ns, err := m.New(func() error {
+			c, err := netlink.Open()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			var up netlink.Batch
+			up.SetUp(1)
+			return c.Do(&up)
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		s, err := Listen(ns)
+		b.StopTimer()
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Close()
+		ns.Close()
+		b.StartTimer()
 	}
 }

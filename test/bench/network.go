@@ -1,0 +1,259 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/tare-engine/tare/test/fixture"
+)
+
+// The ports of the server that runs in containers, and how long each is asked.
+const (
+	bulkPort, connectPort = "9000", "9001"
+	asked                 = 2 * time.Second
+)
+
+// traffic is what a row measures.
+type traffic struct{ megabytes, connections float64 } // a second
+
+// netRow is one way of packets: its client is a command that ends in an address.
+type netRow struct {
+	name   string
+	client []string
+	to     string // address of the server
+	bulk   string // its ports, as the client sees them
+	conn   string
+	best   traffic
+}
+
+// network compares the ways of packets to a container with a plain veth pair between
+// two namespaces: what goes by them in a second, and how many connections.
+func (b *bench) network() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var rows []*netRow
+	floor, end, err := netFloor(self)
+	if err != nil {
+		return err
+	}
+	defer end()
+	rows = append(rows, floor)
+	for i, e := range b.engines() {
+		own, err := e.netRows(self, i)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, own...)
+	}
+	for range max(1, b.o.rounds) {
+		for _, r := range rows {
+			got, err := r.measure()
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+			r.best.megabytes = max(r.best.megabytes, got.megabytes)
+			r.best.connections = max(r.best.connections, got.connections)
+		}
+	}
+	fmt.Printf("| TCP for %s, best of %d | MB/s | of the floor | connections/s | of the floor |\n|---|---|---|---|---|\n", asked, max(1, b.o.rounds))
+	for _, r := range rows {
+		fmt.Printf("| %s | %.0f | %.2f | %.0f | %.2f |\n", r.name, r.best.megabytes, r.best.megabytes/floor.best.megabytes,
+			r.best.connections, r.best.connections/floor.best.connections)
+	}
+	fmt.Println()
+	var errs []error
+	for _, e := range b.engines() {
+		errs = append(errs, e.docker("rm", "-f", "net-server", "net-client"), e.docker("network", "rm", "net-bench"))
+	}
+	return errors.Join(errs...)
+}
+
+// netFloor is a veth pair between two namespaces, with a server in one.
+func netFloor(self string) (*netRow, func(), error) {
+	const a, z = "bench-a", "bench-z"
+	var server *exec.Cmd
+	end := func() {
+		if server != nil && server.Process != nil {
+			server.Process.Kill()
+			server.Wait()
+		}
+		_ = errors.Join(command("ip", "netns", "del", a), command("ip", "netns", "del", z))
+	}
+	for _, c := range []string{
+		"netns add " + a, "netns add " + z, "-n " + a + " link add e0 type veth peer name e0 netns " + z,
+		"-n " + a + " addr add 10.44.0.1/24 dev e0", "-n " + z + " addr add 10.44.0.2/24 dev e0",
+		"-n " + a + " link set e0 up", "-n " + z + " link set e0 up",
+	} {
+		if err := command("ip", strings.Fields(c)...); err != nil {
+			end()
+			return nil, nil, err
+		}
+	}
+	server = exec.Command("ip", "netns", "exec", a, self)
+	server.Env = append(os.Environ(), netMode+"=server")
+	if err := server.Start(); err != nil {
+		end()
+		return nil, nil, err
+	}
+	return &netRow{
+		name: "floor: a veth pair", client: []string{"ip", "netns", "exec", z, "env", netMode + "=client", self}, to: "10.44.0.1", bulk: bulkPort, conn: connectPort,
+	}, end, nil
+}
+
+// netRows starts a server in a container of an engine, whose ports are published, and
+// returns the ways to it.
+func (e *engine) netRows(self string, n int) ([]*netRow, error) {
+	bulk, conn := fmt.Sprint(19000+10*n), fmt.Sprint(19001+10*n)
+	mount := []string{"-v", self + ":/netbench:ro", "--network", "net-bench"}
+	server := append([]string{"run", "-d", "--name", "net-server", "-e", netMode + "=server", "-p", bulk + ":" + bulkPort, "-p", conn + ":" + connectPort}, mount...)
+	client := append([]string{"run", "-d", "--name", "net-client"}, mount...)
+	err := errors.Join(
+		e.docker("network", "create", "--subnet", fmt.Sprintf("10.45.%d.0/24", n), "net-bench"),
+		e.docker(append(server, fixture.Image, "/netbench")...),
+		e.docker(append(client, fixture.Image, "sleep", "3600")...))
+	if err != nil {
+		return nil, err
+	}
+	ip, err := e.output("inspect", "-f", `{{(index .NetworkSettings.Networks "net-bench").IPAddress}}`, "net-server")
+	if err != nil {
+		return nil, err
+	}
+	ip = strings.TrimSpace(ip)
+	here := []string{"env", netMode + "=client", self}
+	return []*netRow{
+		{name: e.name + ": container to container", client: []string{"docker", "-H", "unix://" + e.socket, "exec", "-e", netMode + "=client", "net-client", "/netbench"},
+			to: ip, bulk: bulkPort, conn: connectPort},
+		{name: e.name + ": host to container", client: here, to: ip, bulk: bulkPort, conn: connectPort},
+		{name: e.name + ": host's loopback to published port", client: here, to: "127.0.0.1", bulk: bulk, conn: conn},
+		{name: e.name + ": container of another network to published port", client: []string{"docker", "-H", "unix://" + e.socket, "run", "--rm", "-e", netMode + "=client",
+			"-v", self + ":/netbench:ro", fixture.Image, "/netbench"}, to: fmt.Sprintf("10.45.%d.1", n), bulk: bulk, conn: conn},
+	}, nil
+}
+
+// measure runs the client once.
+func (r *netRow) measure() (t traffic, err error) {
+	args := append(r.client[1:], net.JoinHostPort(r.to, r.bulk), net.JoinHostPort(r.to, r.conn))
+	out, err := exec.Command(r.client[0], args...).Output()
+	if err != nil {
+		if x, ok := errors.AsType[*exec.ExitError](err); ok {
+			err = fmt.Errorf("%w: %s", err, x.Stderr)
+		}
+		return t, err
+	}
+	_, err = fmt.Sscan(string(out), &t.megabytes, &t.connections)
+	return t, err
+}
+
+// netMode is set for this program where it is the server or client of a row.
+const netMode = "TARE_BENCH_NET"
+
+// netMain is the server or the client.
+func netMain(mode string, args []string) error {
+	if mode == "server" {
+		return netServe()
+	}
+	if len(args) != 2 {
+		return errors.New("the client wants two addresses")
+	}
+	megabytes, err := sendFor(args[0])
+	if err != nil {
+		return err
+	}
+	connections, err := connectFor(args[1])
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Println(megabytes, connections)
+	return err
+}
+
+// netServe swallows what comes to one port, and says one byte to each who comes to the
+// other.
+func netServe() error {
+	bulk, err := net.Listen("tcp", ":"+bulkPort)
+	if err != nil {
+		return err
+	}
+	conn, err := net.Listen("tcp", ":"+connectPort)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			c, err := bulk.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 256<<10)
+				for {
+					if _, err := c.Read(buf); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	for {
+		c, err := conn.Accept()
+		if err != nil {
+			return err
+		}
+		_, _ = c.Write([]byte{1})
+		c.Close()
+	}
+}
+
+// dial connects; a server that has just been started is waited for.
+func dial(addr string) (c net.Conn, err error) {
+	for range 100 {
+		if c, err = net.DialTimeout("tcp", addr, 5*time.Second); err == nil {
+			return c, nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil, err
+}
+
+func sendFor(addr string) (megabytes float64, err error) {
+	c, err := dial(addr)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	buf := make([]byte, 256<<10)
+	begin, sent := time.Now(), 0
+	for time.Since(begin) < asked {
+		n, err := c.Write(buf)
+		if err != nil {
+			return 0, err
+		}
+		sent += n
+	}
+	return float64(sent) / 1e6 / time.Since(begin).Seconds(), nil
+}
+
+func connectFor(addr string) (perSecond float64, err error) {
+	begin, n := time.Now(), 0
+	for time.Since(begin) < asked {
+		c, err := dial(addr)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := io.ReadAll(c); err != nil {
+			return 0, err
+		}
+		c.Close()
+		n++
+	}
+	return float64(n) / time.Since(begin).Seconds(), nil
+}
