@@ -40,6 +40,7 @@ type Config struct {
 	ICC           bool       // containers of the default network may reach each other
 	PublishIP     netip.Addr // where ports are published that name no address; zero: everywhere
 	HostGateways  []string   // what host-gateway of --add-host stands for, one at most; none: the default network's gateway
+	HostNames     netip.Addr // where the host's programs find containers as NAME.tare; zero: nowhere
 	DNS           []string   // of containers that name none, as the next two
 	DNSSearch     []string
 	DNSOptions    []string
@@ -118,6 +119,7 @@ func (c *Config) engineOptions() []option {
 		{"icc", "", "icc", "containers of the default network may reach each other", (*boolValue)(&c.ICC)},
 		{"ip", "", "ip", "`address` of the host where ports are published that name none", (*addrValue)(&c.PublishIP)},
 		{"host-gateway-ip", "", "host-gateway-ips", "IPv4 `address` that host-gateway stands for in --add-host", &listValue{list: &c.HostGateways, check: checkIPv4}},
+		{"host-names", "", "host-names", "`address` of the host, such as 127.0.0.12, where its programs find containers as NAME.tare, by DNS; for a resolver that is told to ask there", (*addrValue)(&c.HostNames)},
 		{"dns", "", "dns", "`address` of a name server for containers that name none; several may be given", &listValue{list: &c.DNS, check: checkAddr}},
 		{"dns-search", "", "dns-search", "`domain` to search for containers that name none; several may be given", &listValue{list: &c.DNSSearch, check: checkWord}},
 		{"dns-opt", "", "dns-opts", "`option` of resolv.conf for containers that name none; several may be given", &listValue{list: &c.DNSOptions, check: checkWord}},

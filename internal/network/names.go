@@ -124,6 +124,20 @@ func splitLink(s string) (target, alias string) {
 	return target, alias[strings.LastIndexByte(alias, '/')+1:]
 }
 
+// ofContainer returns the addresses of a container by its name, or by NAME.NETWORK the
+// one that it has there.
+func (t *table) ofContainer(name string) (addrs []netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := range t.every() {
+		own := strings.ToLower(e.Name)
+		if e.IP.IsValid() && !e.ahead && (own == name || own+"."+strings.ToLower(e.NetworkName) == name) {
+			addrs = append(addrs, e.IP.Addr())
+		}
+	}
+	return addrs
+}
+
 // hostOf returns the endpoint of a network that has an address.
 //
 // Preconditions: t.mu is held.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -183,5 +184,54 @@ func TestUpstreams(t *testing.T) {
 	}
 	must(t, s.Release(context.Background(), e.ContainerID))
 	_, err = s.Remove("in")
+	must(t, err)
+}
+
+// TestNamesForTheHost: its programs find containers of all networks, and are told
+// nothing else.
+func TestNamesForTheHost(t *testing.T) {
+	const at = "127.0.0.12"
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	s := openService(t, Config{HostNames: netip.MustParseAddr(at)})
+	_, err := s.Create(network.CreateRequest{Name: "one", IPAM: subnet("10.1.0.0/24")})
+	must(t, err)
+	e := member(t, s, Request{Name: "Web", Network: "one"})
+	_, err = s.Connect(context.Background(), Request{ContainerID: e.ContainerID, Name: "Web", Network: "bridge"}, e.NetNS)
+	must(t, err)
+	ask := func(name string, kind uint16) string {
+		t.Helper()
+		r, _, err := (&dns.Client{}).Exchange((&dns.Msg{}).SetQuestion(name, kind), at+":53")
+		must(t, err)
+		var got []string
+		for _, rr := range r.Answer {
+			got = append(got, rr.String()[strings.LastIndexByte(rr.String(), '\t')+1:])
+		}
+		slices.Sort(got)
+		return strings.Join(append(got, dns.RcodeToString[r.Rcode]), " ")
+	}
+	other := s.Endpoints(e.ContainerID)[1].IP.Addr().String()
+	for _, c := range []struct {
+		name string
+		kind uint16
+		want string
+	}{
+		{"web.tare.", dns.TypeA, "10.1.0.2 " + other + " NOERROR"},
+		{"WEB.one.tare.", dns.TypeA, "10.1.0.2 NOERROR"},
+		{"2.0.1.10.in-addr.arpa.", dns.TypePTR, "Web.tare. NOERROR"},
+		{"nosuch.tare.", dns.TypeA, "NOERROR"},
+		{"web.", dns.TypeA, "SERVFAIL"},
+		{"example.org.", dns.TypeA, "SERVFAIL"},
+	} {
+		if got := ask(c.name, c.kind); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	if _, err := Open(Config{EngineID: "e9", Dir: t.TempDir(), HostNames: netip.MustParseAddr("192.0.2.99")}); err == nil {
+		t.Error("an address that is not the host's")
+	}
+	must(t, s.Release(context.Background(), e.ContainerID))
+	_, err = s.Remove("one")
 	must(t, err)
 }

@@ -2,9 +2,11 @@ package network
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -131,11 +133,46 @@ func (e *Endpoint) named() bool { return e.network.link != nil && !e.network.pre
 // directory is what the name servers know.
 type directory struct{ *Service }
 
+// hostID stands for the host where it asks, hostDomain is what its names end in.
+const (
+	hostID     = "host"
+	hostDomain = ".tare"
+)
+
+// serveHost has the host's programs find containers as NAME.tare at an address.
+func (s *Service) serveHost(at netip.Addr) error {
+	sockets, err := dns.Bind(netip.AddrPortFrom(at, dns.Port))
+	if err != nil {
+		return fmt.Errorf("names of containers for the host at %s: %w", at, err)
+	}
+	return s.resolvers.Add(hostID, sockets)
+}
+
+// Addresses is part of dns.Names.
+func (d directory) Addresses(containerID, name string) (addrs []netip.Addr, known bool) {
+	if containerID != hostID {
+		return d.table.Addresses(containerID, name)
+	}
+	name, known = strings.CutSuffix(name, hostDomain)
+	if known {
+		addrs = d.ofContainer(name)
+	}
+	return addrs, known
+}
+
 // Name is part of dns.Names. The addresses of a container's networks are nobody
 // else's to name.
 func (d directory) Name(containerID string, addr netip.Addr) (name string, ours bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if containerID == hostID {
+		for e := range d.every() {
+			if e.IP.Addr() == addr && !e.ahead {
+				return e.Name + hostDomain, true
+			}
+		}
+		return "", false
+	}
 	for _, e := range d.endpoints[containerID] {
 		if !e.named() || !e.IP.Masked().Contains(addr) {
 			continue
@@ -152,6 +189,9 @@ func (d directory) Name(containerID string, addr netip.Addr) (name string, ours 
 // else the host's as they are now. The host's namespace is not used for a container
 // that has no way out.
 func (d directory) Upstreams(containerID string) []dns.Upstream {
+	if containerID == hostID {
+		return nil // the host has others to ask
+	}
 	r := d.resolvers
 	r.mu.Lock()
 	servers := r.servers[containerID]

@@ -70,6 +70,9 @@ type Config struct {
 	// name none.
 	DNS, DNSSearch, DNSOptions []string
 
+	// HostNames is where the host's programs may ask for NAME.tare; zero: nowhere.
+	HostNames netip.Addr
+
 	// Changed hears which containers are connected and disconnected; may be nil.
 	Changed func(n network.Network, containerID string, connected bool)
 	// Log receives what happens in the background; nil: nowhere.
@@ -165,6 +168,11 @@ func Open(cfg Config) (_ *Service, err error) {
 	s.done.Go(func() { s.wall.Watch(ctx) })
 	s.maker = netns.NewMaker(makers)
 	s.resolvers = &resolvers{Server: names, servers: map[string][]string{}}
+	if cfg.HostNames.IsValid() {
+		if err := s.serveHost(cfg.HostNames); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
 	return s, nil
 }
 

@@ -14,8 +14,8 @@ import (
 const backlog = 64
 
 // Bind makes a socket for tcp, which listens, or udp, with an IPv4 address of the
-// calling thread's namespace and a port that the kernel chooses.
-func Bind(proto string, addr netip.Addr) (*os.File, error) {
+// calling thread's namespace; port 0 is one that the kernel chooses.
+func Bind(proto string, addr netip.AddrPort) (*os.File, error) {
 	kind := unix.SOCK_DGRAM
 	if proto == "tcp" {
 		kind = unix.SOCK_STREAM
@@ -24,7 +24,14 @@ func Bind(proto string, addr netip.Addr) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	if err = unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.As4()}); err == nil && proto == "tcp" {
+	if proto == "tcp" { // connections of the last who had the port may still be ending
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("setsockopt", err)
+	}
+	if err = unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}); err == nil && proto == "tcp" {
 		err = unix.Listen(fd, backlog)
 	}
 	if err != nil {

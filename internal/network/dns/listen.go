@@ -55,11 +55,8 @@ func Own(f *os.File) (proto string, ok bool) {
 func Listen(ns *os.File) (s Sockets, err error) {
 	err = netns.Do(ns, func() error {
 		var err error
-		if s.UDP, err = sock.Bind("udp", Address); err != nil {
+		if s, err = Bind(netip.AddrPortFrom(Address, 0)); err != nil {
 			return err
-		}
-		if s.TCP, err = sock.Bind("tcp", Address); err != nil {
-			return errors.Join(err, s.UDP.Close())
 		}
 		if err := s.redirect(); err != nil {
 			return errors.Join(err, s.Close())
@@ -68,6 +65,18 @@ func Listen(ns *os.File) (s Sockets, err error) {
 	})
 	if err != nil {
 		return Sockets{}, fmt.Errorf("name server of a container: %w", err)
+	}
+	return s, nil
+}
+
+// Bind makes sockets at an address of the calling thread's namespace; with port 0 each
+// has one of its own.
+func Bind(at netip.AddrPort) (s Sockets, err error) {
+	if s.UDP, err = sock.Bind("udp", at); err != nil {
+		return Sockets{}, err
+	}
+	if s.TCP, err = sock.Bind("tcp", at); err != nil {
+		return Sockets{}, errors.Join(err, s.UDP.Close())
 	}
 	return s, nil
 }

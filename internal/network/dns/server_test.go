@@ -27,11 +27,8 @@ func serve(t *testing.T, names Names) (s *Server, udp, tcp netip.AddrPort) {
 			t.Error(err)
 		}
 	})
-	var sockets Sockets
-	if sockets.UDP, err = sock.Bind("udp", Address); err != nil {
-		t.Fatal(err)
-	}
-	if sockets.TCP, err = sock.Bind("tcp", Address); err != nil {
+	sockets, err := Bind(netip.AddrPortFrom(Address, 0))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Add("c", sockets); err != nil {
