@@ -136,23 +136,42 @@ func TestManyStartsAtOnceLeaveNoDescriptor(t *testing.T) {
 
 func TestUpgradeAmongStarts(t *testing.T) {
 	r := newEngineRig(t)
+	c := r.run(container("c1", "exec sleep 100"))
+	c.Files.Close()
+	into, err := process.Open(c.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer into.Close()
+	ns := userNamespace(t)
+	started := func(s keeper.Start) {
+		s.Stdio.Log = nil
+		p, err := r.Start(t.Context(), s)
+		if err != nil {
+			t.Errorf("%s: %v", s.ID, err)
+			return
+		}
+		p.Files.Close()
+		if x := r.exit(s.ID); x.Status.ExitStatus() != 9 || x.Unknown {
+			t.Errorf("%+v", x)
+		}
+		if err := r.Ack(t.Context(), s.ID); err != nil {
+			t.Error(err)
+		}
+	}
 	var all sync.WaitGroup
 	for worker := range 3 {
 		all.Go(func() {
 			for i := range 15 {
-				s := container(fmt.Sprintf("u%d-%d", worker, i), "exit 9")
-				s.Stdio.Log = nil
-				p, err := r.Start(t.Context(), s)
-				if err != nil {
-					t.Errorf("%s: %v", s.ID, err)
-					return
-				}
-				p.Files.Close()
-				if x := r.exit(s.ID); x.Status.ExitStatus() != 9 || x.Unknown {
-					t.Errorf("%+v", x)
-				}
-				if err := r.Ack(t.Context(), s.ID); err != nil {
-					t.Error(err)
+				switch id := fmt.Sprintf("u%d-%d", worker, i); worker {
+				case 0: // by a nursery of its own, in another's user namespace
+					s := container(id, "exit 9")
+					s.UserNS = ns
+					started(s)
+				case 1: // in two halves
+					started(execIn(into, id, "exit 9"))
+				default:
+					started(container(id, "exit 9"))
 				}
 			}
 		})
