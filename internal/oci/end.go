@@ -140,7 +140,7 @@ func (r Root) deleteUnrecorded(id string) error {
 // remove ends everything of the container and forgets it.
 func (c *Container) remove(warn func(format string, args ...any)) error {
 	c.root.debug("container %s: ends and is removed, with cgroup %s", c.dir, c.Cgroup)
-	if err := c.end(); err != nil {
+	if err := errors.Join(c.end(), c.endHook()); err != nil {
 		return err
 	}
 	g, err := c.group()

@@ -19,6 +19,7 @@ const (
 	stateFile  = "state.json"
 	configFile = "config.json"
 	fifoFile   = "exec.fifo"
+	hookFile   = "hook" // pid and start time of the hook that runs, if one does
 )
 
 // Errors whose texts other programs know.
