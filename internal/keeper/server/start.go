@@ -68,7 +68,11 @@ func (s *starter) do(e *session, m *wire.Message, leave func()) (any, parcel, er
 	b.nest = s.nursery
 	if b.mayBeHeld() {
 		leave()
-		left, err := s.children.enterSecond(cmp.Or(b.Container, b.ID)) // whose processes hold it
+		longest := secondWait
+		if b.External {
+			longest = runtimeWait
+		}
+		left, err := s.children.enterSecond(cmp.Or(b.Container, b.ID), longest) // whose processes hold it
 		if err != nil {
 			return nil, parcel{}, err
 		}
