@@ -266,6 +266,71 @@ func TestKilledCreator(t *testing.T) {
 	t.Errorf("left: %v", processes(t, "sleep\x0012345"))
 }
 
+// TestForcedDeleteWaitsForNoHook: whoever a hook holds up is ended with all it has
+// started, and nothing is left.
+func TestForcedDeleteWaitsForNoHook(t *testing.T) {
+	l := newLab(t)
+	hangs := []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 54321 & echo >" + l.dir + "/hangs; wait"}}}
+	inside := []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 54321 & echo >/tmp/hangs; wait"}}}
+	prestart := specs.Hooks{}
+	//lint:ignore SA1019 prestart hooks are deprecated, and still used
+	prestart.Prestart = hangs
+	for name, c := range map[string]struct {
+		hooks   specs.Hooks
+		command string // which hangs
+		file    string // that says so
+	}{
+		"prestart":        {prestart, "create", l.dir + "/hangs"},
+		"createRuntime":   {specs.Hooks{CreateRuntime: hangs}, "create", l.dir + "/hangs"},
+		"run":             {specs.Hooks{CreateRuntime: hangs}, "run", l.dir + "/hangs"},
+		"createContainer": {specs.Hooks{CreateContainer: hangs}, "create", l.dir + "/hangs"},
+		"startContainer":  {specs.Hooks{StartContainer: inside}, "start", l.rootfs + "/tmp/hangs"},
+		"poststart":       {specs.Hooks{Poststart: hangs}, "start", l.dir + "/hangs"},
+	} {
+		for _, kill := range []bool{false, true} { // whom the hook holds up, as who called it does in its end
+			t.Run(fmt.Sprint(name, kill), func(t *testing.T) { l.deletesHeld(t, c.hooks, c.command, c.file, kill) })
+		}
+	}
+}
+
+// deletesHeld removes a container whose hooks hold a command up; the file says that
+// they do.
+func (l *lab) deletesHeld(t *testing.T, hooks specs.Hooks, command, file string, kill bool) {
+	t.Helper()
+	b := l.bundle("h", func(s *specs.Spec) { s.Hooks = &hooks }, "sleep", "54321")
+	args := []string{command, "--bundle", b, "h"}
+	if command == "start" {
+		if err := l.create("h", b); err != nil {
+			t.Fatal(err)
+		}
+		args = []string{"start", "h"}
+	}
+	held := l.command(args...)
+	if err := held.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- held.Wait() }()
+	for len(ended) == 0 && os.Remove(file) != nil {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if kill {
+		if err := held.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		<-ended
+		ended <- errors.New("killed")
+	}
+	l.must("delete", "--force", "h")
+	l.gone("h")
+	if err := <-ended; err == nil {
+		t.Error("the command that was held up has succeeded")
+	}
+	if left := processes(t, "sleep\x0054321"); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 // processes are those whose command line begins so.
 func processes(t *testing.T, begin string) (out []int) {
 	t.Helper()

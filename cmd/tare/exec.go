@@ -81,11 +81,11 @@ func runExec(ctx context.Context, c *cli, cl *client.Client, o execOptions, name
 	if err := checkTTY(c.in, o.stdin, o.tty); err != nil {
 		return err
 	}
-	s, err := newSession(c, o.stdin, true, true, o.tty, o.detachKeys)
+	id, err := cl.ExecCreate(ctx, name, req)
 	if err != nil {
 		return err
 	}
-	id, err := cl.ExecCreate(ctx, name, req)
+	s, err := newSession(c, o.stdin, true, true, o.tty, o.detachKeys)
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,10 @@ func (s *session) restoreOnSignal(restore func()) (stop func()) {
 // errDetached says that the user typed the detach keys.
 var errDetached = errors.New("read escape sequence")
 
+// errDetachKeys is what docker says when the engine does not take the keys: it
+// asks no reason.
+var errDetachKeys = &exitError{1, "unable to upgrade to tcp, received 400"}
+
 // newSession makes a session of the cli's terminal. Streams not wanted are
 // discarded.
 func newSession(c *cli, stdin, stdout, stderr, tty bool, keys string) (*session, error) {
@@ -58,7 +62,7 @@ func newSession(c *cli, stdin, stdout, stderr, tty bool, keys string) (*session,
 	}
 	var err error
 	if s.keys, err = api.ParseDetachKeys(keys); err != nil {
-		return nil, &exitError{1, "invalid detach keys (" + keys + "): " + err.Error()}
+		return nil, errDetachKeys
 	}
 	return s, nil
 }

@@ -25,7 +25,11 @@ func newWaitCommand(c *cli) *cobra.Command {
 func runWait(ctx context.Context, cl *client.Client, out io.Writer, names []string) error {
 	var errs []error
 	for _, name := range names {
-		code, err := awaitExit(ctx, cl, name, nil)
+		wait, err := waitStopped(ctx, cl, name)
+		code := 0
+		if err == nil {
+			code, err = awaitExit(ctx, cl, name, wait)
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue

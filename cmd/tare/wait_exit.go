@@ -58,7 +58,21 @@ func waitAgain(ctx context.Context, cl *client.Client, id string) (func() (conta
 	if c.State != nil && c.State.Status == container.StateCreated {
 		return nil, errNeverStarted
 	}
-	return cl.ContainerWait(ctx, id, container.WaitConditionNotRunning)
+	return waitStopped(ctx, cl, id)
+}
+
+// waitStopped begins to wait until a container does not run. Why a start of it has
+// failed, which the engine adds, is nothing to who asks for the exit code.
+func waitStopped(ctx context.Context, cl *client.Client, id string) (func() (container.WaitResponse, error), error) {
+	wait, err := cl.ContainerWait(ctx, id, container.WaitConditionNotRunning)
+	if err != nil {
+		return nil, err
+	}
+	return func() (container.WaitResponse, error) {
+		resp, err := wait()
+		resp.Error = nil
+		return resp, err
+	}, nil
 }
 
 // exit is how a container ended, or why nobody knows.

@@ -5,12 +5,14 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/idmap"
+	"github.com/tare-engine/tare/internal/linux/proc"
 	"github.com/tare-engine/tare/internal/linux/rawfd"
 	"github.com/tare-engine/tare/internal/runtime/external"
 )
@@ -63,6 +65,9 @@ func (l *launch) prepareExternal() error {
 			return err
 		}
 	}
+	if err := l.holdJoined(); err != nil {
+		return err
+	}
 	for t, ns := range map[specs.LinuxNamespaceType]*os.File{specs.UserNamespace: l.userns, specs.NetworkNamespace: net} {
 		if err := l.joinByFile(t, ns); err != nil {
 			return err
@@ -84,6 +89,27 @@ func (l *launch) bearExternal() (net *os.File, err error) {
 		return nil, err
 	}
 	return l.netns, l.enterNetwork(l.netns)
+}
+
+// holdJoined opens the namespaces that the spec names by a donor's pid: when the
+// runtime looks them up, that may be another process's. What was opened is looked
+// at afterwards, see there.
+func (l *launch) holdJoined() error {
+	for t, flag := range map[specs.LinuxNamespaceType]int{specs.PIDNamespace: syscall.CLONE_NEWPID, specs.IPCNamespace: syscall.CLONE_NEWIPC} {
+		i := slices.IndexFunc(l.spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t && n.Path != "" })
+		if i < 0 {
+			continue
+		}
+		ns, err := proc.OpenNamespace(l.spec.Linux.Namespaces[i].Path, flag)
+		if err != nil {
+			return err
+		}
+		l.joined = append(l.joined, ns)
+		if err := l.joinByFile(t, ns); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // joinByFile names a namespace in the spec: the descriptor is the engine's, which

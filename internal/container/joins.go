@@ -142,7 +142,7 @@ func (l *launch) joinUserOf(j join, pid int) error {
 }
 
 func (l *launch) closeNamespaces() {
-	for _, f := range []*os.File{l.userns, l.netns} {
+	for _, f := range append(l.joined, l.userns, l.netns) {
 		if f != nil {
 			f.Close()
 		}

@@ -59,9 +59,10 @@ type launch struct {
 	cell    *cell    // half of the start, done ahead; nil: none, or it is used up
 	root    *os.File // detached mount
 	net     *attachment
-	donors  []donor  // whose namespaces it joins
-	userns  *os.File // of those whose namespaces it joins, or made ahead for another runtime; nil: its child makes its own, or it has none
-	netns   *os.File // made ahead with userns; nil: there is another one, or its child makes it
+	donors  []donor    // whose namespaces it joins
+	userns  *os.File   // of those whose namespaces it joins, or made ahead for another runtime; nil: its child makes its own, or it has none
+	netns   *os.File   // made ahead with userns; nil: there is another one, or its child makes it
+	joined  []*os.File // further namespaces of others, for another runtime
 	spec    *specs.Spec
 	start   *ready
 	process *process

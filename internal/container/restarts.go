@@ -77,6 +77,7 @@ func (r *restarter) startAgain(c *Container) {
 		v.Status = status
 		v.Record = withRecord(v.Record, func(rec *Record) { rec.Last.Restarts = c.restarts.row.Count })
 	})
+	c.turns.exited(Result{ExitCode: c.View().Last.ExitCode, Error: err.Error()}) // it was up until now
 }
 
 // endRestarts makes an end of a container's wait for its next start. It returns
@@ -92,6 +93,7 @@ func (c *Container) endRestarts() bool {
 		c.restarts.timer = nil
 	}
 	c.publish(func(v *View) { v.Status = Exited })
+	c.turns.exited(Result{ExitCode: c.View().Last.ExitCode})
 	return true
 }
 

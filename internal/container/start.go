@@ -113,7 +113,8 @@ func (s *starts) start(ctx context.Context, c *Container) error {
 	return nil
 }
 
-// failed records why a start did not come about.
+// failed records why a start did not come about. Who waits for the next end of a
+// run goes on waiting, as with Docker: this was none.
 //
 // Preconditions: c.mu is held.
 func (s *starts) failed(c *Container, cause error) {
@@ -130,7 +131,6 @@ func (s *starts) failed(c *Container, cause error) {
 	slog.Warn("a container could not be started", "container", c.ID, "name", v.Name, "code", code, "err", cause)
 	closeEnds(c.waiting)
 	c.waiting = nil
-	c.turns.exited(Result{ExitCode: code, Error: cause.Error()})
 	s.work.later("record failed start", v, func(context.Context) error { return s.saveRecord(c) })
 }
 

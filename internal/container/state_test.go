@@ -82,6 +82,40 @@ func TestWaitConditions(t *testing.T) {
 	})
 }
 
+// TestWaitOfAContainerThatIsNotStartedAgain: it was up between two runs, and a stop
+// ends that.
+func TestWaitOfAContainerThatIsNotStartedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Service{index: index.New[*Container]()}
+		c := testContainer(t, s.index, ident.New(), "x")
+		c.publish(func(v *View) { v.Status = Running })
+		c.publish(func(v *View) {
+			v.Status, v.Record = Restarting, withRecord(v.Record, func(r *Record) { r.Last.ExitCode = 3 })
+		})
+		wait, err := s.Wait("x", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan Result, 1)
+		go func() {
+			if r, err := wait(t.Context()); err == nil {
+				got <- r
+			}
+		}()
+		synctest.Wait()
+		if len(got) != 0 || !c.endRestarts() {
+			t.Fatal("it was not up")
+		}
+		synctest.Wait()
+		if len(got) != 1 {
+			t.Fatal("the wait goes on")
+		}
+		if r := <-got; r.ExitCode != 3 || r.Error != "" {
+			t.Error(r)
+		}
+	})
+}
+
 func TestWaitForTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turn := newTurn()

@@ -81,7 +81,7 @@ func (s *Service) Wait(ref string, cond container.WaitCondition) (func(context.C
 		return exit.wait, nil
 	}
 	if v := c.View(); !v.Up() {
-		return func(context.Context) (Result, error) { return Result{ExitCode: v.Last.ExitCode}, nil }, nil
+		return func(context.Context) (Result, error) { return Result{v.Last.ExitCode, v.Last.Error}, nil }, nil
 	}
 	return exit.wait, nil
 }

@@ -76,10 +76,15 @@ func (c *Container) thaw() error {
 	return g.Thaw()
 }
 
-// Delete removes a container that is not running any more, or with force any.
-// warn takes what failed and does not matter.
+// Delete removes a container that is not running any more, or with force any,
+// also one that is being made or started. warn takes what failed and does not
+// matter.
 func (r Root) Delete(id string, force bool, warn func(format string, args ...any)) error {
-	c, err := r.Lock(id)
+	lock := r.Lock
+	if force {
+		lock = r.takeOver
+	}
+	c, err := lock(id)
 	if errors.Is(err, ErrNotExist) && force {
 		return r.deleteUnrecorded(id)
 	}
@@ -135,7 +140,7 @@ func (r Root) deleteUnrecorded(id string) error {
 // remove ends everything of the container and forgets it.
 func (c *Container) remove(warn func(format string, args ...any)) error {
 	c.root.debug("container %s: ends and is removed, with cgroup %s", c.dir, c.Cgroup)
-	if err := c.end(); err != nil {
+	if err := errors.Join(c.end(), c.endHook()); err != nil {
 		return err
 	}
 	g, err := c.group()

@@ -45,7 +45,7 @@ func (c *Container) eachHook(hooks []specs.Hook, status Status, pid int, goOn fu
 	}
 	var failed error
 	for i, h := range hooks {
-		err := runHook(h, state, func(stdio [3]*os.File) (int, error) {
+		err := c.runHook(h, state, func(stdio [3]*os.File) (int, error) {
 			p, err := os.StartProcess(h.Path, hookArgs(h), &os.ProcAttr{Dir: c.Bundle, Env: hookEnv(h), Files: stdio[:]})
 			if err != nil {
 				return 0, err
@@ -75,7 +75,7 @@ func hookEnv(h specs.Hook) []string { return append([]string{}, h.Env...) }
 
 // runHook starts one hook by start and waits for it: its state on stdin, its
 // output kept for the error's text.
-func runHook(h specs.Hook, state []byte, start func(stdio [3]*os.File) (int, error)) error {
+func (c *Container) runHook(h specs.Hook, state []byte, start func(stdio [3]*os.File) (int, error)) error {
 	in, err := fileOf("state", state)
 	if err != nil {
 		return err
@@ -90,10 +90,54 @@ func runHook(h specs.Hook, state []byte, start func(stdio [3]*os.File) (int, err
 	if err != nil {
 		return err
 	}
+	if err := c.noteHook(pid); err != nil {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // ours, and not reaped
+		wait(pid)
+		return err
+	}
 	ws, err := waitHook(pid, h.Timeout)
+	if e := os.Remove(c.file(hookFile)); err == nil {
+		err = e
+	}
 	if err == nil && !(ws.Exited() && ws.ExitStatus() == 0) {
 		err = fmt.Errorf("%s, stdout: %s", statusText(ws), outputOf(out))
 	}
+	return err
+}
+
+// noteHook writes down which hook runs: should we be killed, Delete ends it.
+func (c *Container) noteHook(pid int) error {
+	ticks, err := process.StartTicks(pid)
+	if err != nil {
+		return err
+	}
+	return writeFile(c.file(hookFile), fmt.Appendln(nil, pid, ticks), 0o600)
+}
+
+// endHook ends a hook whose runtime was killed, with all that descends from it.
+func (c *Container) endHook() error {
+	b, err := os.ReadFile(c.file(hookFile))
+	if errors.Is(err, os.ErrNotExist) || err == nil && c.Boot != bootID() {
+		return nil
+	}
+	var pid int
+	var ticks uint64
+	if err == nil {
+		_, err = fmt.Sscan(string(b), &pid, &ticks)
+	}
+	if err != nil {
+		return err
+	}
+	pidfd, err := process.Reopen(pid, ticks)
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer pidfd.Close()
+	c.root.debug("container %s: ends the hook of a runtime that was killed, process %d", c.ID, pid)
+	_, err = process.KillTree(pidfd, pid, endTime*time.Millisecond)
 	return err
 }
 
@@ -193,7 +237,7 @@ func (k *creation) createHooks() error {
 		if err != nil {
 			return err
 		}
-		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(l, &execution{Exec: e}, stdio) })
+		err = k.c.runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(l, &execution{Exec: e}, stdio) })
 		e.Close()
 		if err != nil {
 			return fmt.Errorf("error running hook #%d: %w", i, err)
@@ -225,7 +269,7 @@ func (c *Container) startHooks() error {
 		if err != nil {
 			return err
 		}
-		err = runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(l, e, stdio) })
+		err = c.runHook(hook, state, func(stdio [3]*os.File) (int, error) { return spawnExec(l, e, stdio) })
 		e.Close()
 		if err != nil {
 			return fmt.Errorf("error running hook #%d: %w", i, err)

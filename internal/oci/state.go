@@ -19,6 +19,7 @@ const (
 	stateFile  = "state.json"
 	configFile = "config.json"
 	fifoFile   = "exec.fifo"
+	hookFile   = "hook" // pid and start time of the hook that runs, if one does
 )
 
 // Errors whose texts other programs know.
@@ -133,6 +134,12 @@ func (r Root) Lock(id string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.openLocked(id, lock)
+}
+
+// openLocked reads a container's record under its lock, which is closed with an
+// error.
+func (r Root) openLocked(id string, lock *os.File) (*Container, error) {
 	c, err := r.Open(id)
 	if err != nil {
 		lock.Close()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -140,6 +141,7 @@ func (e *engine) replace(t *testing.T, bin string, kill bool) {
 type upgraded struct {
 	e                             *engine
 	talk, terminal, exec, counter *talker
+	joined                        []*talker
 	conn                          net.Conn // to the published port
 	rounds                        int
 }
@@ -163,9 +165,37 @@ func newUpgraded(t *testing.T, e *engine) *upgraded {
 	// A published port with a connection, and a paused container.
 	e.output(t, "run", "-d", "--name", "served", "-p", upgradePort+":80", "busybox", "nc", "-ll", "-p", "80", "-e", "cat")
 	u.conn = dialSoon(t)
+	u.join(t)
 	e.output(t, "run", "-d", "--name", "paused", "busybox", "sleep", "1000")
 	e.output(t, "pause", "paused")
 	return u
+}
+
+// join makes containers that are in each other's namespaces, in pairs of donor and
+// guest, with an exec in both.
+func (u *upgraded) join(t *testing.T) {
+	t.Helper()
+	for _, kind := range u.donors() {
+		u.e.output(t, append([]string{"run", "-d", "--name", kind[0], "--ipc", "shareable"}, append(kind[1:], "busybox", "sleep", "1000")...)...)
+		guest := append([]string{"run", "-i", "--name", kind[0] + "-guest"}, append(joins(kind), "busybox", "sh", "-c", `while read l; do echo "heard $l"; done; exit 8`)...)
+		u.joined = append(u.joined, u.e.talk(t, false, guest...))
+		u.e.shows(t, "running", "inspect", "-f", "{{.State.Status}}", kind[0]+"-guest")
+		for _, name := range []string{kind[0], kind[0] + "-guest"} {
+			u.joined = append(u.joined, u.e.talk(t, false, "exec", "-i", name, "sh", "-c", `while read l; do echo "heard $l"; done; exit 8`))
+		}
+	}
+}
+
+// donors are their names and flags: with the host's ids, with ids of their own, and
+// below another runtime.
+func (u *upgraded) donors() [][]string {
+	return [][]string{{"plain"}, {"mapped", "--userns", "auto"}, {"external", "--runtime", "runc"}}
+}
+
+// joins are the flags of one that is in a donor's namespaces, and has its flags.
+func joins(donor []string) []string {
+	in := "container:" + donor[0]
+	return append([]string{"--network", in, "--pid", in, "--ipc", in}, donor[1:]...)
 }
 
 func dialSoon(t *testing.T) net.Conn {
@@ -211,6 +241,19 @@ func (u *upgraded) works(t *testing.T) {
 	if got := u.e.output(t, "run", "--rm", "busybox", "echo", "fine"); got != "fine" {
 		t.Errorf("run: %q", got)
 	}
+	for i, x := range u.joined {
+		x.say(t, said)
+		x.hears(t, fmt.Sprint("joined ", i), "heard "+said)
+	}
+	for _, kind := range u.donors() {
+		args := append([]string{"run", "--rm"}, append(joins(kind), "busybox", "sh", "-c", `tr "\0" " " </proc/1/cmdline`)...)
+		if got := u.e.output(t, args...); got != "sleep 1000" {
+			t.Errorf("a new guest of %s sees %q", kind[0], got)
+		}
+		if got := u.e.output(t, "exec", kind[0]+"-guest", "echo", "in"); got != "in" {
+			t.Errorf("exec: %q", got)
+		}
+	}
 	if got := u.e.output(t, "exec", "counts", "echo", "in"); got != "in" {
 		t.Errorf("exec: %q", got)
 	}
@@ -223,6 +266,13 @@ func (u *upgraded) ends(t *testing.T) {
 	u.talk.endsWith(t, "run -i", 5)
 	u.exec.in.Close()
 	u.exec.endsWith(t, "exec -i", 7)
+	for i, x := range slices.Backward(u.joined) { // an exec ends with its container
+		x.in.Close()
+		x.endsWith(t, fmt.Sprint("joined ", i), 8)
+	}
+	for _, kind := range u.donors() {
+		u.e.output(t, "rm", "-f", kind[0], kind[0]+"-guest")
+	}
 	u.terminal.say(t, "end")
 	u.terminal.endsWith(t, "run -it", 6)
 	u.e.output(t, "exec", "healthy", "touch", "/ill")

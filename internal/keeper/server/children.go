@@ -148,8 +148,8 @@ func (l *children) whenIdle(f func()) error {
 }
 
 // enterSecond waits for room for a second half in a container, but not longer than
-// a second half may take. leave gives it back.
-func (l *children) enterSecond(container string) (leave func(), err error) {
+// one may take. leave gives it back.
+func (l *children) enterSecond(container string, longest time.Duration) (leave func(), err error) {
 	s := l.useSeconds(container)
 	select {
 	case s.slots <- struct{}{}:
@@ -157,7 +157,7 @@ func (l *children) enterSecond(container string) (leave func(), err error) {
 			<-s.slots
 			l.unuseSeconds(container, s)
 		}, nil
-	case <-time.After(secondWait):
+	case <-time.After(longest):
 		l.unuseSeconds(container, s)
 		return nil, errdefs.New(errdefs.Unavailable, "%d processes of the container have not begun yet", maxSeconds)
 	}

@@ -11,9 +11,10 @@ import (
 	"github.com/tare-engine/tare/internal/linux/unixconn"
 )
 
-// handle does what a message asks and answers it.
-func (k *Keeper) handle(s *session, m *wire.Message) {
-	doc, files, err := k.do(s, m)
+// handle does what a message asks and answers it. leave gives its place in service
+// back early.
+func (k *Keeper) handle(s *session, m *wire.Message, leave func()) {
+	doc, files, err := k.do(s, m, leave)
 	if err != nil {
 		doc = wire.ErrorOf(err)
 	}
@@ -36,10 +37,10 @@ type parcel struct {
 	after func()     // done once the answer is sent
 }
 
-func (k *Keeper) do(s *session, m *wire.Message) (doc any, p parcel, err error) {
+func (k *Keeper) do(s *session, m *wire.Message, leave func()) (doc any, p parcel, err error) {
 	switch m.Op {
 	case wire.OpStart, wire.OpPark, wire.OpWake:
-		return k.starter.do(s, m)
+		return k.starter.do(s, m, leave)
 	case wire.OpAttach:
 		doc, err = k.doAttach(m)
 	case wire.OpList:

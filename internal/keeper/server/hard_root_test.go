@@ -136,23 +136,42 @@ func TestManyStartsAtOnceLeaveNoDescriptor(t *testing.T) {
 
 func TestUpgradeAmongStarts(t *testing.T) {
 	r := newEngineRig(t)
+	c := r.run(container("c1", "exec sleep 100"))
+	c.Files.Close()
+	into, err := process.Open(c.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer into.Close()
+	ns := userNamespace(t)
+	started := func(s keeper.Start) {
+		s.Stdio.Log = nil
+		p, err := r.Start(t.Context(), s)
+		if err != nil {
+			t.Errorf("%s: %v", s.ID, err)
+			return
+		}
+		p.Files.Close()
+		if x := r.exit(s.ID); x.Status.ExitStatus() != 9 || x.Unknown {
+			t.Errorf("%+v", x)
+		}
+		if err := r.Ack(t.Context(), s.ID); err != nil {
+			t.Error(err)
+		}
+	}
 	var all sync.WaitGroup
 	for worker := range 3 {
 		all.Go(func() {
 			for i := range 15 {
-				s := container(fmt.Sprintf("u%d-%d", worker, i), "exit 9")
-				s.Stdio.Log = nil
-				p, err := r.Start(t.Context(), s)
-				if err != nil {
-					t.Errorf("%s: %v", s.ID, err)
-					return
-				}
-				p.Files.Close()
-				if x := r.exit(s.ID); x.Status.ExitStatus() != 9 || x.Unknown {
-					t.Errorf("%+v", x)
-				}
-				if err := r.Ack(t.Context(), s.ID); err != nil {
-					t.Error(err)
+				switch id := fmt.Sprintf("u%d-%d", worker, i); worker {
+				case 0: // by a nursery of its own, in another's user namespace
+					s := container(id, "exit 9")
+					s.UserNS = ns
+					started(s)
+				case 1: // in two halves
+					started(execIn(into, id, "exit 9"))
+				default:
+					started(container(id, "exit 9"))
 				}
 			}
 		})
@@ -356,17 +375,22 @@ func TestStoppedExecsStopNobodyElse(t *testing.T) {
 	const execs = 2 * maxStarts
 	done := make(chan error, execs)
 	for i := range execs {
-		x := execIn(fd, fmt.Sprintf("x%d", i), "")
-		p := spawn.NewPlan()
-		p.Do("setsid", spawn.SysSetsid)
-		p.Do("stop the process group", syscall.SYS_KILL, spawn.Nil, spawn.Int(syscall.SIGSTOP))
-		p.Exec("true", "/bin", []string{"true"}, nil)
-		x.Second = p.Image()
+		x := stoppedExec(fd, fmt.Sprintf("x%d", i))
 		go func() {
 			_, err := r.Start(t.Context(), x)
 			done <- err
 		}()
 	}
+	first := execIn(fd, "first", "") // and who owns its control group can freeze a first half
+	p := spawn.NewPlan()
+	p.Do("frozen", syscall.SYS_NANOSLEEP, p.Words(spawn.Int(1000), spawn.Int(0)), spawn.Nil)
+	p.CloneSecond()
+	first.Container, first.Plan = "c3", p.Image()
+	firstDone := make(chan error, 1)
+	go func() {
+		_, err := r.Start(t.Context(), first)
+		firstDone <- err
+	}()
 	for range execs - maxSeconds - maxStarts { // that many at least are refused
 		if err := <-done; err == nil {
 			t.Error("a stopped process has begun")
@@ -377,12 +401,138 @@ func TestStoppedExecsStopNobodyElse(t *testing.T) {
 	if d := time.Since(begun); d > 20*time.Second {
 		t.Errorf("another container started after %v", d)
 	}
+	if err := <-firstDone; err == nil {
+		t.Error("an exec whose first half hangs has begun")
+	}
 	process.Signal(fd, 9)
 	for range maxSeconds + maxStarts {
 		<-done // killed: how far it got cannot be told
 	}
 	if d := time.Since(begun); d > secondWait/2 {
 		t.Errorf("the execs ended after %v", d)
+	}
+}
+
+// stoppedExec is an exec whose second half is stopped before it has begun.
+func stoppedExec(c *os.File, id string) keeper.Start {
+	x := execIn(c, id, "")
+	p := spawn.NewPlan()
+	p.Do("setsid", spawn.SysSetsid)
+	p.Do("stop the process group", syscall.SYS_KILL, spawn.Nil, spawn.Int(syscall.SIGSTOP))
+	p.Exec("true", "/bin", []string{"true"}, nil)
+	x.Second = p.Image()
+	return x
+}
+
+// TestManyContainersWithStoppedExecs: together they have more of them than there
+// are arenas or requests in service, and others start all the same.
+func TestManyContainersWithStoppedExecs(t *testing.T) {
+	const hostile, execs = 8, 40
+	r := newEngineRig(t)
+	born, ended := make(chan int, hostile*execs), make(chan error, hostile*execs)
+	var inits []*os.File
+	for i := range hostile {
+		c := r.run(container(fmt.Sprintf("c%d", i), "exec sleep 100"))
+		c.Files.Close()
+		fd, err := process.Open(c.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer fd.Close()
+		inits = append(inits, fd)
+		for j := range execs {
+			x := stoppedExec(fd, fmt.Sprintf("c%dx%d", i, j))
+			x.Container, x.Born = fmt.Sprintf("c%d", i), func(pid int) { born <- pid }
+			go func() {
+				_, err := r.Start(t.Context(), x)
+				ended <- err
+			}()
+		}
+	}
+	for range hostile * maxSeconds {
+		select {
+		case <-born:
+		case err := <-ended:
+			t.Fatalf("one ended while others came: %v", err)
+		}
+	}
+	c := r.run(container("other", "exec sleep 100"))
+	c.Files.Close()
+	fd, err := process.Open(c.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	x := execIn(fd, "x", "exit 4")
+	x.Container = "other"
+	r.run(x).Files.Close()
+	if x := r.exit("x"); x.Status.ExitStatus() != 4 {
+		t.Errorf("%+v", x)
+	}
+	if len(ended) > 0 {
+		t.Errorf("others began when %d stopped ones had ended: %v", len(ended), <-ended)
+	}
+	for _, fd := range inits {
+		process.Signal(fd, 9)
+	}
+	for range cap(ended) - len(ended) {
+		<-ended
+	}
+}
+
+// TestHeldRuntimes: a container can also hold up another runtime's exec.
+func TestHeldRuntimes(t *testing.T) {
+	r := newEngineRig(t)
+	var fds [2]int
+	if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC); err != nil { // one that blocks who reads
+		t.Fatal(err)
+	}
+	held, hold := os.NewFile(uintptr(fds[0]), "held"), os.NewFile(uintptr(fds[1]), "hold")
+	defer held.Close()
+	const execs = 2 * maxStarts
+	began, ended := make(chan bool, execs), make(chan error, execs)
+	said, says, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	for i := range execs {
+		p := spawn.NewPlan()
+		p.Do("stdin", spawn.SysDup3, spawn.FD(0), spawn.Int(0), spawn.Nil)
+		p.Do("stdout", spawn.SysDup3, spawn.FD(1), spawn.Int(1), spawn.Nil)
+		p.Exec("sh", "/bin:/usr/bin", []string{"sh", "-c", "echo; read x"}, nil)
+		x := keeper.Start{ID: fmt.Sprint("x", i), Container: fmt.Sprint("c", i/maxSeconds), External: true, CgroupFD: -1, Plan: p.Image(), FDs: []*os.File{held, says}}
+		go func() {
+			_, err := r.Start(t.Context(), x)
+			ended <- err
+		}()
+	}
+	go func() {
+		for range execs {
+			if _, err := said.Read(make([]byte, 1)); err != nil {
+				return
+			}
+			began <- true
+		}
+	}()
+	defer says.Close()
+	for range execs {
+		select {
+		case <-began:
+		case <-time.After(secondWait):
+			hold.Close()
+			t.Fatal("not all runtimes were executed")
+		case err := <-ended:
+			hold.Close()
+			t.Fatal(err)
+		}
+	}
+	r.run(container("other", "exit 0")).Files.Close()
+	hold.Close()
+	for range execs {
+		if err := <-ended; err == nil {
+			t.Error("a runtime that left no process has started one")
+		}
 	}
 }
 

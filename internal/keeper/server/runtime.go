@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -111,7 +112,8 @@ func (s *starter) command(b *begin, plan spawn.Image, stdio []*os.File, first bo
 	if slab == nil {
 		return errdefs.New(errdefs.Unavailable, "too many starts at once")
 	}
-	defer slab.Put()
+	put := sync.OnceFunc(slab.Put)
+	defer put()
 	if err := slab.Load(plan); err != nil {
 		return errdefs.As(errdefs.InvalidArgument, err)
 	}
@@ -149,6 +151,10 @@ func (s *starter) command(b *begin, plan spawn.Image, stdio []*os.File, first bo
 			err = &wire.StepError{Errno: got.Errno, Step: got.Step}
 		}
 		return err
+	}
+	put()
+	if b.mayBeHeld() {
+		b.release()
 	}
 	return awaitCommand(pid, ended)
 }

@@ -37,7 +37,7 @@ import (
 const (
 	arenas       = 256 // plans in flight, parked children and nurseries
 	maxStarts    = 64  // starts in flight; more of them wait
-	maxInService = 256 // requests of any kind
+	maxInService = 256 // requests of any kind, but for what a container may hold up
 )
 
 // Keeper parents processes. It is made by [Open] and driven by one engine
@@ -170,14 +170,15 @@ func (k *Keeper) serveSession(s *session) {
 		k.gate.enter()
 		s.requests.Add(1)
 		limit <- struct{}{}
+		leave := sync.OnceFunc(func() { <-limit })
 		go func() {
 			defer func() {
 				m.Close()
-				<-limit
+				leave()
 				s.requests.Done()
 				k.gate.leave()
 			}()
-			k.handle(s, m)
+			k.handle(s, m, leave)
 		}()
 	}
 }

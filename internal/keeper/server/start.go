@@ -37,6 +37,7 @@ type starter struct {
 // begin is a start that is under way.
 type begin struct {
 	wire.Start
+	asked   time.Time
 	release func() // gives the token back; may be called again
 	op      wire.Op
 	nest    nest // where the child is cloned
@@ -53,8 +54,9 @@ type nest interface {
 	Clone(s *spawn.Slab, o spawn.Options, fds []*os.File) (pid int, err error)
 }
 
-// do starts or parks a child, or wakes a parked one.
-func (s *starter) do(e *session, m *wire.Message) (any, parcel, error) {
+// do starts or parks a child, or wakes a parked one. leave is called by one that
+// others may hold up: it has tokens of its own to wait for.
+func (s *starter) do(e *session, m *wire.Message, leave func()) (any, parcel, error) {
 	b, err := readStart(m)
 	if err != nil {
 		return nil, parcel{}, err
@@ -64,12 +66,17 @@ func (s *starter) do(e *session, m *wire.Message) (any, parcel, error) {
 		b.tell = func(pid int) { e.queueFor(m.Request, wire.OpBorn, wire.IDDoc{ID: b.ID, Pid: pid}) }
 	}
 	b.nest = s.nursery
-	if m.Op == wire.OpStart && !b.External && len(b.Second.Bytes) > 0 {
-		leave, err := s.children.enterSecond(cmp.Or(b.Container, b.ID)) // whose processes may hold it up
+	if b.mayBeHeld() {
+		leave()
+		longest := secondWait
+		if b.External {
+			longest = runtimeWait
+		}
+		left, err := s.children.enterSecond(cmp.Or(b.Container, b.ID), longest) // whose processes hold it
 		if err != nil {
 			return nil, parcel{}, err
 		}
-		defer leave()
+		defer left()
 	}
 	s.tokens <- struct{}{}
 	b.release = sync.OnceFunc(func() { <-s.tokens })
@@ -99,6 +106,15 @@ func (s *starter) do(e *session, m *wire.Message) (any, parcel, error) {
 		p.sent = doc.Pack(f)
 	}
 	return doc, p, nil
+}
+
+// mayBeHeld reports whether the processes of a container can hold the start up:
+// it has a half among them, or is another runtime's exec.
+func (b *begin) mayBeHeld() bool {
+	if b.External {
+		return b.Container != ""
+	}
+	return b.op == wire.OpStart && len(b.Second.Bytes) > 0
 }
 
 // close closes the connections that the streamer has not taken, and the ports
@@ -139,7 +155,7 @@ func readStart(m *wire.Message) (*begin, error) {
 	if d.UserNS && (m.Op != wire.OpStart || d.External) {
 		return nil, errdefs.New(errdefs.InvalidArgument, "only the child of a plan is born in a user namespace")
 	}
-	b := &begin{op: m.Op, Start: wire.Start{ID: d.ID, Container: d.Container, Flags: d.Flags, CgroupFD: d.CgroupFD, Stdio: d.Stdio, External: d.External, FDs: m.Files[:d.Files]}}
+	b := &begin{op: m.Op, asked: time.Now(), Start: wire.Start{ID: d.ID, Container: d.Container, Flags: d.Flags, CgroupFD: d.CgroupFD, Stdio: d.Stdio, External: d.External, FDs: m.Files[:d.Files]}}
 	if d.UserNS {
 		b.UserNS = m.Files[d.Files]
 	}
@@ -304,10 +320,9 @@ func (s *starter) run(b *begin, stdio []*os.File) error {
 	failpoint.Hit("keeper/start-cloned")
 	s.born(b, pid)
 	if len(b.Second.Bytes) > 0 {
-		err = s.awaitSecond(b, report, booked)
-	} else {
-		err = s.awaitExec(b, report)
+		return s.awaitSecond(b, report, booked)
 	}
+	err = s.awaitExec(b, report)
 	if err != nil || b.op != wire.OpPark {
 		b.slab.Put()
 	}

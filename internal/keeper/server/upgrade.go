@@ -26,8 +26,9 @@ import (
 //	  └─────────┴──────────┴─────────┘              └──▶ exec of the old program
 //	     all goes on as before, and the error is answered
 const (
-	// upgradeWait is how long what is in flight may hold an upgrade up.
-	upgradeWait = 10 * time.Second
+	// upgradeWait is how long what is in flight may hold an upgrade up. It is longer
+	// than a container may hold up what appears in it.
+	upgradeWait = secondWait + secondTime + 3*time.Second
 	// maxProgram is how large a program may be.
 	maxProgram = 256 << 20
 )

@@ -139,12 +139,13 @@ func (r *Region) slab(i int, addr uint64) *Slab {
 // Place is what [Region.Parked] needs.
 func (s *Slab) Place() (arena int, addr uint64) { return s.i, s.addr }
 
-// Put gives the arena back. Its child must have exec'ed or be dead: until then
-// it reads the plan, and the kernel the arguments.
+// Put gives the arena back, and that of a pair's second half. Its child must have
+// exec'ed or be dead: until then it reads the plan, and the kernel the arguments.
+// A second half has a copy, so the first one's end is enough. ReadReport goes on
+// telling what a report means.
 func (s *Slab) Put() {
 	if s.second != nil {
 		s.second.Put()
-		s.second = nil
 	}
 	if s.used > keepPages {
 		// Best effort: the memory is used again, or freed with the region.
