@@ -58,7 +58,7 @@ func (a *arrival) makeRoom(ctx context.Context, list []*candidate) error {
 		if total+bytes <= s.cap.Bytes {
 			break
 		}
-		r := &removal{s: s, o: RemoveOptions{Force: true, KeepPinned: true}, id: id, names: s.view.Load().references(id), spared: wanted}
+		r := &removal{s: s, id: id, names: s.view.Load().references(id), spared: wanted}
 		done, err := r.delete(ctx)
 		s.cap.Collected(done)
 		if err != nil {

@@ -67,7 +67,7 @@ func (s *Service) omitImage(ctx context.Context, v *view, ref string, wanted map
 		return err
 	}
 	for _, id := range f.all() {
-		n := v.nameOf(found{id: id, ref: f.ref})
+		n := v.nameOf(f.one(id))
 		m, err := s.manifestOf(ctx, n.id, n.manifest.Digest)
 		if err != nil {
 			return err

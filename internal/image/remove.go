@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -80,27 +81,21 @@ func (s *Service) remove(ctx context.Context, v *view, ref string, o RemoveOptio
 	}
 	var list []*removal
 	for _, id := range ids {
-		r := &removal{s: s, o: o, id: id, names: v.references(id)}
-		if o.InUse != nil {
-			r.users = o.InUse(id)
-		}
-		if f.ref == "" {
-			return r.image(ctx)
-		}
-		if err := r.check(ref, f.ref); err != nil {
+		r := s.newRemoval(v, f.one(id), o)
+		if err := r.check(ref, f); err != nil {
 			return nil, err
 		}
 		list = append(list, r)
 	}
 	var done []Removed
 	for _, r := range list {
-		more, err := r.reference(ctx, f.ref)
+		more, err := r.run(ctx)
 		if done = append(done, more...); err != nil {
 			return done, err
 		}
 	}
 	slices.SortStableFunc(done, func(a, b Removed) int { // names go first, as with one image
-		return cmp.Compare(len(b.Untagged), len(a.Untagged))
+		return cmp.Compare(min(len(b.Untagged), 1), min(len(a.Untagged), 1))
 	})
 	return done, nil
 }
@@ -186,78 +181,98 @@ func (v *view) references(id ID) []string {
 	return refs
 }
 
-// removal is one removal under way.
+// removal is one removal under way: of an image, or of names that it has.
 type removal struct {
 	s     *Service
 	o     RemoveOptions
 	id    ID
 	names []string // references, normalized
+	gone  []string // of these, those that go
+	last  bool     // the image goes with them
 	users []User
 	done  []Removed
 
 	spared holding // what is not freed, for it is about to be needed
 }
 
-// check refuses to take a reference away, which the client calls ref, if that
-// takes the image from its users, or takes away a pinned one.
-func (r *removal) check(ref, name string) error {
-	if !r.o.Force && r.oneRepository() && len(r.users) > 0 {
+// newRemoval makes the removal of one image that was found. A reference goes with
+// those that came with it; an index with all references that lead to it, as with
+// Docker; an ID with all that the image has.
+func (s *Service) newRemoval(v *view, f found, o RemoveOptions) *removal {
+	r := &removal{s: s, o: o, id: f.id, names: v.references(f.id)}
+	if o.InUse != nil {
+		r.users = o.InUse(f.id)
+	}
+	r.gone = r.names
+	switch {
+	case f.ref != "":
+		r.gone = append([]string{f.ref}, companions(r.names, f.ref)...)
+	case f.index != "":
+		r.gone = slices.DeleteFunc(slices.Clone(r.names), func(n string) bool { return v.names[n].target.Digest != f.index })
+	}
+	r.last = len(without(r.names, r.gone)) == 0 && (f.ref == "" || len(r.users) == 0)
+	return r
+}
+
+// run takes away what check has allowed.
+func (r *removal) run(ctx context.Context) ([]Removed, error) {
+	if r.last {
+		return r.delete(ctx)
+	}
+	return r.untag(ctx, r.gone)
+}
+
+// check refuses what the client, which calls it ref, must not have removed.
+func (r *removal) check(ref string, f found) error {
+	if f.ref != "" {
+		return r.checkReference(ref)
+	}
+	return r.checkImage(cmp.Or(f.index, f.id))
+}
+
+// checkReference refuses to take a reference away if that takes the image from
+// its users, or takes away a pinned one.
+func (r *removal) checkReference(ref string) error {
+	if !r.o.Force && oneRepository(r.names) && len(r.users) > 0 {
 		return errdefs.New(errdefs.Conflict,
 			"conflict: unable to remove repository reference %q (must force) - %s is using its referenced image %s",
 			ref, r.users[0], ident.Short(r.id.Encoded()))
 	}
-	if _, last := r.goes(name); last {
-		return r.checkPin()
-	}
-	return nil
+	return r.checkPin()
 }
 
-// goes tells which names go with a reference, and whether the image goes with
-// them.
-func (r *removal) goes(name string) (gone []string, last bool) {
-	gone = append([]string{name}, companions(r.names, name)...) // these came with the tag and go with it
-	return gone, len(without(r.names, gone)) == 0 && len(r.users) == 0
-}
-
-// reference takes one reference away.
-func (r *removal) reference(ctx context.Context, name string) ([]Removed, error) {
-	gone, last := r.goes(name)
-	if !last {
-		return r.untag(ctx, gone)
-	}
-	return r.delete(ctx)
-}
-
-// image takes an image away with all its references.
-func (r *removal) image(ctx context.Context) ([]Removed, error) {
+// checkImage refuses to take away an image that is called by a digest.
+func (r *removal) checkImage(called digest.Digest) error {
+	conflict := func(force, why string) error { return conflict(called, force, why) }
 	for _, u := range r.users {
-		if u.Mount != "" {
-			return nil, r.conflict("cannot be forced", "image is mounted at "+u.Mount)
-		}
-		if u.Running {
-			return nil, r.conflict("cannot be forced", "image is being used by running container "+ident.Short(u.Container))
+		switch {
+		case !r.last: // it keeps the image
+		case u.Mount != "":
+			return conflict("cannot be forced", "image is mounted at "+u.Mount)
+		case u.Running:
+			return conflict("cannot be forced", "image is being used by running container "+ident.Short(u.Container))
 		}
 	}
 	if !r.o.Force {
-		if len(r.names) > 1 && !r.oneRepository() {
-			return nil, r.conflict("must be forced", "image is referenced in multiple repositories")
+		if len(r.gone) > 1 && !oneRepository(r.gone) {
+			return conflict("must be forced", "image is referenced in multiple repositories")
 		}
-		for _, u := range r.users {
-			return nil, r.conflict("must be forced", "image is being used by stopped container "+ident.Short(u.Container))
+		if r.last && len(r.users) > 0 {
+			return conflict("must be forced", "image is being used by stopped container "+ident.Short(r.users[0].Container))
 		}
 	}
-	return r.delete(ctx)
+	return r.checkPin()
 }
 
-func (r *removal) conflict(force, why string) error {
-	return errdefs.New(errdefs.Conflict, "conflict: unable to delete %s (%s) - %s", ident.Short(r.id.Encoded()), force, why)
+func conflict(id digest.Digest, force, why string) error {
+	return errdefs.New(errdefs.Conflict, "conflict: unable to delete %s (%s) - %s", ident.Short(id.Encoded()), force, why)
 }
 
 // oneRepository reports whether there is at most one tag, and nothing of
 // another repository.
-func (r *removal) oneRepository() bool {
+func oneRepository(names []string) bool {
 	tags, repositories := 0, map[string]bool{}
-	for _, n := range r.names {
+	for _, n := range names {
 		ref, err := reference.ParseNormalizedNamed(n)
 		if err != nil {
 			continue
@@ -331,9 +346,6 @@ func (r *removal) noteUntagged(gone []string) {
 // delete removes the image with all its names, then the blobs and layers that
 // no other image needs. Killed in between, the sweep at start does the rest.
 func (r *removal) delete(ctx context.Context) ([]Removed, error) {
-	if err := r.checkPin(); err != nil {
-		return nil, err
-	}
 	ctx = context.WithoutCancel(ctx)
 	parts, _ := r.s.partsOf(ctx, r.id) // a damaged image can be removed as well
 	v := r.s.view.Load()

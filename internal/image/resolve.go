@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 
@@ -78,8 +79,9 @@ func (s *Service) Meant(ref string) []ID {
 // found is the image that a reference or ID means.
 type found struct {
 	id     ID
-	ref    string // the name that led to it, "" if it was an ID or a digest
-	others []ID   // that the name has for other platforms
+	ref    string        // the name that led to it, "" if it was an ID or a digest
+	index  digest.Digest // of the index that was meant, by its digest alone; ""
+	others []ID          // that the name or the index has for other platforms
 }
 
 func (f found) all() []ID { return append([]ID{f.id}, f.others...) }
@@ -94,13 +96,21 @@ func (v *view) whole(ref string) found {
 	return f
 }
 
-// nameOf is what the name that led to an image says, or its newest name.
+// one is one of the images that were found.
+func (f found) one(id ID) found { return found{id: id, ref: f.ref, index: f.index} }
+
+// nameOf is what the name that led to an image says, or the newest of those that
+// stand for what was meant.
 func (v *view) nameOf(f found) (n name) {
 	if f.ref != "" {
 		return v.of(f.ref, f.id)
 	}
 	for _, ref := range v.byID[f.id] {
-		if other := v.of(ref, f.id); n.id == "" || other.tagged.After(n.tagged) {
+		other := v.of(ref, f.id)
+		if f.index != "" && other.target.Digest != f.index {
+			continue
+		}
+		if n.id == "" || other.tagged.After(n.tagged) {
 			n = other
 		}
 	}
@@ -119,8 +129,8 @@ func (v *view) find(ref string) (found, error) {
 		if !ok {
 			return found{}, noSuchImage(ref)
 		}
-		if id, ok := v.digest(d.Digest()); ok {
-			return found{id: id}, nil
+		if f, ok := v.digest(d.Digest()); ok {
+			return f, nil
 		}
 		return found{}, noSuchImage(d.Digest().String())
 	}
@@ -150,22 +160,42 @@ func notProvided(ref string, want ...ocispec.Platform) error {
 	return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)", ref, strings.Join(names, ", "))
 }
 
-// digest finds an image by its ID, by its manifest's digest, or by its index's.
-func (v *view) digest(d digest.Digest) (ID, bool) {
+// digest finds an image by its ID or by its manifest's digest, or all images of
+// an index by that's.
+func (v *view) digest(d digest.Digest) (found, bool) {
 	if _, ok := v.byID[d]; ok {
-		return d, true
+		return found{id: d}, true
 	}
-	for _, n := range v.names {
-		if n.target.Digest == d {
-			return n.id, true
-		}
+	if f := v.indexed(d); f.id != "" {
+		return f, true
 	}
 	for _, n := range v.entries() {
 		if n.manifest.Digest == d {
-			return n.id, true
+			return found{id: n.id}, true
 		}
 	}
-	return "", false
+	return found{}, false
+}
+
+// indexed finds the images that names have by an index, first those for which a
+// name stands on this machine.
+func (v *view) indexed(index digest.Digest) found {
+	f := found{index: index}
+	for _, ref := range slices.Sorted(maps.Keys(v.names)) {
+		n := v.names[ref]
+		if !n.indexed() || n.target.Digest != index {
+			continue
+		}
+		for _, e := range n.all() {
+			switch {
+			case f.id == "":
+				f.id = e.id
+			case f.id != e.id && !slices.Contains(f.others, e.id):
+				f.others = append(f.others, e.id)
+			}
+		}
+	}
+	return f
 }
 
 // digested finds `repo@sha256:…`: a reference that was pulled so, or an image
@@ -271,11 +301,11 @@ func (s *Service) Tag(ctx context.Context, ref, repo, tag string) (string, *Imag
 		return "", nil, err
 	}
 	n := v.nameOf(f)
-	switch whole := v.names[f.ref]; {
-	case len(f.others) > 0:
-		n = whole
-	case v.several(f.id): // it is meant, and not what came with it
+	if len(f.others) == 0 && f.index == "" && v.several(f.id) { // it is meant, and not what came with it
 		n.target = n.manifest
+	}
+	for _, id := range f.others {
+		n.others = append(n.others, v.nameOf(f.one(id)).entry)
 	}
 	if n.parent == "" { // another name knows it
 		for _, ref := range v.byID[f.id] {

@@ -58,7 +58,7 @@ func (s *Service) Choose(ctx context.Context, refs []string, want []ocispec.Plat
 				return nil, err
 			}
 			for _, id := range ids {
-				one := found{id: id, ref: f.ref}
+				one := f.one(id)
 				key := reached{id, v.nameOf(one).target.Digest}
 				sv := known[key]
 				if sv == nil {
@@ -119,7 +119,7 @@ func (s *Service) saved(ctx context.Context, v *view, f found) (*Saved, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.ref != "" {
+	if f.ref != "" || f.index != "" {
 		n := v.nameOf(f)
 		i.Manifest, i.Target = n.manifest, n.target
 	}

@@ -169,13 +169,13 @@ func (s *Service) lastUsed(v *view, id ID) time.Time {
 	return last
 }
 
-// checkPin refuses to remove a pinned image.
+// checkPin refuses a removal that takes a pinned image away.
 func (r *removal) checkPin() error {
 	switch {
-	case !r.s.view.Load().pins[r.id] || r.o.Force && !r.o.KeepPinned:
+	case !r.last || !r.s.view.Load().pins[r.id] || r.o.Force && !r.o.KeepPinned:
 		return nil
 	case r.o.KeepPinned:
-		return r.conflict("cannot be forced", "image is pinned")
+		return conflict(r.id, "cannot be forced", "image is pinned")
 	}
-	return r.conflict("must be forced", "image is pinned")
+	return conflict(r.id, "must be forced", "image is pinned")
 }
