@@ -45,7 +45,7 @@ func (s *Service) ResolveToRun(ctx context.Context, ref string, want ocispec.Pla
 	match := platforms.Only(whole(want))
 	var damaged error
 	for _, id := range f.all() {
-		i, err := s.image(ctx, v, id)
+		i, err := s.found(ctx, v, f.one(id))
 		if err != nil { // another one may do
 			damaged = err
 			continue

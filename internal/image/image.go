@@ -53,7 +53,7 @@ type Image struct {
 	RepoDigests []string // "busybox@sha256:…"
 	Config      *dockerspec.DockerOCIImage
 	Manifest    ocispec.Descriptor
-	Target      ocispec.Descriptor // what its newest reference points to: the manifest, or the index that has it
+	Target      ocispec.Descriptor // what the reference that it was found by, or its newest, points to: the manifest, or the index that has it
 	Layers      []layer.DiffID     // base first
 	Chain       layer.ChainID
 	Size        int64     // of the unpacked layers

@@ -33,7 +33,7 @@ func (s *Service) ResolveFor(ctx context.Context, ref string, want []ocispec.Pla
 	}
 	var damaged error
 	for _, id := range f.all() {
-		i, err := s.image(ctx, v, id)
+		i, err := s.found(ctx, v, f.one(id))
 		if err != nil && len(want) == 0 {
 			return nil, err
 		}
@@ -42,10 +42,24 @@ func (s *Service) ResolveFor(ctx context.Context, ref string, want []ocispec.Pla
 			continue
 		}
 		if !slices.ContainsFunc(want, func(p ocispec.Platform) bool { return !Matches(p, i.Config.Platform) }) {
+			if id == f.id && f.named() {
+				i.Others = f.others
+			}
 			return i, nil
 		}
 	}
 	return nil, cmp.Or(damaged, notProvided(ref, want...))
+}
+
+// found makes the picture of an image as it was found: with the manifest and the
+// index by which the name leads to it.
+func (s *Service) found(ctx context.Context, v *view, f found) (*Image, error) {
+	i, err := s.image(ctx, v, f.id)
+	if err == nil && f.named() {
+		n := v.nameOf(f)
+		i.Manifest, i.Target = n.manifest, n.target
+	}
+	return i, err
 }
 
 // Fellows are the images that the references of i stand for on other platforms,
@@ -83,6 +97,9 @@ type found struct {
 	index  digest.Digest // of the index that was meant, by its digest alone; ""
 	others []ID          // that the name or the index has for other platforms
 }
+
+// named reports whether something was found by what leads to it, and not itself.
+func (f found) named() bool { return f.ref != "" || f.index != "" }
 
 func (f found) all() []ID { return append([]ID{f.id}, f.others...) }
 

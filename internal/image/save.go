@@ -115,13 +115,9 @@ func (v *view) choose(ref string) ([]found, error) {
 
 // saved collects what belongs to an image.
 func (s *Service) saved(ctx context.Context, v *view, f found) (*Saved, error) {
-	i, err := s.image(ctx, v, f.id)
+	i, err := s.found(ctx, v, f)
 	if err != nil {
 		return nil, err
-	}
-	if f.ref != "" || f.index != "" {
-		n := v.nameOf(f)
-		i.Manifest, i.Target = n.manifest, n.target
 	}
 	m, err := s.manifestOf(ctx, i.ID, i.Manifest.Digest)
 	if err != nil {
