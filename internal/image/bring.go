@@ -119,7 +119,10 @@ func (p *pull) inStore(ctx context.Context) []*ocispec.Platform {
 	if err != nil {
 		return host
 	}
-	own, err := p.choose(index)
+	var own ocispec.Descriptor // this machine's
+	if list := possible(index, p.platform()); len(list) > 0 {
+		own = list[0]
+	}
 	has := func(d ocispec.Descriptor) bool { _, err := p.document(ctx, d); return err == nil }
 	var others []*ocispec.Platform
 	for _, d := range index.Manifests {
@@ -128,7 +131,7 @@ func (p *pull) inStore(ctx context.Context) []*ocispec.Platform {
 			others = append(others, d.Platform)
 		}
 	}
-	if len(others) == 0 || err == nil && has(own) {
+	if len(others) == 0 || own.Digest != "" && has(own) {
 		return append(host, others...)
 	}
 	return others

@@ -11,11 +11,22 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
+// Two questions are asked of platforms, and Docker answers them differently: is
+// it the one that is named (Matches: load, save, push, inspect, history, rmi),
+// and does it run there (compatible: pull and create, which take linux/arm/v6
+// for linux/arm/v7 where there is nothing better).
+
 // Matches reports whether an image that is made for have is one for want, of
 // which an empty architecture or variant stands for any; arm64 without one is v8.
 func Matches(want, have ocispec.Platform) bool {
 	return want.OS == have.OS && (want.Architecture == "" || want.Architecture == have.Architecture) &&
 		(want.Variant == "" || want.Variant == have.Variant || want.Architecture == "arm64" && want.Variant == "v8" && have.Variant == "")
+}
+
+// compatible reports whether an image that is made for have runs where one for
+// want does. One that does not say its variant is believed to.
+func compatible(want, have ocispec.Platform) bool {
+	return platforms.Only(want).Match(have) || have.Variant == "" && have.OS == want.OS && have.Architecture == want.Architecture
 }
 
 // fitting are the images for the platforms asked for, nil unless there is one

@@ -62,6 +62,32 @@ func (s *Service) found(ctx context.Context, v *view, f found) (*Image, error) {
 	return i, err
 }
 
+// ResolveToRun is Resolve of an image that runs where one for a platform does: of
+// those that the reference has by its index the best.
+func (s *Service) ResolveToRun(ctx context.Context, ref string, want ocispec.Platform) (best *Image, err error) {
+	v := s.view.Load()
+	f, err := v.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	match := platforms.Only(want)
+	var damaged error
+	for _, id := range f.all() {
+		i, err := s.found(ctx, v, f.one(id))
+		if err != nil { // another one may do
+			damaged = err
+			continue
+		}
+		if compatible(want, i.Config.Platform) && (best == nil || match.Less(i.Config.Platform, best.Config.Platform)) {
+			best = i
+		}
+	}
+	if best == nil {
+		return nil, cmp.Or(damaged, notProvided(ref, want))
+	}
+	return best, nil
+}
+
 // Fellows are the images that the references of i stand for on other platforms,
 // without those that are damaged.
 func (s *Service) Fellows(ctx context.Context, i *Image) []*Image {
