@@ -224,7 +224,8 @@ func (l *load) result(list []*candidate) []Loaded {
 			all = append(all, Loaded{v.names[n].id, name})
 			l.out.say(jsonstream.Message{Stream: "Loaded image: " + name + "\n"})
 		}
-		if len(c.names) == 0 {
+		if len(c.names) == 0 && !said[c.id.String()] {
+			said[c.id.String()] = true
 			all = append(all, Loaded{ID: c.id})
 			l.out.say(jsonstream.Message{Stream: "Loaded image ID: " + c.id.String() + "\n"})
 		}

@@ -134,7 +134,9 @@ func (v *view) whole(ref string) found {
 	n := v.names[ref]
 	f := found{id: n.id, ref: ref}
 	for _, e := range n.others {
-		f.others = append(f.others, e.id)
+		if e.id != f.id && !slices.Contains(f.others, e.id) {
+			f.others = append(f.others, e.id)
+		}
 	}
 	return f
 }
@@ -287,7 +289,8 @@ func (v *view) prefix(ref string) (ID, error) {
 
 // several reports whether a name has the image beside those for other platforms.
 func (v *view) several(id ID) bool {
-	return slices.ContainsFunc(v.byID[id], func(ref string) bool { return len(v.names[ref].others) > 0 })
+	other := func(e entry) bool { return e.id != id }
+	return slices.ContainsFunc(v.byID[id], func(ref string) bool { return slices.ContainsFunc(v.names[ref].all(), other) })
 }
 
 // parseTag reads the reference that an image is to get: `repo` and `tag` as
@@ -345,10 +348,10 @@ func (s *Service) Tag(ctx context.Context, ref, repo, tag string) (string, *Imag
 	}
 	n := v.nameOf(f)
 	if len(f.others) == 0 && f.index == "" && v.several(f.id) { // it is meant, and not what came with it
-		n.target = n.manifest
+		n.target, n.others = n.manifest, nil
 	}
 	for _, id := range f.others {
-		n.others = append(n.others, v.nameOf(f.one(id)).entry)
+		n.others = append(n.others, v.nameOf(f.one(id)).all()...)
 	}
 	if n.parent == "" { // another name knows it
 		for _, ref := range v.byID[f.id] {

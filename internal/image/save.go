@@ -25,9 +25,9 @@ import (
 // Saved is an image as it goes into an archive.
 type Saved struct {
 	*Image
-	names []string // normalized references, sorted
-	blobs []savedBlob
-	m     *ocispec.Manifest
+	names     []string // normalized references, sorted
+	blobs     []savedBlob
+	manifests []*ocispec.Manifest // that of the Image first
 }
 
 // savedBlob is a blob of an archive.
@@ -119,37 +119,51 @@ func (s *Service) saved(ctx context.Context, v *view, f found) (*Saved, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.manifestOf(ctx, i.ID, i.Manifest.Digest)
+	sv := &Saved{Image: i}
+	for _, e := range v.nameOf(f).all() {
+		indexes := s.indexesOf(ctx, i.Target.Digest, e.manifest.Digest)
+		if err := s.saveManifest(ctx, sv, indexes, e); err != nil {
+			return nil, err
+		}
+		if len(indexes) == 0 { // it leads nowhere
+			i.Target = e.manifest
+			break
+		}
+	}
+	return sv, nil
+}
+
+// saveManifest adds the indexes that lead to a manifest, the manifest, the
+// configuration and the layers.
+func (s *Service) saveManifest(ctx context.Context, sv *Saved, indexes []digest.Digest, e entry) error {
+	m, err := s.manifestOf(ctx, e.id, e.manifest.Digest)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	sv := &Saved{Image: i, m: m}
-	indexes := s.indexesOf(ctx, i.Target.Digest, i.Manifest.Digest)
-	if len(indexes) == 0 { // it leads nowhere
-		i.Target = i.Manifest
-	}
-	for n, d := range append(indexes, i.Manifest.Digest, i.ID) {
+	sv.manifests = append(sv.manifests, m)
+	for n, d := range append(indexes, e.manifest.Digest, e.id) {
 		size, err := s.content.Size(d)
 		if errdefs.Is(err, errdefs.NotFound) && n < len(indexes) {
 			continue // a part of an attestation that the registry did not have
 		}
 		if err != nil {
-			return nil, fmt.Errorf("image %s: %w", i.ID, err)
+			return fmt.Errorf("image %s: %w", e.id, err)
 		}
 		sv.blobs = append(sv.blobs, savedBlob{digest: d, size: size})
 	}
-	return sv, s.savedLayers(ctx, sv)
+	return s.saveLayers(ctx, sv, m)
 }
 
-func (s *Service) savedLayers(ctx context.Context, sv *Saved) error {
+// saveLayers adds the layers that a manifest lists.
+func (s *Service) saveLayers(ctx context.Context, sv *Saved, m *ocispec.Manifest) error {
 	p, err := s.partsOf(ctx, sv.ID)
 	if err != nil {
 		return err
 	}
-	if len(sv.m.Layers) != len(p.chains) {
-		return fmt.Errorf("image %s: manifest has %d layers, configuration %d", sv.ID, len(sv.m.Layers), len(p.chains))
+	if len(m.Layers) != len(p.chains) {
+		return fmt.Errorf("image %s: manifest has %d layers, configuration %d", sv.ID, len(m.Layers), len(p.chains))
 	}
-	for n, d := range sv.m.Layers {
+	for n, d := range m.Layers {
 		b := savedBlob{digest: d.Digest, size: d.Size, layer: true}
 		if size, err := s.content.Size(d.Digest); err != nil || size != d.Size {
 			if err := s.remake(ctx, p.chains[n], p.config.RootFS.DiffIDs[n], d); err != nil {
@@ -265,7 +279,7 @@ func dockerManifest(list []*Saved) []dockerImage {
 		if len(sv.names) > 0 && len(i.RepoTags) == 0 {
 			continue
 		}
-		for _, d := range sv.m.Layers {
+		for _, d := range sv.manifests[0].Layers {
 			i.Layers = append(i.Layers, blobPath(d.Digest))
 		}
 		all = append(all, i)

@@ -45,14 +45,16 @@ func (s *Service) sweep(ctx context.Context) error {
 }
 
 // blobsOf lists the blobs of the image that a name stands for: indexes, manifest, configuration, layers.
-func (s *Service) blobsOf(ctx context.Context, n name) []digest.Digest {
-	ds := append(s.indexesOf(ctx, n.target.Digest, n.manifest.Digest), n.manifest.Digest, n.id)
-	m, err := s.manifestOf(ctx, n.id, n.manifest.Digest)
-	if err != nil {
-		return ds
-	}
-	for _, l := range m.Layers {
-		ds = append(ds, l.Digest)
+func (s *Service) blobsOf(ctx context.Context, n name) (ds []digest.Digest) {
+	for _, e := range n.all() {
+		ds = append(append(ds, s.indexesOf(ctx, n.target.Digest, e.manifest.Digest)...), e.manifest.Digest, e.id)
+		m, err := s.manifestOf(ctx, e.id, e.manifest.Digest)
+		if err != nil {
+			continue
+		}
+		for _, l := range m.Layers {
+			ds = append(ds, l.Digest)
+		}
 	}
 	return ds
 }

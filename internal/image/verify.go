@@ -128,21 +128,9 @@ func (v *verification) image(ctx context.Context, id ID) error {
 		}
 	}
 	slices.Sort(v.at.Names)
-	var packed []ocispec.Descriptor
-	for _, n := range view.byID[id] {
-		m, err := v.documents(ctx, view.of(n, id))
-		if err != nil {
-			return err
-		}
-		if m == nil {
-			continue
-		}
-		for _, l := range m.Layers {
-			if _, err := v.blob(ctx, KindBlob, l, nil); err != nil {
-				return err
-			}
-		}
-		packed = m.Layers
+	packed, err := v.packed(ctx, view, id)
+	if err != nil {
+		return err
 	}
 	if err := v.unpacked(ctx, id, packed); err != nil {
 		return err
@@ -151,6 +139,35 @@ func (v *verification) image(ctx context.Context, id ID) error {
 		v.s.loaded.Delete(id)
 	}
 	return v.o.Image(v.at)
+}
+
+// packed verifies what the names of an image lead to, but for its unpacked layers,
+// and returns the layers of one of its manifests, that of sound ones if there is one.
+func (v *verification) packed(ctx context.Context, view *view, id ID) (layers []ocispec.Descriptor, err error) {
+	for _, ref := range view.byID[id] {
+		n := view.of(ref, id)
+		for _, e := range n.all() {
+			m, err := v.documents(ctx, name{entry: e, target: n.target})
+			if err != nil {
+				return nil, err
+			}
+			if m == nil {
+				continue
+			}
+			sound := true
+			for _, l := range m.Layers {
+				ok, err := v.blob(ctx, KindBlob, l, nil)
+				if err != nil {
+					return nil, err
+				}
+				sound = sound && ok
+			}
+			if sound || layers == nil {
+				layers = m.Layers
+			}
+		}
+	}
+	return layers, nil
 }
 
 // documents verifies index, attestations, manifest and configuration to which

@@ -65,7 +65,9 @@ func (s *Service) refresh(ctx context.Context) error {
 		}
 		v.names[i.Name] = n
 		for _, e := range n.all() {
-			v.byID[e.id] = append(v.byID[e.id], i.Name)
+			if names := v.byID[e.id]; len(names) == 0 || names[len(names)-1] != i.Name {
+				v.byID[e.id] = append(names, i.Name)
+			}
 		}
 	}
 	for _, names := range v.byID {
@@ -202,7 +204,7 @@ func (i *Image) add(v *view, n string) error {
 	at, whole := v.of(n, i.ID), v.names[n]
 	if whole.id == i.ID {
 		for _, e := range whole.others {
-			if !slices.Contains(i.Others, e.id) {
+			if e.id != i.ID && !slices.Contains(i.Others, e.id) {
 				i.Others = append(i.Others, e.id)
 			}
 		}
