@@ -148,6 +148,7 @@ func (a *arrival) publish(ctx context.Context, list []*candidate) error {
 		return err
 	}
 	failpoint.Hit("load/blobs-renamed")
+	before := a.s.view.Load()
 	err = a.s.update(ctx, func(ctx context.Context) error {
 		for _, c := range list {
 			if err := a.s.nameLoaded(ctx, c); err != nil {
@@ -160,6 +161,9 @@ func (a *arrival) publish(ctx context.Context, list []*candidate) error {
 		return err
 	}
 	failpoint.Hit("load/named")
+	if before.led(a.s.view.Load()) {
+		return a.s.sweep(ctx)
+	}
 	return a.s.unmark()
 }
 

@@ -17,7 +17,6 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/layer"
-	"github.com/tare-engine/tare/internal/linux/syncfs"
 )
 
 // Loaded is one thing that a load brought: a name of an image, or an image
@@ -247,18 +246,4 @@ func familiar(ref string) string {
 		return ref
 	}
 	return reference.FamiliarString(named)
-}
-
-// marker exists while blobs and layers may be there that no name leads to.
-func (s *Service) marker() string { return s.root + "/images.sweep" }
-
-func (s *Service) mark() error {
-	return os.WriteFile(s.marker(), nil, 0600)
-}
-
-func (s *Service) unmark() error {
-	if err := os.Remove(s.marker()); err != nil {
-		return fmt.Errorf("images: %w", err)
-	}
-	return syncfs.Dir(s.root)
 }

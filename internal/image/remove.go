@@ -314,7 +314,8 @@ func companions(names []string, gone string) (digests []string) {
 
 // untag removes names and keeps the image.
 func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
-	was := r.s.view.Load().of(gone[0], r.id)
+	before := r.s.view.Load()
+	was := before.of(gone[0], r.id)
 	err := r.s.update(ctx, func(ctx context.Context) error {
 		for _, n := range gone {
 			if err := r.s.unname(ctx, n, r.id); err != nil {
@@ -327,6 +328,7 @@ func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
 		return nil, err
 	}
 	r.noteUntagged(gone)
+	r.s.tidy(ctx, before)
 	return r.done, nil
 }
 

@@ -361,6 +361,7 @@ func (s *Service) Tag(ctx context.Context, ref, repo, tag string) (string, *Imag
 	if err := s.update(ctx, func(ctx context.Context) error { return s.setName(ctx, t.String(), n) }); err != nil {
 		return "", nil, err
 	}
+	s.tidy(ctx, v)
 	i, err := s.Resolve(ctx, string(f.id))
 	return reference.FamiliarString(t), i, err
 }

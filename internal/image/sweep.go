@@ -4,14 +4,62 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/syncfs"
 	"github.com/tare-engine/tare/internal/manifest"
 )
+
+// marker exists while blobs and layers may be there that no name leads to.
+func (s *Service) marker() string { return s.root + "/images.sweep" }
+
+func (s *Service) mark() error {
+	return os.WriteFile(s.marker(), nil, 0600)
+}
+
+func (s *Service) unmark() error {
+	if err := os.Remove(s.marker()); err != nil {
+		return fmt.Errorf("images: %w", err)
+	}
+	return syncfs.Dir(s.root)
+}
+
+// tidy sweeps if names have left documents to which nothing leads any more, since
+// before: what an image consisted of by them alone. Preconditions: the change token
+// is held.
+func (s *Service) tidy(ctx context.Context, before *view) {
+	if !before.led(s.view.Load()) {
+		return
+	}
+	err := s.mark()
+	if err == nil {
+		err = s.sweep(context.WithoutCancel(ctx))
+	}
+	if err != nil { // space only: the next sweep tries again
+		slog.Error("sweep images", "error", err)
+	}
+}
+
+// led reports whether the names led to a document to which those of after do not.
+func (v *view) led(after *view) bool {
+	type way struct{ target, manifest digest.Digest }
+	stay := map[way]bool{}
+	for _, n := range after.entries() {
+		stay[way{n.target.Digest, n.manifest.Digest}] = true
+	}
+	for _, n := range v.entries() {
+		if !stay[way{n.target.Digest, n.manifest.Digest}] {
+			return true
+		}
+	}
+	return false
+}
 
 // sweep removes the blobs and layers that no image needs. Preconditions: the
 // change token is held, or the service is not yet in use.

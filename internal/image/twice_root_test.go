@@ -4,6 +4,8 @@ package image_test
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -150,4 +152,57 @@ func TestAnImageTwiceInAnIndexIsPulledTwice(t *testing.T) {
 		t.Errorf("%+v, %v", i, err)
 	}
 	s.pushes(t, "twice:1", index.Digest)
+}
+
+// TestANameMovesToAnotherManifestOfItsImage: what only the one before needs goes.
+func TestANameMovesToAnotherManifestOfItsImage(t *testing.T) {
+	for name, move := range map[string]func(s *site) error{
+		"by a load": func(s *site) error {
+			i := simple("x:1")
+			i.Pack = imagetest.Gzip
+			_, err := s.images.Load(ctx, imagetest.Reader(imagetest.OCI(i)), image.LoadOptions{Quiet: true})
+			return err
+		},
+		"by a pull": func(s *site) error {
+			r, i := newRemote(), simple()
+			i.Pack = imagetest.Gzip
+			r.tags["1"] = r.image(i)
+			_, err := s.images.Pull(ctx, named(t, "x:1"), r, image.PullOptions{})
+			return err
+		},
+		"by a tag": func(s *site) error {
+			i := simple("y:1")
+			i.Pack = imagetest.Gzip
+			s.load(t, imagetest.Reader(imagetest.OCI(i)))
+			_, _, err := s.images.Tag(ctx, "y:1", "x", "1")
+			return err
+		},
+		"by a removal": func(s *site) error {
+			i := simple("y:1")
+			i.Pack = imagetest.Gzip
+			s.load(t, imagetest.Reader(imagetest.OCI(i)))
+			_, err := s.images.Remove(ctx, "x:1", image.RemoveOptions{})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openSite(t, t.TempDir())
+			s.load(t, imagetest.Reader(imagetest.OCI(simple("x:1"))))
+			if err := move(s); err != nil {
+				t.Fatal(err)
+			}
+			s.sound(t, 4)
+			for _, l := range simple().Layers {
+				if _, err := os.Stat(filepath.Join(s.root, "content/blobs/sha256", digest.FromBytes(l).Encoded())); err == nil {
+					t.Error("a layer as it was packed before is still there")
+				}
+			}
+			if _, err := s.images.Remove(ctx, simple().ID().String(), image.RemoveOptions{Force: true}); err != nil {
+				t.Fatal(err)
+			}
+			if left := s.store(t); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
 }
