@@ -148,10 +148,10 @@ func (a *arrival) publish(ctx context.Context, list []*candidate) error {
 		return err
 	}
 	failpoint.Hit("load/blobs-renamed")
-	before := a.s.view.Load()
-	err = a.s.update(ctx, func(ctx context.Context) error {
+	before := a.s.db.view.Load()
+	err = a.s.db.update(ctx, func(tx *transaction) error {
 		for _, c := range list {
-			if err := a.s.nameLoaded(ctx, c); err != nil {
+			if err := nameLoaded(tx, c); err != nil {
 				return err
 			}
 		}
@@ -161,18 +161,18 @@ func (a *arrival) publish(ctx context.Context, list []*candidate) error {
 		return err
 	}
 	failpoint.Hit("load/named")
-	if before.led(a.s.view.Load()) {
+	if before.lost(a.s.db.view.Load()) {
 		return a.s.sweep(ctx)
 	}
 	return a.s.unmark()
 }
 
-// nameLoaded points a loaded image's names at it, inside a transaction.
-func (s *Service) nameLoaded(ctx context.Context, c *candidate) error {
+// nameLoaded points a loaded image's names at it.
+func nameLoaded(tx *transaction, c *candidate) error {
 	for _, ref := range c.names {
-		if err := s.addName(ctx, ref, c.name()); err != nil {
+		if err := tx.add(ref, c.name()); err != nil {
 			return err
 		}
 	}
-	return s.dangle(ctx, c.name()) // does nothing if it has a name
+	return tx.dangle(c.name()) // does nothing if it has a name
 }

@@ -48,7 +48,7 @@ func (s *Service) Omit(ctx context.Context, list []*Saved, since []string, known
 			wanted[b.digest] = true
 		}
 	}
-	v := s.view.Load()
+	v := s.db.view.Load()
 	for _, ref := range since {
 		if err := s.omitImage(ctx, v, ref, wanted, &o); err != nil {
 			return o, err

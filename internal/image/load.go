@@ -211,7 +211,7 @@ func mismatch(got, want digest.Digest) error {
 // has come; its ID is that of the image which it stands for now.
 func (l *load) result(list []*candidate) []Loaded {
 	var all []Loaded
-	v := l.s.view.Load()
+	v := l.s.db.view.Load()
 	said := map[string]bool{}
 	for _, c := range list {
 		for _, n := range c.names {

@@ -457,8 +457,8 @@ func (a *archive) oci(b []byte) ([]*candidate, error) {
 				return nil, err
 			}
 		}
-		fitting := a.fitting(group)
-		if fitting == nil && len(group) > 0 {
+		fitting, ok := a.fitting(group)
+		if !ok && len(group) > 0 {
 			missing = append(missing, group[0].familiar())
 		}
 		for _, c := range fitting {

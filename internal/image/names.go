@@ -2,7 +2,6 @@ package image
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"iter"
 	"maps"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -178,161 +176,4 @@ func manifestIn(label string) (d ocispec.Descriptor, err error) {
 		return d, err
 	}
 	return d, d.Digest.Validate()
-}
-
-// addName points a reference at an image, inside a transaction. The images of
-// other platforms that the reference had by the same index stay beside it.
-func (s *Service) addName(ctx context.Context, ref string, n name) error {
-	record, err := s.names.Get(ctx, ref)
-	if err != nil {
-		return s.setName(ctx, ref, n)
-	}
-	old, err := nameIn(record)
-	if err != nil || !n.indexed() || old.target.Digest != n.target.Digest {
-		return s.setName(ctx, ref, n)
-	}
-	all := n.all()
-	for _, e := range old.all() {
-		if !n.has(e) {
-			all = append(all, e)
-		}
-	}
-	return s.setName(ctx, ref, s.arrange(ctx, n, all))
-}
-
-// arrange makes n the name of these images. It stands for the one that suits
-// this machine best; of those that suit alike, or not, for the first of the index,
-// as a pull does.
-func (s *Service) arrange(ctx context.Context, n name, all []entry) name {
-	all = s.inOrder(ctx, n.target.Digest, all)
-	host := platforms.Default()
-	best, suits := 0, ocispec.Platform{}
-	for i, e := range all {
-		p, err := s.partsOf(ctx, e.id)
-		if err != nil || !host.Match(p.config.Platform) {
-			continue
-		}
-		if suits.OS == "" || host.Less(p.config.Platform, suits) {
-			best, suits = i, p.config.Platform
-		}
-	}
-	n.entry = all[best]
-	n.others = slices.Delete(slices.Clone(all), best, best+1)
-	return n
-}
-
-// inOrder sorts images as an index has their manifests; what it does not list
-// itself comes last.
-func (s *Service) inOrder(ctx context.Context, target digest.Digest, all []entry) []entry {
-	b, err := s.content.Read(ctx, target, maxDocument)
-	if err != nil {
-		return all
-	}
-	index, err := parseIndex(b)
-	if err != nil {
-		return all
-	}
-	places := map[digest.Digest]int{}
-	for i, d := range index.Manifests {
-		if _, ok := places[d.Digest]; !ok {
-			places[d.Digest] = i
-		}
-	}
-	place := func(e entry) int {
-		if at, ok := places[e.manifest.Digest]; ok {
-			return at
-		}
-		return len(index.Manifests)
-	}
-	all = slices.Clone(all)
-	slices.SortStableFunc(all, func(a, b entry) int { return cmp.Compare(place(a), place(b)) })
-	return all
-}
-
-// setName points a reference at an image and the others that n has, inside a
-// transaction. Images that it pointed at become dangling if that was their last
-// name; those that were dangling are so no more.
-func (s *Service) setName(ctx context.Context, ref string, n name) error {
-	record, err := recordOf(ref, n)
-	if err != nil {
-		return err
-	}
-	old, err := s.names.Get(ctx, ref)
-	if err != nil {
-		if _, err := s.names.Create(ctx, record); err != nil {
-			return err
-		}
-	} else if _, err := s.names.Update(ctx, record); err != nil {
-		return err
-	}
-	if err == nil {
-		if was, err := nameIn(old); err == nil && n.lacks(was) {
-			if err := s.dangle(ctx, was); err != nil {
-				return err
-			}
-		}
-	}
-	if strings.HasPrefix(ref, danglingPrefix) {
-		return nil
-	}
-	for _, e := range n.all() {
-		if _, err := s.names.Get(ctx, danglingPrefix+string(e.id)); err == nil {
-			if err := s.names.Delete(ctx, danglingPrefix+string(e.id)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// dangle keeps the images that have lost a name, inside a transaction. One that
-// dangles already gets what the same index has of it besides.
-func (s *Service) dangle(ctx context.Context, n name) error {
-	list, err := s.names.List(ctx)
-	if err != nil {
-		return err
-	}
-	named, dangling := map[ID]bool{}, map[ID]digest.Digest{}
-	for _, i := range list {
-		if n, err := nameIn(i); err == nil {
-			for _, e := range n.all() {
-				named[e.id] = true
-			}
-			if strings.HasPrefix(i.Name, danglingPrefix) {
-				dangling[n.id] = n.target.Digest
-			}
-		}
-	}
-	for _, e := range n.all() {
-		if named[e.id] && !(n.indexed() && dangling[e.id] == n.target.Digest) {
-			continue
-		}
-		alone, _ := n.of(e.id)
-		if err := s.addName(ctx, danglingPrefix+string(e.id), alone); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unname takes a reference away from an image, inside a transaction: it goes,
-// or stands for the images of other platforms that it has.
-func (s *Service) unname(ctx context.Context, ref string, id ID) error {
-	record, err := s.names.Get(ctx, ref)
-	if err != nil {
-		return err
-	}
-	n, err := nameIn(record)
-	if err != nil {
-		return s.names.Delete(ctx, ref)
-	}
-	rest := slices.DeleteFunc(n.all(), func(e entry) bool { return e.id == id })
-	if len(rest) == 0 {
-		return s.names.Delete(ctx, ref)
-	}
-	if record, err = recordOf(ref, s.arrange(ctx, n, rest)); err != nil {
-		return err
-	}
-	_, err = s.names.Update(ctx, record)
-	return err
 }

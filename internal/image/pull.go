@@ -146,7 +146,7 @@ func (p *pull) names() []string {
 
 // have returns the image if all names lead to it.
 func (p *pull) have(ctx context.Context) *Pulled {
-	v := p.s.view.Load()
+	v := p.s.db.view.Load()
 	if p.o.Nameless {
 		return p.haveNameless(ctx, v)
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -60,7 +59,7 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Re
 		return nil, err
 	}
 	defer end()
-	v := s.view.Load()
+	v := s.db.view.Load()
 	done, err := s.remove(ctx, v, ref, o)
 	if err != nil || o.NoPrune {
 		return done, err
@@ -107,7 +106,7 @@ func (s *Service) removeParents(ctx context.Context, before *view, done []Remove
 		if d.Deleted != d.ID.String() {
 			continue // a layer, or a name
 		}
-		for id := before.parent(d.ID); s.view.Load().nameless(id) && (inUse == nil || len(inUse(id)) == 0); id = before.parent(id) {
+		for id := before.parent(d.ID); s.db.view.Load().nameless(id) && (inUse == nil || len(inUse(id)) == 0); id = before.parent(id) {
 			more, err := (&removal{s: s, id: id}).delete(ctx)
 			if gone = append(gone, more...); err != nil {
 				return gone, err
@@ -141,33 +140,6 @@ func (v *view) nameless(id ID) bool {
 		}
 	}
 	return true
-}
-
-// only are the images that are for one of the platforms, each of which one must
-// be for; all if none is given.
-func (s *Service) only(ctx context.Context, ids []ID, ref string, want []ocispec.Platform) ([]ID, error) {
-	if len(want) == 0 {
-		return ids, nil
-	}
-	wanted := map[ID]bool{}
-	for _, p := range want {
-		provided := false
-		var damaged error
-		for _, id := range ids {
-			parts, err := s.partsOf(ctx, id)
-			if err != nil { // it may be another one that is wanted
-				damaged = err
-				continue
-			}
-			if Matches(p, parts.config.Platform) {
-				wanted[id], provided = true, true
-			}
-		}
-		if !provided {
-			return nil, cmp.Or(damaged, notProvided(ref, p))
-		}
-	}
-	return slices.DeleteFunc(ids, func(id ID) bool { return !wanted[id] }), nil
 }
 
 // references lists the names of an image that are references.
@@ -314,15 +286,15 @@ func companions(names []string, gone string) (digests []string) {
 
 // untag removes names and keeps the image.
 func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
-	before := r.s.view.Load()
+	before := r.s.db.view.Load()
 	was := before.of(gone[0], r.id)
-	err := r.s.update(ctx, func(ctx context.Context) error {
+	err := r.s.db.update(ctx, func(tx *transaction) error {
 		for _, n := range gone {
-			if err := r.s.unname(ctx, n, r.id); err != nil {
+			if err := tx.take(n, r.id); err != nil {
 				return err
 			}
 		}
-		return r.s.dangle(ctx, was)
+		return tx.dangle(was)
 	})
 	if err != nil {
 		return nil, err
@@ -334,7 +306,7 @@ func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
 
 // noteUntagged notes the names that are gone, if they stand for nothing else now.
 func (r *removal) noteUntagged(gone []string) {
-	v := r.s.view.Load()
+	v := r.s.db.view.Load()
 	for _, n := range gone {
 		if _, ok := v.names[n]; ok {
 			continue
@@ -350,19 +322,19 @@ func (r *removal) noteUntagged(gone []string) {
 func (r *removal) delete(ctx context.Context) ([]Removed, error) {
 	ctx = context.WithoutCancel(ctx)
 	parts, _ := r.s.partsOf(ctx, r.id) // a damaged image can be removed as well
-	v := r.s.view.Load()
+	v := r.s.db.view.Load()
 	if err := r.s.mark(); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("rmi/marked")
-	err := r.s.update(ctx, func(ctx context.Context) error {
+	err := r.s.db.update(ctx, func(tx *transaction) error {
 		for _, n := range v.byID[r.id] {
-			if err := r.s.unname(ctx, n, r.id); err != nil {
+			if err := tx.take(n, r.id); err != nil {
 				return err
 			}
 		}
-		if tx, ok := boltutil.Transaction(ctx); ok && v.pins[r.id] {
-			return setPin(tx, r.id, false)
+		if v.pins[r.id] {
+			return tx.pin(r.id, false)
 		}
 		return nil
 	})
@@ -401,7 +373,7 @@ func (r *removal) free(ctx context.Context, old *view, p *parts) (all bool, err 
 	for _, c := range p.chains {
 		chains[c] = true
 	}
-	for id, names := range r.s.view.Load().byID {
+	for id, names := range r.s.db.view.Load().byID {
 		for _, n := range names {
 			for _, d := range r.s.blobsOf(ctx, old.of(n, id)) {
 				delete(blobs, d)

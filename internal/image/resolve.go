@@ -3,7 +3,6 @@ package image
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -26,7 +25,7 @@ func (s *Service) Resolve(ctx context.Context, ref string) (*Image, error) {
 // ResolveFor is Resolve of an image that is for each of the platforms: of those
 // that the reference has by its index the first one that is.
 func (s *Service) ResolveFor(ctx context.Context, ref string, want []ocispec.Platform) (*Image, error) {
-	v := s.view.Load()
+	v := s.db.view.Load()
 	f, err := v.find(ref)
 	if err != nil {
 		return nil, err
@@ -65,7 +64,7 @@ func (s *Service) found(ctx context.Context, v *view, f found) (*Image, error) {
 // ResolveToRun is Resolve of an image that runs where one for a platform does: of
 // those that the reference has by its index the best.
 func (s *Service) ResolveToRun(ctx context.Context, ref string, want ocispec.Platform) (best *Image, err error) {
-	v := s.view.Load()
+	v := s.db.view.Load()
 	f, err := v.find(ref)
 	if err != nil {
 		return nil, err
@@ -92,7 +91,7 @@ func (s *Service) ResolveToRun(ctx context.Context, ref string, want ocispec.Pla
 // without those that are damaged.
 func (s *Service) Fellows(ctx context.Context, i *Image) []*Image {
 	var list []*Image
-	v := s.view.Load()
+	v := s.db.view.Load()
 	for _, id := range i.Others {
 		if len(v.byID[id]) == 0 { // removed meanwhile
 			continue
@@ -109,7 +108,7 @@ func (s *Service) Fellows(ctx context.Context, i *Image) []*Image {
 
 // Meant are the images that ref means, for every platform; none if it means nothing.
 func (s *Service) Meant(ref string) []ID {
-	f, err := s.view.Load().find(ref)
+	f, err := s.db.view.Load().find(ref)
 	if err != nil {
 		return nil
 	}
@@ -129,8 +128,8 @@ func (f found) named() bool { return f.ref != "" || f.index != "" }
 
 func (f found) all() []ID { return append([]ID{f.id}, f.others...) }
 
-// whole finds all of a name.
-func (v *view) whole(ref string) found {
+// allOf finds all of a name.
+func (v *view) allOf(ref string) found {
 	n := v.names[ref]
 	f := found{id: n.id, ref: ref}
 	for _, e := range n.others {
@@ -184,7 +183,7 @@ func (v *view) find(ref string) (found, error) {
 	}
 	full := reference.TagNameOnly(named).String()
 	if _, ok := v.names[full]; ok {
-		return v.whole(full), nil
+		return v.allOf(full), nil
 	}
 	if id, err := v.prefix(ref); id != "" || err != nil {
 		return found{id: id}, err
@@ -249,7 +248,7 @@ func (v *view) digested(named reference.Named, d digest.Digest) (found, error) {
 	bare := reference.TrimNamed(named)
 	full := bare.String() + "@" + d.String()
 	if _, ok := v.names[full]; ok {
-		return v.whole(full), nil
+		return v.allOf(full), nil
 	}
 	var all []found
 	for full, n := range v.entries() {
@@ -258,7 +257,7 @@ func (v *view) digested(named reference.Named, d digest.Digest) (found, error) {
 		}
 		switch {
 		case n.target.Digest == d:
-			all = append(all, v.whole(full))
+			all = append(all, v.allOf(full))
 		case n.manifest.Digest == d, n.id == d:
 			all = append(all, found{id: n.id, ref: full})
 		}
@@ -285,83 +284,4 @@ func (v *view) prefix(ref string) (ID, error) {
 		}
 	}
 	return match, nil
-}
-
-// several reports whether a name has the image beside those for other platforms.
-func (v *view) several(id ID) bool {
-	other := func(e entry) bool { return e.id != id }
-	return slices.ContainsFunc(v.byID[id], func(ref string) bool { return slices.ContainsFunc(v.names[ref].all(), other) })
-}
-
-// parseTag reads the reference that an image is to get: `repo` and `tag` as
-// the Engine API has them.
-func parseTag(repo, tag string) (reference.NamedTagged, error) {
-	if repo == "" {
-		return nil, errdefs.New(errdefs.InvalidArgument, "repository name must have at least one component")
-	}
-	named, err := reference.ParseNormalizedNamed(repo)
-	if err != nil {
-		return nil, errdefs.As(errdefs.InvalidArgument, err)
-	}
-	if _, ok := named.(reference.Digested); ok {
-		return nil, errdefs.New(errdefs.InvalidArgument, "refusing to create a tag with a digest reference")
-	}
-	if err := unambiguous(named); err != nil {
-		return nil, err
-	}
-	if tag != "" {
-		t, err := reference.WithTag(reference.TrimNamed(named), tag)
-		return t, errdefs.As(errdefs.InvalidArgument, err)
-	}
-	t, ok := reference.TagNameOnly(named).(reference.NamedTagged)
-	if !ok {
-		return nil, errdefs.As(errdefs.InvalidArgument, errors.New("invalid reference format"))
-	}
-	return t, nil
-}
-
-// unambiguous refuses a name that would hide images from being asked for by the
-// beginning of their ID, "sha256:…".
-func unambiguous(named reference.Named) error {
-	if reference.FamiliarName(named) == digest.Canonical.String() {
-		return errdefs.New(errdefs.InvalidArgument, "refusing to create an ambiguous tag using digest algorithm as name")
-	}
-	return nil
-}
-
-// Tag gives an image one more reference and returns it, in familiar form. One
-// that has a name, by which it is tagged, brings those for other platforms along.
-func (s *Service) Tag(ctx context.Context, ref, repo, tag string) (string, *Image, error) {
-	t, err := parseTag(repo, tag)
-	if err != nil {
-		return "", nil, err
-	}
-	end, err := s.begin(ctx)
-	if err != nil {
-		return "", nil, err
-	}
-	defer end()
-	v := s.view.Load()
-	f, err := v.find(ref)
-	if err != nil {
-		return "", nil, err
-	}
-	n := v.nameOf(f)
-	if len(f.others) == 0 && f.index == "" && v.several(f.id) { // it is meant, and not what came with it
-		n.target, n.others = n.manifest, nil
-	}
-	for _, id := range f.others {
-		n.others = append(n.others, v.nameOf(f.one(id)).all()...)
-	}
-	if n.parent == "" { // another name knows it
-		for _, ref := range v.byID[f.id] {
-			n.parent = cmp.Or(n.parent, v.of(ref, f.id).parent)
-		}
-	}
-	if err := s.update(ctx, func(ctx context.Context) error { return s.setName(ctx, t.String(), n) }); err != nil {
-		return "", nil, err
-	}
-	s.tidy(ctx, v)
-	i, err := s.Resolve(ctx, string(f.id))
-	return reference.FamiliarString(t), i, err
 }

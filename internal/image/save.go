@@ -44,11 +44,11 @@ type savedBlob struct {
 // that is named by its ID goes without names. What an archive needs and is
 // missing is an error.
 func (s *Service) Choose(ctx context.Context, refs []string, want []ocispec.Platform) ([]*Saved, error) {
-	v := s.view.Load()
+	v := s.db.view.Load()
 	var list []*Saved
 	known := map[reached]*Saved{}
 	for _, ref := range refs {
-		chosen, err := v.choose(ref)
+		chosen, err := v.toSave(ref)
 		if err != nil {
 			return nil, err
 		}
@@ -80,8 +80,8 @@ func (s *Service) Choose(ctx context.Context, refs []string, want []ocispec.Plat
 	return list, nil
 }
 
-// choose finds what ref names, without the name if it is not to go with it.
-func (v *view) choose(ref string) ([]found, error) {
+// toSave finds what ref names, without the name if it is not to go with it.
+func (v *view) toSave(ref string) ([]found, error) {
 	parsed, err := reference.ParseAnyReference(ref)
 	if err != nil {
 		return nil, errdefs.As(errdefs.InvalidArgument, err)
@@ -91,7 +91,7 @@ func (v *view) choose(ref string) ([]found, error) {
 		var all []found
 		for full := range v.names {
 			if tag, ok := strings.CutPrefix(full, named.Name()+":"); ok && !strings.ContainsAny(tag, "/@") {
-				all = append(all, v.whole(full))
+				all = append(all, v.allOf(full))
 			}
 		}
 		if len(all) > 0 {
@@ -197,7 +197,8 @@ func (s *Service) remake(ctx context.Context, chain layer.ChainID, diff layer.Di
 // Save writes an archive that is one of `docker save` and an OCI layout at
 // once. Blobs are the very bytes that came, each once; the same images give the
 // same archive. Layers that are omitted must be where it is loaded. Once it writes,
-// the images may be removed: who reads slowly gets the whole archive all the same.
+// the images may be removed: who reads slowly gets the whole archive all the same,
+// up to maxHeld blobs.
 func (s *Service) Save(ctx context.Context, list []*Saved, omitted Omission, out io.Writer) error {
 	w := &archiver{s: s, ctx: ctx, tar: tar.NewWriter(out), held: map[digest.Digest]*os.File{}, done: map[digest.Digest]bool{}, buffer: make([]byte, 512<<10)}
 	defer w.release()
@@ -318,11 +319,14 @@ func (w *archiver) document(name string, b []byte) error {
 	return err
 }
 
-// maxHeld is how many blobs are open at once. Those of an archive with more are
-// opened when it is their turn.
+// maxHeld is how many files one archive has open: others want some too, and an
+// engine that our unit has not started has the limit of its shell. What goes beyond
+// is opened when it is its turn; whoever removes it before ends the archive with an
+// error.
 const maxHeld = 4096
 
-// hold opens the blobs of an archive.
+// hold opens the blobs of an archive, so that they can be removed meanwhile. Layers
+// that are made of where they lie unpacked are not held.
 func (w *archiver) hold(list []*Saved, omitted Omission) error {
 	for _, sv := range list {
 		for _, b := range sv.blobs {

@@ -34,7 +34,7 @@ func (s *Service) unmark() error {
 // before: what an image consisted of by them alone. Preconditions: the change token
 // is held.
 func (s *Service) tidy(ctx context.Context, before *view) {
-	if !before.led(s.view.Load()) {
+	if !before.lost(s.db.view.Load()) {
 		return
 	}
 	err := s.mark()
@@ -46,8 +46,8 @@ func (s *Service) tidy(ctx context.Context, before *view) {
 	}
 }
 
-// led reports whether the names led to a document to which those of after do not.
-func (v *view) led(after *view) bool {
+// lost reports whether the names led to a document to which those of after do not.
+func (v *view) lost(after *view) bool {
 	type way struct{ target, manifest digest.Digest }
 	stay := map[way]bool{}
 	for _, n := range after.entries() {
@@ -64,7 +64,7 @@ func (v *view) led(after *view) bool {
 // sweep removes the blobs and layers that no image needs. Preconditions: the
 // change token is held, or the service is not yet in use.
 func (s *Service) sweep(ctx context.Context) error {
-	v := s.view.Load()
+	v := s.db.view.Load()
 	blobs := map[digest.Digest]bool{}
 	var chains []layer.ChainID
 	for _, n := range v.entries() {
@@ -182,10 +182,10 @@ func (s *Service) rescue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.update(ctx, func(ctx context.Context) error {
+	return s.db.update(ctx, func(tx *transaction) error {
 		for _, n := range found {
 			slog.Info("found an image without its names", "image", n.id)
-			if err := s.dangle(ctx, n); err != nil {
+			if err := tx.dangle(n); err != nil {
 				return err
 			}
 		}

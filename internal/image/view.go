@@ -4,27 +4,22 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/metadata/boltutil"
-	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	bolt "go.etcd.io/bbolt"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/layer"
 )
 
 const (
-	namespace      = "tare"
 	danglingPrefix = "dangling@" // + ID: the name of an image without references
 	maxDocument    = 4 << 20     // bytes of a manifest, index or configuration
 )
@@ -34,47 +29,6 @@ type view struct {
 	names map[string]name // by reference, or dangling name
 	byID  map[ID][]string // names that stand for the image on some platform, sorted
 	pins  map[ID]bool
-}
-
-// inDB is the context that containerd's stores want.
-func inDB(ctx context.Context) context.Context { return namespaces.WithNamespace(ctx, namespace) }
-
-// update runs f in one transaction, then publishes the new view. It ignores
-// that the client leaves. Preconditions: the change token is held.
-func (s *Service) update(ctx context.Context, f func(ctx context.Context) error) error {
-	ctx = inDB(context.WithoutCancel(ctx))
-	err := s.db.Update(func(tx *bolt.Tx) error { return f(boltutil.WithTransaction(ctx, tx)) })
-	return errors.Join(err, s.refresh(ctx))
-}
-
-// refresh reads images.db anew.
-func (s *Service) refresh(ctx context.Context) error {
-	list, err := s.names.List(inDB(ctx))
-	if err != nil {
-		return fmt.Errorf("images.db: %w", err)
-	}
-	v := &view{names: map[string]name{}, byID: map[ID][]string{}}
-	if v.pins, err = s.pins(); err != nil {
-		return fmt.Errorf("images.db: %w", err)
-	}
-	for _, i := range list {
-		n, err := nameIn(i)
-		if err != nil {
-			slog.Warn("images.db has a name that leads nowhere", "name", i.Name, "error", err)
-			continue
-		}
-		v.names[i.Name] = n
-		for _, e := range n.all() {
-			if names := v.byID[e.id]; len(names) == 0 || names[len(names)-1] != i.Name {
-				v.byID[e.id] = append(names, i.Name)
-			}
-		}
-	}
-	for _, names := range v.byID {
-		slices.Sort(names)
-	}
-	s.view.Store(v)
-	return nil
 }
 
 // parts is what an ID stands for.
@@ -259,7 +213,7 @@ func (v *view) byTarget(id ID) (groups [][]string) {
 
 // list makes pictures of all images, each from groups of its names.
 func (s *Service) list(ctx context.Context, groups func(*view, ID) [][]string) []*Image {
-	v := s.view.Load()
+	v := s.db.view.Load()
 	list := make([]*Image, 0, len(v.byID))
 	for id := range v.byID {
 		for _, names := range groups(v, id) {
