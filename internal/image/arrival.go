@@ -161,10 +161,8 @@ func (a *arrival) publish(ctx context.Context, list []*candidate) error {
 		return err
 	}
 	failpoint.Hit("load/named")
-	if before.lost(a.s.db.view.Load()) {
-		return a.s.sweep(ctx)
-	}
-	return a.s.unmark()
+	a.s.tidy(ctx, before)
+	return nil
 }
 
 // nameLoaded points a loaded image's names at it.

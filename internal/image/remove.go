@@ -286,9 +286,8 @@ func companions(names []string, gone string) (digests []string) {
 
 // untag removes names and keeps the image.
 func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
-	before := r.s.db.view.Load()
-	was := before.of(gone[0], r.id)
-	err := r.s.db.update(ctx, func(tx *transaction) error {
+	was := r.s.db.view.Load().of(gone[0], r.id)
+	err := r.s.rename(ctx, func(tx *transaction) error {
 		for _, n := range gone {
 			if err := tx.take(n, r.id); err != nil {
 				return err
@@ -300,7 +299,6 @@ func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
 		return nil, err
 	}
 	r.noteUntagged(gone)
-	r.s.tidy(ctx, before)
 	return r.done, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/syncfs"
 	"github.com/tare-engine/tare/internal/manifest"
@@ -30,18 +31,30 @@ func (s *Service) unmark() error {
 	return syncfs.Dir(s.root)
 }
 
-// tidy sweeps if names have left documents to which nothing leads any more, since
-// before: what an image consisted of by them alone. Preconditions: the change token
+// rename changes names that lead to images here, and sweeps what nothing leads to
+// any more: what an image consisted of by them alone. Preconditions: the change token
 // is held.
+func (s *Service) rename(ctx context.Context, change func(*transaction) error) error {
+	if err := s.mark(); err != nil {
+		return err
+	}
+	failpoint.Hit("rename/marked")
+	before := s.db.view.Load()
+	if err := s.db.update(ctx, change); err != nil {
+		return errors.Join(err, s.unmark())
+	}
+	failpoint.Hit("rename/renamed")
+	s.tidy(ctx, before)
+	return nil
+}
+
+// tidy ends a change of names, before which something was marked.
 func (s *Service) tidy(ctx context.Context, before *view) {
-	if !before.lost(s.db.view.Load()) {
-		return
+	end := s.unmark
+	if before.lost(s.db.view.Load()) {
+		end = func() error { return s.sweep(context.WithoutCancel(ctx)) }
 	}
-	err := s.mark()
-	if err == nil {
-		err = s.sweep(context.WithoutCancel(ctx))
-	}
-	if err != nil { // space only: the next sweep tries again
+	if err := end(); err != nil { // space only: the next sweep tries again
 		slog.Error("sweep images", "error", err)
 	}
 }

@@ -41,10 +41,13 @@ func (s *Service) Tag(ctx context.Context, ref, repo, tag string) (string, *Imag
 			n.parent = cmp.Or(n.parent, v.of(ref, f.id).parent)
 		}
 	}
-	if err := s.db.update(ctx, func(tx *transaction) error { return tx.set(t.String(), n) }); err != nil {
+	change := s.db.update
+	if _, ok := v.names[t.String()]; ok { // it leads to something else then
+		change = s.rename
+	}
+	if err := change(ctx, func(tx *transaction) error { return tx.set(t.String(), n) }); err != nil {
 		return "", nil, err
 	}
-	s.tidy(ctx, v)
 	i, err := s.Resolve(ctx, string(f.id))
 	return reference.FamiliarString(t), i, err
 }
