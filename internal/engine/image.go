@@ -48,7 +48,9 @@ func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, quiet bool, platfor
 	return err
 }
 
-// ImageList returns images, the newest first.
+// ImageList returns images, the newest first: with their manifests each once for
+// each index or manifest that names lead to, as Docker's containerd store, since a
+// name has those manifests only to which it leads.
 func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]api.ImageSummary, error) {
 	match, err := e.imageFilter(ctx, o.Filters)
 	if err != nil {
@@ -64,6 +66,9 @@ func (e *Engine) ImageList(ctx context.Context, o api.ImageListOptions) ([]api.I
 		if shared, err = sharedSizes(e.layers, all); err != nil {
 			return nil, err
 		}
+	}
+	if o.Manifests {
+		all = e.images.ListTargets(ctx)
 	}
 	list := []api.ImageSummary{}
 	for _, img := range all {

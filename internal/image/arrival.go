@@ -148,9 +148,10 @@ func (a *arrival) publish(ctx context.Context, list []*candidate) error {
 		return err
 	}
 	failpoint.Hit("load/blobs-renamed")
-	err = a.s.update(ctx, func(ctx context.Context) error {
+	before := a.s.db.view.Load()
+	err = a.s.db.update(ctx, func(tx *transaction) error {
 		for _, c := range list {
-			if err := a.s.nameLoaded(ctx, c); err != nil {
+			if err := nameLoaded(tx, c); err != nil {
 				return err
 			}
 		}
@@ -160,15 +161,16 @@ func (a *arrival) publish(ctx context.Context, list []*candidate) error {
 		return err
 	}
 	failpoint.Hit("load/named")
-	return a.s.unmark()
+	a.s.tidy(ctx, before)
+	return nil
 }
 
-// nameLoaded points a loaded image's names at it, inside a transaction.
-func (s *Service) nameLoaded(ctx context.Context, c *candidate) error {
+// nameLoaded points a loaded image's names at it.
+func nameLoaded(tx *transaction, c *candidate) error {
 	for _, ref := range c.names {
-		if err := s.addName(ctx, ref, c.name()); err != nil {
+		if err := tx.add(ref, c.name()); err != nil {
 			return err
 		}
 	}
-	return s.dangle(ctx, c.name()) // does nothing if it has a name
+	return tx.dangle(c.name()) // does nothing if it has a name
 }

@@ -119,7 +119,10 @@ func (p *pull) inStore(ctx context.Context) []*ocispec.Platform {
 	if err != nil {
 		return host
 	}
-	own, err := p.choose(index)
+	var own ocispec.Descriptor // this machine's
+	if list := possible(index, p.platform()); len(list) > 0 {
+		own = list[0]
+	}
 	has := func(d ocispec.Descriptor) bool { _, err := p.document(ctx, d); return err == nil }
 	var others []*ocispec.Platform
 	for _, d := range index.Manifests {
@@ -128,7 +131,7 @@ func (p *pull) inStore(ctx context.Context) []*ocispec.Platform {
 			others = append(others, d.Platform)
 		}
 	}
-	if len(others) == 0 || err == nil && has(own) {
+	if len(others) == 0 || own.Digest != "" && has(own) {
 		return append(host, others...)
 	}
 	return others
@@ -219,7 +222,7 @@ func (b *bring) read(img dataroot.GraphImage) (err error) {
 
 // have reports whether the image is there with all of its names.
 func (b *bring) have() bool {
-	v := b.s.view.Load()
+	v := b.s.db.view.Load()
 	for _, ref := range b.c.names {
 		if _, ok := v.names[ref].of(b.c.id); !ok {
 			return false
@@ -232,7 +235,7 @@ func (b *bring) have() bool {
 func (b *bring) find(ctx context.Context) error {
 	came := b.layers
 	b.layers, b.known = nil, newKnownLayers(b.s)
-	present := len(b.s.view.Load().byID[b.c.id]) > 0
+	present := len(b.s.db.view.Load().byID[b.c.id]) > 0
 	var parent layer.ChainID
 	for i, chain := range b.c.parts.chains {
 		l := &broughtLayer{parent: parent, chain: chain, diff: b.c.parts.config.RootFS.DiffIDs[i]}
@@ -356,7 +359,7 @@ func (b *bring) keep(ctx context.Context) error {
 		return err
 	}
 	defer end()
-	if v := b.s.view.Load(); len(v.byID[b.c.id]) > 0 {
+	if v := b.s.db.view.Load(); len(v.byID[b.c.id]) > 0 {
 		return b.name(ctx, v.of(v.byID[b.c.id][0], b.c.id))
 	}
 	var blobs []ocispec.Descriptor
@@ -383,9 +386,9 @@ func (b *bring) keep(ctx context.Context) error {
 // name gives an image that is there the names that it has in the data root.
 // Preconditions: the change token is held.
 func (b *bring) name(ctx context.Context, n name) error {
-	return b.s.update(ctx, func(ctx context.Context) error {
+	return b.s.db.update(ctx, func(tx *transaction) error {
 		for _, ref := range b.c.names {
-			if err := b.s.addName(ctx, ref, n); err != nil {
+			if err := tx.add(ref, n); err != nil {
 				return err
 			}
 		}

@@ -44,7 +44,7 @@ func (s *Service) newEarly(ctx context.Context, b *layer.Batch) *early {
 	}
 	e := &early{batch: b, known: map[layer.DiffID]bool{}, content: s.content, slots: make(chan struct{}, max(2, goruntime.GOMAXPROCS(0)))}
 	e.ctx, e.cancel = context.WithCancel(ctx)
-	for id := range s.view.Load().byID {
+	for id := range s.db.view.Load().byID {
 		if p, err := s.partsOf(ctx, id); err == nil {
 			for _, d := range p.config.RootFS.DiffIDs {
 				e.known[d] = true

@@ -279,6 +279,96 @@ func TestRemovalOfSeveralPlatforms(t *testing.T) {
 	})
 }
 
+// TestTheDigestOfAnIndexMeansAllOfIt, and names that lead to its images otherwise
+// are none of its.
+func TestTheDigestOfAnIndexMeansAllOfIt(t *testing.T) {
+	open := func(t *testing.T) (*fellows, string) {
+		f := newFellows(t)
+		i, err := f.images.Resolve(ctx, "two:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f, i.Target.Digest.String()
+	}
+	t.Run("meant", func(t *testing.T) {
+		f, index := open(t)
+		if meant := f.images.Meant(index); !slices.Equal(meant, []digest.Digest{f.amd, f.arm}) {
+			t.Errorf("%v", meant)
+		}
+		if i, err := f.images.ResolveFor(ctx, index, onARM64); err != nil || i.ID != f.arm {
+			t.Errorf("%+v, %v", i, err)
+		}
+		if _, _, err := f.images.Tag(ctx, index, "whole", "1"); err != nil {
+			t.Fatal(err)
+		}
+		f.expect(t, f.site, "whole:1", f.amd, f.arm)
+		to := openSite(t, t.TempDir())
+		want := "Loaded image ID: " + f.amd.String() + "\nLoaded image ID: " + f.arm.String() + "\n"
+		if said := to.load(t, bytes.NewReader(f.save(t, index, nil))); said != want {
+			t.Errorf("said %q", said)
+		}
+		if meant := to.images.Meant(index); len(meant) != 2 { // nothing but the index leads to both
+			t.Errorf("loaded without names: %v", meant)
+		}
+	})
+	t.Run("removed", func(t *testing.T) {
+		f, index := open(t)
+		if done, err := f.images.Remove(ctx, index, image.RemoveOptions{}); err != nil || done[0].Untagged != "two:1" {
+			t.Errorf("%v, %v", done, err)
+		}
+		if left := f.store(t); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+	})
+	t.Run("removed for a platform", func(t *testing.T) {
+		f, index := open(t)
+		if _, err := f.images.Remove(ctx, index, image.RemoveOptions{Platforms: onAMD64}); err != nil {
+			t.Fatal(err)
+		}
+		f.expect(t, f.site, "two:1", f.arm)
+	})
+	t.Run("of several names", func(t *testing.T) {
+		f, index := open(t)
+		if _, _, err := f.images.Tag(ctx, "two:1", "whole", "1"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := f.images.Tag(ctx, string(f.arm), "arm", "1"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := f.images.Remove(ctx, index, image.RemoveOptions{})
+		want := "unable to delete " + digest.Digest(index).Encoded()[:12] + " (must be forced) - image is referenced in multiple repositories"
+		if !errdefs.Is(err, errdefs.Conflict) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+		if _, err := f.images.Remove(ctx, index, image.RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		f.expect(t, f.site, "arm:1", f.arm)
+		for _, gone := range []string{"two:1", "whole:1", f.amd.String(), index} {
+			if meant := f.images.Meant(gone); len(meant) > 0 {
+				t.Errorf("%s is still there: %v", gone, meant)
+			}
+		}
+	})
+	t.Run("used", func(t *testing.T) {
+		f, index := open(t)
+		used := func(running bool) image.RemoveOptions {
+			return image.RemoveOptions{Force: running, InUse: func(id image.ID) []image.User {
+				if id != f.arm {
+					return nil
+				}
+				return []image.User{{Container: strings.Repeat("c", 64), Running: running}}
+			}}
+		}
+		for _, running := range []bool{false, true} {
+			if done, err := f.images.Remove(ctx, index, used(running)); !errdefs.Is(err, errdefs.Conflict) || len(done) > 0 {
+				t.Errorf("running %v: %v, %v", running, done, err)
+			}
+			f.expect(t, f.site, "two:1", f.amd, f.arm)
+		}
+	})
+}
+
 // TestPinOfSeveralPlatforms pins all that a name has, or one by its ID; what
 // cannot go whole stays whole.
 func TestPinOfSeveralPlatforms(t *testing.T) {

@@ -22,21 +22,15 @@ package image
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/metadata"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/tare-engine/tare/internal/content"
 	"github.com/tare-engine/tare/internal/layer"
@@ -53,7 +47,7 @@ type Image struct {
 	RepoDigests []string // "busybox@sha256:…"
 	Config      *dockerspec.DockerOCIImage
 	Manifest    ocispec.Descriptor
-	Target      ocispec.Descriptor // what its newest reference points to: the manifest, or the index that has it
+	Target      ocispec.Descriptor // what the reference that it was found by, or its newest, points to: the manifest, or the index that has it
 	Layers      []layer.DiffID     // base first
 	Chain       layer.ChainID
 	Size        int64     // of the unpacked layers
@@ -68,46 +62,38 @@ type Image struct {
 // Service owns the images of one data root.
 type Service struct {
 	root    string
-	db      *bolt.DB
-	names   images.Store // over db
+	db      *database
 	content *content.Store
 	layers  *layer.Service
 
 	change    chan struct{} // holds the token of whoever changes images
 	flights   flights
 	downloads chan struct{} // holds a token for each blob that is being fetched
-	view      atomic.Pointer[view]
-	loaded    sync.Map // ID → *parts, read once
+	loaded    sync.Map      // ID → *parts, read once
 	uses      *uses
 	cap       Cap
 }
 
 // Open opens the images of the data root, of which so many blobs are fetched at
-// a time. A damaged images.db is set aside,
-// and the images that are found without it come back, untagged.
+// a time. A damaged images.db is set aside, and the images that are found without
+// it come back, untagged.
 func Open(ctx context.Context, root string, c *content.Store, l *layer.Service, downloads int) (_ *Service, err error) {
 	s := &Service{root: root, content: c, layers: l, change: make(chan struct{}, 1), downloads: make(chan struct{}, downloads), uses: openUses(usesFile(root))}
-	db, damaged, err := openDB(filepath.Join(root, "images.db"))
-	if err != nil {
+	var damaged bool
+	if s.db, damaged, err = openDatabase(ctx, filepath.Join(root, "images.db"), c.Provider(), s.arrange); err != nil {
 		return nil, err
 	}
-	s.db = db
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, db.Close())
+			err = errors.Join(err, s.db.close())
 		}
 	}()
-	m := metadata.NewDB(db, c.Provider(), nil)
-	if err := m.Init(ctx); err != nil {
-		return nil, fmt.Errorf("images.db: %w", err)
-	}
-	s.names = metadata.NewImageStore(m)
 	if damaged {
 		if err := s.rescue(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.refresh(ctx); err != nil {
+	if err := s.db.refresh(ctx); err != nil {
 		return nil, err
 	}
 	if _, err := os.Stat(s.marker()); err == nil {
@@ -119,7 +105,7 @@ func Open(ctx context.Context, root string, c *content.Store, l *layer.Service, 
 }
 
 // Close closes images.db. No change may be under way.
-func (s *Service) Close() error { return errors.Join(s.uses.write(), s.db.Close()) }
+func (s *Service) Close() error { return errors.Join(s.uses.write(), s.db.close()) }
 
 // begin waits for the right to change images. The caller calls end.
 func (s *Service) begin(ctx context.Context) (end func(), err error) {
@@ -129,52 +115,4 @@ func (s *Service) begin(ctx context.Context) (end func(), err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-}
-
-// openDB opens the database; one that is damaged is renamed and replaced.
-func openDB(path string) (db *bolt.DB, damaged bool, err error) {
-	o := &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType}
-	db, err = tryDB(path, o)
-	if err == nil {
-		return db, false, nil
-	}
-	if errors.Is(err, os.ErrPermission) || errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, false, fmt.Errorf("open %s: %w", path, err)
-	}
-	aside := fmt.Sprintf("%s.damaged-%d", path, time.Now().Unix())
-	slog.Error("images.db is damaged; set aside", "error", err, "as", aside)
-	if err := os.Rename(path, aside); err != nil {
-		return nil, false, err
-	}
-	db, err = tryDB(path, o)
-	return db, true, err
-}
-
-// tryDB opens the database and reads all of it: bbolt panics on some damage.
-func tryDB(path string, o *bolt.Options) (db *bolt.DB, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			if db != nil {
-				_ = db.Close()
-			}
-			db, err = nil, fmt.Errorf("%v", r)
-		}
-	}()
-	if info, e := os.Stat(path); e == nil && info.Size() == 0 {
-		return nil, errors.New("the file is empty")
-	}
-	db, err = bolt.Open(path, 0600, o)
-	if err != nil {
-		return nil, err
-	}
-	err = db.View(func(tx *bolt.Tx) error {
-		for e := range tx.Check() {
-			err = errors.Join(err, e)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
 }

@@ -44,11 +44,11 @@ func (s *Service) Omit(ctx context.Context, list []*Saved, since []string, known
 	}
 	wanted := map[digest.Digest]bool{}
 	for _, sv := range list {
-		for _, d := range sv.m.Layers {
-			wanted[d.Digest] = true
+		for _, b := range sv.blobs {
+			wanted[b.digest] = true
 		}
 	}
-	v := s.view.Load()
+	v := s.db.view.Load()
 	for _, ref := range since {
 		if err := s.omitImage(ctx, v, ref, wanted, &o); err != nil {
 			return o, err
@@ -67,15 +67,17 @@ func (s *Service) omitImage(ctx context.Context, v *view, ref string, wanted map
 		return err
 	}
 	for _, id := range f.all() {
-		n := v.nameOf(found{id: id, ref: f.ref})
-		m, err := s.manifestOf(ctx, n.id, n.manifest.Digest)
-		if err != nil {
-			return err
-		}
+		n := v.nameOf(f.one(id))
 		helps := false
-		for _, d := range m.Layers {
-			o.layers[d.Digest] = true
-			helps = helps || wanted[d.Digest]
+		for _, e := range n.all() {
+			m, err := s.manifestOf(ctx, e.id, e.manifest.Digest)
+			if err != nil {
+				return err
+			}
+			for _, d := range m.Layers {
+				o.layers[d.Digest] = true
+				helps = helps || wanted[d.Digest]
+			}
 		}
 		if helps {
 			o.since = append(o.since, sinceOf(f.ref, n.target.Digest))
@@ -102,11 +104,13 @@ type Blob struct {
 	Size   int64 // bytes, as it is packed
 }
 
-// Layers returns the blobs of the image's layers, base first.
-func (sv *Saved) Layers() []Blob {
-	list := make([]Blob, len(sv.m.Layers))
-	for i, d := range sv.m.Layers {
-		list[i] = Blob{d.Digest, sv.Image.Layers[i], d.Size}
+// Layers returns the blobs of the image's layers, base first, and again for each
+// further manifest that goes with it.
+func (sv *Saved) Layers() (list []Blob) {
+	for _, m := range sv.manifests {
+		for i, d := range m.Layers {
+			list = append(list, Blob{d.Digest, sv.Image.Layers[i], d.Size})
+		}
 	}
 	return list
 }

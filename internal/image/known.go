@@ -62,7 +62,7 @@ func (k *knownLayers) read(ctx context.Context) {
 	}
 	k.diffs, k.blobs = map[digest.Digest]layer.DiffID{}, map[layer.DiffID][]ocispec.Descriptor{}
 	met := seen{}
-	for _, n := range k.s.view.Load().entries() {
+	for _, n := range k.s.db.view.Load().entries() {
 		if met.before(n.manifest.Digest) {
 			continue
 		}

@@ -17,7 +17,6 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/layer"
-	"github.com/tare-engine/tare/internal/linux/syncfs"
 )
 
 // Loaded is one thing that a load brought: a name of an image, or an image
@@ -212,7 +211,7 @@ func mismatch(got, want digest.Digest) error {
 // has come; its ID is that of the image which it stands for now.
 func (l *load) result(list []*candidate) []Loaded {
 	var all []Loaded
-	v := l.s.view.Load()
+	v := l.s.db.view.Load()
 	said := map[string]bool{}
 	for _, c := range list {
 		for _, n := range c.names {
@@ -224,7 +223,8 @@ func (l *load) result(list []*candidate) []Loaded {
 			all = append(all, Loaded{v.names[n].id, name})
 			l.out.say(jsonstream.Message{Stream: "Loaded image: " + name + "\n"})
 		}
-		if len(c.names) == 0 {
+		if len(c.names) == 0 && !said[c.id.String()] {
+			said[c.id.String()] = true
 			all = append(all, Loaded{ID: c.id})
 			l.out.say(jsonstream.Message{Stream: "Loaded image ID: " + c.id.String() + "\n"})
 		}
@@ -246,18 +246,4 @@ func familiar(ref string) string {
 		return ref
 	}
 	return reference.FamiliarString(named)
-}
-
-// marker exists while blobs and layers may be there that no name leads to.
-func (s *Service) marker() string { return s.root + "/images.sweep" }
-
-func (s *Service) mark() error {
-	return os.WriteFile(s.marker(), nil, 0600)
-}
-
-func (s *Service) unmark() error {
-	if err := os.Remove(s.marker()); err != nil {
-		return fmt.Errorf("images: %w", err)
-	}
-	return syncfs.Dir(s.root)
 }

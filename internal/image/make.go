@@ -232,7 +232,7 @@ func (a *arrival) make(ctx context.Context, n New, b *base, add addition) (ID, e
 		return "", err
 	}
 	defer end()
-	if n.Parent != "" && len(a.s.view.Load().byID[n.Parent]) == 0 { // removed meanwhile, its blobs as well
+	if n.Parent != "" && len(a.s.db.view.Load().byID[n.Parent]) == 0 { // removed meanwhile, its blobs as well
 		return "", noSuchImage(n.Parent.String())
 	}
 	return c.id, a.keep(ctx, []*candidate{c})

@@ -172,10 +172,15 @@ func (c *candidate) join(all *gathered, given []*candidate) error {
 }
 
 // gathered are the images of an archive: each once for each document that names
-// lead to, with all of these names.
+// lead to, and each manifest by which they do, with all of these names.
 type gathered struct {
 	list  []*candidate
-	known map[reached]*candidate
+	known map[candidateKey]*candidate
+}
+
+type candidateKey struct {
+	reached
+	manifest digest.Digest
 }
 
 // reached is an image, and what names lead to.
@@ -184,12 +189,14 @@ type reached struct {
 	target digest.Digest
 }
 
-func (c *candidate) reached() reached { return reached{c.id, c.target.Digest} }
+func (c *candidate) key() candidateKey {
+	return candidateKey{reached{c.id, c.target.Digest}, digest.FromBytes(c.manifest)}
+}
 
-func (g *gathered) has(c *candidate) bool { return g.known[c.reached()] != nil }
+func (g *gathered) has(c *candidate) bool { return g.known[c.key()] != nil }
 
 func (g *gathered) add(c *candidate) error {
-	if old := g.known[c.reached()]; old != nil {
+	if old := g.known[c.key()]; old != nil {
 		old.names = append(old.names, c.names...)
 		return nil
 	}
@@ -197,9 +204,9 @@ func (g *gathered) add(c *candidate) error {
 		return invalid("more than %d images", maxGathered)
 	}
 	if g.known == nil {
-		g.known = map[reached]*candidate{}
+		g.known = map[candidateKey]*candidate{}
 	}
-	g.known[c.reached()] = c
+	g.known[c.key()] = c
 	g.list = append(g.list, c)
 	return nil
 }
@@ -450,8 +457,8 @@ func (a *archive) oci(b []byte) ([]*candidate, error) {
 				return nil, err
 			}
 		}
-		fitting := a.fitting(group)
-		if fitting == nil && len(group) > 0 {
+		fitting, ok := a.fitting(group)
+		if !ok && len(group) > 0 {
 			missing = append(missing, group[0].familiar())
 		}
 		for _, c := range fitting {

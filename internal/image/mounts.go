@@ -231,7 +231,7 @@ func (m *Mounts) Remove(ctx context.Context, name string, force bool) (gone []Mo
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := m.choose(ctx, list, name)
+	chosen, err := m.toUnmount(ctx, list, name)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +257,8 @@ func UnmountAll(dir string) error {
 	return errors.Join(errs...)
 }
 
-func (m *Mounts) choose(ctx context.Context, list []Mounted, name string) (chosen []Mounted, err error) {
+// toUnmount are the places that a name means: of an image, a path, or all.
+func (m *Mounts) toUnmount(ctx context.Context, list []Mounted, name string) (chosen []Mounted, err error) {
 	if name == "" {
 		return list, nil
 	}

@@ -2,15 +2,14 @@ package image
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -21,13 +20,15 @@ const (
 	labelParent   = "tare/parent-id"
 	labelManifest = "tare/manifest" // descriptor, where the target is an index
 	labelOther    = "tare/other."   // + the hexadecimal digits of an ID: descriptor of its manifest
+	labelAgain    = "tare/again."   // + those of a manifest's digest, which lists an image that the name has by another: both
 )
 
 // name is what a reference points to: an image, and where it came with an index,
-// the index's images for other platforms that are here.
+// the index's images for other platforms that are here. An index may list an
+// image twice, by manifests whose layers are packed differently.
 type name struct {
 	entry
-	others []entry            // all different
+	others []entry            // all with different manifests
 	target ocispec.Descriptor // the manifest, or the index that has it and those of others
 	tagged time.Time
 }
@@ -50,14 +51,18 @@ func (n name) lacks(other name) bool {
 	return slices.ContainsFunc(other.all(), func(e entry) bool { _, ok := n.of(e.id); return !ok })
 }
 
+// has reports whether the name has an image by the same manifest.
+func (n name) has(e entry) bool {
+	return slices.ContainsFunc(n.all(), func(own entry) bool { return own.id == e.id && own.manifest.Digest == e.manifest.Digest })
+}
+
 // of is the name as it would be for one of its images alone.
 func (n name) of(id ID) (name, bool) {
-	for _, e := range n.all() {
-		if e.id == id {
-			return name{entry: e, target: n.target, tagged: n.tagged}, true
-		}
+	own := slices.DeleteFunc(n.all(), func(e entry) bool { return e.id != id })
+	if len(own) == 0 {
+		return name{}, false
 	}
-	return name{}, false
+	return name{entry: own[0], others: own[1:], target: n.target, tagged: n.tagged}, true
 }
 
 // of is what a name says of one of its images; nothing if it is none of them.
@@ -66,7 +71,8 @@ func (v *view) of(ref string, id ID) name {
 	return n
 }
 
-// entries are the images of all names, each as the name would be for it alone.
+// entries are the images of all names, each as the name would be for it alone, by
+// one manifest.
 func (v *view) entries() iter.Seq2[string, name] {
 	return func(yield func(string, name) bool) {
 		for ref, n := range v.names {
@@ -86,7 +92,7 @@ func recordOf(ref string, n name) (images.Image, error) {
 		i.Labels[labelParent] = string(n.parent)
 	}
 	describe := func(label string, e entry) error {
-		b, err := json.Marshal(ocispec.Descriptor{MediaType: e.manifest.MediaType, Digest: e.manifest.Digest, Size: e.manifest.Size})
+		b, err := json.Marshal(plainDescriptor(e.manifest))
 		i.Labels[label] = string(b)
 		return err
 	}
@@ -95,12 +101,33 @@ func recordOf(ref string, n name) (images.Image, error) {
 			return i, err
 		}
 	}
+	met := map[ID]bool{n.id: true}
 	for _, e := range n.others {
+		if met[e.id] {
+			b, err := json.Marshal(again{e.id, plainDescriptor(e.manifest)})
+			if err != nil {
+				return i, err
+			}
+			i.Labels[labelAgain+e.manifest.Digest.Encoded()] = string(b)
+			continue
+		}
+		met[e.id] = true
 		if err := describe(labelOther+e.id.Encoded(), e); err != nil {
 			return i, err
 		}
 	}
 	return i, nil
+}
+
+// again is one more manifest by which a name has an image.
+type again struct {
+	ID       ID
+	Manifest ocispec.Descriptor
+}
+
+// plainDescriptor is a descriptor without what an index says beside.
+func plainDescriptor(d ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 }
 
 // nameIn is the reverse of recordOf.
@@ -116,22 +143,32 @@ func nameIn(i images.Image) (name, error) {
 			return n, err
 		}
 	}
-	for label, b := range i.Labels {
-		hex, ok := strings.CutPrefix(label, labelOther)
-		if !ok {
-			continue
-		}
-		e := entry{id: digest.NewDigestFromEncoded(digest.SHA256, hex)}
-		if err := e.id.Validate(); err != nil {
+	for _, label := range slices.Backward(slices.Sorted(maps.Keys(i.Labels))) { // "other" before "again"
+		if e, ok, err := otherIn(label, i.Labels[label]); err != nil {
 			return n, err
+		} else if ok {
+			n.others = append(n.others, e)
 		}
-		if e.manifest, err = manifestIn(b); err != nil {
-			return n, err
-		}
-		n.others = append(n.others, e)
 	}
-	slices.SortFunc(n.others, func(a, b entry) int { return cmp.Compare(a.id, b.id) })
+	slices.SortStableFunc(n.others, func(a, b entry) int { return cmp.Compare(a.id, b.id) })
 	return n, nil
+}
+
+// otherIn reads a label that describes one of the others; false if it does not.
+func otherIn(label, value string) (e entry, ok bool, err error) {
+	if hex, ok := strings.CutPrefix(label, labelOther); ok {
+		e.id = digest.NewDigestFromEncoded(digest.SHA256, hex)
+		e.manifest, err = manifestIn(value)
+		return e, true, cmp.Or(err, e.id.Validate())
+	}
+	if !strings.HasPrefix(label, labelAgain) {
+		return e, false, nil
+	}
+	var a again
+	if err := json.Unmarshal([]byte(value), &a); err != nil {
+		return e, true, err
+	}
+	return entry{id: a.ID, manifest: a.Manifest}, true, cmp.Or(a.ID.Validate(), a.Manifest.Digest.Validate())
 }
 
 func manifestIn(label string) (d ocispec.Descriptor, err error) {
@@ -139,157 +176,4 @@ func manifestIn(label string) (d ocispec.Descriptor, err error) {
 		return d, err
 	}
 	return d, d.Digest.Validate()
-}
-
-// addName points a reference at an image, inside a transaction. The images of
-// other platforms that the reference had by the same index stay beside it.
-func (s *Service) addName(ctx context.Context, ref string, n name) error {
-	record, err := s.names.Get(ctx, ref)
-	if err != nil {
-		return s.setName(ctx, ref, n)
-	}
-	old, err := nameIn(record)
-	if err != nil || !n.indexed() || old.target.Digest != n.target.Digest {
-		return s.setName(ctx, ref, n)
-	}
-	all := n.all()
-	for _, e := range old.all() {
-		if _, ok := n.of(e.id); !ok {
-			all = append(all, e)
-		}
-	}
-	return s.setName(ctx, ref, s.arrange(ctx, n, all))
-}
-
-// arrange makes n the name of these images. It stands for the one that suits
-// this machine best; of those that suit alike, or not, for the first of the index,
-// as a pull does.
-func (s *Service) arrange(ctx context.Context, n name, all []entry) name {
-	all = s.inOrder(ctx, n.target.Digest, all)
-	host := platforms.Default()
-	best, suits := 0, ocispec.Platform{}
-	for i, e := range all {
-		p, err := s.partsOf(ctx, e.id)
-		if err != nil || !host.Match(p.config.Platform) {
-			continue
-		}
-		if suits.OS == "" || host.Less(p.config.Platform, suits) {
-			best, suits = i, p.config.Platform
-		}
-	}
-	n.entry = all[best]
-	n.others = slices.Delete(slices.Clone(all), best, best+1)
-	return n
-}
-
-// inOrder sorts images as an index has their manifests; what it does not list
-// itself comes last.
-func (s *Service) inOrder(ctx context.Context, target digest.Digest, all []entry) []entry {
-	b, err := s.content.Read(ctx, target, maxDocument)
-	if err != nil {
-		return all
-	}
-	index, err := parseIndex(b)
-	if err != nil {
-		return all
-	}
-	places := map[digest.Digest]int{}
-	for i, d := range index.Manifests {
-		if _, ok := places[d.Digest]; !ok {
-			places[d.Digest] = i
-		}
-	}
-	place := func(e entry) int {
-		if at, ok := places[e.manifest.Digest]; ok {
-			return at
-		}
-		return len(index.Manifests)
-	}
-	all = slices.Clone(all)
-	slices.SortStableFunc(all, func(a, b entry) int { return cmp.Compare(place(a), place(b)) })
-	return all
-}
-
-// setName points a reference at an image and the others that n has, inside a
-// transaction. Images that it pointed at become dangling if that was their last
-// name; those that were dangling are so no more.
-func (s *Service) setName(ctx context.Context, ref string, n name) error {
-	record, err := recordOf(ref, n)
-	if err != nil {
-		return err
-	}
-	old, err := s.names.Get(ctx, ref)
-	if err != nil {
-		if _, err := s.names.Create(ctx, record); err != nil {
-			return err
-		}
-	} else if _, err := s.names.Update(ctx, record); err != nil {
-		return err
-	}
-	if err == nil {
-		if was, err := nameIn(old); err == nil && n.lacks(was) {
-			if err := s.dangle(ctx, was); err != nil {
-				return err
-			}
-		}
-	}
-	if strings.HasPrefix(ref, danglingPrefix) {
-		return nil
-	}
-	for _, e := range n.all() {
-		if _, err := s.names.Get(ctx, danglingPrefix+string(e.id)); err == nil {
-			if err := s.names.Delete(ctx, danglingPrefix+string(e.id)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// dangle keeps the images that have lost a name, inside a transaction.
-func (s *Service) dangle(ctx context.Context, n name) error {
-	list, err := s.names.List(ctx)
-	if err != nil {
-		return err
-	}
-	named := map[ID]bool{}
-	for _, i := range list {
-		if n, err := nameIn(i); err == nil {
-			for _, e := range n.all() {
-				named[e.id] = true
-			}
-		}
-	}
-	for _, e := range n.all() {
-		if named[e.id] {
-			continue
-		}
-		alone, _ := n.of(e.id)
-		if err := s.setName(ctx, danglingPrefix+string(e.id), alone); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unname takes a reference away from an image, inside a transaction: it goes,
-// or stands for the images of other platforms that it has.
-func (s *Service) unname(ctx context.Context, ref string, id ID) error {
-	record, err := s.names.Get(ctx, ref)
-	if err != nil {
-		return err
-	}
-	n, err := nameIn(record)
-	if err != nil {
-		return s.names.Delete(ctx, ref)
-	}
-	rest := slices.DeleteFunc(n.all(), func(e entry) bool { return e.id == id })
-	if len(rest) == 0 {
-		return s.names.Delete(ctx, ref)
-	}
-	if record, err = recordOf(ref, s.arrange(ctx, n, rest)); err != nil {
-		return err
-	}
-	_, err = s.names.Update(ctx, record)
-	return err
 }

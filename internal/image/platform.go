@@ -1,8 +1,9 @@
 package image
 
 import (
+	"cmp"
+	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -11,6 +12,11 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
+// Two questions are asked of platforms, and Docker answers them differently: is
+// it the one that is named (Matches: load, save, push, inspect, history, rmi),
+// and does it run there (compatible: pull and create, which take linux/arm/v6
+// for linux/arm/v7 where there is nothing better).
+
 // Matches reports whether an image that is made for have is one for want, of
 // which an empty architecture or variant stands for any; arm64 without one is v8.
 func Matches(want, have ocispec.Platform) bool {
@@ -18,28 +24,62 @@ func Matches(want, have ocispec.Platform) bool {
 		(want.Variant == "" || want.Variant == have.Variant || want.Architecture == "arm64" && want.Variant == "v8" && have.Variant == "")
 }
 
-// fitting are the images for the platforms asked for, nil unless there is one
-// for each.
-func (a *archive) fitting(group []*candidate) []*candidate {
-	if len(a.wanted) == 0 {
-		return group
+// compatible reports whether an image that is made for have runs where one for
+// want does. One that does not say its variant is believed to.
+func compatible(want, have ocispec.Platform) bool {
+	return platforms.Only(want).Match(have) || have.Variant == "" && have.OS == want.OS && have.Architecture == want.Architecture
+}
+
+// ofPlatforms are those of list that are for one of the platforms asked for, all
+// if none is. lacking are the platforms that nothing is for; platformOf returns
+// false for what is not known.
+func ofPlatforms[T any](list []T, want []ocispec.Platform, platformOf func(T) (ocispec.Platform, bool)) (chosen []T, lacking []ocispec.Platform) {
+	if len(want) == 0 {
+		return list, nil
 	}
-	var list []*candidate
-	for _, p := range a.wanted {
-		provided := false
-		for _, c := range group {
-			if Matches(p, c.parts.config.Platform) {
-				provided = true
-				if !slices.Contains(list, c) {
-					list = append(list, c)
-				}
+	provided := make([]bool, len(want))
+	for _, one := range list {
+		have, ok := platformOf(one)
+		wanted := false
+		for i, p := range want {
+			if ok && Matches(p, have) {
+				provided[i], wanted = true, true
 			}
 		}
-		if !provided {
-			return nil
+		if wanted {
+			chosen = append(chosen, one)
 		}
 	}
-	return list
+	for i, p := range want {
+		if !provided[i] {
+			lacking = append(lacking, p)
+		}
+	}
+	return chosen, lacking
+}
+
+// only are the images that are for one of the platforms, each of which one must
+// be for; all if none is given.
+func (s *Service) only(ctx context.Context, ids []ID, ref string, want []ocispec.Platform) ([]ID, error) {
+	var damaged error // it may be the one that is wanted
+	chosen, lacking := ofPlatforms(ids, want, func(id ID) (ocispec.Platform, bool) {
+		parts, err := s.partsOf(ctx, id)
+		if err != nil {
+			damaged = err
+			return ocispec.Platform{}, false
+		}
+		return parts.config.Platform, true
+	})
+	if len(lacking) > 0 {
+		return nil, cmp.Or(damaged, notProvided(ref, lacking[0]))
+	}
+	return chosen, nil
+}
+
+// fitting is only for images of an archive.
+func (a *archive) fitting(group []*candidate) (list []*candidate, ok bool) {
+	list, lacking := ofPlatforms(group, a.wanted, func(c *candidate) (ocispec.Platform, bool) { return c.parts.config.Platform, true })
+	return list, len(lacking) == 0
 }
 
 // provided refuses images, each the only one of its name, that are not for each
@@ -47,7 +87,7 @@ func (a *archive) fitting(group []*candidate) []*candidate {
 func (a *archive) provided(list []*candidate) error {
 	var missing []string
 	for _, c := range list {
-		if len(a.wanted) > 0 && a.fitting([]*candidate{c}) == nil {
+		if _, ok := a.fitting([]*candidate{c}); !ok {
 			missing = append(missing, c.familiar())
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -108,6 +109,8 @@ type pull struct {
 	ref    reference.Named
 	target ocispec.Descriptor
 	out    reporter
+
+	manifest digest.Digest // to be pulled, once it was found; ""
 }
 
 // called is how messages call the image.
@@ -143,7 +146,7 @@ func (p *pull) names() []string {
 
 // have returns the image if all names lead to it.
 func (p *pull) have(ctx context.Context) *Pulled {
-	v := p.s.view.Load()
+	v := p.s.db.view.Load()
 	if p.o.Nameless {
 		return p.haveNameless(ctx, v)
 	}
@@ -197,6 +200,11 @@ func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if have := p.known(ctx, c); have != nil {
+		p.out.also = nil
+		p.result("Image is up to date for ")
+		return have, nil
+	}
 	failpoint.Hit("pull/resolved")
 	if err := p.fits(c); err != nil {
 		return nil, err
@@ -226,6 +234,18 @@ func (p *pull) fly(ctx context.Context, f *flight) (_ *Pulled, err error) {
 	p.out.also = nil
 	p.result("Downloaded newer image for ")
 	return &Pulled{ID: c.id, Name: reference.FamiliarString(p.ref), New: true}, nil
+}
+
+// known returns the image if all names lead to it, which could not be said before
+// the registry was asked: the index has others that are not stored.
+func (p *pull) known(ctx context.Context, c *candidate) *Pulled {
+	p.manifest = digest.FromBytes(c.manifest)
+	for _, b := range append([][]byte{c.manifest}, c.around...) {
+		if !p.s.content.HasWhole(digest.FromBytes(b), int64(len(b))) {
+			return nil
+		}
+	}
+	return p.have(ctx)
 }
 
 // fits refuses an image whose packed layers alone do not fit on the disk.

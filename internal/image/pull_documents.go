@@ -17,34 +17,30 @@ import (
 
 // candidate fetches the documents: index, manifest, configuration.
 func (p *pull) candidate(ctx context.Context, stage *content.Stage) (*candidate, error) {
-	c := &candidate{names: p.names(), target: p.target}
-	m, err := p.manifest(ctx, c, p.target, 0)
+	r, err := p.search(ctx)
 	if err != nil {
 		return nil, err
+	}
+	c := &candidate{names: p.names(), target: p.target, manifest: r.manifest().bytes}
+	m := new(ocispec.Manifest)
+	if err := json.Unmarshal(c.manifest, m); err != nil {
+		return nil, invalidDocument("%w", err)
 	}
 	if err := p.check(m); err != nil {
 		return nil, err
 	}
-	b, err := p.s.content.Read(ctx, m.Config.Digest, maxDocument)
-	if err != nil {
-		b, err = fetchSmall(ctx, p.from, m.Config)
+	if r.config == nil {
+		if r.config, err = p.config(ctx, m.Config); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
+	if err := p.parse(c, r.config, m); err != nil {
 		return nil, err
 	}
-	if c.parts, err = parseConfig(b); err != nil {
+	if c.around, err = p.around(ctx, r); err != nil {
 		return nil, err
 	}
-	have := c.parts.config.Platform
-	switch {
-	case have.OS != "" && have.OS != "linux":
-		return nil, errdefs.New(errdefs.InvalidArgument, "image operating system %q cannot be used on this platform: operating system is not supported", have.OS)
-	case p.o.Platform != nil && !compatible(p.platform(), have):
-		return nil, notProvided(p.called(), *p.o.Platform)
-	case len(m.Layers) != len(c.parts.chains):
-		return nil, errdefs.New(errdefs.InvalidArgument, "invalid manifest: it lists %d layers, the image's configuration %d", len(m.Layers), len(c.parts.chains))
-	}
-	if c.config, err = stageBytes(stage, b); err != nil {
+	if c.config, err = stageBytes(stage, r.config); err != nil {
 		return nil, err
 	}
 	c.id = c.config.digest
@@ -54,40 +50,38 @@ func (p *pull) candidate(ctx context.Context, stage *content.Stage) (*candidate,
 	return c, nil
 }
 
-// manifest follows a descriptor to the manifest of one platform.
-func (p *pull) manifest(ctx context.Context, c *candidate, d ocispec.Descriptor, depth int) (*ocispec.Manifest, error) {
-	if depth > maxNesting {
-		return nil, invalidDocument("indexes are nested more than %d deep", maxNesting)
+// parse reads the configuration, which must be one for us and go with the manifest.
+func (p *pull) parse(c *candidate, config []byte, m *ocispec.Manifest) (err error) {
+	if c.parts, err = parseConfig(config); err != nil {
+		return err
 	}
-	b, err := p.document(ctx, d)
-	if err != nil {
-		return nil, err
+	have := c.parts.config.Platform
+	switch {
+	case have.OS != "" && have.OS != "linux":
+		return errdefs.New(errdefs.InvalidArgument, "image operating system %q cannot be used on this platform: operating system is not supported", have.OS)
+	case p.o.Platform != nil && !compatible(p.platform(), have):
+		return notProvided(p.called(), *p.o.Platform)
+	case len(m.Layers) != len(c.parts.chains):
+		return errdefs.New(errdefs.InvalidArgument, "invalid manifest: it lists %d layers, the image's configuration %d", len(m.Layers), len(c.parts.chains))
 	}
-	switch d.MediaType {
-	case ocispec.MediaTypeImageManifest, images.MediaTypeDockerSchema2Manifest:
-		c.manifest = b
-		m := new(ocispec.Manifest)
-		if err := json.Unmarshal(b, m); err != nil {
-			return nil, invalidDocument("%w", err)
-		}
-		return m, nil
-	case ocispec.MediaTypeImageIndex, images.MediaTypeDockerSchema2ManifestList:
-		index, err := parseIndex(b)
+	return nil
+}
+
+// around are the indexes on the way to the manifest, each with the attestations
+// that it has for what is next.
+func (p *pull) around(ctx context.Context, r *route) (all [][]byte, err error) {
+	for n, d := range r.documents[:len(r.documents)-1] {
+		index, err := parseIndex(d.bytes)
 		if err != nil {
 			return nil, err
 		}
-		best, err := p.choose(index)
+		more, err := p.attestations(ctx, index, r.documents[n+1].descriptor.Digest)
 		if err != nil {
 			return nil, err
 		}
-		more, err := p.attestations(ctx, index, best.Digest)
-		if err != nil {
-			return nil, err
-		}
-		c.around = append(append(c.around, b), more...)
-		return p.manifest(ctx, c, best, depth+1)
+		all = append(append(all, d.bytes), more...)
 	}
-	return nil, errdefs.New(errdefs.InvalidArgument, "%s is no image: its manifest is of the media type %.100q", p.called(), d.MediaType)
+	return all, nil
 }
 
 // check refuses manifests that are not an image's, and layers that nobody may
@@ -157,6 +151,15 @@ func (p *pull) document(ctx context.Context, d ocispec.Descriptor) ([]byte, erro
 		return nil, invalidDocument("%w", err)
 	}
 	return b, nil
+}
+
+// config returns an image's configuration, from the store if it is there.
+func (p *pull) config(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	b, err := p.s.content.Read(ctx, d.Digest, maxDocument)
+	if err != nil {
+		b, err = fetchSmall(ctx, p.from, d)
+	}
+	return b, err
 }
 
 // ConfigPlatform fetches an image's configuration and tells what it is made for.

@@ -87,7 +87,11 @@ func (r *remote) Resolve(_ context.Context, name string) (ocispec.Descriptor, er
 }
 
 func (r *remote) Manifest(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
-	return r.blobs[d.Digest], nil
+	b, ok := r.blobs[d.Digest]
+	if !ok {
+		return nil, errdefs.New(errdefs.NotFound, "manifest unknown")
+	}
+	return b, nil
 }
 
 func (r *remote) Blob(_ context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
@@ -223,6 +227,88 @@ func TestPullChoosesThePlatform(t *testing.T) {
 	}
 }
 
+// TestPullLooksIntoIndexesThatDoNotSayTheirPlatform, and at manifests, until one
+// has what is wanted.
+func TestPullLooksIntoIndexesThatDoNotSayTheirPlatform(t *testing.T) {
+	of := func(arch string) imagetest.Image {
+		i := simple()
+		i.Layers[1] = imagetest.Layer(map[string]string{"b": arch})
+		i.Change = func(c map[string]any) { c["architecture"] = arch }
+		return i
+	}
+	on := func(arch string) *ocispec.Platform { return &ocispec.Platform{OS: "linux", Architecture: arch} }
+	says := func(r *remote, arch string) ocispec.Descriptor {
+		d := r.image(of(arch))
+		d.Platform = on(arch)
+		return d
+	}
+	none := func(d ocispec.Descriptor) ocispec.Descriptor { d.Digest = digest.FromString("none"); return d }
+	for name, index := range map[string]func(r *remote) ocispec.Descriptor{
+		"indexes": func(r *remote) ocispec.Descriptor {
+			return r.index(r.index(says(r, "s390x")), r.index(says(r, "arm64")), r.index(says(r, "amd64")))
+		},
+		"deeper": func(r *remote) ocispec.Descriptor {
+			return r.index(r.index(r.index(says(r, "s390x")), r.index(says(r, "arm64"))), r.index(r.index(says(r, "amd64"))))
+		},
+		"manifests": func(r *remote) ocispec.Descriptor {
+			return r.index(r.image(of("s390x")), r.image(of("arm64")), r.image(of("amd64")))
+		},
+		"both": func(r *remote) ocispec.Descriptor {
+			return r.index(r.image(of("s390x")), r.index(r.image(of("arm64"))), r.index(says(r, "amd64")))
+		},
+		"one that names the platform and has it not": func(r *remote) ocispec.Descriptor {
+			lies := r.index(says(r, "s390x"))
+			lies.Platform = on("arm64")
+			return r.index(lies, r.index(says(r, "arm64"), says(r, "amd64")))
+		},
+		"one that is not there": func(r *remote) ocispec.Descriptor {
+			return r.index(none(r.index(says(r, "amd64"))), none(r.image(of("arm64"))), r.index(says(r, "arm64")), r.index(says(r, "amd64")))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, arch := range []string{"arm64", "amd64"} {
+				s, r := openSite(t, t.TempDir()), newRemote()
+				r.tags["latest"] = index(r)
+				p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{Platform: on(arch)})
+				if err != nil || p.ID != of(arch).ID() {
+					t.Fatalf("%s: %+v, %v", arch, p, err)
+				}
+				if _, said, err := s.pull(ctx, t, "x", r, image.PullOptions{Platform: on(arch)}); err != nil || !strings.Contains(said, "Image is up to date for x:latest") {
+					t.Errorf("%s again: %v, said\n%s", arch, err, said)
+				}
+				if _, err := s.images.Remove(ctx, "x", image.RemoveOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				if left := s.store(t); len(left) > 0 {
+					t.Errorf("left: %q", left)
+				}
+			}
+			s, r := openSite(t, t.TempDir()), newRemote()
+			r.tags["latest"] = index(r)
+			if _, _, err := s.pull(ctx, t, "x", r, image.PullOptions{Platform: on("riscv64")}); !errdefs.Is(err, errdefs.NotFound) {
+				t.Errorf("riscv64: %v", err)
+			}
+		})
+	}
+}
+
+// TestPullLooksIntoSoManyDocuments: an index of a thousand that do not say what
+// they are for does not have all of them fetched.
+func TestPullLooksIntoSoManyDocuments(t *testing.T) {
+	s, r := openSite(t, t.TempDir()), newRemote()
+	var list []ocispec.Descriptor
+	for n := range 1000 {
+		i := simple()
+		i.Change = func(c map[string]any) { c["architecture"], c["author"] = "s390x", fmt.Sprint(n) }
+		list = append(list, r.image(i))
+	}
+	r.tags["latest"] = r.index(list...)
+	_, _, err := s.pull(ctx, t, "x", r, image.PullOptions{})
+	if err == nil || !strings.Contains(err.Error(), "more than 100 documents") || len(r.asked) > 100 {
+		t.Errorf("%v, asked for %d", err, len(r.asked))
+	}
+}
+
 // TestPullOfAPlatformThatTheConfigurationDoesNotSay: what images for old ARM
 // machines have there is the architecture alone.
 func TestPullOfAPlatformThatTheConfigurationDoesNotSay(t *testing.T) {
@@ -239,8 +325,7 @@ func TestPullOfAPlatformThatTheConfigurationDoesNotSay(t *testing.T) {
 			t.Errorf("%+v, %v", p, err)
 		}
 	}
-	machine := &ocispec.Platform{OS: "linux"} // and its architecture
-	if p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{Platform: machine}); err != nil || p.ID != other.ID() {
+	if p, _, err := s.pull(ctx, t, "x", r, image.PullOptions{}); err != nil || p.ID != other.ID() {
 		t.Errorf("%+v, %v", p, err)
 	}
 }

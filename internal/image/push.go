@@ -56,7 +56,7 @@ type Pushed struct {
 // Tags lists the tags that a repository has here.
 func (s *Service) Tags(repository reference.Named) []string {
 	var tags []string
-	for ref := range s.view.Load().names {
+	for ref := range s.db.view.Load().names {
 		if tag, ok := strings.CutPrefix(ref, repository.Name()+":"); ok {
 			tags = append(tags, tag)
 		}
@@ -68,7 +68,7 @@ func (s *Service) Tags(repository reference.Named) []string {
 // Push sends the image that ref names, bit by bit as it came: what the registry
 // has is not sent.
 func (s *Service) Push(ctx context.Context, ref reference.NamedTagged, to Destination, o PushOptions) error {
-	n, ok := s.view.Load().names[ref.String()]
+	n, ok := s.db.view.Load().names[ref.String()]
 	if !ok {
 		return errdefs.New(errdefs.NotFound, "An image does not exist locally with the tag: %s", reference.FamiliarName(ref))
 	}
@@ -285,7 +285,7 @@ func (p *push) sendBlob(ctx context.Context, d ocispec.Descriptor, origin string
 // origins are repositories of the same registry that a blob came from or went
 // to, by the references that stand for images with it.
 func (s *Service) origins(to reference.Named, blobs map[digest.Digest]bool) map[digest.Digest]string {
-	v := s.view.Load()
+	v := s.db.view.Load()
 	found := map[digest.Digest]string{}
 	for full, n := range v.entries() {
 		ref, err := reference.ParseNormalizedNamed(full)
@@ -331,7 +331,7 @@ func (p *push) remember(ctx context.Context, pushed ocispec.Descriptor) error {
 		return err
 	}
 	defer end()
-	v := p.s.view.Load()
+	v := p.s.db.view.Load()
 	n := v.names[p.ref.String()]
 	if n.target.Digest != pushed.Digest {
 		at := slices.IndexFunc(n.all(), func(e entry) bool { return e.manifest.Digest == pushed.Digest })
@@ -344,5 +344,5 @@ func (p *push) remember(ctx context.Context, pushed ocispec.Descriptor) error {
 	if _, ok := v.names[digested]; ok {
 		return nil
 	}
-	return p.s.update(ctx, func(ctx context.Context) error { return p.s.setName(ctx, digested, n) })
+	return p.s.db.update(ctx, func(tx *transaction) error { return tx.set(digested, n) })
 }

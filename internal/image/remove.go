@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -59,7 +59,7 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Re
 		return nil, err
 	}
 	defer end()
-	v := s.view.Load()
+	v := s.db.view.Load()
 	done, err := s.remove(ctx, v, ref, o)
 	if err != nil || o.NoPrune {
 		return done, err
@@ -80,27 +80,21 @@ func (s *Service) remove(ctx context.Context, v *view, ref string, o RemoveOptio
 	}
 	var list []*removal
 	for _, id := range ids {
-		r := &removal{s: s, o: o, id: id, names: v.references(id)}
-		if o.InUse != nil {
-			r.users = o.InUse(id)
-		}
-		if f.ref == "" {
-			return r.image(ctx)
-		}
-		if err := r.check(ref, f.ref); err != nil {
+		r := s.newRemoval(v, f.one(id), o)
+		if err := r.check(ref, f); err != nil {
 			return nil, err
 		}
 		list = append(list, r)
 	}
 	var done []Removed
 	for _, r := range list {
-		more, err := r.reference(ctx, f.ref)
+		more, err := r.run(ctx)
 		if done = append(done, more...); err != nil {
 			return done, err
 		}
 	}
 	slices.SortStableFunc(done, func(a, b Removed) int { // names go first, as with one image
-		return cmp.Compare(len(b.Untagged), len(a.Untagged))
+		return cmp.Compare(min(len(b.Untagged), 1), min(len(a.Untagged), 1))
 	})
 	return done, nil
 }
@@ -112,7 +106,7 @@ func (s *Service) removeParents(ctx context.Context, before *view, done []Remove
 		if d.Deleted != d.ID.String() {
 			continue // a layer, or a name
 		}
-		for id := before.parent(d.ID); s.view.Load().nameless(id) && (inUse == nil || len(inUse(id)) == 0); id = before.parent(id) {
+		for id := before.parent(d.ID); s.db.view.Load().nameless(id) && (inUse == nil || len(inUse(id)) == 0); id = before.parent(id) {
 			more, err := (&removal{s: s, id: id}).delete(ctx)
 			if gone = append(gone, more...); err != nil {
 				return gone, err
@@ -148,33 +142,6 @@ func (v *view) nameless(id ID) bool {
 	return true
 }
 
-// only are the images that are for one of the platforms, each of which one must
-// be for; all if none is given.
-func (s *Service) only(ctx context.Context, ids []ID, ref string, want []ocispec.Platform) ([]ID, error) {
-	if len(want) == 0 {
-		return ids, nil
-	}
-	wanted := map[ID]bool{}
-	for _, p := range want {
-		provided := false
-		var damaged error
-		for _, id := range ids {
-			parts, err := s.partsOf(ctx, id)
-			if err != nil { // it may be another one that is wanted
-				damaged = err
-				continue
-			}
-			if Matches(p, parts.config.Platform) {
-				wanted[id], provided = true, true
-			}
-		}
-		if !provided {
-			return nil, cmp.Or(damaged, notProvided(ref, p))
-		}
-	}
-	return slices.DeleteFunc(ids, func(id ID) bool { return !wanted[id] }), nil
-}
-
 // references lists the names of an image that are references.
 func (v *view) references(id ID) []string {
 	var refs []string
@@ -186,78 +153,98 @@ func (v *view) references(id ID) []string {
 	return refs
 }
 
-// removal is one removal under way.
+// removal is one removal under way: of an image, or of names that it has.
 type removal struct {
 	s     *Service
 	o     RemoveOptions
 	id    ID
 	names []string // references, normalized
+	gone  []string // of these, those that go
+	last  bool     // the image goes with them
 	users []User
 	done  []Removed
 
 	spared holding // what is not freed, for it is about to be needed
 }
 
-// check refuses to take a reference away, which the client calls ref, if that
-// takes the image from its users, or takes away a pinned one.
-func (r *removal) check(ref, name string) error {
-	if !r.o.Force && r.oneRepository() && len(r.users) > 0 {
+// newRemoval makes the removal of one image that was found. A reference goes with
+// those that came with it; an index with all references that lead to it, as with
+// Docker; an ID with all that the image has.
+func (s *Service) newRemoval(v *view, f found, o RemoveOptions) *removal {
+	r := &removal{s: s, o: o, id: f.id, names: v.references(f.id)}
+	if o.InUse != nil {
+		r.users = o.InUse(f.id)
+	}
+	r.gone = r.names
+	switch {
+	case f.ref != "":
+		r.gone = append([]string{f.ref}, companions(r.names, f.ref)...)
+	case f.index != "":
+		r.gone = slices.DeleteFunc(slices.Clone(r.names), func(n string) bool { return v.names[n].target.Digest != f.index })
+	}
+	r.last = len(without(r.names, r.gone)) == 0 && (f.ref == "" || len(r.users) == 0)
+	return r
+}
+
+// run takes away what check has allowed.
+func (r *removal) run(ctx context.Context) ([]Removed, error) {
+	if r.last {
+		return r.delete(ctx)
+	}
+	return r.untag(ctx, r.gone)
+}
+
+// check refuses what the client, which calls it ref, must not have removed.
+func (r *removal) check(ref string, f found) error {
+	if f.ref != "" {
+		return r.checkReference(ref)
+	}
+	return r.checkImage(cmp.Or(f.index, f.id))
+}
+
+// checkReference refuses to take a reference away if that takes the image from
+// its users, or takes away a pinned one.
+func (r *removal) checkReference(ref string) error {
+	if !r.o.Force && oneRepository(r.names) && len(r.users) > 0 {
 		return errdefs.New(errdefs.Conflict,
 			"conflict: unable to remove repository reference %q (must force) - %s is using its referenced image %s",
 			ref, r.users[0], ident.Short(r.id.Encoded()))
 	}
-	if _, last := r.goes(name); last {
-		return r.checkPin()
-	}
-	return nil
+	return r.checkPin()
 }
 
-// goes tells which names go with a reference, and whether the image goes with
-// them.
-func (r *removal) goes(name string) (gone []string, last bool) {
-	gone = append([]string{name}, companions(r.names, name)...) // these came with the tag and go with it
-	return gone, len(without(r.names, gone)) == 0 && len(r.users) == 0
-}
-
-// reference takes one reference away.
-func (r *removal) reference(ctx context.Context, name string) ([]Removed, error) {
-	gone, last := r.goes(name)
-	if !last {
-		return r.untag(ctx, gone)
-	}
-	return r.delete(ctx)
-}
-
-// image takes an image away with all its references.
-func (r *removal) image(ctx context.Context) ([]Removed, error) {
+// checkImage refuses to take away an image that is called by a digest.
+func (r *removal) checkImage(called digest.Digest) error {
+	conflict := func(force, why string) error { return conflict(called, force, why) }
 	for _, u := range r.users {
-		if u.Mount != "" {
-			return nil, r.conflict("cannot be forced", "image is mounted at "+u.Mount)
-		}
-		if u.Running {
-			return nil, r.conflict("cannot be forced", "image is being used by running container "+ident.Short(u.Container))
+		switch {
+		case !r.last: // it keeps the image
+		case u.Mount != "":
+			return conflict("cannot be forced", "image is mounted at "+u.Mount)
+		case u.Running:
+			return conflict("cannot be forced", "image is being used by running container "+ident.Short(u.Container))
 		}
 	}
 	if !r.o.Force {
-		if len(r.names) > 1 && !r.oneRepository() {
-			return nil, r.conflict("must be forced", "image is referenced in multiple repositories")
+		if len(r.gone) > 1 && !oneRepository(r.gone) {
+			return conflict("must be forced", "image is referenced in multiple repositories")
 		}
-		for _, u := range r.users {
-			return nil, r.conflict("must be forced", "image is being used by stopped container "+ident.Short(u.Container))
+		if r.last && len(r.users) > 0 {
+			return conflict("must be forced", "image is being used by stopped container "+ident.Short(r.users[0].Container))
 		}
 	}
-	return r.delete(ctx)
+	return r.checkPin()
 }
 
-func (r *removal) conflict(force, why string) error {
-	return errdefs.New(errdefs.Conflict, "conflict: unable to delete %s (%s) - %s", ident.Short(r.id.Encoded()), force, why)
+func conflict(id digest.Digest, force, why string) error {
+	return errdefs.New(errdefs.Conflict, "conflict: unable to delete %s (%s) - %s", ident.Short(id.Encoded()), force, why)
 }
 
 // oneRepository reports whether there is at most one tag, and nothing of
 // another repository.
-func (r *removal) oneRepository() bool {
+func oneRepository(names []string) bool {
 	tags, repositories := 0, map[string]bool{}
-	for _, n := range r.names {
+	for _, n := range names {
 		ref, err := reference.ParseNormalizedNamed(n)
 		if err != nil {
 			continue
@@ -299,14 +286,14 @@ func companions(names []string, gone string) (digests []string) {
 
 // untag removes names and keeps the image.
 func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
-	was := r.s.view.Load().of(gone[0], r.id)
-	err := r.s.update(ctx, func(ctx context.Context) error {
+	was := r.s.db.view.Load().of(gone[0], r.id)
+	err := r.s.rename(ctx, func(tx *transaction) error {
 		for _, n := range gone {
-			if err := r.s.unname(ctx, n, r.id); err != nil {
+			if err := tx.take(n, r.id); err != nil {
 				return err
 			}
 		}
-		return r.s.dangle(ctx, was)
+		return tx.dangle(was)
 	})
 	if err != nil {
 		return nil, err
@@ -317,7 +304,7 @@ func (r *removal) untag(ctx context.Context, gone []string) ([]Removed, error) {
 
 // noteUntagged notes the names that are gone, if they stand for nothing else now.
 func (r *removal) noteUntagged(gone []string) {
-	v := r.s.view.Load()
+	v := r.s.db.view.Load()
 	for _, n := range gone {
 		if _, ok := v.names[n]; ok {
 			continue
@@ -331,24 +318,21 @@ func (r *removal) noteUntagged(gone []string) {
 // delete removes the image with all its names, then the blobs and layers that
 // no other image needs. Killed in between, the sweep at start does the rest.
 func (r *removal) delete(ctx context.Context) ([]Removed, error) {
-	if err := r.checkPin(); err != nil {
-		return nil, err
-	}
 	ctx = context.WithoutCancel(ctx)
 	parts, _ := r.s.partsOf(ctx, r.id) // a damaged image can be removed as well
-	v := r.s.view.Load()
+	v := r.s.db.view.Load()
 	if err := r.s.mark(); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("rmi/marked")
-	err := r.s.update(ctx, func(ctx context.Context) error {
+	err := r.s.db.update(ctx, func(tx *transaction) error {
 		for _, n := range v.byID[r.id] {
-			if err := r.s.unname(ctx, n, r.id); err != nil {
+			if err := tx.take(n, r.id); err != nil {
 				return err
 			}
 		}
-		if tx, ok := boltutil.Transaction(ctx); ok && v.pins[r.id] {
-			return setPin(tx, r.id, false)
+		if v.pins[r.id] {
+			return tx.pin(r.id, false)
 		}
 		return nil
 	})
@@ -387,7 +371,7 @@ func (r *removal) free(ctx context.Context, old *view, p *parts) (all bool, err 
 	for _, c := range p.chains {
 		chains[c] = true
 	}
-	for id, names := range r.s.view.Load().byID {
+	for id, names := range r.s.db.view.Load().byID {
 		for _, n := range names {
 			for _, d := range r.s.blobsOf(ctx, old.of(n, id)) {
 				delete(blobs, d)

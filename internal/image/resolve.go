@@ -3,8 +3,8 @@ package image
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,14 +25,14 @@ func (s *Service) Resolve(ctx context.Context, ref string) (*Image, error) {
 // ResolveFor is Resolve of an image that is for each of the platforms: of those
 // that the reference has by its index the first one that is.
 func (s *Service) ResolveFor(ctx context.Context, ref string, want []ocispec.Platform) (*Image, error) {
-	v := s.view.Load()
+	v := s.db.view.Load()
 	f, err := v.find(ref)
 	if err != nil {
 		return nil, err
 	}
 	var damaged error
 	for _, id := range f.all() {
-		i, err := s.image(ctx, v, id)
+		i, err := s.found(ctx, v, f.one(id))
 		if err != nil && len(want) == 0 {
 			return nil, err
 		}
@@ -41,17 +41,57 @@ func (s *Service) ResolveFor(ctx context.Context, ref string, want []ocispec.Pla
 			continue
 		}
 		if !slices.ContainsFunc(want, func(p ocispec.Platform) bool { return !Matches(p, i.Config.Platform) }) {
+			if id == f.id && f.named() {
+				i.Others = f.others
+			}
 			return i, nil
 		}
 	}
 	return nil, cmp.Or(damaged, notProvided(ref, want...))
 }
 
+// found makes the picture of an image as it was found: with the manifest and the
+// index by which the name leads to it.
+func (s *Service) found(ctx context.Context, v *view, f found) (*Image, error) {
+	i, err := s.image(ctx, v, f.id)
+	if err == nil && f.named() {
+		n := v.nameOf(f)
+		i.Manifest, i.Target = n.manifest, n.target
+	}
+	return i, err
+}
+
+// ResolveToRun is Resolve of an image that runs where one for a platform does: of
+// those that the reference has by its index the best.
+func (s *Service) ResolveToRun(ctx context.Context, ref string, want ocispec.Platform) (best *Image, err error) {
+	v := s.db.view.Load()
+	f, err := v.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	match := platforms.Only(want)
+	var damaged error
+	for _, id := range f.all() {
+		i, err := s.found(ctx, v, f.one(id))
+		if err != nil { // another one may do
+			damaged = err
+			continue
+		}
+		if compatible(want, i.Config.Platform) && (best == nil || match.Less(i.Config.Platform, best.Config.Platform)) {
+			best = i
+		}
+	}
+	if best == nil {
+		return nil, cmp.Or(damaged, notProvided(ref, want))
+	}
+	return best, nil
+}
+
 // Fellows are the images that the references of i stand for on other platforms,
 // without those that are damaged.
 func (s *Service) Fellows(ctx context.Context, i *Image) []*Image {
 	var list []*Image
-	v := s.view.Load()
+	v := s.db.view.Load()
 	for _, id := range i.Others {
 		if len(v.byID[id]) == 0 { // removed meanwhile
 			continue
@@ -68,7 +108,7 @@ func (s *Service) Fellows(ctx context.Context, i *Image) []*Image {
 
 // Meant are the images that ref means, for every platform; none if it means nothing.
 func (s *Service) Meant(ref string) []ID {
-	f, err := s.view.Load().find(ref)
+	f, err := s.db.view.Load().find(ref)
 	if err != nil {
 		return nil
 	}
@@ -78,29 +118,43 @@ func (s *Service) Meant(ref string) []ID {
 // found is the image that a reference or ID means.
 type found struct {
 	id     ID
-	ref    string // the name that led to it, "" if it was an ID or a digest
-	others []ID   // that the name has for other platforms
+	ref    string        // the name that led to it, "" if it was an ID or a digest
+	index  digest.Digest // of the index that was meant, by its digest alone; ""
+	others []ID          // that the name or the index has for other platforms
 }
+
+// named reports whether something was found by what leads to it, and not itself.
+func (f found) named() bool { return f.ref != "" || f.index != "" }
 
 func (f found) all() []ID { return append([]ID{f.id}, f.others...) }
 
-// whole finds all of a name.
-func (v *view) whole(ref string) found {
+// allOf finds all of a name.
+func (v *view) allOf(ref string) found {
 	n := v.names[ref]
 	f := found{id: n.id, ref: ref}
 	for _, e := range n.others {
-		f.others = append(f.others, e.id)
+		if e.id != f.id && !slices.Contains(f.others, e.id) {
+			f.others = append(f.others, e.id)
+		}
 	}
 	return f
 }
 
-// nameOf is what the name that led to an image says, or its newest name.
+// one is one of the images that were found.
+func (f found) one(id ID) found { return found{id: id, ref: f.ref, index: f.index} }
+
+// nameOf is what the name that led to an image says, or the newest of those that
+// stand for what was meant.
 func (v *view) nameOf(f found) (n name) {
 	if f.ref != "" {
 		return v.of(f.ref, f.id)
 	}
 	for _, ref := range v.byID[f.id] {
-		if other := v.of(ref, f.id); n.id == "" || other.tagged.After(n.tagged) {
+		other := v.of(ref, f.id)
+		if f.index != "" && other.target.Digest != f.index {
+			continue
+		}
+		if n.id == "" || other.tagged.After(n.tagged) {
 			n = other
 		}
 	}
@@ -119,8 +173,8 @@ func (v *view) find(ref string) (found, error) {
 		if !ok {
 			return found{}, noSuchImage(ref)
 		}
-		if id, ok := v.digest(d.Digest()); ok {
-			return found{id: id}, nil
+		if f, ok := v.digest(d.Digest()); ok {
+			return f, nil
 		}
 		return found{}, noSuchImage(d.Digest().String())
 	}
@@ -129,7 +183,7 @@ func (v *view) find(ref string) (found, error) {
 	}
 	full := reference.TagNameOnly(named).String()
 	if _, ok := v.names[full]; ok {
-		return v.whole(full), nil
+		return v.allOf(full), nil
 	}
 	if id, err := v.prefix(ref); id != "" || err != nil {
 		return found{id: id}, err
@@ -150,22 +204,42 @@ func notProvided(ref string, want ...ocispec.Platform) error {
 	return errdefs.New(errdefs.NotFound, "image with reference %s was found but does not provide the specified platform (%s)", ref, strings.Join(names, ", "))
 }
 
-// digest finds an image by its ID, by its manifest's digest, or by its index's.
-func (v *view) digest(d digest.Digest) (ID, bool) {
+// digest finds an image by its ID or by its manifest's digest, or all images of
+// an index by that's.
+func (v *view) digest(d digest.Digest) (found, bool) {
 	if _, ok := v.byID[d]; ok {
-		return d, true
+		return found{id: d}, true
 	}
-	for _, n := range v.names {
-		if n.target.Digest == d {
-			return n.id, true
-		}
+	if f := v.indexed(d); f.id != "" {
+		return f, true
 	}
 	for _, n := range v.entries() {
 		if n.manifest.Digest == d {
-			return n.id, true
+			return found{id: n.id}, true
 		}
 	}
-	return "", false
+	return found{}, false
+}
+
+// indexed finds the images that names have by an index, first those for which a
+// name stands on this machine.
+func (v *view) indexed(index digest.Digest) found {
+	f := found{index: index}
+	for _, ref := range slices.Sorted(maps.Keys(v.names)) {
+		n := v.names[ref]
+		if !n.indexed() || n.target.Digest != index {
+			continue
+		}
+		for _, e := range n.all() {
+			switch {
+			case f.id == "":
+				f.id = e.id
+			case f.id != e.id && !slices.Contains(f.others, e.id):
+				f.others = append(f.others, e.id)
+			}
+		}
+	}
+	return f
 }
 
 // digested finds `repo@sha256:…`: a reference that was pulled so, or an image
@@ -174,7 +248,7 @@ func (v *view) digested(named reference.Named, d digest.Digest) (found, error) {
 	bare := reference.TrimNamed(named)
 	full := bare.String() + "@" + d.String()
 	if _, ok := v.names[full]; ok {
-		return v.whole(full), nil
+		return v.allOf(full), nil
 	}
 	var all []found
 	for full, n := range v.entries() {
@@ -183,7 +257,7 @@ func (v *view) digested(named reference.Named, d digest.Digest) (found, error) {
 		}
 		switch {
 		case n.target.Digest == d:
-			all = append(all, v.whole(full))
+			all = append(all, v.allOf(full))
 		case n.manifest.Digest == d, n.id == d:
 			all = append(all, found{id: n.id, ref: full})
 		}
@@ -210,81 +284,4 @@ func (v *view) prefix(ref string) (ID, error) {
 		}
 	}
 	return match, nil
-}
-
-// several reports whether a name has the image beside those for other platforms.
-func (v *view) several(id ID) bool {
-	return slices.ContainsFunc(v.byID[id], func(ref string) bool { return len(v.names[ref].others) > 0 })
-}
-
-// parseTag reads the reference that an image is to get: `repo` and `tag` as
-// the Engine API has them.
-func parseTag(repo, tag string) (reference.NamedTagged, error) {
-	if repo == "" {
-		return nil, errdefs.New(errdefs.InvalidArgument, "repository name must have at least one component")
-	}
-	named, err := reference.ParseNormalizedNamed(repo)
-	if err != nil {
-		return nil, errdefs.As(errdefs.InvalidArgument, err)
-	}
-	if _, ok := named.(reference.Digested); ok {
-		return nil, errdefs.New(errdefs.InvalidArgument, "refusing to create a tag with a digest reference")
-	}
-	if err := unambiguous(named); err != nil {
-		return nil, err
-	}
-	if tag != "" {
-		t, err := reference.WithTag(reference.TrimNamed(named), tag)
-		return t, errdefs.As(errdefs.InvalidArgument, err)
-	}
-	t, ok := reference.TagNameOnly(named).(reference.NamedTagged)
-	if !ok {
-		return nil, errdefs.As(errdefs.InvalidArgument, errors.New("invalid reference format"))
-	}
-	return t, nil
-}
-
-// unambiguous refuses a name that would hide images from being asked for by the
-// beginning of their ID, "sha256:…".
-func unambiguous(named reference.Named) error {
-	if reference.FamiliarName(named) == digest.Canonical.String() {
-		return errdefs.New(errdefs.InvalidArgument, "refusing to create an ambiguous tag using digest algorithm as name")
-	}
-	return nil
-}
-
-// Tag gives an image one more reference and returns it, in familiar form. One
-// that has a name, by which it is tagged, brings those for other platforms along.
-func (s *Service) Tag(ctx context.Context, ref, repo, tag string) (string, *Image, error) {
-	t, err := parseTag(repo, tag)
-	if err != nil {
-		return "", nil, err
-	}
-	end, err := s.begin(ctx)
-	if err != nil {
-		return "", nil, err
-	}
-	defer end()
-	v := s.view.Load()
-	f, err := v.find(ref)
-	if err != nil {
-		return "", nil, err
-	}
-	n := v.nameOf(f)
-	switch whole := v.names[f.ref]; {
-	case len(f.others) > 0:
-		n = whole
-	case v.several(f.id): // it is meant, and not what came with it
-		n.target = n.manifest
-	}
-	if n.parent == "" { // another name knows it
-		for _, ref := range v.byID[f.id] {
-			n.parent = cmp.Or(n.parent, v.of(ref, f.id).parent)
-		}
-	}
-	if err := s.update(ctx, func(ctx context.Context) error { return s.setName(ctx, t.String(), n) }); err != nil {
-		return "", nil, err
-	}
-	i, err := s.Resolve(ctx, string(f.id))
-	return reference.FamiliarString(t), i, err
 }

@@ -25,9 +25,9 @@ import (
 // Saved is an image as it goes into an archive.
 type Saved struct {
 	*Image
-	names []string // normalized references, sorted
-	blobs []savedBlob
-	m     *ocispec.Manifest
+	names     []string // normalized references, sorted
+	blobs     []savedBlob
+	manifests []*ocispec.Manifest // that of the Image first
 }
 
 // savedBlob is a blob of an archive.
@@ -44,11 +44,11 @@ type savedBlob struct {
 // that is named by its ID goes without names. What an archive needs and is
 // missing is an error.
 func (s *Service) Choose(ctx context.Context, refs []string, want []ocispec.Platform) ([]*Saved, error) {
-	v := s.view.Load()
+	v := s.db.view.Load()
 	var list []*Saved
 	known := map[reached]*Saved{}
 	for _, ref := range refs {
-		chosen, err := v.choose(ref)
+		chosen, err := v.toSave(ref)
 		if err != nil {
 			return nil, err
 		}
@@ -58,7 +58,7 @@ func (s *Service) Choose(ctx context.Context, refs []string, want []ocispec.Plat
 				return nil, err
 			}
 			for _, id := range ids {
-				one := found{id: id, ref: f.ref}
+				one := f.one(id)
 				key := reached{id, v.nameOf(one).target.Digest}
 				sv := known[key]
 				if sv == nil {
@@ -80,8 +80,8 @@ func (s *Service) Choose(ctx context.Context, refs []string, want []ocispec.Plat
 	return list, nil
 }
 
-// choose finds what ref names, without the name if it is not to go with it.
-func (v *view) choose(ref string) ([]found, error) {
+// toSave finds what ref names, without the name if it is not to go with it.
+func (v *view) toSave(ref string) ([]found, error) {
 	parsed, err := reference.ParseAnyReference(ref)
 	if err != nil {
 		return nil, errdefs.As(errdefs.InvalidArgument, err)
@@ -91,7 +91,7 @@ func (v *view) choose(ref string) ([]found, error) {
 		var all []found
 		for full := range v.names {
 			if tag, ok := strings.CutPrefix(full, named.Name()+":"); ok && !strings.ContainsAny(tag, "/@") {
-				all = append(all, v.whole(full))
+				all = append(all, v.allOf(full))
 			}
 		}
 		if len(all) > 0 {
@@ -115,45 +115,55 @@ func (v *view) choose(ref string) ([]found, error) {
 
 // saved collects what belongs to an image.
 func (s *Service) saved(ctx context.Context, v *view, f found) (*Saved, error) {
-	i, err := s.image(ctx, v, f.id)
+	i, err := s.found(ctx, v, f)
 	if err != nil {
 		return nil, err
 	}
-	if f.ref != "" {
-		n := v.nameOf(f)
-		i.Manifest, i.Target = n.manifest, n.target
+	sv := &Saved{Image: i}
+	for _, e := range v.nameOf(f).all() {
+		indexes := s.indexesOf(ctx, i.Target.Digest, e.manifest.Digest)
+		if err := s.saveManifest(ctx, sv, indexes, e); err != nil {
+			return nil, err
+		}
+		if len(indexes) == 0 { // it leads nowhere
+			i.Target = e.manifest
+			break
+		}
 	}
-	m, err := s.manifestOf(ctx, i.ID, i.Manifest.Digest)
+	return sv, nil
+}
+
+// saveManifest adds the indexes that lead to a manifest, the manifest, the
+// configuration and the layers.
+func (s *Service) saveManifest(ctx context.Context, sv *Saved, indexes []digest.Digest, e entry) error {
+	m, err := s.manifestOf(ctx, e.id, e.manifest.Digest)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	sv := &Saved{Image: i, m: m}
-	indexes := s.indexesOf(ctx, i.Target.Digest, i.Manifest.Digest)
-	if len(indexes) == 0 { // it leads nowhere
-		i.Target = i.Manifest
-	}
-	for n, d := range append(indexes, i.Manifest.Digest, i.ID) {
+	sv.manifests = append(sv.manifests, m)
+	for n, d := range append(indexes, e.manifest.Digest, e.id) {
 		size, err := s.content.Size(d)
 		if errdefs.Is(err, errdefs.NotFound) && n < len(indexes) {
 			continue // a part of an attestation that the registry did not have
 		}
 		if err != nil {
-			return nil, fmt.Errorf("image %s: %w", i.ID, err)
+			return fmt.Errorf("image %s: %w", e.id, err)
 		}
 		sv.blobs = append(sv.blobs, savedBlob{digest: d, size: size})
 	}
-	return sv, s.savedLayers(ctx, sv)
+	return s.saveLayers(ctx, sv, m)
 }
 
-func (s *Service) savedLayers(ctx context.Context, sv *Saved) error {
+// saveLayers adds the layers that a manifest lists.
+func (s *Service) saveLayers(ctx context.Context, sv *Saved, m *ocispec.Manifest) error {
 	p, err := s.partsOf(ctx, sv.ID)
 	if err != nil {
 		return err
 	}
-	if len(sv.m.Layers) != len(p.chains) {
-		return fmt.Errorf("image %s: manifest has %d layers, configuration %d", sv.ID, len(sv.m.Layers), len(p.chains))
+	if len(m.Layers) != len(p.chains) {
+		return fmt.Errorf("image %s: manifest has %d layers, configuration %d", sv.ID, len(m.Layers), len(p.chains))
 	}
-	for n, d := range sv.m.Layers {
+	for n, d := range m.Layers {
 		b := savedBlob{digest: d.Digest, size: d.Size, layer: true}
 		if size, err := s.content.Size(d.Digest); err != nil || size != d.Size {
 			if err := s.remake(ctx, p.chains[n], p.config.RootFS.DiffIDs[n], d); err != nil {
@@ -187,7 +197,8 @@ func (s *Service) remake(ctx context.Context, chain layer.ChainID, diff layer.Di
 // Save writes an archive that is one of `docker save` and an OCI layout at
 // once. Blobs are the very bytes that came, each once; the same images give the
 // same archive. Layers that are omitted must be where it is loaded. Once it writes,
-// the images may be removed: who reads slowly gets the whole archive all the same.
+// the images may be removed: who reads slowly gets the whole archive all the same,
+// up to maxHeld blobs.
 func (s *Service) Save(ctx context.Context, list []*Saved, omitted Omission, out io.Writer) error {
 	w := &archiver{s: s, ctx: ctx, tar: tar.NewWriter(out), held: map[digest.Digest]*os.File{}, done: map[digest.Digest]bool{}, buffer: make([]byte, 512<<10)}
 	defer w.release()
@@ -269,7 +280,7 @@ func dockerManifest(list []*Saved) []dockerImage {
 		if len(sv.names) > 0 && len(i.RepoTags) == 0 {
 			continue
 		}
-		for _, d := range sv.m.Layers {
+		for _, d := range sv.manifests[0].Layers {
 			i.Layers = append(i.Layers, blobPath(d.Digest))
 		}
 		all = append(all, i)
@@ -308,11 +319,14 @@ func (w *archiver) document(name string, b []byte) error {
 	return err
 }
 
-// maxHeld is how many blobs are open at once. Those of an archive with more are
-// opened when it is their turn.
+// maxHeld is how many files one archive has open: others want some too, and an
+// engine that our unit has not started has the limit of its shell. What goes beyond
+// is opened when it is its turn; whoever removes it before ends the archive with an
+// error.
 const maxHeld = 4096
 
-// hold opens the blobs of an archive.
+// hold opens the blobs of an archive, so that they can be removed meanwhile. Layers
+// that are made of where they lie unpacked are not held.
 func (w *archiver) hold(list []*Saved, omitted Omission) error {
 	for _, sv := range list {
 		for _, b := range sv.blobs {

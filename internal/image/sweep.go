@@ -4,19 +4,80 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/syncfs"
 	"github.com/tare-engine/tare/internal/manifest"
 )
+
+// marker exists while blobs and layers may be there that no name leads to.
+func (s *Service) marker() string { return s.root + "/images.sweep" }
+
+func (s *Service) mark() error {
+	return os.WriteFile(s.marker(), nil, 0600)
+}
+
+func (s *Service) unmark() error {
+	if err := os.Remove(s.marker()); err != nil {
+		return fmt.Errorf("images: %w", err)
+	}
+	return syncfs.Dir(s.root)
+}
+
+// rename changes names that lead to images here, and sweeps what nothing leads to
+// any more: what an image consisted of by them alone. Preconditions: the change token
+// is held.
+func (s *Service) rename(ctx context.Context, change func(*transaction) error) error {
+	if err := s.mark(); err != nil {
+		return err
+	}
+	failpoint.Hit("rename/marked")
+	before := s.db.view.Load()
+	if err := s.db.update(ctx, change); err != nil {
+		return errors.Join(err, s.unmark())
+	}
+	failpoint.Hit("rename/renamed")
+	s.tidy(ctx, before)
+	return nil
+}
+
+// tidy ends a change of names, before which something was marked.
+func (s *Service) tidy(ctx context.Context, before *view) {
+	end := s.unmark
+	if before.lost(s.db.view.Load()) {
+		end = func() error { return s.sweep(context.WithoutCancel(ctx)) }
+	}
+	if err := end(); err != nil { // space only: the next sweep tries again
+		slog.Error("sweep images", "error", err)
+	}
+}
+
+// lost reports whether the names led to a document to which those of after do not.
+func (v *view) lost(after *view) bool {
+	type way struct{ target, manifest digest.Digest }
+	stay := map[way]bool{}
+	for _, n := range after.entries() {
+		stay[way{n.target.Digest, n.manifest.Digest}] = true
+	}
+	for _, n := range v.entries() {
+		if !stay[way{n.target.Digest, n.manifest.Digest}] {
+			return true
+		}
+	}
+	return false
+}
 
 // sweep removes the blobs and layers that no image needs. Preconditions: the
 // change token is held, or the service is not yet in use.
 func (s *Service) sweep(ctx context.Context) error {
-	v := s.view.Load()
+	v := s.db.view.Load()
 	blobs := map[digest.Digest]bool{}
 	var chains []layer.ChainID
 	for _, n := range v.entries() {
@@ -45,14 +106,16 @@ func (s *Service) sweep(ctx context.Context) error {
 }
 
 // blobsOf lists the blobs of the image that a name stands for: indexes, manifest, configuration, layers.
-func (s *Service) blobsOf(ctx context.Context, n name) []digest.Digest {
-	ds := append(s.indexesOf(ctx, n.target.Digest, n.manifest.Digest), n.manifest.Digest, n.id)
-	m, err := s.manifestOf(ctx, n.id, n.manifest.Digest)
-	if err != nil {
-		return ds
-	}
-	for _, l := range m.Layers {
-		ds = append(ds, l.Digest)
+func (s *Service) blobsOf(ctx context.Context, n name) (ds []digest.Digest) {
+	for _, e := range n.all() {
+		ds = append(append(ds, s.indexesOf(ctx, n.target.Digest, e.manifest.Digest)...), e.manifest.Digest, e.id)
+		m, err := s.manifestOf(ctx, e.id, e.manifest.Digest)
+		if err != nil {
+			continue
+		}
+		for _, l := range m.Layers {
+			ds = append(ds, l.Digest)
+		}
 	}
 	return ds
 }
@@ -132,10 +195,10 @@ func (s *Service) rescue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.update(ctx, func(ctx context.Context) error {
+	return s.db.update(ctx, func(tx *transaction) error {
 		for _, n := range found {
 			slog.Info("found an image without its names", "image", n.id)
-			if err := s.dangle(ctx, n); err != nil {
+			if err := tx.dangle(n); err != nil {
 				return err
 			}
 		}

@@ -24,7 +24,7 @@ func (s *Service) Usage(ctx context.Context, needed func(ID) bool) (Usage, error
 	if err != nil {
 		return Usage{}, err
 	}
-	v := s.view.Load()
+	v := s.db.view.Load()
 	held := newHolding()
 	for id := range v.byID {
 		if needed(id) {

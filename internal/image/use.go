@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // uses remembers when images were used last. Nobody waits for a disk: it is
@@ -100,9 +98,6 @@ func usesFile(root string) string { return filepath.Join(root, "images.used") }
 // Touch notes that an image is used now. It costs nothing that is felt.
 func (s *Service) Touch(id ID) { s.uses.touch(id, time.Now()) }
 
-// bucketPins has the IDs of pinned images, in images.db.
-var bucketPins = []byte("tare.pins")
-
 // Pin keeps an image from being pruned or collected, and lets only force
 // remove it; with on false it takes that back. All that a reference has are
 // pinned, for every platform. The result is the ID of the image it stands for.
@@ -112,13 +107,13 @@ func (s *Service) Pin(ctx context.Context, ref string, on bool) (ID, error) {
 		return "", err
 	}
 	defer end()
-	f, err := s.view.Load().find(ref)
+	f, err := s.db.view.Load().find(ref)
 	if err != nil {
 		return "", err
 	}
-	err = s.db.Update(func(tx *bolt.Tx) error {
+	err = s.db.update(ctx, func(tx *transaction) error {
 		for _, id := range f.all() {
-			if err := setPin(tx, id, on); err != nil {
+			if err := tx.pin(id, on); err != nil {
 				return err
 			}
 		}
@@ -127,34 +122,7 @@ func (s *Service) Pin(ctx context.Context, ref string, on bool) (ID, error) {
 	if err != nil {
 		return "", fmt.Errorf("pin image %s: %w", f.id, err)
 	}
-	return f.id, s.refresh(ctx)
-}
-
-func setPin(tx *bolt.Tx, id ID, on bool) error {
-	b, err := tx.CreateBucketIfNotExists(bucketPins)
-	if err != nil {
-		return err
-	}
-	if !on {
-		return b.Delete([]byte(id))
-	}
-	return b.Put([]byte(id), []byte{1})
-}
-
-// pins reads which images are pinned.
-func (s *Service) pins() (map[ID]bool, error) {
-	pins := map[ID]bool{}
-	err := s.db.View(func(tx *bolt.Tx) error {
-		b := tx.Bucket(bucketPins)
-		if b == nil {
-			return nil
-		}
-		return b.ForEach(func(k, _ []byte) error {
-			pins[ID(k)] = true
-			return nil
-		})
-	})
-	return pins, err
+	return f.id, nil
 }
 
 // lastUsed is when an image was used last: by a container, by what brought it,
@@ -169,13 +137,13 @@ func (s *Service) lastUsed(v *view, id ID) time.Time {
 	return last
 }
 
-// checkPin refuses to remove a pinned image.
+// checkPin refuses a removal that takes a pinned image away.
 func (r *removal) checkPin() error {
 	switch {
-	case !r.s.view.Load().pins[r.id] || r.o.Force && !r.o.KeepPinned:
+	case !r.last || !r.s.db.view.Load().pins[r.id] || r.o.Force && !r.o.KeepPinned:
 		return nil
 	case r.o.KeepPinned:
-		return r.conflict("cannot be forced", "image is pinned")
+		return conflict(r.id, "cannot be forced", "image is pinned")
 	}
-	return r.conflict("must be forced", "image is pinned")
+	return conflict(r.id, "must be forced", "image is pinned")
 }

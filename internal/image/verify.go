@@ -65,7 +65,7 @@ type VerifyOptions struct {
 // digest, unpacks damaged layers again, and replaces each in one step. Images
 // can be used, and come and go, meanwhile: what goes is not damaged.
 func (s *Service) Verify(ctx context.Context, o VerifyOptions) error {
-	ids, err := s.view.Load().chosen(o.Images)
+	ids, err := s.db.view.Load().toVerify(o.Images)
 	if err != nil {
 		return err
 	}
@@ -81,8 +81,8 @@ func (s *Service) Verify(ctx context.Context, o VerifyOptions) error {
 	return nil
 }
 
-// chosen are the images that references mean; all, sorted, if there are none.
-func (v *view) chosen(refs []string) (ids []ID, err error) {
+// toVerify are the images that references mean; all, sorted, if there are none.
+func (v *view) toVerify(refs []string) (ids []ID, err error) {
 	for _, ref := range refs {
 		f, err := v.find(ref)
 		if err != nil {
@@ -117,7 +117,7 @@ type verification struct {
 }
 
 func (v *verification) image(ctx context.Context, id ID) error {
-	view := v.s.view.Load()
+	view := v.s.db.view.Load()
 	v.at = Verified{Image: id, Names: []string{}}
 	v.via, v.tried = nil, map[digest.Digest]bool{}
 	for _, n := range view.references(id) {
@@ -128,21 +128,9 @@ func (v *verification) image(ctx context.Context, id ID) error {
 		}
 	}
 	slices.Sort(v.at.Names)
-	var packed []ocispec.Descriptor
-	for _, n := range view.byID[id] {
-		m, err := v.documents(ctx, view.of(n, id))
-		if err != nil {
-			return err
-		}
-		if m == nil {
-			continue
-		}
-		for _, l := range m.Layers {
-			if _, err := v.blob(ctx, KindBlob, l, nil); err != nil {
-				return err
-			}
-		}
-		packed = m.Layers
+	packed, err := v.packed(ctx, view, id)
+	if err != nil {
+		return err
 	}
 	if err := v.unpacked(ctx, id, packed); err != nil {
 		return err
@@ -151,6 +139,35 @@ func (v *verification) image(ctx context.Context, id ID) error {
 		v.s.loaded.Delete(id)
 	}
 	return v.o.Image(v.at)
+}
+
+// packed verifies what the names of an image lead to, but for its unpacked layers,
+// and returns the layers of one of its manifests, that of sound ones if there is one.
+func (v *verification) packed(ctx context.Context, view *view, id ID) (layers []ocispec.Descriptor, err error) {
+	for _, ref := range view.byID[id] {
+		n := view.of(ref, id)
+		for _, e := range n.all() {
+			m, err := v.documents(ctx, name{entry: e, target: n.target})
+			if err != nil {
+				return nil, err
+			}
+			if m == nil {
+				continue
+			}
+			sound := true
+			for _, l := range m.Layers {
+				ok, err := v.blob(ctx, KindBlob, l, nil)
+				if err != nil {
+					return nil, err
+				}
+				sound = sound && ok
+			}
+			if sound || layers == nil {
+				layers = m.Layers
+			}
+		}
+	}
+	return layers, nil
 }
 
 // documents verifies index, attestations, manifest and configuration to which
@@ -184,7 +201,7 @@ func (v *verification) unlessGone(id ID, err error) error {
 	return err
 }
 
-func (v *verification) gone(id ID) bool { return len(v.s.view.Load().byID[id]) == 0 }
+func (v *verification) gone(id ID) bool { return len(v.s.db.view.Load().byID[id]) == 0 }
 
 // index verifies the indexes that lead to a manifest, and its attestations.
 func (v *verification) index(ctx context.Context, at ocispec.Descriptor, manifest digest.Digest, depth int) error {

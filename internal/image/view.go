@@ -1,29 +1,25 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/metadata/boltutil"
-	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	bolt "go.etcd.io/bbolt"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/layer"
 )
 
 const (
-	namespace      = "tare"
 	danglingPrefix = "dangling@" // + ID: the name of an image without references
 	maxDocument    = 4 << 20     // bytes of a manifest, index or configuration
 )
@@ -33,45 +29,6 @@ type view struct {
 	names map[string]name // by reference, or dangling name
 	byID  map[ID][]string // names that stand for the image on some platform, sorted
 	pins  map[ID]bool
-}
-
-// inDB is the context that containerd's stores want.
-func inDB(ctx context.Context) context.Context { return namespaces.WithNamespace(ctx, namespace) }
-
-// update runs f in one transaction, then publishes the new view. It ignores
-// that the client leaves. Preconditions: the change token is held.
-func (s *Service) update(ctx context.Context, f func(ctx context.Context) error) error {
-	ctx = inDB(context.WithoutCancel(ctx))
-	err := s.db.Update(func(tx *bolt.Tx) error { return f(boltutil.WithTransaction(ctx, tx)) })
-	return errors.Join(err, s.refresh(ctx))
-}
-
-// refresh reads images.db anew.
-func (s *Service) refresh(ctx context.Context) error {
-	list, err := s.names.List(inDB(ctx))
-	if err != nil {
-		return fmt.Errorf("images.db: %w", err)
-	}
-	v := &view{names: map[string]name{}, byID: map[ID][]string{}}
-	if v.pins, err = s.pins(); err != nil {
-		return fmt.Errorf("images.db: %w", err)
-	}
-	for _, i := range list {
-		n, err := nameIn(i)
-		if err != nil {
-			slog.Warn("images.db has a name that leads nowhere", "name", i.Name, "error", err)
-			continue
-		}
-		v.names[i.Name] = n
-		for _, e := range n.all() {
-			v.byID[e.id] = append(v.byID[e.id], i.Name)
-		}
-	}
-	for _, names := range v.byID {
-		slices.Sort(names)
-	}
-	s.view.Store(v)
-	return nil
 }
 
 // parts is what an ID stands for.
@@ -174,6 +131,11 @@ func parseConfig(b []byte) (*parts, error) {
 
 // image makes the picture of an image from its names in v.
 func (s *Service) image(ctx context.Context, v *view, id ID) (*Image, error) {
+	return s.picture(ctx, v, id, v.byID[id])
+}
+
+// picture is image from some of the names.
+func (s *Service) picture(ctx context.Context, v *view, id ID, names []string) (*Image, error) {
 	p, err := s.partsOf(ctx, id)
 	if err != nil {
 		return nil, err
@@ -183,59 +145,89 @@ func (s *Service) image(ctx context.Context, v *view, id ID) (*Image, error) {
 		Size: p.size, Created: p.created, RepoTags: []string{}, RepoDigests: []string{},
 		LastUsed: s.lastUsed(v, id), Pinned: v.pins[id],
 	}
-	for _, n := range v.byID[id] {
-		at := v.of(n, id)
-		if whole := v.names[n]; whole.id == id {
-			for _, e := range whole.others {
-				if !slices.Contains(i.Others, e.id) {
-					i.Others = append(i.Others, e.id)
-				}
-			}
-		}
-		if i.Manifest.Digest == "" || at.tagged.After(i.Tagged) {
-			i.Manifest, i.Target, i.Tagged = at.manifest, at.target, at.tagged
-		}
-		if at.parent != "" {
-			i.Parent = at.parent
-		}
-		if strings.HasPrefix(n, danglingPrefix) {
-			i.Tagged = time.Time{}
-			continue
-		}
-		ref, err := reference.ParseNormalizedNamed(n)
-		if err != nil {
-			return nil, fmt.Errorf("images.db: %q: %w", n, err)
-		}
-		if v.names[n].id != id {
-			i.Behind = append(i.Behind, reference.FamiliarString(ref))
-		}
-		if _, ok := ref.(reference.Digested); ok {
-			i.RepoDigests = append(i.RepoDigests, reference.FamiliarString(ref))
-		} else {
-			i.RepoTags = append(i.RepoTags, reference.FamiliarString(ref))
+	for _, n := range names {
+		if err := i.add(v, n); err != nil {
+			return nil, err
 		}
 	}
 	return i, nil
 }
 
+// add adds what one of the image's names says.
+func (i *Image) add(v *view, n string) error {
+	at, whole := v.of(n, i.ID), v.names[n]
+	if whole.id == i.ID {
+		for _, e := range whole.others {
+			if e.id != i.ID && !slices.Contains(i.Others, e.id) {
+				i.Others = append(i.Others, e.id)
+			}
+		}
+	}
+	if i.Manifest.Digest == "" || at.tagged.After(i.Tagged) {
+		i.Manifest, i.Target, i.Tagged = at.manifest, at.target, at.tagged
+	}
+	if at.parent != "" {
+		i.Parent = at.parent
+	}
+	if strings.HasPrefix(n, danglingPrefix) {
+		i.Tagged = time.Time{}
+		return nil
+	}
+	ref, err := reference.ParseNormalizedNamed(n)
+	if err != nil {
+		return fmt.Errorf("images.db: %q: %w", n, err)
+	}
+	if whole.id != i.ID {
+		i.Behind = append(i.Behind, reference.FamiliarString(ref))
+	}
+	if _, ok := ref.(reference.Digested); ok {
+		i.RepoDigests = append(i.RepoDigests, reference.FamiliarString(ref))
+	} else {
+		i.RepoTags = append(i.RepoTags, reference.FamiliarString(ref))
+	}
+	return nil
+}
+
 // List returns all images, newest first.
 func (s *Service) List(ctx context.Context) ([]*Image, error) {
-	v := s.view.Load()
+	return s.list(ctx, func(v *view, id ID) [][]string { return [][]string{v.byID[id]} }), nil
+}
+
+// ListTargets is List of each image once for each manifest or index that its names
+// lead to, with these names.
+func (s *Service) ListTargets(ctx context.Context) []*Image { return s.list(ctx, (*view).byTarget) }
+
+// byTarget takes the names of an image apart that lead to different documents.
+func (v *view) byTarget(id ID) (groups [][]string) {
+	at := map[digest.Digest]int{}
+	for _, n := range v.byID[id] {
+		target := v.names[n].target.Digest
+		if _, ok := at[target]; !ok {
+			at[target] = len(groups)
+			groups = append(groups, nil)
+		}
+		groups[at[target]] = append(groups[at[target]], n)
+	}
+	return groups
+}
+
+// list makes pictures of all images, each from groups of its names.
+func (s *Service) list(ctx context.Context, groups func(*view, ID) [][]string) []*Image {
+	v := s.db.view.Load()
 	list := make([]*Image, 0, len(v.byID))
 	for id := range v.byID {
-		i, err := s.image(ctx, v, id)
-		if err != nil {
-			// One damaged image damages one image.
-			slog.Error("image is damaged", "image", id, "error", err)
-			continue
+		for _, names := range groups(v, id) {
+			i, err := s.picture(ctx, v, id, names)
+			if err != nil {
+				// One damaged image damages one image.
+				slog.Error("image is damaged", "image", id, "error", err)
+				break
+			}
+			list = append(list, i)
 		}
-		list = append(list, i)
 	}
-	slices.SortFunc(list, func(a, b *Image) int {
-		if c := b.Created.Compare(a.Created); c != 0 {
-			return c
-		}
-		return strings.Compare(string(a.ID), string(b.ID))
+	slices.SortStableFunc(list, func(a, b *Image) int {
+		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(string(a.ID), string(b.ID)))
 	})
-	return list, nil
+	return list
 }
