@@ -163,12 +163,22 @@ func nft(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// ruleset lists all rules, chains in order of their text.
+// ruleset lists all rules; chains, sets and the elements of each in order of their
+// text.
 func ruleset(t *testing.T) string {
 	t.Helper()
-	parts := strings.Split(nft(t, "list", "ruleset"), "\n\n")
-	for i := range parts {
-		parts[i] = strings.TrimRight(parts[i], "}\n")
+	var parts []string
+	for part := range strings.SplitSeq(nft(t, "list", "ruleset"), "\n\t}\n") {
+		head, elements, is := strings.Cut(part, "elements = {")
+		if is {
+			list := strings.FieldsFunc(elements, func(r rune) bool { return r == ',' || r == '}' })
+			for i := range list {
+				list[i] = strings.TrimSpace(list[i])
+			}
+			slices.Sort(list)
+			part = head + strings.Join(list, ", ")
+		}
+		parts = append(parts, strings.Trim(part, "}\n"))
 	}
 	slices.Sort(parts)
 	return strings.Join(parts, "\n")
@@ -188,7 +198,7 @@ func TestRulesAreRestored(t *testing.T) {
 		"add rule inet tare forward drop",
 	} {
 		if strings.HasPrefix(change, "delete") {
-			change = "flush chain inet tare forward; flush chain inet tare to-tare0; " + change
+			change = "flush map inet tare to; flush chain inet tare to-tare0; " + change
 		}
 		before := ruleset(t)
 		nft(t, change)
