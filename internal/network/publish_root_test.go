@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/network"
+
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
@@ -221,6 +223,27 @@ func TestAdministratorsChainIsKept(t *testing.T) {
 		return strings.Contains(nft(t, "list", "chain", "inet", "tare", "forward"), "jump tare-user")
 	})
 	wantNoAnswer(t, "tare-user drops after restoring", world, "tcp", "192.0.2.1:8080")
+	chain := func() string { t.Helper(); return nft(t, "-a", "list", "chain", "inet", "tare", "tare-user") }
+	before := chain()
+	_, err := s.Create(network.CreateRequest{Name: "n"})
+	must(t, err)
+	must(t, s.Release(context.Background(), e.ContainerID))
+	again := openService(t, Config{Dir: t.TempDir()}) // as after a restart
+	_, err = s.Remove("n")
+	must(t, err)
+	if after := chain(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	nft(t, "flush ruleset")
+	eventually(t, "the chain comes first, without rules", func() bool {
+		rules := ruleset(t)
+		at := strings.Index(rules, "jump tare-user")
+		return strings.Contains(rules, "chain tare-user {") && at > 0 && at < strings.Index(rules, "vmap @to")
+	})
+	e = attach(t, again)
+	serve(t, e.NetNS, "tcp", "0.0.0.0:80")
+	publish(t, again, e, Port{Proto: "tcp", Container: 80, Host: 8081})
+	wantAnswer(t, "its rules went with the flush", world, "tcp", "192.0.2.1:8081", "192.0.2.2")
 }
 
 // Turning forwarding on for containers does not make the host a router.
