@@ -386,19 +386,19 @@ func TestTableOfManyChangesIsTheWholeOne(t *testing.T) {
 		_, err = s1.Remove(name)
 		must(t, err)
 	}
-	bits := ruleset(t)
+	bits := allRules(t)
 	if !strings.Contains(bits, "10.1.4.0/23 : jump") && !strings.Contains(bits, "10.1.4.0/24 : jump sources-odd4") {
 		t.Errorf("the networks are not there:\n%s", bits)
 	}
 	nft(t, "flush ruleset")
-	eventually(t, "the rules are restored:\n"+bits, func() bool { return ruleset(t) == bits })
+	eventually(t, "the rules are restored:\n"+bits, func() bool { return allRules(t) == bits })
 	_, err = s1.Create(network.CreateRequest{Name: "n2", IPAM: subnet("10.1.2.0/24"), Options: map[string]string{optionName: "odd2"}})
 	must(t, err)
 	_, err = s1.Remove("n2")
 	must(t, err)
 	must(t, s1.Close())
 	openAdopted(t, cfg)
-	if got := ruleset(t); got != bits {
+	if got := allRules(t); got != bits {
 		t.Errorf("before:\n%s\nafter:\n%s", bits, got)
 	}
 }
@@ -415,8 +415,8 @@ func TestNetworkComesAfterAFlush(t *testing.T) {
 			_, err := s.Remove("n")
 			must(t, err)
 		}
-		if got := strings.Contains(ruleset(t), "10.1.0.0/24"); got != (what == "create") || !strings.Contains(ruleset(t), "to-tare0") {
-			t.Errorf("%s: %s", what, ruleset(t))
+		if got := strings.Contains(allRules(t), "10.1.0.0/24"); got != (what == "create") || !strings.Contains(allRules(t), "to-tare0") {
+			t.Errorf("%s: %s", what, allRules(t))
 		}
 	}
 }

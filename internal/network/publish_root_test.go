@@ -165,9 +165,9 @@ func nft(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// ruleset lists all rules; chains, sets and the elements of each in order of their
+// allRules lists all rules; chains, sets and the elements of each in order of their
 // text.
-func ruleset(t *testing.T) string {
+func allRules(t *testing.T) string {
 	t.Helper()
 	var parts []string
 	for part := range strings.SplitSeq(nft(t, "list", "ruleset"), "\n\t}\n") {
@@ -202,9 +202,9 @@ func TestRulesAreRestored(t *testing.T) {
 		if strings.HasPrefix(change, "delete") {
 			change = "flush map inet tare to; flush chain inet tare to-tare0; " + change
 		}
-		before := ruleset(t)
+		before := allRules(t)
 		nft(t, change)
-		eventually(t, change+" is undone, the rules are\n"+before, func() bool { return ruleset(t) == before })
+		eventually(t, change+" is undone, the rules are\n"+before, func() bool { return allRules(t) == before })
 		wantAnswer(t, change, world, "tcp", "192.0.2.1:8080", "192.0.2.2")
 		wantAnswer(t, change, world, "tcp", "192.0.2.1:8081", "192.0.2.2")
 	}
@@ -236,7 +236,7 @@ func TestAdministratorsChainIsKept(t *testing.T) {
 	}
 	nft(t, "flush ruleset")
 	eventually(t, "the chain comes first, without rules", func() bool {
-		rules := ruleset(t)
+		rules := allRules(t)
 		at := strings.Index(rules, "jump tare-user")
 		return strings.Contains(rules, "chain tare-user {") && at > 0 && at < strings.Index(rules, "vmap @to")
 	})

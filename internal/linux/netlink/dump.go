@@ -131,6 +131,25 @@ func (c *Conn) Routes(version int) ([]Route, error) {
 	return all, err
 }
 
+// RouteTo is the route that a packet of the host's to an IPv4 address takes; ok is
+// false if there is none. local says that the address is the host's own.
+func (c *Conn) RouteTo(dst netip.Addr) (r Route, local, ok bool, err error) {
+	req := make([]byte, unix.SizeofRtMsg)
+	req[0], req[1] = unix.AF_INET, 32
+	b := Batch{buf: req}
+	b.attr(unix.RTA_DST, dst.AsSlice())
+	err = c.get(unix.RTM_GETROUTE, b.buf, func(m message) {
+		if m.typ == unix.RTM_NEWROUTE && len(m.body) >= unix.SizeofRtMsg {
+			r = parseRoute(m.body)
+			local, ok = m.body[7] == unix.RTN_LOCAL, m.body[7] == unix.RTN_LOCAL || m.body[7] == unix.RTN_UNICAST
+		}
+	})
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) {
+		return Route{}, false, false, nil // none, or one that says so
+	}
+	return r, local, ok, err
+}
+
 func parseRoute(body []byte) Route {
 	zero := netip.IPv4Unspecified()
 	if body[0] == unix.AF_INET6 {
