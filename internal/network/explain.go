@@ -80,6 +80,19 @@ func (s *Service) explained() (networks []explain.Network, endpoints []explain.E
 	return networks, endpoints
 }
 
+// outside names the link to a neighbour of the host; empty if it has none.
+func (s *Service) outside() string {
+	h, err := newHostFacts(s.host, s.cfg.alias())
+	if err != nil {
+		return ""
+	}
+	a := h.outside()
+	if !a.IsValid() {
+		return ""
+	}
+	return h.Via(a)
+}
+
 // hostFacts asks the kernel of routes, addresses and sockets.
 type hostFacts struct {
 	conn  *netlink.Conn

@@ -270,18 +270,6 @@ func TestHostDoesNotBecomeRouter(t *testing.T) {
 	}
 }
 
-func TestForeignFirewallIsReported(t *testing.T) {
-	s := openService(t, Config{})
-	if w, err := s.Warnings(); err != nil || len(w) != 0 {
-		t.Fatal(w, err)
-	}
-	nft(t, "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
-	defer nft(t, "delete table ip filter")
-	if w, err := s.Warnings(); err != nil || len(w) != 1 || !strings.Contains(w[0], "ip filter FORWARD") {
-		t.Fatal(w, err)
-	}
-}
-
 // A client that never stops sending from one port follows the published port
 // to another container.
 func TestUDPClientFollowsPublishedPort(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/userdata"
 )
 
 // Batch is a list of changes of one table that are made together or not at all.
@@ -72,6 +73,35 @@ func (b *Batch) DeleteSet(name string) {
 		return nil
 	})
 }
+
+// Elsewhere is a chain of a table that belongs to somebody else.
+type Elsewhere struct{ Family, Table, Chain string }
+
+func (e Elsewhere) handle() (*nftables.Table, *nftables.Chain) {
+	t := &nftables.Table{Name: e.Table, Family: familyNumber(e.Family)}
+	return t, &nftables.Chain{Table: t, Name: e.Chain}
+}
+
+// Insert puts a rule before those of somebody else's chain, with a comment by which
+// it is recognized.
+func (b *Batch) Insert(at Elsewhere, r Rule, comment string) {
+	b.add(func(c *nftables.Conn, _ *nftables.Table) error {
+		t, ch := at.handle()
+		c.InsertRule(&nftables.Rule{Table: t, Chain: ch, Exprs: r.exprs(), UserData: userdata.AppendString(nil, userdata.TypeComment, comment)})
+		return nil
+	})
+}
+
+// TakeBack removes such a rule; ENOENT if it is not there.
+func (b *Batch) TakeBack(at Elsewhere, handle uint64) {
+	b.add(func(c *nftables.Conn, _ *nftables.Table) error {
+		t, ch := at.handle()
+		return c.DelRule(&nftables.Rule{Table: t, Chain: ch, Handle: handle})
+	})
+}
+
+// Len is the number of changes.
+func (b *Batch) Len() int { return len(b.steps) }
 
 // Do makes the changes in one transaction. They cost the same in a large table
 // as in a small one.

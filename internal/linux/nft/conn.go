@@ -284,43 +284,6 @@ func (c *Conn) DeleteTable(name string) error {
 	return c.flush()
 }
 
-// Forwarder is a chain of anybody's that sees forwarded packets.
-type Forwarder struct {
-	Family string // ip, inet, …
-	Table  string
-	Chain  string
-	Drops  bool // drops what its rules do not accept
-}
-
-// Forwarders lists the filter chains hooked into forwarding.
-func (c *Conn) Forwarders() ([]Forwarder, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	chains, err := c.c.ListChains()
-	if err != nil {
-		return nil, err
-	}
-	var all []Forwarder
-	for _, ch := range chains {
-		if ch.Hooknum == nil || *ch.Hooknum != *nftables.ChainHookForward || ch.Type != nftables.ChainTypeFilter {
-			continue
-		}
-		all = append(all, Forwarder{familyName(ch.Table.Family), ch.Table.Name, ch.Name,
-			ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop})
-	}
-	return all, nil
-}
-
-func familyName(f nftables.TableFamily) string {
-	switch f {
-	case nftables.TableFamilyINet:
-		return "inet"
-	case nftables.TableFamilyIPv4:
-		return "ip"
-	case nftables.TableFamilyIPv6:
-		return "ip6"
-	case nftables.TableFamilyBridge:
-		return "bridge"
-	}
-	return fmt.Sprintf("family %d", f)
+func familyNumber(name string) nftables.TableFamily {
+	return map[string]nftables.TableFamily{"inet": nftables.TableFamilyINet, "ip": nftables.TableFamilyIPv4, "ip6": nftables.TableFamilyIPv6}[name]
 }

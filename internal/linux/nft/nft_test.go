@@ -99,6 +99,10 @@ func TestWatchSeesOthersChangesOfItsTable(t *testing.T) {
 		if got := w.foreign(x.msg); got != x.want {
 			t.Errorf("%s: %v", x.name, got)
 		}
+		all, others := &Watch{conn: c}, x.name != "own change" && x.name != "generation"
+		if got := all.foreign(x.msg); got != others {
+			t.Errorf("%s: of all tables %v", x.name, got)
+		}
 	}
 }
 

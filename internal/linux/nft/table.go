@@ -100,6 +100,19 @@ func NotIIfName(name string) Statement {
 	return Statement{meta(expr.MetaKeyIIFNAME), cmp(expr.CmpOpNeq, ifname(name))}
 }
 
+// IIfName matches packets that came in on a link.
+func IIfName(name string) Statement {
+	return Statement{meta(expr.MetaKeyIIFNAME), cmp(expr.CmpOpEq, ifname(name))}
+}
+
+// OIfName matches packets that go out on a link.
+func OIfName(name string) Statement {
+	return Statement{meta(expr.MetaKeyOIFNAME), cmp(expr.CmpOpEq, ifname(name))}
+}
+
+// Counter counts the packets that come to it.
+func Counter() Statement { return Statement{&expr.Counter{}} }
+
 // IIfIn matches packets that came in on a link of a set of names.
 func IIfIn(s *Set) Statement {
 	return Statement{meta(expr.MetaKeyIIFNAME), &expr.Lookup{SourceRegister: reg, SetName: s.Name}}

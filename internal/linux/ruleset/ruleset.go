@@ -238,7 +238,11 @@ func (r *reader) rules() {
 		if list := a.nested(unix.NFTA_RULE_EXPRESSIONS); list != nil {
 			for _, v := range list.list {
 				e := parse(v.data)
-				rule.Exprs = append(rule.Exprs, decode(e.str(unix.NFTA_EXPR_NAME), e.nested(unix.NFTA_EXPR_DATA)))
+				x := decode(e.str(unix.NFTA_EXPR_NAME), e.nested(unix.NFTA_EXPR_DATA))
+				if m, ok := x.(XTMatch); ok && m.Name == "comment" { // as iptables may write it
+					rule.Comment = cstring(m.Info)
+				}
+				rule.Exprs = append(rule.Exprs, x)
 			}
 		}
 		c.Rules = append(c.Rules, rule)

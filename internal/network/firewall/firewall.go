@@ -18,11 +18,14 @@
 //	                  own network get the bridge's, so that answers come back
 //	                  the same way; all others keep their address
 //
-// Other tables are never touched. What somebody does to this one is undone
+// Other tables are never touched, unless Config.Integrate asks for it: then a chain
+// that drops forwarded packets of containers gets rules, at its beginning, that accept
+// them. What somebody does to this one is undone
 // within two seconds, except in tare-user.
 package firewall
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -34,7 +37,12 @@ import (
 type Config struct {
 	Table string // "tare", or with the engine's id
 	Group uint32 // link group of all bridges of all engines
-	Log   *slog.Logger
+	// Integrate has other programs' chains that drop what containers send or receive
+	// accept it.
+	Integrate bool
+	// Outside names a link to the world, by which others' rules are tried.
+	Outside func() string
+	Log     *slog.Logger
 }
 
 // Network is a network whose containers the firewall protects.
@@ -73,6 +81,7 @@ type Firewall struct {
 	cfg   Config
 	conn  *nft.Conn
 	watch *nft.Watch
+	every *nft.Watch // of all tables; nil without Integrate
 
 	mu      sync.Mutex
 	state   State                // without bindings
@@ -91,7 +100,15 @@ func Open(cfg Config) (*Firewall, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}}, nil
+	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}}
+	if cfg.Integrate {
+		if f.every, err = conn.NewWatch("", ""); err != nil {
+			watch.Close()
+			conn.Close()
+			return nil, err
+		}
+	}
+	return f, nil
 }
 
 // Close disconnects. The rules stay.
@@ -102,7 +119,8 @@ func (f *Firewall) Destroy() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.applied = false
-	return f.conn.DeleteTable(f.cfg.Table)
+	f.state = State{}
+	return errors.Join(f.integrate(), f.conn.DeleteTable(f.cfg.Table))
 }
 
 // Apply makes the table express a state, in one transaction.
@@ -115,7 +133,11 @@ func (f *Firewall) Apply(s State) error {
 	}
 	f.state, f.bound = s, bound
 	f.applied = true
-	return f.apply()
+	if err := f.apply(); err != nil {
+		return err
+	}
+	f.tryIntegrate()
+	return nil
 }
 
 // apply writes the table anew.

@@ -71,11 +71,12 @@ func (f *Firewall) setNetworks(list []Network, change *nft.Batch) error {
 	if !f.applied {
 		return nil
 	}
-	err := f.do(change)
-	if err != nil {
+	if err := f.do(change); err != nil {
 		f.state.Networks = was
+		return err
 	}
-	return err
+	f.reintegrate()
+	return nil
 }
 
 // do makes a change that the state has already, or else writes the table anew.
@@ -116,5 +117,9 @@ func (f *Firewall) changeLink(network, link string, do func(*nft.Batch, *nft.Set
 	for _, m := range linkMembers(*n, link, newSets()) {
 		do(&b, m.set, m.element)
 	}
-	return f.do(&b)
+	if err := f.do(&b); err != nil {
+		return err
+	}
+	f.reintegrate()
+	return nil
 }

@@ -410,7 +410,9 @@ func (w *writer) statement(e ruleset.Expr) {
 	case ruleset.Notrack:
 		w.word("notrack")
 	case ruleset.XTMatch:
-		w.word(xtText(e))
+		if e.Name != "comment" { // which comes at the end
+			w.word(xtText(e))
+		}
 	case ruleset.XTTarget:
 		w.word("xt " + e.Name)
 	case ruleset.Unknown:
@@ -426,8 +428,6 @@ func xtText(e ruleset.XTMatch) string {
 		return text + " " + words("state", uint32(i.u16(150)))
 	case (e.Name == "tcp" || e.Name == "udp") && i.u16(6) != 0xffff:
 		return fmt.Sprintf("%s dport %d-%d", text, i.u16(4), i.u16(6))
-	case e.Name == "comment":
-		return fmt.Sprintf("%s %q", text, strings.TrimRight(string(e.Info), "\x00"))
 	}
 	return text
 }

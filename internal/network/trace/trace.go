@@ -129,6 +129,17 @@ func (w *Walk) Hook(name string, p *Packet) Outcome {
 	return out
 }
 
+// Chain takes the packet through one chain with a hook alone.
+func (w *Walk) Chain(c *ruleset.Chain, p *Packet) Outcome {
+	alone := &Walk{&ruleset.Ruleset{Sets: w.rules.Sets}, w.host}
+	for _, o := range w.rules.Chains {
+		if o == c || o.Hook == "" {
+			alone.rules.Chains = append(alone.rules.Chains, o)
+		}
+	}
+	return alone.Hook(c.Hook, p)
+}
+
 // doubts are those whose outcome is another one than accept, or than drop.
 func doubts(all []doubt, kind string) (list []Place) {
 	for _, d := range all {
