@@ -1,5 +1,8 @@
 package api
 
+// NetworkExplainPath is the route of NetworkExplanation: GET with from, to and port.
+const NetworkExplainPath = "/tare/networks/explain"
+
 // NetworkExplainOptions say which packet NetworkExplain is about.
 type NetworkExplainOptions struct {
 	// From is who sends it: an address, the name or ID of a container, or "host". If
