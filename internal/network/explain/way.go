@@ -20,7 +20,6 @@ func (w *way) follow() {
 
 // hook takes the packet through the chains of a hook; true if it ends there.
 func (w *way) hook(name string) bool {
-	dst := w.p.Dst
 	out := w.walk.Hook(name, &w.p)
 	for _, c := range out.Changes {
 		w.step(name, "%s: %s", where(place(c)), c.Does)
@@ -33,8 +32,8 @@ func (w *way) hook(name string) bool {
 		w.ex.Doubts = append(w.ex.Doubts, place(d))
 	}
 	if out.Dropped == nil {
-		if w.p.Dst == dst && len(out.Changes) == 0 {
-			w.step(name, "passes")
+		if len(out.Chains) > 0 && len(out.Changes) == 0 {
+			w.step(name, "passes %s", strings.Join(out.Chains, ", "))
 		}
 		return false
 	}

@@ -72,9 +72,10 @@ type Place struct {
 
 // Outcome is what became of a packet at a hook.
 type Outcome struct {
-	Dropped *Place  // nil if it goes on
-	Doubts  []Place // what may have become of it instead
-	Changes []Place // that were made to it
+	Dropped *Place   // nil if it goes on
+	Doubts  []Place  // what may have become of it instead
+	Changes []Place  // that were made to it
+	Chains  []string // that it has met
 }
 
 // Stopped reports whether the packet surely does not go on.
@@ -102,6 +103,7 @@ func (w *Walk) Hook(name string, p *Packet) Outcome {
 		if c.Kind == "nat" && (p.State != "new" || translated) {
 			continue // the first packet's translation is the connection's
 		}
+		out.Chains = append(out.Chains, c.String())
 		run := &run{walk: w, hook: name, base: c, p: p}
 		src, dst := p.Src, p.Dst
 		p.Src, p.Dst = p.onWire(name, c.Priority)
