@@ -113,7 +113,9 @@ func placeText(p api.FilterPlace) string {
 	if p.Base != "" {
 		s += " (from " + p.Base + ")"
 	}
-	if p.Handle != 0 {
+	if p.Handle != 0 && strings.HasPrefix(p.Table, "iptables-legacy ") {
+		s += fmt.Sprintf(" rule %d", p.Handle)
+	} else if p.Handle != 0 {
 		s += fmt.Sprintf(" handle %d", p.Handle)
 	}
 	return s + ": " + p.Rule

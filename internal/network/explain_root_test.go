@@ -122,6 +122,10 @@ var blocks = []block{
 	{"Docker's FORWARD DROP, from a container", dockerRules, flushIP, "web", "192.0.2.2:80", api.NetworkExplainOptions{From: "web", To: "192.0.2.2", Port: "80"}, "ip filter|FORWARD|policy drop", "", false},
 	{"ufw", ufwRules, flushIP, "world", "192.0.2.1:8080", api.NetworkExplainOptions{To: "web", Port: "80/tcp"}, "ip filter|ufw-reject-forward|counter xt REJECT", "", false},
 	{"firewalld", firewalldRules, "nft delete table inet firewalld", "web", "192.0.2.2:80", api.NetworkExplainOptions{From: "web", To: "192.0.2.2", Port: "80"}, "inet firewalld|filter_FORWARD|reject", "", false},
+	{"Docker's FORWARD DROP by iptables-legacy", strings.ReplaceAll(dockerRules, "iptables-nft", "iptables-legacy"), "iptables-legacy -P FORWARD ACCEPT; iptables-legacy -F; iptables-legacy -X", "world",
+		"192.0.2.1:8080", published(""), "iptables-legacy filter|FORWARD|policy drop", "", false},
+	{"a chain of iptables-legacy", "iptables-legacy -N mine; iptables-legacy -A FORWARD -p udp -j ACCEPT; iptables-legacy -A FORWARD -i out+ ! -s 198.51.100.0/24 -p tcp -m comment --comment x -j mine; iptables-legacy -A mine -p tcp --dport 81 -j DROP; iptables-legacy -A mine -p tcp --dport 80 -j DROP",
+		"iptables-legacy -F; iptables-legacy -X", "world", "192.0.2.1:8080", published(""), "iptables-legacy filter|mine|meta l4proto tcp xt tcp dport 80-80 drop", "", false},
 	{"raw table of iptables", "iptables-nft -t raw -A PREROUTING -p tcp --dport 8080 -j DROP", "nft delete table ip raw", "world", "192.0.2.1:8080", published(""),
 		"ip raw|PREROUTING|tcp dport 8080 counter drop", "", false},
 	{"mangle table of iptables", "iptables-nft -t mangle -A POSTROUTING -o tare0 -m conntrack --ctstate DNAT -j DROP", "nft delete table ip mangle", "world", "192.0.2.1:8080", published(""),
@@ -236,6 +240,12 @@ func (to *town) isBlocked(b block) {
 		to.t.Error("no advice")
 	}
 	// The handle is the one that nft shows.
+	if strings.HasPrefix(x.Place.Table, "iptables-legacy") {
+		if x.Place.Chain == "mine" && x.Place.Handle != 2 {
+			to.t.Errorf("rule %d", x.Place.Handle)
+		}
+		return
+	}
 	if x.Place.Rule != "policy drop" && !strings.Contains(nft(to.t, append(append([]string{"-a", "list", "chain"}, strings.Fields(x.Place.Table)...), x.Place.Chain)...),
 		fmt.Sprintf("# handle %d\n", x.Place.Handle)) {
 		to.t.Errorf("no rule %d: %+v", x.Place.Handle, x.Place)

@@ -1,5 +1,6 @@
 // Package ruleset reads what is in force of the packet filter, of all programs:
-// nftables itself, and iptables where it is a front end of nftables.
+// nftables, of which iptables is a front end today, and the engine that iptables had
+// before.
 //
 //	rules, err := ruleset.Read()          // of the calling thread's network namespace
 //	for _, c := range rules.Chains { … }
@@ -12,9 +13,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -24,14 +23,11 @@ import (
 type Ruleset struct {
 	Chains []*Chain
 	Sets   []*Set
-	// Legacy names the tables of iptables' own engine, which is beside nftables and
-	// not read.
-	Legacy []string
 }
 
 // Table names a table.
 type Table struct {
-	Family string // ip, ip6, inet, arp, bridge, netdev
+	Family string // ip, ip6, inet, arp, bridge, netdev; or Legacy
 	Name   string
 }
 
@@ -134,17 +130,12 @@ func readOnce() (*Ruleset, error) {
 	case r.err != nil:
 		return nil, fmt.Errorf("read nftables: %w", r.err)
 	}
-	r.all.Legacy, err = legacy()
-	return &r.all, err
-}
-
-// legacy lists the tables of iptables' own engine that were ever used.
-func legacy() ([]string, error) {
-	b, err := os.ReadFile("/proc/thread-self/net/ip_tables_names")
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOENT) {
-		return nil, nil // the kernel is without
+	old, err := legacy()
+	if err != nil {
+		return nil, err
 	}
-	return strings.Fields(string(b)), err
+	r.all.Chains = append(r.all.Chains, old...)
+	return &r.all, nil
 }
 
 // reader keeps the first error; after it nothing is read.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/linux/ruleset"
 )
 
 // advice says what to do about a rule.
@@ -14,12 +15,16 @@ func (w *way) advice(p api.FilterPlace) string {
 		return w.ownAdvice(p)
 	}
 	list := "nft -a list chain " + p.Table + " " + p.Chain
+	old := strings.HasPrefix(p.Table, ruleset.Legacy+" ")
+	if old {
+		list = strings.Replace(p.Table, " ", " -t ", 1) + " -nvL " + p.Chain + " --line-numbers"
+	}
 	who := owner(p)
 	if who != "" {
 		who = " (it is " + who + ")"
 	}
 	text := fmt.Sprintf("the rule is another program's%s; have it accept the packet there: %s", who, list)
-	if p.Hook == "forward" {
+	if p.Hook == "forward" && !old {
 		text += "; or start tared with --firewall-integration, which accepts containers' packets there"
 	}
 	return text
@@ -35,7 +40,7 @@ func owner(p api.FilterPlace) string {
 		return "firewalld"
 	case strings.Contains(name, "DOCKER"):
 		return "Docker"
-	case p.Table == "ip filter" && slices.Contains([]string{"INPUT", "FORWARD", "OUTPUT"}, p.Chain):
+	case strings.HasSuffix(p.Table, " filter") && slices.Contains([]string{"INPUT", "FORWARD", "OUTPUT"}, p.Chain):
 		return "of iptables: Docker and ufw set such a policy"
 	}
 	return ""

@@ -335,15 +335,7 @@ func (w *way) blocked(advice, format string, args ...any) bool {
 
 // conclude says what the doubts make of the verdict.
 func (w *way) conclude() {
-	for _, table := range w.Rules.Legacy {
-		w.ex.Doubts = append(w.ex.Doubts, api.FilterPlace{Table: "ip " + table, Doubt: "iptables-legacy",
-			Rule: "the table belongs to iptables' older engine, whose rules are not read: iptables-legacy -t " + table + " -S lists them"})
-	}
 	if len(w.ex.Doubts) == 0 || w.ex.Verdict == api.VerdictBlocked && w.ex.Place == nil {
-		return
-	}
-	if w.ex.Verdict == api.VerdictBlocked && !slices.ContainsFunc(w.ex.Doubts, func(p api.FilterPlace) bool { return p.Doubt != "iptables-legacy" }) {
-		w.ex.Doubts = nil // another table cannot let through what this one drops
 		return
 	}
 	d := w.ex.Doubts[0]

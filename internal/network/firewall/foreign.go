@@ -32,7 +32,7 @@ func (f *Firewall) Warnings() ([]string, error) {
 			if p.Handle != 0 {
 				by = fmt.Sprintf("chain %s, rule %d: %s", p.Chain, p.Handle, p.Rule)
 			}
-			all = append(all, fmt.Sprintf("WARNING: nftables chain %s drops forwarded packets of containers (%s); tare network explain says of which", c, by))
+			all = append(all, fmt.Sprintf("WARNING: firewall chain %s drops forwarded packets of containers (%s); tare network explain says of which", c, by))
 		}
 	}
 	return all, nil
@@ -42,7 +42,8 @@ func (f *Firewall) Warnings() ([]string, error) {
 func (f *Firewall) foreign(rules *ruleset.Ruleset) (list []*ruleset.Chain) {
 	for _, c := range rules.Chains {
 		engine := c.Family == "inet" && (c.Name == f.cfg.Table || c.Name == "tare" || strings.HasPrefix(c.Name, "tare_"))
-		if c.Hook == "forward" && c.Kind == "filter" && (c.Family == "ip" || c.Family == "inet") && !engine {
+		known := c.Family == "ip" || c.Family == "inet" || c.Family == ruleset.Legacy
+		if c.Hook == "forward" && c.Kind == "filter" && known && !engine {
 			list = append(list, c)
 		}
 	}
@@ -108,6 +109,9 @@ func (f *Firewall) integrate() error {
 	var b nft.Batch
 	outer := f.outside()
 	for _, c := range f.foreign(rules) {
+		if c.Family == ruleset.Legacy {
+			continue // it takes whole tables only, which is no way to change what others change
+		}
 		have := f.ours(c)
 		wanted := f.cfg.Integrate && f.applied && (len(have) > 0 || f.drops(rules, c, outer) != nil)
 		f.integrateChain(&b, c, have, wanted)

@@ -268,3 +268,43 @@ func TestRulesOfIptables(t *testing.T) {
 	}
 	execute(t, "flush ruleset", "nft", "-f", "-")
 }
+
+// TestRulesOfOldIptables are as good in iptables' own engine.
+func TestRulesOfOldIptables(t *testing.T) {
+	for rule, want := range map[string]string{
+		"-o tare0 -m conntrack --ctstate RELATED,ESTABLISHED -j DROP": "-",
+		"-o tare+ -m conntrack --ctstate NEW -j DROP":                 `oifname "tare*" xt conntrack new drop`,
+		"! -i lo -m addrtype ! --dst-type LOCAL -j REJECT":            `iifname != "lo" xt addrtype xt REJECT`,
+		"-p tcp -m multiport --dports 22,70:90 -j DROP":               "meta l4proto tcp xt multiport drop",
+		"-p udp --dport 80 -j DROP":                                   "-",
+		"! -p udp -s 192.0.2.0/24 ! -d 172.16.0.0/16 -j DROP":         "ip saddr 192.0.2.0/24 ip daddr != 172.16.0.0/16 meta l4proto != udp drop",
+		"-f -j DROP":                   "-",
+		"-g mine":                      "-", // the policy
+		"-j mine":                      "last drop",
+		"-m limit --limit 1/s -j DROP": "?xt limit",
+		"-m statistic --mode nth --every 2 --packet 0 -j DROP": "?xt statistic",
+	} {
+		execute(t, "", "sh", "-ec", "iptables-legacy -F; iptables-legacy -X; iptables-legacy -N mine; iptables-legacy -A mine -p udp -j DROP; iptables-legacy -A FORWARD "+rule)
+		if strings.Contains(rule, " mine") {
+			execute(t, "", "iptables-legacy", "-A", "FORWARD", "-m", "comment", "--comment", "last", "-j", "DROP")
+		}
+		r, err := ruleset.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := forwarded()
+		out := New(r, host{}).Hook("forward", &p)
+		got := "-"
+		if out.Dropped != nil {
+			got = out.Dropped.Rule
+		}
+		if strings.HasPrefix(want, "?") {
+			if got != "-" || len(out.Doubts) != 1 || out.Doubts[0].Doubt != want[1:] {
+				t.Errorf("%s: %s %+v", rule, got, out.Doubts)
+			}
+		} else if want == "last drop" && !strings.HasPrefix(got, "drop comment") || want != "last drop" && got != want || len(out.Doubts) > 0 {
+			t.Errorf("%s: %s, doubts %+v", rule, got, out.Doubts)
+		}
+	}
+	execute(t, "", "sh", "-ec", "iptables-legacy -F; iptables-legacy -X")
+}

@@ -158,7 +158,7 @@ func (w *Walk) chains(hook string, p *Packet) []*ruleset.Chain {
 	for _, c := range w.rules.Chains {
 		switch {
 		case c.Hook != hook:
-		case c.Family == "ip" || c.Family == "inet":
+		case c.Family == "ip" || c.Family == "inet" || c.Family == ruleset.Legacy:
 			if len(c.Devices) == 0 || slices.Contains(c.Devices, p.In.Name) {
 				list = append(list, c)
 			}
