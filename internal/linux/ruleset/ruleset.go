@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mdlayher/netlink"
@@ -99,11 +100,12 @@ func (r *Ruleset) Set(t Table, name string) *Set {
 	return nil
 }
 
-// Read reads all tables. It reads again if something changes meanwhile.
-func Read() (*Ruleset, error) {
+// Read reads all tables, but of those that are named no rules and no elements. It
+// reads again if something changes meanwhile.
+func Read(without ...Table) (*Ruleset, error) {
 	const attempts = 5
 	for i := 1; ; i++ {
-		r, err := readOnce()
+		r, err := readOnce(without)
 		if err == nil || i == attempts || !errors.Is(err, errChanged) {
 			return r, err
 		}
@@ -112,13 +114,13 @@ func Read() (*Ruleset, error) {
 
 var errChanged = errors.New("the packet filter's rules change all the time")
 
-func readOnce() (*Ruleset, error) {
+func readOnce(without []Table) (*Ruleset, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read nftables: %w", err)
 	}
 	defer c.Close()
-	r := reader{conn: c}
+	r := reader{conn: c, without: without}
 	before := r.generation()
 	r.tables()
 	r.chains()
@@ -143,6 +145,7 @@ type reader struct {
 	conn    *netlink.Conn
 	err     error
 	all     Ruleset
+	without []Table
 	dormant map[Table]bool // tables whose chains are not in force
 }
 
@@ -220,10 +223,16 @@ func devices(h *attributes) []string {
 }
 
 func (r *reader) rules() {
+	var c *Chain // rules of a chain come one after the other
 	r.ask(unix.NFT_MSG_GETRULE, netlink.Dump, unix.AF_UNSPEC, nil, func(family string, a *attributes) {
-		c := r.all.Chain(Table{family, a.str(unix.NFTA_RULE_TABLE)}, a.str(unix.NFTA_RULE_CHAIN))
-		if c == nil {
-			return // of a chain that came meanwhile
+		table, name := Table{family, a.str(unix.NFTA_RULE_TABLE)}, a.str(unix.NFTA_RULE_CHAIN)
+		if slices.Contains(r.without, table) {
+			return
+		}
+		if c == nil || c.Table != table || c.Chain != name {
+			if c = r.all.Chain(table, name); c == nil {
+				return // it came meanwhile
+			}
 		}
 		rule := Rule{Handle: a.u64(unix.NFTA_RULE_HANDLE), Comment: comment(a.bytes(unix.NFTA_RULE_USERDATA))}
 		if list := a.nested(unix.NFTA_RULE_EXPRESSIONS); list != nil {
@@ -261,6 +270,9 @@ func (r *reader) sets() {
 		})
 	})
 	for _, s := range r.all.Sets {
+		if slices.Contains(r.without, s.Table) {
+			continue
+		}
 		r.ask(unix.NFT_MSG_GETSETELEM, netlink.Dump, familyNumber(s.Family), []netlink.Attribute{
 			{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: append([]byte(s.Name), 0)},
 			{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: append([]byte(s.Set), 0)},
@@ -407,24 +419,6 @@ func (a *attributes) nested(typ uint16) *attributes {
 		return nil
 	}
 	return parse(b)
-}
-
-// only reports whether there are no attributes but these: another one would mean
-// something that is not known.
-func (a *attributes) only(types ...uint16) bool {
-	if a == nil {
-		return true
-	}
-next:
-	for _, v := range a.list {
-		for _, t := range types {
-			if v.typ == t {
-				continue next
-			}
-		}
-		return false
-	}
-	return true
 }
 
 func cstring(b []byte) string {

@@ -18,7 +18,7 @@ import (
 // Warnings names the chains of other programs that drop what containers send or
 // receive.
 func (f *Firewall) Warnings() ([]string, error) {
-	rules, err := ruleset.Read()
+	rules, err := f.others()
 	if err != nil {
 		return nil, err
 	}
@@ -36,6 +36,11 @@ func (f *Firewall) Warnings() ([]string, error) {
 		}
 	}
 	return all, nil
+}
+
+// others reads other programs' rules: that costs nothing of our own.
+func (f *Firewall) others() (*ruleset.Ruleset, error) {
+	return ruleset.Read(ruleset.Table{Family: "inet", Name: f.cfg.Table})
 }
 
 // foreign are the chains hooked into forwarding of IPv4 packets that are no engine's.
@@ -102,7 +107,7 @@ func (stranger) Addr(string) netip.Addr { return netip.Addr{} }
 //
 // Preconditions: f.mu is held.
 func (f *Firewall) integrate() error {
-	rules, err := ruleset.Read()
+	rules, err := f.others()
 	if err != nil {
 		return err
 	}

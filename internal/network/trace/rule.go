@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -400,8 +399,3 @@ func (x *execution) load(e ruleset.Expr) bool {
 	x.mem.load(to, *v)
 	return true
 }
-
-// family is the one whose table the rule is in.
-func (x *execution) family() string { return x.chain.Family }
-
-func (x *execution) String() string { return fmt.Sprintf("%s rule %d", x.chain, x.rule.Handle) }

@@ -263,7 +263,7 @@ func (r *run) chain(c *ruleset.Chain, reached certainty, depth int) end {
 		case e.kind == "return": // or not: what follows is executed perhaps
 			reached = matched
 		default:
-			r.doubts = append(r.doubts, doubt{e.kind, e.place})
+			r.doubts = append(r.doubts, doubt(e))
 		}
 	}
 	return end{}
@@ -271,6 +271,9 @@ func (r *run) chain(c *ruleset.Chain, reached certainty, depth int) end {
 
 // follow says how a rule's verdict ends the chain; empty if the next rule follows.
 func (r *run) follow(c *ruleset.Chain, rule *ruleset.Rule, v ruleset.Verdict, matched certainty, depth int) end {
+	if v.Kind == "jump" || v.Kind == "goto" {
+		return r.jump(c, rule, v, matched, depth)
+	}
 	place := r.place(c, rule, v.Kind)
 	place.Doubt = matched.doubt
 	switch v.Kind {
@@ -280,23 +283,27 @@ func (r *run) follow(c *ruleset.Chain, rule *ruleset.Rule, v ruleset.Verdict, ma
 		return end{"drop", place}
 	case "continue":
 		return end{}
-	case "jump", "goto":
-		to := r.walk.rules.Chain(c.Table, v.Chain)
-		if to == nil || depth == maxDepth {
-			place.Doubt = fmt.Sprintf("chain %s cannot be followed", v.Chain)
-			return r.other(place)
-		}
-		e := r.chain(to, matched, depth+1)
-		if e.kind == "return" || e.kind == "" {
-			if v.Kind == "goto" {
-				return end{"return", place}
-			}
-			return end{}
-		}
-		return e
 	}
 	place.Doubt = cmp.Or(place.Doubt, v.Kind)
 	return r.other(place)
+}
+
+// jump goes through another chain; a goto does not come back to this one.
+func (r *run) jump(c *ruleset.Chain, rule *ruleset.Rule, v ruleset.Verdict, matched certainty, depth int) end {
+	to := r.walk.rules.Chain(c.Table, v.Chain)
+	if to == nil || depth == maxDepth {
+		place := r.place(c, rule, v.Kind)
+		place.Doubt = fmt.Sprintf("chain %s cannot be followed", v.Chain)
+		return r.other(place)
+	}
+	e := r.chain(to, matched, depth+1)
+	switch {
+	case e.kind != "return" && e.kind != "":
+		return e
+	case v.Kind == "goto":
+		return end{"return", r.place(c, rule, v.Kind)}
+	}
+	return end{}
 }
 
 // other is an end that is not known: neither way of going on is sure.
