@@ -155,6 +155,7 @@ func TestVerdicts(t *testing.T) {
 		{`ip daddr { 172.16.0.0/16, 172.18.0.0/16 } drop`, "-"},
 		{`ip daddr . tcp dport { 172.17.0.0/24 . 80-90 } drop`, "ip daddr . tcp dport { 172.17.0.0 . 80 to 172.17.0.255 . 90 } drop"},
 		{`ip daddr . tcp dport { 172.17.0.0/24 . 81-90 } drop`, "-"},
+		{`ip daddr vmap { 172.16.0.0/16 : accept, 172.17.0.0/16 : drop, 172.18.0.0/16 : accept }`, "ip daddr vmap { 172.16.0.0/16 : accept, 172.17.0.0/16 : drop, 172.18.0.0/16 : accept }"},
 		{`iifname . oifname vmap { "eth0" . "tare0" : drop }`, `iifname . oifname vmap { "eth0" . "tare0" : drop }`},
 		{`tcp dport vmap { 80 : jump x }`, "drop"},
 		{`oifgroup 0x7a9e meta l4proto tcp drop`, "oifgroup 0x7a9e meta l4proto tcp drop"},

@@ -321,10 +321,11 @@ func keyText(key []byte, terms []term) string {
 	return strings.Join(parts, " . ")
 }
 
-// behind is the key at which an interval has ended; nil if none follows.
+// behind is the key at which an interval has ended, which is not told where the next
+// begins; nil if none follows.
 func behind(set *ruleset.Set, first []byte) (end []byte) {
 	for _, el := range set.Elements {
-		if el.End && bytes.Compare(el.Key, first) > 0 && (end == nil || bytes.Compare(el.Key, end) < 0) {
+		if bytes.Compare(el.Key, first) > 0 && (end == nil || bytes.Compare(el.Key, end) < 0) {
 			end = el.Key
 		}
 	}

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/tare-engine/tare/internal/linux/ruleset"
@@ -93,6 +94,25 @@ func TestTranslationInDoubt(t *testing.T) {
 		if p.DNATed != sure || (p.Dst.String() == "10.0.0.1:80") != sure || out.Stopped() != sure {
 			t.Errorf("%v: %+v %+v", sure, out, p)
 		}
+	}
+}
+
+// TestIntervalsThatTouch: where one ends the next begins, in whatever order the kernel
+// lists them.
+func TestIntervalsThatTouch(t *testing.T) {
+	drop := verdict("drop", "")
+	list := []ruleset.Element{{Key: []byte{172, 16, 0, 0}, Verdict: &ruleset.Verdict{Kind: "accept"}}, {Key: []byte{172, 17, 0, 0}, End: true}, {Key: []byte{172, 17, 0, 0}, Verdict: &drop}, {Key: []byte{172, 18, 0, 0}, End: true}}
+	for range 2 {
+		r := forward(rule(1, ruleset.Payload{Base: "network", Offset: 16, Len: 4, To: 16}, ruleset.Lookup{Set: "s", From: 16, HasValue: true, Decides: true}))
+		r.Sets = []*ruleset.Set{{Table: table, Set: "s", Map: true, Interval: true, KeyLen: 4, Elements: list}}
+		for dst, dropped := range map[string]bool{"172.16.255.255:80": false, "172.17.0.0:80": true, "172.17.255.255:80": true, "172.18.0.0:80": false} {
+			p := sample()
+			p.Dst = netip.MustParseAddrPort(dst)
+			if out := New(r, nowhere{}).Hook("forward", &p); out.Stopped() != dropped {
+				t.Errorf("%s: %+v", dst, out)
+			}
+		}
+		slices.Reverse(list)
 	}
 }
 
