@@ -89,6 +89,11 @@ func (c *Client) NetworkInspectRaw(ctx context.Context, name string, verbose boo
 	return get[json.RawMessage](ctx, c, "/networks/"+segment(name), q)
 }
 
+// NetworkExplain says what becomes of a packet, and why.
+func (c *Client) NetworkExplain(ctx context.Context, o api.NetworkExplainOptions) (api.NetworkExplanation, error) {
+	return get[api.NetworkExplanation](ctx, c, api.NetworkExplainPath, url.Values{"from": {o.From}, "to": {o.To}, "port": {o.Port}})
+}
+
 // NetworkCreate makes a network.
 func (c *Client) NetworkCreate(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error) {
 	return post[network.CreateResponse](ctx, c, "/networks/create", nil, r)

@@ -136,6 +136,7 @@ var networkCommands = []command{
 	{name: "connect", build: newNetworkConnectCommand},
 	{name: "create", build: newNetworkCreateCommand},
 	{name: "disconnect", build: newNetworkDisconnectCommand},
+	{name: "explain", build: newNetworkExplainCommand, names: namesRunning, one: true},
 	{name: "inspect", build: newKindInspectCommand("network"), names: namesNetworks},
 	{name: "ls list", build: newNetworkLsCommand},
 	{name: "prune", build: newNetworkPruneCommand},

@@ -39,6 +39,7 @@ type Config struct {
 	MTU           uint       // of containers' links; 0: Ethernet's
 	ICC           bool       // containers of the default network may reach each other
 	PublishIP     netip.Addr // where ports are published that name no address; zero: everywhere
+	Integrate     bool       // other programs' firewall rules are made to accept containers' packets
 	HostGateways  []string   // what host-gateway of --add-host stands for, one at most; none: the default network's gateway
 	HostNames     netip.Addr // where the host's programs find containers as NAME.tare; zero: nowhere
 	DNS           []string   // of containers that name none, as the next two
@@ -118,6 +119,7 @@ func (c *Config) engineOptions() []option {
 		{"mtu", "", "mtu", "largest packet of the default network, in `bytes`", (*mtuValue)(&c.MTU)},
 		{"icc", "", "icc", "containers of the default network may reach each other", (*boolValue)(&c.ICC)},
 		{"ip", "", "ip", "`address` of the host where ports are published that name none", (*addrValue)(&c.PublishIP)},
+		{"firewall-integration", "", "firewall-integration", "add rules to other programs' firewall chains that would drop forwarded packets of containers, and take them back without it", (*boolValue)(&c.Integrate)},
 		{"host-gateway-ip", "", "host-gateway-ips", "IPv4 `address` that host-gateway stands for in --add-host", &listValue{list: &c.HostGateways, check: checkIPv4}},
 		{"host-names", "", "host-names", "`address` of the host, such as 127.0.0.12, where its programs find containers as NAME.tare, by DNS; for a resolver that is told to ask there", (*addrValue)(&c.HostNames)},
 		{"dns", "", "dns", "`address` of a name server for containers that name none; several may be given", &listValue{list: &c.DNS, check: checkAddr}},

@@ -54,12 +54,12 @@ func TestFlags(t *testing.T) {
 		!c.Debug || c.LogLevel != "warn" || c.LogFormat != "json" || c.Group != "wheel" || c.BIP.String() != "10.9.0.1/24" || c.Bridge != "br7" || c.StorageDriver != "vfs" {
 		t.Errorf("%+v", c)
 	}
-	c, err = parse(t, "--mtu", "1400", "--icc=false", "--ip", "127.0.0.1", "--host-gateway-ip", "10.0.0.9", "--dns", "10.0.0.1", "--dns", "10.0.0.2", "--dns-search", "a.example", "--dns-opt", "ndots:2")
+	c, err = parse(t, "--mtu", "1400", "--icc=false", "--ip", "127.0.0.1", "--host-gateway-ip", "10.0.0.9", "--dns", "10.0.0.1", "--dns", "10.0.0.2", "--dns-search", "a.example", "--dns-opt", "ndots:2", "--firewall-integration")
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := networkConfig(c, "12345678")
-	if n.MTU != 1400 || !n.NoICC || n.HostIP.String() != "127.0.0.1" || n.HostGateway.String() != "10.0.0.9" || strings.Join(slices.Concat(n.DNS, n.DNSSearch, n.DNSOptions), " ") != "10.0.0.1 10.0.0.2 a.example ndots:2" {
+	if n.MTU != 1400 || !n.NoICC || !n.Integrate || n.HostIP.String() != "127.0.0.1" || n.HostGateway.String() != "10.0.0.9" || strings.Join(slices.Concat(n.DNS, n.DNSSearch, n.DNSOptions), " ") != "10.0.0.1 10.0.0.2 a.example ndots:2" {
 		t.Errorf("%+v", n)
 	}
 	for _, bad := range []string{"--mtu=67", "--mtu=x", "--mtu=65536", "--ip=::1", "--ip=localhost", "--host-gateway-ip=x", "--dns=x", "--dns-search=a b", "--dns-opt=", "--label=x", "--label==y", "--host-gateway-ip=::1"} {
@@ -73,12 +73,12 @@ func TestFlags(t *testing.T) {
 		}
 	}
 	// As dockerd's documents have them.
-	file := configFileWith(t, `{"mtu": 1400, "icc": false, "ip": "127.0.0.1", "dns": ["10.0.0.1"], "dns-opts": ["ndots:2"], "dns-search": ["a.example"], "host-gateway-ips": ["10.0.0.9"], "labels": ["a=b", "c=d"]}`)
+	file := configFileWith(t, `{"mtu": 1400, "icc": false, "firewall-integration": true, "ip": "127.0.0.1", "dns": ["10.0.0.1"], "dns-opts": ["ndots:2"], "dns-search": ["a.example"], "host-gateway-ips": ["10.0.0.9"], "labels": ["a=b", "c=d"]}`)
 	c, err = parse(t, "--config-file="+file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := networkConfig(c, "12345678"); n.MTU != 1400 || !n.NoICC || n.HostGateway.String() != "10.0.0.9" || len(c.Labels) != 2 {
+	if n := networkConfig(c, "12345678"); n.MTU != 1400 || !n.NoICC || !n.Integrate || n.HostGateway.String() != "10.0.0.9" || len(c.Labels) != 2 {
 		t.Errorf("%+v, %q", n, c.Labels)
 	}
 	c, err = parse(t, "-D")

@@ -230,6 +230,7 @@ func networkConfig(cfg *Config, id string) network.Config {
 		n.Link = cfg.Bridge
 	}
 	n.MTU, n.NoICC, n.HostIP, n.HostGateway = int(cfg.MTU), !cfg.ICC, cfg.PublishIP, hostGateway(cfg)
+	n.Integrate = cfg.Integrate
 	n.DNS, n.DNSSearch, n.DNSOptions, n.HostNames = cfg.DNS, cfg.DNSSearch, cfg.DNSOptions, cfg.HostNames
 	return n
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"net/netip"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
@@ -89,6 +90,43 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, r network.Conne
 // NetworkDisconnect takes a container out of a network.
 func (e *Engine) NetworkDisconnect(_ context.Context, ref string, r network.DisconnectRequest) error {
 	return e.containers.Connections().Disconnect(r.Container, ref)
+}
+
+// NetworkExplain says what becomes of a packet to a container, by one or to the host.
+// A container that does not run has no place in a network: Conflict.
+func (e *Engine) NetworkExplain(_ context.Context, o api.NetworkExplainOptions) (x api.NetworkExplanation, err error) {
+	if o.From, err = e.placeOf(o.From); err != nil {
+		return x, err
+	}
+	if o.To, err = e.placeOf(o.To); err != nil {
+		return x, err
+	}
+	return e.networks.Explain(o, func(id string) int {
+		v, err := e.containers.View(id)
+		if err != nil {
+			return 0
+		}
+		return v.Pid
+	})
+}
+
+// placeOf is the ID of the container whose network a name means: its own, or the one
+// that it has joined. Addresses and the word host stay as they are.
+func (e *Engine) placeOf(ref string) (string, error) {
+	if _, err := netip.ParseAddr(ref); err == nil || ref == "" || ref == "host" {
+		return ref, nil
+	}
+	v, err := e.containers.View(ref)
+	if err != nil {
+		return "", err
+	}
+	if mode := v.HostConfig.NetworkMode; mode.IsContainer() {
+		return e.placeOf(mode.ConnectedContainer())
+	}
+	if !v.Alive() {
+		return "", errdefs.New(errdefs.Conflict, "container %s is not running", v.ID)
+	}
+	return v.ID, nil
 }
 
 func (e *Engine) networkEvent(action events.Action, id, name, driver string) {

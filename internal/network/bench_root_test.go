@@ -4,11 +4,18 @@ package network
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/network"
+
 	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/network/firewall"
 )
 
 // BenchmarkAttach measures what a cold start waits for: namespace, link pair,
@@ -72,4 +79,76 @@ func BenchmarkPublish(b *testing.B) {
 		must(b, s.unpublish(e))
 		b.StartTimer()
 	}
+}
+
+// BenchmarkCreateNetwork makes the first network and the 300th, and removes it.
+// Most of it is the kernel's work for the bridge and the disk's for the record: the
+// floor is the packet filter's part as nft makes it.
+func BenchmarkCreateNetwork(b *testing.B) {
+	for _, have := range []int{0, 299} {
+		b.Run(fmt.Sprintf("beside=%d", have), func(b *testing.B) {
+			s := openService(b, Config{})
+			for i := range have {
+				_, err := s.Create(network.CreateRequest{Name: fmt.Sprint("n", i)})
+				must(b, err)
+			}
+			var made, gone, rules []time.Duration
+			for b.Loop() {
+				start := time.Now()
+				_, err := s.Create(network.CreateRequest{Name: "one"})
+				must(b, err)
+				b.StopTimer()
+				made = append(made, time.Since(start))
+				start = time.Now()
+				_, err = s.Remove("one")
+				must(b, err)
+				gone = append(gone, time.Since(start))
+				start = time.Now()
+				n := firewall.Network{Name: "x", Link: "x", Subnet: netip.MustParsePrefix("192.0.2.0/24"), ICC: true, Masquerade: true}
+				must(b, s.wall.AddNetwork(n))
+				rules = append(rules, time.Since(start))
+				must(b, s.wall.RemoveNetwork("x"))
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(median(made).Microseconds()), "median-µs")
+			b.ReportMetric(float64(median(gone).Microseconds()), "remove-µs")
+			b.ReportMetric(float64(median(rules).Microseconds()), "rules-µs")
+		})
+	}
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+// BenchmarkCreateNetworkFloor is the rules of one network, made by nft.
+func BenchmarkCreateNetworkFloor(b *testing.B) {
+	run := func(text string) {
+		c := exec.Command("nft", "-f", "-")
+		c.Stdin = strings.NewReader(text)
+		if out, err := c.CombinedOutput(); err != nil {
+			b.Fatalf("%v: %s", err, out)
+		}
+	}
+	run("table inet floor { set links { type ifname; }; map to { type ifname : verdict; }; map sources { type ipv4_addr : verdict; flags interval; }; }")
+	defer run("delete table inet floor")
+	var all []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		run(`table inet floor {
+			set links-x { type ifname; elements = { "x" }; }
+			chain to-x { ct state established,related accept; ct status dnat accept; iifname @links-x accept; drop; }
+			chain sources-x { oifname != @links-x masquerade; oifname @links-x ct status dnat masquerade; }
+		}
+		add element inet floor links { "x" }
+		add element inet floor to { "x" : jump to-x }
+		add element inet floor sources { 192.0.2.0/24 : jump sources-x }`)
+		b.StopTimer()
+		all = append(all, time.Since(start))
+		run(`delete element inet floor links { "x" }; delete element inet floor to { "x" }; delete element inet floor sources { 192.0.2.0/24 }
+		delete chain inet floor to-x; delete chain inet floor sources-x; delete set inet floor links-x`)
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(median(all).Microseconds()), "median-µs")
 }

@@ -66,7 +66,7 @@ func left(t *testing.T, s *Service) (n int) {
 
 func TestReleasedEndpointsLeaveNothing(t *testing.T) {
 	s := openService(t, Config{})
-	before := ruleset(t)
+	before := allRules(t)
 	for range 2 {
 		var all []*Endpoint
 		for i := range 50 {
@@ -84,7 +84,7 @@ func TestReleasedEndpointsLeaveNothing(t *testing.T) {
 		eventually(t, "links and neighbours gone", func() bool { return left(t, s) == 0 })
 		eventually(t, "addresses free", func() bool { s.leaving.mu.Lock(); defer s.leaving.mu.Unlock(); return len(s.leaving.wait) == 0 })
 	}
-	if d := cmp.Diff(before, ruleset(t)); d != "" {
+	if d := cmp.Diff(before, allRules(t)); d != "" {
 		t.Error(d)
 	}
 	if len(s.ports.held) != 0 {

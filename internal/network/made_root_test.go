@@ -4,18 +4,20 @@ package network
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
@@ -310,26 +312,111 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestRemovedNetworksLeaveNoRules: chains and sets of a network go with it.
-func TestRemovedNetworksLeaveNoRules(t *testing.T) {
+// TestNetworksComeAndGoAlone: a network adds its chains, sets and elements to the
+// table, in one transaction, and takes them along; all other rules stay the ones
+// that they were.
+func TestNetworksComeAndGoAlone(t *testing.T) {
 	s := openService(t, Config{})
-	rules := func() string {
-		t.Helper()
-		out, err := exec.Command("nft", "list", "ruleset").Output()
+	_, err := s.Create(network.CreateRequest{Name: "stays", IPAM: subnet("10.2.0.0/24"), Internal: true})
+	must(t, err)
+	for _, internal := range []bool{true, false, true} {
+		before, gen := nft(t, "-a", "list", "ruleset"), generation(t)
+		_, err := s.Create(network.CreateRequest{Name: "n", IPAM: subnet("10.1.0.0/24"), Internal: internal})
 		must(t, err)
-		return string(out)
-	}
-	before := rules()
-	for range 3 {
-		_, err := s.Create(network.CreateRequest{Name: "n", Internal: true})
-		must(t, err)
-		if rules() == before {
+		with := nft(t, "-a", "list", "ruleset")
+		if with == before {
 			t.Error("no rules of the network")
+		}
+		for line := range strings.Lines(before) {
+			if strings.Contains(line, "# handle") && !strings.Contains(with, line) {
+				t.Errorf("is not there any more: %s", line)
+			}
+		}
+		if got := generation(t); got != gen+1 {
+			t.Errorf("%d transactions", got-gen)
 		}
 		_, err = s.Remove("n")
 		must(t, err)
+		if after := nft(t, "-a", "list", "ruleset"); after != before {
+			t.Errorf("before:\n%s\nafter:\n%s", before, after)
+		}
+		if got := generation(t); got != gen+2 {
+			t.Errorf("%d transactions", got-gen)
+		}
 	}
-	if after := rules(); after != before {
-		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+}
+
+// generation counts the transactions of all.
+func generation(t *testing.T) uint32 {
+	t.Helper()
+	c, err := mdnetlink.Dial(unix.NETLINK_NETFILTER, nil)
+	must(t, err)
+	defer c.Close()
+	got, err := c.Execute(mdnetlink.Message{
+		Header: mdnetlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: mdnetlink.Request},
+		Data:   []byte{unix.AF_UNSPEC, 0, 0, 0},
+	})
+	must(t, err)
+	d, err := mdnetlink.NewAttributeDecoder(got[0].Data[4:])
+	must(t, err)
+	d.ByteOrder = binary.BigEndian
+	for d.Next() {
+		if d.Type() == unix.NFTA_GEN_ID {
+			return d.Uint32()
+		}
+	}
+	t.Fatal("no generation")
+	return 0
+}
+
+// TestTableOfManyChangesIsTheWholeOne: what came bit by bit is what is written at
+// once after a flush, and by the next engine.
+func TestTableOfManyChangesIsTheWholeOne(t *testing.T) {
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	s1, err := Open(cfg)
+	must(t, err)
+	_, err = s1.Adopt(context.Background(), nil, nil)
+	must(t, err)
+	for i := range 6 {
+		_, err := s1.Create(network.CreateRequest{Name: fmt.Sprint("n", i), Internal: i%2 == 0, IPAM: subnet(fmt.Sprintf("10.1.%d.0/24", i)),
+			Options: map[string]string{optionName: fmt.Sprint("odd", i)}})
+		must(t, err)
+	}
+	for _, name := range []string{"n2", "n3"} {
+		_, err = s1.Remove(name)
+		must(t, err)
+	}
+	bits := allRules(t)
+	if !strings.Contains(bits, "10.1.4.0/23 : jump") && !strings.Contains(bits, "10.1.4.0/24 : jump sources-odd4") {
+		t.Errorf("the networks are not there:\n%s", bits)
+	}
+	nft(t, "flush ruleset")
+	eventually(t, "the rules are restored:\n"+bits, func() bool { return allRules(t) == bits })
+	_, err = s1.Create(network.CreateRequest{Name: "n2", IPAM: subnet("10.1.2.0/24"), Options: map[string]string{optionName: "odd2"}})
+	must(t, err)
+	_, err = s1.Remove("n2")
+	must(t, err)
+	must(t, s1.Close())
+	openAdopted(t, cfg)
+	if got := allRules(t); got != bits {
+		t.Errorf("before:\n%s\nafter:\n%s", bits, got)
+	}
+}
+
+// TestNetworkComesAfterAFlush: the table is gone at the moment of the change.
+func TestNetworkComesAfterAFlush(t *testing.T) {
+	s := openService(t, Config{})
+	for _, what := range []string{"create", "remove"} {
+		nft(t, "flush ruleset")
+		if what == "create" {
+			_, err := s.Create(network.CreateRequest{Name: "n", IPAM: subnet("10.1.0.0/24")})
+			must(t, err)
+		} else {
+			_, err := s.Remove("n")
+			must(t, err)
+		}
+		if got := strings.Contains(allRules(t), "10.1.0.0/24"); got != (what == "create") || !strings.Contains(allRules(t), "to-tare0") {
+			t.Errorf("%s: %s", what, allRules(t))
+		}
 	}
 }

@@ -49,10 +49,10 @@ func TestEndpointsBeyondTheBridge(t *testing.T) {
 			}
 		}
 	}
-	before := ruleset(t)
+	before := allRules(t)
 	nft(t, "flush", "ruleset")
 	eventually(t, "the rules are restored", func() bool {
-		return strings.Contains(nft(t, "list", "tables"), "tare") && ruleset(t) == before
+		return strings.Contains(nft(t, "list", "tables"), "tare") && allRules(t) == before
 	})
 	wantAnswer(t, "restored", world, "tcp", "192.0.2.1:8080", "192.0.2.2")
 	wantAnswer(t, "restored", c.NetNS, "tcp", a.IP.Addr().String()+":80", c.IP.Addr().String())

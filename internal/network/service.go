@@ -72,6 +72,9 @@ type Config struct {
 
 	// HostNames is where the host's programs may ask for NAME.tare; zero: nowhere.
 	HostNames netip.Addr
+	// Integrate has other programs' firewall rules accept containers' packets that
+	// they would drop.
+	Integrate bool
 
 	// Changed hears which containers are connected and disconnected; may be nil.
 	Changed func(n network.Network, containerID string, connected bool)
@@ -150,7 +153,8 @@ func Open(cfg Config) (_ *Service, err error) {
 	if err := s.openNetworks(); err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
-	if s.wall, err = firewall.Open(firewall.Config{Table: cfg.named("tare", "tare_"), Group: bridge.Group, Log: s.log}); err != nil {
+	if s.wall, err = firewall.Open(firewall.Config{
+		Table: cfg.named("tare", "tare_"), Group: bridge.Group, Integrate: cfg.Integrate, Outside: s.outside, Log: s.log}); err != nil {
 		return nil, err
 	}
 	watch, err := netlink.NewWatch()
@@ -166,6 +170,7 @@ func Open(cfg Config) (_ *Service, err error) {
 	s.leaving = newLeaving(s, watch)
 	s.done.Go(func() { s.leaving.run(ctx) })
 	s.done.Go(func() { s.wall.Watch(ctx) })
+	s.done.Go(func() { s.wall.WatchOthers(ctx) })
 	s.maker = netns.NewMaker(makers)
 	s.resolvers = &resolvers{Server: names, servers: map[string][]string{}}
 	if cfg.HostNames.IsValid() {

@@ -512,6 +512,10 @@ func (f *fake) NetworkDisconnect(_ context.Context, ref string, r network.Discon
 	return nil
 }
 
+func (f *fake) NetworkExplain(_ context.Context, o api.NetworkExplainOptions) (api.NetworkExplanation, error) {
+	return api.NetworkExplanation{From: o.From, To: o.To, Proto: o.Port, Verdict: api.VerdictBlocked}, nil
+}
+
 func (f *fake) NetworksPrune(context.Context, api.Filters) (network.PruneReport, error) {
 	return network.PruneReport{}, nil
 }

@@ -16,6 +16,7 @@ type networkBackend interface {
 	NetworkRemove(ctx context.Context, ref string) error
 	NetworkConnect(ctx context.Context, ref string, r network.ConnectRequest) error
 	NetworkDisconnect(ctx context.Context, ref string, r network.DisconnectRequest) error
+	NetworkExplain(ctx context.Context, o api.NetworkExplainOptions) (api.NetworkExplanation, error)
 	NetworksPrune(ctx context.Context, f api.Filters) (network.PruneReport, error)
 }
 
@@ -75,6 +76,14 @@ func (s *Server) disconnectNetwork(_ http.ResponseWriter, r *request) error {
 		return err
 	}
 	return s.backend.NetworkDisconnect(r.Context(), r.name, want)
+}
+
+func (s *Server) explainNetwork(_ http.ResponseWriter, r *request) error {
+	x, err := s.backend.NetworkExplain(r.Context(), api.NetworkExplainOptions{From: r.text("from"), To: r.text("to"), Port: r.text("port")})
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, x)
 }
 
 func (s *Server) pruneNetworks(w http.ResponseWriter, r *request) error {

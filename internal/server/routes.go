@@ -98,6 +98,7 @@ var routes = []struct {
 	{"POST", "/networks/{name}/connect", (*Server).connectNetwork},
 	{"POST", "/networks/{name}/disconnect", (*Server).disconnectNetwork},
 	{"POST", "/networks/prune", (*Server).pruneNetworks},
+	{"GET", api.NetworkExplainPath, (*Server).explainNetwork},
 	{"GET", "/volumes", (*Server).listVolumes},
 	{"POST", "/volumes/prune", (*Server).pruneVolumes},
 

@@ -35,18 +35,25 @@ func (c *Conn) Links() ([]Link, error) {
 	return all, err
 }
 
-// LinkByName returns the link of a name; ok is false if there is none.
+// LinkByName returns the link of a name; ok is false if there is none. It costs
+// the same however many links there are.
 func (c *Conn) LinkByName(name string) (l Link, ok bool, err error) {
-	all, err := c.Links()
-	if err != nil {
-		return Link{}, false, err
+	if len(name) >= unix.IFNAMSIZ {
+		return Link{}, false, nil // the kernel has no such names
 	}
-	for _, l := range all {
-		if l.Name == name {
-			return l, true, nil
+	var b Batch
+	b.u8(make([]byte, unix.SizeofIfInfomsg)...)
+	b.attrStr(unix.IFLA_IFNAME, name)
+	err = c.get(unix.RTM_GETLINK, b.buf, func(m message) {
+		if m.typ == unix.RTM_NEWLINK && len(m.body) >= unix.SizeofIfInfomsg {
+			l = parseLink(m.body)
+			ok = l.Name == name // and no alternative name
 		}
+	})
+	if errors.Is(err, unix.ENODEV) {
+		err = nil
 	}
-	return Link{}, false, nil
+	return l, ok && err == nil, err
 }
 
 func parseLink(body []byte) Link {
@@ -85,7 +92,9 @@ func str(v []byte) string {
 // Addrs lists the addresses of a link, IPv4 and IPv6.
 func (c *Conn) Addrs(index int) ([]netip.Prefix, error) {
 	var all []netip.Prefix
-	err := c.dump(unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), func(m message) {
+	req := make([]byte, unix.SizeofIfAddrmsg)
+	native.PutUint32(req[4:], uint32(index)) // the kernel tells of this link only, since 5.0
+	err := c.dump(unix.RTM_GETADDR, req, func(m message) {
 		if m.typ != unix.RTM_NEWADDR || len(m.body) < unix.SizeofIfAddrmsg || int(native.Uint32(m.body[4:])) != index {
 			return
 		}
@@ -120,6 +129,25 @@ func (c *Conn) Routes(version int) ([]Route, error) {
 		}
 	})
 	return all, err
+}
+
+// RouteTo is the route that a packet of the host's to an IPv4 address takes; ok is
+// false if there is none. local says that the address is the host's own.
+func (c *Conn) RouteTo(dst netip.Addr) (r Route, local, ok bool, err error) {
+	req := make([]byte, unix.SizeofRtMsg)
+	req[0], req[1] = unix.AF_INET, 32
+	b := Batch{buf: req}
+	b.attr(unix.RTA_DST, dst.AsSlice())
+	err = c.get(unix.RTM_GETROUTE, b.buf, func(m message) {
+		if m.typ == unix.RTM_NEWROUTE && len(m.body) >= unix.SizeofRtMsg {
+			r = parseRoute(m.body)
+			local, ok = m.body[7] == unix.RTN_LOCAL, m.body[7] == unix.RTN_LOCAL || m.body[7] == unix.RTN_UNICAST
+		}
+	})
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) {
+		return Route{}, false, false, nil // none, or one that says so
+	}
+	return r, local, ok, err
 }
 
 func parseRoute(body []byte) Route {
@@ -177,22 +205,55 @@ func (c *Conn) dump(typ int, req []byte, f func(message)) error {
 
 var errDone = errors.New("end of dump")
 
-func (c *Conn) dumpOnce(typ int, req []byte, f func(message)) error {
+// get asks for one thing and calls f with the answer.
+func (c *Conn) get(typ int, req []byte, f func(message)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	seq, err := c.ask(typ, 0, req)
+	if err != nil {
+		return err
+	}
+	for err == nil {
+		err = c.receive(func(m message) error {
+			switch {
+			case m.seq != seq:
+				return nil
+			case m.typ == unix.NLMSG_ERROR:
+				return m.errno()
+			}
+			f(m)
+			return errDone
+		})
+	}
+	if err == errDone {
+		err = nil
+	}
+	return err
+}
+
+// ask sends a request and returns its number, which the answer bears.
+//
+// Preconditions: c.mu is held.
+func (c *Conn) ask(typ, flags int, req []byte) (seq uint32, err error) {
 	if c.fd < 0 {
-		return os.ErrClosed
+		return 0, os.ErrClosed
 	}
 	c.seq++
-	seq := c.seq
 	var b Batch
 	b.u32(uint32(headerLen + len(req)))
 	b.u16(uint16(typ))
-	b.u16(unix.NLM_F_REQUEST | unix.NLM_F_DUMP)
-	b.u32(seq)
+	b.u16(uint16(unix.NLM_F_REQUEST | flags))
+	b.u32(c.seq)
 	b.u32(0)
 	b.u8(req...)
-	if err := c.send(b.buf); err != nil {
+	return c.seq, c.send(b.buf)
+}
+
+func (c *Conn) dumpOnce(typ int, req []byte, f func(message)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seq, err := c.ask(typ, unix.NLM_F_DUMP, req)
+	if err != nil {
 		return err
 	}
 	var kept []message

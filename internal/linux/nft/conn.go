@@ -30,11 +30,16 @@ func Open() (*Conn, error) {
 	return c, nil
 }
 
+// buffer bounds a transaction: a thousand networks are 17,000 messages, and the
+// kernel counts a KB for the acknowledgement of each. It is memory only while it
+// is full.
+const buffer = 64 << 20
+
 func (c *Conn) dial() (err error) {
 	var port uint32
 	c.c, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(n *netlink.Conn) error {
-		n.SetReadBuffer(4 << 20) // the acknowledgements of a transaction all wait there
-		n.SetWriteBuffer(4 << 20)
+		n.SetReadBuffer(buffer) // the acknowledgements of a transaction all wait there
+		n.SetWriteBuffer(buffer)
 		return portOf(n, &port)
 	}))
 	c.port.Store(port)
@@ -71,10 +76,15 @@ func (c *Conn) Close() error {
 func (c *Conn) flush() error {
 	err := c.c.Flush()
 	if err != nil {
-		c.c.CloseLasting()
-		err = errors.Join(err, c.dial())
+		err = errors.Join(err, c.redial())
 	}
 	return err
+}
+
+// redial forgets what was collected and not committed.
+func (c *Conn) redial() error {
+	c.c.CloseLasting()
+	return c.dial()
 }
 
 func handle(table string) *nftables.Table {
@@ -82,34 +92,11 @@ func handle(table string) *nftables.Table {
 }
 
 func (s *Set) handle(t *nftables.Table) *nftables.Set {
-	h := &nftables.Set{Table: t, Name: s.Name, IsMap: s.isMap, KeyType: s.key, DataType: s.data, Concatenation: s.concat}
-	if !s.concat {
+	h := &nftables.Set{Table: t, Name: s.Name, IsMap: s.isMap, KeyType: s.key, DataType: s.data, Concatenation: s.concat, Interval: s.interval}
+	if !s.concat && !s.interval {
 		h.KeyByteOrder = binaryutil.NativeEndian // names; tells nft how to print them
 	}
 	return h
-}
-
-// perMessage bounds the elements of one message: their attribute's length has
-// 16 bits.
-const perMessage = 400
-
-func (c *Conn) addElements(s *nftables.Set, all []Element) error {
-	for len(all) > 0 {
-		n := min(len(all), perMessage)
-		if err := c.c.SetAddElements(s, elements(all[:n])); err != nil {
-			return err
-		}
-		all = all[n:]
-	}
-	return nil
-}
-
-func elements(es []Element) []nftables.SetElement {
-	list := make([]nftables.SetElement, len(es))
-	for i, e := range es {
-		list[i] = e.element()
-	}
-	return list
 }
 
 // Apply makes the table equal its description in one transaction; other tables,
@@ -148,47 +135,42 @@ func (c *Conn) apply(t *Table, kept []*nftables.Rule) error {
 		c.c.AddTable(h)
 		chains, sets = nil, nil
 	}
+	var b Batch
+	for _, ch := range t.Chains { // before the rules and elements that lead to them
+		b.AddChain(ch)
+	}
 	for _, s := range t.Sets {
-		sh := s.handle(h)
-		if err := c.c.AddSet(sh, nil); err != nil {
-			return err
-		}
-		c.c.FlushSet(sh)
-		if err := c.addElements(sh, s.Elements); err != nil {
-			return err
-		}
-	}
-	// All chains first: rules jump to later ones.
-	for _, ch := range t.Chains {
-		c.c.AddChain(ch.handle(h))
+		b.AddSet(s)
 	}
 	for _, ch := range t.Chains {
-		if ch.Keep {
-			continue
-		}
-		chain := ch.handle(h)
-		c.c.FlushChain(chain)
-		for _, r := range ch.Rules {
-			rule := &nftables.Rule{Table: h, Chain: chain}
-			for _, s := range r {
-				rule.Exprs = append(rule.Exprs, s...)
-			}
-			c.c.AddRule(rule)
+		if !ch.Keep {
+			b.SetRules(ch)
 		}
 	}
-	for _, ch := range chains { // no rule leads there any more
-		c.c.FlushChain(ch)
-	}
-	for _, ch := range chains {
-		c.c.DelChain(ch)
-	}
-	for _, set := range sets {
-		c.c.DelSet(set)
-	}
-	for _, r := range kept {
-		c.c.AddRule(&nftables.Rule{Table: h, Chain: r.Chain, Exprs: r.Exprs, UserData: r.UserData})
-	}
-	return c.flush()
+	b.removeOthers(chains, sets)
+	b.add(func(conn *nftables.Conn, h *nftables.Table) error {
+		for _, r := range kept {
+			conn.AddRule(&nftables.Rule{Table: h, Chain: r.Chain, Exprs: r.Exprs, UserData: r.UserData})
+		}
+		return nil
+	})
+	return c.do(h, &b)
+}
+
+// removeOthers removes chains and sets to which no rule of ours leads any more.
+func (b *Batch) removeOthers(chains []*nftables.Chain, sets []*nftables.Set) {
+	b.add(func(c *nftables.Conn, t *nftables.Table) error {
+		for _, ch := range chains {
+			c.FlushChain(ch)
+		}
+		for _, set := range sets { // maps lead to chains
+			c.DelSet(set)
+		}
+		for _, ch := range chains {
+			c.DelChain(ch)
+		}
+		return nil
+	})
 }
 
 func (ch Chain) handle(t *nftables.Table) *nftables.Chain {
@@ -256,10 +238,9 @@ func (c *Conn) keptRules(t *Table) ([]*nftables.Rule, error) {
 func (c *Conn) Add(table string, s *Set, e ...Element) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.addElements(s.handle(handle(table)), e); err != nil {
-		return err
-	}
-	return c.flush()
+	var b Batch
+	b.Add(s, e...)
+	return c.do(handle(table), &b)
 }
 
 // Delete removes elements from a set; it is no error if one is not there.
@@ -303,43 +284,6 @@ func (c *Conn) DeleteTable(name string) error {
 	return c.flush()
 }
 
-// Forwarder is a chain of anybody's that sees forwarded packets.
-type Forwarder struct {
-	Family string // ip, inet, …
-	Table  string
-	Chain  string
-	Drops  bool // drops what its rules do not accept
-}
-
-// Forwarders lists the filter chains hooked into forwarding.
-func (c *Conn) Forwarders() ([]Forwarder, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	chains, err := c.c.ListChains()
-	if err != nil {
-		return nil, err
-	}
-	var all []Forwarder
-	for _, ch := range chains {
-		if ch.Hooknum == nil || *ch.Hooknum != *nftables.ChainHookForward || ch.Type != nftables.ChainTypeFilter {
-			continue
-		}
-		all = append(all, Forwarder{familyName(ch.Table.Family), ch.Table.Name, ch.Name,
-			ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop})
-	}
-	return all, nil
-}
-
-func familyName(f nftables.TableFamily) string {
-	switch f {
-	case nftables.TableFamilyINet:
-		return "inet"
-	case nftables.TableFamilyIPv4:
-		return "ip"
-	case nftables.TableFamilyIPv6:
-		return "ip6"
-	case nftables.TableFamilyBridge:
-		return "bridge"
-	}
-	return fmt.Sprintf("family %d", f)
+func familyNumber(name string) nftables.TableFamily {
+	return map[string]nftables.TableFamily{"inet": nftables.TableFamilyINet, "ip": nftables.TableFamilyIPv4, "ip6": nftables.TableFamilyIPv6}[name]
 }

@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,27 @@ func TestElementsFillTheirSetsRegisters(t *testing.T) {
 		second(PortElement("tcp", 1, netip.MustParseAddrPort("[::1]:1")))} {
 		if bad == nil {
 			t.Error("accepted")
+		}
+	}
+}
+
+func TestPrefixesAreIntervals(t *testing.T) {
+	for prefix, want := range map[string][]string{
+		"10.1.2.3/24":    {"\x0a\x01\x02\x00", "\x0a\x01\x03\x00"},
+		"10.255.0.0/16":  {"\x0a\xff\x00\x00", "\x0b\x00\x00\x00"},
+		"255.255.0.0/16": {"\xff\xff\x00\x00"}, // nothing is behind it
+		"0.0.0.0/0":      {"\x00\x00\x00\x00"},
+		"192.0.2.1/32":   {"\xc0\x00\x02\x01", "\xc0\x00\x02\x02"},
+	} {
+		var keys []string
+		for i, e := range PrefixJump(netip.MustParsePrefix(prefix), "c") {
+			keys = append(keys, e.key)
+			if e.end != (i == 1) || (e.chain == "c") != (i == 0) {
+				t.Errorf("%s: %+v", prefix, e)
+			}
+		}
+		if !slices.Equal(keys, want) {
+			t.Errorf("%s: %q", prefix, keys)
 		}
 	}
 }
@@ -76,6 +98,10 @@ func TestWatchSeesOthersChangesOfItsTable(t *testing.T) {
 	} {
 		if got := w.foreign(x.msg); got != x.want {
 			t.Errorf("%s: %v", x.name, got)
+		}
+		all, others := &Watch{conn: c}, x.name != "own change" && x.name != "generation"
+		if got := all.foreign(x.msg); got != others {
+			t.Errorf("%s: of all tables %v", x.name, got)
 		}
 	}
 }

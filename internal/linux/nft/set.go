@@ -3,9 +3,11 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,21 +17,40 @@ type Set struct {
 	Name     string
 	Elements []Element
 
-	isMap  bool
-	key    nftables.SetDatatype
-	data   nftables.SetDatatype
-	concat bool
+	isMap    bool
+	key      nftables.SetDatatype
+	data     nftables.SetDatatype
+	concat   bool
+	interval bool
 }
 
 // Element is a member of a set, with a value in maps.
-type Element struct{ key, value string }
+type Element struct {
+	key, value string
+	chain      string // to jump to, in maps of verdicts
+	end        bool   // the first key behind an interval
+}
 
 func (e Element) element() nftables.SetElement {
-	return nftables.SetElement{Key: []byte(e.key), Val: []byte(e.value)}
+	el := nftables.SetElement{Key: []byte(e.key), Val: []byte(e.value), IntervalEnd: e.end}
+	if e.chain != "" {
+		el.VerdictData = &expr.Verdict{Kind: expr.VerdictJump, Chain: e.chain}
+	}
+	return el
 }
 
 // LinkSet is a set of link names; its elements are made by LinkElement.
 func LinkSet(name string) *Set { return &Set{Name: name, key: nftables.TypeIFName} }
+
+// LinkJumps maps link names to chains; see LinkJump.
+func LinkJumps(name string) *Set {
+	return &Set{Name: name, isMap: true, key: nftables.TypeIFName, data: nftables.TypeVerdict}
+}
+
+// PrefixJumps maps IPv4 addresses to chains; see PrefixJump.
+func PrefixJumps(name string) *Set {
+	return &Set{Name: name, isMap: true, interval: true, key: nftables.TypeIPAddr, data: nftables.TypeVerdict}
+}
 
 // PortMap maps (protocol, port) to (address, port); see PortElement.
 func PortMap(name string) *Set {
@@ -49,13 +70,29 @@ func AddrPortMap(name string) *Set {
 // LinkElement is the name of a link.
 func LinkElement(name string) Element { return Element{key: string(ifname(name))} }
 
+// LinkJump leads from a link to a chain.
+func LinkJump(link, chain string) Element { return Element{key: string(ifname(link)), chain: chain} }
+
+// PrefixJump leads from the addresses of an IPv4 prefix to a chain. Prefixes of one
+// map must not overlap.
+func PrefixJump(p netip.Prefix, chain string) []Element {
+	p = p.Masked()
+	first := p.Addr().As4()
+	list := []Element{{key: string(first[:]), chain: chain}}
+	behind := uint64(binary.BigEndian.Uint32(first[:])) + 1<<(32-p.Bits())
+	if behind <= math.MaxUint32 {
+		list = append(list, Element{key: string(binary.BigEndian.AppendUint32(nil, uint32(behind))), end: true})
+	}
+	return list
+}
+
 // PortElement sends a port of every address of the host to a destination.
 func PortElement(proto string, port uint16, to netip.AddrPort) (Element, error) {
 	n, err := protocol(proto)
 	if !to.Addr().Is4() {
 		return Element{}, fmt.Errorf("port map to %s: not IPv4", to)
 	}
-	return Element{string(appendPort(pad(n), port)), addrPort(to)}, err
+	return Element{key: string(appendPort(pad(n), port)), value: addrPort(to)}, err
 }
 
 // AddrPortElement sends a port of one address of the host to a destination.
@@ -65,7 +102,7 @@ func AddrPortElement(proto string, from, to netip.AddrPort) (Element, error) {
 		return Element{}, fmt.Errorf("port map of %s to %s: not IPv4", from, to)
 	}
 	key := append(from.Addr().AsSlice(), pad(n)...)
-	return Element{string(appendPort(key, from.Port())), addrPort(to)}, err
+	return Element{key: string(appendPort(key, from.Port())), value: addrPort(to)}, err
 }
 
 // pad makes a byte a register of four.

@@ -66,6 +66,13 @@ const (
 // Rule is a list of matches that ends in a verdict.
 type Rule []Statement
 
+func (r Rule) exprs() (all []expr.Any) {
+	for _, s := range r {
+		all = append(all, s...)
+	}
+	return all
+}
+
 // Statement is one match or verdict.
 type Statement []expr.Any
 
@@ -93,6 +100,19 @@ func NotIIfName(name string) Statement {
 	return Statement{meta(expr.MetaKeyIIFNAME), cmp(expr.CmpOpNeq, ifname(name))}
 }
 
+// IIfName matches packets that came in on a link.
+func IIfName(name string) Statement {
+	return Statement{meta(expr.MetaKeyIIFNAME), cmp(expr.CmpOpEq, ifname(name))}
+}
+
+// OIfName matches packets that go out on a link.
+func OIfName(name string) Statement {
+	return Statement{meta(expr.MetaKeyOIFNAME), cmp(expr.CmpOpEq, ifname(name))}
+}
+
+// Counter counts the packets that come to it.
+func Counter() Statement { return Statement{&expr.Counter{}} }
+
 // IIfIn matches packets that came in on a link of a set of names.
 func IIfIn(s *Set) Statement {
 	return Statement{meta(expr.MetaKeyIIFNAME), &expr.Lookup{SourceRegister: reg, SetName: s.Name}}
@@ -106,6 +126,22 @@ func OIfIn(s *Set) Statement {
 // OIfNotIn matches packets that go out on another link.
 func OIfNotIn(s *Set) Statement {
 	return Statement{meta(expr.MetaKeyOIFNAME), &expr.Lookup{SourceRegister: reg, SetName: s.Name, Invert: true}}
+}
+
+// jumps has the first register looked up in a map of verdicts.
+func jumps(m *Set) *expr.Lookup {
+	return &expr.Lookup{SourceRegister: reg, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true, SetName: m.Name}
+}
+
+// JumpByIIf goes where a map says for the link that the packet came in on.
+func JumpByIIf(m *Set) Statement { return Statement{meta(expr.MetaKeyIIFNAME), jumps(m)} }
+
+// JumpByOIf goes where a map says for the link that the packet goes out on.
+func JumpByOIf(m *Set) Statement { return Statement{meta(expr.MetaKeyOIFNAME), jumps(m)} }
+
+// JumpBySrc goes where a map says for the source of an IPv4 packet.
+func JumpBySrc(m *Set) Statement {
+	return append(ipv4(), load(expr.PayloadBaseNetworkHeader, srcOffset, 4, reg), jumps(m))
 }
 
 // NotGroups matches packets of which neither link is in a link group.

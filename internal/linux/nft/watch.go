@@ -10,17 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch tells of changes that others make to a table.
+// Watch tells of changes that others make to a table, or to any.
 type Watch struct {
 	f      *os.File
-	table  string
+	table  string // empty: any
 	except string // a chain whose rules are anybody's
 	conn   *Conn
 }
 
 // NewWatch listens for changes of a table of the family inet, in the network
 // namespace of the calling thread; those made through c, and those of the rules
-// of one chain, are not reported.
+// of one chain, are not reported. Without the name of a table it listens for changes
+// of all tables, of all families.
 func (c *Conn) NewWatch(table, except string) (*Watch, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
@@ -75,10 +76,13 @@ func (w *Watch) foreign(p []byte) bool {
 // rules, the chain.
 func (w *Watch) concerns(typ uint16, body []byte) bool {
 	const family, header = 0, 4 // struct nfgenmsg
-	if typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(body) < header || body[family] != unix.NFPROTO_INET {
+	if typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(body) < header || w.table != "" && body[family] != unix.NFPROTO_INET {
 		return false
 	}
 	typ &= 0xff
+	if w.table == "" {
+		return typ != unix.NFT_MSG_NEWGEN
+	}
 	name := map[uint16]string{}
 	for p := body[header:]; len(p) >= 4; {
 		n := int(binary.NativeEndian.Uint16(p))

@@ -1,8 +1,10 @@
 // Package firewall keeps the engine's one nftables table.
 //
 // The table is made as a whole in one transaction and holds sets and maps, so
-// that a container or a published port is an element, not a rule. Packets meet
-// it at these places:
+// that a container or a published port is an element, not a rule. A network is a
+// few chains of its own and the elements that lead to them, which come and go in
+// one transaction as well, whatever else there is. Packets meet the table at these
+// places:
 //
 //	prerouting, raw   packets to 127.0.0.0/8 from outside are dropped: the
 //	                  bridges let such addresses through (route_localnet)
@@ -16,15 +18,16 @@
 //	                  own network get the bridge's, so that answers come back
 //	                  the same way; all others keep their address
 //
-// Other tables are never touched. What somebody does to this one is undone
+// Other tables are never touched, unless Config.Integrate asks for it: then a chain
+// that drops forwarded packets of containers gets rules, at its beginning, that accept
+// them. What somebody does to this one is undone
 // within two seconds, except in tare-user.
 package firewall
 
 import (
-	"fmt"
+	"errors"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 
 	"github.com/tare-engine/tare/internal/linux/nft"
@@ -34,7 +37,12 @@ import (
 type Config struct {
 	Table string // "tare", or with the engine's id
 	Group uint32 // link group of all bridges of all engines
-	Log   *slog.Logger
+	// Integrate has other programs' chains that drop what containers send or receive
+	// accept it.
+	Integrate bool
+	// Outside names a link to the world, by which others' rules are tried.
+	Outside func() string
+	Log     *slog.Logger
 }
 
 // Network is a network whose containers the firewall protects.
@@ -73,9 +81,7 @@ type Firewall struct {
 	cfg   Config
 	conn  *nft.Conn
 	watch *nft.Watch
-
-	ports     *nft.Set // (protocol, port) of all addresses
-	addrPorts *nft.Set // (address, protocol, port)
+	every *nft.Watch // of all tables; nil without Integrate
 
 	mu      sync.Mutex
 	state   State                // without bindings
@@ -94,10 +100,15 @@ func Open(cfg Config) (*Firewall, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &Firewall{
-		cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{},
-		ports: nft.PortMap("ports"), addrPorts: nft.AddrPortMap("address-ports"),
-	}, nil
+	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}}
+	if cfg.Integrate {
+		if f.every, err = conn.NewWatch("", ""); err != nil {
+			watch.Close()
+			conn.Close()
+			return nil, err
+		}
+	}
+	return f, nil
 }
 
 // Close disconnects. The rules stay.
@@ -108,7 +119,8 @@ func (f *Firewall) Destroy() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.applied = false
-	return f.conn.DeleteTable(f.cfg.Table)
+	f.state = State{}
+	return errors.Join(f.integrate(), f.conn.DeleteTable(f.cfg.Table))
 }
 
 // Apply makes the table express a state, in one transaction.
@@ -121,7 +133,11 @@ func (f *Firewall) Apply(s State) error {
 	}
 	f.state, f.bound = s, bound
 	f.applied = true
-	return f.apply()
+	if err := f.apply(); err != nil {
+		return err
+	}
+	f.tryIntegrate()
+	return nil
 }
 
 // apply writes the table anew.
@@ -160,76 +176,17 @@ func (f *Firewall) change(bindings []Binding, do func(*nft.Set, []nft.Element) e
 	for _, b := range bindings {
 		book(b)
 	}
+	s := newSets()
 	if len(any) > 0 {
-		err = do(f.ports, any)
+		err = do(s.ports, any)
 	}
 	if err == nil && len(addr) > 0 {
-		err = do(f.addrPorts, addr)
+		err = do(s.addrPorts, addr)
 	}
 	if err != nil && f.applied {
 		err = f.apply()
 	}
 	return err
-}
-
-// AddNetwork protects the containers of one network more.
-func (f *Firewall) AddNetwork(n Network) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.setNetworks(append(slices.Clone(f.state.Networks), n))
-}
-
-// RemoveNetwork takes a network back that has no containers any more; it may not
-// be there.
-func (f *Firewall) RemoveNetwork(name string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.setNetworks(slices.DeleteFunc(slices.Clone(f.state.Networks), func(n Network) bool { return n.Name == name }))
-}
-
-// setNetworks writes the table anew for other networks; if it cannot be written
-// it expresses the ones that were.
-//
-// Preconditions: f.mu is held.
-func (f *Firewall) setNetworks(list []Network) error {
-	was := f.state.Networks
-	f.state.Networks = list
-	if !f.applied {
-		return nil
-	}
-	err := f.apply()
-	if err != nil {
-		f.state.Networks = was
-	}
-	return err
-}
-
-// AddLink lets a network's containers have a link beside the bridge.
-func (f *Firewall) AddLink(network, link string) error {
-	return f.changeLink(network, link, f.conn.Add, func(n *Network) { n.Beside = append(n.Beside, link) })
-}
-
-// RemoveLink takes such a link back.
-func (f *Firewall) RemoveLink(network, link string) error {
-	return f.changeLink(network, link, f.conn.Delete, func(n *Network) {
-		n.Beside = slices.DeleteFunc(n.Beside, func(s string) bool { return s == link })
-	})
-}
-
-func (f *Firewall) changeLink(network, link string, do func(string, *nft.Set, ...nft.Element) error, book func(*Network)) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i := range f.state.Networks {
-		if n := &f.state.Networks[i]; n.Name == network {
-			book(n)
-			err := do(f.cfg.Table, nft.LinkSet(linkSet(*n)), nft.LinkElement(link))
-			if err != nil && f.applied {
-				err = f.apply()
-			}
-			return err
-		}
-	}
-	return fmt.Errorf("firewall: no network %s", network)
 }
 
 // split makes elements of the two maps.

@@ -10,6 +10,34 @@ import (
 // userChain is the administrator's: never written to.
 const userChain = "tare-user"
 
+// sets are those that all networks share.
+type sets struct {
+	ports     *nft.Set // (protocol, port) of all addresses → container
+	addrPorts *nft.Set // (address, protocol, port) → container
+	links     *nft.Set // of all networks
+	to        *nft.Set // link → chain of what goes out there
+	from      *nft.Set // link → chain of what comes in there; of internal networks
+	sources   *nft.Set // subnet → chain of what leaves it
+}
+
+// newSets returns them without elements.
+func newSets() sets {
+	return sets{
+		ports: nft.PortMap("ports"), addrPorts: nft.AddrPortMap("address-ports"), links: nft.LinkSet("links"),
+		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), sources: nft.PrefixJumps("sources"),
+	}
+}
+
+func (s sets) all() []*nft.Set {
+	return []*nft.Set{s.ports, s.addrPorts, s.links, s.to, s.from, s.sources}
+}
+
+// member is an element of a set.
+type member struct {
+	set     *nft.Set
+	element nft.Element
+}
+
 // table describes the whole table in the present state.
 //
 // Preconditions: f.mu is held.
@@ -18,48 +46,101 @@ func (f *Firewall) table() (*nft.Table, error) {
 	for b := range f.bound {
 		bindings = append(bindings, b)
 	}
-	any, addr, err := split(bindings)
-	if err != nil {
+	s := newSets()
+	var err error
+	if s.ports.Elements, s.addrPorts.Elements, err = split(bindings); err != nil {
 		return nil, err
 	}
-	ports, addrPorts := *f.ports, *f.addrPorts
-	ports.Elements, addrPorts.Elements = any, addr
-
-	t := &nft.Table{Name: f.cfg.Table, Sets: []*nft.Set{&ports, &addrPorts}}
-	forward := nft.Chain{Name: "forward", Hook: nft.Forward, Priority: nft.PriorityFilter,
-		Rules: []nft.Rule{{nft.Jump(userChain)}}}
-	postrouting := nft.Chain{Name: "postrouting", Hook: nft.NATPostrouting, Priority: nft.PrioritySrcNAT}
-	var to []nft.Chain
-	var out []nft.Rule // of networks without a way out; these come first
+	t := &nft.Table{Name: f.cfg.Table, Sets: s.all(), Chains: f.chains(s)}
 	for _, n := range f.state.Networks {
-		links := nft.LinkSet(linkSet(n))
-		for _, l := range append([]string{n.Link}, n.Beside...) {
-			links.Elements = append(links.Elements, nft.LinkElement(l))
-		}
-		t.Sets = append(t.Sets, links)
-		if n.Internal {
-			out = append(out, nft.Rule{nft.IIfIn(links), nft.OIfNotIn(links), nft.Drop()})
-		}
-		forward.Rules = append(forward.Rules, nft.Rule{nft.OIfIn(links), nft.Jump("to-" + n.Name)})
-		to = append(to, toNetwork(n, links))
-		postrouting.Rules = append(postrouting.Rules, sources(n, links)...)
+		t.Sets = append(t.Sets, nft.LinkSet(linkSet(n)))
+		t.Chains = append(t.Chains, chainsOf(n)...)
 	}
-	forward.Rules = slices.Insert(forward.Rules, 1, out...)
-	if f.state.Guard {
-		forward.Rules = append(forward.Rules, nft.Rule{nft.NotGroups(f.cfg.Group), nft.Drop()})
+	byName := map[string]*nft.Set{}
+	for _, set := range t.Sets {
+		byName[set.Name] = set
 	}
-	t.Chains = append([]nft.Chain{
-		{Name: userChain, Keep: true},
-		{Name: "raw", Hook: nft.Prerouting, Priority: nft.PriorityRaw, Rules: martians()},
-		f.publish(),
-		{Name: "prerouting", Hook: nft.NATPrerouting, Priority: nft.PriorityDstNAT, Rules: []nft.Rule{{nft.DstLocal(), nft.Jump("publish")}}},
-		{Name: "output", Hook: nft.NATOutput, Priority: nft.PriorityDstNAT, Rules: []nft.Rule{{nft.DstLocal(), nft.Jump("publish")}}},
-	}, append(to, forward, postrouting)...)
+	for i, n := range f.state.Networks {
+		for _, m := range membersOf(n, s) {
+			if m.set == s.sources && n.overlaps(f.state.Networks[:i]) {
+				continue
+			}
+			set := byName[m.set.Name]
+			set.Elements = append(set.Elements, m.element)
+		}
+	}
 	return t, nil
 }
 
-// linkSet names the set of a network's links.
-func linkSet(n Network) string { return "links-" + n.Name }
+// overlaps reports whether another network has addresses of this one. None is
+// made like that; but another --bip may come upon those that were, and the kernel
+// refuses the whole table if two elements overlap.
+func (n Network) overlaps(others []Network) bool {
+	return slices.ContainsFunc(others, func(o Network) bool { return o.Subnet.Overlaps(n.Subnet) })
+}
+
+// chains are those that all networks share.
+func (f *Firewall) chains(s sets) []nft.Chain {
+	forward := []nft.Rule{{nft.Jump(userChain)}, {nft.JumpByIIf(s.from)}, {nft.JumpByOIf(s.to)}}
+	if f.state.Guard {
+		forward = append(forward, nft.Rule{nft.NotGroups(f.cfg.Group), nft.Drop()})
+	}
+	translate := []nft.Rule{{nft.DstLocal(), nft.Jump("publish")}}
+	return []nft.Chain{
+		{Name: userChain, Keep: true},
+		{Name: "raw", Hook: nft.Prerouting, Priority: nft.PriorityRaw, Rules: martians()},
+		{Name: "publish", Rules: []nft.Rule{{nft.DNATByAddrPort(s.addrPorts)}, {nft.DNATByPort(s.ports)}}}, // one address before all
+		{Name: "prerouting", Hook: nft.NATPrerouting, Priority: nft.PriorityDstNAT, Rules: translate},
+		{Name: "output", Hook: nft.NATOutput, Priority: nft.PriorityDstNAT, Rules: translate},
+		{Name: "forward", Hook: nft.Forward, Priority: nft.PriorityFilter, Rules: forward},
+		{Name: "postrouting", Hook: nft.NATPostrouting, Priority: nft.PrioritySrcNAT, Rules: []nft.Rule{
+			{nft.JumpBySrc(s.sources)},
+			// From the host's loopback to a published port.
+			{nft.SrcIn(loopback()), nft.OIfIn(s.links), nft.Masquerade()},
+		}},
+	}
+}
+
+// The names of what a network has of its own.
+func linkSet(n Network) string      { return "links-" + n.Name }
+func toChain(n Network) string      { return "to-" + n.Name }
+func fromChain(n Network) string    { return "from-" + n.Name }
+func sourcesChain(n Network) string { return "sources-" + n.Name }
+
+// chainsOf are the chains of a network.
+func chainsOf(n Network) []nft.Chain {
+	links := nft.LinkSet(linkSet(n))
+	list := []nft.Chain{toNetwork(n, links), sources(n, links)}
+	if n.Internal {
+		list = append(list, nft.Chain{Name: fromChain(n), Rules: []nft.Rule{{nft.OIfNotIn(links), nft.Drop()}}})
+	}
+	return list
+}
+
+// membersOf are the elements that lead to the chains of a network.
+func membersOf(n Network, s sets) []member {
+	var list []member
+	for _, l := range append([]string{n.Link}, n.Beside...) {
+		list = append(list, linkMembers(n, l, s)...)
+	}
+	for _, e := range nft.PrefixJump(n.Subnet, sourcesChain(n)) {
+		list = append(list, member{s.sources, e})
+	}
+	return list
+}
+
+// linkMembers are the elements of one of a network's links.
+func linkMembers(n Network, link string, s sets) []member {
+	list := []member{
+		{nft.LinkSet(linkSet(n)), nft.LinkElement(link)},
+		{s.links, nft.LinkElement(link)},
+		{s.to, nft.LinkJump(link, toChain(n))},
+	}
+	if n.Internal {
+		list = append(list, member{s.from, nft.LinkJump(link, fromChain(n))})
+	}
+	return list
+}
 
 // loopback is 127.0.0.0/8.
 func loopback() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8) }
@@ -73,17 +154,9 @@ func martians() []nft.Rule {
 	}
 }
 
-// publish translates destinations by the maps, one address before all.
-func (f *Firewall) publish() nft.Chain {
-	return nft.Chain{Name: "publish", Rules: []nft.Rule{
-		{nft.DNATByAddrPort(f.addrPorts)},
-		{nft.DNATByPort(f.ports)},
-	}}
-}
-
 // toNetwork says what reaches the containers of a network.
 func toNetwork(n Network, links *nft.Set) nft.Chain {
-	c := nft.Chain{Name: "to-" + n.Name, Rules: []nft.Rule{{nft.Established(), nft.Accept()}}}
+	c := nft.Chain{Name: toChain(n), Rules: []nft.Rule{{nft.Established(), nft.Accept()}}}
 	if !n.Internal {
 		c.Rules = append(c.Rules, nft.Rule{nft.DNATed(), nft.Accept()})
 	}
@@ -94,17 +167,14 @@ func toNetwork(n Network, links *nft.Set) nft.Chain {
 	return c
 }
 
-// sources says which packets get another source.
-func sources(n Network, links *nft.Set) []nft.Rule {
-	var rules []nft.Rule
+// sources says which packets from a network's subnet get another source.
+func sources(n Network, links *nft.Set) nft.Chain {
+	c := nft.Chain{Name: sourcesChain(n)}
 	if n.Masquerade && !n.Internal { // out into the world
-		rules = append(rules, nft.Rule{nft.SrcIn(n.Subnet), nft.OIfNotIn(links), nft.Masquerade()})
+		c.Rules = append(c.Rules, nft.Rule{nft.OIfNotIn(links), nft.Masquerade()})
 	}
-	return append(rules,
-		// From the host's loopback to a published port.
-		nft.Rule{nft.SrcIn(loopback()), nft.OIfIn(links), nft.Masquerade()},
-		// Container to container by way of a published port of the host: the
-		// answer must come back here to be translated.
-		nft.Rule{nft.SrcIn(n.Subnet), nft.OIfIn(links), nft.DNATed(), nft.Masquerade()},
-	)
+	// Container to container by way of a published port of the host: the answer
+	// must come back here to be translated.
+	c.Rules = append(c.Rules, nft.Rule{nft.OIfIn(links), nft.DNATed(), nft.Masquerade()})
+	return c
 }

@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -49,20 +48,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-time.After(d):
 		return true
 	}
-}
-
-// Warnings names what other programs' rules keep from containers.
-func (f *Firewall) Warnings() ([]string, error) {
-	chains, err := f.conn.Forwarders()
-	if err != nil {
-		return nil, err
-	}
-	var all []string
-	for _, c := range chains {
-		// firewalld's chain accepts by policy and rejects by its last rule.
-		if c.Table != f.cfg.Table && (c.Drops || c.Table == "firewalld") {
-			all = append(all, fmt.Sprintf("WARNING: nftables chain %s %s %s drops forwarded packets that it does not accept; containers may be cut off from the network", c.Family, c.Table, c.Chain))
-		}
-	}
-	return all, nil
 }

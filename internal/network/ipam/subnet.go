@@ -39,14 +39,29 @@ var ErrNoSubnet = errors.New("all predefined address pools have been fully subne
 // prefixes in use.
 func Choose(ranges []Range, inUse []netip.Prefix) (netip.Prefix, error) {
 	for _, r := range ranges {
+		taken, wide := within(r, inUse)
 		for i := range 1 << (r.Size - r.Base.Bits()) {
 			s := nth(r, uint32(i))
-			if !Overlaps(s, inUse) {
+			if !taken[s] && !Overlaps(s, wide) {
 				return s, nil
 			}
 		}
 	}
 	return netip.Prefix{}, ErrNoSubnet
+}
+
+// within sorts prefixes in use by whether they lie in one subnet of a range, of which
+// there may be hundreds, or are wider.
+func within(r Range, inUse []netip.Prefix) (taken map[netip.Prefix]bool, wide []netip.Prefix) {
+	taken = map[netip.Prefix]bool{}
+	for _, p := range inUse {
+		if p.Bits() < r.Size {
+			wide = append(wide, p)
+		} else if s, err := p.Addr().Prefix(r.Size); err == nil && p.Bits() > vpnBits {
+			taken[s] = true
+		}
+	}
+	return taken, wide
 }
 
 // Overlaps reports whether s has addresses in common with a prefix in use.

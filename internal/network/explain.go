@@ -1,0 +1,196 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"strings"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/linux/hostport"
+	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/ruleset"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
+	"github.com/tare-engine/tare/internal/network/explain"
+	"github.com/tare-engine/tare/internal/network/trace"
+)
+
+// Explain says what becomes of a packet, and why. pid is the process of a container,
+// in whose namespace its sockets are looked at; 0 if there is none.
+func (s *Service) Explain(o api.NetworkExplainOptions, pid func(containerID string) int) (api.NetworkExplanation, error) {
+	f, err := s.facts()
+	if err != nil {
+		return api.NetworkExplanation{}, err
+	}
+	for i := range f.Endpoints {
+		f.Endpoints[i].PID = pid(f.Endpoints[i].ContainerID)
+	}
+	return explain.Explain(f, o)
+}
+
+// facts are what an explanation is made of.
+func (s *Service) facts() (explain.Facts, error) {
+	f := explain.Facts{Table: s.cfg.named("tare", "tare_")}
+	var err error
+	if f.Rules, err = ruleset.Read(); err != nil {
+		return f, err
+	}
+	h, err := newHostFacts(s.host, s.cfg.alias())
+	if err != nil {
+		return f, err
+	}
+	f.Host, f.Outside = h, h.outside()
+	for _, l := range h.links {
+		f.Links = append(f.Links, trace.Link{Name: l.Name, Index: l.Index, Group: l.Group, Kind: l.Kind})
+	}
+	forward, err := sysctl.Read("net/ipv4/ip_forward")
+	if err != nil {
+		return f, err
+	}
+	bridged, err := sysctl.Read("net/bridge/bridge-nf-call-iptables")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	f.Forwarding, f.Bridged = forward != "0", bridged == "1"
+	f.Networks, f.Endpoints = s.explained()
+	return f, nil
+}
+
+// explained are the networks and endpoints in the words of package explain.
+func (s *Service) explained() (networks []explain.Network, endpoints []explain.Endpoint) {
+	for _, n := range s.all() {
+		if n.link != nil {
+			networks = append(networks, explain.Network{Name: n.rec.Name, Link: n.link.Name, Subnet: n.link.Gateway.Masked(), Gateway: n.link.Gateway.Addr(),
+				ICC: n.settings.icc, Internal: n.rec.Internal})
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := range s.every() {
+		if e.ahead {
+			continue
+		}
+		x := explain.Endpoint{ContainerID: e.ContainerID, Name: e.Name, Network: e.NetworkName, IP: e.IP.Addr(), Link: e.Link, Routed: e.Routed, Exit: e.Exit}
+		for _, p := range e.Ports {
+			x.Ports = append(x.Ports, explain.Port{Proto: p.Proto, Host: netip.AddrPortFrom(p.HostIP, p.Host), Container: p.Container})
+		}
+		endpoints = append(endpoints, x)
+	}
+	return networks, endpoints
+}
+
+// outside names the link to a neighbour of the host; empty if it has none.
+func (s *Service) outside() string {
+	h, err := newHostFacts(s.host, s.cfg.alias())
+	if err != nil {
+		return ""
+	}
+	a := h.outside()
+	if !a.IsValid() {
+		return ""
+	}
+	return h.Via(a)
+}
+
+// hostFacts asks the kernel of routes, addresses and sockets.
+type hostFacts struct {
+	conn  *netlink.Conn
+	links []netlink.Link
+	alias string // of our links
+}
+
+var _ explain.Host = (*hostFacts)(nil)
+
+func newHostFacts(c *netlink.Conn, alias string) (*hostFacts, error) {
+	links, err := c.Links()
+	return &hostFacts{c, links, alias}, err
+}
+
+func (h *hostFacts) Type(a netip.Addr) string {
+	if a.IsMulticast() {
+		return "multicast"
+	}
+	_, local, _, err := h.conn.RouteTo(a)
+	if a.IsLoopback() || err == nil && local {
+		return "local"
+	}
+	return "unicast"
+}
+
+func (h *hostFacts) Via(a netip.Addr) string {
+	r, _, ok, err := h.conn.RouteTo(a)
+	if err != nil || !ok {
+		return ""
+	}
+	return h.byIndex(r.Index).Name
+}
+
+func (h *hostFacts) byIndex(index int) netlink.Link {
+	for _, l := range h.links {
+		if l.Index == index {
+			return l
+		}
+	}
+	return netlink.Link{}
+}
+
+func (h *hostFacts) Addr(link string) netip.Addr {
+	for _, l := range h.links {
+		if l.Name != link {
+			continue
+		}
+		addrs, _ := h.conn.Addrs(l.Index)
+		for _, a := range addrs {
+			if a.Addr().Is4() {
+				return a.Addr()
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+func (h *hostFacts) Source(dst netip.Addr) netip.Addr {
+	r, _, _, _ := h.conn.RouteTo(dst)
+	return r.Src
+}
+
+func (h *hostFacts) Listener(pid int, proto string, at netip.AddrPort) (program string, elsewhere []netip.AddrPort, err error) {
+	list, err := hostport.Listeners(pid, proto, at.Port())
+	for _, l := range list {
+		if !l.Receives(at.Addr()) {
+			elsewhere = append(elsewhere, l.Addr)
+			continue
+		}
+		owner, name := hostport.Owner(l.Inode)
+		if program = "a process"; owner != 0 {
+			program = fmt.Sprintf("process %s (%d)", name, owner)
+		}
+		return program, nil, err
+	}
+	return "", elsewhere, err
+}
+
+// outside is a neighbour of the host: the router to the world, or else one that a
+// link without containers may have.
+func (h *hostFacts) outside() (found netip.Addr) {
+	routes, err := h.conn.Routes(4)
+	if err != nil {
+		return netip.Addr{}
+	}
+	for _, r := range routes {
+		l := h.byIndex(r.Index)
+		if l.Name == "lo" || strings.HasPrefix(l.Alias, h.alias) {
+			continue
+		}
+		switch own := h.Addr(l.Name); {
+		case r.Dst.Bits() == 0 && r.Gateway.IsValid():
+			return r.Gateway
+		case !found.IsValid() && !r.Gateway.IsValid() && own.IsValid() && r.Dst.Bits() < 31 && r.Dst.Contains(own):
+			if found = r.Dst.Masked().Addr().Next(); found == own {
+				found = found.Next()
+			}
+		}
+	}
+	return found
+}

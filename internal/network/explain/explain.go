@@ -1,0 +1,360 @@
+// Package explain says what becomes of a packet that is sent to a container, by one
+// or to the host: whether it gets there, and what comes back, or which rule of which
+// program is in the way, and what to do about it.
+//
+// It joins what the packet filter's rules say (package trace) with what the engine
+// knows of networks and containers, and with routes and sockets of the host. It asks
+// for nothing itself: everything it knows is in Facts.
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/ruleset"
+	"github.com/tare-engine/tare/internal/network/trace"
+)
+
+// Facts are all that an explanation is made of.
+type Facts struct {
+	Rules     *ruleset.Ruleset
+	Table     string // our own, of the family inet
+	Links     []trace.Link
+	Networks  []Network
+	Endpoints []Endpoint
+	// Outside is a neighbour of the host; zero if it has none. It stands for the world
+	// when nobody else is named.
+	Outside netip.Addr
+	Host    Host
+	// Forwarding is the host's permission to be a router.
+	Forwarding bool
+	// Bridged says that the filter sees what stays on a bridge (br_netfilter).
+	Bridged bool
+}
+
+// Host answers questions about the machine.
+type Host interface {
+	trace.Host
+	// Source is the address that packets to another one bear if their sender has
+	// bound none.
+	Source(netip.Addr) netip.Addr
+	// Listener says which program receives at an address, empty if none; elsewhere
+	// lists where else programs receive at this port. pid says in whose network
+	// namespace, 0 in the host's.
+	Listener(pid int, proto string, at netip.AddrPort) (program string, elsewhere []netip.AddrPort, err error)
+}
+
+// Network is a network of containers.
+type Network struct {
+	Name     string
+	Link     string // of the bridge
+	Subnet   netip.Prefix
+	Gateway  netip.Addr
+	ICC      bool
+	Internal bool
+}
+
+// Endpoint is a container in a network.
+type Endpoint struct {
+	ContainerID string
+	Name        string
+	PID         int    // of the container; 0: its sockets cannot be looked at
+	Network     string // name
+	IP          netip.Addr
+	Link        string // the host's end
+	Routed      bool   // beside the bridge
+	Exit        bool   // the container's way out
+	Ports       []Port
+}
+
+// Port is a published port.
+type Port struct {
+	Proto     string
+	Host      netip.AddrPort
+	Container uint16
+}
+
+// way is one packet's.
+type way struct {
+	Facts
+	walk *trace.Walk
+	p    trace.Packet
+	from party
+	to   *Endpoint // that the packet is to reach, if it was named
+	// translated is the rule that has changed the destination; nil if none has.
+	translated *api.FilterPlace
+	ex         api.NetworkExplanation
+	asks       api.NetworkExplainOptions
+	port       uint16
+}
+
+// party is a sender.
+type party struct {
+	addr netip.Addr
+	host bool
+	ep   *Endpoint // a container
+	what string
+}
+
+// Explain follows the packet there and the answer back. InvalidArgument is a
+// question that cannot be understood, NotFound one about a container that has no
+// endpoint.
+func Explain(f Facts, o api.NetworkExplainOptions) (api.NetworkExplanation, error) {
+	w := &way{Facts: f, walk: trace.New(f.Rules, f.Host), asks: o}
+	w.ex.Steps = []api.NetworkStep{}
+	var err error
+	if w.ex.Proto, w.port, err = parsePort(o.Port); err != nil {
+		return w.ex, err
+	}
+	if w.from, err = w.sender(); err != nil {
+		return w.ex, err
+	}
+	to, err := w.receiver()
+	if err != nil {
+		return w.ex, err
+	}
+	w.p = trace.Packet{Proto: w.ex.Proto, Src: netip.AddrPortFrom(w.from.addr, 0), Dst: to, State: "new"}
+	w.ex.From = w.from.addr.String() + " (" + w.from.what + ")"
+	w.ex.To = to.String()
+	if w.to != nil {
+		w.ex.To += " (container " + w.to.Name + ")"
+	}
+	w.follow()
+	w.conclude()
+	return w.ex, nil
+}
+
+// parsePort reads 8080/tcp, tcp/8080 or 8080.
+func parsePort(s string) (proto string, port uint16, err error) {
+	number, proto, ok := strings.Cut(s, "/")
+	if _, err := strconv.Atoi(number); err != nil && ok {
+		number, proto = proto, number
+	}
+	proto = cmp.Or(strings.ToLower(proto), "tcp")
+	n, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || n == 0 || proto != "tcp" && proto != "udp" && proto != "sctp" {
+		return "", 0, errdefs.New(errdefs.InvalidArgument, "invalid port %q: PORT/PROTO, such as 8080/tcp", s)
+	}
+	return proto, uint16(n), nil
+}
+
+// sender finds out who sends.
+func (w *way) sender() (party, error) {
+	from := w.asks.From
+	switch {
+	case from == "host":
+		return party{addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), host: true, what: "the host"}, nil
+	case from == "" && !w.Outside.IsValid():
+		return party{}, errdefs.New(errdefs.InvalidArgument, "the host has no neighbour that could send the packet: say --from ADDRESS, host or CONTAINER")
+	case from == "":
+		return party{addr: w.Outside, what: "a neighbour on " + w.Host.Via(w.Outside)}, nil
+	}
+	if a, err := netip.ParseAddr(from); err == nil {
+		return w.senderAt(a)
+	}
+	ep, err := w.container(from, nil)
+	if err != nil {
+		return party{}, err
+	}
+	if !ep.IP.IsValid() {
+		if ep.Network == "host" {
+			return party{addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), host: true, what: "container " + ep.Name + " in the host's network"}, nil
+		}
+		return party{}, errdefs.New(errdefs.InvalidArgument, "container %s has no network", ep.Name)
+	}
+	return party{addr: ep.IP, ep: ep, what: "container " + ep.Name}, nil
+}
+
+func (w *way) senderAt(a netip.Addr) (party, error) {
+	if !a.Is4() {
+		return party{}, errdefs.New(errdefs.InvalidArgument, "%s: only IPv4 is explained", a)
+	}
+	if w.Host.Type(a) == "local" {
+		return party{addr: a, host: true, what: "the host"}, nil
+	}
+	if ep := w.at(a); ep != nil {
+		return party{addr: a, ep: ep, what: "container " + ep.Name}, nil
+	}
+	link := w.Host.Via(a)
+	if link == "" {
+		return party{}, errdefs.New(errdefs.InvalidArgument, "no route leads to %s", a)
+	}
+	return party{addr: a, what: "on " + link}, nil
+}
+
+// at is the endpoint that has an address; nil if none has.
+func (w *way) at(a netip.Addr) *Endpoint {
+	i := slices.IndexFunc(w.Endpoints, func(e Endpoint) bool { return e.IP == a })
+	if i < 0 {
+		return nil
+	}
+	return &w.Endpoints[i]
+}
+
+// container finds a container's endpoint by name or by ID: the one in a network of
+// a given sender, or else the way out.
+func (w *way) container(ref string, sender *Endpoint) (*Endpoint, error) {
+	var found *Endpoint
+	for i := range w.Endpoints {
+		e := &w.Endpoints[i]
+		if e.Name != ref && !strings.HasPrefix(e.ContainerID, ref) {
+			continue
+		}
+		if found != nil && found.ContainerID != e.ContainerID && found.Name != ref && e.Name != ref {
+			return nil, errdefs.New(errdefs.InvalidArgument, "Multiple IDs found with provided prefix: %s", ref)
+		}
+		switch {
+		case sender != nil && sender.Network == e.Network:
+			return e, nil
+		case found == nil || e.Exit:
+			found = e
+		}
+	}
+	if found == nil {
+		return nil, errdefs.New(errdefs.NotFound, "no container %s is connected to a network", ref)
+	}
+	return found, nil
+}
+
+// receiver finds out where the packet is sent to.
+func (w *way) receiver() (netip.AddrPort, error) {
+	if w.asks.To == "" {
+		return netip.AddrPortFrom(w.hostAddr(), w.port), nil
+	}
+	if a, err := netip.ParseAddr(w.asks.To); err == nil {
+		if !a.Is4() {
+			return netip.AddrPort{}, errdefs.New(errdefs.InvalidArgument, "%s: only IPv4 is explained", a)
+		}
+		return netip.AddrPortFrom(a, w.port), nil
+	}
+	ep, err := w.container(w.asks.To, w.from.ep)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	if !ep.IP.IsValid() {
+		return netip.AddrPortFrom(w.hostAddr(), w.port), nil
+	}
+	w.to = ep
+	if w.from.ep != nil && w.from.ep.Network == ep.Network {
+		return netip.AddrPortFrom(ep.IP, w.port), nil
+	}
+	return w.published(ep), nil
+}
+
+// published is where on the host a container's port is published, or else its own
+// address.
+func (w *way) published(ep *Endpoint) netip.AddrPort {
+	host := w.hostAddr()
+	var other netip.AddrPort
+	for _, p := range ep.Ports {
+		if p.Proto != w.ex.Proto || p.Container != w.port {
+			continue
+		}
+		if p.Host.Addr().IsUnspecified() || p.Host.Addr() == host {
+			return netip.AddrPortFrom(host, p.Host.Port())
+		}
+		other = netip.AddrPortFrom(host, p.Host.Port())
+		if !p.Host.Addr().IsLoopback() || w.from.host { // the sender can name that address
+			other = p.Host
+		}
+	}
+	if other.IsValid() {
+		return other
+	}
+	return netip.AddrPortFrom(ep.IP, w.port)
+}
+
+// hostAddr is the host's address as the sender would name it.
+func (w *way) hostAddr() netip.Addr {
+	switch {
+	case w.from.host:
+		return w.from.addr
+	case w.from.ep != nil:
+		return w.network(w.from.ep.Network).Gateway
+	}
+	return w.Host.Addr(w.Host.Via(w.from.addr))
+}
+
+// network finds a network; an empty one if there is none of that name.
+func (w *way) network(name string) Network {
+	for _, n := range w.Networks {
+		if n.Name == name {
+			return n
+		}
+	}
+	return Network{Name: name}
+}
+
+// networkOf is the one with a link of a name.
+func (w *way) networkOf(link string) (Network, bool) {
+	for _, n := range w.Networks {
+		if n.Link == link {
+			return n, true
+		}
+	}
+	for _, e := range w.Endpoints {
+		if e.Link == link && link != "" {
+			return w.network(e.Network), true
+		}
+	}
+	return Network{}, false
+}
+
+func (w *way) link(name string) trace.Link {
+	for _, l := range w.Links {
+		if l.Name == name {
+			return l
+		}
+	}
+	return trace.Link{Name: name}
+}
+
+// enters is the link by which an endpoint's packets come to the host.
+func (w *way) enters(e *Endpoint) trace.Link {
+	if e.Routed {
+		return w.link(e.Link)
+	}
+	return w.link(w.network(e.Network).Link)
+}
+
+func (w *way) step(where, format string, args ...any) {
+	w.ex.Steps = append(w.ex.Steps, api.NetworkStep{Where: where, What: fmt.Sprintf(format, args...)})
+}
+
+// blocked ends the way.
+func (w *way) blocked(advice, format string, args ...any) bool {
+	w.ex.Verdict, w.ex.Reason, w.ex.Advice = api.VerdictBlocked, fmt.Sprintf(format, args...), advice
+	return true
+}
+
+// conclude says what the doubts make of the verdict.
+func (w *way) conclude() {
+	if len(w.ex.Doubts) == 0 || w.ex.Verdict == api.VerdictBlocked && w.ex.Place == nil {
+		return
+	}
+	d := w.ex.Doubts[0]
+	otherwise := "it passes"
+	if w.ex.Verdict == api.VerdictBlocked {
+		otherwise = w.ex.Reason
+	}
+	w.ex.Verdict = api.VerdictUnknown
+	w.ex.Reason = fmt.Sprintf("cannot tell: %s has an expression that cannot be evaluated (%s) and may %s; else %s", where(d), d.Doubt, cmp.Or(d.Does, "decide"), otherwise)
+}
+
+// where names a place in words.
+func where(p api.FilterPlace) string {
+	s := "table " + p.Table
+	if p.Chain != "" {
+		s += ", chain " + p.Chain
+	}
+	if p.Handle != 0 {
+		s += ", rule " + strconv.FormatUint(p.Handle, 10)
+	}
+	return s
+}

@@ -1,0 +1,119 @@
+//go:build root
+
+package network
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/moby/moby/api/types/network"
+)
+
+// TestForeignFirewallIsReported: by table, chain and rule, as long as it drops.
+func TestForeignFirewallIsReported(t *testing.T) {
+	newNeighbour(t)
+	s := openService(t, Config{})
+	warnings := func() string {
+		t.Helper()
+		w, err := s.Warnings()
+		must(t, err)
+		return strings.Join(w, "\n")
+	}
+	if w := warnings(); w != "" {
+		t.Fatal(w)
+	}
+	for _, c := range []struct{ provoke, undo, want string }{
+		{dockerRules, flushIP, "ip filter FORWARD drops forwarded packets of containers (policy drop)"},
+		{ufwRules, flushIP, "ip filter FORWARD drops forwarded packets of containers (chain ufw-reject-forward, rule "},
+		{"iptables-legacy -P FORWARD DROP", "iptables-legacy -P FORWARD ACCEPT", "iptables-legacy filter FORWARD drops forwarded packets of containers (policy drop)"},
+		{firewalldRules, "nft delete table inet firewalld", "inet firewalld filter_FORWARD drops forwarded packets of containers (chain filter_FORWARD, rule "},
+		{"iptables-nft -P FORWARD DROP; iptables-nft -A FORWARD -i tare0 -j ACCEPT; iptables-nft -A FORWARD -o tare0 -j ACCEPT", flushIP, ""},
+		{"iptables-nft -A FORWARD -s 203.0.113.0/24 -j DROP", flushIP, ""},
+	} {
+		shell(t, c.provoke)
+		if w := warnings(); c.want == "" && w != "" || !strings.Contains(w, c.want) || strings.Count(w, "WARNING: firewall chain ") != min(len(c.want), 1) {
+			t.Errorf("%s: %s", c.provoke, w)
+		}
+		shell(t, c.undo)
+	}
+}
+
+// TestIntegrationAcceptsInOthersChains, and takes it back, to the letter.
+func TestIntegrationAcceptsInOthersChains(t *testing.T) {
+	world := newNeighbour(t)
+	serve(t, world, "tcp", "192.0.2.2:80")
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir(), Integrate: true}
+	s := openService(t, cfg)
+	e := attach(t, s)
+	serve(t, e.NetNS, "tcp", "0.0.0.0:80")
+	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080})
+	for _, c := range []struct{ name, provoke, undo, table, chain string }{
+		{"Docker", dockerRules, flushIP, "ip filter", "FORWARD"},
+		{"ufw", ufwRules, flushIP, "ip filter", "FORWARD"},
+		{"firewalld", firewalldRules, "nft delete table inet firewalld", "inet firewalld", "filter_FORWARD"},
+	} {
+		chain := func() string {
+			t.Helper()
+			return nft(t, append(append([]string{"list", "chain"}, strings.Fields(c.table)...), c.chain)...)
+		}
+		shell(t, c.provoke)
+		eventually(t, c.name+": the rules come", func() bool { return strings.Contains(chain(), "tare: firewall-integration") })
+		wantAnswer(t, c.name, world, "tcp", "192.0.2.1:8080", "192.0.2.2")
+		wantAnswer(t, c.name, e.NetNS, "tcp", "192.0.2.2:80", "192.0.2.1")
+		if w, err := s.Warnings(); err != nil || len(w) > 0 {
+			t.Error(w, err)
+		}
+		if strings.HasPrefix(c.table, "ip ") { // iptables still understands its table
+			shell(t, "iptables-nft -S FORWARD | grep -- '-A FORWARD -i tare0 .*-j ACCEPT'; iptables-nft -S FORWARD | grep -- '-A FORWARD -o tare0 .*-j ACCEPT'; iptables-nft-save | iptables-nft-restore")
+		}
+		// What iptables has written back is ours still.
+		_, err := s.Create(network.CreateRequest{Name: "n", Options: map[string]string{optionName: "odd0"}})
+		must(t, err)
+		if strings.Count(chain(), `"odd0"`) != 2 {
+			t.Errorf("%s: a network more: %s", c.name, chain())
+		}
+		_, err = s.Remove("n")
+		must(t, err)
+		if strings.Count(chain(), `"odd0"`) != 0 || strings.Count(chain(), `"tare0"`) != 2 {
+			t.Errorf("%s: without it: %s", c.name, chain())
+		}
+		shell(t, c.undo)
+		shell(t, c.provoke) // as when the other program loads its rules again
+		eventually(t, c.name+": the rules come again", func() bool { return strings.Contains(chain(), "tare: firewall-integration") })
+		wantAnswer(t, c.name, world, "tcp", "192.0.2.1:8080", "192.0.2.2")
+		shell(t, c.undo)
+	}
+}
+
+// TestIntegrationIsTakenBack by an engine that is not to have it, and by the end of
+// one; a chain that drops nothing of containers' is left alone.
+func TestIntegrationIsTakenBack(t *testing.T) {
+	newNeighbour(t)
+	shell(t, dockerRules+"; nft 'table inet mild { chain f { type filter hook forward priority 0; ip saddr 203.0.113.1 drop; }; }'")
+	defer shell(t, flushIP+"; nft delete table inet mild")
+	list := func() string {
+		t.Helper()
+		return nft(t, "list", "table", "ip", "filter") + nft(t, "list", "table", "inet", "mild")
+	}
+	before := list()
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	for _, integrate := range []bool{false, true, false, true} {
+		cfg.Integrate = integrate
+		s, err := Open(cfg)
+		must(t, err)
+		_, err = s.Adopt(context.Background(), nil, nil)
+		must(t, err)
+		if got := list(); (got == before) == integrate || strings.Contains(nft(t, "list", "table", "inet", "mild"), "tare0") {
+			t.Errorf("integration %v: %s", integrate, got)
+		}
+		must(t, s.Close())
+	}
+	s, err := Open(cfg)
+	must(t, err)
+	must(t, errors.Join(s.Destroy(), s.Close()))
+	if got := list(); got != before {
+		t.Errorf("after the end:\n%s\nbefore:\n%s", got, before)
+	}
+}
