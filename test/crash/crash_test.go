@@ -8,15 +8,20 @@ package crash
 import (
 	"cmp"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
+	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/test/fixture"
 )
 
@@ -232,6 +237,14 @@ var operations = []operation{
 	},
 		func(b *box) error { return b.try("network", "disconnect", "net", "box") },
 		func(b *box, ack bool) { b.connected("net", ack, false) }},
+	{"update of published ports", func(b *box) {
+		startSleeper(b)
+		b.must("update", "--publish-add", "127.0.0.1:18098:80", "box")
+	},
+		func(b *box) error {
+			return b.try("update", "--publish-rm", "127.0.0.1:18098:80", "--publish-add", "127.0.0.1:18099:80", "box")
+		},
+		(*box).published},
 	{"image import-engine", nil,
 		func(b *box) error { return b.try("image", "import-engine", b.docker()) },
 		func(b *box, ack bool) { b.wholeImage("another/image:1", "/data", ack) }},
@@ -337,11 +350,68 @@ func (b *box) connected(network string, acknowledged, in bool) {
 		if !strings.Contains(string(routes), "default via 172.17.0.1 ") || strings.Contains(string(routes), "10.99.0.") != got {
 			b.t.Errorf("in %q: %v, and the routes are\n%s", network, got, routes)
 		}
+		if got && !b.finds("box", b.must("inspect", "-f", "{{.NetworkSettings.Networks."+network+".IPAddress}}", "box")) {
+			b.t.Error("the container is in a network of names and does not find its own")
+		}
 	} else if !b.rebooted {
 		b.t.Errorf("the container is %q", state)
 	}
 	b.must("rm", "-f", "box")
 	b.must("network", "rm", network)
+	b.must("create", "--name", "box", "--rootfs", b.rootfs(), "true")
+}
+
+// finds asks for a name inside the container "box".
+func (b *box) finds(name, want string) bool {
+	b.t.Helper()
+	pid, err := strconv.Atoi(b.must("inspect", "-f", "{{.State.Pid}}", "box"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ns, err := netns.OfProcess(pid)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer ns.Close()
+	var c net.Conn
+	if err := netns.Do(ns, func() (err error) { c, err = net.Dial("udp", "127.0.0.11:53"); return }); err != nil {
+		b.t.Fatal(err)
+	}
+	defer c.Close()
+	r, _, err := (&dns.Client{Timeout: 10 * time.Second}).ExchangeWithConn((&dns.Msg{}).SetQuestion(name+".", dns.TypeA), &dns.Conn{Conn: c})
+	if err != nil || len(r.Answer) != 1 {
+		b.t.Log(r, err)
+		return false
+	}
+	a, ok := r.Answer[0].(*dns.A)
+	return ok && a.A.String() == want
+}
+
+// published checks that a container has one of two ports published, or, if that was
+// acknowledged, the second; the kernel and the engine agree.
+func (b *box) published(acknowledged bool) {
+	b.t.Helper()
+	const before, after = "127.0.0.1:18098", "127.0.0.1:18099"
+	ports, _ := b.tare("port", "box")
+	rules, err := exec.Command("nsenter", "--net=/run/netns/"+b.netns, "nft", "list", "ruleset").CombinedOutput()
+	if err != nil {
+		b.t.Fatal(err, string(rules))
+	}
+	for _, port := range []string{before, after} {
+		_, number, _ := strings.Cut(port, ":")
+		if strings.Contains(ports, port) != strings.Contains(string(rules), number) {
+			b.t.Errorf("published is %q, and the rules are\n%s", ports, rules)
+		}
+	}
+	switch has := strings.Contains(ports, after); {
+	case b.rebooted:
+	case acknowledged && (!has || strings.Contains(ports, before)):
+		b.t.Errorf("the change of a port was acknowledged, and published is %q", ports)
+	case !has && !strings.Contains(ports, before):
+		b.t.Errorf("neither port is published: %q", ports)
+	}
+	b.must("rm", "-f", "box")
+	b.must("run", "--rm", "-p", before+":80", "-p", after+":80", "--rootfs", b.rootfs(), "true") // they are free
 	b.must("create", "--name", "box", "--rootfs", b.rootfs(), "true")
 }
 
