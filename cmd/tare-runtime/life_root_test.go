@@ -331,6 +331,40 @@ func (l *lab) deletesHeld(t *testing.T, hooks specs.Hooks, command, file string,
 	}
 }
 
+// TestForcedDeleteByAHook ends the command whose hook it is, and not itself before
+// the container is gone.
+func TestForcedDeleteByAHook(t *testing.T) {
+	l := newLab(t)
+	script := program + " --root " + l.root + " delete --force h"
+	hooks := &specs.Hooks{Poststart: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script + "; sleep 54321"}}}}
+	if err := l.create("h", l.bundle("h", func(s *specs.Spec) { s.Hooks = hooks }, "sleep", "54321")); err != nil {
+		t.Fatal(err)
+	}
+	start := l.command("start", "h")
+	if err := start.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- start.Wait() }()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the start whose hook removes the container has succeeded")
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the start does not end")
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Lstat(l.root + "/h"); err != nil {
+			break
+		}
+	}
+	l.gone("h")
+	if left := processes(t, "sleep\x0054321"); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 // processes are those whose command line begins so.
 func processes(t *testing.T, begin string) (out []int) {
 	t.Helper()

@@ -11,7 +11,7 @@ import (
 // KillTree ends the process of a pidfd and all that descends from it, and
 // reports whether they have ended in time. All are stopped first, so that none
 // has children of which nobody knows any more. Who was orphaned before is
-// another's.
+// another's. A caller that descends from it lives, with its own children.
 func KillTree(pidfd *os.File, pid int, patience time.Duration) (bool, error) {
 	tree := map[int]*os.File{pid: pidfd}
 	defer func() {
@@ -54,7 +54,7 @@ func stopChildren(tree map[int]*os.File) (found bool, err error) {
 	}
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
-		if err != nil || tree[pid] != nil {
+		if err != nil || tree[pid] != nil || pid == os.Getpid() {
 			continue
 		}
 		f, err := openChild(pid, tree)
