@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -329,6 +330,32 @@ func (l *lab) deletesHeld(t *testing.T, hooks specs.Hooks, command, file string,
 	if left := processes(t, "sleep\x0054321"); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
+}
+
+// TestForcedDeletesAtOnce end whom a hook holds up, and not each other.
+func TestForcedDeletesAtOnce(t *testing.T) {
+	l := newLab(t)
+	hooks := &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo >" + l.dir + "/hangs; exec sleep 54321"}}}}
+	held := l.command("create", "--bundle", l.bundle("h", func(s *specs.Spec) { s.Hooks = hooks }, "true"), "h")
+	if err := held.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for os.Remove(l.dir+"/hangs") != nil {
+		time.Sleep(5 * time.Millisecond)
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if out, err := l.run("delete", "--force", "h"); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	all.Wait()
+	if err := held.Wait(); err == nil {
+		t.Error("the command that was held up has succeeded")
+	}
+	l.gone("h")
 }
 
 // TestForcedDeleteByAHook ends the command whose hook it is, and not itself before

@@ -21,7 +21,10 @@ func KillTree(pidfd *os.File, pid int, patience time.Duration) (bool, error) {
 			}
 		}
 	}()
-	err := signalOne(pidfd, syscall.SIGSTOP)
+	err := Signal(pidfd, syscall.SIGSTOP)
+	if errors.Is(err, os.ErrProcessDone) { // the pid may be another's
+		return true, nil
+	}
 	for found := true; err == nil && found; {
 		found, err = stopChildren(tree)
 	}
