@@ -123,7 +123,7 @@ func (s *Service) blobsOf(ctx context.Context, n name) (ds []digest.Digest) {
 // indexesOf lists the stored indexes by which one leads to a manifest, itself
 // first, and the attestations of the manifest; none if it does not lead there.
 func (s *Service) indexesOf(ctx context.Context, from, leaf digest.Digest) []digest.Digest {
-	return s.indexesBelow(ctx, from, leaf, make([]seen, maxNesting+1))
+	return s.indexesBelow(ctx, from, leaf, newLevels())
 }
 
 // indexesBelow is indexesOf for the depth at which the first of met is. At each
@@ -132,9 +132,6 @@ func (s *Service) indexesOf(ctx context.Context, from, leaf digest.Digest) []dig
 func (s *Service) indexesBelow(ctx context.Context, from, leaf digest.Digest, met []seen) []digest.Digest {
 	if from == leaf || len(met) == 0 {
 		return nil
-	}
-	if met[0] == nil {
-		met[0] = seen{}
 	}
 	if met[0].before(from) {
 		return nil
@@ -162,6 +159,15 @@ func (s *Service) indexesBelow(ctx context.Context, from, leaf digest.Digest, me
 
 // seen are the documents that a walk through indexes has met.
 type seen map[digest.Digest]bool
+
+// newLevels is what a walk has met at each depth that it may go to.
+func newLevels() []seen {
+	levels := make([]seen, maxNesting+1)
+	for i := range levels {
+		levels[i] = seen{}
+	}
+	return levels
+}
 
 // before reports whether d has been met, and notes that it is now.
 func (s seen) before(d digest.Digest) bool {

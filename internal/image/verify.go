@@ -173,8 +173,8 @@ func (v *verification) packed(ctx context.Context, view *view, id ID) (layers []
 // documents verifies index, attestations, manifest and configuration to which
 // a name leads, and returns the manifest; nil: it is damaged.
 func (v *verification) documents(ctx context.Context, n name) (*ocispec.Manifest, error) {
-	if n.target.Digest != n.manifest.Digest {
-		if err := v.index(ctx, n.target, n.manifest.Digest, make([]seen, maxNesting+1)); err != nil {
+	if n.indexed() {
+		if err := v.index(ctx, n.target, n.manifest.Digest, newLevels()); err != nil {
 			return nil, err
 		}
 	}
@@ -208,9 +208,6 @@ func (v *verification) gone(id ID) bool { return len(v.s.db.view.Load().byID[id]
 func (v *verification) index(ctx context.Context, at ocispec.Descriptor, manifest digest.Digest, met []seen) error {
 	if ok, err := v.blob(ctx, KindIndex, at, Source.Manifest); err != nil || !ok || len(met) == 0 {
 		return err
-	}
-	if met[0] == nil {
-		met[0] = seen{}
 	}
 	if met[0].before(at.Digest) {
 		return nil
