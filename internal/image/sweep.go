@@ -24,7 +24,11 @@ func (s *Service) mark() error {
 	return os.WriteFile(s.marker(), nil, 0600)
 }
 
+// unmark says that there is nothing of the kind, unless something is known to be.
 func (s *Service) unmark() error {
+	if s.unswept {
+		return nil
+	}
 	if err := os.Remove(s.marker()); err != nil {
 		return fmt.Errorf("images: %w", err)
 	}
@@ -77,6 +81,7 @@ func (v *view) lost(after *view) bool {
 // sweep removes the blobs and layers that no image needs. Preconditions: the
 // change token is held, or the service is not yet in use.
 func (s *Service) sweep(ctx context.Context) error {
+	s.unswept = true // until the end is reached
 	v := s.db.view.Load()
 	blobs := map[digest.Digest]bool{}
 	var chains []layer.ChainID
@@ -102,6 +107,7 @@ func (s *Service) sweep(ctx context.Context) error {
 	if err = errors.Join(err, s.content.Remove(ctx, gone...), s.layers.Prune(chains)); err != nil {
 		return err
 	}
+	s.unswept = false
 	return s.unmark()
 }
 
