@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -326,6 +327,66 @@ func (l *lab) deletesHeld(t *testing.T, hooks specs.Hooks, command, file string,
 	if err := <-ended; err == nil {
 		t.Error("the command that was held up has succeeded")
 	}
+	if left := processes(t, "sleep\x0054321"); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestForcedDeletesAtOnce end whom a hook holds up, and not each other.
+func TestForcedDeletesAtOnce(t *testing.T) {
+	l := newLab(t)
+	hooks := &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo >" + l.dir + "/hangs; exec sleep 54321"}}}}
+	held := l.command("create", "--bundle", l.bundle("h", func(s *specs.Spec) { s.Hooks = hooks }, "true"), "h")
+	if err := held.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for os.Remove(l.dir+"/hangs") != nil {
+		time.Sleep(5 * time.Millisecond)
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if out, err := l.run("delete", "--force", "h"); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	all.Wait()
+	if err := held.Wait(); err == nil {
+		t.Error("the command that was held up has succeeded")
+	}
+	l.gone("h")
+}
+
+// TestForcedDeleteByAHook ends the command whose hook it is, and not itself before
+// the container is gone.
+func TestForcedDeleteByAHook(t *testing.T) {
+	l := newLab(t)
+	script := program + " --root " + l.root + " delete --force h"
+	hooks := &specs.Hooks{Poststart: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script + "; sleep 54321"}}}}
+	if err := l.create("h", l.bundle("h", func(s *specs.Spec) { s.Hooks = hooks }, "sleep", "54321")); err != nil {
+		t.Fatal(err)
+	}
+	start := l.command("start", "h")
+	if err := start.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- start.Wait() }()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the start whose hook removes the container has succeeded")
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the start does not end")
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Lstat(l.root + "/h"); err != nil {
+			break
+		}
+	}
+	l.gone("h")
 	if left := processes(t, "sleep\x0054321"); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}

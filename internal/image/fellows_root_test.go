@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
@@ -525,7 +526,7 @@ func TestPushOfANameForSeveralPlatforms(t *testing.T) {
 }
 
 // TestIndexesOfIndexesInAnArchive has an index of a thousand times the same
-// index of a thousand times the same: each is read once.
+// index of a thousand times the same: each is read once, by a verification as well.
 func TestIndexesOfIndexesInAnArchive(t *testing.T) {
 	blobs := newRemote()
 	i := simple()
@@ -542,5 +543,15 @@ func TestIndexesOfIndexesInAnArchive(t *testing.T) {
 	_, err := s.images.Load(ctx, imagetest.Reader(members), image.LoadOptions{Quiet: true, Out: func(m jsonstream.Message) { out = append(out, m.Stream) }})
 	if err != nil || !slices.Equal(out, []string{"Loaded image: deep:1\n"}) {
 		t.Errorf("%v, said %q", err, out)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.sound(t, len(blobs.blobs))
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("the verification does not end")
 	}
 }

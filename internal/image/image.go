@@ -67,6 +67,7 @@ type Service struct {
 	layers  *layer.Service
 
 	change    chan struct{} // holds the token of whoever changes images
+	unswept   bool          // something is there that no name leads to, for the next Open; whoever has the token
 	flights   flights
 	downloads chan struct{} // holds a token for each blob that is being fetched
 	loaded    sync.Map      // ID → *parts, read once

@@ -348,11 +348,12 @@ func (r *removal) delete(ctx context.Context) ([]Removed, error) {
 		return r.done, r.s.sweep(ctx)
 	}
 	all, err := r.free(ctx, v, parts)
-	if err != nil {
+	if err != nil || !all { // a sweep does it
+		r.s.unswept = true
 		return r.done, err
 	}
 	failpoint.Hit("rmi/freed")
-	if !all || len(r.spared.chains) > 0 { // a sweep does it, or who is about to hold these takes the mark away
+	if len(r.spared.chains) > 0 { // who is about to hold these takes the mark away
 		return r.done, nil
 	}
 	return r.done, r.s.unmark()

@@ -76,7 +76,7 @@ func (s *search) below(ctx context.Context, at ocispec.Descriptor, above []docum
 	case images.IsManifestType(at.MediaType) && (len(above) == 0 || at.Platform != nil):
 		return r, nil
 	case images.IsManifestType(at.MediaType):
-		return s.unlessSilent(ctx, r)
+		return s.byConfig(ctx, r)
 	case images.IsIndexType(at.MediaType):
 		return s.within(ctx, r)
 	}
@@ -107,8 +107,9 @@ func (s *search) within(ctx context.Context, r *route) (*route, error) {
 	return nil, nil
 }
 
-// unlessSilent is the route if the image at its end is for the platform.
-func (s *search) unlessSilent(ctx context.Context, r *route) (*route, error) {
+// byConfig is the route if the configuration at its end says that the image is for
+// the platform; nil if not.
+func (s *search) byConfig(ctx context.Context, r *route) (*route, error) {
 	var m ocispec.Manifest
 	if err := json.Unmarshal(r.manifest().bytes, &m); err != nil {
 		return nil, invalidDocument("%w", err)

@@ -24,7 +24,11 @@ func (s *Service) mark() error {
 	return os.WriteFile(s.marker(), nil, 0600)
 }
 
+// unmark says that there is nothing of the kind, unless something is known to be.
 func (s *Service) unmark() error {
+	if s.unswept {
+		return nil
+	}
 	if err := os.Remove(s.marker()); err != nil {
 		return fmt.Errorf("images: %w", err)
 	}
@@ -77,6 +81,7 @@ func (v *view) lost(after *view) bool {
 // sweep removes the blobs and layers that no image needs. Preconditions: the
 // change token is held, or the service is not yet in use.
 func (s *Service) sweep(ctx context.Context) error {
+	s.unswept = true // until the end is reached
 	v := s.db.view.Load()
 	blobs := map[digest.Digest]bool{}
 	var chains []layer.ChainID
@@ -102,6 +107,7 @@ func (s *Service) sweep(ctx context.Context) error {
 	if err = errors.Join(err, s.content.Remove(ctx, gone...), s.layers.Prune(chains)); err != nil {
 		return err
 	}
+	s.unswept = false
 	return s.unmark()
 }
 
@@ -123,7 +129,7 @@ func (s *Service) blobsOf(ctx context.Context, n name) (ds []digest.Digest) {
 // indexesOf lists the stored indexes by which one leads to a manifest, itself
 // first, and the attestations of the manifest; none if it does not lead there.
 func (s *Service) indexesOf(ctx context.Context, from, leaf digest.Digest) []digest.Digest {
-	return s.indexesBelow(ctx, from, leaf, make([]seen, maxNesting+1))
+	return s.indexesBelow(ctx, from, leaf, newLevels())
 }
 
 // indexesBelow is indexesOf for the depth at which the first of met is. At each
@@ -132,9 +138,6 @@ func (s *Service) indexesOf(ctx context.Context, from, leaf digest.Digest) []dig
 func (s *Service) indexesBelow(ctx context.Context, from, leaf digest.Digest, met []seen) []digest.Digest {
 	if from == leaf || len(met) == 0 {
 		return nil
-	}
-	if met[0] == nil {
-		met[0] = seen{}
 	}
 	if met[0].before(from) {
 		return nil
@@ -162,6 +165,15 @@ func (s *Service) indexesBelow(ctx context.Context, from, leaf digest.Digest, me
 
 // seen are the documents that a walk through indexes has met.
 type seen map[digest.Digest]bool
+
+// newLevels is what a walk has met at each depth that it may go to.
+func newLevels() []seen {
+	levels := make([]seen, maxNesting+1)
+	for i := range levels {
+		levels[i] = seen{}
+	}
+	return levels
+}
 
 // before reports whether d has been met, and notes that it is now.
 func (s seen) before(d digest.Digest) bool {

@@ -11,15 +11,15 @@ import (
 
 // transaction is a change of names and pins that is made whole or not at all.
 type transaction struct {
-	*database
-	ctx context.Context // of this transaction: containerd's stores take it from there
-	tx  *bolt.Tx
+	db   *database
+	ctx  context.Context // of this transaction: containerd's stores take it from there
+	bolt *bolt.Tx
 }
 
 // add points a reference at an image. The images of other platforms that the
 // reference had by the same index stay beside it.
 func (tx *transaction) add(ref string, n name) error {
-	record, err := tx.store.Get(tx.ctx, ref)
+	record, err := tx.db.store.Get(tx.ctx, ref)
 	if err != nil {
 		return tx.set(ref, n)
 	}
@@ -33,7 +33,7 @@ func (tx *transaction) add(ref string, n name) error {
 			all = append(all, e)
 		}
 	}
-	return tx.set(ref, tx.arrange(tx.ctx, n, all))
+	return tx.set(ref, tx.db.arrange(tx.ctx, n, all))
 }
 
 // set points a reference at an image and the others that n has. Images that it
@@ -44,12 +44,12 @@ func (tx *transaction) set(ref string, n name) error {
 	if err != nil {
 		return err
 	}
-	old, err := tx.store.Get(tx.ctx, ref)
+	old, err := tx.db.store.Get(tx.ctx, ref)
 	if err != nil {
-		if _, err := tx.store.Create(tx.ctx, record); err != nil {
+		if _, err := tx.db.store.Create(tx.ctx, record); err != nil {
 			return err
 		}
-	} else if _, err := tx.store.Update(tx.ctx, record); err != nil {
+	} else if _, err := tx.db.store.Update(tx.ctx, record); err != nil {
 		return err
 	}
 	if err == nil {
@@ -63,8 +63,8 @@ func (tx *transaction) set(ref string, n name) error {
 		return nil
 	}
 	for _, e := range n.all() {
-		if _, err := tx.store.Get(tx.ctx, danglingPrefix+string(e.id)); err == nil {
-			if err := tx.store.Delete(tx.ctx, danglingPrefix+string(e.id)); err != nil {
+		if _, err := tx.db.store.Get(tx.ctx, danglingPrefix+string(e.id)); err == nil {
+			if err := tx.db.store.Delete(tx.ctx, danglingPrefix+string(e.id)); err != nil {
 				return err
 			}
 		}
@@ -75,7 +75,7 @@ func (tx *transaction) set(ref string, n name) error {
 // dangle keeps the images that have lost a name. One that dangles already gets
 // what the same index has of it besides.
 func (tx *transaction) dangle(n name) error {
-	list, err := tx.store.List(tx.ctx)
+	list, err := tx.db.store.List(tx.ctx)
 	if err != nil {
 		return err
 	}
@@ -105,28 +105,28 @@ func (tx *transaction) dangle(n name) error {
 // take takes a reference away from an image: it goes, or stands for the images of
 // other platforms that it has.
 func (tx *transaction) take(ref string, id ID) error {
-	record, err := tx.store.Get(tx.ctx, ref)
+	record, err := tx.db.store.Get(tx.ctx, ref)
 	if err != nil {
 		return err
 	}
 	n, err := nameIn(record)
 	if err != nil {
-		return tx.store.Delete(tx.ctx, ref)
+		return tx.db.store.Delete(tx.ctx, ref)
 	}
 	rest := slices.DeleteFunc(n.all(), func(e entry) bool { return e.id == id })
 	if len(rest) == 0 {
-		return tx.store.Delete(tx.ctx, ref)
+		return tx.db.store.Delete(tx.ctx, ref)
 	}
-	if record, err = recordOf(ref, tx.arrange(tx.ctx, n, rest)); err != nil {
+	if record, err = recordOf(ref, tx.db.arrange(tx.ctx, n, rest)); err != nil {
 		return err
 	}
-	_, err = tx.store.Update(tx.ctx, record)
+	_, err = tx.db.store.Update(tx.ctx, record)
 	return err
 }
 
 // pin keeps an image from going, or takes that back.
 func (tx *transaction) pin(id ID, on bool) error {
-	b, err := tx.tx.CreateBucketIfNotExists(bucketPins)
+	b, err := tx.bolt.CreateBucketIfNotExists(bucketPins)
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,8 @@ func TestPin(t *testing.T) {
 }
 
 // TestRemovalBesideADamagedImage: what another image needs is not known while it
-// is damaged, so nothing is freed; once it is whole again, the next start does.
+// is damaged, so nothing is freed; once it is whole again, the next start does,
+// whatever has come meanwhile.
 func TestRemovalBesideADamagedImage(t *testing.T) {
 	root := t.TempDir()
 	s := openSite(t, root)
@@ -114,11 +115,16 @@ func TestRemovalBesideADamagedImage(t *testing.T) {
 	if _, err := s.images.Remove(ctx, "gone:1", image.RemoveOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	s.load(t, imagetest.Reader(imagetest.OCI(imagetest.Image{Names: []string{"new:1"}, Layers: other.Layers[:1]})))
 	s.close()
 	if err := os.Rename(config+".aside", config); err != nil {
 		t.Fatal(err)
 	}
-	if got := openSite(t, root).store(t); !slices.Equal(got, kept) {
+	s = openSite(t, root)
+	if _, err := s.images.Remove(ctx, "new:1", image.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.store(t); !slices.Equal(got, kept) {
 		t.Errorf("left %q, want %q", got, kept)
 	}
 }

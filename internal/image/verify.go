@@ -173,8 +173,8 @@ func (v *verification) packed(ctx context.Context, view *view, id ID) (layers []
 // documents verifies index, attestations, manifest and configuration to which
 // a name leads, and returns the manifest; nil: it is damaged.
 func (v *verification) documents(ctx context.Context, n name) (*ocispec.Manifest, error) {
-	if n.target.Digest != n.manifest.Digest {
-		if err := v.index(ctx, n.target, n.manifest.Digest, 0); err != nil {
+	if n.indexed() {
+		if err := v.index(ctx, n.target, n.manifest.Digest, newLevels()); err != nil {
 			return nil, err
 		}
 	}
@@ -203,10 +203,14 @@ func (v *verification) unlessGone(id ID, err error) error {
 
 func (v *verification) gone(id ID) bool { return len(v.s.db.view.Load().byID[id]) == 0 }
 
-// index verifies the indexes that lead to a manifest, and its attestations.
-func (v *verification) index(ctx context.Context, at ocispec.Descriptor, manifest digest.Digest, depth int) error {
-	if ok, err := v.blob(ctx, KindIndex, at, Source.Manifest); err != nil || !ok || depth > maxNesting {
+// index verifies the indexes that lead to a manifest, and its attestations: at each
+// depth, at which the first of met is, an index once, as indexesBelow.
+func (v *verification) index(ctx context.Context, at ocispec.Descriptor, manifest digest.Digest, met []seen) error {
+	if ok, err := v.blob(ctx, KindIndex, at, Source.Manifest); err != nil || !ok || len(met) == 0 {
 		return err
+	}
+	if met[0].before(at.Digest) {
+		return nil
 	}
 	b, err := v.s.content.Read(ctx, at.Digest, maxDocument)
 	if err != nil {
@@ -224,7 +228,7 @@ func (v *verification) index(ctx context.Context, at ocispec.Descriptor, manifes
 	for _, d := range index.Manifests {
 		nested := images.IsIndexType(d.MediaType)
 		if d.Digest != manifest && nested && v.s.content.Has(d.Digest) { // those of other platforms did not come
-			if err := v.index(ctx, d, manifest, depth+1); err != nil {
+			if err := v.index(ctx, d, manifest, met[1:]); err != nil {
 				return err
 			}
 		}

@@ -11,9 +11,13 @@ import (
 	"github.com/tare-engine/tare/internal/linux/process"
 )
 
-// patience is how long a forced removal leaves who is changing the container
-// to finish.
-const patience = time.Second
+const (
+	// patience is how long a forced removal leaves who is changing the container
+	// to finish.
+	patience = time.Second
+	// takeOverLimit is how long it tries to end those who do not.
+	takeOverLimit = endTime * time.Millisecond
+)
 
 // takeOver is Lock for a forced removal. Who makes or starts the container may
 // be held up for as long as a hook likes, so it is ended after a while, with its
@@ -23,19 +27,50 @@ func (r Root) takeOver(id string) (*Container, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(r.Dir, id)
-	lock, err := lockWithin(dir, patience)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		if r.beingRemoved(id) {
-			lock, err = lockDir(dir, syscall.LOCK_EX)
-		} else {
-			lock, err = r.lockFromHolder(dir)
+	lock, err := lockDir(filepath.Join(r.Dir, id), syscall.LOCK_EX|syscall.LOCK_NB)
+	for end := time.Now().Add(takeOverLimit); errors.Is(err, syscall.EWOULDBLOCK); {
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("container %s is being changed by a process that does not end", id)
 		}
+		lock, err = r.lockFromHolder(id)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return r.openLocked(id, lock)
+}
+
+// lockFromHolder leaves who holds the lock a while to finish, then ends it, and
+// takes the lock, if nobody else has it meanwhile (EWOULDBLOCK): that is not who
+// has had the while, but perhaps one more who removes the container.
+func (r Root) lockFromHolder(id string) (*os.File, error) {
+	dir := filepath.Join(r.Dir, id)
+	f, err := os.Open(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	holder, pid, unseen := process.FlockHolder(f)
+	if unseen == nil {
+		defer holder.Close()
+	}
+	lock, err := lockWithin(dir, patience)
+	switch {
+	case !errors.Is(err, syscall.EWOULDBLOCK):
+		return lock, err
+	case r.beingRemoved(id):
+		return lockDir(dir, syscall.LOCK_EX)
+	case unseen != nil:
+		return nil, err
+	}
+	r.debug("container %s: process %d, which changes it, is ended with its children", id, pid)
+	if _, err := process.KillTree(holder, pid, takeOverLimit); err != nil {
+		return nil, err
+	}
+	return lockDir(dir, syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
 // beingRemoved reports whether nothing is left of a container that ran but its
@@ -47,31 +82,6 @@ func (r Root) beingRemoved(id string) bool {
 	}
 	g, err := c.group()
 	return err == nil && g == nil
-}
-
-// lockFromHolder ends who holds the lock and takes it.
-func (r Root) lockFromHolder(dir string) (*os.File, error) {
-	const limit = endTime * time.Millisecond
-	f, err := os.Open(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, ErrNotExist
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if holder, pid, err := process.FlockHolder(f); err == nil {
-		defer holder.Close()
-		r.debug("container %s: process %d, which changes it, is ended with its children", filepath.Base(dir), pid)
-		if _, err := process.KillTree(holder, pid, limit); err != nil {
-			return nil, err
-		}
-	}
-	lock, err := lockWithin(dir, limit)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, fmt.Errorf("container %s is being changed by a process that does not end", filepath.Base(dir))
-	}
-	return lock, err
 }
 
 // lockWithin locks a container's directory, or gives up with EWOULDBLOCK.

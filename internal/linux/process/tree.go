@@ -11,7 +11,7 @@ import (
 // KillTree ends the process of a pidfd and all that descends from it, and
 // reports whether they have ended in time. All are stopped first, so that none
 // has children of which nobody knows any more. Who was orphaned before is
-// another's.
+// another's. A caller that descends from it lives, with its own children.
 func KillTree(pidfd *os.File, pid int, patience time.Duration) (bool, error) {
 	tree := map[int]*os.File{pid: pidfd}
 	defer func() {
@@ -21,7 +21,10 @@ func KillTree(pidfd *os.File, pid int, patience time.Duration) (bool, error) {
 			}
 		}
 	}()
-	err := signalOne(pidfd, syscall.SIGSTOP)
+	err := Signal(pidfd, syscall.SIGSTOP)
+	if errors.Is(err, os.ErrProcessDone) { // the pid may be another's
+		return true, nil
+	}
 	for found := true; err == nil && found; {
 		found, err = stopChildren(tree)
 	}
@@ -54,7 +57,7 @@ func stopChildren(tree map[int]*os.File) (found bool, err error) {
 	}
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
-		if err != nil || tree[pid] != nil {
+		if err != nil || tree[pid] != nil || pid == os.Getpid() {
 			continue
 		}
 		f, err := openChild(pid, tree)
