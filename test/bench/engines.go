@@ -43,7 +43,8 @@ func newBench(o options) (_ *bench, err error) {
 	if err := b.fileSystem(); err != nil {
 		return nil, err
 	}
-	if err := command("ip", "link", "set", "lo", "up"); err != nil {
+	// A host that is a router: else each engine would keep the other's packets from being forwarded.
+	if err := errors.Join(command("ip", "link", "set", "lo", "up"), os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0)); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(fixture.Rootfs(b.path("rootfs")), fixture.Archive(b.path("image.tar"))); err != nil {

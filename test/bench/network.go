@@ -76,7 +76,11 @@ func (b *bench) network() error {
 	return errors.Join(errs...)
 }
 
-// netFloor is a veth pair between two namespaces, with a server in one.
+// netOutside is a namespace beside the engines', as another machine is.
+const netOutside = "bench-out"
+
+// netFloor is a veth pair between two namespaces, with a server in one. It makes
+// netOutside too.
 func netFloor(self string) (*netRow, func(), error) {
 	const a, z = "bench-a", "bench-z"
 	var server *exec.Cmd
@@ -85,12 +89,18 @@ func netFloor(self string) (*netRow, func(), error) {
 			server.Process.Kill()
 			server.Wait()
 		}
-		_ = errors.Join(command("ip", "netns", "del", a), command("ip", "netns", "del", z))
+		_ = errors.Join(command("ip", "netns", "del", a), command("ip", "netns", "del", z), command("ip", "netns", "del", netOutside), command("umount", "/run/netns"))
+	}
+	// Its files are this run's: the mount namespace is.
+	if err := errors.Join(os.MkdirAll("/run/netns", 0755), command("mount", "-t", "tmpfs", "tare-bench", "/run/netns")); err != nil {
+		return nil, nil, err
 	}
 	for _, c := range []string{
 		"netns add " + a, "netns add " + z, "-n " + a + " link add e0 type veth peer name e0 netns " + z,
 		"-n " + a + " addr add 10.44.0.1/24 dev e0", "-n " + z + " addr add 10.44.0.2/24 dev e0",
 		"-n " + a + " link set e0 up", "-n " + z + " link set e0 up",
+		"netns add " + netOutside, "link add out0 type veth peer name e0 netns " + netOutside, "addr add 192.0.2.1/24 dev out0", "link set out0 up",
+		"-n " + netOutside + " addr add 192.0.2.2/24 dev e0", "-n " + netOutside + " link set e0 up",
 	} {
 		if err := command("ip", strings.Fields(c)...); err != nil {
 			end()
@@ -133,8 +143,8 @@ func (e *engine) netRows(self string, n int) ([]*netRow, error) {
 			to: ip, bulk: bulkPort, conn: connectPort},
 		{name: e.name + ": host to container", client: here, to: ip, bulk: bulkPort, conn: connectPort},
 		{name: e.name + ": host's loopback to published port", client: here, to: "127.0.0.1", bulk: bulk, conn: conn},
-		{name: e.name + ": container of another network to published port", client: []string{"docker", "-H", "unix://" + e.socket, "run", "--rm", "-e", netMode + "=client",
-			"-v", self + ":/netbench:ro", fixture.Image, "/netbench"}, to: fmt.Sprintf("10.45.%d.1", n), bulk: bulk, conn: conn},
+		{name: e.name + ": another machine to published port", client: append([]string{"ip", "netns", "exec", netOutside}, here...),
+			to: "192.0.2.1", bulk: bulk, conn: conn},
 	}, nil
 }
 
@@ -215,9 +225,9 @@ func netServe() error {
 
 // dial connects; a server that has just been started is waited for.
 func dial(addr string) (c net.Conn, err error) {
-	for range 100 {
-		if c, err = net.DialTimeout("tcp", addr, 5*time.Second); err == nil {
-			return c, nil
+	for range 50 {
+		if c, err = net.DialTimeout("tcp", addr, 2*time.Second); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			return c, err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
