@@ -112,7 +112,7 @@ type Service struct {
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 
-	guarded bool // forwarding was off before us; set by Adopt
+	guarded map[firewall.Family]bool // forwarding was off before us; set by Adopt and, with making held, by Create
 	*networks
 	*table
 	resolvers *resolvers
