@@ -183,14 +183,7 @@ func (r *reservations) untake(p Port) error {
 	return r.drop(p)
 }
 
-// release gives a port back; it may be free.
-func (r *reservations) release(p Port) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.drop(p)
-}
-
-// drop is release.
+// drop gives a port back; it may be free.
 //
 // Preconditions: r.mu is held.
 func (r *reservations) drop(p Port) error {
