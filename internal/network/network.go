@@ -71,7 +71,7 @@ func (s *Service) openPredefined(name, driver string, have map[string]record) (*
 	}
 	n := &Network{rec: rec, settings: s.cfg.settings(), pools: map[family]*ipam.Pool{}}
 	if name == "bridge" && s.cfg.Link != "none" {
-		if err := s.openBridge(n); err != nil {
+		if err := s.openBridge(n, have); err != nil {
 			return nil, err
 		}
 	}
@@ -82,8 +82,11 @@ func (s *Service) openPredefined(name, driver string, have map[string]record) (*
 }
 
 // openBridge settles the default network's addresses and makes its link.
-func (s *Service) openBridge(n *Network) (err error) {
+func (s *Service) openBridge(n *Network, others map[string]record) (err error) {
 	if n.rec.Gateway, err = s.gateway(n.rec.Gateway); err != nil {
+		return err
+	}
+	if n.rec.Gateway6, err = s.gateway6(n.rec.Gateway6, others); err != nil {
 		return err
 	}
 	for _, g := range n.rec.gateways() {
@@ -129,6 +132,46 @@ func (s *Service) gateway(last netip.Prefix) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	return netip.PrefixFrom(ipam.First(subnet), subnet.Bits()), nil
+}
+
+// gateway6 is gateway for IPv6; zero if the default network is to have none. others are
+// networks whose links may not be there yet.
+func (s *Service) gateway6(last netip.Prefix, others map[string]record) (netip.Prefix, error) {
+	link, _, err := s.host.LinkByName(s.cfg.Link)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	inUse, err := subnetsInUse(s.host, link.Index, v6)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	if !s.cfg.IPv6 && !(s.cfg.IPv6Auto && (last.IsValid() || slices.ContainsFunc(inUse, leadsOut))) {
+		return netip.Prefix{}, nil
+	}
+	for _, r := range others {
+		if r.Gateway6.IsValid() && r.Gateway6 != last {
+			inUse = append(inUse, r.Gateway6.Masked())
+		}
+	}
+	subnet := s.cfg.Subnet6
+	switch {
+	case subnet.IsValid() && ipam.Overlaps(subnet.Masked(), inUse):
+		return netip.Prefix{}, fmt.Errorf("fixed-cidr-v6 %s overlaps with a route of the host or another network", subnet)
+	case subnet.IsValid():
+	case last.IsValid() && !ipam.Overlaps(last.Masked(), inUse):
+		return last, nil
+	default:
+		if subnet, err = ipam.Choose(s.cfg.ranges(v6), inUse); err != nil {
+			return netip.Prefix{}, err
+		}
+	}
+	return netip.PrefixFrom(ipam.First(subnet), subnet.Bits()), nil
+}
+
+// leadsOut recognizes a route to the world.
+func leadsOut(dst netip.Prefix) bool {
+	world := netip.MustParsePrefix("2000::/3") // RFC 4291, section 2.4
+	return dst.Overlaps(world) && dst.Bits() <= world.Bits()
 }
 
 // subnetsInUse lists the destinations of the host's routes over other links

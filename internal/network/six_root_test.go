@@ -364,3 +364,62 @@ func TestNamesOfIPv6(t *testing.T) {
 		t.Errorf("%s", f.Hosts)
 	}
 }
+
+// TestDefaultNetworkWithIPv6: as the engine is told; an address that was chosen stays.
+func TestDefaultNetworkWithIPv6(t *testing.T) {
+	newNeighbour(t)
+	gateway := func(cfg Config) string {
+		t.Helper()
+		cfg.EngineID, cfg.Default = "e1", true
+		s, err := Open(cfg)
+		must(t, err)
+		defer func() { must(t, s.Close()) }()
+		_, err = s.Adopt(context.Background(), nil, nil)
+		must(t, err)
+		in, err := s.Inspect("bridge")
+		must(t, err)
+		if in.EnableIPv6 != (len(in.IPAM.Config) == 2) {
+			t.Errorf("%+v", in)
+		}
+		if !in.EnableIPv6 {
+			return ""
+		}
+		return in.IPAM.Config[1].Gateway.String()
+	}
+	dir := t.TempDir()
+	if got := gateway(Config{Dir: dir, IPv6Auto: true}); got != "" {
+		t.Error("on a host without a way out:", got)
+	}
+	chosen := gateway(Config{Dir: dir, IPv6: true})
+	if !strings.HasPrefix(chosen, "fd") || !strings.HasSuffix(chosen, "::1") {
+		t.Error(chosen)
+	}
+	if got := gateway(Config{Dir: dir, IPv6Auto: true}); got != chosen {
+		t.Errorf("%s became %s", chosen, got)
+	}
+	fixed := Config{Dir: dir, IPv6: true, Subnet6: netip.MustParsePrefix("2001:db8:1::/64")}
+	if got := gateway(fixed); got != "2001:db8:1::1" {
+		t.Error(got)
+	}
+	if got := gateway(Config{Dir: dir}); got != "" {
+		t.Error("turned off:", got)
+	}
+	c, err := netlink.Open()
+	must(t, err)
+	defer c.Close()
+	var b netlink.Batch
+	b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("::/0"), Gateway: neighbourOut6.Addr(), Index: 100})
+	must(t, c.Do(&b))
+	if got := gateway(Config{Dir: dir, IPv6Auto: true}); !strings.HasPrefix(got, "fd") {
+		t.Errorf("on a host with a way out: %q", got)
+	}
+	_, err = Open(Config{EngineID: "e1", Default: true, Dir: dir, IPv6: true, Subnet6: netip.MustParsePrefix("2001:db8::/56")})
+	if err == nil || !strings.Contains(err.Error(), "overlaps") {
+		t.Error(err)
+	}
+	s := openService(t, Config{Dir: dir, IPv6: true})
+	e := attach(t, s)
+	if !e.IP6.IsValid() || !e.Exit6 {
+		t.Errorf("%+v", e.Record)
+	}
+}
