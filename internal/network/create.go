@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -117,7 +118,7 @@ func checkRequest(r network.CreateRequest) error {
 	case r.IPAM != nil && len(r.IPAM.Options) > 0:
 		return missing("IPAM.Options")
 	}
-	return nil
+	return checkEnabled(r)
 }
 
 // enabled says whether a network is to have addresses of a family.
@@ -125,7 +126,23 @@ func enabled(r network.CreateRequest, f family) bool {
 	if asked := of(f, r.EnableIPv4, r.EnableIPv6); asked != nil {
 		return *asked
 	}
+	if asked, err := strconv.ParseBool(r.Options[of(f, optionIPv4, optionIPv6)]); err == nil {
+		return asked
+	}
 	return f == v4
+}
+
+// checkEnabled refuses options that say neither whether a network is to have addresses
+// of a family nor whether not.
+func checkEnabled(r network.CreateRequest) error {
+	for _, name := range []string{optionIPv4, optionIPv6} {
+		if value, ok := r.Options[name]; ok {
+			if _, err := strconv.ParseBool(value); err != nil {
+				return errdefs.New(errdefs.InvalidArgument, "driver-opt %q is not a valid bool", name)
+			}
+		}
+	}
+	return nil
 }
 
 // address settles the gateways' addresses.

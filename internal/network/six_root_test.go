@@ -172,6 +172,10 @@ func TestIPv6OfItsOwn(t *testing.T) {
 	if _, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "only", IP6: e.IP6.Addr()}); !errdefs.Is(err, errdefs.Forbidden) {
 		t.Error(err)
 	}
+	makeNetwork(t, s, network.CreateRequest{Name: "by-option", Options: map[string]string{optionIPv4: "0", optionIPv6: "true", optionMode6: "nat"}})
+	if in, err := s.Inspect("by-option"); err != nil || in.EnableIPv4 || !in.EnableIPv6 {
+		t.Errorf("%+v %v", in, err)
+	}
 	in, err := s.Inspect("chosen")
 	must(t, err)
 	if !in.EnableIPv6 || !in.EnableIPv4 || len(in.IPAM.Config) != 2 || in.IPAM.Config[1].Subnet.Bits() != 64 || !in.IPAM.Config[1].Subnet.Addr().IsPrivate() {
@@ -183,12 +187,14 @@ func TestIPv6OfItsOwn(t *testing.T) {
 		t.Errorf("%+v", in)
 	}
 	for text, r := range map[string]network.CreateRequest{
-		"bridge driver doesn't support multiple subnets": six("x", "fd03::/64", "fd04::/64"),
-		"Pool overlaps with other one":                   six("x", "fd01::/80"),
-		"no room for containers":                         six("x", "fd03::1/128"),
-		"no addresses of hosts":                          six("x", "ff02::/64"),
-		"the network has no addresses of IPv6":           {Name: "x", IPAM: six("", "fd03::/64").IPAM},
-		"IPv4 or IPv6 must be enabled":                   {Name: "x", EnableIPv4: new(false)},
+		"bridge driver doesn't support multiple subnets":                  six("x", "fd03::/64", "fd04::/64"),
+		"Pool overlaps with other one":                                    six("x", "fd01::/80"),
+		"no room for containers":                                          six("x", "fd03::1/128"),
+		"no addresses of hosts":                                           six("x", "ff02::/64"),
+		"the network has no addresses of IPv6":                            {Name: "x", IPAM: six("", "fd03::/64").IPAM},
+		"IPv4 or IPv6 must be enabled":                                    {Name: "x", EnableIPv4: new(false)},
+		`driver-opt "com.docker.network.enable_ipv6" is not a valid bool`: {Name: "x", Options: map[string]string{optionIPv6: "maybe"}},
+		"gateway_mode_ipv6=routed of networks is not implemented":         {Name: "x", Options: map[string]string{optionMode6: "routed"}},
 	} {
 		if _, err := s.Create(r); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v, want %s", err, text)
