@@ -172,12 +172,15 @@ func wordsOf(v pflag.Value, raw json.RawMessage) ([]string, error) {
 	}
 	var err error
 	switch v.Type() {
-	case "bool":
+	case boolType, autoType:
 		var b bool
 		if err = json.Unmarshal(raw, &b); err == nil {
 			return []string{strconv.FormatBool(b)}, nil
 		}
-		return nil, fmt.Errorf("want true or false, not %s", raw)
+		if v.Type() == autoType && string(raw) == `"auto"` {
+			return []string{"auto"}, nil
+		}
+		return nil, fmt.Errorf("want %s, not %s", map[string]string{boolType: "true or false", autoType: `true, false or "auto"`}[v.Type()], raw)
 	case "list":
 		var list []string
 		if err = json.Unmarshal(raw, &list); err == nil {

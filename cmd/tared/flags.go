@@ -35,6 +35,8 @@ type Config struct {
 	LogFormat     string
 	Group         string
 	BIP           netip.Prefix // the zero value: the network chooses
+	IPv6          string       // of the default network: true, false or auto
+	FixedCIDR6    netip.Prefix // its subnet; zero: chosen
 	Bridge        string
 	MTU           uint       // of containers' links; 0: Ethernet's
 	ICC           bool       // containers of the default network may reach each other
@@ -72,6 +74,7 @@ func defaultConfig() *Config {
 		LogLevel:      "info",
 		LogFormat:     "text",
 		Group:         defaultGroup,
+		IPv6:          "false",
 		Bridge:        "tare0",
 		ICC:           true,
 		StorageDriver: drivers[0].name,
@@ -116,6 +119,8 @@ func (c *Config) engineOptions() []option {
 		{"group", "G", "group", "`group` that may use the unix sockets", textValue{&c.Group, nil}},
 		{"bip", "", "bip", "`address` with prefix length of the default network's gateway, such as 172.17.0.1/16", (*prefixValue)(&c.BIP)},
 		{"bridge", "b", "bridge", "`name` of the default network's link, which the engine makes, or none", textValue{&c.Bridge, checkLink}},
+		{"ipv6", "", "ipv6", "containers of the default network have IPv6: true, false, or `auto`, which is true if the host has a way out by it", (*autoValue)(&c.IPv6)},
+		{"fixed-cidr-v6", "", "fixed-cidr-v6", "IPv6 `subnet` of the default network, such as 2001:db8:1::/64; one of unique local addresses if none is given", (*prefix6Value)(&c.FixedCIDR6)},
 		{"mtu", "", "mtu", "largest packet of the default network, in `bytes`", (*mtuValue)(&c.MTU)},
 		{"icc", "", "icc", "containers of the default network may reach each other", (*boolValue)(&c.ICC)},
 		{"ip", "", "ip", "`address` of the host where ports are published that name none", (*addrValue)(&c.PublishIP)},
@@ -150,7 +155,7 @@ func parseArgs(args []string, stderr io.Writer) (*Config, error) {
 	options := c.options()
 	for _, o := range options {
 		f := set.VarPF(o.value, o.flag, o.short, o.usage)
-		if _, ok := o.value.(*boolValue); ok {
+		if t := o.value.Type(); t == boolType || t == autoType {
 			f.NoOptDefVal = "true"
 		}
 	}
@@ -188,6 +193,9 @@ func (c *Config) check() error {
 	}
 	if len(c.ExecOpts) > 1 {
 		return fmt.Errorf("exec-opts: %s is given twice", cgroupDriver)
+	}
+	if c.FixedCIDR6.IsValid() && c.IPv6 == "false" {
+		return errors.New("fixed-cidr-v6 needs ipv6")
 	}
 	if c.TLSVerify && (c.TLSCACert == "" || c.TLSCert == "" || c.TLSKey == "") {
 		return errors.New("tlsverify needs tlscacert, tlscert and tlskey")

@@ -62,7 +62,7 @@ func TestFlags(t *testing.T) {
 	if n.MTU != 1400 || !n.NoICC || !n.Integrate || n.HostIP.String() != "127.0.0.1" || n.HostGateway.String() != "10.0.0.9" || strings.Join(slices.Concat(n.DNS, n.DNSSearch, n.DNSOptions), " ") != "10.0.0.1 10.0.0.2 a.example ndots:2" {
 		t.Errorf("%+v", n)
 	}
-	for _, bad := range []string{"--mtu=67", "--mtu=x", "--mtu=65536", "--ip=::1", "--ip=localhost", "--host-gateway-ip=x", "--dns=x", "--dns-search=a b", "--dns-opt=", "--label=x", "--label==y", "--host-gateway-ip=::1"} {
+	for _, bad := range []string{"--mtu=67", "--mtu=x", "--mtu=65536", "--ip=::1", "--ip=localhost", "--host-gateway-ip=x", "--ipv6=maybe", "--fixed-cidr-v6=10.0.0.0/8", "--fixed-cidr-v6=fe80::/64", "--fixed-cidr-v6=fd00::/64", "--dns=x", "--dns-search=a b", "--dns-opt=", "--label=x", "--label==y", "--host-gateway-ip=::1"} {
 		if _, err := parse(t, bad); err == nil {
 			t.Errorf("%s is taken", bad)
 		}
@@ -71,6 +71,14 @@ func TestFlags(t *testing.T) {
 		if _, err := parse(t, bad...); err == nil {
 			t.Errorf("%q are taken", bad)
 		}
+	}
+	c, err = parse(t, "--ipv6", "--fixed-cidr-v6", "2001:db8:1::9/64")
+	if n := networkConfig(c, "12345678"); err != nil || !n.IPv6 || n.IPv6Auto || n.Subnet6.String() != "2001:db8:1::/64" {
+		t.Errorf("%+v, %v", n, err)
+	}
+	c, err = parseArgs([]string{"--config-file", configFileWith(t, `{"ipv6": "auto"}`)}, io.Discard)
+	if n := networkConfig(c, "12345678"); err != nil || n.IPv6 || !n.IPv6Auto {
+		t.Errorf("%+v, %v", n, err)
 	}
 	// As dockerd's documents have them.
 	file := configFileWith(t, `{"mtu": 1400, "icc": false, "firewall-integration": true, "ip": "127.0.0.1", "dns": ["10.0.0.1"], "dns-opts": ["ndots:2"], "dns-search": ["a.example"], "host-gateway-ips": ["10.0.0.9"], "labels": ["a=b", "c=d"]}`)
@@ -202,6 +210,7 @@ func TestBadConfigFiles(t *testing.T) {
 		{"", `{"hosts": ["fd://", "fd://"]}`, `:1: key "hosts": value "fd://": given twice`},
 		{"", `{"data-root": 5}`, `:1: key "data-root": want a string, not 5`},
 		{"", `{"data-root": {"a": 1}}`, `:1: key "data-root": want a string, not {"a": 1}`},
+		{"", "{\"ipv6\": \"true\"}", `:1: key "ipv6": want true, false or "auto", not "true"`},
 		{"", "{\n\n\"bip\": \"nonsense\"}", `:3: key "bip": value "nonsense": want an address with prefix length`},
 		{"", `{"runtimes": ["x"]}`, `:1: key "runtimes": want an object such as {"NAME": {"path": "PATH"}}, not ["x"]`},
 		{"", `{"runtimes": {"a": "/x"}}`, `:1: key "runtimes": runtime "a": want an object such as {"path": "PATH"}, not "/x"`},

@@ -25,7 +25,50 @@ func (v *boolValue) Set(s string) error {
 	return nil
 }
 func (v *boolValue) String() string { return strconv.FormatBool(bool(*v)) }
-func (v *boolValue) Type() string   { return "bool" }
+func (v *boolValue) Type() string   { return boolType }
+
+// The types of what may be given without a value.
+const (
+	boolType = "bool"
+	autoType = "bool or auto"
+)
+
+// autoValue is true, false, or for the engine to find out.
+type autoValue string
+
+func (v *autoValue) Set(s string) error {
+	if s == "auto" {
+		*v = "auto"
+		return nil
+	}
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return errors.New("want true, false or auto")
+	}
+	*v = autoValue(strconv.FormatBool(b))
+	return nil
+}
+func (v *autoValue) String() string { return string(*v) }
+func (v *autoValue) Type() string   { return autoType }
+
+// prefix6Value is a subnet of IPv6.
+type prefix6Value netip.Prefix
+
+func (v *prefix6Value) Set(s string) error {
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil || !p.Addr().Is6() || p.Addr().Is4In6():
+		return errors.New("want an IPv6 subnet")
+	case p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsLoopback() || p.Masked().Addr().IsUnspecified():
+		return errors.New("these are no addresses of hosts that are routed")
+	case p.Bits() > 126:
+		return errors.New("no room for containers: the prefix may have 126 bits at most")
+	}
+	*v = prefix6Value(p.Masked())
+	return nil
+}
+func (v *prefix6Value) String() string { return (*prefixValue)(v).String() }
+func (v *prefix6Value) Type() string   { return "string" }
 
 // textValue is a string with a check, nil if anything will do.
 type textValue struct {

@@ -133,7 +133,7 @@ func networkRequest(r *Record, ref string) network.Request {
 	asked := r.Networking.EndpointsConfig[ref]
 	req.MAC, req.Priority, req.Aliases, req.Links = []byte(asked.MacAddress), asked.GwPriority, asked.Aliases, asked.Links
 	if asked.IPAMConfig != nil {
-		req.IP = asked.IPAMConfig.IPv4Address
+		req.IP, req.IP6 = asked.IPAMConfig.IPv4Address, asked.IPAMConfig.IPv6Address
 	}
 	return req
 }
@@ -259,8 +259,8 @@ func (n *Networking) add(r *Record, ep *network.Endpoint) {
 		asked := r.Networking.EndpointsConfig[ref]
 		es.IPAMConfig, es.Links, es.Aliases, es.DriverOpts, es.GwPriority = asked.IPAMConfig, asked.Links, asked.Aliases, asked.DriverOpts, asked.GwPriority
 	}
-	if ep.Exit {
-		n.Ports = network.PortMap(ep.Ports, nil)
+	for port, bindings := range network.PortMap(ep.Ports, nil) { // of IPv4 and IPv6 they may be on two
+		n.Ports[port] = append(n.Ports[port], bindings...)
 	}
 	n.Endpoints[ep.NetworkName] = es
 	n.Records = append(n.Records, ep.Record)

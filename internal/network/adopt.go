@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/tare-engine/tare/internal/ident"
-	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
-	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/firewall"
-	"github.com/tare-engine/tare/internal/store"
 )
 
 // Report says what Adopt found.
@@ -56,7 +53,7 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
 			}
 		}
-		published = append(published, bindings(e.IP.Addr(), e.Ports)...)
+		published = append(published, bindings(e, e.Ports)...)
 	}
 	for _, f := range kept {
 		f.Close()
@@ -67,7 +64,7 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	if err := s.forwarding(); err != nil {
 		return r, err
 	}
-	return r, s.wall.Apply(firewall.State{Networks: s.rules(), Bindings: published, Guard: s.guarded})
+	return r, s.wall.Apply(firewall.State{Networks: s.rules(), Bindings: published, Guard: maps.Clone(s.guarded)})
 }
 
 // keptPorts sorts sockets by the port they reserve; others are closed.
@@ -123,11 +120,10 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	}
 	e := &Endpoint{Record: rec, network: n, NetworkName: n.rec.Name}
 	if n.link == nil {
-		e.Exit = false // of the host's network, or one that could not be brought up
+		e.Exit, e.Exit6 = false, false // of the host's network, or one that could not be brought up
 	} else {
-		e.Gateway = n.exit()
-		if err := n.pool.Claim(e.IP.Addr()); err != nil {
-			r.Lost = append(r.Lost, fmt.Errorf("container %s: %s: %w", ident.Short(rec.ContainerID), e.IP.Addr(), err))
+		if err := n.claim(e); err != nil {
+			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
 			return nil
 		}
 		switch l, ok := links[e.Index]; {
@@ -147,6 +143,26 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	s.add(e)
 	r.Adopted++
 	return e
+}
+
+// claim marks the addresses of an endpoint as used; those that the network does not
+// have any more are errors.
+func (n *Network) claim(e *Endpoint) error {
+	for i, a := range e.addrs() {
+		f := familyOf(a)
+		err := errors.New("the network has no such addresses any more")
+		if n.pools[f] != nil {
+			err = n.pools[f].Claim(a)
+		}
+		if err != nil {
+			for _, before := range e.addrs()[:i] {
+				n.pools[familyOf(before)].Release(before)
+			}
+			return fmt.Errorf("%s: %w", a, err)
+		}
+		*e.gateway(f) = n.exit(f)
+	}
+	return nil
 }
 
 // removeRest removes links without a record, and neighbours without a link. It notes
@@ -177,7 +193,7 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 			return err
 		}
 		for _, ip := range known {
-			if ip.Is4() && !s.hasAddr(ip) {
+			if !s.hasAddr(ip) {
 				b.DelNeighbour(n.link.Index(), ip)
 				r.Removed = append(r.Removed, "neighbour "+ip.String())
 			}
@@ -205,36 +221,4 @@ func (s *Service) removeBridges(r *Report) error {
 		r.Removed = append(r.Removed, "bridge "+l.Name)
 	}
 	return s.host.Do(&b)
-}
-
-// forwardingRecord remembers over restarts that forwarding was off before the
-// engine turned it on; a reboot ends that.
-type forwardingRecord struct {
-	Boot string `json:"boot"`
-}
-
-// forwarding turns forwarding between links on. If it was off, the host was no
-// router, and does not become one: the firewall then drops what is no
-// container's.
-func (s *Service) forwarding() error {
-	const record = "forwarding"
-	path := filepath.Join(s.cfg.Dir, record)
-	boot, err := host.BootID()
-	if err != nil {
-		return err
-	}
-	changed, err := sysctl.Set("net/ipv4/ip_forward", "1")
-	if err != nil {
-		return err
-	}
-	if changed {
-		s.guarded = true
-		return store.New().Put(path, forwardingRecord{boot})
-	}
-	var r forwardingRecord
-	if err := store.Get(path, &r); err != nil && !errors.Is(err, os.ErrNotExist) {
-		s.log.Warn("record cannot be read", "file", path, "err", err)
-	}
-	s.guarded = r.Boot == boot
-	return nil
 }

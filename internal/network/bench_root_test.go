@@ -76,7 +76,7 @@ func BenchmarkPublish(b *testing.B) {
 		_, err := s.Publish(context.Background(), e.ContainerID, []Port{{Proto: "tcp", Container: 80}})
 		must(b, err)
 		b.StopTimer()
-		must(b, s.unpublish(e))
+		must(b, s.unpublish(e, v4))
 		b.StartTimer()
 	}
 }
@@ -104,7 +104,7 @@ func BenchmarkCreateNetwork(b *testing.B) {
 				must(b, err)
 				gone = append(gone, time.Since(start))
 				start = time.Now()
-				n := firewall.Network{Name: "x", Link: "x", Subnet: netip.MustParsePrefix("192.0.2.0/24"), ICC: true, Masquerade: true}
+				n := firewall.Network{Name: "x", Link: "x", Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, ICC: true, Masquerade: true}
 				must(b, s.wall.AddNetwork(n))
 				rules = append(rules, time.Since(start))
 				must(b, s.wall.RemoveNetwork("x"))

@@ -54,7 +54,7 @@ func sharable(n *Network) error {
 func (s *Service) connectMore(e *Endpoint, r Request, ns *os.File) (err error) {
 	var u undo.Stack
 	defer u.Run(&err)
-	if err := s.place(e, r.IP); err != nil {
+	if err := s.place(e, r); err != nil {
 		return err
 	}
 	u.Add(func() error { return s.deleteLink(e) })
@@ -62,7 +62,10 @@ func (s *Service) connectMore(e *Endpoint, r Request, ns *os.File) (err error) {
 	if ns == nil {
 		return nil
 	}
-	inside, err := socketIn(ns, true)
+	if err := quiet(ns, e); err != nil {
+		return err
+	}
+	inside, err := socketIn(ns)
 	if err != nil {
 		return err
 	}
@@ -110,67 +113,86 @@ func (s *Service) Disconnect(containerID, ref string, ns *os.File) error {
 	return err
 }
 
-// bestExit is the endpoint that is to be the way out, as with Docker: of the
-// highest priority, of these the first by the network's name; nil if no network
-// leads out.
-func (s *Service) bestExit(containerID string) *Endpoint {
-	list := slices.DeleteFunc(s.Endpoints(containerID), func(e *Endpoint) bool { return !e.Gateway.IsValid() })
-	if len(list) == 0 {
-		return nil
-	}
-	return slices.MinFunc(list, func(a, b *Endpoint) int {
+// bestExits are the endpoints that are to be the ways out, as with Docker: of the
+// highest priority, of these the first by the network's name; one that leads out by
+// both families goes before those that do by one. A family that leads nowhere has none.
+func (s *Service) bestExits(containerID string) map[family]*Endpoint {
+	list := s.Endpoints(containerID)
+	slices.SortStableFunc(list, func(a, b *Endpoint) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.NetworkName, b.NetworkName))
 	})
+	best := map[family]*Endpoint{}
+	for _, e := range list {
+		if e.Gateway.IsValid() && e.Gateway6.IsValid() {
+			return map[family]*Endpoint{v4: e, v6: e}
+		}
+		for _, f := range families {
+			if best[f] == nil && e.gateway(f).IsValid() {
+				best[f] = e
+			}
+		}
+	}
+	return best
 }
 
-// settleExit moves the default route and the published ports to the endpoint that
-// is to be the way out. left has just left the table, nil if none has. If there is
+// settleExit moves the default routes and the published ports to the endpoints that
+// are to be the ways out. left has just left the table, nil if none has. If there is
 // no way out any more, nothing is published.
 func (s *Service) settleExit(containerID string, left *Endpoint, ns *os.File) error {
-	from, to := s.Exit(containerID), s.bestExit(containerID)
-	if from == nil && left != nil && left.Exit {
+	best := s.bestExits(containerID)
+	var errs []error
+	for _, f := range families {
+		errs = append(errs, s.moveExit(containerID, f, left, best[f], ns))
+	}
+	return errors.Join(errs...)
+}
+
+// moveExit is settleExit for one family.
+func (s *Service) moveExit(containerID string, f family, left, to *Endpoint, ns *os.File) error {
+	from := s.Exit(containerID, f)
+	if from == nil && left != nil && *left.exit(f) {
 		from = left
 	}
 	switch {
 	case from == to:
 		return nil
 	case to == nil:
-		return s.unpublish(from)
+		return s.unpublish(from, f)
 	}
 	if ns != nil && to.Index != 0 {
-		if err := s.reroute(containerID, to, ns); err != nil {
+		if err := s.reroute(containerID, f, to, ns); err != nil {
 			return err
 		}
 	}
 	var ports []Port
-	s.mu.Lock()
-	to.Exit = true
 	if from != nil {
-		ports, from.Ports, from.Exit = from.Ports, nil, false
+		ports = s.takePorts(from, ofFamily(f))
+	}
+	s.mu.Lock()
+	*to.exit(f) = true
+	if from != nil {
+		*from.exit(f) = false
 	}
 	to.Ports = merge(to.Ports, ports)
 	s.mu.Unlock()
 	if len(ports) == 0 {
 		return nil
 	}
-	err := s.wall.Remove(bindings(from.IP.Addr(), ports)...)
-	err = errors.Join(err, s.wall.Add(bindings(to.IP.Addr(), ports)...))
-	if !to.Routed && to.Index != 0 {
-		err = errors.Join(err, to.network.link.Hairpin(s.host, to.Index))
-	}
+	err := s.wall.Remove(bindings(from, ports)...)
+	err = errors.Join(err, s.wall.Add(bindings(to, ports)...), s.hairpin(to))
 	s.forgetFlows(from, ports, true)
 	return err
 }
 
-// reroute has the container's default route lead to an endpoint. What its root has
-// made of the routes otherwise is his business.
-func (s *Service) reroute(containerID string, to *Endpoint, ns *os.File) error {
-	inside, err := socketIn(ns, false)
+// reroute has the container's default route of a family lead to an endpoint. What its
+// root has made of the routes otherwise is his business.
+func (s *Service) reroute(containerID string, f family, to *Endpoint, ns *os.File) error {
+	inside, err := socketIn(ns)
 	if err != nil {
 		return err
 	}
 	defer inside.Close()
-	routes, err := inside.Routes(4)
+	routes, err := inside.Routes(int(f))
 	if err != nil {
 		return err
 	}
@@ -187,7 +209,7 @@ func (s *Service) reroute(containerID string, to *Endpoint, ns *os.File) error {
 		}
 	}
 	var b netlink.Batch
-	b.AddRoute(to.network.link.DefaultRoute(to.Iface))
+	b.AddRoute(to.network.link.DefaultRoute(f.all(), to.Iface))
 	if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.EEXIST) {
 		return err
 	}
@@ -211,12 +233,17 @@ func (s *Service) Settle(containerID string, ns *os.File) error {
 	if err := s.settleExit(containerID, nil, ns); err != nil {
 		return err
 	}
-	to := s.Exit(containerID)
-	s.mu.Lock()
-	there := to != nil && to.Index != 0 && !to.gone
-	s.mu.Unlock()
-	if !there {
-		return nil
+	for _, f := range families {
+		to := s.Exit(containerID, f)
+		s.mu.Lock()
+		there := to != nil && to.Index != 0 && !to.gone
+		s.mu.Unlock()
+		if !there {
+			continue
+		}
+		if err := s.reroute(containerID, f, to, ns); err != nil {
+			return err
+		}
 	}
-	return s.reroute(containerID, to, ns)
+	return nil
 }

@@ -39,7 +39,7 @@ func inNetworks(t *testing.T, s *Service) *Endpoint {
 // expectExit checks where the container's default route leads.
 func expectExit(t *testing.T, s *Service, e *Endpoint, want string) {
 	t.Helper()
-	in, err := socketIn(e.NetNS, false)
+	in, err := socketIn(e.NetNS)
 	must(t, err)
 	defer in.Close()
 	routes, err := in.Routes(4)
@@ -50,7 +50,7 @@ func expectExit(t *testing.T, s *Service, e *Endpoint, want string) {
 			found = append(found, fmt.Sprint(r.Index))
 		}
 	}
-	got, exit := []string{}, s.Exit(e.ContainerID)
+	got, exit := []string{}, s.Exit(e.ContainerID, v4)
 	if exit != nil {
 		got = append(got, fmt.Sprint(exit.Iface))
 	}
@@ -164,11 +164,11 @@ func TestConnectedIsAdopted(t *testing.T) {
 	if r.Adopted != 2 || len(r.Lost) > 0 || len(r.Removed) > 0 {
 		t.Errorf("%+v", r)
 	}
-	if x := s2.Exit(e.ContainerID); x == nil || x.NetworkName != "a" {
+	if x := s2.Exit(e.ContainerID, v4); x == nil || x.NetworkName != "a" {
 		t.Errorf("%+v", x)
 	}
 	must(t, s2.Disconnect(e.ContainerID, "a", ns))
-	if x := s2.Exit(e.ContainerID); x == nil || x.NetworkName != "bridge" {
+	if x := s2.Exit(e.ContainerID, v4); x == nil || x.NetworkName != "bridge" {
 		t.Errorf("%+v", x)
 	}
 	must(t, s2.Release(context.Background(), e.ContainerID))
@@ -194,7 +194,7 @@ func TestSettleAfterAKill(t *testing.T) {
 	defer ns.Close()
 	second, err := s1.Connect(context.Background(), Request{ContainerID: first.ContainerID, Name: "me", Network: "a"}, ns)
 	must(t, err)
-	must(t, s1.reroute(first.ContainerID, first, ns)) // as it was before the move
+	must(t, s1.reroute(first.ContainerID, v4, first, ns)) // as it was before the move
 	before, after := first.Record, second.Record
 	before.Exit, after.Exit = true, false
 	must(t, s1.Close())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -39,7 +40,7 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 	if r.IPAM != nil {
 		rec.IPAM = *r.IPAM
 	}
-	if err := s.address(&rec); err != nil {
+	if err := s.address(&rec, r); err != nil {
 		return "", err
 	}
 	n, err := newNetwork(rec)
@@ -62,6 +63,11 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 	u.Add(func() error { return s.wall.RemoveNetwork(n.link.Name) })
 	if err := s.wall.AddNetwork(n.rules()); err != nil {
 		return "", err
+	}
+	if n.rec.Gateway6.IsValid() {
+		if err := s.forward(v6); err != nil {
+			return "", err
+		}
 	}
 	failpoint.Hit("network/rules-made")
 	if err := s.putRecord(rec); err != nil {
@@ -99,9 +105,7 @@ func checkRequest(r network.CreateRequest) error {
 		return errdefs.New(errdefs.InvalidArgument, "invalid scope %q: the engine's networks are local", r.Scope)
 	case r.ConfigOnly || r.ConfigFrom != nil && r.ConfigFrom.Network != "":
 		return missing("ConfigOnly and ConfigFrom")
-	case r.EnableIPv6 != nil && *r.EnableIPv6:
-		return missing("EnableIPv6")
-	case r.EnableIPv4 != nil && !*r.EnableIPv4:
+	case !enabled(r, v4) && !enabled(r, v6):
 		return errdefs.New(errdefs.InvalidArgument, "IPv4 or IPv6 must be enabled")
 	case r.Driver == "overlay":
 		return errdefs.New(errdefs.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
@@ -114,35 +118,73 @@ func checkRequest(r network.CreateRequest) error {
 	case r.IPAM != nil && len(r.IPAM.Options) > 0:
 		return missing("IPAM.Options")
 	}
+	return checkEnabled(r)
+}
+
+// enabled says whether a network is to have addresses of a family.
+func enabled(r network.CreateRequest, f family) bool {
+	if asked := of(f, r.EnableIPv4, r.EnableIPv6); asked != nil {
+		return *asked
+	}
+	if asked, err := strconv.ParseBool(r.Options[of(f, optionIPv4, optionIPv6)]); err == nil {
+		return asked
+	}
+	return f == v4
+}
+
+// checkEnabled refuses options that say neither whether a network is to have addresses
+// of a family nor whether not.
+func checkEnabled(r network.CreateRequest) error {
+	for _, name := range []string{optionIPv4, optionIPv6} {
+		if value, ok := r.Options[name]; ok {
+			if _, err := strconv.ParseBool(value); err != nil {
+				return errdefs.New(errdefs.InvalidArgument, "driver-opt %q is not a valid bool", name)
+			}
+		}
+	}
 	return nil
 }
 
-// address settles the gateway's address: what the request says, or the first of
-// its range or subnet, or of one that is chosen.
-func (s *Service) address(r *record) error {
-	if len(r.IPAM.Config) > 1 {
-		return errdefs.New(errdefs.InvalidArgument, "bridge driver doesn't support multiple subnets")
-	}
-	var c network.IPAMConfig
-	if len(r.IPAM.Config) == 1 {
-		c = r.IPAM.Config[0]
-	}
-	if err := checkIPAM(c); err != nil {
-		return err
-	}
-	subnet := c.Subnet.Masked()
-	if !c.Subnet.IsValid() {
-		inUse, err := subnetsInUse(s.host, 0)
-		if err != nil {
+// address settles the gateways' addresses.
+func (s *Service) address(rec *record, r network.CreateRequest) error {
+	count := map[family]int{}
+	for _, c := range rec.IPAM.Config {
+		if err := checkIPAM(c); err != nil {
 			return err
 		}
-		for _, n := range s.all() {
-			inUse = append(inUse, n.rec.Gateway.Masked())
+		if !c.Subnet.IsValid() {
+			continue
 		}
-		if subnet, err = ipam.Choose(ipam.DefaultRanges(), inUse); err != nil {
-			return errdefs.As(errdefs.InvalidArgument, err)
+		f := familyOf(c.Subnet.Addr())
+		if count[f]++; count[f] > 1 {
+			return errdefs.New(errdefs.InvalidArgument, "bridge driver doesn't support multiple subnets")
 		}
-		r.Chosen = true
+		if !enabled(r, f) {
+			return errdefs.New(errdefs.InvalidArgument, "invalid network config:\ninvalid subnet %s: the network has no addresses of IPv%d", c.Subnet, f)
+		}
+	}
+	for _, f := range families {
+		if !enabled(r, f) {
+			continue
+		}
+		if err := s.addressOf(rec, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addressOf settles the gateway's address of one family: what the request says, or the
+// first of its range or subnet, or of one that is chosen.
+func (s *Service) addressOf(r *record, f family) error {
+	c := r.asked(f)
+	subnet := c.Subnet.Masked()
+	if !c.Subnet.IsValid() {
+		var err error
+		if subnet, err = s.choose(f); err != nil {
+			return err
+		}
+		*r.chosen(f) = true
 	}
 	pool, err := poolOf(subnet, c)
 	if err != nil {
@@ -157,8 +199,31 @@ func (s *Service) address(r *record) error {
 	if err != nil {
 		return errdefs.New(errdefs.Forbidden, "failed to allocate gateway (%s): %w", addrOrNone(c.Gateway), err)
 	}
-	r.Gateway = netip.PrefixFrom(gateway, subnet.Bits())
+	*r.gateway(f) = netip.PrefixFrom(gateway, subnet.Bits())
 	return nil
+}
+
+// choose finds a subnet that nobody has.
+func (s *Service) choose(f family) (netip.Prefix, error) {
+	inUse, err := subnetsInUse(s.host, 0, f)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	for _, n := range s.all() {
+		if g := *n.rec.gateway(f); g.IsValid() {
+			inUse = append(inUse, g.Masked())
+		}
+	}
+	subnet, err := ipam.Choose(s.cfg.ranges(f), inUse)
+	return subnet, errdefs.As(errdefs.InvalidArgument, err)
+}
+
+// ranges are where subnets come from that nobody has named.
+func (c Config) ranges(f family) []ipam.Range {
+	if f == v6 {
+		return ipam.UniqueLocal(c.EngineID)
+	}
+	return ipam.DefaultRanges()
 }
 
 func addrOrNone(a netip.Addr) string {
@@ -178,9 +243,6 @@ func checkIPAM(c network.IPAMConfig) error {
 			return wrong("a subnet is needed beside a gateway, a range or auxiliary addresses")
 		}
 		return nil
-	}
-	if !c.Subnet.Addr().Is4() {
-		return errdefs.New(errdefs.NotImplemented, "IPv6 subnets of networks are not implemented")
 	}
 	if err := checkSubnet(c.Subnet); err != nil {
 		return wrong("%w", err)
@@ -203,9 +265,9 @@ func checkIPAM(c network.IPAMConfig) error {
 // beside its gateway.
 func checkSubnet(p netip.Prefix) error {
 	switch a := p.Masked().Addr(); {
-	case p.Bits() == 32:
+	case p.Bits() == a.BitLen():
 		return fmt.Errorf("invalid subnet %s: it has no room for containers", p)
-	case a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || a.As4()[0] >= 240:
+	case a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || a.Is4In6() || a.Is4() && a.As4()[0] >= 240:
 		return fmt.Errorf("invalid subnet %s: these are no addresses of hosts", p)
 	}
 	return nil
@@ -228,25 +290,29 @@ func poolOf(subnet netip.Prefix, c network.IPAMConfig) (*ipam.Pool, error) {
 // newNetwork makes the network of a record, without its link. On error it is one
 // that nothing can be attached to.
 func newNetwork(rec record) (n *Network, err error) {
-	n = &Network{rec: rec}
+	n = &Network{rec: rec, pools: map[family]*ipam.Pool{}}
 	if n.settings, err = settingsOf(rec.ID, rec.Options); err != nil {
 		return n, err
 	}
-	var c network.IPAMConfig
-	if len(rec.IPAM.Config) == 1 {
-		c = rec.IPAM.Config[0]
+	for _, g := range rec.gateways() {
+		f := familyOf(g.Addr())
+		if n.pools[f], err = poolOf(g.Masked(), rec.asked(f)); err != nil {
+			return n, err
+		}
+		if err := n.pools[f].Claim(g.Addr()); err != nil {
+			return n, err
+		}
 	}
-	if n.pool, err = poolOf(rec.Gateway.Masked(), c); err != nil {
-		return n, err
-	}
-	return n, n.pool.Claim(rec.Gateway.Addr())
+	return n, nil
 }
 
 // conflict refuses a network whose addresses or link another one has.
 func (s *Service) conflict(n *Network) error {
 	for _, other := range s.all() {
-		if other.rec.Gateway.IsValid() && other.rec.Gateway.Overlaps(n.rec.Gateway) {
-			return errdefs.New(errdefs.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")
+		for _, f := range families {
+			if a, b := *n.rec.gateway(f), *other.rec.gateway(f); a.IsValid() && b.IsValid() && a.Overlaps(b) {
+				return errdefs.New(errdefs.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")
+			}
 		}
 		if other.rec.Driver == "bridge" && other.settings.link == n.settings.link {
 			return errdefs.New(errdefs.Forbidden, "cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name",

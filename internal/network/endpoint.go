@@ -14,7 +14,6 @@ import (
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
-	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/ipam"
 	"github.com/tare-engine/tare/internal/undo"
@@ -25,7 +24,7 @@ type Request struct {
 	ContainerID string
 	Name        string           // of the container, for people
 	Network     string           // name or id; empty: bridge
-	IP          netip.Addr       // zero: chosen
+	IP, IP6     netip.Addr       // zero: chosen
 	MAC         net.HardwareAddr // nil: from the address
 	Hostname    string           // a name of it too
 	Aliases     []string         // names that it has in this network
@@ -34,12 +33,13 @@ type Request struct {
 	Later       bool             // without a namespace: Enter makes the link when there is one
 }
 
-// Endpoint is a container's place in a network. Name, Index, Exit and Ports change
+// Endpoint is a container's place in a network. Name, Index, Exit, Exit6 and Ports change
 // under the table's lock, by calls for its container only, of which the caller makes
 // one at a time: he reads them without the lock. The rest stays as it was made.
 type Endpoint struct {
 	Record
-	Gateway     netip.Addr
+	Gateway     netip.Addr // zero if it leads nowhere
+	Gateway6    netip.Addr
 	NetworkName string
 	// NetNS is the network namespace; nil for the host network, and after
 	// CloseNetNS.
@@ -58,13 +58,15 @@ type Record struct {
 	NetworkID   string       `json:"networkID"`
 	EndpointID  string       `json:"endpointID"`
 	IP          netip.Prefix `json:"ip,omitzero"`
+	IP6         netip.Prefix `json:"ip6,omitzero"`
 	MAC         MAC          `json:"mac,omitempty"`
 	Link        string       `json:"link,omitempty"` // the host's end
 	Index       int          `json:"index,omitempty"`
 	Routed      bool         `json:"routed,omitempty"` // beside the bridge
 	Iface       int          `json:"iface,omitempty"`  // of the link's other end, which is eth0 if that is 2
 	Priority    int          `json:"priority,omitempty"`
-	Exit        bool         `json:"exit,omitempty"` // the container's default route is here, and its ports
+	Exit        bool         `json:"exit,omitempty"`  // the container's default route is here, and its ports of IPv4
+	Exit6       bool         `json:"exit6,omitempty"` // the same of IPv6
 	Ports       []Port       `json:"ports,omitempty"`
 	Hostname    string       `json:"hostname,omitempty"`
 	Aliases     []string     `json:"aliases,omitempty"`
@@ -128,8 +130,10 @@ func (s *Service) Check(r Request) error {
 	if err != nil {
 		return err
 	}
-	if err := n.checkIP(r.IP); err != nil {
-		return err
+	for _, f := range families {
+		if err := n.checkIP(f, r.ip(f)); err != nil {
+			return err
+		}
 	}
 	if n.rec.Driver == "bridge" && n.link == nil {
 		return errdefs.New(errdefs.NotFound, "network %s not found", n.rec.Name)
@@ -138,16 +142,18 @@ func (s *Service) Check(r Request) error {
 }
 
 // checkIP refuses an address that an endpoint cannot ask for.
-func (n *Network) checkIP(ip netip.Addr) error {
+func (n *Network) checkIP(f family, ip netip.Addr) error {
 	var why string
-	switch {
+	switch pool := n.pools[f]; {
 	case !ip.IsValid():
 		return nil
+	case familyOf(ip) != f || ip.Zone() != "":
+		why = fmt.Sprintf("invalid IPv%d address: %s", f, ip)
 	case n.predefined():
 		why = "user specified IP address is supported on user defined networks only"
-	case n.rec.Chosen:
+	case *n.rec.chosen(f):
 		why = "user specified IP address is supported only when connecting to networks with user configured subnets"
-	case n.pool == nil || !n.pool.Subnet().Contains(ip):
+	case pool == nil || !pool.Subnet().Contains(ip):
 		why = "no configured subnet contains IP address " + ip.String()
 	default:
 		return nil
@@ -157,14 +163,14 @@ func (n *Network) checkIP(ip netip.Addr) error {
 
 // takeIP gives an endpoint of a network the address that it asks for, or any. One
 // whose last link is about to go, as when a container starts again, goes at once.
-func (s *Service) takeIP(n *Network, ip netip.Addr) (netip.Addr, error) {
+func (s *Service) takeIP(n *Network, f family, ip netip.Addr) (netip.Addr, error) {
 	if !ip.IsValid() {
-		return n.pool.Take()
+		return n.pools[f].Take()
 	}
-	err := n.pool.Claim(ip)
+	err := n.pools[f].Claim(ip)
 	if errors.Is(err, ipam.ErrInUse) {
 		s.leaving.hasten(n, ip)
-		err = n.pool.Claim(ip) // also if it was freed in between
+		err = n.pools[f].Claim(ip) // also if it was freed in between
 	}
 	return ip, errdefs.As(errdefs.Forbidden, err)
 }
@@ -179,7 +185,7 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	failpoint.Hit("start/network-booked")
 	switch n := e.network; {
 	case n.link != nil:
-		e.Exit = n.exit().IsValid()
+		e.Exit, e.Exit6 = n.exit(v4).IsValid(), n.exit(v6).IsValid()
 		err = s.connect(e, r)
 	case n.rec.Driver == "null" && !r.Later:
 		err = s.isolate(e)
@@ -210,7 +216,7 @@ func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, 
 
 // isolate makes a namespace with nothing but loopback.
 func (s *Service) isolate(e *Endpoint) error {
-	ns, inside, err := s.newNS()
+	ns, inside, err := s.newNS(false)
 	if err != nil {
 		return err
 	}
@@ -223,10 +229,11 @@ func (s *Service) isolate(e *Endpoint) error {
 	return nil
 }
 
-// newNS makes a namespace and opens a socket in it.
-func (s *Service) newNS() (ns *os.File, inside *netlink.Conn, err error) {
+// newNS makes a namespace, whose links to come know IPv6 or not, and opens a socket in
+// it. Loopback has ::1 all the same, as in Docker.
+func (s *Service) newNS(ipv6 bool) (ns *os.File, inside *netlink.Conn, err error) {
 	ns, err = s.maker.New(func() error {
-		if err := quietIPv6(); err != nil {
+		if err := bridge.Default(ipv6); err != nil {
 			return err
 		}
 		var err error
@@ -236,39 +243,19 @@ func (s *Service) newNS() (ns *os.File, inside *netlink.Conn, err error) {
 	return ns, inside, err
 }
 
-// quietIPv6 turns IPv6 off for the links that will come into the calling
-// thread's namespace, and the acceptance of router advertisements with it for
-// the case that somebody turns it on again. Loopback keeps ::1, as in Docker.
-func quietIPv6() error {
-	for _, name := range []string{"disable_ipv6", "accept_ra"} {
-		value := "1"
-		if name == "accept_ra" {
-			value = "0"
-		}
-		err := sysctl.Write("net/ipv6/conf/default/"+name, value)
-		if errors.Is(err, syscall.ENOENT) {
-			return nil // the kernel has no IPv6
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // connect gives the endpoint an address and makes its link in a new namespace,
 // unless that is to be later.
 func (s *Service) connect(e *Endpoint, r Request) (err error) {
 	var u undo.Stack
 	defer u.Run(&err)
-	if err := s.place(e, r.IP); err != nil {
+	if err := s.place(e, r); err != nil {
 		return err
 	}
 	u.Add(func() error { s.leaving.add(e); return nil })
 	if r.Later {
 		return nil
 	}
-	ns, inside, err := s.newNS()
+	ns, inside, err := s.newNS(e.IP6.IsValid())
 	if err != nil {
 		return err
 	}
@@ -281,23 +268,33 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 	return nil
 }
 
-// place gives the endpoint an address, and a link that is not made yet. The
-// caller gives the address back by leaving.add.
-func (s *Service) place(e *Endpoint, want netip.Addr) error {
+// place gives the endpoint its addresses, and a link that is not made yet. The
+// caller gives the addresses back by leaving.add.
+func (s *Service) place(e *Endpoint, r Request) error {
 	n := e.network
-	ip, err := s.takeIP(n, want)
-	if err != nil {
-		return err
+	for _, g := range n.rec.gateways() {
+		f := familyOf(g.Addr())
+		ip, err := s.takeIP(n, f, r.ip(f))
+		if err != nil {
+			n.giveBack(e)
+			return err
+		}
+		*e.ip(f), *e.gateway(f) = netip.PrefixFrom(ip, g.Bits()), n.exit(f)
 	}
 	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted, as it is booked
-	e.IP = netip.PrefixFrom(ip, n.pool.Subnet().Bits())
-	e.Gateway = n.exit()
 	if e.MAC == nil {
-		e.MAC = MAC(bridge.MACOf(ip))
+		e.MAC = MAC(bridge.MACOf(e.addrs()[0]))
 	}
 	e.Link = "tv" + ident.Short(e.EndpointID)
 	e.Iface = s.freeIface(e.ContainerID)
 	return nil
+}
+
+// giveBack frees the addresses of an endpoint that has no link.
+func (n *Network) giveBack(e *Endpoint) {
+	for _, a := range e.addrs() {
+		n.pools[familyOf(a)].Release(a)
+	}
 }
 
 // freeIface is the lowest number of a link that the container has not.
@@ -317,8 +314,8 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 	for range 100 {
 		e.Index = int(s.index.Add(1) & (1<<30 - 1))
 		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{
-			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, IP: e.IP, MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
-			Iface: e.Iface, Exit: e.Exit,
+			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
+			Iface: e.Iface,
 		})
 		switch {
 		case err == nil && e.Routed:
@@ -339,7 +336,7 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) ([
 		return nil, fmt.Errorf("no endpoint of container %s waits for a namespace", ident.Short(containerID))
 	}
 	bridged := list[0].network.link != nil
-	inside, err := socketIn(ns, bridged)
+	inside, err := socketIn(ns)
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", list[0].NetworkName, err)
 	}
@@ -353,6 +350,9 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) ([
 	for _, e := range list {
 		if e.Index != 0 || e.NetNS != nil {
 			return nil, fmt.Errorf("network %s: the endpoint of container %s waits for no namespace", e.NetworkName, ident.Short(containerID))
+		}
+		if err := quiet(ns, e); err != nil {
+			return nil, err
 		}
 		if err := s.enter(e, ns, inside); err != nil {
 			return nil, err
@@ -380,18 +380,15 @@ func (s *Service) enter(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 	return nil
 }
 
-// socketIn opens a socket in a namespace, in which no link has IPv6 yet.
-func socketIn(ns *os.File, quiet bool) (inside *netlink.Conn, err error) {
-	err = netns.Do(ns, func() (err error) {
-		if quiet {
-			if err := quietIPv6(); err != nil {
-				return err
-			}
-		}
-		inside, err = netlink.Open()
-		return err
-	})
+// socketIn opens a socket in a namespace.
+func socketIn(ns *os.File) (inside *netlink.Conn, err error) {
+	err = netns.Do(ns, func() (err error) { inside, err = netlink.Open(); return err })
 	return inside, err
+}
+
+// quiet has the link of an endpoint that comes into a namespace next know IPv6 or not.
+func quiet(ns *os.File, e *Endpoint) error {
+	return netns.Do(ns, func() error { return bridge.Default(e.IP6.IsValid()) })
 }
 
 // Release takes a container's endpoints back: its published ports are free when
@@ -401,7 +398,7 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 	list := s.Endpoints(containerID)
 	var errs []error
 	for _, e := range list {
-		errs = append(errs, s.unpublish(e))
+		errs = append(errs, s.unpublish(e, v4), s.unpublish(e, v6))
 	}
 	errs = append(errs, s.ports.releaseAll(containerID))
 	failpoint.Hit("stop/network-unpublished")

@@ -65,9 +65,7 @@ func or(a, b []string) []string {
 func (s *Service) ownFiles(f *Files, list []*Endpoint, o FileOptions, extra []etc.Host, own etc.Resolver) error {
 	h := etc.Hosts{Hostname: o.Hostname, Domainname: o.Domainname, Extra: extra, IPv6: true}
 	for _, e := range list {
-		if e.IP.IsValid() {
-			h.Addrs = append(h.Addrs, e.IP.Addr())
-		}
+		h.Addrs = append(h.Addrs, e.addrs()...)
 	}
 	f.Hosts = etc.HostsFile(h)
 	if slices.ContainsFunc(list, (*Endpoint).named) {
@@ -76,7 +74,7 @@ func (s *Service) ownFiles(f *Files, list []*Endpoint, o FileOptions, extra []et
 		return err
 	}
 	host, err := hostResolver()
-	f.Resolv = etc.ResolverFile(host, own, false)
+	f.Resolv = etc.ResolverFile(host, own, slices.ContainsFunc(list, func(e *Endpoint) bool { return e.Gateway6.IsValid() }))
 	return err
 }
 
@@ -119,7 +117,7 @@ func (s *Service) hostGateway() netip.Addr {
 	}
 	for _, n := range s.all() {
 		if n.link != nil {
-			return n.link.Gateway.Addr()
+			return n.link.Gateways[0].Addr()
 		}
 	}
 	return netip.Addr{}

@@ -3,6 +3,7 @@ package network
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/tare-engine/tare/internal/linux/conntrack"
 )
@@ -21,11 +22,11 @@ func (s *Service) forgetFlows(e *Endpoint, ports []Port, released bool) {
 	if len(udp) == 0 {
 		return
 	}
-	ip := e.IP.Addr()
+	ours := e.addrs()
 	s.done.Go(func() {
 		local := localAddrs()
 		_, err := conntrack.ForgetUDP(func(f conntrack.Flow) bool {
-			stale := released == (f.Server.Addr() == ip)
+			stale := released == slices.Contains(ours, f.Server.Addr())
 			return stale && udp[f.To.Port()] && local[f.To.Addr()]
 		})
 		if err != nil {

@@ -2,11 +2,14 @@ package network
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/network/bridge"
 )
 
 // leaving frees the addresses of endpoints that were released or disconnected.
@@ -98,13 +101,14 @@ func (l *leaving) free(e *Endpoint) {
 	case e.Index == 0, removed:
 	case e.Routed:
 		err = l.s.wall.RemoveLink(e.network.link.Name, e.Link)
+		fallthrough
 	default:
-		err = e.network.link.Forget(l.s.host, e.IP.Addr())
+		err = errors.Join(err, e.network.link.Forget(l.s.host, bridge.Endpoint{Addrs: e.linkAddrs(), Routed: e.Routed}))
 	}
 	if err != nil {
-		l.s.log.Warn("endpoint released", "ip", e.IP, "err", err)
+		l.s.log.Warn("endpoint released", "addresses", e.addrs(), "err", err)
 	}
-	e.network.pool.Release(e.IP.Addr())
+	e.network.giveBack(e)
 }
 
 // run follows the kernel's reports until the watch is closed.
@@ -210,7 +214,7 @@ func (l *leaving) hasten(n *Network, ip netip.Addr) {
 	l.mu.Lock()
 	var found *departure
 	for _, d := range l.wait {
-		if d.e.network == n && d.e.IP.Addr() == ip {
+		if d.e.network == n && slices.Contains(d.e.addrs(), ip) {
 			found = d
 		}
 	}

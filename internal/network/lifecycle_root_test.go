@@ -221,7 +221,7 @@ func TestEnginesDoNotTouchEachOther(t *testing.T) {
 		t.Errorf("both use %s", a.IP.Masked())
 	}
 	wantNoAnswer(t, "other engine's container", a.NetNS, "tcp", b.IP.Addr().String()+":80")
-	wantAnswer(t, "other engine's published port", a.NetNS, "tcp", s1.all()[0].link.Gateway.Addr().String()+":8080", b.Gateway.String())
+	wantAnswer(t, "other engine's published port", a.NetNS, "tcp", s1.all()[0].link.Gateways[0].Addr().String()+":8080", b.Gateway.String())
 	if _, err := s1.Publish(context.Background(), a.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}}); err == nil {
 		t.Error("a port of the other engine was given out")
 	}
@@ -310,7 +310,7 @@ func TestChosenSubnetAvoidsTheHosts(t *testing.T) {
 	must(t, c.Do(&b))
 	dir := t.TempDir()
 	s, _ := reopen(t, Config{EngineID: "e3", Dir: dir}, nil, nil)
-	if g := s.all()[0].link.Gateway.String(); g != "172.18.0.1/16" {
+	if g := s.all()[0].link.Gateways[0].String(); g != "172.18.0.1/16" {
 		t.Error(g)
 	}
 	must(t, s.Destroy())

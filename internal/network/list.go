@@ -2,7 +2,6 @@ package network
 
 import (
 	"maps"
-	"slices"
 	"strconv"
 
 	"github.com/moby/moby/api/types/network"
@@ -28,7 +27,7 @@ func (s *Service) Inspect(ref string) (network.Inspect, error) {
 	defer s.mu.Unlock()
 	for e := range s.every() {
 		if e.network == n && !e.ahead {
-			in.Containers[e.ContainerID] = network.EndpointResource{Name: e.Name, EndpointID: e.EndpointID, MacAddress: network.HardwareAddr(e.MAC), IPv4Address: e.IP}
+			in.Containers[e.ContainerID] = network.EndpointResource{Name: e.Name, EndpointID: e.EndpointID, MacAddress: network.HardwareAddr(e.MAC), IPv4Address: e.IP, IPv6Address: e.IP6}
 		}
 	}
 	return in, nil
@@ -37,19 +36,17 @@ func (s *Service) Inspect(ref string) (network.Inspect, error) {
 // describe says what List and Inspect have in common.
 func (s *Service) describe(n *Network) network.Network {
 	d := network.Network{
-		Name: n.rec.Name, ID: n.rec.ID, Created: n.rec.Created, Scope: "local", Driver: n.rec.Driver, EnableIPv4: true,
+		Name: n.rec.Name, ID: n.rec.ID, Created: n.rec.Created, Scope: "local", Driver: n.rec.Driver,
+		EnableIPv4: n.rec.Gateway.IsValid() || !n.rec.Gateway6.IsValid(), EnableIPv6: n.rec.Gateway6.IsValid(),
 		Internal: n.rec.Internal, Attachable: n.rec.Attachable,
-		IPAM: network.IPAM{Driver: "default", Options: n.rec.IPAM.Options, Config: slices.Clone(n.rec.IPAM.Config)}, Options: copied(n.rec.Options), Labels: copied(n.rec.Labels),
+		IPAM: network.IPAM{Driver: "default", Options: n.rec.IPAM.Options, Config: []network.IPAMConfig{}}, Options: copied(n.rec.Options), Labels: copied(n.rec.Labels),
 	}
-	switch gateway := n.rec.Gateway; {
-	case !gateway.IsValid():
-	case len(d.IPAM.Config) == 1 && d.IPAM.Config[0].Subnet.IsValid():
-		d.IPAM.Config[0].Gateway = gateway.Addr()
-	default:
-		d.IPAM.Config = []network.IPAMConfig{{Subnet: gateway.Masked(), Gateway: gateway.Addr()}}
-	}
-	if d.IPAM.Config == nil {
-		d.IPAM.Config = []network.IPAMConfig{}
+	for _, g := range n.rec.gateways() {
+		c := n.rec.asked(familyOf(g.Addr()))
+		if c.Gateway = g.Addr(); !c.Subnet.IsValid() {
+			c.Subnet = g.Masked()
+		}
+		d.IPAM.Config = append(d.IPAM.Config, c)
 	}
 	if n.link != nil && n.predefined() {
 		d.Options = s.bridgeOptions(n)

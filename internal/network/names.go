@@ -64,7 +64,7 @@ func (t *table) Addresses(containerID, name string) (addrs []netip.Addr, known b
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	own := slices.Clone(t.endpoints[containerID])
-	slices.SortStableFunc(own, func(a, b *Endpoint) int { return order(b.Exit) - order(a.Exit) })
+	slices.SortStableFunc(own, func(a, b *Endpoint) int { return order(b) - order(a) })
 	found := t.linked(own, name)
 	for _, e := range own {
 		if len(found) == 0 {
@@ -77,15 +77,13 @@ func (t *table) Addresses(containerID, name string) (addrs []netip.Addr, known b
 		}
 	}
 	for _, e := range found {
-		if e.IP.IsValid() {
-			addrs = append(addrs, e.IP.Addr())
-		}
+		addrs = append(addrs, e.addrs()...)
 	}
 	return addrs, len(found) > 0
 }
 
-func order(first bool) int {
-	if first {
+func order(e *Endpoint) int {
+	if e.Exit || e.Exit6 {
 		return 1
 	}
 	return 0
@@ -131,8 +129,8 @@ func (t *table) ofContainer(name string) (addrs []netip.Addr) {
 	defer t.mu.Unlock()
 	for e := range t.every() {
 		own := strings.ToLower(e.Name)
-		if e.IP.IsValid() && !e.ahead && (own == name || own+"."+strings.ToLower(e.NetworkName) == name) {
-			addrs = append(addrs, e.IP.Addr())
+		if !e.ahead && (own == name || own+"."+strings.ToLower(e.NetworkName) == name) {
+			addrs = append(addrs, e.addrs()...)
 		}
 	}
 	return addrs
@@ -143,7 +141,7 @@ func (t *table) ofContainer(name string) (addrs []netip.Addr) {
 // Preconditions: t.mu is held.
 func (t *table) hostOf(networkID string, addr netip.Addr) *Endpoint {
 	for e := range t.every() {
-		if e.NetworkID == networkID && e.IP.Addr() == addr {
+		if e.NetworkID == networkID && slices.Contains(e.addrs(), addr) {
 			return e
 		}
 	}

@@ -150,7 +150,7 @@ func TestNameServersOutliveTheEngine(t *testing.T) {
 // TestUpstreams: the host's namespace is for those that have a way out
 // (CVE-2024-29018).
 func TestUpstreams(t *testing.T) {
-	const resolv = "nameserver 127.0.0.53\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\n"
+	const resolv = "nameserver 127.0.0.53\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\nnameserver 2001:db8::1\n"
 	show := func(list []server.Upstream) (all []string) {
 		for _, u := range list {
 			from := "container"
@@ -161,12 +161,22 @@ func TestUpstreams(t *testing.T) {
 		}
 		return all
 	}
-	if got := show(hostUpstreams([]byte(resolv), true)); !slices.Equal(got, []string{
-		"127.0.0.53:53 from the host", "192.0.2.1:53 from the container", "[fe80::1%eth0]:53 from the host",
+	if got := show(hostUpstreams([]byte(resolv), true, false)); !slices.Equal(got, []string{
+		"127.0.0.53:53 from the host", "192.0.2.1:53 from the container", "[fe80::1%eth0]:53 from the host", "[2001:db8::1]:53 from the host",
 	}) {
 		t.Error(got)
 	}
-	if got := show(hostUpstreams([]byte(resolv), false)); !slices.Equal(got, []string{"192.0.2.1:53 from the container"}) {
+	if got := show(hostUpstreams([]byte(resolv), true, true)); !slices.Equal(got, []string{
+		"127.0.0.53:53 from the host", "192.0.2.1:53 from the container", "[fe80::1%eth0]:53 from the host", "[2001:db8::1]:53 from the container",
+	}) {
+		t.Error(got)
+	}
+	if got := show(hostUpstreams([]byte(resolv), false, true)); !slices.Equal(got, []string{
+		"127.0.0.53:53 from the host", "192.0.2.1:53 from the host", "[fe80::1%eth0]:53 from the host", "[2001:db8::1]:53 from the container",
+	}) {
+		t.Error(got)
+	}
+	if got := show(hostUpstreams([]byte(resolv), false, false)); !slices.Equal(got, []string{"192.0.2.1:53 from the container"}) {
 		t.Error(got)
 	}
 	s := openService(t, Config{})

@@ -18,9 +18,9 @@ import (
 type Network struct {
 	rec      record
 	settings settings
-	link     *bridge.Link // nil for host and none, if the default network is off, and if it could not be made
-	pool     *ipam.Pool   // of the gateway's subnet
-	removed  bool         // guarded by the table's lock: nothing is attached any more
+	link     *bridge.Link          // nil for host and none, if the default network is off, and if it could not be made
+	pools    map[family]*ipam.Pool // of the gateways' subnets
+	removed  bool                  // guarded by the table's lock: nothing is attached any more
 }
 
 // predefined is the networks that are always there, with their drivers.
@@ -69,28 +69,32 @@ func (s *Service) openPredefined(name, driver string, have map[string]record) (*
 	if !ok {
 		rec = record{Version: recordVersion, ID: ident.New(), Name: name, Driver: driver, Created: time.Now().UTC()}
 	}
-	n := &Network{rec: rec, settings: s.cfg.settings()}
+	n := &Network{rec: rec, settings: s.cfg.settings(), pools: map[family]*ipam.Pool{}}
 	if name == "bridge" && s.cfg.Link != "none" {
-		if err := s.openBridge(n); err != nil {
+		if err := s.openBridge(n, have); err != nil {
 			return nil, err
 		}
 	}
-	if ok && n.rec.Gateway == rec.Gateway {
+	if ok && n.rec.Gateway == rec.Gateway && n.rec.Gateway6 == rec.Gateway6 {
 		return n, nil
 	}
 	return n, s.putRecord(n.rec)
 }
 
-// openBridge settles the default network's address and makes its link.
-func (s *Service) openBridge(n *Network) error {
-	gateway, err := s.gateway(n.rec.Gateway)
-	if err != nil {
+// openBridge settles the default network's addresses and makes its link.
+func (s *Service) openBridge(n *Network, others map[string]record) (err error) {
+	if n.rec.Gateway, err = s.gateway(n.rec.Gateway); err != nil {
 		return err
 	}
-	n.rec.Gateway = gateway
-	n.pool = ipam.New(gateway)
-	if err := n.pool.Claim(gateway.Addr()); err != nil {
+	if n.rec.Gateway6, err = s.gateway6(n.rec.Gateway6, others); err != nil {
 		return err
+	}
+	for _, g := range n.rec.gateways() {
+		f := familyOf(g.Addr())
+		n.pools[f] = ipam.New(g)
+		if err := n.pools[f].Claim(g.Addr()); err != nil {
+			return err
+		}
 	}
 	return s.bringUp(n)
 }
@@ -98,7 +102,7 @@ func (s *Service) openBridge(n *Network) error {
 // bringUp makes the network's link, or puts it right.
 func (s *Service) bringUp(n *Network) (err error) {
 	n.link, err = bridge.Ensure(s.host, bridge.Options{
-		Name: n.settings.link, Alias: s.cfg.alias(), Gateway: n.rec.Gateway, MTU: n.settings.mtu, NoICC: !n.settings.icc,
+		Name: n.settings.link, Alias: s.cfg.alias(), Gateways: n.rec.gateways(), MTU: n.settings.mtu, NoICC: !n.settings.icc,
 	})
 	return err
 }
@@ -116,7 +120,7 @@ func (s *Service) gateway(last netip.Prefix) (netip.Prefix, error) {
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	inUse, err := subnetsInUse(s.host, link.Index)
+	inUse, err := subnetsInUse(s.host, link.Index, v4)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
@@ -130,10 +134,50 @@ func (s *Service) gateway(last netip.Prefix) (netip.Prefix, error) {
 	return netip.PrefixFrom(ipam.First(subnet), subnet.Bits()), nil
 }
 
+// gateway6 is gateway for IPv6; zero if the default network is to have none. others are
+// networks whose links may not be there yet.
+func (s *Service) gateway6(last netip.Prefix, others map[string]record) (netip.Prefix, error) {
+	link, _, err := s.host.LinkByName(s.cfg.Link)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	inUse, err := subnetsInUse(s.host, link.Index, v6)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	if !s.cfg.IPv6 && !(s.cfg.IPv6Auto && (last.IsValid() || slices.ContainsFunc(inUse, leadsOut))) {
+		return netip.Prefix{}, nil
+	}
+	for _, r := range others {
+		if r.Gateway6.IsValid() && r.Gateway6 != last {
+			inUse = append(inUse, r.Gateway6.Masked())
+		}
+	}
+	subnet := s.cfg.Subnet6
+	switch {
+	case subnet.IsValid() && ipam.Overlaps(subnet.Masked(), inUse):
+		return netip.Prefix{}, fmt.Errorf("fixed-cidr-v6 %s overlaps with a route of the host or another network", subnet)
+	case subnet.IsValid():
+	case last.IsValid() && !ipam.Overlaps(last.Masked(), inUse):
+		return last, nil
+	default:
+		if subnet, err = ipam.Choose(s.cfg.ranges(v6), inUse); err != nil {
+			return netip.Prefix{}, err
+		}
+	}
+	return netip.PrefixFrom(ipam.First(subnet), subnet.Bits()), nil
+}
+
+// leadsOut recognizes a route to the world.
+func leadsOut(dst netip.Prefix) bool {
+	world := netip.MustParsePrefix("2000::/3") // RFC 4291, section 2.4
+	return dst.Overlaps(world) && dst.Bits() <= world.Bits()
+}
+
 // subnetsInUse lists the destinations of the host's routes over other links
 // than our own.
-func subnetsInUse(c *netlink.Conn, own int) ([]netip.Prefix, error) {
-	routes, err := c.Routes(4)
+func subnetsInUse(c *netlink.Conn, own int, f family) ([]netip.Prefix, error) {
+	routes, err := c.Routes(int(f))
 	if err != nil {
 		return nil, err
 	}
@@ -167,11 +211,11 @@ func (s *Service) rules() []firewall.Network {
 }
 
 // exit is the gateway of the network's containers; zero if none leads out.
-func (n *Network) exit() netip.Addr {
+func (n *Network) exit(f family) netip.Addr {
 	if n.rec.Internal {
 		return netip.Addr{}
 	}
-	return n.link.Gateway.Addr()
+	return n.rec.gateway(f).Addr()
 }
 
 // Predefined reports whether the network of that name is always there.
@@ -184,7 +228,15 @@ func (n *Network) predefined() bool { return Predefined(n.rec.Name) }
 // rules is what the firewall is to know of a network without endpoints.
 func (n *Network) rules() firewall.Network {
 	return firewall.Network{
-		Name: n.link.Name, Link: n.link.Name, Subnet: n.link.Gateway.Masked(),
+		Name: n.link.Name, Link: n.link.Name, Subnets: subnetsOf(n.link.Gateways),
 		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Internal: n.rec.Internal,
 	}
+}
+
+// subnetsOf are the subnets of addresses with the lengths of theirs.
+func subnetsOf(gateways []netip.Prefix) (all []netip.Prefix) {
+	for _, g := range gateways {
+		all = append(all, g.Masked())
+	}
+	return all
 }

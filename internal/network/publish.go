@@ -32,39 +32,68 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 	if len(s.Endpoints(containerID)) == 0 {
 		return nil, errdefs.New(errdefs.NotFound, "container %s is not attached to a network", ident.Short(containerID))
 	}
-	e := s.Exit(containerID)
-	if len(wanted) == 0 || e == nil { // what does not lead out has nothing published, as with Docker
+	exits := s.exits(containerID)
+	if len(wanted) == 0 || len(exits) == 0 { // what does not lead out has nothing published, as with Docker
 		return nil, ctx.Err()
 	}
 	var u undo.Stack
 	defer u.Run(&err)
-	var got []Port
+	got := map[*Endpoint][]Port{}
+	var all []Port
 	for _, p := range wanted {
-		p, fresh, err := s.reserve(e, p)
+		ports, fresh, err := s.reserve(containerID, exits, p)
 		if err != nil {
-			return nil, programming(refused(err), e, err)
+			return nil, programming(refused(err), s.Endpoints(containerID)[0], err)
 		}
-		if fresh {
+		for _, p := range fresh {
 			u.Add(func() error { return s.ports.giveBack(p) })
 		}
-		got = append(got, p)
+		for _, p := range ports {
+			e := exits[familyOf(p.HostIP)]
+			got[e] = append(got[e], p)
+		}
+		all = append(all, ports...)
 	}
 	failpoint.Hit("start/ports-reserved")
-	u.Add(func() error { return s.wall.Remove(bindings(e.IP.Addr(), got)...) })
-	if err := s.wall.Add(bindings(e.IP.Addr(), got)...); err != nil {
-		return nil, programming(errdefs.Internal, e, err)
-	}
-	failpoint.Hit("start/ports-published")
-	if !e.Routed && e.Index != 0 { // else Enter does it
-		if err := e.network.link.Hairpin(s.host, e.Index); err != nil {
+	for e, ports := range got {
+		u.Add(func() error { return s.wall.Remove(bindings(e, ports)...) })
+		if err := s.wall.Add(bindings(e, ports)...); err != nil {
 			return nil, programming(errdefs.Internal, e, err)
 		}
 	}
-	s.forgetFlows(e, got, false)
+	failpoint.Hit("start/ports-published")
+	for e, ports := range got {
+		if err := s.hairpin(e); err != nil {
+			return nil, programming(errdefs.Internal, e, err)
+		}
+		s.forgetFlows(e, ports, false)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.Ports = merge(e.Ports, got)
-	return got, nil
+	for e, ports := range got {
+		e.Ports = merge(e.Ports, ports)
+	}
+	return all, nil
+}
+
+// exits are the ways out of a container by family.
+func (s *Service) exits(containerID string) map[family]*Endpoint {
+	exits := map[family]*Endpoint{}
+	for _, f := range families {
+		if e := s.Exit(containerID, f); e != nil {
+			exits[f] = e
+		}
+	}
+	return exits
+}
+
+// hairpin lets an endpoint reach itself by a published port, if it has a port of the
+// bridge; before it has, Enter does that.
+func (s *Service) hairpin(e *Endpoint) error {
+	if e.Routed || e.Index == 0 {
+		return nil
+	}
+	return e.network.link.Hairpin(s.host, e.Index)
 }
 
 // merge adds the ports that are not there yet, in a new slice: readers may have
@@ -97,73 +126,100 @@ func programming(k errdefs.Kind, e *Endpoint, err error) error {
 	return errdefs.New(k, "failed to set up container networking: driver failed programming external connectivity on endpoint %s (%s): %w", e.Name, e.EndpointID, err)
 }
 
-// reserve reserves one wanted port; fresh says that it was not the endpoint's
-// before.
-func (s *Service) reserve(e *Endpoint, p Port) (_ Port, fresh bool, err error) {
-	if p, err = e.resolved(p); err != nil {
-		return p, false, err
+// reserve reserves one wanted port where it is to be published; fresh are those that
+// were not the container's before.
+func (s *Service) reserve(containerID string, exits map[family]*Endpoint, p Port) (ports, fresh []Port, err error) {
+	var at []netip.Addr
+	for _, a := range places(exits, p.HostIP) {
+		have, ok := s.published(exits[familyOf(a)], p, a)
+		if ok {
+			ports = append(ports, have)
+			p.Host, p.HostEnd = have.Host, 0 // the others get the same number
+			continue
+		}
+		at = append(at, a)
 	}
-	for _, have := range s.portsOf(e) {
-		if have.Proto == p.Proto && have.Container == p.Container && have.HostIP == p.HostIP && p.offers(have.Host) {
-			return have, false, nil
+	if len(ports)+len(at) == 0 {
+		return nil, nil, errdefs.New(errdefs.InvalidArgument, "port %d/%s cannot be published: the container has no way out by the protocol of the host's address", p.Container, p.Proto)
+	}
+	if len(at) == 0 {
+		return ports, nil, nil
+	}
+	fresh, err = s.ports.take(containerID, p, at)
+	return append(ports, fresh...), fresh, err
+}
+
+// places are the addresses of the host where a port is published. One that names none
+// is on all of both families, as far as the container can be reached by them, unless
+// its network says another address.
+func places(exits map[family]*Endpoint, asked netip.Addr) (all []netip.Addr) {
+	if asked.IsValid() {
+		if exits[familyOf(asked)] == nil {
+			return nil
+		}
+		return []netip.Addr{asked}
+	}
+	var own netip.Addr // of the network of the first way out
+	for _, f := range families {
+		e := exits[f]
+		if e == nil {
+			continue
+		}
+		if !own.IsValid() {
+			own = e.network.settings.hostIP
+		}
+		switch {
+		case own.IsUnspecified():
+			all = append(all, f.all())
+		case familyOf(own) == f:
+			all = append(all, own)
 		}
 	}
-	p, err = s.ports.take(e.ContainerID, p)
-	return p, true, err
+	return all
+}
+
+// published finds a wanted port on an address among those that an endpoint has.
+func (s *Service) published(e *Endpoint, p Port, at netip.Addr) (Port, bool) {
+	for _, have := range s.portsOf(e) {
+		if have.HostIP == at && p.satisfied(have) {
+			return have, true
+		}
+	}
+	return Port{}, false
 }
 
 // Retain takes back the published ports of a container that none of the wanted ones
 // asks for. They stay reserved for it, so that it may publish them otherwise, until
 // FreeRest.
 func (s *Service) Retain(containerID string, wanted []Port) error {
-	e := s.Exit(containerID)
-	if e == nil {
-		return nil
+	exits := s.exits(containerID)
+	var errs []error
+	for f, e := range exits {
+		gone := s.takePorts(e, func(have Port) bool { return familyOf(have.HostIP) == f && !asked(exits, wanted, have) })
+		errs = append(errs, s.withdraw(e, gone))
 	}
-	s.mu.Lock()
-	var stay, gone []Port
-	for _, have := range e.Ports {
-		asked := slices.ContainsFunc(wanted, func(p Port) bool {
-			p, err := e.resolved(p)
-			return err == nil && have.Proto == p.Proto && have.Container == p.Container && have.HostIP == p.HostIP && p.offers(have.Host)
-		})
-		if asked {
-			stay = append(stay, have)
-		} else {
-			gone = append(gone, have)
-		}
-	}
-	e.Ports = stay
-	s.mu.Unlock()
-	if len(gone) == 0 {
-		return nil
-	}
-	for _, p := range gone {
-		s.ports.park(p)
-	}
-	err := s.wall.Remove(bindings(e.IP.Addr(), gone)...)
-	s.forgetFlows(e, gone, true)
-	return err
+	return errors.Join(errs...)
+}
+
+// asked reports whether one of the wanted ports stands for one that is published.
+func asked(exits map[family]*Endpoint, wanted []Port, have Port) bool {
+	return slices.ContainsFunc(wanted, func(p Port) bool {
+		return p.satisfied(have) && slices.Contains(places(exits, p.HostIP), have.HostIP)
+	})
 }
 
 // FreeRest gives up ports that are reserved for a container and not published. Of one
 // that has no way out all stay: they are published when it has one.
 func (s *Service) FreeRest(containerID string) error {
-	if s.Exit(containerID) == nil {
+	if len(s.exits(containerID)) == 0 {
 		return nil
 	}
 	return s.ports.releaseParked(containerID)
 }
 
-// resolved is a wanted port with the address of the host that it does not name.
-func (e *Endpoint) resolved(p Port) (Port, error) {
-	if !p.HostIP.IsValid() {
-		p.HostIP = e.network.settings.hostIP
-	}
-	if !p.HostIP.Is4() {
-		return p, errdefs.New(errdefs.InvalidArgument, "invalid host address %s: ports are published on IPv4 addresses", p.HostIP)
-	}
-	return p, nil
+// satisfied reports whether a wanted port is one that is published, on whatever address.
+func (p Port) satisfied(have Port) bool {
+	return have.Proto == p.Proto && have.Container == p.Container && p.offers(have.Host)
 }
 
 // offers reports whether a wanted port would be satisfied by a host port.
@@ -171,28 +227,31 @@ func (p Port) offers(host uint16) bool {
 	return p.Host == 0 || p.Host <= host && host <= max(p.Host, p.HostEnd)
 }
 
-// unpublish takes all ports of an endpoint back. They stay the container's until
-// Release: who keeps them reserved for it has their sockets as well.
-func (s *Service) unpublish(e *Endpoint) error {
-	s.mu.Lock()
-	ports := e.Ports
-	e.Ports = nil
-	s.mu.Unlock()
+// unpublish takes the ports of an endpoint back that are published by one family. They
+// stay the container's until Release: who keeps them reserved for it has their sockets
+// as well.
+func (s *Service) unpublish(e *Endpoint, f family) error {
+	return s.withdraw(e, s.takePorts(e, ofFamily(f)))
+}
+
+// withdraw takes back what was published of an endpoint until now, and parks it.
+func (s *Service) withdraw(e *Endpoint, ports []Port) error {
 	if len(ports) == 0 {
 		return nil
 	}
 	for _, p := range ports {
 		s.ports.park(p)
 	}
-	err := s.wall.Remove(bindings(e.IP.Addr(), ports)...)
+	err := s.wall.Remove(bindings(e, ports)...)
 	s.forgetFlows(e, ports, true)
 	return err
 }
 
-// bindings says ports in the firewall's terms.
-func bindings(ip netip.Addr, ports []Port) []firewall.Binding {
+// bindings says ports of an endpoint in the firewall's terms.
+func bindings(e *Endpoint, ports []Port) []firewall.Binding {
 	var all []firewall.Binding
 	for _, p := range ports {
+		ip := e.ip(familyOf(p.HostIP)).Addr()
 		all = append(all, firewall.Binding{Proto: p.Proto, From: netip.AddrPortFrom(p.HostIP, p.Host), To: netip.AddrPortFrom(ip, p.Container)})
 	}
 	return all
@@ -211,5 +270,5 @@ func bindError(p Port, err error) error {
 	if errors.As(err, &no) {
 		err = no
 	}
-	return fmt.Errorf("failed to bind host port %s:%d/%s: %w", p.HostIP, p.Host, p.Proto, err)
+	return fmt.Errorf("failed to bind host port %s/%s: %w", p.key().addr, p.Proto, err)
 }

@@ -252,11 +252,11 @@ func TestHostDoesNotBecomeRouter(t *testing.T) {
 	must(t, sysctl.Write("net/ipv4/ip_forward", "0"))
 	dir := t.TempDir()
 	s := openService(t, Config{Dir: dir})
-	if !s.guarded {
+	if !s.guarded[4] || s.guarded[6] {
 		t.Fatal("no guard")
 	}
 	other := openService(t, Config{EngineID: "e2"}) // another engine's traffic is not ours to drop
-	if other.guarded {
+	if other.guarded[4] {
 		t.Fatal("the second engine did not turn forwarding on")
 	}
 	serve(t, world, "tcp", "192.0.2.2:80")

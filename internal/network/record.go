@@ -18,14 +18,16 @@ type record struct {
 	Name       string            `json:"name"`
 	Driver     string            `json:"driver"`
 	Created    time.Time         `json:"created"`
-	Gateway    netip.Prefix      `json:"gateway,omitzero"` // the link's address, with the subnet's length
+	Gateway    netip.Prefix      `json:"gateway,omitzero"` // the link's address, with the subnet's length; none without IPv4
+	Gateway6   netip.Prefix      `json:"gateway6,omitzero"`
 	Internal   bool              `json:"internal,omitempty"`
 	Attachable bool              `json:"attachable,omitempty"`
 	Options    map[string]string `json:"options,omitempty"` // the driver's, as they were given
 	Labels     map[string]string `json:"labels,omitempty"`
 	// IPAM is what was asked for; a subnet that was not is Chosen.
-	IPAM   network.IPAM `json:"ipam,omitzero"`
-	Chosen bool         `json:"chosen,omitempty"`
+	IPAM    network.IPAM `json:"ipam,omitzero"`
+	Chosen  bool         `json:"chosen,omitempty"`
+	Chosen6 bool         `json:"chosen6,omitempty"`
 }
 
 const recordVersion = 1

@@ -39,28 +39,43 @@ func newReservations() *reservations {
 
 func (p Port) key() hostPort { return hostPort{p.Proto, netip.AddrPortFrom(p.HostIP, p.Host)} }
 
-// take reserves a port, or one of a range, or any.
-func (r *reservations) take(container string, p Port) (Port, error) {
+// take reserves a port, or one of a range, or any, the same on all the addresses.
+func (r *reservations) take(container string, p Port, at []netip.Addr) ([]Port, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p.Host == 0 {
-		return r.takeAny(container, p)
+		return r.takeAny(container, p, at)
 	}
 	var first error
 	for end := max(p.Host, p.HostEnd); ; p.Host++ {
-		one := p
-		one.HostEnd = 0
-		err := r.takeOne(container, one)
+		got, err := r.takeAll(container, p, at)
 		if err == nil {
-			return one, nil
+			return got, nil
 		}
 		if first == nil {
 			first = err
 		}
 		if p.Host == end {
-			return p, first
+			return nil, first
 		}
 	}
+}
+
+// takeAll reserves exactly one port on all the addresses, or on none.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) takeAll(container string, p Port, at []netip.Addr) (got []Port, err error) {
+	p.HostEnd = 0
+	for _, p.HostIP = range at {
+		if err := r.takeOne(container, p); err != nil {
+			for _, p := range got {
+				err = errors.Join(err, r.untake(p))
+			}
+			return nil, err
+		}
+		got = append(got, p)
+	}
+	return got, nil
 }
 
 // takeOne reserves exactly one port.
@@ -73,7 +88,7 @@ func (r *reservations) takeOne(container string, p Port) error {
 		return nil
 	}
 	if r.taken(p) {
-		return fmt.Errorf("Bind for %s:%d failed: %w", p.HostIP, p.Host, errAllocated)
+		return fmt.Errorf("Bind for %s failed: %w", p.key().addr, errAllocated)
 	}
 	f, err := hostport.Reserve(p.Proto, p.key().addr)
 	if err != nil {
@@ -87,10 +102,10 @@ func (r *reservations) takeOne(container string, p Port) error {
 var errAllocated = errors.New("port is already allocated")
 
 // taken reports whether a container has the port on an address that overlaps:
-// the unspecified address is all.
+// the unspecified address is all of its family.
 func (r *reservations) taken(p Port) bool {
 	for k := range r.held {
-		if k.proto == p.Proto && k.addr.Port() == p.Host &&
+		if k.proto == p.Proto && k.addr.Port() == p.Host && k.addr.Addr().Is4() == p.HostIP.Is4() &&
 			(k.addr.Addr() == p.HostIP || k.addr.Addr().IsUnspecified() || p.HostIP.IsUnspecified()) {
 			return true
 		}
@@ -102,25 +117,24 @@ func (r *reservations) taken(p Port) bool {
 // Docker does.
 //
 // Preconditions: r.mu is held.
-func (r *reservations) takeAny(container string, p Port) (Port, error) {
+func (r *reservations) takeAny(container string, p Port, at []netip.Addr) ([]Port, error) {
 	begin, end := clientPorts()
-	p.HostEnd = 0
 	p.Host = r.last[p.Proto]
 	for range int(end) - int(begin) + 1 {
 		p.Host++
 		if p.Host < begin || p.Host > end {
 			p.Host = begin
 		}
-		err := r.takeOne(container, p)
+		got, err := r.takeAll(container, p, at)
 		if err == nil {
 			r.last[p.Proto] = p.Host
-			return p, nil
+			return got, nil
 		}
 		if !errors.Is(err, errAllocated) && !errors.Is(err, syscall.EADDRINUSE) {
-			return p, err // no other port will do either
+			return nil, err // no other port will do either
 		}
 	}
-	return p, errors.New("all ports are allocated")
+	return nil, errors.New("all ports are allocated")
 }
 
 // clientPorts is the range from which the kernel chooses ports for clients.
@@ -153,19 +167,26 @@ func (r *reservations) adopt(container string, p Port, kept *os.File) error {
 // giveBack undoes take: what had been parked is again.
 func (r *reservations) giveBack(p Port) error {
 	r.mu.Lock()
-	again := r.held[p.key()].again
-	r.mu.Unlock()
-	if again {
-		r.park(p)
-		return nil
-	}
-	return r.release(p)
+	defer r.mu.Unlock()
+	return r.untake(p)
 }
 
-// release gives a port back; it may be free.
-func (r *reservations) release(p Port) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// untake is giveBack.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) untake(p Port) error {
+	if h := r.held[p.key()]; h.again {
+		h.parked = true
+		r.held[p.key()] = h
+		return nil
+	}
+	return r.drop(p)
+}
+
+// drop gives a port back; it may be free.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) drop(p Port) error {
 	h, ok := r.held[p.key()]
 	delete(r.held, p.key())
 	if !ok || h.file == nil {

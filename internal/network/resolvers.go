@@ -167,14 +167,14 @@ func (d directory) Name(containerID string, addr netip.Addr) (name string, ours 
 	defer d.mu.Unlock()
 	if containerID == hostID {
 		for e := range d.every() {
-			if e.IP.Addr() == addr && !e.ahead {
+			if slices.Contains(e.addrs(), addr) && !e.ahead {
 				return e.Name + hostDomain, true
 			}
 		}
 		return "", false
 	}
 	for _, e := range d.endpoints[containerID] {
-		if !e.named() || !e.IP.Masked().Contains(addr) {
+		if !e.named() || !e.IP.Masked().Contains(addr) && !e.IP6.Masked().Contains(addr) {
 			continue
 		}
 		if host := d.hostOf(e.NetworkID, addr); host != nil {
@@ -209,19 +209,19 @@ func (d directory) Upstreams(containerID string) []dns.Upstream {
 	if err != nil {
 		d.log.Warn("name servers of the host", "err", err)
 	}
-	return hostUpstreams(b, d.Exit(containerID) != nil)
+	return hostUpstreams(b, d.Exit(containerID, v4) != nil, d.Exit(containerID, v6) != nil)
 }
 
 // hostUpstreams are the servers of the host's resolv.conf for a container, which has a
-// way out or not.
-func hostUpstreams(resolv []byte, out bool) (list []dns.Upstream) {
+// way out by a family or not. With one by the other family only, the host asks for it.
+func hostUpstreams(resolv []byte, out4, out6 bool) (list []dns.Upstream) {
 	for _, text := range etc.ParseResolver(resolv).Nameservers {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
 			continue
 		}
-		host := a.IsLoopback() || a.Is6() // endpoints have no IPv6
-		if out || !host {
+		host := a.IsLoopback() || a.IsLinkLocalUnicast() || a.Is6() && !out6 || a.Is4() && !out4 && out6
+		if out4 || out6 || !host {
 			list = append(list, dns.Upstream{Addr: netip.AddrPortFrom(a, dns.Port), Host: host})
 		}
 	}

@@ -45,10 +45,11 @@ func (s *Service) reconnectAll(n *Network) error {
 // reconnect makes an endpoint's link a port of the bridge again, or the bridge
 // answer for one beside it.
 func (s *Service) reconnect(e *Endpoint) error {
+	on := bridge.Endpoint{Index: e.Index, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC)}
 	if e.Routed {
-		return e.network.link.AnswerForRouted()
+		return e.network.link.AnswerForRouted(s.host, on)
 	}
-	err := e.network.link.Reconnect(s.host, bridge.Endpoint{Index: e.Index, IP: e.IP, MAC: net.HardwareAddr(e.MAC)})
+	err := e.network.link.Reconnect(s.host, on)
 	if err == nil && len(s.portsOf(e)) > 0 {
 		err = e.network.link.Hairpin(s.host, e.Index)
 	}

@@ -50,6 +50,9 @@ func TestMain(m *testing.M) {
 var (
 	hostOut      = netip.MustParsePrefix("192.0.2.1/24")
 	neighbourOut = netip.MustParsePrefix("192.0.2.2/24")
+
+	hostOut6      = netip.MustParsePrefix("2001:db8::1/64")
+	neighbourOut6 = netip.MustParsePrefix("2001:db8::2/64")
 )
 
 // newNeighbour makes the world outside, connected by a pair of links.
@@ -68,9 +71,11 @@ func newNeighbour(t testing.TB) *os.File {
 	h.SetUp(1)
 	h.AddVeth(netlink.Veth{Name: "out0", Index: 100, PeerName: "eth0", PeerIndex: 2, PeerNS: int(ns.Fd())})
 	h.AddAddr(100, netlink.Addr{Prefix: hostOut})
+	h.AddAddr(100, netlink.Addr{Prefix: hostOut6})
 	must(t, host.Do(&h))
 	n.SetUp(1)
 	n.AddAddr(2, netlink.Addr{Prefix: neighbourOut})
+	n.AddAddr(2, netlink.Addr{Prefix: neighbourOut6})
 	n.SetUp(2)
 	must(t, in.Do(&n))
 	var c netlink.Batch
@@ -190,7 +195,9 @@ func askFor(patience time.Duration, ns *os.File, proto, addr string) (string, er
 			io.WriteString(c, "x")
 		}
 		seen, err = bufio.NewReader(c).ReadString('\n')
-		seen, _, _ = strings.Cut(seen, ":")
+		if client, err := netip.ParseAddrPort(strings.TrimSpace(seen)); err == nil {
+			seen = client.Addr().Unmap().String()
+		}
 		return err
 	}
 	if ns == nil {

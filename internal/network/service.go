@@ -57,6 +57,12 @@ type Config struct {
 	Link string
 	// BIP is the bridge's address and subnet; zero: chosen.
 	BIP netip.Prefix
+	// IPv6 gives the default network addresses of IPv6: of Subnet6, or of one that is
+	// chosen. IPv6Auto does so if the host has a way out by IPv6, or if the network had
+	// them already.
+	IPv6     bool
+	IPv6Auto bool
+	Subnet6  netip.Prefix
 	// MTU of endpoints; 0: 1500.
 	MTU int
 	// NoICC forbids traffic between containers of the default network.
@@ -112,7 +118,7 @@ type Service struct {
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 
-	guarded bool // forwarding was off before us; set by Adopt
+	guarded map[firewall.Family]bool // forwarding was off before us; set by Adopt and, with making held, by Create
 	*networks
 	*table
 	resolvers *resolvers

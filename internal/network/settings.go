@@ -29,6 +29,9 @@ const (
 	optionMasquerade = optionPrefix + "enable_ip_masquerade"
 	optionHostIP     = optionPrefix + "host_binding_ipv4"
 	optionMode       = optionPrefix + "gateway_mode_ipv4"
+	optionMode6      = optionPrefix + "gateway_mode_ipv6"
+	optionIPv4       = "com.docker.network.enable_ipv4"
+	optionIPv6       = "com.docker.network.enable_ipv6"
 	optionMTU        = "com.docker.network.driver.mtu"
 )
 
@@ -58,7 +61,7 @@ func settingsOf(id string, options map[string]string) (settings, error) {
 			if s.mtu, err = strconv.Atoi(value); err == nil && (s.mtu < 0 || s.mtu > 65535) {
 				return s, errdefs.New(errdefs.InvalidArgument, "invalid MTU number: %d", s.mtu)
 			}
-		case optionMode:
+		case optionMode, optionMode6:
 			if value != "nat" {
 				return s, errdefs.New(errdefs.NotImplemented, "the option %s=%s of networks is not implemented: nat is", name, value)
 			}

@@ -48,12 +48,12 @@ func (t *table) Endpoints(containerID string) []*Endpoint {
 }
 
 // Exit returns the endpoint by which a container goes out, and where its ports
-// are published; nil if there is none.
-func (t *table) Exit(containerID string) *Endpoint {
+// are published; nil if there is none. Of IPv6 it may be another than of IPv4.
+func (t *table) Exit(containerID string, f family) *Endpoint {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.endpoints[containerID] {
-		if e.Exit {
+		if *e.exit(f) {
 			return e
 		}
 	}
@@ -189,12 +189,33 @@ func (t *table) portsOf(e *Endpoint) []Port {
 	return e.Ports
 }
 
+// takePorts takes ports that are published of an endpoint from it.
+func (t *table) takePorts(e *Endpoint, which func(Port) bool) (taken []Port) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var rest []Port
+	for _, p := range e.Ports {
+		if which(p) {
+			taken = append(taken, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	e.Ports = rest
+	return taken
+}
+
+// ofFamily chooses what is published by a family.
+func ofFamily(f family) func(Port) bool {
+	return func(p Port) bool { return familyOf(p.HostIP) == f }
+}
+
 // hasAddr reports whether an endpoint has the address.
 func (t *table) hasAddr(ip netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for e := range t.every() {
-		if e.IP.Addr() == ip {
+		if slices.Contains(e.addrs(), ip) {
 			return true
 		}
 	}

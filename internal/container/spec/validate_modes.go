@@ -107,9 +107,9 @@ func ValidateEndpoint(name string, e *network.EndpointSettings, mode container.N
 		return invalid("conflicting options: settings of a network and the network namespace %s, which is not the engine's", shown(path))
 	}
 	switch ipam := e.IPAMConfig; {
-	case ipam != nil && (ipam.IPv6Address.IsValid() || len(ipam.LinkLocalIPs) > 0):
-		return missing("EndpointsConfig.IPAMConfig", "addresses of IPv6")
-	case ipam != nil && ipam.IPv4Address.IsValid() && !own:
+	case ipam != nil && len(ipam.LinkLocalIPs) > 0:
+		return missing("EndpointsConfig.IPAMConfig.LinkLocalIPs", ipam.LinkLocalIPs)
+	case ipam != nil && (ipam.IPv4Address.IsValid() || ipam.IPv6Address.IsValid()) && !own:
 		return invalid("invalid config for network %s: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only", shown(name))
 	case len(e.Aliases) > 0 && !own:
 		return invalid("invalid config for network %s: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks", shown(name))
@@ -159,7 +159,7 @@ func ValidatePorts(h *container.HostConfig, c *container.Config) error {
 			if !validHostPort(b.HostPort) {
 				return invalid("invalid port specification: %q", shown(b.HostPort))
 			}
-			if b.HostIP.Is6() && !b.HostIP.Is4In6() && !b.HostIP.IsUnspecified() {
+			if b.HostIP.Is6() && b.HostIP.IsLoopback() {
 				return missing("PortBindings.HostIp", b.HostIP)
 			}
 		}

@@ -20,15 +20,19 @@ type Flow struct {
 	From, To, Server netip.AddrPort
 }
 
-// ForgetUDP deletes the IPv4 UDP flows that match, in the network namespace of
+// ForgetUDP deletes the UDP flows that match, in the network namespace of
 // the calling thread, and returns how many there were. It reads the whole table
 // of connections.
 func ForgetUDP(match func(Flow) bool) (int, error) {
-	n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filter(match))
-	if err != nil {
-		return int(n), fmt.Errorf("delete tracked connections: %w", err)
+	count := 0
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter(match))
+		count += int(n)
+		if err != nil {
+			return count, fmt.Errorf("delete tracked connections: %w", err)
+		}
 	}
-	return int(n), nil
+	return count, nil
 }
 
 type filter func(Flow) bool

@@ -21,7 +21,8 @@ type Addr struct {
 	NoPrefixRoute bool // make no route for the prefix
 }
 
-// AddAddr gives a link an address.
+// AddAddr gives a link an address. One of IPv6 is used at once, without asking on the
+// wire whether somebody has it.
 func (b *Batch) AddAddr(index int, a Addr) {
 	ip := a.Prefix.Addr()
 	b.begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, "add address %s", a.Prefix)
@@ -32,10 +33,20 @@ func (b *Batch) AddAddr(index int, a Addr) {
 	if ip.Is4() && a.Prefix.Bits() < 31 {
 		b.attr(unix.IFA_BROADCAST, broadcast(a.Prefix))
 	}
-	if a.NoPrefixRoute {
-		b.attr32(unix.IFA_FLAGS, unix.IFA_F_NOPREFIXROUTE)
+	if flags := a.flags(); flags != 0 {
+		b.attr32(unix.IFA_FLAGS, flags)
 	}
 	b.end()
+}
+
+func (a Addr) flags() (flags uint32) {
+	if a.NoPrefixRoute {
+		flags |= unix.IFA_F_NOPREFIXROUTE
+	}
+	if a.Prefix.Addr().Is6() {
+		flags |= unix.IFA_F_NODAD
+	}
+	return flags
 }
 
 // broadcast returns the last address of an IPv4 prefix.
@@ -106,6 +117,23 @@ func (b *Batch) AddNeighbour(index int, ip netip.Addr, mac net.HardwareAddr) {
 func (b *Batch) DelNeighbour(index int, ip netip.Addr) {
 	b.begin(unix.RTM_DELNEIGH, 0, "delete neighbour %s", ip)
 	b.neighbour(index, family(ip), 0, 0)
+	b.attr(unix.NDA_DST, ip.AsSlice())
+	b.end()
+	b.ignore(unix.ENOENT, unix.ENODEV)
+}
+
+// AddProxy has the link answer when somebody asks for an IPv6 address that is elsewhere.
+func (b *Batch) AddProxy(index int, ip netip.Addr) {
+	b.begin(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, "answer for %s", ip)
+	b.neighbour(index, family(ip), 0, unix.NTF_PROXY)
+	b.attr(unix.NDA_DST, ip.AsSlice())
+	b.end()
+}
+
+// DelProxy ends that; it is no error if the link does not answer.
+func (b *Batch) DelProxy(index int, ip netip.Addr) {
+	b.begin(unix.RTM_DELNEIGH, 0, "do not answer for %s", ip)
+	b.neighbour(index, family(ip), 0, unix.NTF_PROXY)
 	b.attr(unix.NDA_DST, ip.AsSlice())
 	b.end()
 	b.ignore(unix.ENOENT, unix.ENODEV)

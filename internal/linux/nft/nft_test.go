@@ -19,17 +19,20 @@ func TestElementsFillTheirSetsRegisters(t *testing.T) {
 	if err != nil || a.key != "\xc0\x00\x02\x01\x06\x00\x00\x00\x00\x50\x00\x00" || a.value != p.value {
 		t.Errorf("%q %q %v", a.key, a.value, err)
 	}
-	if s := PortMap("x"); int(s.key.Bytes) != len(p.key) || int(s.data.Bytes) != len(p.value) {
+	if s := PortMap("x", IPv4); int(s.key.Bytes) != len(p.key) || int(s.data.Bytes) != len(p.value) {
 		t.Error("PortMap", s.key.Bytes, s.data.Bytes)
 	}
-	if s := AddrPortMap("x"); int(s.key.Bytes) != len(a.key) {
+	if s := AddrPortMap("x", IPv4); int(s.key.Bytes) != len(a.key) {
 		t.Error("AddrPortMap", s.key.Bytes)
 	}
 	if s := LinkSet("x"); int(s.key.Bytes) != len(LinkElement("tare0").key) {
 		t.Error("LinkSet", s.key.Bytes)
 	}
-	for _, bad := range []error{second(PortElement("icmp", 1, to)), second(AddrPortElement("tcp", netip.MustParseAddrPort("[::1]:1"), to)),
-		second(PortElement("tcp", 1, netip.MustParseAddrPort("[::1]:1")))} {
+	six, err := AddrPortElement("tcp", netip.MustParseAddrPort("[2001:db8::1]:80"), netip.MustParseAddrPort("[fd00::2]:8080"))
+	if s := AddrPortMap("x", IPv6); err != nil || int(s.key.Bytes) != len(six.key) || int(s.data.Bytes) != len(six.value) {
+		t.Errorf("%q %q %v", six.key, six.value, err)
+	}
+	for _, bad := range []error{second(PortElement("icmp", 1, to)), second(AddrPortElement("tcp", netip.MustParseAddrPort("[::1]:1"), to))} {
 		if bad == nil {
 			t.Error("accepted")
 		}
@@ -43,6 +46,10 @@ func TestPrefixesAreIntervals(t *testing.T) {
 		"255.255.0.0/16": {"\xff\xff\x00\x00"}, // nothing is behind it
 		"0.0.0.0/0":      {"\x00\x00\x00\x00"},
 		"192.0.2.1/32":   {"\xc0\x00\x02\x01", "\xc0\x00\x02\x02"},
+		"fd00:0:0:ff::/64": {
+			"\xfd\x00\x00\x00\x00\x00\x00\xff\x00\x00\x00\x00\x00\x00\x00\x00",
+			"\xfd\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+		},
 	} {
 		var keys []string
 		for i, e := range PrefixJump(netip.MustParsePrefix(prefix), "c") {

@@ -3,7 +3,6 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"net/netip"
 
 	"github.com/google/nftables"
@@ -47,24 +46,48 @@ func LinkJumps(name string) *Set {
 	return &Set{Name: name, isMap: true, key: nftables.TypeIFName, data: nftables.TypeVerdict}
 }
 
-// PrefixJumps maps IPv4 addresses to chains; see PrefixJump.
-func PrefixJumps(name string) *Set {
-	return &Set{Name: name, isMap: true, interval: true, key: nftables.TypeIPAddr, data: nftables.TypeVerdict}
+// Family is a version of the Internet protocol: a set has addresses of one.
+type Family int
+
+// Families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// FamilyOf is the family of an address.
+func FamilyOf(a netip.Addr) Family {
+	if a.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+func (f Family) addr() nftables.SetDatatype {
+	if f == IPv4 {
+		return nftables.TypeIPAddr
+	}
+	return nftables.TypeIP6Addr
+}
+
+// PrefixJumps maps addresses to chains; see PrefixJump.
+func PrefixJumps(name string, f Family) *Set {
+	return &Set{Name: name, isMap: true, interval: true, key: f.addr(), data: nftables.TypeVerdict}
 }
 
 // PortMap maps (protocol, port) to (address, port); see PortElement.
-func PortMap(name string) *Set {
+func PortMap(name string, f Family) *Set {
 	return &Set{Name: name, isMap: true, concat: true,
 		key:  nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService),
-		data: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)}
+		data: nftables.MustConcatSetType(f.addr(), nftables.TypeInetService)}
 }
 
 // AddrPortMap maps (address, protocol, port) to (address, port); see
 // AddrPortElement.
-func AddrPortMap(name string) *Set {
+func AddrPortMap(name string, f Family) *Set {
 	return &Set{Name: name, isMap: true, concat: true,
-		key:  nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService),
-		data: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)}
+		key:  nftables.MustConcatSetType(f.addr(), nftables.TypeInetProto, nftables.TypeInetService),
+		data: nftables.MustConcatSetType(f.addr(), nftables.TypeInetService)}
 }
 
 // LinkElement is the name of a link.
@@ -73,15 +96,17 @@ func LinkElement(name string) Element { return Element{key: string(ifname(name))
 // LinkJump leads from a link to a chain.
 func LinkJump(link, chain string) Element { return Element{key: string(ifname(link)), chain: chain} }
 
-// PrefixJump leads from the addresses of an IPv4 prefix to a chain. Prefixes of one
+// PrefixJump leads from the addresses of a prefix to a chain. Prefixes of one
 // map must not overlap.
 func PrefixJump(p netip.Prefix, chain string) []Element {
-	p = p.Masked()
-	first := p.Addr().As4()
-	list := []Element{{key: string(first[:]), chain: chain}}
-	behind := uint64(binary.BigEndian.Uint32(first[:])) + 1<<(32-p.Bits())
-	if behind <= math.MaxUint32 {
-		list = append(list, Element{key: string(binary.BigEndian.AppendUint32(nil, uint32(behind))), end: true})
+	last := p.Masked().Addr().AsSlice()
+	list := []Element{{key: string(last), chain: chain}}
+	for i := p.Bits(); i < len(last)*8; i++ {
+		last[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(last)
+	if behind := a.Next(); behind.IsValid() {
+		list = append(list, Element{key: string(behind.AsSlice()), end: true})
 	}
 	return list
 }
@@ -89,17 +114,14 @@ func PrefixJump(p netip.Prefix, chain string) []Element {
 // PortElement sends a port of every address of the host to a destination.
 func PortElement(proto string, port uint16, to netip.AddrPort) (Element, error) {
 	n, err := protocol(proto)
-	if !to.Addr().Is4() {
-		return Element{}, fmt.Errorf("port map to %s: not IPv4", to)
-	}
 	return Element{key: string(appendPort(pad(n), port)), value: addrPort(to)}, err
 }
 
 // AddrPortElement sends a port of one address of the host to a destination.
 func AddrPortElement(proto string, from, to netip.AddrPort) (Element, error) {
 	n, err := protocol(proto)
-	if !from.Addr().Is4() || !to.Addr().Is4() {
-		return Element{}, fmt.Errorf("port map of %s to %s: not IPv4", from, to)
+	if FamilyOf(from.Addr()) != FamilyOf(to.Addr()) {
+		return Element{}, fmt.Errorf("port map of %s to %s: not of one family", from, to)
 	}
 	key := append(from.Addr().AsSlice(), pad(n)...)
 	return Element{key: string(appendPort(key, from.Port())), value: addrPort(to)}, err

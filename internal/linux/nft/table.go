@@ -139,9 +139,9 @@ func JumpByIIf(m *Set) Statement { return Statement{meta(expr.MetaKeyIIFNAME), j
 // JumpByOIf goes where a map says for the link that the packet goes out on.
 func JumpByOIf(m *Set) Statement { return Statement{meta(expr.MetaKeyOIFNAME), jumps(m)} }
 
-// JumpBySrc goes where a map says for the source of an IPv4 packet.
-func JumpBySrc(m *Set) Statement {
-	return append(ipv4(), load(expr.PayloadBaseNetworkHeader, srcOffset, 4, reg), jumps(m))
+// JumpBySrc goes where a map says for the source of a packet of a family.
+func JumpBySrc(m *Set, f Family) Statement {
+	return append(Of(f), load(expr.PayloadBaseNetworkHeader, f.src(), f.len(), reg), jumps(m))
 }
 
 // NotGroups matches packets of which neither link is in a link group.
@@ -152,36 +152,60 @@ func NotGroups(group uint32) Statement {
 	}
 }
 
-// ipv4 matches IPv4 packets: the table sees both families.
-func ipv4() Statement {
-	return Statement{meta(expr.MetaKeyNFPROTO), cmp(expr.CmpOpEq, []byte{unix.NFPROTO_IPV4})}
+// Of matches packets of a family: the table sees both.
+func Of(f Family) Statement {
+	return Statement{meta(expr.MetaKeyNFPROTO), cmp(expr.CmpOpEq, []byte{f.number()})}
 }
 
-// Offsets of the addresses in an IPv4 header, of the port in a transport header.
-const (
-	srcOffset  = 12
-	dstOffset  = 16
-	portOffset = 2
-)
+func (f Family) number() byte {
+	if f == IPv4 {
+		return unix.NFPROTO_IPV4
+	}
+	return unix.NFPROTO_IPV6
+}
+
+// src is the offset of the source in the header, behind which the destination is.
+func (f Family) src() uint32 {
+	if f == IPv4 {
+		return 12
+	}
+	return 8
+}
+
+// len is the length of an address.
+func (f Family) len() uint32 {
+	if f == IPv4 {
+		return 4
+	}
+	return 16
+}
+
+func (f Family) dst() uint32 { return f.src() + f.len() }
+
+// portOffset is that of the destination's port in a transport header.
+const portOffset = 2
 
 func load(base expr.PayloadBase, offset, n, register uint32) *expr.Payload {
 	return &expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: n}
 }
 
 func addrIn(offset uint32, p netip.Prefix) Statement {
-	var mask [4]byte
-	binary.BigEndian.PutUint32(mask[:], ^uint32(0)<<(32-p.Bits()))
-	return append(ipv4(),
-		load(expr.PayloadBaseNetworkHeader, offset, 4, reg),
-		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 4, Mask: mask[:], Xor: make([]byte, 4)},
+	f := FamilyOf(p.Addr())
+	mask := make([]byte, f.len())
+	for i := range p.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return append(Of(f),
+		load(expr.PayloadBaseNetworkHeader, offset, f.len(), reg),
+		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: f.len(), Mask: mask, Xor: make([]byte, f.len())},
 		cmp(expr.CmpOpEq, p.Masked().Addr().AsSlice()))
 }
 
-// SrcIn matches IPv4 packets from a prefix.
-func SrcIn(p netip.Prefix) Statement { return addrIn(srcOffset, p) }
+// SrcIn matches packets from a prefix.
+func SrcIn(p netip.Prefix) Statement { return addrIn(FamilyOf(p.Addr()).src(), p) }
 
-// DstIn matches IPv4 packets to a prefix.
-func DstIn(p netip.Prefix) Statement { return addrIn(dstOffset, p) }
+// DstIn matches packets to a prefix.
+func DstIn(p netip.Prefix) Statement { return addrIn(FamilyOf(p.Addr()).dst(), p) }
 
 // DstLocal matches packets to an address of the host itself.
 func DstLocal() Statement {
@@ -212,6 +236,9 @@ func Accept() Statement { return Statement{&expr.Verdict{Kind: expr.VerdictAccep
 // Drop drops the packet.
 func Drop() Statement { return Statement{&expr.Verdict{Kind: expr.VerdictDrop}} }
 
+// Return goes back to where the chain was jumped from.
+func Return() Statement { return Statement{&expr.Verdict{Kind: expr.VerdictReturn}} }
+
 // Jump goes through another chain and comes back.
 func Jump(chain string) Statement {
 	return Statement{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
@@ -221,28 +248,29 @@ func Jump(chain string) Statement {
 func Masquerade() Statement { return Statement{&expr.Masq{}} }
 
 // DNATByPort translates the destination by a map from (protocol, port).
-func DNATByPort(m *Set) Statement {
-	return append(append(ipv4(),
+func DNATByPort(m *Set, f Family) Statement {
+	return append(append(Of(f),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: word},
 		load(expr.PayloadBaseTransportHeader, portOffset, 2, word+1)),
-		dnat(m)...)
+		dnat(m, f)...)
 }
 
 // DNATByAddrPort translates the destination by a map from (address, protocol,
 // port).
-func DNATByAddrPort(m *Set) Statement {
-	return append(append(ipv4(),
-		load(expr.PayloadBaseNetworkHeader, dstOffset, 4, word),
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: word + 1},
-		load(expr.PayloadBaseTransportHeader, portOffset, 2, word+2)),
-		dnat(m)...)
+func DNATByAddrPort(m *Set, f Family) Statement {
+	words := f.len() / 4
+	return append(append(Of(f),
+		load(expr.PayloadBaseNetworkHeader, f.dst(), f.len(), word),
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: word + words},
+		load(expr.PayloadBaseTransportHeader, portOffset, 2, word+words+1)),
+		dnat(m, f)...)
 }
 
 // dnat looks the first registers up in a map to (address, port) and translates.
 // The map's value comes to lie over the key's registers.
-func dnat(m *Set) Statement {
+func dnat(m *Set, f Family) Statement {
 	return Statement{
 		&expr.Lookup{SourceRegister: word, DestRegister: word, IsDestRegSet: true, SetName: m.Name},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: word, RegProtoMin: word + 1, Specified: true},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.number()), RegAddrMin: word, RegProtoMin: word + f.len()/4, Specified: true},
 	}
 }

@@ -9,8 +9,10 @@
 //	 ├─ tv3f…  ─────────────── veth ────── eth0 172.17.0.2/16, default via 172.17.0.1
 //	 └─ tv9a…  ─────────────── veth ────── eth0 172.17.0.3/16
 //
-// Both sides know each other by permanent neighbour entries: no ARP for the
-// gateway, and the host's table of neighbours cannot overflow.
+// Both sides know each other by permanent neighbour entries: neither ARP nor NDP for
+// the gateway, and the host's tables of neighbours cannot overflow. A network has
+// addresses of IPv4, of IPv6, or of both; without those of IPv6 its links do not know
+// it, and with them they believe no router's advertisements.
 //
 // Endpoints are never taken down link by link, which would hold up every other
 // change of the network for tens of milliseconds. When nothing is in the
@@ -18,6 +20,7 @@
 package bridge
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -43,10 +46,10 @@ var ErrForeign = errors.New("the link belongs to somebody else, and an engine ma
 
 // Link is the bridge of a network.
 type Link struct {
-	Name    string
-	MAC     net.HardwareAddr
-	Gateway netip.Prefix // its own address, with the length of the subnet
-	MTU     int          // of endpoints; 0: the kernel's default
+	Name     string
+	MAC      net.HardwareAddr
+	Gateways []netip.Prefix // its own addresses, one of a family, with the lengths of the subnets
+	MTU      int            // of endpoints; 0: the kernel's default
 
 	options Options
 	index   atomic.Int64 // changes when somebody deletes the bridge
@@ -57,10 +60,10 @@ func (l *Link) Index() int { return int(l.index.Load()) }
 
 // Options describe the bridge of a network.
 type Options struct {
-	Name    string
-	Alias   string // names the owner
-	Gateway netip.Prefix
-	MTU     int
+	Name     string
+	Alias    string         // names the owner
+	Gateways []netip.Prefix // the first gives the bridge its hardware address
+	MTU      int
 	// NoICC keeps endpoints from reaching each other on the bridge. (Whether the
 	// host's firewall sees what stays on a bridge depends on br_netfilter.)
 	NoICC bool
@@ -80,16 +83,13 @@ func Ensure(c *netlink.Conn, o Options) (*Link, error) {
 			return nil, errors.Join(err, fmt.Errorf("bridge %s (alias %q): %w", o.Name, l.Alias, ErrForeign))
 		}
 	case !ok:
-		if l, err = add(c, o, MACOf(o.Gateway.Addr())); err != nil {
+		if l, err = add(c, o, MACOf(o.Gateways[0].Addr())); err != nil {
 			return nil, err
 		}
 	}
-	link := &Link{Name: o.Name, MAC: l.MAC, Gateway: o.Gateway, MTU: o.MTU, options: o}
+	link := &Link{Name: o.Name, MAC: l.MAC, Gateways: o.Gateways, MTU: o.MTU, options: o}
 	link.index.Store(int64(l.Index))
-	if err := link.configure(c, l); err != nil {
-		return nil, err
-	}
-	return link, link.setParameters()
+	return link, link.configure(c, l)
 }
 
 // Restore makes the bridge anew after somebody has deleted it, with the same
@@ -105,18 +105,14 @@ func (l *Link) Restore(c *netlink.Conn) error {
 		}
 	}
 	l.index.Store(int64(have.Index))
-	if err := l.configure(c, have); err != nil {
-		return err
-	}
-	return l.setParameters()
+	return l.configure(c, have)
 }
 
 // Reconnect makes a bridged endpoint a port of the bridge again.
 func (l *Link) Reconnect(c *netlink.Conn, e Endpoint) error {
 	var b netlink.Batch
 	b.SetMaster(e.Index, l.Index())
-	b.AddNeighbour(l.Index(), e.IP.Addr(), e.MAC)
-	b.AddForwarding(e.Index, e.MAC)
+	l.know(&b, e)
 	if l.options.NoICC {
 		b.SetIsolated(e.Index)
 	}
@@ -148,9 +144,12 @@ func Finished(c *netlink.Conn, l netlink.Link) (bool, error) {
 	return len(addrs) > 0, err
 }
 
-// configure sets addresses and state. Addresses of another subnet, from an
+// configure sets parameters, addresses and state. Addresses of other subnets, from an
 // earlier configuration, go.
 func (l *Link) configure(c *netlink.Conn, have netlink.Link) error {
+	if err := l.setParameters(); err != nil { // an address of IPv6 needs them
+		return err
+	}
 	o, index := l.options, l.Index()
 	addrs, err := c.Addrs(index)
 	if err != nil {
@@ -158,12 +157,14 @@ func (l *Link) configure(c *netlink.Conn, have netlink.Link) error {
 	}
 	var b netlink.Batch
 	for _, a := range addrs {
-		if a.Addr().Is4() && a != l.Gateway {
+		if !a.Addr().IsLinkLocalUnicast() && !slices.Contains(l.Gateways, a) {
 			b.DelAddr(index, a)
 		}
 	}
-	if !slices.Contains(addrs, l.Gateway) {
-		b.AddAddr(index, netlink.Addr{Prefix: l.Gateway})
+	for _, g := range l.Gateways {
+		if !slices.Contains(addrs, g) {
+			b.AddAddr(index, netlink.Addr{Prefix: g})
+		}
 	}
 	if have.Alias != o.Alias {
 		b.SetAlias(index, o.Alias)
@@ -175,19 +176,56 @@ func (l *Link) configure(c *netlink.Conn, have netlink.Link) error {
 	return c.Do(&b)
 }
 
+// gateway is the link's address of the same family as another one.
+func (l *Link) gateway(a netip.Addr) netip.Addr {
+	for _, g := range l.Gateways {
+		if g.Addr().Is4() == a.Is4() {
+			return g.Addr()
+		}
+	}
+	return netip.Addr{}
+}
+
+// ipv6 says that the network has addresses of IPv6.
+func (l *Link) ipv6() bool {
+	return slices.ContainsFunc(l.Gateways, func(p netip.Prefix) bool { return p.Addr().Is6() })
+}
+
 // setParameters lets packets from 127.0.0.1 through to containers: a published
 // port is reached there too. The firewall drops such packets that come from
-// outside, which the kernel then no longer does. IPv6 is off.
+// outside, which the kernel then no longer does.
 func (l *Link) setParameters() error {
-	_, err := sysctl.Set("net/ipv4/conf/"+l.Name+"/route_localnet", "1")
-	if err != nil {
+	if _, err := sysctl.Set("net/ipv4/conf/"+l.Name+"/route_localnet", "1"); err != nil {
 		return err
 	}
-	_, err = sysctl.Set("net/ipv6/conf/"+l.Name+"/disable_ipv6", "1")
-	if errors.Is(err, syscall.ENOENT) {
-		return nil // the kernel has no IPv6
+	return setIPv6("net/ipv6/conf/"+l.Name, l.ipv6())
+}
+
+// Default has the links that will come into the calling thread's network namespace
+// know IPv6 or not.
+func Default(ipv6 bool) error { return setIPv6("net/ipv6/conf/default", ipv6) }
+
+// setIPv6 turns IPv6 on or off for links. Advertisements of routers are not believed,
+// also if somebody turns it on later; addresses are used without a search for others
+// that have them.
+func setIPv6(dir string, on bool) error {
+	disable := "1"
+	if on {
+		disable = "0"
 	}
-	return err
+	for _, p := range [][2]string{{"accept_ra", "0"}, {"accept_dad", "0"}, {"disable_ipv6", disable}} {
+		if p[0] == "accept_dad" && !on {
+			continue
+		}
+		err := sysctl.Write(dir+"/"+p[0], p[1])
+		if errors.Is(err, syscall.ENOENT) && !on {
+			return nil // the kernel has no IPv6
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Remove removes the bridge of a network without endpoints; it may be gone.
@@ -206,12 +244,28 @@ type Endpoint struct {
 	Name  string // of the host's end
 	Index int    // of the host's end
 	Alias string
-	IP    netip.Prefix
+	Addrs []Addr
 	MAC   net.HardwareAddr
 	// Routed makes the endpoint without a port of the bridge; see MaxPorts.
 	Routed bool
-	Iface  int  // number of the container's end, from FirstIface on
-	Exit   bool // the container's default route leads here
+	Iface  int // number of the container's end, from FirstIface on
+}
+
+// Addr is an address of a container.
+type Addr struct {
+	netip.Prefix
+	Exit bool // its default route of the family leads here
+}
+
+// know tells the host where a bridged endpoint is.
+func (l *Link) know(h *netlink.Batch, e Endpoint) {
+	for _, a := range e.Addrs {
+		if a.Addr().Is6() {
+			h.DelProxy(l.Index(), a.Addr()) // of an endpoint beside the bridge that had it
+		}
+		h.AddNeighbour(l.Index(), a.Addr(), e.MAC)
+	}
+	h.AddForwarding(e.Index, e.MAC)
 }
 
 // The container's links have the same numbers in each namespace: lo, eth0, eth1 …
@@ -220,9 +274,14 @@ const (
 	FirstIface = 2
 )
 
-// DefaultRoute is the route out by an endpoint whose link has that number.
-func (l *Link) DefaultRoute(iface int) netlink.Route {
-	return netlink.Route{Dst: everywhere(), Gateway: l.Gateway.Addr(), Index: iface}
+// DefaultRoute is the route out by an endpoint whose link has that number and which
+// has an address of a.
+func (l *Link) DefaultRoute(a netip.Addr, iface int) netlink.Route {
+	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if a.Is6() {
+		everywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netlink.Route{Dst: everywhere, Gateway: l.gateway(a), Index: iface}
 }
 
 // veth is the endpoint's pair, as far as it is the same with and without a
@@ -245,8 +304,7 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	h.AddVeth(e.veth(l, ns))
 	h.SetAlias(e.Index, e.Alias)
 	h.SetNoLinkLocal(e.Index)
-	h.AddNeighbour(l.Index(), e.IP.Addr(), e.MAC)
-	h.AddForwarding(e.Index, e.MAC)
+	l.know(&h, e)
 	if l.options.NoICC {
 		h.SetIsolated(e.Index)
 	}
@@ -254,11 +312,15 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 		return err
 	}
 	n.SetUp(loIndex)
-	n.AddAddr(e.Iface, netlink.Addr{Prefix: e.IP})
+	for _, a := range e.Addrs {
+		n.AddAddr(e.Iface, netlink.Addr{Prefix: a.Prefix})
+	}
 	n.SetUp(e.Iface)
-	n.AddNeighbour(e.Iface, l.Gateway.Addr(), l.MAC)
-	if e.Exit {
-		n.AddRoute(l.DefaultRoute(e.Iface))
+	for _, a := range e.Addrs {
+		n.AddNeighbour(e.Iface, l.gateway(a.Addr()), l.MAC)
+		if a.Exit {
+			n.AddRoute(l.DefaultRoute(a.Addr(), e.Iface))
+		}
 	}
 	if err := inside.Do(&n); err != nil {
 		return err
@@ -271,9 +333,6 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	return host.Do(&c)
 }
 
-// everywhere is the destination of a default route.
-func everywhere() netip.Prefix { return netip.PrefixFrom(netip.IPv4Unspecified(), 0) }
-
 // Hairpin prepares an endpoint for reaching itself by way of a published port
 // of the host. Where bridged packets pass through the host's firewall
 // (br_netfilter), they are translated on the bridge and must leave by the port
@@ -285,16 +344,29 @@ func (l *Link) Hairpin(host *netlink.Conn, index int) error {
 	return host.Do(&b)
 }
 
-// Forget removes what the host remembers of a bridged endpoint whose link is
-// gone. Of a routed one the kernel has removed all.
-func (l *Link) Forget(host *netlink.Conn, ip netip.Addr) error {
+// Forget removes what the host remembers of an endpoint whose link is gone.
+func (l *Link) Forget(host *netlink.Conn, e Endpoint) error {
 	var b netlink.Batch
-	b.DelNeighbour(l.Index(), ip)
+	for _, a := range e.Addrs {
+		switch {
+		case !e.Routed:
+			b.DelNeighbour(l.Index(), a.Addr())
+		case a.Addr().Is6():
+			b.DelProxy(l.Index(), a.Addr()) // all else the kernel has removed
+		}
+	}
 	return host.Do(&b)
 }
 
-// MACOf is the hardware address that belongs to an IPv4 address, Docker's way.
+// MACOf is a hardware address that belongs to an address: of IPv4 Docker's way, with
+// the address in it; of IPv6 one that no other address of a network has, nearly sure.
 func MACOf(ip netip.Addr) net.HardwareAddr {
-	b := ip.As4()
-	return append(net.HardwareAddr{0x02, 0x42}, b[:]...)
+	if ip.Is4() {
+		b := ip.As4()
+		return append(net.HardwareAddr{0x02, 0x42}, b[:]...)
+	}
+	const local, multicast = 2, 1 // bits of the first byte
+	sum := sha256.Sum256(ip.AsSlice())
+	sum[0] = sum[0]&^multicast | local
+	return net.HardwareAddr(sum[:6])
 }

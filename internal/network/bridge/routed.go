@@ -17,32 +17,46 @@ const MaxPorts = 1000
 // an address of the same subnet and reaches, and is reached by, the same
 // others; broadcasts end at the host.
 func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) error {
-	if err := l.AnswerForRouted(); err != nil {
+	if err := l.AnswerForRouted(host, e); err != nil {
 		return err
 	}
-	gateway, one := l.Gateway.Addr(), netip.PrefixFrom(e.IP.Addr(), 32)
 	v := e.veth(l, ns)
 	v.Master, v.MAC = 0, l.MAC
 	var h, n netlink.Batch
 	h.AddVeth(v)
 	h.SetAlias(e.Index, e.Alias)
 	h.SetNoLinkLocal(e.Index)
-	h.AddRoute(netlink.Route{Dst: one, Src: gateway, Index: e.Index})
-	h.AddNeighbour(e.Index, e.IP.Addr(), e.MAC)
 	if err := host.Do(&h); err != nil {
+		return err
+	}
+	// What the container sends comes to the host's own link: it is no router there.
+	if err := setIPv6("net/ipv6/conf/"+e.Name, l.ipv6()); err != nil {
 		return err
 	}
 	if err := sysctl.Write("net/ipv4/conf/"+e.Name+"/route_localnet", "1"); err != nil {
 		return err
 	}
+	var r netlink.Batch
+	for _, a := range e.Addrs {
+		r.AddRoute(netlink.Route{Dst: alone(a.Addr()), Src: l.gateway(a.Addr()), Index: e.Index})
+		r.AddNeighbour(e.Index, a.Addr(), e.MAC)
+	}
+	if err := host.Do(&r); err != nil {
+		return err
+	}
 	n.SetUp(loIndex)
-	n.AddAddr(e.Iface, netlink.Addr{Prefix: e.IP, NoPrefixRoute: true})
+	for _, a := range e.Addrs {
+		n.AddAddr(e.Iface, netlink.Addr{Prefix: a.Prefix, NoPrefixRoute: true})
+	}
 	n.SetUp(e.Iface)
-	n.AddNeighbour(e.Iface, gateway, l.MAC)
-	n.AddRoute(netlink.Route{Dst: netip.PrefixFrom(gateway, 32), Index: e.Iface})
-	n.AddRoute(netlink.Route{Dst: e.IP.Masked(), Gateway: gateway, Src: e.IP.Addr(), Index: e.Iface})
-	if e.Exit {
-		n.AddRoute(l.DefaultRoute(e.Iface))
+	for _, a := range e.Addrs {
+		gateway := l.gateway(a.Addr())
+		n.AddNeighbour(e.Iface, gateway, l.MAC)
+		n.AddRoute(netlink.Route{Dst: alone(gateway), Index: e.Iface})
+		n.AddRoute(netlink.Route{Dst: a.Masked(), Gateway: gateway, Src: a.Addr(), Index: e.Iface})
+		if a.Exit {
+			n.AddRoute(l.DefaultRoute(a.Addr(), e.Iface))
+		}
 	}
 	if err := inside.Do(&n); err != nil {
 		return err
@@ -52,14 +66,31 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 	return host.Do(&c)
 }
 
+// alone is the prefix of one address.
+func alone(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
 // AnswerForRouted makes the host answer, on the bridge, when a container asks
 // for the hardware address of a routed one; at once, not after the random delay
 // that is meant for networks with several such routers. Connect does it for each
-// routed endpoint.
-func (l *Link) AnswerForRouted() error {
-	if _, err := sysctl.Set("net/ipv4/conf/"+l.Name+"/proxy_arp", "1"); err != nil {
-		return err
+// routed endpoint. For addresses of IPv6 the kernel has to be told each.
+func (l *Link) AnswerForRouted(host *netlink.Conn, e Endpoint) error {
+	for _, g := range l.Gateways {
+		family, what := "ipv4", "proxy_arp"
+		if g.Addr().Is6() {
+			family, what = "ipv6", "proxy_ndp"
+		}
+		if _, err := sysctl.Set("net/"+family+"/conf/"+l.Name+"/"+what, "1"); err != nil {
+			return err
+		}
+		if _, err := sysctl.Set("net/"+family+"/neigh/"+l.Name+"/proxy_delay", "0"); err != nil {
+			return err
+		}
 	}
-	_, err := sysctl.Set("net/ipv4/neigh/"+l.Name+"/proxy_delay", "0")
-	return err
+	var b netlink.Batch
+	for _, a := range e.Addrs {
+		if a.Addr().Is6() {
+			b.AddProxy(l.Index(), a.Addr())
+		}
+	}
+	return host.Do(&b)
 }

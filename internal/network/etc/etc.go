@@ -167,11 +167,11 @@ func fallback() []string { return []string{"8.8.8.8", "8.8.4.4"} }
 
 // Reachable returns r without name servers that a container in a network
 // namespace of its own cannot reach: those on loopback, and IPv6 ones unless it
-// has IPv6. If none is left, public ones take their place.
+// has IPv6; those of the host's links in any case. If none is left, public ones take their place.
 func (r Resolver) Reachable(ipv6 bool) Resolver {
 	r.Nameservers = slices.DeleteFunc(slices.Clone(r.Nameservers), func(s string) bool {
 		a, err := netip.ParseAddr(s)
-		return err != nil || a.IsLoopback() || a.Is6() && !ipv6
+		return err != nil || a.IsLoopback() || a.Is6() && (!ipv6 || a.IsLinkLocalUnicast())
 	})
 	if len(r.Nameservers) == 0 {
 		r.Nameservers = fallback()

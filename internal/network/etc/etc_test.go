@@ -29,7 +29,7 @@ func TestHostsFile(t *testing.T) {
 }
 
 func TestResolverFile(t *testing.T) {
-	host := ParseResolver([]byte("# c\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver fe80::1\nnameserver x\nsearch a b\nsearch c d\noptions ndots:2\n options trust-ad\n"))
+	host := ParseResolver([]byte("# c\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver 2001:db8::1\nnameserver x\nsearch a b\nsearch c d\noptions ndots:2\n options trust-ad\n"))
 	for _, c := range []struct {
 		name string
 		host Resolver
@@ -38,7 +38,7 @@ func TestResolverFile(t *testing.T) {
 		want string
 	}{
 		{"host", host, Resolver{}, false, "nameserver 10.0.0.1\nsearch c d\noptions ndots:2 trust-ad\n"},
-		{"ipv6", host, Resolver{}, true, "nameserver 10.0.0.1\nnameserver fe80::1\nsearch c d\noptions ndots:2 trust-ad\n"},
+		{"ipv6", host, Resolver{}, true, "nameserver 10.0.0.1\nnameserver 2001:db8::1\nsearch c d\noptions ndots:2 trust-ad\n"},
 		{"only loopback", ParseResolver([]byte("nameserver ::1")), Resolver{}, false, "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"},
 		{"own", host, Resolver{Nameservers: []string{"1.1.1.1"}, Search: []string{"."}, Options: []string{"timeout:1"}}, false, "nameserver 1.1.1.1\noptions timeout:1\n"},
 		{"own loopback", host, Resolver{Nameservers: []string{"127.0.0.1"}}, false, "nameserver 127.0.0.1\nsearch c d\noptions ndots:2 trust-ad\n"},
@@ -79,7 +79,7 @@ func TestSharedResolverFileIsTheHosts(t *testing.T) {
 
 func FuzzResolver(f *testing.F) {
 	f.Add([]byte("nameserver 1.1.1.1\nsearch a\noptions x\n"))
-	f.Add([]byte("nameserver fe80::1%eth0\n#\n;\n\x00"))
+	f.Add([]byte("nameserver 2001:db8::1%eth0\n#\n;\n\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := ParseResolver(b)
 		again := ParseResolver(r.file())

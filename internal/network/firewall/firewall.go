@@ -26,7 +26,9 @@ package firewall
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"sync"
 
@@ -47,10 +49,10 @@ type Config struct {
 
 // Network is a network whose containers the firewall protects.
 type Network struct {
-	Name   string // for the names of its chain
-	Link   string
-	Subnet netip.Prefix
-	ICC    bool // its containers reach each other
+	Name    string // for the names of its chain
+	Link    string
+	Subnets []netip.Prefix // of one family each
+	ICC     bool           // its containers reach each other
 	// Masquerade has its containers go out with the host's address.
 	Masquerade bool
 	// Internal cuts its containers off from everything but each other and the
@@ -59,6 +61,9 @@ type Network struct {
 	// Beside are links of the network's containers that are no bridge ports.
 	Beside []string
 }
+
+// Family is a version of the Internet protocol: 4 or 6.
+type Family = nft.Family
 
 // Binding is a published port.
 type Binding struct {
@@ -71,9 +76,9 @@ type Binding struct {
 type State struct {
 	Networks []Network
 	Bindings []Binding
-	// Guard drops forwarded packets that are no container's: forwarding was
-	// off before the engine turned it on.
-	Guard bool
+	// Guard drops forwarded packets of the families that are no container's:
+	// forwarding was off before the engine turned it on.
+	Guard map[Family]bool
 }
 
 // Firewall owns the table.
@@ -151,6 +156,22 @@ func (f *Firewall) apply() error {
 	return f.conn.Apply(t)
 }
 
+// Guard drops forwarded packets of a family that are no container's from now on.
+func (f *Firewall) Guard(family Family) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	guard := maps.Clone(f.state.Guard)
+	if guard == nil {
+		guard = map[Family]bool{}
+	}
+	guard[family] = true
+	f.state.Guard = guard
+	if !f.applied {
+		return nil
+	}
+	return f.apply()
+}
+
 // Add publishes ports.
 func (f *Firewall) Add(bindings ...Binding) error {
 	return f.change(bindings, func(set *nft.Set, e []nft.Element) error { return f.conn.Add(f.cfg.Table, set, e...) },
@@ -167,8 +188,8 @@ func (f *Firewall) Remove(bindings ...Binding) error {
 // cannot be changed in place (the table may have been flushed a moment ago) is
 // written anew as a whole.
 func (f *Firewall) change(bindings []Binding, do func(*nft.Set, []nft.Element) error, book func(Binding)) error {
-	any, addr, err := split(bindings)
-	if err != nil {
+	s := newSets()
+	if err := s.bind(bindings); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -176,12 +197,11 @@ func (f *Firewall) change(bindings []Binding, do func(*nft.Set, []nft.Element) e
 	for _, b := range bindings {
 		book(b)
 	}
-	s := newSets()
-	if len(any) > 0 {
-		err = do(s.ports, any)
-	}
-	if err == nil && len(addr) > 0 {
-		err = do(s.addrPorts, addr)
+	var err error
+	for _, set := range s.published() {
+		if err == nil && len(set.Elements) > 0 {
+			err = do(set, set.Elements)
+		}
 	}
 	if err != nil && f.applied {
 		err = f.apply()
@@ -189,22 +209,24 @@ func (f *Firewall) change(bindings []Binding, do func(*nft.Set, []nft.Element) e
 	return err
 }
 
-// split makes elements of the two maps.
-func split(bindings []Binding) (any, addr []nft.Element, err error) {
+// bind adds the elements of bindings to the maps.
+func (s sets) bind(bindings []Binding) error {
 	for _, b := range bindings {
+		f := nft.FamilyOf(b.From.Addr())
+		if f != nft.FamilyOf(b.To.Addr()) {
+			return fmt.Errorf("firewall: publish %s at %s: not of one family", b.To, b.From)
+		}
+		set, e, err := s.addrPorts[f], nft.Element{}, error(nil)
 		if b.From.Addr().IsUnspecified() {
-			e, err := nft.PortElement(b.Proto, b.From.Port(), b.To)
-			if err != nil {
-				return nil, nil, err
-			}
-			any = append(any, e)
-			continue
+			set = s.ports[f]
+			e, err = nft.PortElement(b.Proto, b.From.Port(), b.To)
+		} else {
+			e, err = nft.AddrPortElement(b.Proto, b.From, b.To)
 		}
-		e, err := nft.AddrPortElement(b.Proto, b.From, b.To)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		addr = append(addr, e)
+		set.Elements = append(set.Elements, e)
 	}
-	return any, addr, nil
+	return nil
 }

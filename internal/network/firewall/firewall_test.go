@@ -11,7 +11,7 @@ func newFirewall() *Firewall {
 
 func TestTableHoldsElementsNotRules(t *testing.T) {
 	f := newFirewall()
-	f.state.Networks = []Network{{Name: "br0", Link: "br0", Subnet: netip.MustParsePrefix("10.0.0.0/24"), Beside: []string{"v1", "v2"}}}
+	f.state.Networks = []Network{{Name: "br0", Link: "br0", Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("fd00::/64")}, Beside: []string{"v1", "v2"}}}
 	count := func() (rules, elements int) {
 		tab, err := f.table()
 		if err != nil {
@@ -43,7 +43,7 @@ func TestTableHoldsElementsNotRules(t *testing.T) {
 func TestOverlappingSubnetsHaveOneElement(t *testing.T) {
 	f := newFirewall()
 	for _, p := range []string{"10.0.0.0/16", "10.0.1.0/24", "10.1.0.0/24"} {
-		f.state.Networks = append(f.state.Networks, Network{Name: p, Link: p, Subnet: netip.MustParsePrefix(p)})
+		f.state.Networks = append(f.state.Networks, Network{Name: p, Link: p, Subnets: []netip.Prefix{netip.MustParsePrefix(p)}})
 	}
 	tab, err := f.table()
 	if err != nil {
@@ -66,10 +66,10 @@ func FuzzRules(f *testing.F) {
 			return
 		}
 		w := newFirewall()
-		w.state.Networks = []Network{{Name: link, Link: link, Subnet: netip.PrefixFrom(netip.IPv4Unspecified(), 8)}}
+		w.state.Networks = []Network{{Name: link, Link: link, Subnets: []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 8)}}}
 		w.bound[Binding{proto, netip.AddrPortFrom(a, fp), netip.AddrPortFrom(b, tp)}] = struct{}{}
 		_, err := w.table()
-		valid := (proto == "tcp" || proto == "udp" || proto == "sctp") && b.Is4() && (a.Is4() || a.IsUnspecified())
+		valid := (proto == "tcp" || proto == "udp" || proto == "sctp") && a.Is4() == b.Is4()
 		if (err == nil) != valid {
 			t.Errorf("%s %s %s: %v", proto, a, b, err)
 		}

@@ -75,10 +75,14 @@ func (f *Firewall) drops(rules *ruleset.Ruleset, c *ruleset.Chain, outer string)
 }
 
 // samples are the first packets of a connection to the world, and of one to a
-// published port.
+// published port, by IPv4.
 func (f *Firewall) samples(n Network, outer string) []trace.Packet {
 	world := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, 1}), 443) // of those that stand for others
-	inside := netip.AddrPortFrom(n.Subnet.Masked().Addr().Next().Next(), 80)
+	at := slices.IndexFunc(n.Subnets, func(p netip.Prefix) bool { return p.Addr().Is4() })
+	if at < 0 {
+		return nil
+	}
+	inside := netip.AddrPortFrom(n.Subnets[at].Masked().Addr().Next().Next(), 80)
 	own, other := trace.Link{Name: n.Link, Group: f.cfg.Group, Kind: "bridge"}, trace.Link{Name: outer}
 	none := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), 0) }
 	return []trace.Packet{

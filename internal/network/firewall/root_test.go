@@ -48,7 +48,7 @@ func TestThousandNetworksAreOneTransaction(t *testing.T) {
 	var s State
 	for i := range 1000 {
 		a := netip.AddrFrom4([4]byte{10, byte(i / 256), byte(i), 0})
-		s.Networks = append(s.Networks, Network{Name: fmt.Sprint("n", i), Link: fmt.Sprint("n", i), Subnet: netip.PrefixFrom(a, 24), ICC: true, Masquerade: true, Internal: i%2 == 0})
+		s.Networks = append(s.Networks, Network{Name: fmt.Sprint("n", i), Link: fmt.Sprint("n", i), Subnets: []netip.Prefix{netip.PrefixFrom(a, 24)}, ICC: true, Masquerade: true, Internal: i%2 == 0})
 		s.Bindings = append(s.Bindings, Binding{"tcp", netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(1000+i)), netip.AddrPortFrom(a, 80)})
 	}
 	for range 2 {

@@ -12,30 +12,53 @@ const userChain = "tare-user"
 
 // sets are those that all networks share.
 type sets struct {
-	ports     *nft.Set // (protocol, port) of all addresses → container
-	addrPorts *nft.Set // (address, protocol, port) → container
+	ports     byFamily // (protocol, port) of all addresses → container
+	addrPorts byFamily // (address, protocol, port) → container
 	links     *nft.Set // of all networks
 	to        *nft.Set // link → chain of what goes out there
 	from      *nft.Set // link → chain of what comes in there; of internal networks
-	sources   *nft.Set // subnet → chain of what leaves it
+	sources   byFamily // subnet → chain of what leaves it
+}
+
+// byFamily is a set for addresses of each family.
+type byFamily map[nft.Family]*nft.Set
+
+var families = []nft.Family{nft.IPv4, nft.IPv6}
+
+// both makes such sets. That of IPv6 has a name with a 6.
+func both(name string, newSet func(string, nft.Family) *nft.Set) byFamily {
+	return byFamily{nft.IPv4: newSet(name, nft.IPv4), nft.IPv6: newSet(name+"6", nft.IPv6)}
 }
 
 // newSets returns them without elements.
 func newSets() sets {
 	return sets{
-		ports: nft.PortMap("ports"), addrPorts: nft.AddrPortMap("address-ports"), links: nft.LinkSet("links"),
-		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), sources: nft.PrefixJumps("sources"),
+		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap), links: nft.LinkSet("links"),
+		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), sources: both("sources", nft.PrefixJumps),
 	}
 }
 
 func (s sets) all() []*nft.Set {
-	return []*nft.Set{s.ports, s.addrPorts, s.links, s.to, s.from, s.sources}
+	list := append(s.published(), s.links, s.to, s.from)
+	for _, f := range families {
+		list = append(list, s.sources[f])
+	}
+	return list
+}
+
+// published are the maps of published ports.
+func (s sets) published() (list []*nft.Set) {
+	for _, f := range families {
+		list = append(list, s.ports[f], s.addrPorts[f])
+	}
+	return list
 }
 
 // member is an element of a set.
 type member struct {
 	set     *nft.Set
 	element nft.Element
+	subnet  netip.Prefix // of which the element is a part, of those that are of one
 }
 
 // table describes the whole table in the present state.
@@ -47,8 +70,7 @@ func (f *Firewall) table() (*nft.Table, error) {
 		bindings = append(bindings, b)
 	}
 	s := newSets()
-	var err error
-	if s.ports.Elements, s.addrPorts.Elements, err = split(bindings); err != nil {
+	if err := s.bind(bindings); err != nil {
 		return nil, err
 	}
 	t := &nft.Table{Name: f.cfg.Table, Sets: s.all(), Chains: f.chains(s)}
@@ -62,7 +84,7 @@ func (f *Firewall) table() (*nft.Table, error) {
 	}
 	for i, n := range f.state.Networks {
 		for _, m := range membersOf(n, s) {
-			if m.set == s.sources && n.overlaps(f.state.Networks[:i]) {
+			if m.subnet.IsValid() && overlaps(m.subnet, f.state.Networks[:i]) {
 				continue
 			}
 			set := byName[m.set.Name]
@@ -75,29 +97,35 @@ func (f *Firewall) table() (*nft.Table, error) {
 // overlaps reports whether another network has addresses of this one. None is
 // made like that; but another --bip may come upon those that were, and the kernel
 // refuses the whole table if two elements overlap.
-func (n Network) overlaps(others []Network) bool {
-	return slices.ContainsFunc(others, func(o Network) bool { return o.Subnet.Overlaps(n.Subnet) })
+func overlaps(subnet netip.Prefix, others []Network) bool {
+	return slices.ContainsFunc(others, func(o Network) bool { return slices.ContainsFunc(o.Subnets, subnet.Overlaps) })
 }
 
 // chains are those that all networks share.
 func (f *Firewall) chains(s sets) []nft.Chain {
 	forward := []nft.Rule{{nft.Jump(userChain)}, {nft.JumpByIIf(s.from)}, {nft.JumpByOIf(s.to)}}
-	if f.state.Guard {
-		forward = append(forward, nft.Rule{nft.NotGroups(f.cfg.Group), nft.Drop()})
+	var publish, postrouting []nft.Rule
+	for _, family := range families {
+		if f.state.Guard[family] {
+			forward = append(forward, nft.Rule{nft.Of(family), nft.NotGroups(f.cfg.Group), nft.Drop()})
+		}
+		// One address before all.
+		publish = append(publish, nft.Rule{nft.DNATByAddrPort(s.addrPorts[family], family)}, nft.Rule{nft.DNATByPort(s.ports[family], family)})
+		postrouting = append(postrouting, nft.Rule{nft.JumpBySrc(s.sources[family], family)})
 	}
+	// From the host's loopback to a published port.
+	postrouting = append(postrouting, nft.Rule{nft.SrcIn(loopback()), nft.OIfIn(s.links), nft.Masquerade()})
+	// The kernel routes no answer to ::1, so clients there are refused rather than left waiting.
+	publish = append([]nft.Rule{{nft.DstIn(loopback6()), nft.Return()}}, publish...)
 	translate := []nft.Rule{{nft.DstLocal(), nft.Jump("publish")}}
 	return []nft.Chain{
 		{Name: userChain, Keep: true},
 		{Name: "raw", Hook: nft.Prerouting, Priority: nft.PriorityRaw, Rules: martians()},
-		{Name: "publish", Rules: []nft.Rule{{nft.DNATByAddrPort(s.addrPorts)}, {nft.DNATByPort(s.ports)}}}, // one address before all
+		{Name: "publish", Rules: publish},
 		{Name: "prerouting", Hook: nft.NATPrerouting, Priority: nft.PriorityDstNAT, Rules: translate},
 		{Name: "output", Hook: nft.NATOutput, Priority: nft.PriorityDstNAT, Rules: translate},
 		{Name: "forward", Hook: nft.Forward, Priority: nft.PriorityFilter, Rules: forward},
-		{Name: "postrouting", Hook: nft.NATPostrouting, Priority: nft.PrioritySrcNAT, Rules: []nft.Rule{
-			{nft.JumpBySrc(s.sources)},
-			// From the host's loopback to a published port.
-			{nft.SrcIn(loopback()), nft.OIfIn(s.links), nft.Masquerade()},
-		}},
+		{Name: "postrouting", Hook: nft.NATPostrouting, Priority: nft.PrioritySrcNAT, Rules: postrouting},
 	}
 }
 
@@ -123,8 +151,10 @@ func membersOf(n Network, s sets) []member {
 	for _, l := range append([]string{n.Link}, n.Beside...) {
 		list = append(list, linkMembers(n, l, s)...)
 	}
-	for _, e := range nft.PrefixJump(n.Subnet, sourcesChain(n)) {
-		list = append(list, member{s.sources, e})
+	for _, p := range n.Subnets {
+		for _, e := range nft.PrefixJump(p, sourcesChain(n)) {
+			list = append(list, member{s.sources[nft.FamilyOf(p.Addr())], e, p})
+		}
 	}
 	return list
 }
@@ -132,18 +162,21 @@ func membersOf(n Network, s sets) []member {
 // linkMembers are the elements of one of a network's links.
 func linkMembers(n Network, link string, s sets) []member {
 	list := []member{
-		{nft.LinkSet(linkSet(n)), nft.LinkElement(link)},
-		{s.links, nft.LinkElement(link)},
-		{s.to, nft.LinkJump(link, toChain(n))},
+		{set: nft.LinkSet(linkSet(n)), element: nft.LinkElement(link)},
+		{set: s.links, element: nft.LinkElement(link)},
+		{set: s.to, element: nft.LinkJump(link, toChain(n))},
 	}
 	if n.Internal {
-		list = append(list, member{s.from, nft.LinkJump(link, fromChain(n))})
+		list = append(list, member{set: s.from, element: nft.LinkJump(link, fromChain(n))})
 	}
 	return list
 }
 
 // loopback is 127.0.0.0/8.
 func loopback() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8) }
+
+// loopback6 is ::1.
+func loopback6() netip.Prefix { return netip.PrefixFrom(netip.IPv6Loopback(), 128) }
 
 // martians drops what pretends to be loopback and came from outside. The kernel
 // does so only for links without route_localnet.
@@ -167,7 +200,7 @@ func toNetwork(n Network, links *nft.Set) nft.Chain {
 	return c
 }
 
-// sources says which packets from a network's subnet get another source.
+// sources says which packets from a network's subnets get another source.
 func sources(n Network, links *nft.Set) nft.Chain {
 	c := nft.Chain{Name: sourcesChain(n)}
 	if n.Masquerade && !n.Internal { // out into the world

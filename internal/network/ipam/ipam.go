@@ -6,7 +6,6 @@
 package ipam
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -19,26 +18,36 @@ import (
 //lint:ignore ST1005 Docker's text
 var ErrInUse = errors.New("Address already in use")
 
-// ErrExhausted says that a subnet has no free address.
+// ErrExhausted says that a subnet of IPv4 has no free address.
 var ErrExhausted = errors.New("no available IPv4 addresses on this network's address pools")
 
-// Pool hands out the addresses of one IPv4 subnet, the lowest free one first.
+// ErrExhausted6 is ErrExhausted of IPv6.
+var ErrExhausted6 = errors.New("no available IPv6 addresses on this network's address pools")
+
+// Pool hands out the addresses of one subnet, the lowest free one first.
 type Pool struct {
 	subnet netip.Prefix
-	first  uint64 // offsets of what Take hands out
-	last   uint64
+	lowest number // that can be claimed, and the last
+	end    number
+	first  number // that Take hands out, and the last
+	last   number
 
 	mu   sync.Mutex
-	used map[uint64]uint64 // bitmap of offsets in the subnet: word by number
+	used map[number]uint64 // bitmap of addresses: word by number of its first bit
 }
 
-// New returns a pool without the subnet's own and its broadcast address.
+// New returns a pool without the subnet's own address, which of IPv6 is that of any
+// router (RFC 4291, section 2.6.1), and without the broadcast address of IPv4.
 func New(subnet netip.Prefix) *Pool {
-	p := &Pool{subnet: subnet.Masked(), used: map[uint64]uint64{}}
-	p.last = p.size() - 1
-	if subnet.Bits() < 31 {
-		p.first = 1
+	subnet = subnet.Masked()
+	p := &Pool{subnet: subnet, used: map[number]uint64{}, lowest: numberOf(subnet.Addr()), end: lastOf(subnet)}
+	if subnet.Bits() < subnet.Addr().BitLen()-1 {
+		p.lowest = p.lowest.plus(1)
+		if subnet.Addr().Is4() {
+			p.end = p.end.minusOne()
+		}
 	}
+	p.first, p.last = p.lowest, p.end
 	return p
 }
 
@@ -46,93 +55,92 @@ func New(subnet netip.Prefix) *Pool {
 // only; others can be claimed. The part must be in the subnet.
 func NewRange(subnet, part netip.Prefix) *Pool {
 	p := New(subnet)
-	base := binary.BigEndian.Uint32(ip4(part.Masked().Addr())) - binary.BigEndian.Uint32(ip4(p.subnet.Addr()))
-	p.first = max(p.first, uint64(base))
-	p.last = min(p.last, uint64(base)+1<<(32-part.Bits())-1)
+	if first := numberOf(part.Masked().Addr()); p.first.less(first) {
+		p.first = first
+	}
+	if last := lastOf(part); last.less(p.last) {
+		p.last = last
+	}
 	return p
-}
-
-func ip4(a netip.Addr) []byte {
-	b := a.As4()
-	return b[:]
 }
 
 // Subnet returns the prefix of which the pool hands out addresses.
 func (p *Pool) Subnet() netip.Prefix { return p.subnet }
 
-// size is the number of offsets up to the last that is usable: the broadcast
-// address is not.
-func (p *Pool) size() uint64 {
-	n := uint64(1) << (32 - p.subnet.Bits())
-	if p.subnet.Bits() < 31 {
-		n--
-	}
-	return n
-}
-
 // Take returns the lowest free address and marks it used.
 func (p *Pool) Take() (netip.Addr, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for offset := p.first; offset <= p.last; {
-		word := p.used[offset/64] >> (offset % 64)
-		if free := uint64(bits.TrailingZeros64(^word)); free < 64-offset%64 {
-			if offset += free; offset > p.last {
+	for n := p.first; !p.last.less(n); {
+		at, bit := n.word()
+		if free := uint64(bits.TrailingZeros64(^(p.used[at] >> bit))); free < 64-bit {
+			if n = n.plus(free); p.last.less(n) {
 				break
 			}
-			p.set(offset)
-			return p.at(offset), nil
+			p.set(n)
+			return p.addr(n), nil
 		}
-		offset = (offset/64 + 1) * 64
+		next := at.plus(64)
+		if next.less(at) { // behind the last address that there is
+			break
+		}
+		n = next
 	}
-	return netip.Addr{}, ErrExhausted
+	if p.subnet.Addr().Is4() {
+		return netip.Addr{}, ErrExhausted
+	}
+	return netip.Addr{}, ErrExhausted6
 }
 
 // Claim marks one address as used.
 func (p *Pool) Claim(a netip.Addr) error {
-	offset, err := p.offset(a)
+	n, err := p.number(a)
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.isSet(offset) {
+	at, bit := n.word()
+	if p.used[at]&(1<<bit) != 0 {
 		return ErrInUse
 	}
-	p.set(offset)
+	p.set(n)
 	return nil
 }
 
 // Release gives an address back; it may be free already.
 func (p *Pool) Release(a netip.Addr) {
-	offset, err := p.offset(a)
+	n, err := p.number(a)
 	if err != nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.used[offset/64] &^= 1 << (offset % 64); p.used[offset/64] == 0 {
-		delete(p.used, offset/64)
+	at, bit := n.word()
+	if p.used[at] &^= 1 << bit; p.used[at] == 0 {
+		delete(p.used, at)
 	}
 }
 
-func (p *Pool) isSet(offset uint64) bool { return p.used[offset/64]&(1<<(offset%64)) != 0 }
-
-func (p *Pool) set(offset uint64) { p.used[offset/64] |= 1 << (offset % 64) }
-
-func (p *Pool) at(offset uint64) netip.Addr {
-	b := ip4(p.subnet.Addr())
-	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, binary.BigEndian.Uint32(b)+uint32(offset))))
+func (p *Pool) set(n number) {
+	at, bit := n.word()
+	p.used[at] |= 1 << bit
 }
 
-func (p *Pool) offset(a netip.Addr) (uint64, error) {
-	if !a.Is4() || !p.subnet.Contains(a) {
-		return 0, fmt.Errorf("no configured subnet contains IP address %s", a)
+func (p *Pool) addr(n number) netip.Addr {
+	if p.subnet.Addr().Is4() {
+		return n.addr().Unmap()
 	}
-	x, base := a.As4(), p.subnet.Addr().As4()
-	n := uint64(binary.BigEndian.Uint32(x[:]) - binary.BigEndian.Uint32(base[:]))
-	if n >= p.size() || n == 0 && p.subnet.Bits() < 31 {
-		return 0, fmt.Errorf("IP address %s is not usable in %s", a, p.subnet)
+	return n.addr()
+}
+
+func (p *Pool) number(a netip.Addr) (number, error) {
+	if !p.subnet.Contains(a) {
+		return number{}, fmt.Errorf("no configured subnet contains IP address %s", a)
+	}
+	n := numberOf(a)
+	if n.less(p.lowest) || p.end.less(n) {
+		return number{}, fmt.Errorf("IP address %s is not usable in %s", a, p.subnet)
 	}
 	return n, nil
 }

@@ -65,6 +65,51 @@ func TestChooseAvoidsRoutesOfTheHost(t *testing.T) {
 	}
 }
 
+func TestIPv6(t *testing.T) {
+	p := New(netip.MustParsePrefix("fd00::/64"))
+	for _, want := range []string{"fd00::1", "fd00::2"} {
+		if a, err := p.Take(); err != nil || a.String() != want {
+			t.Errorf("got %s, %v; want %s", a, err, want)
+		}
+	}
+	for addr, ok := range map[string]bool{"fd00::": false, "fd00::ffff:ffff:ffff:ffff": true, "fd00::8000:0:0:0": true, "fd00:0:0:1::1": false, "10.0.0.1": false} {
+		if err := p.Claim(netip.MustParseAddr(addr)); (err == nil) != ok {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	if err := p.Claim(netip.MustParseAddr("fd00::8000:0:0:0")); !errors.Is(err, ErrInUse) {
+		t.Error(err)
+	}
+	end := NewRange(netip.MustParsePrefix("::/0"), netip.MustParsePrefix("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff80/121"))
+	for range 128 {
+		if _, err := end.Take(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, err := end.Take(); !errors.Is(err, ErrExhausted6) {
+		t.Error(a, err)
+	}
+	wide := NewRange(netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("fd00:1::/48"))
+	if a, err := wide.Take(); err != nil || a.String() != "fd00:1::" {
+		t.Error(a, err)
+	}
+}
+
+func TestUniqueLocal(t *testing.T) {
+	r := UniqueLocal("one")
+	first, err := Choose(r, nil)
+	if err != nil || first.Bits() != 64 || !netip.MustParsePrefix("fd00::/8").Contains(first.Addr()) || first.Addr().As16()[7] != 0 {
+		t.Fatal(first, err)
+	}
+	second, err := Choose(r, []netip.Prefix{first, netip.MustParsePrefix("::/0")})
+	if err != nil || second.Addr() != lastOf(first).plus(1).addr() {
+		t.Error(second, err)
+	}
+	if other, _ := Choose(UniqueLocal("two"), nil); other == first {
+		t.Error("two engines have the same addresses")
+	}
+}
+
 func TestRange(t *testing.T) {
 	p := NewRange(netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.0.3.190/26"))
 	for _, taken := range []string{"10.0.3.128", "10.0.3.130"} {

@@ -1,7 +1,7 @@
 package ipam
 
 import (
-	"encoding/binary"
+	"crypto/sha256"
 	"errors"
 	"net/netip"
 )
@@ -28,6 +28,17 @@ func DefaultRanges() []Range {
 	}
 }
 
+// UniqueLocal is where IPv6 subnets come from that nobody has named, as with Docker:
+// the /64 of one prefix of unique local addresses (RFC 4193), whose 40 bits that are to
+// be random follow from what makes an engine different from others.
+func UniqueLocal(engine string) []Range {
+	sum := sha256.Sum256([]byte(engine))
+	var a [16]byte
+	a[0] = 0xfd
+	copy(a[1:], sum[3:8])
+	return []Range{{netip.PrefixFrom(netip.AddrFrom16(a), 48), 64}}
+}
+
 // vpnBits is the longest prefix that is taken for a default route in disguise:
 // VPNs route 0.0.0.0/1 and 128.0.0.0/1, which says nothing about what is in use.
 const vpnBits = 7
@@ -41,7 +52,7 @@ func Choose(ranges []Range, inUse []netip.Prefix) (netip.Prefix, error) {
 	for _, r := range ranges {
 		taken, wide := within(r, inUse)
 		for i := range 1 << (r.Size - r.Base.Bits()) {
-			s := nth(r, uint32(i))
+			s := nth(r, uint64(i))
 			if !taken[s] && !Overlaps(s, wide) {
 				return s, nil
 			}
@@ -75,10 +86,13 @@ func Overlaps(s netip.Prefix, inUse []netip.Prefix) bool {
 }
 
 // nth returns the i-th subnet of a range.
-func nth(r Range, i uint32) netip.Prefix {
-	b := r.Base.Masked().Addr().As4()
-	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+i<<(32-r.Size))
-	return netip.PrefixFrom(netip.AddrFrom4(b), r.Size)
+func nth(r Range, i uint64) netip.Prefix {
+	base := r.Base.Masked().Addr()
+	a := numberOf(base).and(shift(i, base.BitLen()-r.Size)).addr()
+	if base.Is4() {
+		a = a.Unmap()
+	}
+	return netip.PrefixFrom(a, r.Size)
 }
 
 // First returns the first host address of a subnet: its gateway.
