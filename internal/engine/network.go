@@ -141,7 +141,7 @@ func (e *Engine) NetworksPrune(ctx context.Context, f api.Filters) (report netwo
 		return report, err
 	}
 	for _, n := range e.networks.List() {
-		if own.Predefined(n.Name) || !match(n.Created, n.Labels) {
+		if own.Predefined(n.Name) || n.ConfigOnly || !match(n.Created, n.Labels) {
 			continue
 		}
 		err := e.NetworkRemove(ctx, n.ID)

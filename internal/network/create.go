@@ -33,8 +33,15 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 			return "", errdefs.New(errdefs.Conflict, "network with name %s already exists", r.Name)
 		}
 	}
+	if r.ConfigOnly {
+		return s.createConfiguration(r)
+	}
+	r, from, err := s.configured(r)
+	if err != nil {
+		return "", err
+	}
 	rec := record{
-		Version: recordVersion, ID: ident.New(), Name: r.Name, Driver: "bridge", Created: time.Now().UTC(),
+		ConfigFrom: from, Version: recordVersion, ID: ident.New(), Name: r.Name, Driver: "bridge", Created: time.Now().UTC(),
 		Internal: r.Internal, Attachable: r.Attachable, Options: r.Options, Labels: r.Labels,
 	}
 	if r.IPAM != nil {
@@ -103,8 +110,8 @@ func checkRequest(r network.CreateRequest) error {
 		return errdefs.New(errdefs.Forbidden, "cannot create a swarm scoped network when swarm is not active")
 	case r.Scope != "" && r.Scope != "local":
 		return errdefs.New(errdefs.InvalidArgument, "invalid scope %q: the engine's networks are local", r.Scope)
-	case r.ConfigOnly || r.ConfigFrom != nil && r.ConfigFrom.Network != "":
-		return missing("ConfigOnly and ConfigFrom")
+	case r.ConfigOnly && sourceOf(r) != "":
+		return errdefs.New(errdefs.InvalidArgument, "a configuration is not made from another: either ConfigOnly or ConfigFrom")
 	case !enabled(r, v4) && !enabled(r, v6):
 		return errdefs.New(errdefs.InvalidArgument, "IPv4 or IPv6 must be enabled")
 	case r.Driver == "overlay":

@@ -135,6 +135,9 @@ func (s *Service) Check(r Request) error {
 			return err
 		}
 	}
+	if n.rec.Configuration != nil {
+		return errdefs.New(errdefs.Forbidden, "network %s is a configuration for others: containers cannot be connected to it", n.rec.Name)
+	}
 	if n.rec.Driver == "bridge" && n.link == nil {
 		return errdefs.New(errdefs.NotFound, "network %s not found", n.rec.Name)
 	}

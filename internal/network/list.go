@@ -48,6 +48,13 @@ func (s *Service) describe(n *Network) network.Network {
 		}
 		d.IPAM.Config = append(d.IPAM.Config, c)
 	}
+	if c := n.rec.Configuration; c != nil {
+		d.ConfigOnly, d.IPAM.Config = true, append(d.IPAM.Config, n.rec.IPAM.Config...)
+		d.EnableIPv4, d.EnableIPv6 = c.EnableIPv4 == nil || *c.EnableIPv4, c.EnableIPv6 != nil && *c.EnableIPv6
+	}
+	if from, err := s.find(n.rec.ConfigFrom); n.rec.ConfigFrom != "" && err == nil {
+		d.ConfigFrom.Network = from.rec.Name
+	}
 	if n.link != nil && n.predefined() {
 		d.Options = s.bridgeOptions(n)
 	}

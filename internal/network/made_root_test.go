@@ -147,6 +147,36 @@ func TestNetworkOfUnreadableOptions(t *testing.T) {
 	must(t, err)
 }
 
+// TestConfigurationsSurviveTheEngine: a network made from one too, and its being in use.
+func TestConfigurationsSurviveTheEngine(t *testing.T) {
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	s1, err := Open(cfg)
+	must(t, err)
+	_, err = s1.Create(network.CreateRequest{Name: "src", ConfigOnly: true, IPAM: subnet("10.1.0.0/24"), EnableIPv4: new(true)})
+	must(t, err)
+	_, err = s1.Create(network.CreateRequest{Name: "made", ConfigFrom: &network.ConfigReference{Network: "src"}})
+	must(t, err)
+	must(t, s1.Close())
+	s2 := openAdopted(t, cfg)
+	src, err := s2.Inspect("src")
+	must(t, err)
+	made, err := s2.Inspect("made")
+	must(t, err)
+	if !src.ConfigOnly || made.ConfigFrom.Network != "src" || made.IPAM.Config[0].Subnet != netip.MustParsePrefix("10.1.0.0/24") {
+		t.Errorf("%+v %+v", src.Network, made.Network)
+	}
+	if err := s2.Check(Request{Network: "src"}); !errdefs.Is(err, errdefs.Forbidden) {
+		t.Error(err)
+	}
+	if _, err := s2.Remove("src"); !errdefs.Is(err, errdefs.Forbidden) {
+		t.Error(err)
+	}
+	for _, name := range []string{"made", "src"} {
+		_, err := s2.Remove(name)
+		must(t, err)
+	}
+}
+
 // TestSubnetsOfNoHosts are refused.
 func TestSubnetsOfNoHosts(t *testing.T) {
 	for _, p := range []string{"10.1.2.3/32", "127.1.0.0/24", "224.0.0.0/24", "0.0.0.0/8", "240.0.0.0/8"} {

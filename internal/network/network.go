@@ -47,6 +47,10 @@ func (s *Service) openNetworks() error {
 	}
 	s.set(all)
 	for _, rec := range have {
+		if rec.Configuration != nil {
+			all = append(all, &Network{rec: rec})
+			continue
+		}
 		n, err := newNetwork(rec)
 		if err == nil {
 			err = s.bringUp(n)

@@ -25,9 +25,14 @@ type record struct {
 	Options    map[string]string `json:"options,omitempty"` // the driver's, as they were given
 	Labels     map[string]string `json:"labels,omitempty"`
 	// IPAM is what was asked for; a subnet that was not is Chosen.
-	IPAM    network.IPAM `json:"ipam,omitzero"`
-	Chosen  bool         `json:"chosen,omitempty"`
-	Chosen6 bool         `json:"chosen6,omitempty"`
+	IPAM network.IPAM `json:"ipam,omitzero"`
+	// Configuration is set of one that is a configuration for others, ConfigFrom the id
+	// of what another was made from.
+	Configuration *configuration `json:"configuration,omitempty"`
+	ConfigFrom    string         `json:"configFrom,omitempty"`
+
+	Chosen  bool `json:"chosen,omitempty"`
+	Chosen6 bool `json:"chosen6,omitempty"`
 }
 
 const recordVersion = 1

@@ -22,6 +22,9 @@ func (s *Service) Remove(ref string) (network.Network, error) {
 	if n.predefined() {
 		return network.Network{}, errdefs.New(errdefs.Forbidden, "%s is a pre-defined network and cannot be removed", n.rec.Name)
 	}
+	if other := s.usedBy(n); other != nil {
+		return network.Network{}, errdefs.New(errdefs.Forbidden, "configuration network %q is in use by network %s", n.rec.Name, other.rec.Name)
+	}
 	was := s.describe(n)
 	if err := s.close(n); err != nil {
 		return was, err
