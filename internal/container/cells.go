@@ -70,15 +70,16 @@ func fitsCell(req *Request) bool {
 	return h.Runtime == external.Own && !h.Privileged && (h.NetworkMode.IsDefault() || h.NetworkMode.IsBridge()) && h.PidMode == "" && h.UTSMode == "" &&
 		h.IpcMode == container.IPCModePrivate && h.CgroupnsMode == container.CgroupnsModePrivate && h.CgroupParent == "" &&
 		len(h.CapAdd)+len(h.CapDrop)+len(h.Devices)+len(h.DeviceRequests)+len(h.DeviceCgroupRules)+len(h.Sysctls)+len(h.SecurityOpt) == 0 &&
-		c.Hostname == "" && c.Domainname == "" && h.OomScoreAdj == 0 && !asksMAC(req)
+		c.Hostname == "" && c.Domainname == "" && h.OomScoreAdj == 0 && !asksLink(req)
 }
 
-func asksMAC(req *Request) bool {
+// asksLink reports whether a request says something of the link that a cell has.
+func asksLink(req *Request) bool {
 	if req.Networking == nil {
 		return false
 	}
 	for _, ep := range req.Networking.EndpointsConfig {
-		if ep != nil && len(ep.MacAddress) > 0 {
+		if ep != nil && (len(ep.MacAddress) > 0 || len(ep.DriverOpts) > 0 || ep.GwPriority != 0) {
 			return true
 		}
 	}

@@ -132,6 +132,7 @@ func networkRequest(r *Record, ref string) network.Request {
 	}
 	asked := r.Networking.EndpointsConfig[ref]
 	req.MAC, req.Priority, req.Aliases, req.Links = []byte(asked.MacAddress), asked.GwPriority, asked.Aliases, asked.Links
+	req.IfaceName = asked.DriverOpts[spec.OptionInterfaceName]
 	if asked.IPAMConfig != nil {
 		req.IP, req.IP6 = asked.IPAMConfig.IPv4Address, asked.IPAMConfig.IPv6Address
 	}

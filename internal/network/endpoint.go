@@ -1,12 +1,14 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -29,6 +31,7 @@ type Request struct {
 	Hostname    string           // a name of it too
 	Aliases     []string         // names that it has in this network
 	Links       []string         // CONTAINER:ALIAS, names that it has for others of this network
+	IfaceName   string           // of the container's end; empty: eth0, or the first that is free
 	Priority    int              // the endpoint with the highest is the way out
 	Later       bool             // without a namespace: Enter makes the link when there is one
 }
@@ -63,7 +66,8 @@ type Record struct {
 	Link        string       `json:"link,omitempty"` // the host's end
 	Index       int          `json:"index,omitempty"`
 	Routed      bool         `json:"routed,omitempty"` // beside the bridge
-	Iface       int          `json:"iface,omitempty"`  // of the link's other end, which is eth0 if that is 2
+	Iface       int          `json:"iface,omitempty"`  // of the link's other end
+	IfaceName   string       `json:"ifaceName,omitempty"`
 	Priority    int          `json:"priority,omitempty"`
 	Exit        bool         `json:"exit,omitempty"`  // the container's default route is here, and its ports of IPv4
 	Exit6       bool         `json:"exit6,omitempty"` // the same of IPv6
@@ -273,8 +277,12 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 
 // place gives the endpoint its addresses, and a link that is not made yet. The
 // caller gives the addresses back by leaving.add.
-func (s *Service) place(e *Endpoint, r Request) error {
+func (s *Service) place(e *Endpoint, r Request) (err error) {
 	n := e.network
+	e.Iface = s.freeIface(e.ContainerID)
+	if e.IfaceName, err = s.ifaceName(e.ContainerID, r.IfaceName, e.Iface); err != nil {
+		return err
+	}
 	for _, g := range n.rec.gateways() {
 		f := familyOf(g.Addr())
 		ip, err := s.takeIP(n, f, r.ip(f))
@@ -289,7 +297,6 @@ func (s *Service) place(e *Endpoint, r Request) error {
 		e.MAC = MAC(bridge.MACOf(e.addrs()[0]))
 	}
 	e.Link = "tv" + ident.Short(e.EndpointID)
-	e.Iface = s.freeIface(e.ContainerID)
 	return nil
 }
 
@@ -311,6 +318,29 @@ func (s *Service) freeIface(containerID string) int {
 	return iface
 }
 
+// ifaceName is the name of one more link of a container: the one that is asked for, or
+// the first in the kernel's way that none has.
+func (s *Service) ifaceName(containerID, asked string, iface int) (string, error) {
+	taken := func(name string) bool {
+		return name == "lo" || slices.ContainsFunc(s.Endpoints(containerID), func(e *Endpoint) bool {
+			return cmp.Or(e.IfaceName, bridge.InterfaceName(e.Iface)) == name
+		})
+	}
+	if asked == "" {
+		for taken(bridge.InterfaceName(iface)) {
+			iface++
+		}
+		return bridge.InterfaceName(iface), nil
+	}
+	if err := checkLinkName(asked); err != nil {
+		return "", errdefs.New(errdefs.InvalidArgument, "invalid interface name %q: %w", asked, err)
+	}
+	if taken(asked) {
+		return "", errdefs.New(errdefs.Conflict, "interface name %q is taken in container %s", asked, ident.Short(containerID))
+	}
+	return asked, nil
+}
+
 // connectLink makes the pair, with another index as long as somebody has the
 // one that was tried.
 func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
@@ -318,7 +348,7 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 		e.Index = int(s.index.Add(1) & (1<<30 - 1))
 		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{
 			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
-			Iface: e.Iface,
+			Iface: e.Iface, IfaceName: e.IfaceName,
 		})
 		switch {
 		case err == nil && e.Routed:

@@ -113,15 +113,22 @@ func ValidateEndpoint(name string, e *network.EndpointSettings, mode container.N
 		return invalid("invalid config for network %s: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only", shown(name))
 	case len(e.Aliases) > 0 && !own:
 		return invalid("invalid config for network %s: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks", shown(name))
-	case len(e.DriverOpts) > 0:
-		return missing("EndpointsConfig.DriverOpts", e.DriverOpts)
 	case len(e.MacAddress) > 0 && (mode.IsHost() || mode.IsContainer() || mode.IsNone()):
 		return invalid("conflicting options: mac-address and the network mode")
 	case len(e.MacAddress) > 0 && (len(e.MacAddress) != 6 || e.MacAddress[0]&1 == 1):
 		return invalid("invalid MAC address: %s", e.MacAddress)
 	}
+	for _, option := range sortedKeysOf(e.DriverOpts) {
+		if option != OptionInterfaceName {
+			return missing("EndpointsConfig.DriverOpts", map[string]string{option: e.DriverOpts[option]})
+		}
+	}
 	return nil
 }
+
+// OptionInterfaceName is the driver's option of an endpoint that names its link in the
+// container.
+const OptionInterfaceName = "com.docker.network.endpoint.ifname"
 
 // validateExtraHost reads NAME:ADDRESS (or NAME=ADDRESS).
 func validateExtraHost(s string) error {

@@ -20,6 +20,7 @@
 package bridge
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -249,7 +250,12 @@ type Endpoint struct {
 	// Routed makes the endpoint without a port of the bridge; see MaxPorts.
 	Routed bool
 	Iface  int // number of the container's end, from FirstIface on
+	// IfaceName is the name of the container's end; empty: InterfaceName(Iface).
+	IfaceName string
 }
+
+// InterfaceName is what the link of a number is called that is not named otherwise.
+func InterfaceName(iface int) string { return "eth" + strconv.Itoa(iface-FirstIface) }
 
 // Addr is an address of a container.
 type Addr struct {
@@ -289,7 +295,7 @@ func (l *Link) DefaultRoute(a netip.Addr, iface int) netlink.Route {
 func (e Endpoint) veth(l *Link, ns int) netlink.Veth {
 	return netlink.Veth{
 		Name: e.Name, Index: e.Index, Master: l.Index(), Group: Group, MTU: l.MTU,
-		PeerName: "eth" + strconv.Itoa(e.Iface-FirstIface), PeerIndex: e.Iface, PeerMAC: e.MAC, PeerNS: ns,
+		PeerName: cmp.Or(e.IfaceName, InterfaceName(e.Iface)), PeerIndex: e.Iface, PeerMAC: e.MAC, PeerNS: ns,
 	}
 }
 
