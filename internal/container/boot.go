@@ -184,7 +184,10 @@ func (b *boot) adoptNetworks(ctx context.Context) error {
 	var live []network.Record
 	for _, c := range b.index.List() {
 		if v := c.View(); v.Network != nil {
-			live = append(live, v.Network.Records...)
+			for _, r := range v.Network.Records {
+				r.Name = v.Name // a kill may have come between its two records
+				live = append(live, r)
+			}
 		}
 	}
 	held, err := keeper.HeldPorts(ctx, b.cfg.ExecRoot)

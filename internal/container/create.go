@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"time"
 
@@ -232,9 +233,20 @@ func (s *Service) Rename(ref, name string) (err error) {
 	if err := s.records.put(r); err != nil {
 		return errors.Join(err, s.records.put(v.Record))
 	}
-	v = c.publish(func(v *View) { v.Record = r })
-	s.index.Release(old, c.ID)
 	s.networks.Rename(c.ID, name)
+	v = c.publish(func(v *View) {
+		v.Record = r
+		if v.Network != nil && len(v.Network.Records) > 0 { // it is known there by its name
+			v.Network = v.Network.with(r, s.networks.Endpoints(c.ID))
+		}
+	})
+	s.index.Release(old, c.ID)
+	if c.process != nil && c.process.live.Network != v.Network {
+		c.process.live.Network = v.Network
+		if err := s.records.putLive(c.ID, c.process.live); err != nil {
+			slog.Warn("record the new name of a running container", "container", c.ID, "err", err)
+		}
+	}
 	s.events.publish(v, events.ActionRename, "oldName", "/"+old)
 	return nil
 }
