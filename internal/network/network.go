@@ -233,7 +233,7 @@ func (n *Network) predefined() bool { return Predefined(n.rec.Name) }
 func (n *Network) rules() firewall.Network {
 	return firewall.Network{
 		Name: n.link.Name, Link: n.link.Name, Subnets: subnetsOf(n.link.Gateways),
-		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Internal: n.rec.Internal,
+		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Internal: n.rec.Internal, Unprotected: n.settings.unprotected,
 	}
 }
 

@@ -91,6 +91,31 @@ func TestNeighbourReachesNothingUnpublished(t *testing.T) {
 	}
 }
 
+// TestUnprotectedNetwork: machines outside reach all of its containers' ports, those of
+// other networks none.
+func TestUnprotectedNetwork(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	makeNetwork(t, s, network.CreateRequest{Name: "open", IPAM: subnet("10.1.0.0/24"), Options: map[string]string{optionMode: "nat-unprotected"}})
+	e, other := attachTo(t, s, "open", Request{}), attach(t, s)
+	serve(t, e.NetNS, "tcp", "0.0.0.0:80")
+	must(t, netns.Do(world, func() error {
+		c, err := netlink.Open()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		var b netlink.Batch
+		b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("10.1.0.0/24"), Gateway: hostOut.Addr(), Index: 2})
+		return c.Do(&b)
+	}))
+	wantAnswer(t, "neighbour", world, "tcp", "10.1.0.2:80", "192.0.2.2")
+	wantNoAnswer(t, "container of another network", other.NetNS, "tcp", "10.1.0.2:80")
+	serve(t, world, "tcp", "192.0.2.2:81")
+	wantAnswer(t, "out, with the host's address", e.NetNS, "tcp", "192.0.2.2:81", "192.0.2.1")
+	must(t, s.Release(context.Background(), e.ContainerID))
+}
+
 func TestTakenPort(t *testing.T) {
 	s := openService(t, Config{})
 	a, b := attach(t, s), attach(t, s)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/network/firewall"
 )
 
 // settings are what the bridge driver is told of a network.
@@ -19,6 +20,8 @@ type settings struct {
 	masquerade bool   // containers go out with the host's address
 	hostIP     netip.Addr
 	mtu        int
+	// unprotected has machines outside reach all ports of the containers.
+	unprotected map[firewall.Family]bool
 }
 
 // The options of Docker's bridge driver, which clients know.
@@ -62,8 +65,15 @@ func settingsOf(id string, options map[string]string) (settings, error) {
 				return s, errdefs.New(errdefs.InvalidArgument, "invalid MTU number: %d", s.mtu)
 			}
 		case optionMode, optionMode6:
-			if value != "nat" {
-				return s, errdefs.New(errdefs.NotImplemented, "the option %s=%s of networks is not implemented: nat is", name, value)
+			switch value {
+			case "nat":
+			case "nat-unprotected":
+				if s.unprotected == nil {
+					s.unprotected = map[firewall.Family]bool{}
+				}
+				s.unprotected[map[string]firewall.Family{optionMode: 4, optionMode6: 6}[name]] = true
+			default:
+				return s, errdefs.New(errdefs.NotImplemented, "the option %s=%s of networks is not implemented: nat and nat-unprotected are", name, value)
 			}
 		default:
 			if strings.HasPrefix(name, optionPrefix) {

@@ -118,6 +118,11 @@ func IIfIn(s *Set) Statement {
 	return Statement{meta(expr.MetaKeyIIFNAME), &expr.Lookup{SourceRegister: reg, SetName: s.Name}}
 }
 
+// IIfNotIn matches packets that came in on a link that is in no set of names.
+func IIfNotIn(s *Set) Statement {
+	return Statement{meta(expr.MetaKeyIIFNAME), &expr.Lookup{SourceRegister: reg, SetName: s.Name, Invert: true}}
+}
+
 // OIfIn matches packets that go out on a link of a set of names.
 func OIfIn(s *Set) Statement {
 	return Statement{meta(expr.MetaKeyOIFNAME), &expr.Lookup{SourceRegister: reg, SetName: s.Name}}

@@ -58,6 +58,9 @@ type Network struct {
 	// Internal cuts its containers off from everything but each other and the
 	// host.
 	Internal bool
+	// Unprotected are the families by which others than the engine's containers reach
+	// every port of its containers.
+	Unprotected map[Family]bool
 	// Beside are links of the network's containers that are no bridge ports.
 	Beside []string
 }

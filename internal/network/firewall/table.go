@@ -193,6 +193,11 @@ func toNetwork(n Network, links *nft.Set) nft.Chain {
 	if !n.Internal {
 		c.Rules = append(c.Rules, nft.Rule{nft.DNATed(), nft.Accept()})
 	}
+	for _, family := range families {
+		if n.Unprotected[family] && !n.Internal {
+			c.Rules = append(c.Rules, nft.Rule{nft.Of(family), nft.IIfNotIn(newSets().links), nft.Accept()})
+		}
+	}
 	if n.ICC {
 		c.Rules = append(c.Rules, nft.Rule{nft.IIfIn(links), nft.Accept()})
 	}
