@@ -66,10 +66,11 @@ type boot struct {
 	layers   *layer.Service
 	networks *network.Service
 	ids      *ids
+	links    *links
 }
 
 func (s *Service) newBoot() *boot {
-	return &boot{cfg: &s.cfg, index: s.index, records: s.records, groups: s.groups, layers: s.layers, networks: s.networks, ids: s.ids}
+	return &boot{cfg: &s.cfg, index: s.index, records: s.records, groups: s.groups, layers: s.layers, networks: s.networks, ids: s.ids, links: s.links}
 }
 
 // there reports whether a container has been loaded.
@@ -218,6 +219,12 @@ func (b *boot) serveNames() error {
 		v := c.View()
 		if v.Network == nil || len(v.Network.Records) == 0 || !v.Alive() || v.Pid == 0 {
 			continue
+		}
+		for _, link := range defaultLinks(v.Record) {
+			target, _ := network.SplitLink(link)
+			if other, err := b.index.Find(target); err == nil {
+				b.links.add(other.ID, v.ID)
+			}
 		}
 		ns, err := netns.OfProcess(v.Pid)
 		if err == nil {

@@ -50,6 +50,9 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	if err != nil {
 		return nil, err
 	}
+	if err := cr.checkNewLinks(req.HostConfig); err != nil {
+		return nil, err
+	}
 	m, err := cr.ids.take(ctx, req.HostConfig)
 	if err != nil {
 		return nil, err

@@ -37,12 +37,13 @@ type launcher struct {
 	home     external.Home
 	cells    *cells
 	link     *link
+	links    *links
 }
 
 func (s *Service) newLauncher() *launcher {
 	return &launcher{
 		defaults: &s.cfg.Defaults, bootID: s.cfg.BootID, index: s.index, records: s.records, layers: s.layers, networks: s.networks,
-		ids: s.ids, groups: s.groups, home: s.groups.home, cells: s.cells, link: s.link,
+		ids: s.ids, groups: s.groups, home: s.groups.home, cells: s.cells, link: s.link, links: s.links,
 	}
 }
 

@@ -58,6 +58,9 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 	if path, ok := spec.NetworkPath(v.HostConfig.NetworkMode); ok {
 		return l.enterPath(path)
 	}
+	if err := l.checkLinks(v); err != nil {
+		return err
+	}
 	l.net = &attachment{}
 	for n, ref := range networksOf(v.Record) {
 		ep, err := l.attach(ctx, ref, n == 0)
@@ -127,11 +130,17 @@ func mainNetwork(r *Record) string {
 // networkRequest asks for a container's place in a network, as it was asked for.
 func networkRequest(r *Record, ref string) network.Request {
 	req := network.Request{ContainerID: r.ID, Name: r.Name, Network: ref, Hostname: r.Config.Hostname}
+	if ref == mainNetwork(r) && r.HostConfig.NetworkMode.IsUserDefined() {
+		req.Links = r.HostConfig.Links
+	}
 	if r.Networking == nil || r.Networking.EndpointsConfig[ref] == nil {
 		return req
 	}
 	asked := r.Networking.EndpointsConfig[ref]
-	req.MAC, req.Priority, req.Aliases, req.Links = []byte(asked.MacAddress), asked.GwPriority, asked.Aliases, asked.Links
+	req.MAC, req.Priority, req.Aliases = []byte(asked.MacAddress), asked.GwPriority, asked.Aliases
+	if len(asked.Links) > 0 {
+		req.Links = asked.Links
+	}
 	req.IfaceName = asked.DriverOpts[spec.OptionInterfaceName]
 	if asked.IPAMConfig != nil {
 		req.IP, req.IP6 = asked.IPAMConfig.IPv4Address, asked.IPAMConfig.IPv6Address
@@ -151,8 +160,12 @@ func (lr *launcher) publishPorts(ctx context.Context, v *View) error {
 
 // networkFiles are the files of a container with these endpoints.
 func (lr *launcher) networkFiles(v *View, list []*network.Endpoint) (network.Files, error) {
+	linked, err := lr.linked(v)
+	if err != nil {
+		return network.Files{}, err
+	}
 	return lr.networks.Files(list, network.FileOptions{
-		Hostname: hostname(v), Domainname: v.Config.Domainname, ExtraHosts: v.HostConfig.ExtraHosts,
+		Hostname: hostname(v), Domainname: v.Config.Domainname, ExtraHosts: v.HostConfig.ExtraHosts, Linked: linked,
 		DNS: addresses(v), DNSSearch: v.HostConfig.DNSSearch, DNSOptions: v.HostConfig.DNSOptions,
 	})
 }

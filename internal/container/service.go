@@ -79,6 +79,7 @@ type Service struct {
 	cells    *cells
 	ooms     *ooms
 	ids      *ids
+	links    *links
 	stats    *stats.Collector
 
 	creations *creations
@@ -108,7 +109,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
 	s.cells.off = cfg.Defaults.Systemd // a cell would cost a job of systemd's, used or not
 	s.ids = &ids{index: s.index, remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
-	s.ooms = newOOMs(s.events)
+	s.ooms, s.links = newOOMs(s.events), newLinks()
 
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work}
 	s.stops = &stops{events: s.events, restarts: s.restarter}

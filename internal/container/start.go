@@ -107,6 +107,9 @@ func (s *starts) start(ctx context.Context, c *Container) error {
 	})
 	s.events.publish(v, events.ActionStart)
 	s.watches.begin(c)
+	if len(s.launcher.links.of(c.ID)) > 0 {
+		s.work.later("tell who is linked to it of a container's address", v, func(context.Context) error { return s.launcher.relink(c.ID) })
+	}
 	if v.HostConfig.Memory != 0 {
 		s.work.run(func() { s.ooms.watch(c) })
 	}

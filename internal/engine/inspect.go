@@ -13,6 +13,7 @@ import (
 
 	own "github.com/tare-engine/tare/internal/container"
 	"github.com/tare-engine/tare/internal/container/spec"
+	networks "github.com/tare-engine/tare/internal/network"
 )
 
 // ContainerInspect returns all that is known of a container.
@@ -29,7 +30,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 		ID: v.ID, Created: stamp(v.Created), Path: v.Path, Args: args, State: e.state(v), Image: v.Image,
 		ResolvConfPath: e.containers.FilePath(v.ID, "resolv.conf"), HostnamePath: e.containers.FilePath(v.ID, "hostname"),
 		HostsPath: e.containers.FilePath(v.ID, "hosts"), Name: "/" + v.Name, RestartCount: v.Last.Restarts,
-		Driver: e.layers.Driver(), Platform: platformOS(v), HostConfig: v.HostConfig, Config: v.Config,
+		Driver: e.layers.Driver(), Platform: platformOS(v), HostConfig: hostConfig(v), Config: v.Config,
 		GraphDriver: &storage.DriverData{Name: e.layers.Driver(), Data: e.driverData(ctx, v)},
 		Mounts:      e.mountsOf(v), NetworkSettings: networkSettings(v), ImageManifestDescriptor: imageManifest(v),
 	}
@@ -134,4 +135,19 @@ func (e *Engine) driverData(ctx context.Context, v *own.View) map[string]string 
 		return map[string]string{"Rootfs": v.Rootfs}
 	}
 	return e.layers.Data(ctx, v.ID)
+}
+
+// hostConfig is a container's, its links in the form in which Docker shows them:
+// /LINKED:/NAME/ALIAS.
+func hostConfig(v *own.View) *container.HostConfig {
+	if len(v.HostConfig.Links) == 0 {
+		return v.HostConfig
+	}
+	h := *v.HostConfig
+	h.Links = make([]string, len(v.HostConfig.Links))
+	for i, link := range v.HostConfig.Links {
+		target, alias := networks.SplitLink(link)
+		h.Links[i] = "/" + target + ":/" + v.Name + "/" + alias
+	}
+	return &h
 }

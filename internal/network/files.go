@@ -15,6 +15,7 @@ import (
 type FileOptions struct {
 	Hostname, Domainname       string
 	ExtraHosts                 []string // NAME:ADDRESS or NAME:host-gateway
+	Linked                     []etc.Host
 	DNS, DNSSearch, DNSOptions []string
 }
 
@@ -44,6 +45,7 @@ func (s *Service) Files(list []*Endpoint, o FileOptions) (Files, error) {
 		}
 	}
 	own := etc.Resolver{Nameservers: or(o.DNS, s.cfg.DNS), Search: or(o.DNSSearch, s.cfg.DNSSearch), Options: or(o.DNSOptions, s.cfg.DNSOptions)}
+	extra = append(extra, o.Linked...)
 	f := Files{Hostname: etc.HostnameFile(o.Hostname)}
 	if len(list) > 0 && list[0].network.rec.Driver == "host" {
 		err = s.sharedFiles(&f, extra, own)

@@ -95,7 +95,7 @@ func order(e *Endpoint) int {
 func (t *table) linked(own []*Endpoint, name string) []*Endpoint {
 	for _, e := range own {
 		for _, link := range e.Links {
-			target, alias := splitLink(link)
+			target, alias := SplitLink(link)
 			if strings.ToLower(alias) != name {
 				continue
 			}
@@ -112,8 +112,8 @@ func (t *table) linked(own []*Endpoint, name string) []*Endpoint {
 	return nil
 }
 
-// splitLink reads CONTAINER:ALIAS; without an alias it is the container's name.
-func splitLink(s string) (target, alias string) {
+// SplitLink reads CONTAINER:ALIAS; without an alias it is the container's name.
+func SplitLink(s string) (target, alias string) {
 	target, alias, ok := strings.Cut(s, ":")
 	target = strings.TrimPrefix(target, "/")
 	if !ok {

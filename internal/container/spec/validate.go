@@ -314,8 +314,6 @@ func validateHost(req *container.CreateRequest) error {
 		return missing("VolumesFrom", h.VolumesFrom)
 	case h.VolumeDriver != "" && h.VolumeDriver != "local":
 		return missing("VolumeDriver", h.VolumeDriver)
-	case len(h.Links) > 0 && (h.NetworkMode == "" || !h.NetworkMode.IsUserDefined()):
-		return missing("Links", h.Links)
 	case h.Cgroup != "":
 		return missing("Cgroup", h.Cgroup)
 	}

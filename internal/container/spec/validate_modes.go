@@ -33,6 +33,16 @@ func validateModes(req *container.CreateRequest) error {
 	return validateUserns(h.UsernsMode)
 }
 
+// ValidateLinks refuses links of a container that is in no network where they are known.
+func ValidateLinks(h *container.HostConfig) error {
+	for name, is := range map[string]bool{"container": h.NetworkMode.IsContainer(), "host": h.NetworkMode.IsHost(), "none": h.NetworkMode.IsNone()} {
+		if is && len(h.Links) > 0 {
+			return invalid("conflicting options: %s type networking can't be used with links. This would result in undefined behavior", name)
+		}
+	}
+	return nil
+}
+
 // validateConflicts finds options that exclude each other.
 func validateConflicts(req *container.CreateRequest) error {
 	h, c := req.HostConfig, req.Config

@@ -166,7 +166,6 @@ func TestBadHostConfig(t *testing.T) {
 		`{"MaskedPaths":["x"]}`:                                                       `invalid path "x" in MaskedPaths: must be absolute`,
 		`{"ReadonlyPaths":["/a/.."]}`:                                                 `invalid path "/a/.." in ReadonlyPaths`,
 		`{"VolumesFrom":["x"]}`:                                                       "VolumesFrom=[x] is not supported yet",
-		`{"Links":["x"]}`:                                                             "Links=[x] is not supported yet",
 		`{"CgroupParent":"/tare/x"}`:                                                  `invalid cgroup parent "/tare/x": groups of that name are the engine's own`,
 		`{"CgroupParent":"../tare-1"}`:                                                `invalid cgroup parent "../tare-1": groups of that name are the engine's own`,
 		`{"GroupAdd":["-1"]}`:                                                         `invalid group "-1"`,

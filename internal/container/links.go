@@ -1,0 +1,140 @@
+package container
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/network/etc"
+)
+
+// On the default network names are not asked for: a link (--link NAME:ALIAS) is a line
+// of /etc/hosts, which follows the other container's address.
+
+// links are who is linked to whom, of containers that run or have.
+type links struct {
+	mu sync.Mutex
+	by map[string][]string // linked to → by
+}
+
+func newLinks() *links { return &links{by: map[string][]string{}} }
+
+func (l *links) add(to, by string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !slices.Contains(l.by[to], by) {
+		l.by[to] = append(slices.Clone(l.by[to]), by)
+	}
+}
+
+func (l *links) of(to string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.by[to]
+}
+
+// linked are the lines for the containers that one on the default network is linked to.
+// Those that do not run have none.
+func (lr *launcher) linked(v *View) (hosts []etc.Host, err error) {
+	for _, link := range defaultLinks(v.Record) {
+		target, alias := network.SplitLink(link)
+		other, err := lr.index.Find(target)
+		if err != nil {
+			return nil, noTarget(target, err)
+		}
+		lr.links.add(other.ID, v.ID)
+		ov := other.View()
+		names := []string{alias, ov.Config.Hostname}
+		if alias != ov.Name {
+			names = append(names, ov.Name)
+		}
+		if ip := lr.defaultAddress(other.ID); ip.IsValid() {
+			hosts = append(hosts, etc.Host{Name: strings.Join(names, " "), IP: ip})
+		}
+	}
+	return hosts, nil
+}
+
+// noTarget is Docker's error of a link to nothing. It is no NotFound: clients would take
+// that for the image's.
+func noTarget(target string, err error) error {
+	return errdefs.New(errdefs.InvalidArgument, "could not get container for %s: %w", target, err)
+}
+
+// defaultLinks are the links that a container has on the default network.
+func defaultLinks(r *Record) []string {
+	if mode := r.HostConfig.NetworkMode; mode != "" && !mode.IsDefault() && !mode.IsBridge() {
+		return nil
+	}
+	return r.HostConfig.Links
+}
+
+// defaultAddress is a running container's on the default network; zero if none.
+func (lr *launcher) defaultAddress(id string) netip.Addr {
+	for _, e := range lr.networks.Endpoints(id) {
+		if e.NetworkName == "bridge" {
+			return e.IP.Addr()
+		}
+	}
+	return netip.Addr{}
+}
+
+// checkLinks refuses the start of a container that is linked to one that does not run.
+func (lr *launcher) checkLinks(v *View) error {
+	for _, link := range defaultLinks(v.Record) {
+		target, alias := network.SplitLink(link)
+		other, err := lr.index.Find(target)
+		if err != nil {
+			return noTarget(target, err)
+		}
+		if ov := other.View(); !ov.Alive() || !lr.defaultAddress(other.ID).IsValid() {
+			return errdefs.New(errdefs.Conflict, "Cannot link to a non running container: /%s AS /%s/%s", ov.Name, v.Name, alias)
+		}
+	}
+	return nil
+}
+
+// relink writes the files of the containers that are linked to one that has started.
+// It takes their locks: nobody who holds one calls it.
+func (lr *launcher) relink(id string) error {
+	var errs []error
+	for _, by := range lr.links.of(id) {
+		c := lr.index.Get(by)
+		if c == nil {
+			continue
+		}
+		c.mu.Lock()
+		if v := c.View(); c.process != nil && v.Alive() && len(defaultLinks(v.Record)) > 0 {
+			errs = append(errs, lr.rewriteHosts(v))
+		}
+		c.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+func (lr *launcher) rewriteHosts(v *View) error {
+	files, err := lr.networkFiles(v, lr.networks.Endpoints(v.ID))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(lr.records.file(v.ID, "hosts"), files.Hosts, 0644)
+}
+
+// checkNewLinks refuses links of a new container that cannot be.
+func (cr *creations) checkNewLinks(h *container.HostConfig) error {
+	for _, link := range h.Links {
+		target, _ := network.SplitLink(link)
+		if _, err := cr.index.Find(target); err != nil {
+			return noTarget(target, err)
+		}
+	}
+	return spec.ValidateLinks(h)
+}
