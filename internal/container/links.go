@@ -35,6 +35,18 @@ func (l *links) add(to, by string) {
 	}
 }
 
+// drop forgets a container that is gone.
+func (l *links) drop(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.by, id)
+	for to, list := range l.by {
+		if slices.Contains(list, id) {
+			l.by[to] = slices.DeleteFunc(slices.Clone(list), func(by string) bool { return by == id })
+		}
+	}
+}
+
 func (l *links) of(to string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

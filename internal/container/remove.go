@@ -45,6 +45,7 @@ type removals struct {
 	stops   *stops
 	events  eventLog
 	work    *work
+	links   *links
 }
 
 // onRequest is Remove.
@@ -118,6 +119,7 @@ func (r *removals) remove(ctx context.Context, c *Container) error {
 		return fmt.Errorf("remove container %s: %w", v.ID, err)
 	}
 	r.index.Remove(c)
+	r.links.drop(c.ID)
 	r.ids.give(v.IDs)
 	r.execs.forget(c.ID)
 	r.events.publish(v, events.ActionDestroy)

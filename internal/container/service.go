@@ -114,7 +114,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work}
 	s.stops = &stops{events: s.events, restarts: s.restarter}
 	s.removals = &removals{
-		index: s.index, records: s.records, layers: layers, ids: s.ids, execs: s.execs, stops: s.stops, events: s.events, work: s.work,
+		index: s.index, records: s.records, layers: layers, ids: s.ids, execs: s.execs, stops: s.stops, events: s.events, work: s.work, links: s.links,
 	}
 	s.creations = &creations{
 		index: s.index, records: s.records, groups: s.groups, layers: layers, ids: s.ids, cells: s.cells, events: s.events, removals: s.removals,
