@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -186,8 +188,11 @@ func (cs *Connections) keep(c *Container, r *Record) error {
 // Preconditions: c.mu is held.
 func (cs *Connections) change(c *Container, r *Record, do func(ns *os.File) error) error {
 	ns, err := netns.OfProcess(c.process.pid)
+	if errors.Is(err, fs.ErrNotExist) { // its end is about to be noted
+		return errdefs.New(errdefs.Conflict, "container %s is not running", c.ID)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("container %s: %w", c.ID, err)
 	}
 	defer ns.Close()
 	was := c.View().Record

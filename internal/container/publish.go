@@ -43,23 +43,26 @@ func (cs *Connections) Publish(ctx context.Context, ref string, add, remove api.
 func (cs *Connections) republish(ctx context.Context, c *Container, was, r *Record) error {
 	now, before := *c.View(), *c.View()
 	now.Record, before.Record = r, was
-	err := cs.retainPorts(&now)
+	err := cs.retainPorts(&before, &now)
 	if err == nil {
 		err = cs.publishPorts(ctx, &now)
 	}
 	if err != nil {
-		err = errors.Join(err, cs.retainPorts(&before), cs.publishPorts(context.Background(), &before))
+		err = errors.Join(err, cs.publishPorts(context.Background(), &before))
 	}
 	return errors.Join(err, cs.networks.FreeRest(c.ID))
 }
 
-// retainPorts takes back the published ports that were not asked for.
-func (lr *launcher) retainPorts(v *View) error {
-	wanted, err := network.WantedPorts(v.HostConfig.PortBindings, v.Config.ExposedPorts, v.HostConfig.PublishAllPorts)
-	if err != nil {
-		return err
+// retainPorts takes back the published ports that are not asked for any more.
+func (lr *launcher) retainPorts(before, now *View) error {
+	var lists [2][]network.Port
+	for i, v := range []*View{before, now} {
+		var err error
+		if lists[i], err = network.WantedPorts(v.HostConfig.PortBindings, v.Config.ExposedPorts, v.HostConfig.PublishAllPorts); err != nil {
+			return err
+		}
 	}
-	return lr.networks.Retain(v.ID, wanted)
+	return lr.networks.Retain(now.ID, lists[0], lists[1])
 }
 
 // republished is a record with other published ports.

@@ -38,7 +38,10 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	if err != nil {
 		return r, err
 	}
-	kept := keptPorts(s.resolvers.keep(held))
+	if held, err = s.resolvers.keep(held); err != nil {
+		return r, err
+	}
+	kept := keptPorts(held)
 	var published []firewall.Binding
 	for _, rec := range records {
 		e := s.adoptEndpoint(rec, links, &r)

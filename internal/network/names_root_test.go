@@ -108,9 +108,17 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// loopbackUp gives the test's namespace its loopback.
+func loopbackUp(t *testing.T) {
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+}
+
 // TestNameServersOutliveTheEngine: the next one goes on with the same sockets, or
 // with others if nobody has held them.
 func TestNameServersOutliveTheEngine(t *testing.T) {
+	loopbackUp(t)
 	for _, kept := range []bool{true, false} {
 		cfg := Config{EngineID: "e8", Dir: t.TempDir(), DNS: []string{"127.0.0.1"}}
 		s, _ := reopen(t, cfg, nil, nil)
@@ -127,6 +135,7 @@ func TestNameServersOutliveTheEngine(t *testing.T) {
 		ns, err := netns.OfSocket(s.HeldSockets(e.ContainerID)[0])
 		must(t, err)
 		defer ns.Close()
+		publish(t, s, e, Port{Proto: "tcp", Container: 80, HostIP: netip.MustParseAddr("127.0.0.11"), Host: 8080})
 		var held []*os.File
 		if kept {
 			held = dup(t, append(s.HeldSockets(e.ContainerID), s.HeldSockets(gone.ContainerID)...))
@@ -201,9 +210,7 @@ func TestUpstreams(t *testing.T) {
 // nothing else.
 func TestNamesForTheHost(t *testing.T) {
 	const at = "127.0.0.12"
-	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Fatal(err, string(out))
-	}
+	loopbackUp(t)
 	s := openService(t, Config{HostNames: netip.MustParseAddr(at)})
 	_, err := s.Create(network.CreateRequest{Name: "one", IPAM: subnet("10.1.0.0/24")})
 	must(t, err)

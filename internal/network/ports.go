@@ -44,6 +44,9 @@ func comparePorts(a, b Port) int {
 	if (a.Host == 0) != (b.Host == 0) {
 		return cmp.Compare(b.Host, a.Host)
 	}
+	if (a.HostEnd == 0) != (b.HostEnd == 0) { // a range has others to choose from
+		return cmp.Compare(a.HostEnd, b.HostEnd)
+	}
 	return cmp.Or(cmp.Compare(a.Container, b.Container), cmp.Compare(a.Proto, b.Proto), a.HostIP.Compare(b.HostIP), cmp.Compare(a.Host, b.Host))
 }
 

@@ -20,7 +20,7 @@ func TestWantedPorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "[{tcp 80 invalid IP 8080 0} {tcp 80 127.0.0.1 9000 9002} {tcp 83 invalid IP 7 0} {udp 81 invalid IP 0 0} {tcp 82 invalid IP 0 0} {tcp 90 invalid IP 0 0}]"
+	want := "[{tcp 80 invalid IP 8080 0} {tcp 83 invalid IP 7 0} {tcp 80 127.0.0.1 9000 9002} {udp 81 invalid IP 0 0} {tcp 82 invalid IP 0 0} {tcp 90 invalid IP 0 0}]"
 	if s := fmt.Sprint(got); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}

@@ -40,8 +40,9 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 	defer u.Run(&err)
 	got := map[*Endpoint][]Port{}
 	var all []Port
+	claimed := claims{}
 	for _, p := range wanted {
-		ports, fresh, err := s.reserve(containerID, exits, p)
+		ports, fresh, err := s.reserve(containerID, exits, p, claimed)
 		if err != nil {
 			return nil, programming(refused(err), s.Endpoints(containerID)[0], err)
 		}
@@ -128,17 +129,8 @@ func programming(k errdefs.Kind, e *Endpoint, err error) error {
 
 // reserve reserves one wanted port where it is to be published; fresh are those that
 // were not the container's before.
-func (s *Service) reserve(containerID string, exits map[family]*Endpoint, p Port) (ports, fresh []Port, err error) {
-	var at []netip.Addr
-	for _, a := range places(exits, p.HostIP) {
-		have, ok := s.published(exits[familyOf(a)], p, a)
-		if ok {
-			ports = append(ports, have)
-			p.Host, p.HostEnd = have.Host, 0 // the others get the same number
-			continue
-		}
-		at = append(at, a)
-	}
+func (s *Service) reserve(containerID string, exits map[family]*Endpoint, p Port, claimed claims) (ports, fresh []Port, err error) {
+	p, ports, at := s.claim(exits, p, claimed)
 	if len(ports)+len(at) == 0 {
 		return nil, nil, errdefs.New(errdefs.InvalidArgument, "port %d/%s cannot be published: the container has no way out by the protocol of the host's address", p.Container, p.Proto)
 	}
@@ -178,34 +170,49 @@ func places(exits map[family]*Endpoint, asked netip.Addr) (all []netip.Addr) {
 	return all
 }
 
-// published finds a wanted port on an address among those that an endpoint has.
-func (s *Service) published(e *Endpoint, p Port, at netip.Addr) (Port, bool) {
-	for _, have := range s.portsOf(e) {
-		if have.HostIP == at && p.satisfied(have) {
-			return have, true
+// claims are published ports that stand for wanted ones, each for one.
+type claims map[Port]bool
+
+// claim finds where a wanted port is published already, and where it is to be: there
+// with the same number.
+func (s *Service) claim(exits map[family]*Endpoint, p Port, claimed claims) (_ Port, have []Port, rest []netip.Addr) {
+	for _, a := range places(exits, p.HostIP) {
+		list := s.portsOf(exits[familyOf(a)])
+		at := slices.IndexFunc(list, func(h Port) bool { return h.HostIP == a && p.satisfied(h) && !claimed[h] })
+		if at < 0 {
+			rest = append(rest, a)
+			continue
 		}
+		claimed[list[at]] = true
+		have = append(have, list[at])
+		p.Host, p.HostEnd = list[at].Host, 0
 	}
-	return Port{}, false
+	return p, have, rest
 }
 
-// Retain takes back the published ports of a container that none of the wanted ones
-// asks for. They stay reserved for it, so that it may publish them otherwise, until
+// Retain takes back the published ports of a container that were wanted before and are
+// not any more. They stay reserved for it, so that it may publish them otherwise, until
 // FreeRest.
-func (s *Service) Retain(containerID string, wanted []Port) error {
+func (s *Service) Retain(containerID string, before, wanted []Port) error {
 	exits := s.exits(containerID)
+	claimed, left := claims{}, claims{}
+	rest := slices.Clone(wanted)
+	for _, p := range before {
+		_, have, _ := s.claim(exits, p, claimed)
+		if i := slices.Index(rest, p); i >= 0 {
+			rest = slices.Delete(rest, i, i+1)
+			continue
+		}
+		for _, h := range have {
+			left[h] = true
+		}
+	}
 	var errs []error
 	for f, e := range exits {
-		gone := s.takePorts(e, func(have Port) bool { return familyOf(have.HostIP) == f && !asked(exits, wanted, have) })
+		gone := s.takePorts(e, func(have Port) bool { return familyOf(have.HostIP) == f && left[have] })
 		errs = append(errs, s.withdraw(e, gone))
 	}
 	return errors.Join(errs...)
-}
-
-// asked reports whether one of the wanted ports stands for one that is published.
-func asked(exits map[family]*Endpoint, wanted []Port, have Port) bool {
-	return slices.ContainsFunc(wanted, func(p Port) bool {
-		return p.satisfied(have) && slices.Contains(places(exits, p.HostIP), have.HostIP)
-	})
 }
 
 // FreeRest gives up ports that are reserved for a container and not published. Of one

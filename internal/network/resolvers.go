@@ -75,8 +75,14 @@ func (r *resolvers) leave(containerID string) {
 	delete(r.servers, containerID)
 }
 
-// keep takes the sockets of the last engine's name servers out of a list.
-func (r *resolvers) keep(held []*os.File) (rest []*os.File) {
+// keep takes the sockets of the last engine's name servers out of a list. Those in the
+// host's own namespace reserve ports that are published on the servers' address.
+func (r *resolvers) keep(held []*os.File) (rest []*os.File, err error) {
+	host, err := netns.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.kept = map[uint64]dns.Sockets{}
@@ -93,6 +99,10 @@ func (r *resolvers) keep(held []*os.File) (rest []*os.File) {
 		}
 		id := inode(ns)
 		ns.Close()
+		if id == inode(host) {
+			rest = append(rest, f)
+			continue
+		}
 		pair := r.kept[id]
 		if have := pair.Of(kind); *have != nil {
 			f.Close()
@@ -101,7 +111,7 @@ func (r *resolvers) keep(held []*os.File) (rest []*os.File) {
 		}
 		r.kept[id] = pair
 	}
-	return rest
+	return rest, nil
 }
 
 // take returns the last engine's sockets in a namespace.

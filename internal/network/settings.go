@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -90,9 +91,11 @@ func settingsOf(id string, options map[string]string) (settings, error) {
 // checkLinkName refuses what the kernel would (dev_valid_name).
 func checkLinkName(name string) error {
 	const most = 15 // IFNAMSIZ with the zero at its end
-	if name == "" || len(name) > most || name == "." || name == ".." ||
-		strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r == ':' || unicode.IsSpace(r) || unicode.IsControl(r) }) {
-		return fmt.Errorf("not a link's name, which has at most %d bytes and no space, slash or colon", most)
+	if name == "" || len(name) > most || slices.Contains([]string{".", "..", "all", "default"}, name) ||
+		strings.ContainsFunc(name, func(r rune) bool {
+			return r == '%' || r == '/' || r == ':' || unicode.IsSpace(r) || unicode.IsControl(r)
+		}) {
+		return fmt.Errorf("not a link's name, which has at most %d bytes, no space, slash, colon or percent sign, and is neither all nor default", most)
 	}
 	return nil
 }
