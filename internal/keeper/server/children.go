@@ -20,6 +20,7 @@ type children struct {
 	byID    map[string]*child    // +checklocks:mu
 	exits   map[string]wire.Exit // +checklocks:mu
 	seconds map[string]*seconds  // by container; +checklocks:mu
+	emptied chan struct{}        // tells, once for many times, that the last process has gone
 }
 
 // seconds are the second halves of one container that have not begun.
@@ -29,7 +30,7 @@ type seconds struct {
 }
 
 func newChildren() *children {
-	return &children{byID: map[string]*child{}, exits: map[string]wire.Exit{}, seconds: map[string]*seconds{}}
+	return &children{byID: map[string]*child{}, exits: map[string]wire.Exit{}, seconds: map[string]*seconds{}, emptied: make(chan struct{}, 1)}
 }
 
 // claim enters a child.
@@ -53,6 +54,32 @@ func (l *children) forget(id string) {
 	defer l.mu.Unlock()
 	l.freePorts(id)
 	delete(l.byID, id)
+	l.tellEmptied()
+}
+
+// tellEmptied tells who waits for it that no process runs any more.
+//
+// Preconditions: l.mu is held.
+func (l *children) tellEmptied() {
+	if l.running() != "" {
+		return
+	}
+	select {
+	case l.emptied <- struct{}{}:
+	default:
+	}
+}
+
+// running is a process that runs, "" if none does.
+//
+// Preconditions: l.mu is held.
+func (l *children) running() string {
+	for id, c := range l.byID {
+		if c.state != parked {
+			return id
+		}
+	}
+	return ""
 }
 
 // get returns a child, nil if there is none.
@@ -109,6 +136,7 @@ func (l *children) ended(x wire.Exit) {
 	l.freePorts(x.ID)
 	delete(l.byID, x.ID)
 	l.exits[x.ID] = x
+	l.tellEmptied()
 }
 
 // restore enters exits that an earlier program has recorded.
@@ -138,10 +166,8 @@ func (l *children) forgetExit(id string) {
 func (l *children) whenIdle(f func()) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for id, c := range l.byID {
-		if c.state != parked {
-			return errdefs.New(errdefs.Conflict, "process %s is running", id)
-		}
+	if id := l.running(); id != "" {
+		return errdefs.New(errdefs.Conflict, "process %s is running", id)
 	}
 	f()
 	return nil

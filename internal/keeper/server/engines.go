@@ -50,6 +50,20 @@ func (e *engines) resume(s *session) {
 // goneWait is how long the end of a connection may take to be noticed.
 const goneWait = time.Second
 
+// stays reports whether an engine is connected and does not leave just now.
+func (e *engines) stays() bool {
+	s := e.current()
+	if s == nil {
+		return false
+	}
+	select {
+	case <-s.gone:
+		return false
+	case <-time.After(goneWait):
+		return true
+	}
+}
+
 // settle waits until no request of the last engine is being served, if it has
 // gone.
 func (e *engines) settle() {

@@ -147,6 +147,45 @@ func TestKeeperEndsWithoutItsSocket(t *testing.T) {
 	r.dial()
 }
 
+// TestKeeperEndsAfterItsLastProcess: an engine may ask it to end, and go, while the last
+// process is still on its way out.
+func TestKeeperEndsAfterItsLastProcess(t *testing.T) {
+	r := newEngineRig(t)
+	fd, err := process.Open(r.KeeperPid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fd.Close()
+	p := r.run(container("c1", "sleep 100"))
+	p.Files.Close()
+	r.Conn.Close()
+	if err := process.Signal(fd, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(r.log(), "not yet at an end"); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the keeper has not heard\n%s", r.log())
+		}
+	}
+	if over, err := process.Ended(fd); over || err != nil {
+		t.Fatalf("it ended before its process: %v", err)
+	}
+	if err := syscall.Kill(p.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if over, err := process.Ended(fd); over || err != nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Errorf("the keeper is still there\n%s", r.log())
+			break
+		}
+	}
+	r.spawn() // what the rig ends
+	r.dial()
+}
+
 func TestPathsOfAContainerAreHeldUntilReported(t *testing.T) {
 	r := newEngineRig(t)
 	r.run(container("c1", "exec sleep 100")).Files.Close()

@@ -160,16 +160,31 @@ func raiseLimits() {
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-950"), 0)
 }
 
-// endOnSignal ends an idle keeper; one with processes stays.
+// endOnSignal ends an idle keeper. One with processes stays until the last has gone: an
+// engine that stops may be quicker than what it has just ended. If there is an engine
+// then, that one decides.
 func (k *Keeper) endOnSignal(c <-chan os.Signal) {
 	for sig := range c {
-		k.concluding.Lock()
-		err := k.shutdown()
-		k.concluding.Unlock()
-		if err != nil {
-			k.log.Warn("signal ignored", "signal", sig, "error", err)
-			continue
+		for {
+			select {
+			case <-k.children.emptied: // of before
+			default:
+			}
+			k.concluding.Lock()
+			err := k.shutdown()
+			k.concluding.Unlock()
+			if err == nil {
+				os.Exit(0)
+			}
+			k.log.Warn("not yet at an end", "signal", sig, "error", err)
+			select {
+			case <-k.children.emptied:
+			case sig = <-c:
+				continue
+			}
+			if k.engine.stays() {
+				break
+			}
 		}
-		os.Exit(0)
 	}
 }
