@@ -56,6 +56,23 @@ func (w *Watch) Next() error {
 	}
 }
 
+// Drain forgets what has been reported and not been read: whoever looks at the whole
+// next sees it. A flush of many chains is many reports.
+func (w *Watch) Drain() error {
+	raw, err := w.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 64<<10)
+	return raw.Read(func(fd uintptr) bool {
+		for {
+			if _, err := unix.Read(int(fd), buf); err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) {
+				return true // EAGAIN: there is no more
+			}
+		}
+	})
+}
+
 // foreign reports whether a datagram tells of somebody else's change.
 func (w *Watch) foreign(p []byte) bool {
 	for len(p) >= unix.SizeofNlMsghdr {

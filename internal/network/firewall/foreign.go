@@ -211,6 +211,9 @@ func (f *Firewall) WatchOthers(ctx context.Context) {
 		if !sleep(ctx, settle) {
 			return
 		}
+		if f.every.Drain() != nil { // closed
+			return
+		}
 		f.mu.Lock()
 		if f.applied {
 			f.reintegrate()

@@ -21,6 +21,9 @@ func (f *Firewall) Watch(ctx context.Context) {
 		if !sleep(ctx, settle) {
 			return
 		}
+		if f.watch.Drain() != nil { // closed
+			return
+		}
 		f.restore()
 		if !sleep(ctx, between) {
 			return
