@@ -4,7 +4,6 @@ package network
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -20,9 +19,9 @@ import (
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
-	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
+	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
 // town is a host with containers and a neighbour.
@@ -63,7 +62,7 @@ func newTown(t *testing.T) *town {
 		serve(t, e.NetNS, "udp", "0.0.0.0:80")
 		if c[0] == "web" {
 			publish(t, to.s, e, Port{Proto: "tcp", Container: 80, Host: 8080}, Port{Proto: "tcp", Container: 80, Host: 8081, HostIP: netip.MustParseAddr("127.0.0.1")},
-				Port{Proto: "tcp", Container: 80, Host: 8082, HostIP: hostOut.Addr()})
+				Port{Proto: "tcp", Container: 80, Host: 8082, HostIP: networktest.HostOut.Addr()})
 		}
 	}
 	serve(t, to.world, "tcp", "192.0.2.2:80")
@@ -75,14 +74,6 @@ func (to *town) explain(o api.NetworkExplainOptions) api.NetworkExplanation {
 	x, err := to.s.Explain(o, func(id string) int { return to.pids[id] })
 	must(to.t, err)
 	return x
-}
-
-// shell runs nft or iptables in the host's namespace.
-func shell(t *testing.T, line string) {
-	t.Helper()
-	if out, err := exec.Command("sh", "-ec", line).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", line, err, out)
-	}
 }
 
 // block is something in the way of packets.
@@ -165,7 +156,8 @@ var blocks = []block{
 // explanation names the rule; before and after it does, and the explanation says so.
 func TestExplainNamesWhatBlocks(t *testing.T) {
 	to := newTown(t)
-	routeEverything(t, to.world)
+	networktest.RouteToHost(t, to.world, "172.17.0.0/16", "10.9.0.0/16")
+	networktest.RouteLoopbackToHost(t, to.world)
 	if err := sysctl.Write("net/bridge/bridge-nf-call-iptables", "0"); err != nil {
 		t.Log("this kernel has no br_netfilter:", err)
 		blocks = slices.DeleteFunc(blocks, func(b block) bool { return b.name == "a bridge is filtered" })
@@ -189,23 +181,6 @@ func TestExplainNamesWhatBlocks(t *testing.T) {
 			}
 		})
 	}
-}
-
-// routeEverything has a neighbour send to the host what it would not get otherwise.
-func routeEverything(t *testing.T, world *os.File) {
-	must(t, netns.Do(world, func() error {
-		c, err := netlink.Open()
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		var b netlink.Batch
-		b.SetDown(1)
-		for _, p := range []string{"172.17.0.0/16", "10.9.0.0/16", "127.0.0.0/8"} {
-			b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix(p), Gateway: hostOut.Addr(), Index: 2})
-		}
-		return errors.Join(c.Do(&b), sysctl.Write("net/ipv4/conf/eth0/route_localnet", "1"))
-	}))
 }
 
 func (to *town) passes(b block) {

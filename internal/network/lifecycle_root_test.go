@@ -21,6 +21,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
 // links lists the names of links that bear an engine's id.
@@ -38,16 +39,6 @@ func links(t *testing.T, engine string) []string {
 		}
 	}
 	return own
-}
-
-// eventually waits for a condition that the kernel fulfils in the background.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for start := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(start) > time.Minute { // emulated machines are slow
-			t.Fatalf("never: %s", what)
-		}
-	}
 }
 
 // left returns what a network has besides its bridge.
@@ -306,7 +297,7 @@ func TestChosenSubnetAvoidsTheHosts(t *testing.T) {
 	must(t, err)
 	defer c.Close()
 	var b netlink.Batch
-	b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("172.17.4.0/24"), Gateway: neighbourOut.Addr(), Index: 100})
+	b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("172.17.4.0/24"), Gateway: networktest.NeighbourOut.Addr(), Index: 100})
 	must(t, c.Do(&b))
 	dir := t.TempDir()
 	s, _ := reopen(t, Config{EngineID: "e3", Dir: dir}, nil, nil)

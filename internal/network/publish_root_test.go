@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/bridge"
+	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
 func publish(t *testing.T, s *Service, e *Endpoint, ports ...Port) []Port {
@@ -55,7 +55,7 @@ func TestPublishedOnOneAddress(t *testing.T) {
 	a, b := attach(t, s), attach(t, s)
 	serve(t, a.NetNS, "tcp", "0.0.0.0:80")
 	publish(t, s, a, Port{Proto: "tcp", Container: 80, Host: 81, HostIP: netip.MustParseAddr("127.0.0.1")},
-		Port{Proto: "tcp", Container: 80, Host: 82, HostIP: hostOut.Addr()})
+		Port{Proto: "tcp", Container: 80, Host: 82, HostIP: networktest.HostOut.Addr()})
 	wantAnswer(t, "loopback", nil, "tcp", "127.0.0.1:81", "172.17.0.1")
 	wantAnswer(t, "one address", world, "tcp", "192.0.2.1:82", "192.0.2.2")
 	wantNoAnswer(t, "loopback port on the outer address", world, "tcp", "192.0.2.1:81")
@@ -73,18 +73,8 @@ func TestNeighbourReachesNothingUnpublished(t *testing.T) {
 	serve(t, e.NetNS, "udp", "0.0.0.0:80")
 	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080, HostIP: netip.MustParseAddr("127.0.0.1")})
 	wantAnswer(t, "host", nil, "tcp", "127.0.0.1:8080", "172.17.0.1")
-	must(t, netns.Do(world, func() error {
-		c, err := netlink.Open()
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		var b netlink.Batch
-		b.SetDown(1) // no loopback: 127.0.0.1 is routed like any address
-		b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("172.17.0.0/16"), Gateway: hostOut.Addr(), Index: 2})
-		b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("127.0.0.0/8"), Gateway: hostOut.Addr(), Index: 2})
-		return errors.Join(c.Do(&b), sysctl.Write("net/ipv4/conf/eth0/route_localnet", "1"))
-	}))
+	networktest.RouteToHost(t, world, "172.17.0.0/16")
+	networktest.RouteLoopbackToHost(t, world)
 	for _, addr := range []string{"172.17.0.2:80", "127.0.0.1:8080", "192.0.2.1:8080"} {
 		wantNoAnswer(t, "neighbour", world, "tcp", addr)
 		wantNoAnswer(t, "neighbour", world, "udp", addr)
@@ -99,16 +89,7 @@ func TestUnprotectedNetwork(t *testing.T) {
 	makeNetwork(t, s, network.CreateRequest{Name: "open", IPAM: subnet("10.1.0.0/24"), Options: map[string]string{optionMode: "nat-unprotected"}})
 	e, other := attachTo(t, s, "open", Request{}), attach(t, s)
 	serve(t, e.NetNS, "tcp", "0.0.0.0:80")
-	must(t, netns.Do(world, func() error {
-		c, err := netlink.Open()
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		var b netlink.Batch
-		b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("10.1.0.0/24"), Gateway: hostOut.Addr(), Index: 2})
-		return c.Do(&b)
-	}))
+	networktest.RouteToHost(t, world, "10.1.0.0/24")
 	wantAnswer(t, "neighbour", world, "tcp", "10.1.0.2:80", "192.0.2.2")
 	wantNoAnswer(t, "container of another network", other.NetNS, "tcp", "10.1.0.2:80")
 	serve(t, world, "tcp", "192.0.2.2:81")
@@ -181,42 +162,12 @@ func TestChosenPorts(t *testing.T) {
 	}
 }
 
-func nft(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("nft", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft %v: %v: %s", args, err, out)
-	}
-	return string(out)
-}
-
-// allRules lists all rules; chains, sets and the elements of each in order of their
-// text.
-func allRules(t *testing.T) string {
-	t.Helper()
-	var parts []string
-	for part := range strings.SplitSeq(nft(t, "list", "ruleset"), "\n\t}\n") {
-		head, elements, is := strings.Cut(part, "elements = {")
-		if is {
-			list := strings.FieldsFunc(elements, func(r rune) bool { return r == ',' || r == '}' })
-			for i := range list {
-				list[i] = strings.TrimSpace(list[i])
-			}
-			slices.Sort(list)
-			part = head + strings.Join(list, ", ")
-		}
-		parts = append(parts, strings.Trim(part, "}\n"))
-	}
-	slices.Sort(parts)
-	return strings.Join(parts, "\n")
-}
-
 func TestRulesAreRestored(t *testing.T) {
 	world := newNeighbour(t)
 	s := openService(t, Config{})
 	e := attach(t, s)
 	serve(t, e.NetNS, "tcp", "0.0.0.0:80")
-	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080}, Port{Proto: "tcp", Container: 80, Host: 8081, HostIP: hostOut.Addr()})
+	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080}, Port{Proto: "tcp", Container: 80, Host: 8081, HostIP: networktest.HostOut.Addr()})
 	for _, change := range []string{
 		"flush ruleset",
 		"flush chain inet tare forward",

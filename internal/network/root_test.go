@@ -3,102 +3,32 @@
 package network
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/netip"
-	"os"
-	"os/exec"
-	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tare-engine/tare/internal/ident"
-	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
+	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
-// inside marks the copy of the test program that runs in a network namespace
-// of its own, which plays the host.
-const inside = "TARE_TEST_NETNS"
+func TestMain(m *testing.M) { networktest.Main(m) }
 
-func TestMain(m *testing.M) {
-	if os.Getenv(inside) != "" {
-		os.Exit(m.Run())
-	}
-	c := exec.Command("/proc/self/exe", os.Args[1:]...)
-	c.Env = append(os.Environ(), inside+"=1")
-	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := c.Run()
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		os.Exit(e.ExitCode())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-// Addresses of the link between the host and the neighbour, which plays the
-// world outside.
+// What these tests use most, by short names.
 var (
-	hostOut      = netip.MustParsePrefix("192.0.2.1/24")
-	neighbourOut = netip.MustParsePrefix("192.0.2.2/24")
-
-	hostOut6      = netip.MustParsePrefix("2001:db8::1/64")
-	neighbourOut6 = netip.MustParsePrefix("2001:db8::2/64")
+	must         = networktest.Must
+	newNeighbour = networktest.NewNeighbour
+	serve        = networktest.Serve
+	ask          = networktest.Ask
+	askFor       = networktest.AskFor
+	wantAnswer   = networktest.WantAnswer
+	wantNoAnswer = networktest.WantNoAnswer
+	shell        = networktest.Shell
+	nft          = networktest.NFT
+	allRules     = networktest.AllRules
+	eventually   = networktest.Eventually
 )
-
-// newNeighbour makes the world outside, connected by a pair of links.
-func newNeighbour(t testing.TB) *os.File {
-	t.Helper()
-	m := netns.NewMaker(1)
-	defer m.Close()
-	var in *netlink.Conn
-	ns, err := m.New(func() (err error) { in, err = netlink.Open(); return })
-	must(t, err)
-	host, err := netlink.Open()
-	must(t, err)
-	defer in.Close()
-	defer host.Close()
-	var h, n netlink.Batch
-	h.SetUp(1)
-	h.AddVeth(netlink.Veth{Name: "out0", Index: 100, PeerName: "eth0", PeerIndex: 2, PeerNS: int(ns.Fd())})
-	h.AddAddr(100, netlink.Addr{Prefix: hostOut})
-	h.AddAddr(100, netlink.Addr{Prefix: hostOut6})
-	must(t, host.Do(&h))
-	n.SetUp(1)
-	n.AddAddr(2, netlink.Addr{Prefix: neighbourOut})
-	n.AddAddr(2, netlink.Addr{Prefix: neighbourOut6})
-	n.SetUp(2)
-	must(t, in.Do(&n))
-	var c netlink.Batch
-	c.Settle(100)
-	must(t, host.Do(&c))
-	t.Cleanup(func() {
-		ns.Close()
-		var b netlink.Batch
-		b.DelLink(100)
-		c, err := netlink.Open()
-		must(t, err)
-		defer c.Close()
-		must(t, c.Do(&b))
-	})
-	return ns
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // openService opens a service on a directory and adopts nothing.
 func openService(t testing.TB, cfg Config) *Service {
@@ -134,94 +64,6 @@ func attach(t testing.TB, s *Service) *Endpoint {
 	e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "c"})
 	must(t, err)
 	return e
-}
-
-// serve answers every connection or datagram in a namespace with the client's
-// address as the server sees it.
-func serve(t testing.TB, ns *os.File, proto, addr string) {
-	t.Helper()
-	must(t, netns.Do(ns, func() error {
-		if proto == "udp" {
-			c, err := net.ListenPacket("udp", addr)
-			if err == nil {
-				t.Cleanup(func() { c.Close() })
-				go func() {
-					b := make([]byte, 100)
-					for {
-						_, from, err := c.ReadFrom(b)
-						if err != nil {
-							return
-						}
-						c.WriteTo([]byte(from.String()+"\n"), from)
-					}
-				}()
-			}
-			return err
-		}
-		l, err := net.Listen("tcp", addr)
-		if err == nil {
-			t.Cleanup(func() { l.Close() })
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					io.WriteString(c, c.RemoteAddr().String()+"\n")
-					c.Close()
-				}
-			}()
-		}
-		return err
-	}))
-}
-
-// ask connects from a namespace (nil: the host) and returns what the server
-// answers at once: the client's address.
-func ask(ns *os.File, proto, addr string) (string, error) {
-	return askFor(300*time.Millisecond, ns, proto, addr)
-}
-
-func askFor(patience time.Duration, ns *os.File, proto, addr string) (string, error) {
-	var seen string
-	f := func() error {
-		c, err := net.DialTimeout(proto, addr, patience)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(patience))
-		if proto == "udp" {
-			io.WriteString(c, "x")
-		}
-		seen, err = bufio.NewReader(c).ReadString('\n')
-		if client, err := netip.ParseAddrPort(strings.TrimSpace(seen)); err == nil {
-			seen = client.Addr().Unmap().String()
-		}
-		return err
-	}
-	if ns == nil {
-		err := f()
-		return seen, err
-	}
-	err := netns.Do(ns, f)
-	return seen, err
-}
-
-// wantAnswer checks that a server answers and which client it saw.
-func wantAnswer(t *testing.T, what string, ns *os.File, proto, addr, client string) {
-	t.Helper()
-	got, err := askFor(20*time.Second, ns, proto, addr)
-	if err != nil || got != client {
-		t.Errorf("%s: %s %s: server saw %q, %v; want %s", what, proto, addr, got, err, client)
-	}
-}
-
-func wantNoAnswer(t *testing.T, what string, ns *os.File, proto, addr string) {
-	t.Helper()
-	if got, err := ask(ns, proto, addr); err == nil {
-		t.Errorf("%s: %s %s is reachable, server saw %q", what, proto, addr, got)
-	}
 }
 
 func TestContainerReachesOutside(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
+	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
 // six asks for a network with IPv6, and the subnets.
@@ -64,7 +65,7 @@ func TestIPv6Network(t *testing.T) {
 		wantNoAnswer(t, "other network", far.NetNS, proto, "[fd01::3]:80")
 	}
 	publish(t, s, b, Port{Proto: "tcp", Container: 80, Host: 8080}, Port{Proto: "udp", Container: 80, Host: 8080},
-		Port{Proto: "tcp", Container: 80, Host: 8081, HostIP: hostOut6.Addr()})
+		Port{Proto: "tcp", Container: 80, Host: 8081, HostIP: networktest.HostOut6.Addr()})
 	for _, proto := range []string{"tcp", "udp"} {
 		wantAnswer(t, "outside", world, proto, "[2001:db8::1]:8080", "2001:db8::2")
 		wantAnswer(t, "outside by IPv4", world, proto, "192.0.2.1:8080", "192.0.2.2")
@@ -75,16 +76,7 @@ func TestIPv6Network(t *testing.T) {
 	}
 	wantAnswer(t, "one address", world, "tcp", "[2001:db8::1]:8081", "2001:db8::2")
 	wantNoAnswer(t, "another", world, "tcp", "192.0.2.1:8081")
-	must(t, netns.Do(world, func() error {
-		c, err := netlink.Open()
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		var r netlink.Batch
-		r.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("fd00::/8"), Gateway: hostOut6.Addr(), Index: 2})
-		return c.Do(&r)
-	}))
+	networktest.RouteToHost(t, world, "fd00::/8")
 	wantNoAnswer(t, "world to what is not published", world, "tcp", "[fd01::3]:80")
 	must(t, s.Release(context.Background(), b.ContainerID))
 	wantNoAnswer(t, "released", world, "tcp", "[2001:db8::1]:8080")
@@ -414,7 +406,7 @@ func TestDefaultNetworkWithIPv6(t *testing.T) {
 	must(t, err)
 	defer c.Close()
 	var b netlink.Batch
-	b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("::/0"), Gateway: neighbourOut6.Addr(), Index: 100})
+	b.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("::/0"), Gateway: networktest.NeighbourOut6.Addr(), Index: 100})
 	must(t, c.Do(&b))
 	if got := gateway(Config{Dir: dir, IPv6Auto: true}); !strings.HasPrefix(got, "fd") {
 		t.Errorf("on a host with a way out: %q", got)

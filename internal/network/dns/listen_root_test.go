@@ -6,30 +6,18 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/miekg/dns"
 
-	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
 // TestListen asks at port 53 from inside a namespace, where another server has that
 // port, and from its loopback only.
 func TestListen(t *testing.T) {
-	m := netns.NewMaker(1)
-	defer m.Close()
-	ns, err := m.New(func() error { return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	up := exec.Command("nsenter", "--net=/proc/self/fd/3", "ip", "link", "set", "lo", "up")
-	up.ExtraFiles = []*os.File{ns}
-	if out, err := up.CombinedOutput(); err != nil {
-		t.Fatal(err, string(out))
-	}
+	ns := networktest.NewNamespace(t)
 	before, err := Listen(ns)
 	if err != nil {
 		t.Fatal(err)
@@ -91,23 +79,9 @@ func TestListen(t *testing.T) {
 
 // BenchmarkListen is what a container on a network of a user costs more at its start.
 func BenchmarkListen(b *testing.B) {
-	m := netns.NewMaker(1)
-	defer m.Close()
 	for b.Loop() {
 		b.StopTimer()
-		ns, err := m.New(func() error {
-			c, err := netlink.Open()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			var up netlink.Batch
-			up.SetUp(1)
-			return c.Do(&up)
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
+		ns := networktest.NewNamespace(b)
 		b.StartTimer()
 		s, err := Listen(ns)
 		b.StopTimer()

@@ -3,39 +3,16 @@
 package firewall
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"os/exec"
-	"syscall"
 	"testing"
 
 	"github.com/tare-engine/tare/internal/linux/ruleset"
+	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
-// inside marks the copy of the test program that runs in a network namespace of its
-// own.
-const inside = "TARE_TEST_NETNS"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(inside) != "" {
-		os.Exit(m.Run())
-	}
-	c := exec.Command("/proc/self/exe", os.Args[1:]...)
-	c.Env = append(os.Environ(), inside+"=1")
-	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := c.Run()
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		os.Exit(e.ExitCode())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { networktest.Main(m) }
 
 // TestThousandNetworksAreOneTransaction: as at the start of an engine, and after a
 // flush.

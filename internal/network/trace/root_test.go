@@ -3,39 +3,16 @@
 package trace
 
 import (
-	"errors"
-	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/tare-engine/tare/internal/linux/ruleset"
+	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
-// inside marks the copy of the test program that runs in a network namespace of its
-// own.
-const inside = "TARE_TEST_NETNS"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(inside) != "" {
-		os.Exit(m.Run())
-	}
-	c := exec.Command("/proc/self/exe", os.Args[1:]...)
-	c.Env = append(os.Environ(), inside+"=1")
-	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := c.Run()
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		os.Exit(e.ExitCode())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { networktest.Main(m) }
 
 func execute(t *testing.T, stdin, name string, args ...string) string {
 	t.Helper()
