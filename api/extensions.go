@@ -22,6 +22,7 @@ type Extension struct {
 	Value string // what stands for the value in documents
 	Usage string // what it does to the container
 	List  bool   // a flag that is given again adds to the value, with a comma
+	Live  bool   // it can be changed later, also while the container runs: OptionsPath
 	read  func(value string, to *Extensions) error
 }
 
@@ -36,6 +37,7 @@ type Extensions struct {
 	TimeZone    string        // name below /usr/share/zoneinfo, or LocalTimeZone; "": the image's
 	Requires    []string      // containers, as the request calls them
 	Startup     StartupProbe
+	Network     NetworkLimits
 }
 
 // StartupProbe has to succeed before the health check begins.
@@ -81,6 +83,18 @@ var ExtensionTable = []Extension{
 	{Name: "health-startup-tcp", Value: "HOST:PORT", Usage: "Port in the container that has to accept a connection before the health check begins", read: startupTest("TCP")},
 	{Name: "health-startup-timeout", Value: "DURATION", Usage: "Time after which a startup probe has failed (default 30s)", read: func(v string, x *Extensions) error {
 		return readDuration(v, &x.Startup.Timeout)
+	}},
+	{Name: "net-delay", Value: "DURATION", Usage: "Delay of each packet to the container, such as 100ms", Live: true, read: func(v string, x *Extensions) error {
+		return readDelay(v, &x.Network.Delay)
+	}},
+	{Name: "net-loss", Value: "PERCENT", Usage: "Share of the packets to the container that get lost, such as 0.5%", Live: true, read: func(v string, x *Extensions) error {
+		return readLoss(v, &x.Network.Loss)
+	}},
+	{Name: "net-rate-in", Value: "RATE", Usage: "Most that comes to the container by each of its networks, such as 10mbit or 1.5MB/s; 0 for no limit", Live: true, read: func(v string, x *Extensions) error {
+		return readRate(v, &x.Network.RateIn)
+	}},
+	{Name: "net-rate-out", Value: "RATE", Usage: "Most that the container sends by each of its networks, such as 10mbit or 1.5MB/s; 0 for no limit", Live: true, read: func(v string, x *Extensions) error {
+		return readRate(v, &x.Network.RateOut)
 	}},
 	{Name: "requires", Value: "CONTAINER[,CONTAINER]", Usage: "Containers that are started before this one", List: true, read: func(v string, x *Extensions) error {
 		for name := range strings.SplitSeq(v, ",") {

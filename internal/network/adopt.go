@@ -49,6 +49,9 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 			continue
 		}
 		delete(links, e.Index)
+		if err := s.adoptLimits(e, links); err != nil {
+			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
+		}
 		for _, p := range e.Ports {
 			f := kept[p.key()]
 			delete(kept, p.key())
@@ -135,7 +138,7 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 			if !slices.Contains(r.Gone, e.ContainerID) {
 				r.Gone = append(r.Gone, e.ContainerID)
 			}
-		case e.Routed || l.Master != n.link.Index():
+		case e.Routed || !l.Up || l.Master != n.link.Index():
 			if err := s.reconnect(e); err != nil {
 				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
 			}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
@@ -33,10 +34,11 @@ type Request struct {
 	Links       []string         // CONTAINER:ALIAS, names that it has for others of this network
 	IfaceName   string           // of the container's end; empty: eth0, or the first that is free
 	Priority    int              // the endpoint with the highest is the way out
-	Later       bool             // without a namespace: Enter makes the link when there is one
+	Limits      api.NetworkLimits
+	Later       bool // without a namespace: Enter makes the link when there is one
 }
 
-// Endpoint is a container's place in a network. Name, Index, Exit, Exit6 and Ports change
+// Endpoint is a container's place in a network. Name, Index, Exit, Exit6, Limits and Ports change
 // under the table's lock, by calls for its container only, of which the caller makes
 // one at a time: he reads them without the lock. The rest stays as it was made.
 type Endpoint struct {
@@ -49,6 +51,7 @@ type Endpoint struct {
 	NetNS *os.File
 
 	network *Network
+	second  int  // number of the link by which limited packets go (package limit); limiting guards it
 	ahead   bool // made by Reserve and not bound yet; the table's lock guards it
 	gone    bool // the link has disappeared already; the table's lock guards it
 }
@@ -75,6 +78,8 @@ type Record struct {
 	Hostname    string       `json:"hostname,omitempty"`
 	Aliases     []string     `json:"aliases,omitempty"`
 	Links       []string     `json:"links,omitempty"`
+
+	Limits api.NetworkLimits `json:"limits,omitzero"`
 }
 
 // MAC is a hardware address that is a string in JSON.
@@ -145,7 +150,7 @@ func (s *Service) Check(r Request) error {
 	if n.rec.Driver == "bridge" && n.link == nil {
 		return errdefs.New(errdefs.NotFound, "network %s not found", n.rec.Name)
 	}
-	return nil
+	return limitable(n, r.Limits)
 }
 
 // checkIP refuses an address that an endpoint cannot ask for.
@@ -217,7 +222,7 @@ func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, 
 	}
 	e := &Endpoint{network: n, NetworkName: n.rec.Name, Record: Record{
 		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC), Priority: r.Priority,
-		Hostname: r.Hostname, Aliases: r.Aliases, Links: r.Links}}
+		Hostname: r.Hostname, Aliases: r.Aliases, Links: r.Links, Limits: r.Limits}}
 	return e, s.book(e.ContainerID, e.Name, n, first)
 }
 
@@ -352,7 +357,9 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 		})
 		switch {
 		case err == nil && e.Routed:
-			return s.wall.AddLink(e.network.link.Name, e.Link)
+			return errors.Join(s.wall.AddLink(e.network.link.Name, e.Link), s.limitNew(e))
+		case err == nil:
+			return s.limitNew(e)
 		case !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.EBUSY):
 			return err
 		}

@@ -93,14 +93,14 @@ func (l *leaving) ports(n *Network) (count int) {
 
 // free gives the address back. The link is gone.
 func (l *leaving) free(e *Endpoint) {
-	var err error
+	err := l.s.forgetLimits(e)
 	l.s.mu.Lock()
 	removed := e.network.removed
 	l.s.mu.Unlock()
 	switch {
 	case e.Index == 0, removed:
 	case e.Routed:
-		err = l.s.wall.RemoveLink(e.network.link.Name, e.Link)
+		err = errors.Join(err, l.s.wall.RemoveLink(e.network.link.Name, e.Link))
 		fallthrough
 	default:
 		err = errors.Join(err, e.network.link.Forget(l.s.host, bridge.Endpoint{Addrs: e.linkAddrs(), Routed: e.Routed}))
@@ -117,17 +117,26 @@ func (l *leaving) run(ctx context.Context) {
 	timers.Go(func() { l.late(ctx) })
 	defer timers.Wait()
 	for {
-		gone, lost, err := l.watch.Next()
+		c, err := l.watch.Next()
 		if err != nil {
 			return
 		}
-		if lost {
+		if c.Lost {
 			l.compare()
 		}
-		for _, i := range gone {
+		for _, i := range c.Gone {
 			l.linkGone(i)
 		}
+		l.s.lessened(l.staying(c.Lessened))
+		l.s.limitsGone(append(l.staying(c.Unqueued), c.Gone...))
 	}
+}
+
+// staying leaves out links that are about to disappear.
+func (l *leaving) staying(links []int) []int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(links, func(i int) bool { return l.wait[i] != nil })
 }
 
 // linkGone notes that a link has disappeared.

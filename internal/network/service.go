@@ -114,6 +114,7 @@ type Service struct {
 	ports    *reservations
 	maxPorts int // bridge.MaxPorts, smaller in tests
 
+	limiting  sync.Mutex  // held while limits of endpoints change; taken before the table's
 	destroyed atomic.Bool // links are not to be restored
 	stop      context.CancelFunc
 	done      sync.WaitGroup

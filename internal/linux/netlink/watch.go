@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch tells of links that disappear from a namespace.
+// Watch tells of links of a namespace that disappear, or that somebody changes.
 type Watch struct {
 	f *os.File
 }
@@ -21,7 +21,7 @@ func NewWatch() (*Watch, error) {
 	}
 	// A hundred namespaces that go at once send a thousand messages of 2 KB.
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_LINK}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_LINK | unix.RTMGRP_TC | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR}); err != nil {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("bind", err)
 	}
@@ -31,31 +31,59 @@ func NewWatch() (*Watch, error) {
 // Close ends the watch; a waiting Next returns os.ErrClosed.
 func (w *Watch) Close() error { return w.f.Close() }
 
-// Next waits for links to disappear and returns their indexes. lost says that
-// messages were dropped: the caller must look at the list of links.
-func (w *Watch) Next() (gone []int, lost bool, err error) {
+// Changes are what has happened to links since the last time, by their numbers.
+type Changes struct {
+	Gone     []int // they have disappeared
+	Lessened []int // they are down now, have left their bridge, or lost an address
+	Unqueued []int // their queue was removed, or is another
+	Lost     bool  // reports were dropped: look at the list of links
+}
+
+// Next waits for changes. After Close it returns os.ErrClosed.
+func (w *Watch) Next() (Changes, error) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := w.f.Read(buf)
+		if errors.Is(err, unix.ENOBUFS) {
+			return Changes{Lost: true}, nil
+		}
 		if err != nil {
-			if errors.Is(err, unix.ENOBUFS) {
-				return nil, true, nil
-			}
-			return nil, false, err
+			return Changes{}, err
 		}
-		err = eachMessage(buf[:n], func(m message) error {
-			// A bridge says RTM_DELLINK of family AF_BRIDGE when a port leaves
-			// it; that link is still there.
-			if m.typ == unix.RTM_DELLINK && len(m.body) >= unix.SizeofIfInfomsg && m.body[0] == unix.AF_UNSPEC {
-				gone = append(gone, int(native.Uint32(m.body[4:])))
-			}
-			return nil
-		})
+		var c Changes
+		err = eachMessage(buf[:n], func(m message) error { c.add(m); return nil })
 		if err != nil {
-			return nil, true, nil
+			return Changes{Lost: true}, nil
 		}
-		if len(gone) > 0 {
-			return gone, false, nil
+		if len(c.Gone)+len(c.Lessened)+len(c.Unqueued) > 0 {
+			return c, nil
 		}
+	}
+}
+
+// add notes what a report says. In all of them the number of the link is at the same
+// place.
+func (c *Changes) add(m message) {
+	if len(m.body) < 8 {
+		return
+	}
+	index := int(native.Uint32(m.body[4:]))
+	switch m.typ {
+	case unix.RTM_DELLINK:
+		// A bridge says so of family AF_BRIDGE when a port leaves it; that link is
+		// still there.
+		if m.body[0] == unix.AF_BRIDGE {
+			c.Lessened = append(c.Lessened, index)
+		} else {
+			c.Gone = append(c.Gone, index)
+		}
+	case unix.RTM_NEWLINK:
+		if len(m.body) >= unix.SizeofIfInfomsg && native.Uint32(m.body[8:])&unix.IFF_UP == 0 {
+			c.Lessened = append(c.Lessened, index)
+		}
+	case unix.RTM_DELADDR:
+		c.Lessened = append(c.Lessened, index)
+	case unix.RTM_DELQDISC:
+		c.Unqueued = append(c.Unqueued, index)
 	}
 }

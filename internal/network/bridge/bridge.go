@@ -109,9 +109,22 @@ func (l *Link) Restore(c *netlink.Conn) error {
 	return l.configure(c, have)
 }
 
-// Reconnect makes a bridged endpoint a port of the bridge again.
+// Sound reports whether the bridge is up and has its addresses. One that is not there is
+// as good: somebody is told of that otherwise.
+func (l *Link) Sound(c *netlink.Conn) (bool, error) {
+	have, ok, err := c.LinkByName(l.Name)
+	if err != nil || !ok {
+		return !ok, err
+	}
+	addrs, err := c.Addrs(have.Index)
+	lost := slices.ContainsFunc(l.Gateways, func(g netip.Prefix) bool { return !slices.Contains(addrs, g) })
+	return have.Up && !lost, err
+}
+
+// Reconnect makes a bridged endpoint a port of the bridge again, and has it up.
 func (l *Link) Reconnect(c *netlink.Conn, e Endpoint) error {
 	var b netlink.Batch
+	b.SetUp(e.Index)
 	b.SetMaster(e.Index, l.Index())
 	l.know(&b, e)
 	if l.options.NoICC {

@@ -36,12 +36,7 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 	if err := sysctl.Write("net/ipv4/conf/"+e.Name+"/route_localnet", "1"); err != nil {
 		return err
 	}
-	var r netlink.Batch
-	for _, a := range e.Addrs {
-		r.AddRoute(netlink.Route{Dst: alone(a.Addr()), Src: l.gateway(a.Addr()), Index: e.Index})
-		r.AddNeighbour(e.Index, a.Addr(), e.MAC)
-	}
-	if err := host.Do(&r); err != nil {
+	if err := l.routeTo(host, e); err != nil {
 		return err
 	}
 	n.SetUp(loIndex)
@@ -64,6 +59,29 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 	var c netlink.Batch
 	c.Settle(e.Index)
 	return host.Do(&c)
+}
+
+// routeTo tells the host where an endpoint beside the bridge is.
+func (l *Link) routeTo(host *netlink.Conn, e Endpoint) error {
+	var b netlink.Batch
+	for _, a := range e.Addrs {
+		b.AddRoute(netlink.Route{Dst: alone(a.Addr()), Src: l.gateway(a.Addr()), Index: e.Index})
+		b.AddNeighbour(e.Index, a.Addr(), e.MAC)
+	}
+	return host.Do(&b)
+}
+
+// ReconnectRouted is Reconnect for an endpoint beside the bridge.
+func (l *Link) ReconnectRouted(host *netlink.Conn, e Endpoint) error {
+	if err := l.AnswerForRouted(host, e); err != nil {
+		return err
+	}
+	var b netlink.Batch
+	b.SetUp(e.Index)
+	if err := host.Do(&b); err != nil {
+		return err
+	}
+	return l.routeTo(host, e)
 }
 
 // alone is the prefix of one address.
