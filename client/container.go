@@ -105,6 +105,12 @@ func (c *Client) ContainerPublish(ctx context.Context, change api.PublishChange)
 	return err
 }
 
+// ContainerOptions changes options that Docker does not have. An engine that is no tared
+// has no such route: NotFound.
+func (c *Client) ContainerOptions(ctx context.Context, change api.OptionsChange) error {
+	return c.post(ctx, api.OptionsPath, nil, change)
+}
+
 // ErrNoPublish is that of an engine which publishes ports only when a container is
 // made.
 var ErrNoPublish = errors.New("the engine is no tared: it has no " + api.PublishPath)

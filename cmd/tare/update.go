@@ -22,6 +22,14 @@ type updateOptions struct {
 	pids                int64
 	restart             string
 	publish, unpublish  opts.List
+	extensions          opts.Extensions
+}
+
+// changes is what the flags ask for.
+type changes struct {
+	config  container.UpdateConfig
+	options map[string]string // annotations
+	ports   api.PublishChange
 }
 
 func newUpdateCommand(c *cli) *cobra.Command {
@@ -39,15 +47,14 @@ func newUpdateCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			config, err := o.config(cmd)
-			if err != nil {
+			to := changes{options: o.extensions.Annotations()}
+			if to.config, err = o.config(cmd); err != nil {
 				return err
 			}
-			ports, err := o.ports()
-			if err != nil {
+			if to.ports, err = o.ports(); err != nil {
 				return err
 			}
-			return runUpdate(cmd.Context(), cl, c.out, c.err, config, ports, names)
+			return runUpdate(cmd.Context(), cl, c.out, c.err, to, names)
 		},
 	}
 	f, r := cmd.Flags(), &o.resources
@@ -67,6 +74,7 @@ func newUpdateCommand(c *cli) *cobra.Command {
 	f.StringVar(&o.restart, "restart", "", "What to do when the container exits (no, always, unless-stopped, on-failure[:N])")
 	f.Var(&o.publish, "publish-add", "Publish a port, as [[ADDRESS:]HOST:]CONTAINER[/udp]")
 	f.Var(&o.unpublish, "publish-rm", "Do not publish a port any more, as [[ADDRESS:]HOST:]CONTAINER[/udp]")
+	o.extensions.AddLive(f)
 	return cmd
 }
 
@@ -91,10 +99,10 @@ func (o *updateOptions) config(cmd *cobra.Command) (container.UpdateConfig, erro
 	return container.UpdateConfig{Resources: r, RestartPolicy: restart}, nil
 }
 
-func runUpdate(ctx context.Context, cl *client.Client, out, errOut io.Writer, config container.UpdateConfig, ports api.PublishChange, names []string) error {
+func runUpdate(ctx context.Context, cl *client.Client, out, errOut io.Writer, to changes, names []string) error {
 	var errs []error
 	for _, name := range names {
-		warnings, err := updateOne(ctx, cl, name, config, ports)
+		warnings, err := updateOne(ctx, cl, name, to)
 		for _, w := range warnings {
 			fmt.Fprintln(errOut, safe(w))
 		}
@@ -107,18 +115,24 @@ func runUpdate(ctx context.Context, cl *client.Client, out, errOut io.Writer, co
 	return errors.Join(errs...)
 }
 
-// updateOne changes one container: its limits, then its ports.
-func updateOne(ctx context.Context, cl *client.Client, name string, config container.UpdateConfig, ports api.PublishChange) (warnings []string, err error) {
-	publishes := len(ports.Add)+len(ports.Remove) > 0
-	if !publishes || !reflect.DeepEqual(config, container.UpdateConfig{}) {
-		resp, err := cl.ContainerUpdate(ctx, name, config)
+// updateOne changes one container: its limits, its options that Docker does not have,
+// then its ports.
+func updateOne(ctx context.Context, cl *client.Client, name string, to changes) (warnings []string, err error) {
+	publishes := len(to.ports.Add)+len(to.ports.Remove) > 0
+	if !publishes && to.options == nil || !reflect.DeepEqual(to.config, container.UpdateConfig{}) {
+		resp, err := cl.ContainerUpdate(ctx, name, to.config)
 		if err != nil {
 			return nil, err
 		}
 		warnings = resp.Warnings
 	}
-	if ports.Container = name; publishes {
-		err = cl.ContainerPublish(ctx, ports)
+	if to.options != nil {
+		if err := cl.ContainerOptions(ctx, api.OptionsChange{Container: name, Options: to.options}); err != nil {
+			return warnings, err
+		}
+	}
+	if to.ports.Container = name; publishes {
+		err = cl.ContainerPublish(ctx, to.ports)
 	}
 	return warnings, err
 }

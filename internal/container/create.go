@@ -10,10 +10,12 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/tare-engine/tare/internal/container/index"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -31,6 +33,7 @@ type creations struct {
 	layers   *layer.Service
 	ids      *ids
 	cells    *cells
+	networks *network.Service
 	events   eventLog
 	removals *removals // of those that are replaced
 }
@@ -41,6 +44,9 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	defer u.Run(&err)
 
 	if err := cr.groups.check(req.HostConfig); err != nil {
+		return nil, err
+	}
+	if err := cr.networks.CheckLimits(spec.OwnOf(req.HostConfig).Network); err != nil {
 		return nil, err
 	}
 	if err := checkDonors(req.HostConfig, cr.index); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	api "github.com/moby/moby/api/types/network"
 
+	own "github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/netns"
@@ -95,7 +96,11 @@ func (l *launch) attach(ctx context.Context, ref string, first bool) (*network.E
 	case !first:
 		return l.networks.Connect(ctx, req, l.net.list[0].NetNS)
 	case l.cell != nil: // it stands on the network bridge
-		return l.networks.Bind(l.view.ID, l.view.Name)
+		ep, err := l.networks.Bind(l.view.ID, l.view.Name)
+		if err == nil && req.Limits != (own.NetworkLimits{}) {
+			err = l.networks.Limit(l.view.ID, req.Limits)
+		}
+		return ep, err
 	}
 	return l.networks.Attach(ctx, req)
 }
@@ -129,7 +134,7 @@ func mainNetwork(r *Record) string {
 
 // networkRequest asks for a container's place in a network, as it was asked for.
 func networkRequest(r *Record, ref string) network.Request {
-	req := network.Request{ContainerID: r.ID, Name: r.Name, Network: ref, Hostname: r.Config.Hostname}
+	req := network.Request{ContainerID: r.ID, Name: r.Name, Network: ref, Hostname: r.Config.Hostname, Limits: spec.OwnOf(r.HostConfig).Network}
 	if ref == mainNetwork(r) && r.HostConfig.NetworkMode.IsUserDefined() {
 		req.Links = r.HostConfig.Links
 	}

@@ -117,7 +117,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 		index: s.index, records: s.records, layers: layers, ids: s.ids, execs: s.execs, stops: s.stops, events: s.events, work: s.work, links: s.links,
 	}
 	s.creations = &creations{
-		index: s.index, records: s.records, groups: s.groups, layers: layers, ids: s.ids, cells: s.cells, events: s.events, removals: s.removals,
+		index: s.index, records: s.records, groups: s.groups, layers: layers, ids: s.ids, cells: s.cells, networks: networks, events: s.events, removals: s.removals,
 	}
 	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
 	launcher := s.newLauncher()

@@ -421,6 +421,11 @@ func (e *Engine) ContainerPublish(ctx context.Context, c api.PublishChange) erro
 	return e.containers.Connections().Publish(ctx, c.Container, c.Add, c.Remove)
 }
 
+// ContainerOptions changes options of a container that Docker does not have.
+func (e *Engine) ContainerOptions(_ context.Context, c api.OptionsChange) error {
+	return e.containers.Connections().SetOptions(c.Container, c.Options)
+}
+
 // ContainerUpdate changes limits of a container.
 func (e *Engine) ContainerUpdate(_ context.Context, ref string, c container.UpdateConfig) (container.UpdateResponse, error) {
 	warnings, err := e.containers.Update(ref, c)

@@ -27,6 +27,7 @@ type containerBackend interface {
 	ContainerRename(ctx context.Context, ref, name string) error
 	ContainerResize(ctx context.Context, ref string, rows, cols uint16) error
 	ContainerPublish(ctx context.Context, c api.PublishChange) error
+	ContainerOptions(ctx context.Context, c api.OptionsChange) error
 	ContainerUpdate(ctx context.Context, ref string, c container.UpdateConfig) (container.UpdateResponse, error)
 	ContainerRemove(ctx context.Context, ref string, o api.RemoveOptions) error
 	ContainersPrune(ctx context.Context, f api.Filters) (container.PruneReport, error)
@@ -204,6 +205,20 @@ func (s *Server) publishPorts(_ http.ResponseWriter, r *request) error {
 		return errdefs.New(errdefs.InvalidArgument, "Container says whose ports are published")
 	}
 	if err := s.backend.ContainerPublish(r.Context(), c); err != nil {
+		return err
+	}
+	return r.noContent()
+}
+
+func (s *Server) changeOptions(_ http.ResponseWriter, r *request) error {
+	var c api.OptionsChange
+	if err := r.body(&c); err != nil {
+		return err
+	}
+	if c.Container == "" {
+		return errdefs.New(errdefs.InvalidArgument, "Container says whose options change")
+	}
+	if err := s.backend.ContainerOptions(r.Context(), c); err != nil {
 		return err
 	}
 	return r.noContent()

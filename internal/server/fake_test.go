@@ -498,6 +498,16 @@ func (f *fake) ContainerPublish(_ context.Context, c api.PublishChange) error {
 	return nil
 }
 
+func (f *fake) ContainerOptions(_ context.Context, c api.OptionsChange) error {
+	if c.Container == "gone" {
+		return errdefs.New(errdefs.NotFound, "No such container: gone")
+	}
+	if c.Options["tare.net-rate-in"] != "1mbit" {
+		return errdefs.New(errdefs.InvalidArgument, "options %v", c.Options)
+	}
+	return nil
+}
+
 func (f *fake) NetworkConnect(_ context.Context, ref string, r network.ConnectRequest) error {
 	if r.Container == "gone" {
 		return errdefs.New(errdefs.NotFound, "No such container: gone")

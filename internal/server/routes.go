@@ -54,6 +54,7 @@ var routes = []struct {
 
 	{"POST", api.RunPath, (*Server).runContainer},
 	{"POST", api.PublishPath, (*Server).publishPorts},
+	{"POST", api.OptionsPath, (*Server).changeOptions},
 	{"GET", api.StatsPath, (*Server).allStats},
 	{"GET", api.ImageDiffPath, (*Server).diffImages},
 	{"GET", api.ImageLayersPath, (*Server).imageLayers},

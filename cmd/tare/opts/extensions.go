@@ -23,6 +23,34 @@ func (c *Container) addExtensions(f *pflag.FlagSet) {
 	}
 }
 
+// Extensions are options that Docker does not have which may be changed later.
+type Extensions []*extension
+
+// AddLive declares the flags of such options.
+func (l *Extensions) AddLive(f *pflag.FlagSet) {
+	for i := range api.ExtensionTable {
+		if x := (&extension{Extension: &api.ExtensionTable[i]}); x.Live {
+			f.Var(x, x.Name, x.Usage)
+			*l = append(*l, x)
+		}
+	}
+}
+
+// Annotations are the values that were given, nil if none was.
+func (l Extensions) Annotations() map[string]string {
+	var all map[string]string
+	for _, x := range l {
+		if !x.given {
+			continue
+		}
+		if all == nil {
+			all = map[string]string{}
+		}
+		all[x.Annotation()] = x.value
+	}
+	return all
+}
+
 // Set takes a value; of several the last counts, or all do.
 func (x *extension) Set(s string) error {
 	if x.given && x.List {

@@ -1,6 +1,9 @@
 package spec
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/tare-engine/tare/api"
@@ -32,7 +35,46 @@ func validateOwn(h *container.HostConfig) error {
 	if err := validateStartup(h, own.Startup); err != nil {
 		return err
 	}
+	if err := validateLimits(h, own.Network); err != nil {
+		return err
+	}
 	return validateSystemd(h, own.Systemd)
+}
+
+// ValidateOptions checks options that are about to be changed; h has them already.
+func ValidateOptions(h *container.HostConfig, changed map[string]string) error {
+	if len(changed) == 0 {
+		return invalid("Options says which options change")
+	}
+	for _, name := range sortedKeysOf(changed) {
+		if !slices.ContainsFunc(api.ExtensionTable, func(x api.Extension) bool { return x.Live && x.Annotation() == name }) {
+			return invalid("%s cannot be changed when the container has been made", shown(name))
+		}
+	}
+	if why := unlimited(h.NetworkMode); why != "" {
+		return invalid("%s: %s", sortedKeysOf(changed)[0], why)
+	}
+	return validateOwn(h)
+}
+
+// validateLimits refuses limits for a container that has no link of its own.
+func validateLimits(h *container.HostConfig, l api.NetworkLimits) error {
+	if why := unlimited(h.NetworkMode); why != "" && l != (api.NetworkLimits{}) {
+		return invalid("%snet-*: %s", api.ExtensionPrefix, why)
+	}
+	return nil
+}
+
+// unlimited says why the links of containers of a mode have no limits, "" if they may.
+func unlimited(mode container.NetworkMode) string {
+	_, isPath := NetworkPath(mode)
+	switch {
+	case mode.IsNone():
+		return "with the network mode none a container has no link that could be limited"
+	case mode.IsHost(), mode.IsContainer(), isPath:
+		return fmt.Sprintf("with the network mode %s the links are not the container's own: limit those of whose they are", mode)
+	}
+	return ""
 }
 
 func validateStartup(h *container.HostConfig, p api.StartupProbe) error {
