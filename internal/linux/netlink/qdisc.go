@@ -93,13 +93,7 @@ func (b *Batch) Redirect(from, to int) {
 	b.attrStr(unix.TCA_KIND, "u32")
 	b.nest(unix.TCA_OPTIONS)
 	b.nest(u32Sel)
-	b.u8(terminal, 0, 1, 0) // struct tc_u32_sel with one key
-	b.u16(0)
-	b.u16(0)
-	b.u16(0)
-	b.u16(0)
-	b.u32(0)
-	b.u32(0) // the key: no bit of the packet
+	b.u8(terminal, 0, 0, 0) // struct tc_u32_sel, without a key: all packets
 	b.u32(0)
 	b.u32(0)
 	b.u32(0)
