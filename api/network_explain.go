@@ -1,6 +1,6 @@
 package api
 
-// NetworkExplainPath is the route of NetworkExplanation: GET with from, to and port.
+// NetworkExplainPath is the route of NetworkExplanation: GET with from, to, port and ipv6.
 const NetworkExplainPath = "/tare/networks/explain"
 
 // NetworkExplainOptions say which packet NetworkExplain is about.
@@ -11,8 +11,11 @@ type NetworkExplainOptions struct {
 	// To is where to: an address, or the name or ID of a container. If it is empty,
 	// the port is one of the host.
 	To string
-	// Port is PORT/PROTO: of the host, or the container's.
+	// Port is PORT/PROTO: of the host, or the container's. It may have the address before
+	// it (192.0.2.1:80, [2001:db8::1]:80) instead of To.
 	Port string
+	// IPv6 asks by IPv6 where no address says which version of IP it is about.
+	IPv6 bool
 }
 
 // Verdicts of an explanation.

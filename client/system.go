@@ -91,7 +91,9 @@ func (c *Client) NetworkInspectRaw(ctx context.Context, name string, verbose boo
 
 // NetworkExplain says what becomes of a packet, and why.
 func (c *Client) NetworkExplain(ctx context.Context, o api.NetworkExplainOptions) (api.NetworkExplanation, error) {
-	return get[api.NetworkExplanation](ctx, c, api.NetworkExplainPath, url.Values{"from": {o.From}, "to": {o.To}, "port": {o.Port}})
+	q := url.Values{"from": {o.From}, "to": {o.To}, "port": {o.Port}}
+	setBool(q, "ipv6", o.IPv6)
+	return get[api.NetworkExplanation](ctx, c, api.NetworkExplainPath, q)
 }
 
 // NetworkCreate makes a network.

@@ -34,7 +34,9 @@ func newNetworkExplainCommand(c *cli) *cobra.Command {
 
 The rules of all programs are followed for a new connection and its answer: to a port of the host
 (tare network explain tcp/8080), of a container, which is asked for where it is published if it is
-(tare network explain web 80/tcp), or of any address (tare network explain --from web 192.0.2.2 443).
+(tare network explain web 80/tcp), or of any address (tare network explain --from web 192.0.2.2 443,
+tare network explain [2001:db8::1]:8080/tcp). Containers with addresses of both versions of IP are asked
+by IPv4 unless --ipv6 is given.
 The sender is a neighbour of the host unless --from names another. Nothing is sent, nothing is changed.
 
 Exit codes: 0 it gets through, 2 something is in the way, 3 that depends on a rule that cannot be
@@ -50,6 +52,7 @@ evaluated, which is named, 1 any error.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.From, "from", "", "Who sends: an address, a container, or host")
+	f.BoolVarP(&o.IPv6, "ipv6", "6", false, "Ask of containers and of the host by IPv6")
 	f.BoolVar(&o.json, "json", false, "Show the engine's document")
 	return cmd
 }
@@ -113,7 +116,7 @@ func placeText(p api.FilterPlace) string {
 	if p.Base != "" {
 		s += " (from " + p.Base + ")"
 	}
-	if p.Handle != 0 && strings.HasPrefix(p.Table, "iptables-legacy ") {
+	if family, _, _ := strings.Cut(p.Table, " "); p.Handle != 0 && strings.HasSuffix(family, "tables-legacy") {
 		s += fmt.Sprintf(" rule %d", p.Handle)
 	} else if p.Handle != 0 {
 		s += fmt.Sprintf(" handle %d", p.Handle)

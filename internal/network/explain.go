@@ -13,6 +13,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/ruleset"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/explain"
+	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/trace"
 )
 
@@ -40,56 +41,78 @@ func (s *Service) facts() (explain.Facts, error) {
 	if err != nil {
 		return f, err
 	}
-	f.Host, f.Outside = h, h.outside()
+	f.Host = h
 	for _, l := range h.links {
 		f.Links = append(f.Links, trace.Link{Name: l.Name, Index: l.Index, Group: l.Group, Kind: l.Kind})
 	}
-	forward, err := sysctl.Read("net/ipv4/ip_forward")
-	if err != nil {
-		return f, err
+	for _, v := range families {
+		have := of(v, &f.V4, &f.V6)
+		have.Outside = h.outside(v)
+		forward, err := parameter(forwardingOf(v))
+		if err != nil {
+			return f, err
+		}
+		bridged, err := parameter(of(v, "net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"))
+		if err != nil {
+			return f, err
+		}
+		have.Forwarding, have.Bridged = forward != "0" && forward != "", bridged == "1"
 	}
-	bridged, err := sysctl.Read("net/bridge/bridge-nf-call-iptables")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	f.Forwarding, f.Bridged = forward != "0", bridged == "1"
 	f.Networks, f.Endpoints = s.explained()
 	return f, nil
+}
+
+// parameter reads a parameter of the kernel's; empty if it has none of that name.
+func parameter(name string) (string, error) {
+	v, err := sysctl.Read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return v, err
 }
 
 // explained are the networks and endpoints in the words of package explain.
 func (s *Service) explained() (networks []explain.Network, endpoints []explain.Endpoint) {
 	for _, n := range s.all() {
-		if n.link != nil && n.rec.Gateway.IsValid() { // IPv6 is not explained
-			networks = append(networks, explain.Network{Name: n.rec.Name, Link: n.link.Name, Subnet: n.rec.Gateway.Masked(), Gateway: n.rec.Gateway.Addr(),
+		if n.link == nil {
+			continue
+		}
+		for _, g := range n.rec.gateways() {
+			networks = append(networks, explain.Network{Name: n.rec.Name, Link: n.link.Name, Subnet: g.Masked(), Gateway: g.Addr(),
 				ICC: n.settings.icc, Internal: n.rec.Internal})
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := range s.every() {
-		if e.ahead || e.network.link != nil && !e.IP.IsValid() {
+		if e.ahead {
 			continue
 		}
-		x := explain.Endpoint{ContainerID: e.ContainerID, Name: e.Name, Network: e.NetworkName, IP: e.IP.Addr(), Link: e.Link, Routed: e.Routed, Exit: e.Exit}
-		for _, p := range e.Ports {
-			if !p.HostIP.Is4() {
-				continue
-			}
-			x.Ports = append(x.Ports, explain.Port{Proto: p.Proto, Host: netip.AddrPortFrom(p.HostIP, p.Host), Container: p.Container})
+		x := explain.Endpoint{ContainerID: e.ContainerID, Name: e.Name, Network: e.NetworkName, Link: e.Link, Routed: e.Routed}
+		if e.network.link == nil {
+			endpoints = append(endpoints, x)
 		}
-		endpoints = append(endpoints, x)
+		for _, a := range e.addrs() {
+			f := familyOf(a)
+			x.IP, x.Exit, x.Ports = a, *e.exit(f), nil
+			for _, p := range e.Ports {
+				if ofFamily(f)(p) {
+					x.Ports = append(x.Ports, explain.Port{Proto: p.Proto, Host: netip.AddrPortFrom(p.HostIP, p.Host), Container: p.Container})
+				}
+			}
+			endpoints = append(endpoints, x)
+		}
 	}
 	return networks, endpoints
 }
 
 // outside names the link to a neighbour of the host; empty if it has none.
-func (s *Service) outside() string {
+func (s *Service) outside(f firewall.Family) string {
 	h, err := newHostFacts(s.host, s.cfg.alias())
 	if err != nil {
 		return ""
 	}
-	a := h.outside()
+	a := h.outside(family(f))
 	if !a.IsValid() {
 		return ""
 	}
@@ -138,14 +161,14 @@ func (h *hostFacts) byIndex(index int) netlink.Link {
 	return netlink.Link{}
 }
 
-func (h *hostFacts) Addr(link string) netip.Addr {
+func (h *hostFacts) Addr(link string, like netip.Addr) netip.Addr {
 	for _, l := range h.links {
 		if l.Name != link {
 			continue
 		}
 		addrs, _ := h.conn.Addrs(l.Index)
 		for _, a := range addrs {
-			if a.Addr().Is4() {
+			if familyOf(a.Addr()) == familyOf(like) && !a.Addr().IsLinkLocalUnicast() {
 				return a.Addr()
 			}
 		}
@@ -174,26 +197,36 @@ func (h *hostFacts) Listener(pid int, proto string, at netip.AddrPort) (program 
 	return "", elsewhere, err
 }
 
+// somewhere is an address in the world: of IPv6 a router may be known only by one that is
+// of its link. It is of those for documents (RFC 9637).
+var somewhere = netip.MustParseAddr("3fff::1")
+
 // outside is a neighbour of the host: the router to the world, or else one that a
-// link without containers may have.
-func (h *hostFacts) outside() (found netip.Addr) {
-	routes, err := h.conn.Routes(4)
+// link without containers may have. It may be somebody behind the router.
+func (h *hostFacts) outside(f family) (found netip.Addr) {
+	routes, err := h.conn.Routes(int(f))
 	if err != nil {
 		return netip.Addr{}
 	}
+	routed := false
 	for _, r := range routes {
 		l := h.byIndex(r.Index)
 		if l.Name == "lo" || strings.HasPrefix(l.Alias, h.alias) {
 			continue
 		}
-		switch own := h.Addr(l.Name); {
-		case r.Dst.Bits() == 0 && r.Gateway.IsValid():
+		switch own := h.Addr(l.Name, f.all()); {
+		case r.Dst.Bits() == 0 && r.Gateway.IsValid() && !r.Gateway.IsLinkLocalUnicast():
 			return r.Gateway
-		case !found.IsValid() && !r.Gateway.IsValid() && own.IsValid() && r.Dst.Bits() < 31 && r.Dst.Contains(own):
+		case r.Dst.Bits() == 0:
+			routed = true
+		case !found.IsValid() && !r.Gateway.IsValid() && own.IsValid() && r.Dst.Bits() < r.Dst.Addr().BitLen()-1 && r.Dst.Contains(own):
 			if found = r.Dst.Masked().Addr().Next(); found == own {
 				found = found.Next()
 			}
 		}
+	}
+	if !found.IsValid() && routed && f == v6 {
+		return somewhere
 	}
 	return found
 }

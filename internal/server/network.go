@@ -79,7 +79,7 @@ func (s *Server) disconnectNetwork(_ http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) explainNetwork(_ http.ResponseWriter, r *request) error {
-	x, err := s.backend.NetworkExplain(r.Context(), api.NetworkExplainOptions{From: r.text("from"), To: r.text("to"), Port: r.text("port")})
+	x, err := s.backend.NetworkExplain(r.Context(), api.NetworkExplainOptions{From: r.text("from"), To: r.text("to"), Port: r.text("port"), IPv6: r.flag("ipv6")})
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,8 @@ func parseAddr(s string) (netip.AddrPort, error) {
 
 // Receives reports whether the listener receives what is sent to an address.
 func (l Listener) Receives(a netip.Addr) bool {
-	return l.Addr.Addr().IsUnspecified() || l.Addr.Addr() == a
+	at := l.Addr.Addr()
+	return at == a || at.IsUnspecified() && (at.Is6() || a.Is4())
 }
 
 // Owner finds a process that has the socket: its id and its name. It is 0 if none

@@ -131,11 +131,11 @@ func (c *Conn) Routes(version int) ([]Route, error) {
 	return all, err
 }
 
-// RouteTo is the route that a packet of the host's to an IPv4 address takes; ok is
+// RouteTo is the route that a packet of the host's to an address takes; ok is
 // false if there is none. local says that the address is the host's own.
 func (c *Conn) RouteTo(dst netip.Addr) (r Route, local, ok bool, err error) {
 	req := make([]byte, unix.SizeofRtMsg)
-	req[0], req[1] = unix.AF_INET, 32
+	req[0], req[1] = family(dst), byte(dst.BitLen())
 	b := Batch{buf: req}
 	b.attr(unix.RTA_DST, dst.AsSlice())
 	err = c.get(unix.RTM_GETROUTE, b.buf, func(m message) {

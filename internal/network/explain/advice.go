@@ -15,7 +15,7 @@ func (w *way) advice(p api.FilterPlace) string {
 		return w.ownAdvice(p)
 	}
 	list := "nft -a list chain " + p.Table + " " + p.Chain
-	old := strings.HasPrefix(p.Table, ruleset.Legacy+" ")
+	old := strings.HasPrefix(p.Table, ruleset.Legacy+" ") || strings.HasPrefix(p.Table, ruleset.Legacy6+" ")
 	if old {
 		list = strings.Replace(p.Table, " ", " -t ", 1) + " -nvL " + p.Chain + " --line-numbers"
 	}
@@ -62,7 +62,7 @@ func (w *way) ownAdvice(p api.FilterPlace) string {
 	case to:
 		return fmt.Sprintf("the port is not published: tare run -p %d:%d/%s", w.p.Dst.Port(), w.p.Dst.Port(), w.p.Proto)
 	case p.Chain == "forward":
-		return "the host was no router before tared turned forwarding on: what is no container's is not forwarded. Turn net.ipv4.ip_forward on before tared starts"
+		return "the host was no router before tared turned forwarding on: what is no container's is not forwarded. Turn " + w.forwarding() + " on before tared starts"
 	}
 	return ""
 }

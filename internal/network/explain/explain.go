@@ -28,10 +28,15 @@ type Facts struct {
 	Links     []trace.Link
 	Networks  []Network
 	Endpoints []Endpoint
+	Host      Host
+	V4, V6    Family
+}
+
+// Family is what the host has of one version of IP.
+type Family struct {
 	// Outside is a neighbour of the host; zero if it has none. It stands for the world
 	// when nobody else is named.
 	Outside netip.Addr
-	Host    Host
 	// Forwarding is the host's permission to be a router.
 	Forwarding bool
 	// Bridged says that the filter sees what stays on a bridge (br_netfilter).
@@ -50,7 +55,8 @@ type Host interface {
 	Listener(pid int, proto string, at netip.AddrPort) (program string, elsewhere []netip.AddrPort, err error)
 }
 
-// Network is a network of containers.
+// Network is a network of containers, as far as it is of one version of IP: one with
+// both is in the list twice.
 type Network struct {
 	Name     string
 	Link     string // of the bridge
@@ -60,16 +66,17 @@ type Network struct {
 	Internal bool
 }
 
-// Endpoint is a container in a network.
+// Endpoint is a container in a network; one with addresses of both versions of IP is in
+// the list twice.
 type Endpoint struct {
 	ContainerID string
 	Name        string
-	PID         int    // of the container; 0: its sockets cannot be looked at
-	Network     string // name
-	IP          netip.Addr
-	Link        string // the host's end
-	Routed      bool   // beside the bridge
-	Exit        bool   // the container's way out
+	PID         int        // of the container; 0: its sockets cannot be looked at
+	Network     string     // name
+	IP          netip.Addr // zero in the networks host and none
+	Link        string     // the host's end
+	Routed      bool       // beside the bridge
+	Exit        bool       // the container's way out
 	Ports       []Port
 }
 
@@ -83,6 +90,9 @@ type Port struct {
 // way is one packet's.
 type way struct {
 	Facts
+	Family
+	six  bool       // it is a packet of IPv6
+	all  []Endpoint // also those of the other version
 	walk *trace.Walk
 	p    trace.Packet
 	from party
@@ -109,7 +119,10 @@ func Explain(f Facts, o api.NetworkExplainOptions) (api.NetworkExplanation, erro
 	w := &way{Facts: f, walk: trace.New(f.Rules, f.Host), asks: o}
 	w.ex.Steps = []api.NetworkStep{}
 	var err error
-	if w.ex.Proto, w.port, err = parsePort(o.Port); err != nil {
+	if err = w.parsePort(); err != nil {
+		return w.ex, err
+	}
+	if err = w.chooseFamily(); err != nil {
 		return w.ex, err
 	}
 	if w.from, err = w.sender(); err != nil {
@@ -130,18 +143,111 @@ func Explain(f Facts, o api.NetworkExplainOptions) (api.NetworkExplanation, erro
 	return w.ex, nil
 }
 
-// parsePort reads 8080/tcp, tcp/8080 or 8080.
-func parsePort(s string) (proto string, port uint16, err error) {
-	number, proto, ok := strings.Cut(s, "/")
-	if _, err := strconv.Atoi(number); err != nil && ok {
+// parsePort reads 8080/tcp, tcp/8080, 8080, and a port with the address before it, such
+// as [2001:db8::1]:8080/tcp.
+func (w *way) parsePort() error {
+	isPort := func(s string) bool {
+		_, err := netip.ParseAddrPort(s)
+		_, number := strconv.Atoi(s)
+		return err == nil || number == nil
+	}
+	number, proto, ok := strings.Cut(w.asks.Port, "/")
+	if ok && !isPort(number) {
 		number, proto = proto, number
+	}
+	if at, err := netip.ParseAddrPort(number); err == nil {
+		if w.asks.To != "" {
+			return errdefs.New(errdefs.InvalidArgument, "%s and %q both say where to", w.asks.To, w.asks.Port)
+		}
+		w.asks.To, number = at.Addr().String(), strconv.Itoa(int(at.Port()))
 	}
 	proto = cmp.Or(strings.ToLower(proto), "tcp")
 	n, err := strconv.ParseUint(number, 10, 16)
 	if err != nil || n == 0 || proto != "tcp" && proto != "udp" && proto != "sctp" {
-		return "", 0, errdefs.New(errdefs.InvalidArgument, "invalid port %q: PORT/PROTO, such as 8080/tcp", s)
+		return errdefs.New(errdefs.InvalidArgument, "invalid port %q: PORT/PROTO, such as 8080/tcp", w.asks.Port)
 	}
-	return proto, uint16(n), nil
+	w.ex.Proto, w.port = proto, uint16(n)
+	return nil
+}
+
+// parseAddr reads an address, also one in brackets.
+func parseAddr(s string) (netip.Addr, bool) {
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		s = s[1 : len(s)-1]
+	}
+	a, err := netip.ParseAddr(s)
+	return a.Unmap(), err == nil
+}
+
+// chooseFamily finds out which version of IP the question is about, and leaves the other
+// out: that of an address; that which a container has; else IPv4, unless the host is
+// asked for whose neighbours have IPv6 only.
+func (w *way) chooseFamily() error {
+	w.six = w.asks.IPv6 || w.asks.From == "" && !w.V4.Outside.IsValid() && w.V6.Outside.IsValid()
+	said := ""
+	if w.asks.IPv6 {
+		said = "IPv6"
+	}
+	for _, name := range []string{w.asks.From, w.asks.To} {
+		a, ok := parseAddr(name)
+		switch {
+		case ok && a.IsLinkLocalUnicast():
+			return errdefs.New(errdefs.InvalidArgument, "%s: addresses that are of one link only are not explained", a)
+		case ok && said != "" && a.Is6() != w.six:
+			return errdefs.New(errdefs.InvalidArgument, "%s and %s are of different versions of IP", said, a)
+		case ok:
+			w.six, said = a.Is6(), a.String()
+		}
+	}
+	for _, name := range []string{w.asks.From, w.asks.To} {
+		if said == "" && w.only6(name) {
+			w.six = true
+		}
+	}
+	w.Family = w.V4
+	if w.six {
+		w.Family = w.V6
+	}
+	w.all = w.Endpoints
+	w.Endpoints = slices.DeleteFunc(slices.Clone(w.Endpoints), func(e Endpoint) bool { return e.IP.IsValid() && e.IP.Is6() != w.six })
+	w.Networks = slices.DeleteFunc(slices.Clone(w.Networks), func(n Network) bool { return n.Gateway.Is6() != w.six })
+	return nil
+}
+
+// only6 reports whether a name is that of a container which has addresses of IPv6 only.
+func (w *way) only6(ref string) bool {
+	has := map[bool]bool{}
+	for _, e := range w.Endpoints {
+		if ref != "" && e.is(ref) && e.IP.IsValid() {
+			has[e.IP.Is6()] = true
+		}
+	}
+	return has[true] && !has[false]
+}
+
+// version is the packet's version of IP.
+func (w *way) version() string {
+	if w.six {
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
+// is reports whether a container is called so.
+func (e *Endpoint) is(ref string) bool { return e.Name == ref || strings.HasPrefix(e.ContainerID, ref) }
+
+// loopback is the host's address for itself. Of IPv6 that is no sender to containers:
+// the kernel routes no answer there.
+func (w *way) loopback() netip.Addr {
+	if !w.six {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	if w.Outside.IsValid() {
+		if a := w.Host.Addr(w.Host.Via(w.Outside), w.Outside); a.IsValid() {
+			return a
+		}
+	}
+	return netip.IPv6Loopback()
 }
 
 // sender finds out who sends.
@@ -149,13 +255,13 @@ func (w *way) sender() (party, error) {
 	from := w.asks.From
 	switch {
 	case from == "host":
-		return party{addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), host: true, what: "the host"}, nil
+		return party{addr: w.loopback(), host: true, what: "the host"}, nil
 	case from == "" && !w.Outside.IsValid():
 		return party{}, errdefs.New(errdefs.InvalidArgument, "the host has no neighbour that could send the packet: say --from ADDRESS, host or CONTAINER")
 	case from == "":
 		return party{addr: w.Outside, what: "a neighbour on " + w.Host.Via(w.Outside)}, nil
 	}
-	if a, err := netip.ParseAddr(from); err == nil {
+	if a, ok := parseAddr(from); ok {
 		return w.senderAt(a)
 	}
 	ep, err := w.container(from, nil)
@@ -164,7 +270,7 @@ func (w *way) sender() (party, error) {
 	}
 	if !ep.IP.IsValid() {
 		if ep.Network == "host" {
-			return party{addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), host: true, what: "container " + ep.Name + " in the host's network"}, nil
+			return party{addr: w.loopback(), host: true, what: "container " + ep.Name + " in the host's network"}, nil
 		}
 		return party{}, errdefs.New(errdefs.InvalidArgument, "container %s has no network", ep.Name)
 	}
@@ -172,9 +278,6 @@ func (w *way) sender() (party, error) {
 }
 
 func (w *way) senderAt(a netip.Addr) (party, error) {
-	if !a.Is4() {
-		return party{}, errdefs.New(errdefs.InvalidArgument, "%s: only IPv4 is explained", a)
-	}
 	if w.Host.Type(a) == "local" {
 		return party{addr: a, host: true, what: "the host"}, nil
 	}
@@ -203,7 +306,7 @@ func (w *way) container(ref string, sender *Endpoint) (*Endpoint, error) {
 	var found *Endpoint
 	for i := range w.Endpoints {
 		e := &w.Endpoints[i]
-		if e.Name != ref && !strings.HasPrefix(e.ContainerID, ref) {
+		if !e.is(ref) {
 			continue
 		}
 		if found != nil && found.ContainerID != e.ContainerID && found.Name != ref && e.Name != ref {
@@ -216,6 +319,9 @@ func (w *way) container(ref string, sender *Endpoint) (*Endpoint, error) {
 			found = e
 		}
 	}
+	if found == nil && slices.ContainsFunc(w.all, func(e Endpoint) bool { return e.is(ref) }) {
+		return nil, errdefs.New(errdefs.InvalidArgument, "container %s has no address of %s", ref, w.version())
+	}
 	if found == nil {
 		return nil, errdefs.New(errdefs.NotFound, "no container %s is connected to a network", ref)
 	}
@@ -227,10 +333,7 @@ func (w *way) receiver() (netip.AddrPort, error) {
 	if w.asks.To == "" {
 		return netip.AddrPortFrom(w.hostAddr(), w.port), nil
 	}
-	if a, err := netip.ParseAddr(w.asks.To); err == nil {
-		if !a.Is4() {
-			return netip.AddrPort{}, errdefs.New(errdefs.InvalidArgument, "%s: only IPv4 is explained", a)
-		}
+	if a, ok := parseAddr(w.asks.To); ok {
 		return netip.AddrPortFrom(a, w.port), nil
 	}
 	ep, err := w.container(w.asks.To, w.from.ep)
@@ -278,7 +381,7 @@ func (w *way) hostAddr() netip.Addr {
 	case w.from.ep != nil:
 		return w.network(w.from.ep.Network).Gateway
 	}
-	return w.Host.Addr(w.Host.Via(w.from.addr))
+	return w.Host.Addr(w.Host.Via(w.from.addr), w.from.addr)
 }
 
 // network finds a network; an empty one if there is none of that name.

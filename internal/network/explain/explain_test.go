@@ -16,7 +16,7 @@ import (
 type host struct{ listeners map[string]string } // by address, of the host; behind a pid of the container
 
 func (host) Type(a netip.Addr) string {
-	if a.IsLoopback() || slices.Contains([]string{"192.0.2.1", "10.0.0.1", "10.0.1.1"}, a.String()) {
+	if a.IsLoopback() || slices.Contains([]string{"192.0.2.1", "10.0.0.1", "10.0.1.1", "2001:db8::1", "fd00::1"}, a.String()) {
 		return "local"
 	}
 	return "unicast"
@@ -26,7 +26,7 @@ func (h host) Via(a netip.Addr) string {
 	switch {
 	case h.Type(a) == "local":
 		return "lo"
-	case netip.MustParsePrefix("10.0.0.0/24").Contains(a):
+	case netip.MustParsePrefix("10.0.0.0/24").Contains(a), netip.MustParsePrefix("fd00::/64").Contains(a):
 		return "br0"
 	case netip.MustParsePrefix("10.0.1.0/24").Contains(a):
 		return "br1"
@@ -36,11 +36,14 @@ func (h host) Via(a netip.Addr) string {
 	return "out0"
 }
 
-func (host) Addr(link string) netip.Addr {
+func (host) Addr(link string, like netip.Addr) netip.Addr {
+	if like.Is6() {
+		return map[string]netip.Addr{"out0": netip.MustParseAddr("2001:db8::1"), "br0": netip.MustParseAddr("fd00::1")}[link]
+	}
 	return map[string]netip.Addr{"out0": netip.MustParseAddr("192.0.2.1"), "br0": netip.MustParseAddr("10.0.0.1"), "br1": netip.MustParseAddr("10.0.1.1")}[link]
 }
 
-func (h host) Source(a netip.Addr) netip.Addr { return h.Addr(h.Via(a)) }
+func (h host) Source(a netip.Addr) netip.Addr { return h.Addr(h.Via(a), a) }
 
 func (h host) Listener(pid int, _ string, at netip.AddrPort) (string, []netip.AddrPort, error) {
 	return h.listeners[at.String()], nil, nil
@@ -48,15 +51,17 @@ func (h host) Listener(pid int, _ string, at netip.AddrPort) (string, []netip.Ad
 
 func facts() Facts {
 	return Facts{
-		Rules: &ruleset.Ruleset{}, Table: "tare", Forwarding: true, Outside: netip.MustParseAddr("192.0.2.2"), Host: host{map[string]string{"192.0.2.1:22": "process sshd (7)"}},
+		Rules: &ruleset.Ruleset{}, Table: "tare", V4: Family{Forwarding: true, Outside: netip.MustParseAddr("192.0.2.2")}, V6: Family{Forwarding: true, Outside: netip.MustParseAddr("2001:db8::2")}, Host: host{map[string]string{"192.0.2.1:22": "process sshd (7)"}},
 		Links:    []trace.Link{{Name: "out0"}, {Name: "br0", Kind: "bridge"}, {Name: "br1", Kind: "bridge"}, {Name: "lo"}},
-		Networks: []Network{{Name: "n0", Link: "br0", Gateway: netip.MustParseAddr("10.0.0.1"), ICC: true}, {Name: "n1", Link: "br1", Gateway: netip.MustParseAddr("10.0.1.1")}},
+		Networks: []Network{{Name: "n0", Link: "br0", Gateway: netip.MustParseAddr("fd00::1"), ICC: true}, {Name: "n0", Link: "br0", Gateway: netip.MustParseAddr("10.0.0.1"), ICC: true}, {Name: "n1", Link: "br1", Gateway: netip.MustParseAddr("10.0.1.1")}},
 		Endpoints: []Endpoint{
 			{ContainerID: "aa1", Name: "web", Network: "n0", IP: netip.MustParseAddr("10.0.0.2"), Exit: true, Ports: []Port{
 				{"tcp", netip.MustParseAddrPort("127.0.0.1:8001"), 80}, {"tcp", netip.MustParseAddrPort("0.0.0.0:8002"), 80}, {"tcp", netip.MustParseAddrPort("127.0.0.1:8003"), 81}}},
 			{ContainerID: "aa1", Name: "web", Network: "n1", IP: netip.MustParseAddr("10.0.1.2")},
 			{ContainerID: "aa2", Name: "peer", Network: "n0", IP: netip.MustParseAddr("10.0.0.3"), Exit: true},
 			{ContainerID: "bb3", Name: "far", Network: "n1", IP: netip.MustParseAddr("10.0.1.3"), Exit: true},
+			{ContainerID: "aa2", Name: "peer", Network: "n0", IP: netip.MustParseAddr("fd00::3"), Exit: true},
+			{ContainerID: "dd6", Name: "six", Network: "n0", IP: netip.MustParseAddr("fd00::6"), Exit: true, Ports: []Port{{"tcp", netip.MustParseAddrPort("[::]:8006"), 80}}},
 			{ContainerID: "cc4", Name: "bare", Network: "none"},
 			{ContainerID: "cc5", Name: "open", Network: "host"},
 		},
@@ -79,19 +84,33 @@ func TestWhoAsksWhat(t *testing.T) {
 		{"bb", "198.51.100.1", "443", "10.0.1.3 (container far)", "198.51.100.1:443"},
 		{"open", "", "8002", "127.0.0.1 (container open in the host's network)", "127.0.0.1:8002"},
 		{"198.51.100.9", "open", "8002", "198.51.100.9 (on out0)", "192.0.2.1:8002"},
+		{"", "", "192.0.2.1:8002/tcp", "192.0.2.2 (a neighbour on out0)", "192.0.2.1:8002"},
+		{"", "six", "80", "2001:db8::2 (a neighbour on out0)", "[2001:db8::1]:8006 (container six)"}, // it has no other address
+		{"peer", "six", "80", "fd00::3 (container peer)", "[fd00::6]:80 (container six)"},
+		{"", "", "[2001:db8::1]:8006/tcp", "2001:db8::2 (a neighbour on out0)", "[2001:db8::1]:8006"},
+		{"[fd00::3]", "", "tcp/8006", "fd00::3 (container peer)", "[fd00::1]:8006"},
+		{"2001:db8::9", "peer", "80", "2001:db8::9 (on out0)", "[fd00::3]:80 (container peer)"},
+		{"host", "six", "80", "2001:db8::1 (the host)", "[2001:db8::1]:8006 (container six)"},
+		{"six", "2001:db8::5", "443", "fd00::6 (container six)", "[2001:db8::5]:443"},
 	} {
 		x, err := Explain(facts(), api.NetworkExplainOptions{From: c.from, To: c.to, Port: c.port})
 		if err != nil || x.From != c.wantFrom || x.To != c.wantTo {
 			t.Errorf("%s %s %s: from %s to %s, %v", c.from, c.to, c.port, x.From, x.To, err)
 		}
 	}
-	for _, o := range []api.NetworkExplainOptions{{Port: ""}, {Port: "65536"}, {Port: "tcp/udp"}, {From: "bare", Port: "80"}, {From: "203.0.113.1", Port: "80"}, {To: "aa", Port: "80"}} {
+	for _, o := range []api.NetworkExplainOptions{{Port: ""}, {Port: "65536"}, {Port: "tcp/udp"}, {From: "bare", Port: "80"}, {From: "203.0.113.1", Port: "80"}, {To: "aa", Port: "80"},
+		{From: "::1", To: "192.0.2.1", Port: "80"}, {IPv6: true, To: "192.0.2.1", Port: "80"}, {To: "fe80::1", Port: "80"}, {To: "web", Port: "[2001:db8::1]:80"},
+		{From: "192.0.2.9", To: "six", Port: "80"}, {IPv6: true, To: "web", Port: "80"}} {
 		if x, err := Explain(facts(), o); !errdefs.Is(err, errdefs.InvalidArgument) {
 			t.Errorf("%+v: %+v %v", o, x, err)
 		}
 	}
 	f := facts()
-	f.Outside = netip.Addr{}
+	f.V4.Outside = netip.Addr{}
+	if x, err := Explain(f, api.NetworkExplainOptions{Port: "8006"}); err != nil || x.To != "[2001:db8::1]:8006" {
+		t.Error(x, err)
+	}
+	f.V6.Outside = netip.Addr{}
 	if _, err := Explain(f, api.NetworkExplainOptions{Port: "80"}); !errdefs.Is(err, errdefs.InvalidArgument) || !strings.Contains(err.Error(), "--from") {
 		t.Error(err)
 	}
@@ -110,7 +129,11 @@ func TestEnds(t *testing.T) {
 		{api.NetworkExplainOptions{From: "peer", To: "203.0.113.1", Port: "80"}, nil, api.VerdictBlocked, "no route to 203.0.113.1"},
 		{api.NetworkExplainOptions{From: "host", To: "203.0.113.1", Port: "80"}, nil, api.VerdictBlocked, "no route to 203.0.113.1"},
 		{api.NetworkExplainOptions{From: "host", To: "10.0.0.77", Port: "80"}, nil, api.VerdictBlocked, "no container of network n0 has the address 10.0.0.77"},
-		{api.NetworkExplainOptions{To: "10.0.0.2", Port: "80"}, func(f *Facts) { f.Forwarding = false }, api.VerdictBlocked, "forwards nothing"},
+		{api.NetworkExplainOptions{To: "10.0.0.2", Port: "80"}, func(f *Facts) { f.V4.Forwarding = false }, api.VerdictBlocked, "forwards nothing: net.ipv4.ip_forward is 0"},
+		{api.NetworkExplainOptions{To: "fd00::6", Port: "80"}, func(f *Facts) { f.V6.Forwarding = false }, api.VerdictBlocked, "forwards nothing: net.ipv6.conf.all.forwarding is 0"},
+		{api.NetworkExplainOptions{IPv6: true, From: "six", To: "peer", Port: "80"}, nil, api.VerdictPasses, "reaches container peer at [fd00::3]:80"},
+		{api.NetworkExplainOptions{From: "host", Port: "[::1]:8006"}, nil, api.VerdictBlocked, "published ports are not reached at ::1"},
+		{api.NetworkExplainOptions{From: "2001:db8::2", Port: "[::1]:8006"}, nil, api.VerdictBlocked, "the kernel takes no packets for ::1 from other machines"},
 		{api.NetworkExplainOptions{Port: "22"}, nil, api.VerdictPasses, "process sshd (7) of the host has the port"},
 		{api.NetworkExplainOptions{Port: "8003"}, nil, api.VerdictBlocked, "published the port at 127.0.0.1:8003 only"},
 		{api.NetworkExplainOptions{Port: "9999"}, nil, api.VerdictBlocked, "no process of the host listens there"},

@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/tare-engine/tare/api"
@@ -82,6 +83,10 @@ func (w *way) fromLink() {
 	if w.hooks("ingress", "prerouting") {
 		return
 	}
+	if w.six && w.p.Dst.Addr().IsLoopback() {
+		w.blocked("publish the port at an address of the host", "the kernel takes no packets for %s from other machines", w.p.Dst.Addr())
+		return
+	}
 	if w.Host.Type(w.p.Dst.Addr()) == "local" {
 		if !w.hook("input") {
 			w.host()
@@ -97,12 +102,20 @@ func (w *way) fromLink() {
 // forwarded takes the packet through the host; true if it ends there.
 func (w *way) forwarded() bool {
 	if !w.Forwarding {
-		return w.blocked("sysctl net.ipv4.ip_forward=1", "the host forwards nothing: net.ipv4.ip_forward is 0")
+		return w.blocked("sysctl "+w.forwarding()+"=1", "the host forwards nothing: %s is 0", w.forwarding())
 	}
 	if w.p.Out = w.link(w.Host.Via(w.p.Dst.Addr())); w.p.Out.Name == "" {
 		return w.blocked("", "the host has no route to %s", w.p.Dst.Addr())
 	}
 	return w.hooks("forward", "postrouting", "egress")
+}
+
+// forwarding names the parameter that makes the host a router.
+func (w *way) forwarding() string {
+	if w.six {
+		return "net.ipv6.conf.all.forwarding"
+	}
+	return "net.ipv4.ip_forward"
 }
 
 // bridged is the way between two containers of a network, if it is one; the packet
@@ -215,7 +228,7 @@ func (w *way) nobodyIn(e *Endpoint) bool {
 		return false
 	}
 	if len(elsewhere) > 0 {
-		return w.blocked("have it listen at 0.0.0.0", "the packet gets into container %s, but its program listens at %s only", e.Name, join(elsewhere))
+		return w.blocked("have it listen at "+map[bool]string{false: "0.0.0.0", true: "::"}[w.six], "the packet gets into container %s, but its program listens at %s only", e.Name, join(elsewhere))
 	}
 	return w.blocked("", "the packet gets into container %s, but no program there listens at %d/%s", e.Name, w.p.Dst.Port(), w.p.Proto)
 }
@@ -260,6 +273,8 @@ func (w *way) host() {
 		w.blocked("", "sockets of the host cannot be seen: %v", err)
 	case program != "":
 		w.hostAnswers(program)
+	case w.six && at.Addr().IsLoopback() && w.published6(at):
+		w.blocked("ask at 127.0.0.1, or at an address of the host", "published ports are not reached at %s: the kernel cannot send an answer back there", at.Addr())
 	case w.publishedElsewhere():
 	case len(elsewhere) > 0:
 		w.blocked("", "no container has published %s/%s, and the host's own program listens at %s only", at, w.p.Proto, join(elsewhere))
@@ -281,6 +296,15 @@ func (w *way) hostAnswers(program string) {
 	if w.to != nil || w.asks.To == "" {
 		w.ex.Advice = "stop it, or publish the container at another port"
 	}
+}
+
+// published6 reports that a container has the port at all addresses.
+func (w *way) published6(at netip.AddrPort) bool {
+	return slices.ContainsFunc(w.Endpoints, func(e Endpoint) bool {
+		return slices.ContainsFunc(e.Ports, func(p Port) bool {
+			return p.Proto == w.p.Proto && p.Host == netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())
+		})
+	})
 }
 
 // publishedElsewhere reports that a container has the port at another address.

@@ -42,8 +42,9 @@ type Config struct {
 	// Integrate has other programs' chains that drop what containers send or receive
 	// accept it.
 	Integrate bool
-	// Outside names a link to the world, by which others' rules are tried.
-	Outside func() string
+	// Outside names a link to the world by a version of IP, by which others' rules are
+	// tried; empty if there is none.
+	Outside func(Family) string
 	Log     *slog.Logger
 }
 

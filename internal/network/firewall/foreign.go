@@ -25,15 +25,21 @@ func (f *Firewall) Warnings() ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all []string
-	outer := f.outside()
+	samples := f.samples()
 	for _, c := range f.foreign(rules) {
-		if p := f.drops(rules, c, outer); p != nil {
-			by := p.Rule
-			if p.Handle != 0 {
-				by = fmt.Sprintf("chain %s, rule %d: %s", p.Chain, p.Handle, p.Rule)
-			}
-			all = append(all, fmt.Sprintf("WARNING: firewall chain %s drops forwarded packets of containers (%s); tare network explain says of which", c, by))
+		p, which := drops(rules, c, samples)
+		if p == nil {
+			continue
 		}
+		by := p.Rule
+		if p.Handle != 0 {
+			by = fmt.Sprintf("chain %s, rule %d: %s", p.Chain, p.Handle, p.Rule)
+		}
+		what := "packets"
+		if which.Dst.Addr().Is6() {
+			what = "packets of IPv6"
+		}
+		all = append(all, fmt.Sprintf("WARNING: firewall chain %s drops forwarded %s of containers (%s); tare network explain says of which", c, what, by))
 	}
 	return all, nil
 }
@@ -43,67 +49,78 @@ func (f *Firewall) others() (*ruleset.Ruleset, error) {
 	return ruleset.Read(ruleset.Table{Family: "inet", Name: f.cfg.Table})
 }
 
-// foreign are the chains hooked into forwarding of IPv4 packets that are no engine's.
+// foreign are the chains hooked into forwarding of IP packets that are no engine's.
 func (f *Firewall) foreign(rules *ruleset.Ruleset) (list []*ruleset.Chain) {
 	for _, c := range rules.Chains {
 		engine := c.Family == "inet" && (c.Name == f.cfg.Table || c.Name == "tare" || strings.HasPrefix(c.Name, "tare_"))
-		known := c.Family == "ip" || c.Family == "inet" || c.Family == ruleset.Legacy
-		if c.Hook == "forward" && c.Kind == "filter" && known && !engine {
+		known := []string{"ip", "ip6", "inet", ruleset.Legacy, ruleset.Legacy6}
+		if c.Hook == "forward" && c.Kind == "filter" && slices.Contains(known, c.Family) && !engine {
 			list = append(list, c)
 		}
 	}
 	return list
 }
 
-// drops finds what in a chain drops a packet between the world and a container; nil
-// if that is not sure.
+// drops finds what in a chain drops one of the packets, and which; nil if that is not
+// sure.
+func drops(rules *ruleset.Ruleset, c *ruleset.Chain, samples []trace.Packet) (*trace.Place, trace.Packet) {
+	w := trace.New(rules, stranger{})
+	for _, p := range samples {
+		was := p
+		if !p.Sees(c.Family) {
+			continue
+		}
+		if out := w.Chain(c, &p); out.Stopped() {
+			return out.Dropped, was
+		}
+	}
+	return nil, trace.Packet{}
+}
+
+// worlds are addresses of those that stand for others.
+var worlds = map[Family]netip.Addr{nft.IPv4: netip.MustParseAddr("198.51.100.1"), nft.IPv6: netip.MustParseAddr("3fff::1")}
+
+// samples are the first packets of a connection to the world, and of one to a
+// published port, of each network that leads out, by each version of IP that it has.
 //
 // Preconditions: f.mu is held.
-func (f *Firewall) drops(rules *ruleset.Ruleset, c *ruleset.Chain, outer string) *trace.Place {
-	w := trace.New(rules, stranger{})
+func (f *Firewall) samples() (all []trace.Packet) {
+	outer := map[Family]trace.Link{}
 	for _, n := range f.state.Networks {
 		if n.Internal {
 			continue
 		}
-		for _, p := range f.samples(n, outer) {
-			if out := w.Chain(c, &p); out.Stopped() {
-				return out.Dropped
+		for _, subnet := range n.Subnets {
+			v := nft.FamilyOf(subnet.Addr())
+			if _, known := outer[v]; !known {
+				outer[v] = trace.Link{Name: f.outside(v)}
 			}
+			world := netip.AddrPortFrom(worlds[v], 443)
+			inside := netip.AddrPortFrom(subnet.Masked().Addr().Next().Next(), 80)
+			own := trace.Link{Name: n.Link, Group: f.cfg.Group, Kind: "bridge"}
+			all = append(all,
+				trace.Packet{Proto: "tcp", Src: anyPort(inside), Dst: world, In: own, Out: outer[v], State: "new"},
+				trace.Packet{Proto: "tcp", Src: anyPort(world), Dst: inside, In: outer[v], Out: own, State: "new", DNATed: true})
 		}
 	}
-	return nil
+	return all
 }
 
-// samples are the first packets of a connection to the world, and of one to a
-// published port, by IPv4.
-func (f *Firewall) samples(n Network, outer string) []trace.Packet {
-	world := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, 1}), 443) // of those that stand for others
-	at := slices.IndexFunc(n.Subnets, func(p netip.Prefix) bool { return p.Addr().Is4() })
-	if at < 0 {
-		return nil
-	}
-	inside := netip.AddrPortFrom(n.Subnets[at].Masked().Addr().Next().Next(), 80)
-	own, other := trace.Link{Name: n.Link, Group: f.cfg.Group, Kind: "bridge"}, trace.Link{Name: outer}
-	none := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), 0) }
-	return []trace.Packet{
-		{Proto: "tcp", Src: none(inside), Dst: world, In: own, Out: other, State: "new"},
-		{Proto: "tcp", Src: none(world), Dst: inside, In: other, Out: own, State: "new", DNATed: true},
-	}
-}
+func anyPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), 0) }
 
-func (f *Firewall) outside() string {
+func (f *Firewall) outside(v Family) string {
 	if f.cfg.Outside == nil {
 		return ""
 	}
-	return f.cfg.Outside()
+	return f.cfg.Outside(v)
 }
 
 // stranger is all that is known of addresses that stand for others.
 type stranger struct{}
 
-func (stranger) Type(netip.Addr) string { return "unicast" }
-func (stranger) Via(netip.Addr) string  { return "" }
-func (stranger) Addr(string) netip.Addr { return netip.Addr{} }
+func (stranger) Type(netip.Addr) string             { return "unicast" }
+func (stranger) Via(netip.Addr) string              { return "" }
+func (stranger) Addr(string, netip.Addr) netip.Addr { return netip.Addr{} }
 
 // integrate has the foreign chains that drop containers' packets accept them, and
 // takes back what is not wanted any more. Rules of an earlier engine are known by
@@ -116,13 +133,14 @@ func (f *Firewall) integrate() error {
 		return err
 	}
 	var b nft.Batch
-	outer := f.outside()
+	samples := f.samples()
 	for _, c := range f.foreign(rules) {
-		if c.Family == ruleset.Legacy {
-			continue // it takes whole tables only, which is no way to change what others change
+		if c.Family == ruleset.Legacy || c.Family == ruleset.Legacy6 {
+			continue // they take whole tables only, which is no way to change what others change
 		}
 		have := f.ours(c)
-		wanted := f.cfg.Integrate && f.applied && (len(have) > 0 || f.drops(rules, c, outer) != nil)
+		stopped, _ := drops(rules, c, samples)
+		wanted := f.cfg.Integrate && f.applied && (len(have) > 0 || stopped != nil)
 		f.integrateChain(&b, c, have, wanted)
 	}
 	if b.Len() == 0 {

@@ -8,13 +8,15 @@ import (
 	"github.com/tare-engine/tare/internal/linux/ruleset"
 )
 
-// protocols are the numbers of what runs over IPv4.
+// protocols are the numbers of what runs over IP.
 var protocols = map[string]byte{"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "sctp": 132, "udplite": 136, "esp": 50, "ah": 51, "gre": 47, "ipv6-icmp": 58}
 
 // The kernel's numbers.
 const (
 	nfprotoIPv4   = 2
+	nfprotoIPv6   = 10
 	etherIPv4     = 0x0800
+	etherIPv6     = 0x86dd
 	arphrdEther   = 1
 	arphrdLoop    = 772
 	stateInvalid  = 1
@@ -33,7 +35,7 @@ func (x *execution) payload(e ruleset.Payload) *value {
 	var header, mask []byte
 	switch e.Base {
 	case "network":
-		header, mask = x.p.ipv4()
+		header, mask = x.p.network()
 	case "transport":
 		header, mask = x.p.transport()
 	}
@@ -48,21 +50,28 @@ func (x *execution) payload(e ruleset.Payload) *value {
 	return &v
 }
 
-// ipv4 is the packet's IPv4 header, and which of its bytes are known.
-func (p *Packet) ipv4() (header, mask []byte) {
-	header, mask = make([]byte, 20), make([]byte, 20)
+// network is the packet's IP header, and which of its bytes are known.
+func (p *Packet) network() (header, mask []byte) {
+	header, mask = make([]byte, 40), make([]byte, 40)
 	know := func(at int, b ...byte) {
 		copy(header[at:], b)
 		for i := range b {
 			mask[at+i] = 1
 		}
 	}
+	if p.six() {
+		know(0, 0x60)
+		know(6, protocols[p.Proto]) // no other header between
+		know(8, p.Src.Addr().AsSlice()...)
+		know(24, p.Dst.Addr().AsSlice()...)
+		return header, mask
+	}
 	know(0, 0x45, 0)
 	know(6, 0x40, 0) // no fragment
 	know(9, protocols[p.Proto])
 	know(12, p.Src.Addr().AsSlice()...)
 	know(16, p.Dst.Addr().AsSlice()...)
-	return header, mask
+	return header[:20], mask[:20]
 }
 
 // transport is the beginning of the next header.
@@ -98,9 +107,9 @@ func (x *execution) meta(key string) *value {
 	p := x.p
 	switch key {
 	case "protocol":
-		return known(binary.BigEndian.AppendUint16(nil, etherIPv4))
+		return known(binary.BigEndian.AppendUint16(nil, of[uint16](p, etherIPv4, etherIPv6)))
 	case "nfproto":
-		return known([]byte{nfprotoIPv4})
+		return known([]byte{of[byte](p, nfprotoIPv4, nfprotoIPv6)})
 	case "l4proto":
 		return known([]byte{protocols[p.Proto]})
 	case "mark":
@@ -158,7 +167,7 @@ func (x *execution) ct(e ruleset.Ct) *value {
 	case "status":
 		return native32(p.status())
 	case "l3proto":
-		return known([]byte{nfprotoIPv4})
+		return known([]byte{of[byte](p, nfprotoIPv4, nfprotoIPv6)})
 	case "protocol":
 		return known([]byte{protocols[p.Proto]})
 	case "zone":
@@ -167,10 +176,34 @@ func (x *execution) ct(e ruleset.Ct) *value {
 		if p.State == "new" {
 			return native32(0)
 		}
-	case "saddr", "ip saddr", "daddr", "ip daddr", "proto-src", "proto-dst":
-		if v := p.tuple(e); v != nil {
-			return v
+	case "ip saddr", "ip daddr":
+		if p.six() {
+			return nil
 		}
+		return x.original(e)
+	case "ip6 saddr", "ip6 daddr":
+		if !p.six() {
+			return nil
+		}
+		return x.original(e)
+	case "saddr", "daddr", "proto-src", "proto-dst":
+		return x.original(e)
+	}
+	return unknown(nameLength, "ct "+e.Key)
+}
+
+// of is the value for the packet's version of IP.
+func of[T any](p *Packet, four, six T) T {
+	if p.six() {
+		return six
+	}
+	return four
+}
+
+// original is part of the connection's addresses.
+func (x *execution) original(e ruleset.Ct) *value {
+	if v := x.p.tuple(e); v != nil {
+		return v
 	}
 	return unknown(nameLength, "ct "+e.Key)
 }
@@ -195,7 +228,7 @@ func (p *Packet) tuple(e ruleset.Ct) *value {
 	if e.Direction == "reply" {
 		return nil
 	}
-	src := slices.Contains([]string{"saddr", "ip saddr", "proto-src"}, e.Key)
+	src := slices.Contains([]string{"saddr", "ip saddr", "ip6 saddr", "proto-src"}, e.Key)
 	a := p.original[1]
 	if src {
 		a = p.original[0]

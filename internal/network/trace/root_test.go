@@ -63,12 +63,21 @@ func TestTextIsNfts(t *testing.T) {
 		`ip protocol icmp accept comment "pings"`,
 		`meta nfproto ipv4 return`,
 		`limit rate 3/minute accept`,
+		`ip6 saddr fd00::/8 ip6 daddr 2001:db8::1 drop`,
+		`ip6 saddr fd00::/7 ip6 daddr != 2001:db8::/32 accept`,
+		`ip6 daddr @addrs6 drop`,
+		`ip6 nexthdr tcp drop`,
+		`icmpv6 type nd-neighbor-solicit accept`,
+		`icmpv6 type { echo-request, nd-router-advert } accept`,
+		`icmp type echo-request accept`,
+		`meta nfproto ipv6 drop`,
+		`ct original ip6 daddr fd00::1 accept`,
 	}
-	r := load(t, `set addrs { type ipv4_addr; elements = { 1.2.3.4 }; }; set pairs { type ipv4_addr . inet_service; }; map ways { type ifname : verdict; };
+	r := load(t, `set addrs6 { type ipv6_addr; elements = { fd00::7 }; }; set addrs { type ipv4_addr; elements = { 1.2.3.4 }; }; set pairs { type ipv4_addr . inet_service; }; map ways { type ifname : verdict; };
 		chain x { }; chain c { type filter hook forward priority 0; `+strings.Join(rules, "; ")+`; }`)
 	want := map[int]string{ // what is written otherwise
 		1: "iifgroup 0x7a9e drop", 3: "ip saddr 10.0.0.0/11 ip daddr != 10.1.0.0/16 counter accept", 13: "fib saddr . iif oif 0x0 drop",
-		18: "meta mark & 0xff == 0x1 accept", 19: "meta mark set 1.0.0.0", 22: "limit … accept",
+		18: "meta mark & 0xff == 0x1 accept", 19: "meta mark set 1.0.0.0", 22: "limit … accept", 24: "ip6 saddr fc00::/7 ip6 daddr != 2001:db8::/32 accept",
 	}
 	c := r.Chain(ruleset.Table{Family: "inet", Name: "t"}, "c")
 	for i := range rules {
@@ -84,7 +93,7 @@ type host struct{}
 
 func (host) Type(a netip.Addr) string {
 	switch {
-	case a.IsLoopback() || a.String() == "192.0.2.1" || a.String() == "172.17.0.1":
+	case a.IsLoopback() || a.String() == "192.0.2.1" || a.String() == "172.17.0.1" || a.String() == "2001:db8::1":
 		return "local"
 	case a.IsMulticast():
 		return "multicast"
@@ -93,13 +102,16 @@ func (host) Type(a netip.Addr) string {
 }
 
 func (host) Via(a netip.Addr) string {
-	if netip.MustParsePrefix("172.17.0.0/16").Contains(a) {
+	if netip.MustParsePrefix("172.17.0.0/16").Contains(a) || netip.MustParsePrefix("fd00::/64").Contains(a) {
 		return "tare0"
 	}
 	return "eth0"
 }
 
-func (host) Addr(link string) netip.Addr {
+func (host) Addr(link string, like netip.Addr) netip.Addr {
+	if like.Is6() {
+		return netip.MustParseAddr(map[string]string{"tare0": "fd00::1", "eth0": "2001:db8::1"}[link])
+	}
 	if link == "tare0" {
 		return netip.MustParseAddr("172.17.0.1")
 	}
@@ -112,10 +124,38 @@ func forwarded() Packet {
 		In: Link{Name: "eth0", Index: 2}, Out: Link{Name: "tare0", Index: 3, Kind: "bridge", Group: 0x7a9e}}
 }
 
-// TestVerdicts: each row is a chain, and what becomes of the packet in it: "-", or
-// the rule that drops it; behind "?" the expression that leaves it open.
+// forwarded6 is the same of IPv6.
+func forwarded6() Packet {
+	p := forwarded()
+	p.Src, p.Dst = netip.MustParseAddrPort("[2001:db8::2]:0"), netip.MustParseAddrPort("[fd00::2]:80")
+	return p
+}
+
+// fate is a chain of rules, and what becomes of the packet in it: "-", or the rule
+// that drops it; behind "?" the expression that leaves it open.
+type fate struct{ rules, want string }
+
+// check compares that with what has become of a packet.
+func (c fate) check(t *testing.T, out Outcome) {
+	t.Helper()
+	got := "-"
+	if out.Dropped != nil {
+		got = out.Dropped.Rule
+		if out.Dropped.Handle == 0 {
+			t.Errorf("%s: no handle", c.rules)
+		}
+	}
+	want, doubt, _ := strings.Cut(c.want, "?")
+	if want == "" {
+		want = "-"
+	}
+	if got != want || (len(out.Doubts) > 0) != (doubt != "") || doubt != "" && !strings.HasPrefix(out.Doubts[0].Doubt, doubt) {
+		t.Errorf("%s: %s, doubts %+v", c.rules, got, out.Doubts)
+	}
+}
+
 func TestVerdicts(t *testing.T) {
-	for _, c := range []struct{ rules, want string }{
+	for _, c := range []fate{
 		{`accept; drop`, "-"},
 		{`drop`, "drop"},
 		{`ct state established accept; iifname "eth*" reject`, `iifname "eth*" reject`},
@@ -159,21 +199,46 @@ func TestVerdicts(t *testing.T) {
 		r := load(t, `chain x { drop; }; chain y { }; chain z { tcp dport { 80, 443 } drop; };
 			chain c { type filter hook forward priority 0; `+c.rules+`; }`)
 		p := forwarded()
-		out := New(r, host{}).Hook("forward", &p)
-		got := "-"
-		if out.Dropped != nil {
-			got = out.Dropped.Rule
-			if out.Dropped.Handle == 0 {
-				t.Errorf("%s: no handle", c.rules)
-			}
-		}
-		want, doubt, _ := strings.Cut(c.want, "?")
-		if want == "" {
-			want = "-"
-		}
-		if got != want || (len(out.Doubts) > 0) != (doubt != "") || doubt != "" && !strings.HasPrefix(out.Doubts[0].Doubt, doubt) {
-			t.Errorf("%s: %s, doubts %+v", c.rules, got, out.Doubts)
-		}
+		c.check(t, New(r, host{}).Hook("forward", &p))
+	}
+}
+
+// TestVerdictsOfIPv6: rules of the other version do not match, and what both have does.
+func TestVerdictsOfIPv6(t *testing.T) {
+	for _, c := range []fate{
+		{`drop`, "drop"},
+		{`ip saddr 0.0.0.0/0 drop; ip daddr 10.0.0.1 drop`, "-"},
+		{`meta nfproto ipv4 drop; meta protocol ip drop`, "-"},
+		{`meta nfproto ipv6 drop`, "meta nfproto ipv6 drop"},
+		{`ip6 saddr 2001:db8::/64 ip6 daddr fd00::2 drop`, "ip6 saddr 2001:db8::/64 ip6 daddr fd00::2 drop"},
+		{`ip6 daddr fd00:1::/32 drop`, "-"},
+		{`ip6 daddr { fd00::/64, fd01::/64 } tcp dport 80 drop`, "ip6 daddr { fd00::/64, fd01::/64 } tcp dport 80 drop"},
+		{`ip6 daddr . tcp dport { fd00::2 . 81 } drop`, "-"},
+		{`ip6 nexthdr tcp drop`, "ip6 nexthdr tcp drop"},
+		{`ip6 nexthdr ipv6-icmp drop`, "-"},
+		{`icmpv6 type { nd-neighbor-solicit, echo-request } drop`, "-"},
+		{`fib daddr type local drop`, "-"},
+		{`ct original ip6 daddr fd00::2 drop`, "ct original ip6 daddr fd00::2 drop"},
+		{`ct original ip daddr 10.0.0.1 drop`, "-"},
+		{`ip6 hoplimit 7 drop`, "?the packet's network header"},
+		{`exthdr frag exists drop`, "?exthdr"},
+		{`reject with icmpv6 admin-prohibited`, "meta nfproto ipv6 reject"},
+		{`reject with icmp port-unreachable`, "-"},
+	} {
+		r := load(t, `chain c { type filter hook forward priority 0; `+c.rules+`; }`)
+		p := forwarded6()
+		c.check(t, New(r, host{}).Hook("forward", &p))
+	}
+	r := load(t, `chain pre { type nat hook prerouting priority -100; tcp dport 8080 dnat ip6 to [fd00::2]:80; }; chain post { type nat hook postrouting priority 100; masquerade; }`)
+	w := New(r, host{})
+	p := forwarded6()
+	p.Dst = netip.MustParseAddrPort("[2001:db8::1]:8080")
+	if out := w.Hook("prerouting", &p); p.Dst.String() != "[fd00::2]:80" || !p.DNATed || out.Changes[0].Does != "dnat to [fd00::2]:80" {
+		t.Errorf("%+v %+v", out, p)
+	}
+	p.Out = Link{Name: "eth0"}
+	if w.Hook("postrouting", &p); p.As.String() != "2001:db8::1" {
+		t.Errorf("%+v", p)
 	}
 }
 
@@ -220,7 +285,7 @@ func TestRulesOfIptables(t *testing.T) {
 		{"-m mark --mark 1/1 -j DROP", "-"},
 		{"-j LOG", "-"},
 		{"-s 192.0.2.0/24 -j DROP", "ip saddr 192.0.2.0/24 counter drop"},
-		{"-m limit --limit 1/s -j DROP", "?"},
+		{"-m limit --limit 1/s -j DROP", "?limit"},
 		{"-m recent --update -j DROP", "?xt recent"},
 		{"-m limit --limit 1/s -j LOG", "-"},
 	} {
@@ -231,17 +296,37 @@ func TestRulesOfIptables(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := forwarded()
-		out := New(r, host{}).Hook("forward", &p)
-		got := "-"
-		if out.Dropped != nil {
-			got = out.Dropped.Rule
-		}
-		want, doubt, unsure := strings.Cut(c.want, "?")
-		if unsure {
-			want = "-"
-		}
-		if got != want || (len(out.Doubts) > 0) != unsure || unsure && !strings.HasPrefix(out.Doubts[0].Doubt, doubt) {
-			t.Errorf("%s: %s, doubts %+v", c.rule, got, out.Doubts)
+		fate{c.rule, c.want}.check(t, New(r, host{}).Hook("forward", &p))
+	}
+	execute(t, "flush ruleset", "nft", "-f", "-")
+}
+
+// TestRulesOfIp6tables in both engines.
+func TestRulesOfIp6tables(t *testing.T) {
+	for _, c := range []struct{ rule, want, old string }{
+		{"-o tare0 -m conntrack --ctstate NEW -j DROP", `oifname "tare0" xt conntrack new counter drop`, `oifname "tare0" xt conntrack new drop`},
+		{"-s 2001:db8::/64 ! -d fd01::/64 -j DROP", "ip6 saddr 2001:db8::/64 ip6 daddr != fd01::/64 counter drop", "ip6 saddr 2001:db8::/64 ip6 daddr != fd01::/64 drop"},
+		{"-d fd01::/64 -j DROP", "-", "-"},
+		{"-p ipv6-icmp -m icmp6 --icmpv6-type neighbour-solicitation -j DROP", "-", "-"},
+		{"-p tcp -m multiport --dports 22,70:90 -j REJECT", "meta l4proto tcp xt multiport counter xt REJECT", "meta l4proto tcp xt multiport xt REJECT"},
+		{"! -p udp -i eth+ -g mine", "-", "-"},
+		{"-j mine", "counter drop", "drop"},
+		{"-m hl --hl-lt 5 -j DROP", "?xt hl", "?xt hl"},
+	} {
+		for _, command := range []string{"ip6tables-nft", "ip6tables-legacy"} {
+			execute(t, "", "sh", "-ec", strings.NewReplacer("IPT", command, "RULE", c.rule).Replace("IPT -F; IPT -X; IPT -N mine; IPT -A mine -p tcp -j RETURN; IPT -A FORWARD RULE; IPT -A FORWARD -p udp -j DROP"))
+			want := map[string]string{"ip6tables-nft": c.want, "ip6tables-legacy": c.old}[command]
+			if c.rule == "-j mine" {
+				execute(t, "", command, "-R", "mine", "1", "-j", "DROP")
+			}
+			r, err := ruleset.Read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, other := forwarded6(), forwarded()
+			fate{command + " " + c.rule, want}.check(t, New(r, host{}).Hook("forward", &p))
+			fate{command + " by IPv4", "-"}.check(t, New(r, host{}).Hook("forward", &other))
+			execute(t, "", "sh", "-ec", command+" -F; "+command+" -X")
 		}
 	}
 	execute(t, "flush ruleset", "nft", "-f", "-")

@@ -180,10 +180,10 @@ func (x *execution) port(from ruleset.Register, has bool) (uint16, string) {
 
 func (x *execution) nat(e ruleset.NAT) {
 	if e.Kind == "snat" {
-		b, why := x.mem.get(e.Addr, 4)
+		a, why := x.addr(e.Addr)
 		as := netip.AddrPort{}
 		if e.HasAddr && why == "" {
-			as = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b)), 0)
+			as = netip.AddrPortFrom(a, 0)
 		}
 		x.translate("snat", as, "")
 		return
@@ -191,22 +191,32 @@ func (x *execution) nat(e ruleset.NAT) {
 	port, why := x.port(e.Port, e.HasPort)
 	to := x.p.Dst.Addr()
 	if e.HasAddr {
-		b, unsure := x.mem.get(e.Addr, 4)
-		to, why = netip.AddrFrom4([4]byte(b)), cmp.Or(why, unsure)
+		a, unsure := x.addr(e.Addr)
+		to, why = a, cmp.Or(why, unsure)
 	}
 	x.translate("dnat", netip.AddrPortFrom(to, port), why)
 }
 
+// addr reads an address of the packet's version of IP.
+func (x *execution) addr(from ruleset.Register) (netip.Addr, string) {
+	b, why := x.mem.get(from, of(x.p, 4, 16))
+	a, ok := netip.AddrFromSlice(b)
+	if !ok {
+		why = "an address beyond the registers"
+	}
+	return a, why
+}
+
 // linkAddr is the address by which the packet leaves.
 func (x *execution) linkAddr() netip.AddrPort {
-	return netip.AddrPortFrom(x.walk.host.Addr(x.p.Out.Name), 0)
+	return netip.AddrPortFrom(x.walk.host.Addr(x.p.Out.Name, x.p.Dst.Addr()), 0)
 }
 
 // redirect translates to the host itself.
 func (x *execution) redirect(port uint16, why string) {
-	to := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	to := of(x.p, netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback())
 	if x.hook == "prerouting" {
-		to = x.walk.host.Addr(x.p.In.Name)
+		to = x.walk.host.Addr(x.p.In.Name, to)
 	}
 	x.translate("dnat", netip.AddrPortFrom(to, port), why)
 }

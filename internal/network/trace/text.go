@@ -2,6 +2,7 @@ package trace
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -16,7 +17,7 @@ import (
 // Text says a rule in nft's words, as far as there are such: for people, who look
 // it up by its handle. (What iptables has made has words of iptables, behind "xt".)
 func Text(rules *ruleset.Ruleset, c *ruleset.Chain, r *ruleset.Rule) string {
-	w := writer{rules: rules, chain: c, holds: map[ruleset.Register]term{}}
+	w := writer{rules: rules, chain: c, holds: map[ruleset.Register]term{}, six: c.Family == "ip6" || c.Family == ruleset.Legacy6}
 	for _, e := range r.Exprs {
 		w.expr(e)
 	}
@@ -29,11 +30,13 @@ func Text(rules *ruleset.Ruleset, c *ruleset.Chain, r *ruleset.Rule) string {
 // explicit are the words without the matches that nft does not write, as the next
 // one implies them.
 func (w *writer) explicit() []string {
-	implied := map[string]string{"meta nfproto ipv4": "ip ", "meta nfproto ipv6": "ip6 ", "meta l4proto " + w.proto: w.proto + " "}
+	implied := map[string][]string{
+		"meta nfproto ipv4": {"ip ", "icmp "}, "meta nfproto ipv6": {"ip6 ", "icmpv6 "}, "meta l4proto " + w.proto: {w.proto + " ", strings.Replace(w.proto, "ipv6-icmp", "icmpv6", 1) + " "},
+	}
 	var list []string
 	var next string
 	for _, word := range slices.Backward(w.words) {
-		if begin, ok := implied[word]; ok && (strings.HasPrefix(next, begin) || strings.Contains(next, " . "+begin)) {
+		if slices.ContainsFunc(implied[word], func(begin string) bool { return strings.HasPrefix(next, begin) || strings.Contains(next, " . "+begin) }) {
 			continue
 		}
 		list = append(list, word)
@@ -50,12 +53,13 @@ type writer struct {
 	holds map[ruleset.Register]term
 	words []string
 	proto string // of the transport header, once a match has said it
+	six   bool   // the network header is that of IPv6
 }
 
 // term is what a register holds: its name, and how its values are written.
 type term struct {
 	name string
-	kind string // addr, port, name, state, status, proto, nfproto, type; empty: hexadecimal
+	kind string // addr, addr6, port, name, state, status, proto, nfproto, type; empty: hexadecimal
 	mask []byte
 	len  int // 0: one register of four bytes
 }
@@ -72,7 +76,7 @@ func (w *writer) expr(e ruleset.Expr) {
 		w.holds[e.To] = metaTerm(e.Key)
 	case ruleset.Ct:
 		w.holds[e.To] = term{name: strings.Join(strings.Fields("ct "+e.Direction+" "+e.Key), " "), kind: map[string]string{
-			"state": "state", "status": "status", "saddr": "addr", "daddr": "addr", "ip saddr": "addr", "ip daddr": "addr", "proto-dst": "port", "proto-src": "port", "protocol": "proto"}[e.Key]}
+			"state": "state", "status": "status", "saddr": "addr", "daddr": "addr", "ip saddr": "addr", "ip daddr": "addr", "ip6 saddr": "addr", "ip6 daddr": "addr", "proto-dst": "port", "proto-src": "port", "protocol": "proto"}[e.Key]}
 	case ruleset.Fib:
 		w.holds[e.To] = term{name: "fib " + strings.Join(e.Of, " . ") + " " + e.Result, kind: map[string]string{"type": "type"}[e.Result]}
 	case ruleset.Immediate:
@@ -96,16 +100,24 @@ func (w *writer) expr(e ruleset.Expr) {
 // header names a field of a header.
 func (w *writer) header(e ruleset.Payload) term {
 	switch {
-	case e.Base == "network" && e.Len <= 4 && e.Offset == 12:
+	case e.Base == "network" && e.Len <= 4 && e.Offset == 12 && !w.six:
 		return term{name: "ip saddr", kind: "addr"}
-	case e.Base == "network" && e.Len <= 4 && e.Offset == 16:
+	case e.Base == "network" && e.Len <= 4 && e.Offset == 16 && !w.six:
 		return term{name: "ip daddr", kind: "addr"}
-	case e.Base == "network" && e.Len == 1 && e.Offset == 9:
+	case e.Base == "network" && e.Len == 1 && e.Offset == 9 && !w.six:
 		return term{name: "ip protocol", kind: "proto"}
 	case e.Base == "network" && e.Len == 16 && e.Offset == 8:
 		return term{name: "ip6 saddr", kind: "addr"}
 	case e.Base == "network" && e.Len == 16 && e.Offset == 24:
 		return term{name: "ip6 daddr", kind: "addr"}
+	case e.Base == "network" && e.Len < 16 && e.Offset == 8 && w.six:
+		return term{name: "ip6 saddr", kind: "addr6"}
+	case e.Base == "network" && e.Len < 16 && e.Offset == 24 && w.six:
+		return term{name: "ip6 daddr", kind: "addr6"}
+	case e.Base == "network" && e.Len == 1 && e.Offset == 6 && w.six:
+		return term{name: "ip6 nexthdr", kind: "proto"}
+	case e.Base == "transport" && e.Len == 1 && e.Offset == 0 && icmpTypes[w.proto] != nil:
+		return term{name: map[string]string{"icmp": "icmp", "ipv6-icmp": "icmpv6"}[w.proto] + " type", kind: w.proto}
 	case e.Base == "transport" && e.Len == 2 && e.Offset <= 2:
 		proto := w.proto
 		if proto == "" {
@@ -135,6 +147,9 @@ func (w *writer) compare(e ruleset.Cmp) {
 	if t.kind == "proto" && e.Op == "==" && len(e.Data) == 1 {
 		w.proto = protoName(e.Data[0])
 	}
+	if t.kind == "nfproto" && e.Op == "==" && len(e.Data) == 1 {
+		w.six = e.Data[0] == nfprotoIPv6
+	}
 	op := " " + e.Op
 	if e.Op == "==" {
 		op = ""
@@ -144,7 +159,9 @@ func (w *writer) compare(e ruleset.Cmp) {
 	case e.Op == "<=" && last >= 0 && strings.HasPrefix(w.words[last], t.name+" >= "):
 		w.words[last] = strings.Replace(w.words[last], ">= ", "", 1) + "-" + t.value(e.Data)
 	case t.kind == "addr" && (t.mask != nil || len(e.Data) < 4):
-		w.word(t.name + op + " " + prefix(e.Data, t.mask))
+		w.word(t.name + op + " " + prefix(e.Data, t.mask, max(len(e.Data), 4)))
+	case t.kind == "addr6":
+		w.word(t.name + op + " " + prefix(e.Data, t.mask, 16))
 	case t.mask != nil && e.Op == "!=" && len(bytes.Trim(e.Data, "\x00")) == 0:
 		w.word(t.name + " " + t.value(t.mask))
 	case t.mask != nil:
@@ -154,8 +171,8 @@ func (w *writer) compare(e ruleset.Cmp) {
 	}
 }
 
-// prefix writes an address with its mask, or the beginning of one.
-func prefix(addr, mask []byte) string {
+// prefix writes an address of so many bytes with its mask, or the beginning of one.
+func prefix(addr, mask []byte, length int) string {
 	ones := 8 * len(addr)
 	if mask != nil {
 		ones = 0
@@ -163,12 +180,9 @@ func prefix(addr, mask []byte) string {
 			ones += bits.OnesCount8(b)
 		}
 	}
-	full := make([]byte, 4)
+	full := make([]byte, length)
 	copy(full, addr)
-	a := netip.AddrFrom4([4]byte(full))
-	if len(addr) == 16 {
-		a = netip.AddrFrom16([16]byte(addr))
-	}
+	a, _ := netip.AddrFromSlice(full)
 	return netip.PrefixFrom(a, ones).String()
 }
 
@@ -189,6 +203,8 @@ func (t term) value(b []byte) string {
 		return strconv.Quote(string(name))
 	case t.kind == "proto" && len(b) >= 1:
 		return protoName(b[0])
+	case icmpTypes[t.kind] != nil && len(b) == 1:
+		return cmp.Or(icmpTypes[t.kind][b[0]], strconv.Itoa(int(b[0])))
 	case t.kind == "nfproto" && len(b) == 1:
 		return map[byte]string{2: "ipv4", 10: "ipv6"}[b[0]]
 	case len(b) == 4 && (t.kind == "state" || t.kind == "status" || t.kind == "type"):
@@ -197,6 +213,15 @@ func (t term) value(b []byte) string {
 		return fmt.Sprintf("%#x", binary.NativeEndian.Uint32(b))
 	}
 	return fmt.Sprintf("0x%x", b)
+}
+
+// icmpTypes are the names of types of messages.
+var icmpTypes = map[string]map[byte]string{
+	"icmp": {0: "echo-reply", 3: "destination-unreachable", 5: "redirect", 8: "echo-request", 9: "router-advertisement", 10: "router-solicitation",
+		11: "time-exceeded", 12: "parameter-problem", 13: "timestamp-request", 14: "timestamp-reply"},
+	"ipv6-icmp": {1: "destination-unreachable", 2: "packet-too-big", 3: "time-exceeded", 4: "parameter-problem", 128: "echo-request", 129: "echo-reply",
+		130: "mld-listener-query", 131: "mld-listener-report", 132: "mld-listener-done", 133: "nd-router-solicit", 134: "nd-router-advert",
+		135: "nd-neighbor-solicit", 136: "nd-neighbor-advert", 137: "nd-redirect", 138: "router-renumbering", 143: "mld2-listener-report"},
 }
 
 func protoName(n byte) string {

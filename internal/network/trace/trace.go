@@ -27,8 +27,9 @@ type Host interface {
 	Type(netip.Addr) string
 	// Via names the link by which packets to an address go out; empty if none.
 	Via(netip.Addr) string
-	// Addr is the address of a link, which masquerade and redirect take.
-	Addr(link string) netip.Addr
+	// Addr is the address of a link of the family of another address, which masquerade
+	// and redirect take.
+	Addr(link string, like netip.Addr) netip.Addr
 }
 
 // Link is a network link.
@@ -39,7 +40,8 @@ type Link struct {
 	Kind  string // bridge, veth, …; empty for hardware
 }
 
-// Packet is an IPv4 packet. Hook changes what rules change.
+// Packet is a packet of IPv4 or, if its addresses are, of IPv6. Hook changes what rules
+// change.
 type Packet struct {
 	Proto    string         // tcp, udp, sctp
 	Src, Dst netip.AddrPort // a port of 0 is one that is not known
@@ -57,6 +59,9 @@ type Packet struct {
 	marked    bool // by a rule that may not have matched: the mark is not known
 	untracked bool
 }
+
+// six reports whether it is a packet of IPv6.
+func (p *Packet) six() bool { return p.Dst.Addr().Is6() }
 
 // Place is where something happens to a packet.
 type Place struct {
@@ -158,7 +163,7 @@ func (w *Walk) chains(hook string, p *Packet) []*ruleset.Chain {
 	for _, c := range w.rules.Chains {
 		switch {
 		case c.Hook != hook:
-		case c.Family == "ip" || c.Family == "inet" || c.Family == ruleset.Legacy:
+		case p.Sees(c.Family):
 			if len(c.Devices) == 0 || slices.Contains(c.Devices, p.In.Name) {
 				list = append(list, c)
 			}
@@ -168,6 +173,15 @@ func (w *Walk) chains(hook string, p *Packet) []*ruleset.Chain {
 	}
 	slices.SortStableFunc(list, func(a, b *ruleset.Chain) int { return cmp.Compare(a.Priority, b.Priority) })
 	return list
+}
+
+// Sees reports whether a packet of this kind comes to the chains with hooks of a family of
+// tables, those of netdev apart, which are of links.
+func (p *Packet) Sees(family string) bool {
+	if p.six() {
+		return family == "ip6" || family == "inet" || family == ruleset.Legacy6
+	}
+	return family == "ip" || family == "inet" || family == ruleset.Legacy
 }
 
 // onWire are the addresses that chains of a priority see. The kernel translates the

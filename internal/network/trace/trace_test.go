@@ -11,9 +11,9 @@ import (
 // nowhere is a machine without addresses.
 type nowhere struct{}
 
-func (nowhere) Type(netip.Addr) string { return "unicast" }
-func (nowhere) Via(netip.Addr) string  { return "" }
-func (nowhere) Addr(string) netip.Addr { return netip.MustParseAddr("192.0.2.9") }
+func (nowhere) Type(netip.Addr) string             { return "unicast" }
+func (nowhere) Via(netip.Addr) string              { return "" }
+func (nowhere) Addr(string, netip.Addr) netip.Addr { return netip.MustParseAddr("192.0.2.9") }
 
 var table = ruleset.Table{Family: "inet", Name: "t"}
 

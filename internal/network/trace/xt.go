@@ -200,11 +200,11 @@ func (x *execution) xtTarget(e ruleset.XTTarget) {
 	}
 }
 
-// xtDNAT reads struct nf_nat_range (2) of newer revisions, or the IPv4 one before.
+// xtDNAT reads struct nf_nat_range (2) of newer revisions and of IPv6, or the IPv4 one before.
 func (x *execution) xtDNAT(name string, revision int, i info) {
 	const mapAddr, mapPort = 1, 2
 	flags, addr, port := i.u32(0), 4, 36
-	if revision == 0 {
+	if revision == 0 && !x.p.six() {
 		flags, addr, port = i.u32(4), 8, 16
 	}
 	to := x.p.Dst
@@ -215,8 +215,9 @@ func (x *execution) xtDNAT(name string, revision int, i info) {
 		x.redirect(to.Port(), "")
 		return
 	}
-	if flags&mapAddr != 0 && addr+4 <= len(i) {
-		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte(i[addr:addr+4])), to.Port())
+	if n := of(x.p, 4, 16); flags&mapAddr != 0 && addr+n <= len(i) {
+		a, _ := netip.AddrFromSlice(i[addr : addr+n])
+		to = netip.AddrPortFrom(a, to.Port())
 	}
 	x.translate("dnat", to, "")
 }
