@@ -39,11 +39,10 @@ type town struct {
 // not reach each other.
 func newTown(t *testing.T) *town {
 	to := &town{t: t, world: newNeighbour(t), pids: map[string]int{}, ids: map[string]string{}}
-	to.s = openService(t, Config{})
-	for _, r := range []network.CreateRequest{
-		{Name: "far", IPAM: subnet("10.9.1.0/24")}, {Name: "inner", Internal: true, IPAM: subnet("10.9.2.0/24")},
-		{Name: "apart", IPAM: subnet("10.9.3.0/24"), Options: map[string]string{optionICC: "false"}},
-	} {
+	to.s = openService(t, Config{IPv6: true, Subnet6: netip.MustParsePrefix("fd17::/64")})
+	inner, apart := six("inner", "10.9.2.0/24", "fd09:2::/64"), six("apart", "10.9.3.0/24", "fd09:3::/64")
+	inner.Internal, apart.Options = true, map[string]string{optionICC: "false"}
+	for _, r := range []network.CreateRequest{six("far", "10.9.1.0/24", "fd09:1::/64"), inner, apart} {
 		_, err := to.s.Create(r)
 		must(t, err)
 		t.Cleanup(func() {
@@ -58,14 +57,16 @@ func newTown(t *testing.T) *town {
 		must(t, err)
 		t.Cleanup(func() { must(t, to.s.Release(context.Background(), e.ContainerID)) })
 		to.ns[c[0]], to.ids[c[0]] = e.NetNS, e.ContainerID
-		serve(t, e.NetNS, "tcp", "0.0.0.0:80")
-		serve(t, e.NetNS, "udp", "0.0.0.0:80")
+		serve(t, e.NetNS, "tcp", "[::]:80")
+		serve(t, e.NetNS, "udp", "[::]:80")
 		if c[0] == "web" {
-			publish(t, to.s, e, Port{Proto: "tcp", Container: 80, Host: 8080}, Port{Proto: "tcp", Container: 80, Host: 8081, HostIP: netip.MustParseAddr("127.0.0.1")},
+			publish(t, to.s, e, Port{Proto: "tcp", Container: 80, Host: 8080}, Port{Proto: "tcp", Container: 80, Host: 8083, HostIP: networktest.HostOut6.Addr()}, Port{Proto: "tcp", Container: 80, Host: 8081, HostIP: netip.MustParseAddr("127.0.0.1")},
 				Port{Proto: "tcp", Container: 80, Host: 8082, HostIP: networktest.HostOut.Addr()})
 		}
 	}
-	serve(t, to.world, "tcp", "192.0.2.2:80")
+	serve(t, to.world, "tcp", "[::]:80")
+	networktest.RouteToHost(t, to.world, "172.17.0.0/16", "10.9.0.0/16", "fd17::/64", "fd09::/16")
+	networktest.RouteLoopbackToHost(t, to.world)
 	return to
 }
 
@@ -152,35 +153,95 @@ var blocks = []block{
 	{"nothing is there", "", "", "world", "192.0.2.1:7777", api.NetworkExplainOptions{Port: "tcp/7777"}, "", "no container has published 192.0.2.1:7777/tcp, and no process of the host listens there", true},
 }
 
+// sixth is the question for the published port by IPv6.
+var sixth = api.NetworkExplainOptions{IPv6: true, Port: "tcp/8080"}
+
+// of6 makes what is said of iptables that of ip6tables.
+func of6(rules string) string {
+	return strings.NewReplacer("iptables-", "ip6tables-", "-p icmp --icmp-type", "-p ipv6-icmp --icmpv6-type", "table ip ", "table ip6 ", "nf-call-iptables", "nf-call-ip6tables").Replace(rules)
+}
+
+// blocks6 are the same in the way of packets of IPv6.
+var blocks6 = []block{
+	{"Docker's FORWARD DROP", of6(dockerRules), of6(flushIP), "world", "[2001:db8::1]:8080", sixth, "ip6 filter|FORWARD|policy drop", "", false},
+	{"Docker's FORWARD DROP, from a container", of6(dockerRules), of6(flushIP), "web", "[2001:db8::2]:80", api.NetworkExplainOptions{From: "web", Port: "[2001:db8::2]:80"}, "ip6 filter|FORWARD|policy drop", "", false},
+	{"ufw", of6(ufwRules), of6(flushIP), "world", "[2001:db8::1]:8080", api.NetworkExplainOptions{To: "web", Port: "80/tcp", IPv6: true}, "ip6 filter|ufw-reject-forward|counter xt REJECT", "", false},
+	{"firewalld", firewalldRules, "nft delete table inet firewalld", "web", "[2001:db8::2]:80", api.NetworkExplainOptions{From: "web", To: "2001:db8::2", Port: "80"}, "inet firewalld|filter_FORWARD|reject", "", false},
+	{"Docker's FORWARD DROP by ip6tables-legacy", strings.ReplaceAll(of6(dockerRules), "ip6tables-nft", "ip6tables-legacy"), "ip6tables-legacy -P FORWARD ACCEPT; ip6tables-legacy -F; ip6tables-legacy -X", "world",
+		"[2001:db8::1]:8080", sixth, "ip6tables-legacy filter|FORWARD|policy drop", "", false},
+	{"a chain of ip6tables-legacy", "ip6tables-legacy -N mine; ip6tables-legacy -A FORWARD -p udp -j ACCEPT; ip6tables-legacy -A FORWARD -i out+ ! -s fd01::/64 -p tcp -m comment --comment x -j mine; ip6tables-legacy -A mine -p tcp --dport 81 -j DROP; ip6tables-legacy -A mine -p tcp --dport 80 -j DROP",
+		"ip6tables-legacy -F; ip6tables-legacy -X", "world", "[2001:db8::1]:8080", sixth, "ip6tables-legacy filter|mine|meta l4proto tcp xt tcp dport 80-80 drop", "", false},
+	{"raw table of ip6tables", "ip6tables-nft -t raw -A PREROUTING -p tcp --dport 8080 -j DROP", "nft delete table ip6 raw", "world", "[2001:db8::1]:8080", sixth,
+		"ip6 raw|PREROUTING|tcp dport 8080 counter drop", "", false},
+	{"mangle table of ip6tables", "ip6tables-nft -t mangle -A POSTROUTING -o tare0 -m conntrack --ctstate DNAT -j DROP", "nft delete table ip6 mangle", "world", "[2001:db8::1]:8080", sixth,
+		`ip6 mangle|POSTROUTING|oifname "tare0" xt conntrack`, "", false},
+	{"ingress of a link", `nft 'table netdev guard { chain in { type filter hook ingress device out0 priority 0; ip6 daddr 2001:db8::1 tcp dport 8080 drop; }; }'`, "nft delete table netdev guard", "world", "[2001:db8::1]:8080",
+		api.NetworkExplainOptions{From: "2001:db8::2", Port: "tcp/8080"}, "netdev guard|in|ip6 daddr 2001:db8::1 tcp dport 8080 drop", "", false},
+	{"list of addresses", `nft 'table inet lists { set bad { type ipv6_addr; flags interval; elements = { 2001:db8::/126, fd01::/64 }; }; chain f { type filter hook forward priority -5; ip6 saddr @bad drop; }; }'`,
+		"nft delete table inet lists", "world", "[2001:db8::1]:8080", sixth, "inet lists|f|ip6 saddr @bad drop", "", false},
+	{"map of verdicts", `nft 'table ip6 mapped { chain no { tcp flags syn drop; }; chain f { type filter hook forward priority 5; iifname . tcp dport vmap { "out0" . 80 : goto no }; }; }'`,
+		"nft delete table ip6 mapped", "world", "[2001:db8::1]:8080", sixth, "ip6 mapped|no|drop", "", false},
+	{"answers", `nft 'table inet back { chain f { type filter hook forward priority 0; ct state established ip6 saddr fd17::/64 drop; }; }'`, "nft delete table inet back", "world", "[2001:db8::1]:8080",
+		sixth, "inet back|f|ct state established ip6 saddr fd17::/64 drop", "the answer is dropped", false},
+	{"answers to the host", `nft 'table inet back { chain i { type filter hook input priority 0; iifname "tare0" drop; }; }'`, "nft delete table inet back", "", "[2001:db8::1]:8083",
+		api.NetworkExplainOptions{From: "host", Port: "tcp/8083", IPv6: true}, `inet back|i|iifname "tare0" drop`, "the answer is dropped", false},
+	{"output of the host", `nft 'table ip6 out { chain o { type filter hook output priority 0; ct status dnat drop; }; }'`, "nft delete table ip6 out", "", "[2001:db8::1]:8083",
+		api.NetworkExplainOptions{From: "host", To: "[2001:db8::1]", Port: "8083"}, "ip6 out|o|ct status dnat drop", "", false},
+	{"another program's translation", `nft 'table ip6 other { chain pre { type nat hook prerouting priority -110; tcp dport 8080 dnat to [fd17::99]:80; }; }'`, "nft delete table ip6 other", "world", "[2001:db8::1]:8080",
+		sixth, "ip6 other|pre|tcp dport 8080 dnat to fd17::99:80", "no container of network bridge has the address fd17::99", false},
+	{"the administrator's chain", "nft add rule inet tare tare-user ip6 saddr 2001:db8::2 tcp dport 80 drop", "nft flush chain inet tare tare-user", "world", "[2001:db8::1]:8080", sixth,
+		"inet tare|tare-user|ip6 saddr 2001:db8::2 tcp dport 80 drop", "", false},
+	{"forwarding is off", "sysctl -qw net.ipv6.conf.all.forwarding=0", "sysctl -qw net.ipv6.conf.all.forwarding=1", "world", "[2001:db8::1]:8080", sixth, "", "net.ipv6.conf.all.forwarding is 0", false},
+	{"a bridge is filtered", "sysctl -qw net.bridge.bridge-nf-call-ip6tables=1; ip6tables-nft -P FORWARD DROP", "sysctl -qw net.bridge.bridge-nf-call-ip6tables=0; " + of6(flushIP), "peer", "[fd17::2]:80",
+		api.NetworkExplainOptions{From: "peer", To: "web", Port: "80", IPv6: true}, "ip6 filter|FORWARD|policy drop", "", false},
+
+	{"another network", "", "", "other", "[fd17::2]:80", api.NetworkExplainOptions{From: "other", To: "fd17::2", Port: "80"}, "inet tare|to-tare0|drop", "", true},
+	{"an internal network", "", "", "inner", "[2001:db8::2]:80", api.NetworkExplainOptions{From: "inner", To: "2001:db8::2", Port: "80"}, "inet tare|from-|oifname != @links-", "", true},
+	{"an internal network, from outside", "", "", "world", "[fd09:2::2]:80", api.NetworkExplainOptions{To: "inner", Port: "80/tcp", IPv6: true}, "inet tare|to-|drop", "", true},
+	{"a port that is not published", "", "", "world", "[fd17::3]:80", api.NetworkExplainOptions{To: "peer", Port: "80/tcp", IPv6: true}, "inet tare|to-tare0|drop", "", true},
+	{"published by IPv4 only", "", "", "world", "[2001:db8::1]:8082", api.NetworkExplainOptions{Port: "[2001:db8::1]:8082"}, "", "no container has published [2001:db8::1]:8082/tcp", true},
+	{"loopback", "", "", "", "[::1]:8080", api.NetworkExplainOptions{From: "host", Port: "[::1]:8080/tcp"}, "", "published ports are not reached at ::1", true},
+	{"loopback from outside", "", "", "world", "[::1]:8080", api.NetworkExplainOptions{From: "2001:db8::2", Port: "[::1]:8080/tcp"}, "", "the kernel takes no packets for ::1 from other machines", true},
+	{"the wrong address", "", "", "peer", "[fd17::1]:8083", api.NetworkExplainOptions{From: "peer", Port: "tcp/8083", IPv6: true}, "", "container web has published the port at [2001:db8::1]:8083 only", true},
+	{"containers that are kept apart", "", "", "alone", "[fd09:3::3]:80", api.NetworkExplainOptions{From: "alone", To: "mute", Port: "80", IPv6: true}, "", "containers of network apart do not reach each other", true},
+	{"nothing is there", "", "", "world", "[2001:db8::1]:7777", api.NetworkExplainOptions{Port: "tcp/7777", IPv6: true}, "", "no container has published [2001:db8::1]:7777/tcp, and no process of the host listens there", true},
+}
+
 // TestExplainNamesWhatBlocks provokes each block: nothing comes through, and the
 // explanation names the rule; before and after it does, and the explanation says so.
 func TestExplainNamesWhatBlocks(t *testing.T) {
 	to := newTown(t)
-	networktest.RouteToHost(t, to.world, "172.17.0.0/16", "10.9.0.0/16")
-	networktest.RouteLoopbackToHost(t, to.world)
-	if err := sysctl.Write("net/bridge/bridge-nf-call-iptables", "0"); err != nil {
-		t.Log("this kernel has no br_netfilter:", err)
-		blocks = slices.DeleteFunc(blocks, func(b block) bool { return b.name == "a bridge is filtered" })
+	for _, of := range []struct {
+		name, filtered string
+		blocks         []block
+	}{{"IPv4", "iptables", blocks}, {"IPv6", "ip6tables", blocks6}} {
+		list := of.blocks
+		if err := sysctl.Write("net/bridge/bridge-nf-call-"+of.filtered, "0"); err != nil {
+			t.Log("this kernel has no br_netfilter:", err)
+			list = slices.DeleteFunc(slices.Clone(list), func(b block) bool { return b.name == "a bridge is filtered" })
+		}
+		for _, b := range list {
+			t.Run(of.name+"/"+b.name, func(t *testing.T) { to.provoke(t, b) })
+		}
 	}
-	for _, b := range blocks {
-		t.Run(b.name, func(t *testing.T) {
-			to.t = t
-			if !b.always {
-				to.passes(b)
-				shell(t, b.provoke)
-				defer func() {
-					if t.Failed() {
-						exec.Command("sh", "-c", b.undo).Run()
-					}
-				}()
-			}
-			to.isBlocked(b)
-			if !b.always {
-				shell(t, b.undo)
-				to.passes(b)
-			}
-		})
+}
+
+func (to *town) provoke(t *testing.T, b block) {
+	to.t = t
+	if b.always {
+		to.isBlocked(b)
+		return
 	}
+	to.passes(b)
+	shell(t, b.provoke)
+	defer func() {
+		if t.Failed() {
+			exec.Command("sh", "-c", b.undo).Run()
+		}
+	}()
+	to.isBlocked(b)
+	shell(t, b.undo)
+	to.passes(b)
 }
 
 func (to *town) passes(b block) {
@@ -215,7 +276,7 @@ func (to *town) isBlocked(b block) {
 		to.t.Error("no advice")
 	}
 	// The handle is the one that nft shows.
-	if strings.HasPrefix(x.Place.Table, "iptables-legacy") {
+	if strings.Contains(x.Place.Table, "tables-legacy") {
 		if x.Place.Chain == "mine" && x.Place.Handle != 2 {
 			to.t.Errorf("rule %d", x.Place.Handle)
 		}
@@ -287,7 +348,7 @@ func TestExplainDoesNotGuess(t *testing.T) {
 		}
 		shell(t, flushIP)
 	}
-	for _, o := range []api.NetworkExplainOptions{{Port: "x"}, {Port: "0"}, {Port: "80/icmp"}, {From: "2001:db8::1", Port: "80"}, {To: "::1", Port: "80"}} {
+	for _, o := range []api.NetworkExplainOptions{{Port: "x"}, {Port: "0"}, {Port: "80/icmp"}, {From: "192.0.2.2", Port: "[2001:db8::1]:80"}, {To: "fe80::1", Port: "80"}} {
 		if _, err := to.s.Explain(o, func(string) int { return 0 }); !errdefs.Is(err, errdefs.InvalidArgument) {
 			t.Errorf("%+v: %v", o, err)
 		}
