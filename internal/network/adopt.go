@@ -67,7 +67,7 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	if err := errors.Join(s.removeRest(links, &r), s.removeBridges(&r)); err != nil {
 		return r, err
 	}
-	if err := s.forwarding(); err != nil {
+	if err := errors.Join(s.forwarding(), s.restoreRoutes()); err != nil {
 		return r, err
 	}
 	return r, s.wall.Apply(firewall.State{Networks: s.rules(), Bindings: published, Guard: maps.Clone(s.guarded)})
@@ -134,7 +134,7 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 		}
 		switch l, ok := links[e.Index]; {
 		case !ok || l.Name != e.Link:
-			e.gone = true
+			e.gone, e.told = true, true // the caller tells
 			if !slices.Contains(r.Gone, e.ContainerID) {
 				r.Gone = append(r.Gone, e.ContainerID)
 			}

@@ -113,19 +113,16 @@ func (s *Service) Disconnect(containerID, ref string, ns *os.File) error {
 	return err
 }
 
-// bestExits are the endpoints that are to be the ways out, as with Docker: of the
-// highest priority, of these the first by the network's name; one that leads out by
-// both families goes before those that do by one. A family that leads nowhere has none.
+// bestExits are the endpoints that are to be the ways out, as with Docker: of those that
+// lead out by a family the one of the highest priority, of these one that leads out by
+// both, of these the first by the network's name. A family that leads nowhere has none.
 func (s *Service) bestExits(containerID string) map[family]*Endpoint {
 	list := s.Endpoints(containerID)
 	slices.SortStableFunc(list, func(a, b *Endpoint) int {
-		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.NetworkName, b.NetworkName))
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(b.ways(), a.ways()), cmp.Compare(a.NetworkName, b.NetworkName))
 	})
 	best := map[family]*Endpoint{}
 	for _, e := range list {
-		if e.Gateway.IsValid() && e.Gateway6.IsValid() {
-			return map[family]*Endpoint{v4: e, v6: e}
-		}
 		for _, f := range families {
 			if best[f] == nil && e.gateway(f).IsValid() {
 				best[f] = e
@@ -133,6 +130,16 @@ func (s *Service) bestExits(containerID string) map[family]*Endpoint {
 		}
 	}
 	return best
+}
+
+// ways counts the families by which an endpoint leads out.
+func (e *Endpoint) ways() (n int) {
+	for _, f := range families {
+		if e.gateway(f).IsValid() {
+			n++
+		}
+	}
+	return n
 }
 
 // settleExit moves the default routes and the published ports to the endpoints that

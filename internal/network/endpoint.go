@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -51,9 +52,11 @@ type Endpoint struct {
 	NetNS *os.File
 
 	network *Network
-	second  int  // number of the link by which limited packets go (package limit); limiting guards it
-	ahead   bool // made by Reserve and not bound yet; the table's lock guards it
-	gone    bool // the link has disappeared already; the table's lock guards it
+	second  int       // number of the link by which limited packets go (package limit); limiting guards it
+	ahead   bool      // made by Reserve and not bound yet; the table's lock guards it
+	gone    bool      // the link has disappeared already; the table's lock guards it, and what follows
+	since   time.Time // when that was seen
+	told    bool      // that it was somebody else
 }
 
 // Record is what has to be known of an endpoint to adopt it after a restart.

@@ -61,6 +61,11 @@ func (l *leaving) add(e *Endpoint) {
 		l.free(e)
 		return
 	}
+	l.look()
+}
+
+// look has late look at what is there.
+func (l *leaving) look() {
 	select {
 	case l.kick <- struct{}{}:
 	default:
@@ -144,7 +149,7 @@ func (l *leaving) linkGone(index int) {
 	l.s.mu.Lock()
 	l.mu.Lock()
 	d := l.wait[index]
-	first := d != nil && !d.gone
+	first, unexpected := d != nil && !d.gone, false
 	if first {
 		d.gone = true
 	}
@@ -152,7 +157,8 @@ func (l *leaving) linkGone(index int) {
 	if d == nil {
 		for e := range l.s.every() {
 			if e.Index == index {
-				e.gone = true
+				e.gone, e.since = true, time.Now()
+				unexpected = true
 			}
 		}
 	}
@@ -163,6 +169,9 @@ func (l *leaving) linkGone(index int) {
 		delete(l.wait, index)
 		l.mu.Unlock()
 		close(d.freed)
+	}
+	if unexpected {
+		l.look()
 	}
 	l.s.bridgeGone(index)
 }
@@ -198,8 +207,8 @@ func (l *leaving) compare() {
 	}
 }
 
-// late deletes links that the kernel did not remove within the grace time. It
-// sleeps while nothing leaves.
+// late deletes links that the kernel did not remove within the grace time, and tells of
+// those that are gone for longer without their container. It sleeps while nothing leaves.
 func (l *leaving) late(ctx context.Context) {
 	for {
 		select {
@@ -207,7 +216,7 @@ func (l *leaving) late(ctx context.Context) {
 			return
 		case <-l.kick:
 		}
-		for l.sweep() {
+		for l.round() {
 			select {
 			case <-ctx.Done():
 				return
@@ -215,6 +224,12 @@ func (l *leaving) late(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// round does what is due, and reports whether more may be soon.
+func (l *leaving) round() bool {
+	waiting := l.sweep()
+	return l.s.tellMissing() || waiting
 }
 
 // hasten frees an address now if it is leaving. It waits for the kernel to delete

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"maps"
 	"strconv"
 
@@ -82,4 +83,17 @@ func (s *Service) bridgeOptions(n *Network) map[string]string {
 }
 
 // Warnings says what of the host keeps containers from the network.
-func (s *Service) Warnings() ([]string, error) { return s.wall.Warnings() }
+func (s *Service) Warnings() ([]string, error) {
+	all, err := s.wall.Warnings()
+	if err != nil {
+		return nil, err
+	}
+	lost, err := s.lostRoutes()
+	for _, l := range lost {
+		all = append(all, fmt.Sprintf("WARNING: the host's route to %s, of network %s, was removed: put it back (ip route add %s dev %s), or start the engine again", l.Dst, l.of.rec.Name, l.Dst, l.of.link.Name))
+	}
+	for _, e := range s.missing() {
+		all = append(all, fmt.Sprintf("WARNING: container %s has lost its link to network %s: somebody has deleted it; disconnect it from the network and connect it again", e.Name, e.NetworkName))
+	}
+	return all, err
+}

@@ -1,11 +1,15 @@
 package network
 
 import (
+	"cmp"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 
+	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/network/bridge"
 )
 
@@ -48,16 +52,24 @@ func (s *Service) lessened(indexes []int) {
 	}
 }
 
+// restoreBridge tries it again if somebody changes more meanwhile.
 func (s *Service) restoreBridge(n *Network) {
-	sound, err := n.link.Sound(s.host)
-	if sound {
-		return
-	}
-	if err == nil {
-		err = n.link.Restore(s.host)
-	}
-	if err == nil {
-		err = s.reconnectAll(n) // what the host knew of its neighbours there is lost too
+	const attempts = 3
+	var err error
+	for i := range attempts {
+		var sound bool
+		if sound, err = n.link.Sound(s.host); sound && i == 0 {
+			return
+		}
+		if err == nil {
+			err = n.link.Restore(s.host)
+		}
+		if err == nil {
+			err = s.reconnectAll(n) // what the host knew of its neighbours there is lost too
+		}
+		if err == nil {
+			break
+		}
 	}
 	s.tell(err, "bridge was changed by another program", "link", n.link.Name)
 }
@@ -112,4 +124,87 @@ func (s *Service) reconnect(e *Endpoint) error {
 		err = e.network.link.Hairpin(s.host, e.Index)
 	}
 	return err
+}
+
+// lostRoute is a route to a network's subnet, which the kernel had made with the bridge's
+// address, and somebody has removed.
+type lostRoute struct {
+	netlink.Route
+	of *Network
+}
+
+// lostRoutes finds them. Nobody watches routes: a router has many, of which some change
+// all the time.
+func (s *Service) lostRoutes() (lost []lostRoute, err error) {
+	type key struct {
+		index int
+		dst   netip.Prefix
+	}
+	for _, f := range families {
+		routes, err := s.host.Routes(int(f))
+		if err != nil {
+			return nil, err
+		}
+		have := make(map[key]bool, len(routes))
+		for _, r := range routes {
+			have[key{r.Index, r.Dst}] = true
+		}
+		for _, n := range s.all() {
+			if n.link == nil || !n.rec.gateway(f).IsValid() {
+				continue
+			}
+			g := *n.rec.gateway(f)
+			if r := (netlink.Route{Dst: g.Masked(), Src: g.Addr(), Index: n.link.Index()}); !have[key{r.Index, r.Dst}] {
+				lost = append(lost, lostRoute{r, n})
+			}
+		}
+	}
+	return lost, nil
+}
+
+// restoreRoutes puts back what was removed while no engine was there.
+func (s *Service) restoreRoutes() error {
+	lost, err := s.lostRoutes()
+	if err != nil {
+		return err
+	}
+	var b netlink.Batch
+	for _, l := range lost {
+		b.AddRoute(l.Route)
+	}
+	return s.host.Do(&b)
+}
+
+// missing are the endpoints whose links somebody has deleted while their containers run.
+func (s *Service) missing() (all []*Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := range s.every() {
+		if e.gone && time.Since(e.since) > grace {
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Endpoint) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.NetworkName, b.NetworkName))
+	})
+	return all
+}
+
+// tellMissing logs once of each of those that is new, and reports whether there may be
+// more: a link that is gone may be the first that is heard of its container's end.
+func (s *Service) tellMissing() (more bool) {
+	missing := s.missing()
+	s.mu.Lock()
+	missing = slices.DeleteFunc(missing, func(e *Endpoint) bool { return e.told })
+	for _, e := range missing {
+		e.told = true
+	}
+	for e := range s.every() {
+		more = more || e.gone && !e.told
+	}
+	s.mu.Unlock()
+	for _, e := range missing {
+		s.log.Warn("link of a container was deleted by another program; it has a new one when it is connected again", "link", e.Link, "container", e.ContainerID, "network", e.NetworkName)
+	}
+	return more
 }

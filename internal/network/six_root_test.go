@@ -199,6 +199,7 @@ func TestWaysOutByFamily(t *testing.T) {
 	newNeighbour(t)
 	s := openService(t, Config{})
 	makeNetwork(t, s, six("both", "10.3.0.0/24", "fd03::/64"))
+	makeNetwork(t, s, network.CreateRequest{Name: "zfour", IPAM: subnet("10.4.0.0/24")})
 	only := six("a", "fd01::/64")
 	only.EnableIPv4 = new(false)
 	makeNetwork(t, s, only)
@@ -237,11 +238,12 @@ func TestWaysOutByFamily(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	connect := func(name string) {
+	connectFirst := func(name string, priority int) {
 		t.Helper()
-		_, err := s.Connect(context.Background(), Request{ContainerID: e.ContainerID, Name: "c", Network: name}, e.NetNS)
+		_, err := s.Connect(context.Background(), Request{ContainerID: e.ContainerID, Name: "c", Network: name, Priority: priority}, e.NetNS)
 		must(t, err)
 	}
+	connect := func(name string) { t.Helper(); connectFirst(name, 0) }
 	want("bridge", "")
 	connect("a")
 	want("bridge", "a")
@@ -249,7 +251,11 @@ func TestWaysOutByFamily(t *testing.T) {
 	want("both", "both")
 	must(t, s.Disconnect(e.ContainerID, "a", e.NetNS))
 	want("both", "both")
+	connectFirst("zfour", 1) // goes before one with both, but for IPv6
+	want("zfour", "both")
 	must(t, s.Disconnect(e.ContainerID, "both", e.NetNS))
+	want("zfour", "")
+	must(t, s.Disconnect(e.ContainerID, "zfour", e.NetNS))
 	want("bridge", "")
 }
 

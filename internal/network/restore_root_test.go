@@ -1,0 +1,188 @@
+//go:build root
+
+package network
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tare-engine/tare/internal/linux/netns"
+)
+
+// damaged is a network of both versions of IP with two containers, the second beside the
+// bridge, that others are about to change.
+type damaged struct {
+	s   *Service
+	n   *Network
+	all []*Endpoint
+	log *strings.Builder
+	mu  *sync.Mutex
+}
+
+func newDamaged(t *testing.T) *damaged {
+	d := &damaged{log: &strings.Builder{}, mu: &sync.Mutex{}}
+	d.s = openService(t, Config{Log: slog.New(slog.NewTextHandler(lockedWriter{d}, nil))})
+	makeNetwork(t, d.s, six("n", "10.1.0.0/24", "fd01::/64"))
+	d.s.maxPorts = 1
+	for range 2 {
+		e := attachTo(t, d.s, "n", Request{})
+		serve(t, e.NetNS, "tcp", "[::]:80")
+		d.all = append(d.all, e)
+	}
+	if d.all[0].Routed || !d.all[1].Routed {
+		t.Fatal("both are on the bridge, or beside it")
+	}
+	publish(t, d.s, d.all[0], Port{Proto: "tcp", Container: 80, Host: 8080})
+	d.n = d.all[0].network
+	return d
+}
+
+type lockedWriter struct{ *damaged }
+
+func (w lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(p)
+}
+
+func (d *damaged) logged(text string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return strings.Contains(d.log.String(), text)
+}
+
+// replace puts the names of links into a command.
+func (d *damaged) replace(line string) string {
+	return strings.NewReplacer("BRIDGE", d.n.link.Name, "PORT", d.all[0].Link, "BESIDE", d.all[1].Link).Replace(line)
+}
+
+// whole checks that everybody reaches everybody.
+func (d *damaged) whole(t *testing.T, when string) {
+	t.Helper()
+	a, b := d.all[0], d.all[1]
+	for _, e := range d.all {
+		wantAnswer(t, when+": host", nil, "tcp", netip.AddrPortFrom(e.IP.Addr(), 80).String(), "10.1.0.1")
+		wantAnswer(t, when+": host by IPv6", nil, "tcp", netip.AddrPortFrom(e.IP6.Addr(), 80).String(), "fd01::1")
+		wantAnswer(t, when+": out", e.NetNS, "tcp", "192.0.2.2:80", "192.0.2.1")
+		wantAnswer(t, when+": out by IPv6", e.NetNS, "tcp", "[2001:db8::2]:80", "2001:db8::1")
+	}
+	wantAnswer(t, when+": each other", a.NetNS, "tcp", netip.AddrPortFrom(b.IP.Addr(), 80).String(), a.IP.Addr().String())
+	wantAnswer(t, when+": each other by IPv6", b.NetNS, "tcp", netip.AddrPortFrom(a.IP6.Addr(), 80).String(), b.IP6.Addr().String())
+}
+
+// TestWhatOthersTakeIsRestored: of links, their addresses and states.
+func TestWhatOthersTakeIsRestored(t *testing.T) {
+	world := newNeighbour(t)
+	serve(t, world, "tcp", "[::]:80")
+	d := newDamaged(t)
+	d.whole(t, "before")
+	for _, line := range []string{
+		"ip link set BRIDGE down",
+		"ip addr del 10.1.0.1/24 dev BRIDGE",
+		"ip addr del fd01::1/64 dev BRIDGE",
+		"ip addr flush dev BRIDGE",
+		"ip link del BRIDGE",
+		"ip link set PORT down",
+		"ip link set PORT nomaster",
+		"ip link set BESIDE down",
+		"nft flush ruleset",
+	} {
+		line = d.replace(line)
+		shell(t, line)
+		eventually(t, line+" is undone", func() bool {
+			for _, addr := range []string{"192.0.2.1:8080", "[2001:db8::1]:8080"} {
+				if _, err := ask(world, "tcp", addr); err != nil {
+					return false
+				}
+			}
+			_, err := ask(nil, "tcp", netip.AddrPortFrom(d.all[1].IP6.Addr(), 80).String())
+			return err == nil
+		})
+		d.whole(t, line)
+	}
+	for _, text := range []string{"bridge was changed by another program; restored", "bridge was deleted by another program; restored", "link of a container was changed by another program; restored"} {
+		if !d.logged(text) {
+			t.Errorf("the log lacks %q", text)
+		}
+	}
+	if d.logged("level=ERROR") {
+		t.Error(d.log)
+	}
+}
+
+// TestRouteThatIsRemovedIsTold, and put back by the next engine.
+func TestRouteThatIsRemovedIsTold(t *testing.T) {
+	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	newNeighbour(t)
+	s, _ := reopen(t, cfg, nil, nil)
+	makeNetwork(t, s, six("n", "10.1.0.0/24", "fd01::/64"))
+	n, err := s.find("n")
+	must(t, err)
+	shell(t, "ip route del 10.1.0.0/24 dev "+n.link.Name+"; ip -6 route del fd01::/64 dev "+n.link.Name)
+	w, err := s.Warnings()
+	must(t, err)
+	if len(w) != 2 || !strings.Contains(w[0], "the host's route to 10.1.0.0/24, of network n, was removed") || !strings.Contains(w[1], "fd01::/64") {
+		t.Error(w)
+	}
+	abandon(t, s)
+	next, _ := reopen(t, cfg, nil, nil)
+	if w, err = next.Warnings(); err != nil || len(w) > 0 {
+		t.Error(w, err)
+	}
+	e := attachTo(t, next, "n", Request{})
+	serve(t, e.NetNS, "tcp", "[::]:80")
+	wantAnswer(t, "by the route that is back", nil, "tcp", "10.1.0.2:80", "10.1.0.1")
+	wantAnswer(t, "by the route that is back", nil, "tcp", "[fd01::2]:80", "fd01::1")
+	must(t, next.Release(context.Background(), e.ContainerID))
+	must(t, next.Destroy())
+	must(t, next.Close())
+}
+
+// TestLinkThatIsDeletedIsTold: the container has one again when it is connected again.
+func TestLinkThatIsDeletedIsTold(t *testing.T) {
+	world := newNeighbour(t)
+	serve(t, world, "tcp", "[::]:80")
+	d := newDamaged(t)
+	e := d.all[0]
+	shell(t, d.replace("ip link del PORT"))
+	const text = "WARNING: container c has lost its link to network n: somebody has deleted it"
+	eventually(t, "it is told", func() bool {
+		w, err := d.s.Warnings()
+		must(t, err)
+		return len(w) == 1 && strings.Contains(w[0], text) && d.logged("link of a container was deleted by another program")
+	})
+	must(t, d.s.Disconnect(e.ContainerID, "n", e.NetNS))
+	again, err := d.s.Connect(context.Background(), Request{ContainerID: e.ContainerID, Name: "c", Network: "n"}, e.NetNS)
+	must(t, err)
+	again.NetNS = nil
+	wantAnswer(t, "connected again", e.NetNS, "tcp", "192.0.2.2:80", "192.0.2.1")
+	if w, err := d.s.Warnings(); err != nil || len(w) > 0 {
+		t.Error(w, err)
+	}
+	must(t, d.s.Release(context.Background(), e.ContainerID))
+	must(t, e.NetNS.Close())
+}
+
+// TestRulesInAContainerAreItsOwn: one that may change its packet filter takes its name
+// server away from itself until its next start, and from nobody else.
+func TestRulesInAContainerAreItsOwn(t *testing.T) {
+	newNeighbour(t)
+	s := openService(t, Config{})
+	makeNetwork(t, s, six("n", "10.1.0.0/24", "fd01::/64"))
+	a, b := member(t, s, Request{Name: "a", Network: "n"}), member(t, s, Request{Name: "b", Network: "n"})
+	before := allRules(t)
+	must(t, netns.Do(a.NetNS, func() error { shell(t, "nft flush ruleset"); return nil }))
+	if got := resolve(t, b.NetNS, "a"); got != a.IP.Addr().String() {
+		t.Error("another container's:", got)
+	}
+	if allRules(t) != before {
+		t.Error("the host's rules are others")
+	}
+	wantNoAnswer(t, "its own", a.NetNS, "tcp", "127.0.0.11:53")
+	serve(t, b.NetNS, "tcp", "[::]:80")
+	wantAnswer(t, "its network", a.NetNS, "tcp", "[fd01::3]:80", "fd01::2")
+}
