@@ -69,7 +69,10 @@ func (s *Service) connectMore(e *Endpoint, r Request, ns *os.File) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.connectLink(e, ns, inside), inside.Close())
+	if err := errors.Join(s.connectLink(e, ns, inside), inside.Close()); err != nil {
+		return err
+	}
+	return s.limitNew(e)
 }
 
 // deleteLink deletes the pair of an endpoint now; it may be gone. Others wait for

@@ -52,7 +52,7 @@ type Endpoint struct {
 	NetNS *os.File
 
 	network *Network
-	second  int       // number of the link by which limited packets go (package limit); limiting guards it
+	second  int       // number of the link by which limited packets go (package limit); the limits' lock guards it
 	ahead   bool      // made by Reserve and not bound yet; the table's lock guards it
 	gone    bool      // the link has disappeared already; the table's lock guards it, and what follows
 	since   time.Time // when that was seen
@@ -279,6 +279,9 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 	if err := errors.Join(s.connectLink(e, ns, inside), inside.Close()); err != nil {
 		return err
 	}
+	if err := s.limitNew(e); err != nil {
+		return err
+	}
 	e.NetNS = ns
 	return nil
 }
@@ -360,9 +363,7 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 		})
 		switch {
 		case err == nil && e.Routed:
-			return errors.Join(s.wall.AddLink(e.network.link.Name, e.Link), s.limitNew(e))
-		case err == nil:
-			return s.limitNew(e)
+			return s.wall.AddLink(e.network.link.Name, e.Link)
 		case !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.EBUSY):
 			return err
 		}
@@ -415,6 +416,9 @@ func (s *Service) enter(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 	e.Index = made.Index
 	s.mu.Unlock()
 	failpoint.Hit("start/network-entered")
+	if err := s.limitNew(e); err != nil {
+		return err
+	}
 	if len(e.Ports) > 0 && !e.Routed {
 		if err := e.network.link.Hairpin(s.host, e.Index); err != nil {
 			return programming(errdefs.Internal, e, err)

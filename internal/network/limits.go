@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/limit"
@@ -75,33 +77,71 @@ func (s *Service) limit(e *Endpoint) error {
 	if e.Index == 0 {
 		return nil
 	}
-	s.limiting.Lock()
-	defer s.limiting.Unlock()
+	s.limits.mu.Lock()
+	defer s.limits.mu.Unlock()
 	s.mu.Lock()
 	to := e.Limits
 	s.mu.Unlock()
 	before := e.second
-	e.second = 0 // who hears that the link is gone is not to make it again
+	s.limits.forget(e) // who hears that the second link is gone is not to make it again
 	second, err := limit.Set(s.host, limit.Link{
 		Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Group: bridge.Group, MTU: e.network.link.MTU,
 	}, to)
+	failpoint.Hit("network/limited")
 	if err != nil {
-		e.second = cmp.Or(second, before)
+		s.limits.note(e, cmp.Or(second, before))
 		return fmt.Errorf("network %s: %w", e.NetworkName, refusal(err))
 	}
-	e.second = second
+	if to != (api.NetworkLimits{}) {
+		s.limits.note(e, second)
+	}
 	return nil
+}
+
+// limits are the endpoints that have some.
+type limits struct {
+	mu    sync.Mutex        // held while limits of endpoints change; taken before the table's
+	links map[int]*Endpoint // by the numbers of both links
+}
+
+// Preconditions of note and forget: l.mu is held.
+
+func (l *limits) note(e *Endpoint, second int) {
+	e.second = second
+	l.links[e.Index] = e
+	if second != 0 {
+		l.links[second] = e
+	}
+}
+
+func (l *limits) forget(e *Endpoint) {
+	delete(l.links, e.Index)
+	delete(l.links, e.second)
+	e.second = 0
+}
+
+// of are the endpoints of links.
+func (l *limits) of(links []int) (all []*Endpoint) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, i := range links {
+		if e := l.links[i]; e != nil && !slices.Contains(all, e) {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // forgetLimits removes what has limited an endpoint whose link is gone. The queues of the
 // link have gone with it.
 func (s *Service) forgetLimits(e *Endpoint) error {
-	s.limiting.Lock()
-	defer s.limiting.Unlock()
-	if e.second == 0 {
+	s.limits.mu.Lock()
+	defer s.limits.mu.Unlock()
+	second := e.second
+	s.limits.forget(e)
+	if second == 0 {
 		return nil
 	}
-	e.second = 0
 	return limit.Forget(s.host, e.Link)
 }
 
@@ -118,24 +158,15 @@ func (s *Service) adoptLimits(e *Endpoint, links map[int]netlink.Link) error {
 
 // limitsGone gives endpoints their limits again, from whose links, or those by which
 // their packets go, somebody has taken them.
-func (s *Service) limitsGone(indexes []int) {
-	if len(indexes) == 0 {
-		return
-	}
-	var lost []*Endpoint
-	s.limiting.Lock()
-	s.mu.Lock()
-	for e := range s.every() {
-		if e.Limits != (api.NetworkLimits{}) && !e.gone && (slices.Contains(indexes, e.Index) || slices.Contains(indexes, e.second)) {
-			lost = append(lost, e)
+func (s *Service) limitsGone(links []int) {
+	for _, e := range s.limits.of(links) {
+		s.mu.Lock()
+		gone := e.gone
+		s.mu.Unlock()
+		if gone {
+			continue
 		}
-	}
-	s.mu.Unlock()
-	s.limiting.Unlock()
-	for _, e := range lost {
-		switch err := s.limit(e); {
-		case errors.Is(err, syscall.ENODEV): // its link goes too
-		default:
+		if err := s.limit(e); !errors.Is(err, syscall.ENODEV) { // its link goes too
 			s.tell(err, "limits of a container were removed by another program", "link", e.Link, "container", e.ContainerID)
 		}
 	}

@@ -114,7 +114,7 @@ type Service struct {
 	ports    *reservations
 	maxPorts int // bridge.MaxPorts, smaller in tests
 
-	limiting  sync.Mutex  // held while limits of endpoints change; taken before the table's
+	limits    limits
 	destroyed atomic.Bool // links are not to be restored
 	stop      context.CancelFunc
 	done      sync.WaitGroup
@@ -138,6 +138,7 @@ func Open(cfg Config) (_ *Service, err error) {
 	}
 	s := &Service{
 		cfg: cfg, log: log, networks: &networks{dir: cfg.Dir, log: log}, table: newTable(), ports: newReservations(), maxPorts: bridge.MaxPorts,
+		limits: limits{links: map[int]*Endpoint{}},
 	}
 	if s.cfg.Link == "" {
 		s.cfg.Link = cfg.named("tare0", "tare-")

@@ -245,6 +245,16 @@ var operations = []operation{
 			return b.try("update", "--publish-rm", "127.0.0.1:18098:80", "--publish-add", "127.0.0.1:18099:80", "box")
 		},
 		(*box).published},
+	{"start with limits", func(b *box) {
+		b.must("create", "--net-rate-in", "8mbit", "--net-rate-out", "8mbit", "--name", "box", "--rootfs", b.rootfs(), "sleep", "1000")
+	},
+		func(b *box) error { return b.try("start", "box") },
+		func(b *box, ack bool) { b.limited("8mbit", ack, "8Mbit") }},
+	{"update of limits", func(b *box) {
+		b.must("run", "-d", "--net-rate-out", "8mbit", "--name", "box", "--rootfs", b.rootfs(), "sleep", "1000")
+	},
+		func(b *box) error { return b.try("update", "--net-rate-out", "16mbit", "box") },
+		func(b *box, ack bool) { b.limited("16mbit", ack, "8Mbit", "16Mbit") }},
 	{"image import-engine", nil,
 		func(b *box) error { return b.try("image", "import-engine", b.docker()) },
 		func(b *box, ack bool) { b.wholeImage("another/image:1", "/data", ack) }},
@@ -412,6 +422,34 @@ func (b *box) published(acknowledged bool) {
 	}
 	b.must("rm", "-f", "box")
 	b.must("run", "--rm", "-p", before+":80", "-p", after+":80", "--rootfs", b.rootfs(), "true") // they are free
+	b.must("create", "--name", "box", "--rootfs", b.rootfs(), "true")
+}
+
+// limited checks that a running container has one of the rates in the kernel, the last
+// if that was acknowledged; wanted is what its record says then.
+func (b *box) limited(wanted string, acknowledged bool, rates ...string) {
+	b.t.Helper()
+	if says := b.must("inspect", "-f", `{{index .HostConfig.Annotations "tare.net-rate-out"}}`, "box"); acknowledged && says != wanted {
+		b.t.Errorf("%s was acknowledged, and the record says %s", wanted, says)
+	}
+	queues, err := exec.Command("nsenter", "--net=/run/netns/"+b.netns, "tc", "qdisc", "show").CombinedOutput()
+	if err != nil {
+		b.t.Fatal(err, string(queues))
+	}
+	has := func(rate string) bool { return strings.Contains(string(queues), "rate "+rate+" ") }
+	switch last := rates[len(rates)-1]; {
+	case b.state("box") != "running":
+	case acknowledged && !has(last) || !slices.ContainsFunc(rates, has):
+		b.t.Errorf("acknowledged %v; not one of %q:\n%s", acknowledged, rates, queues)
+	}
+	b.must("rm", "-f", "box")
+	b.soon(func() bool {
+		left, err := exec.Command("nsenter", "--net=/run/netns/"+b.netns, "tc", "qdisc", "show").CombinedOutput()
+		return err == nil && !strings.Contains(string(left), "tbf")
+	})
+	if left, _ := exec.Command("nsenter", "--net=/run/netns/"+b.netns, "ip", "-o", "link").CombinedOutput(); strings.Contains(string(left), ": ti") {
+		b.t.Errorf("left:\n%s", left)
+	}
 	b.must("create", "--name", "box", "--rootfs", b.rootfs(), "true")
 }
 

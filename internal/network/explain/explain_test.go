@@ -136,6 +136,8 @@ func TestEnds(t *testing.T) {
 		{api.NetworkExplainOptions{From: "2001:db8::2", Port: "[::1]:8006"}, nil, api.VerdictBlocked, "the kernel takes no packets for ::1 from other machines"},
 		{api.NetworkExplainOptions{Port: "22"}, nil, api.VerdictPasses, "process sshd (7) of the host has the port"},
 		{api.NetworkExplainOptions{Port: "8003"}, nil, api.VerdictBlocked, "published the port at 127.0.0.1:8003 only"},
+		{api.NetworkExplainOptions{Port: "8002"}, nil, api.VerdictBlocked, "container web has published 192.0.2.1:8002/tcp, but the rule that leads there is gone: another program has changed table inet tare"},
+		{api.NetworkExplainOptions{Port: "[2001:db8::1]:8006"}, nil, api.VerdictBlocked, "container six has published [2001:db8::1]:8006/tcp, but the rule"},
 		{api.NetworkExplainOptions{Port: "9999"}, nil, api.VerdictBlocked, "no process of the host listens there"},
 		{api.NetworkExplainOptions{From: "far", To: "10.0.1.2", Port: "80"}, nil, api.VerdictBlocked, "containers of network n1 do not reach each other"},
 		{api.NetworkExplainOptions{From: "peer", To: "web", Port: "80"}, func(f *Facts) {

@@ -273,8 +273,7 @@ func (w *way) host() {
 		w.blocked("", "sockets of the host cannot be seen: %v", err)
 	case program != "":
 		w.hostAnswers(program)
-	case w.six && at.Addr().IsLoopback() && w.published6(at):
-		w.blocked("ask at 127.0.0.1, or at an address of the host", "published ports are not reached at %s: the kernel cannot send an answer back there", at.Addr())
+	case w.publishedHere(at):
 	case w.publishedElsewhere():
 	case len(elsewhere) > 0:
 		w.blocked("", "no container has published %s/%s, and the host's own program listens at %s only", at, w.p.Proto, join(elsewhere))
@@ -298,13 +297,21 @@ func (w *way) hostAnswers(program string) {
 	}
 }
 
-// published6 reports that a container has the port at all addresses.
-func (w *way) published6(at netip.AddrPort) bool {
-	return slices.ContainsFunc(w.Endpoints, func(e Endpoint) bool {
-		return slices.ContainsFunc(e.Ports, func(p Port) bool {
-			return p.Proto == w.p.Proto && p.Host == netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())
-		})
-	})
+// publishedHere reports that a container has the port at this address, or at all, and that
+// no rule leads there.
+func (w *way) publishedHere(at netip.AddrPort) bool {
+	here := func(p Port) bool {
+		return p.Proto == w.p.Proto && p.Host.Port() == at.Port() && (p.Host.Addr() == at.Addr() || p.Host.Addr().IsUnspecified())
+	}
+	i := slices.IndexFunc(w.Endpoints, func(e Endpoint) bool { return slices.ContainsFunc(e.Ports, here) })
+	switch {
+	case i < 0:
+		return false
+	case w.six && at.Addr().IsLoopback():
+		return w.blocked("ask at 127.0.0.1, or at an address of the host", "published ports are not reached at %s: the kernel cannot send an answer back there", at.Addr())
+	}
+	return w.blocked("ask again in two seconds: the engine puts it back", "container %s has published %s/%s, but the rule that leads there is gone: another program has changed table inet %s",
+		w.Endpoints[i].Name, at, w.p.Proto, w.Table)
 }
 
 // publishedElsewhere reports that a container has the port at another address.
