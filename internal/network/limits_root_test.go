@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -116,6 +117,8 @@ func queues(t *testing.T, e *Endpoint) string {
 // engine.
 func TestLimitsAreRestored(t *testing.T) {
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
+	var log lockedBuilder
+	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 	s, _ := reopen(t, cfg, nil, nil)
 	limits := api.NetworkLimits{RateIn: slow, RateOut: slow}
 	e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "c", Limits: limits})
@@ -127,12 +130,19 @@ func TestLimitsAreRestored(t *testing.T) {
 	if !whole(e) {
 		t.Fatal(queues(t, e))
 	}
-	for _, line := range []string{
+	must(t, s.Limit(e.ContainerID, api.NetworkLimits{RateOut: slow}))
+	must(t, s.Limit(e.ContainerID, limits))
+	for i, line := range []string{
 		"tc qdisc del dev LINK root", "tc qdisc del dev LINK ingress", "tc qdisc del dev SECOND root", "ip link del SECOND",
 		"tc qdisc replace dev LINK root handle 7: bfifo", "ip link set SECOND down",
 	} {
 		shell(t, strings.NewReplacer("LINK", e.Link, "SECOND", limit.Second(e.Link)).Replace(line))
 		eventually(t, line, func() bool { return whole(e) })
+		const told = "limits of a container were removed by another program; restored"
+		eventually(t, line+" is told", func() bool { return log.count(told) > i })
+		if i == 0 && log.count(told) > 1 {
+			t.Error("what the engine has done itself is told of another")
+		}
 	}
 	rec := roundTrip(t, e.Record)
 	stray, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "stray", Limits: limits})

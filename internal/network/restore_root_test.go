@@ -19,13 +19,12 @@ type damaged struct {
 	s   *Service
 	n   *Network
 	all []*Endpoint
-	log *strings.Builder
-	mu  *sync.Mutex
+	log lockedBuilder
 }
 
 func newDamaged(t *testing.T) *damaged {
-	d := &damaged{log: &strings.Builder{}, mu: &sync.Mutex{}}
-	d.s = openService(t, Config{Log: slog.New(slog.NewTextHandler(lockedWriter{d}, nil))})
+	d := &damaged{}
+	d.s = openService(t, Config{Log: slog.New(slog.NewTextHandler(&d.log, nil))})
 	makeNetwork(t, d.s, six("n", "10.1.0.0/24", "fd01::/64"))
 	d.s.maxPorts = 1
 	for range 2 {
@@ -41,18 +40,24 @@ func newDamaged(t *testing.T) *damaged {
 	return d
 }
 
-type lockedWriter struct{ *damaged }
-
-func (w lockedWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.log.Write(p)
+// lockedBuilder is a log that the service and the test share.
+type lockedBuilder struct {
+	mu sync.Mutex
+	b  strings.Builder
 }
 
-func (d *damaged) logged(text string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return strings.Contains(d.log.String(), text)
+func (l *lockedBuilder) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuilder) has(text string) bool { return l.count(text) > 0 }
+
+func (l *lockedBuilder) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), text)
 }
 
 // replace puts the names of links into a command.
@@ -105,12 +110,12 @@ func TestWhatOthersTakeIsRestored(t *testing.T) {
 		d.whole(t, line)
 	}
 	for _, text := range []string{"bridge was changed by another program; restored", "bridge was deleted by another program; restored", "link of a container was changed by another program; restored"} {
-		if !d.logged(text) {
+		if !d.log.has(text) {
 			t.Errorf("the log lacks %q", text)
 		}
 	}
-	if d.logged("level=ERROR") {
-		t.Error(d.log)
+	if d.log.has("level=ERROR") {
+		t.Error(d.log.b.String())
 	}
 }
 
@@ -153,7 +158,7 @@ func TestLinkThatIsDeletedIsTold(t *testing.T) {
 	eventually(t, "it is told", func() bool {
 		w, err := d.s.Warnings()
 		must(t, err)
-		return len(w) == 1 && strings.Contains(w[0], text) && d.logged("link of a container was deleted by another program")
+		return len(w) == 1 && strings.Contains(w[0], text) && d.log.has("link of a container was deleted by another program")
 	})
 	must(t, d.s.Disconnect(e.ContainerID, "n", e.NetNS))
 	again, err := d.s.Connect(context.Background(), Request{ContainerID: e.ContainerID, Name: "c", Network: "n"}, e.NetNS)

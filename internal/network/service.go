@@ -165,7 +165,7 @@ func Open(cfg Config) (_ *Service, err error) {
 		Table: cfg.named("tare", "tare_"), Group: bridge.Group, Integrate: cfg.Integrate, Outside: s.outside, Log: s.log}); err != nil {
 		return nil, err
 	}
-	watch, err := netlink.NewWatch()
+	watch, err := netlink.NewWatch(s.host)
 	if err != nil {
 		return nil, errors.Join(err, s.wall.Close())
 	}

@@ -45,6 +45,16 @@ func (c *Conn) Close() error {
 	return unix.Close(fd)
 }
 
+// port is the number by which the kernel tells who has asked for a change.
+func (c *Conn) port() (uint32, error) {
+	a, err := unix.Getsockname(c.fd)
+	if err != nil {
+		return 0, os.NewSyscallError("getsockname", err)
+	}
+	n, _ := a.(*unix.SockaddrNetlink)
+	return n.Pid, nil
+}
+
 // Error says which message of a batch failed.
 type Error struct {
 	Op    string
@@ -109,6 +119,7 @@ type message struct {
 	typ   uint16
 	flags uint16
 	seq   uint32
+	port  uint32 // of the socket that has asked
 	body  []byte
 }
 
@@ -147,7 +158,7 @@ func eachMessage(p []byte, f func(message) error) error {
 		if n < headerLen || n > len(p) {
 			return unix.EBADMSG
 		}
-		if err := f(message{typ: native.Uint16(p[4:]), flags: native.Uint16(p[6:]), seq: native.Uint32(p[8:]), body: p[headerLen:n]}); err != nil {
+		if err := f(message{typ: native.Uint16(p[4:]), flags: native.Uint16(p[6:]), seq: native.Uint32(p[8:]), port: native.Uint32(p[12:]), body: p[headerLen:n]}); err != nil {
 			return err
 		}
 		p = p[min((n+3)&^3, len(p)):]

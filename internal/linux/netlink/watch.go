@@ -10,11 +10,17 @@ import (
 
 // Watch tells of links of a namespace that disappear, or that somebody changes.
 type Watch struct {
-	f *os.File
+	f   *os.File
+	own uint32
 }
 
-// NewWatch listens in the network namespace of the calling thread.
-func NewWatch() (*Watch, error) {
+// NewWatch listens in the network namespace of the calling thread. Changes of queues that
+// own asks for are not told; it has been used before.
+func NewWatch(own *Conn) (*Watch, error) {
+	port, err := own.port()
+	if err != nil {
+		return nil, err
+	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
@@ -25,7 +31,7 @@ func NewWatch() (*Watch, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("bind", err)
 	}
-	return &Watch{os.NewFile(uintptr(fd), "rtnetlink")}, nil
+	return &Watch{os.NewFile(uintptr(fd), "rtnetlink"), port}, nil
 }
 
 // Close ends the watch; a waiting Next returns os.ErrClosed.
@@ -51,7 +57,7 @@ func (w *Watch) Next() (Changes, error) {
 			return Changes{}, err
 		}
 		var c Changes
-		err = eachMessage(buf[:n], func(m message) error { c.add(m); return nil })
+		err = eachMessage(buf[:n], func(m message) error { c.add(m, w.own); return nil })
 		if err != nil {
 			return Changes{Lost: true}, nil
 		}
@@ -63,7 +69,7 @@ func (w *Watch) Next() (Changes, error) {
 
 // add notes what a report says. In all of them the number of the link is at the same
 // place.
-func (c *Changes) add(m message) {
+func (c *Changes) add(m message, own uint32) {
 	if len(m.body) < 8 {
 		return
 	}
@@ -84,6 +90,8 @@ func (c *Changes) add(m message) {
 	case unix.RTM_DELADDR:
 		c.Lessened = append(c.Lessened, index)
 	case unix.RTM_DELQDISC:
-		c.Unqueued = append(c.Unqueued, index)
+		if m.port != own { // who gives a link its first queue takes the kernel's from it
+			c.Unqueued = append(c.Unqueued, index)
+		}
 	}
 }
