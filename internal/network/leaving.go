@@ -132,8 +132,9 @@ func (l *leaving) run(ctx context.Context) {
 		for _, i := range c.Gone {
 			l.linkGone(i)
 		}
-		l.s.lessened(l.staying(c.Lessened))
-		l.s.limitsGone(append(l.staying(c.Unqueued), c.Gone...))
+		down := l.staying(c.Lessened)
+		l.s.lessened(down)
+		l.s.limitsGone(append(l.staying(c.Unqueued), c.Gone...), down)
 	}
 }
 

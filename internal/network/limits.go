@@ -120,12 +120,14 @@ func (l *limits) forget(e *Endpoint) {
 	e.second = 0
 }
 
-// of are the endpoints of links.
-func (l *limits) of(links []int) (all []*Endpoint) {
+// lost are the endpoints of links whose queue, or which themselves, are gone, and of
+// second links that are down.
+func (l *limits) lost(links, down []int) (all []*Endpoint) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, i := range links {
-		if e := l.links[i]; e != nil && !slices.Contains(all, e) {
+	for n, i := range slices.Concat(links, down) {
+		e := l.links[i]
+		if e != nil && !slices.Contains(all, e) && (n < len(links) || e.second == i) {
 			all = append(all, e)
 		}
 	}
@@ -158,8 +160,8 @@ func (s *Service) adoptLimits(e *Endpoint, links map[int]netlink.Link) error {
 
 // limitsGone gives endpoints their limits again, from whose links, or those by which
 // their packets go, somebody has taken them.
-func (s *Service) limitsGone(links []int) {
-	for _, e := range s.limits.of(links) {
+func (s *Service) limitsGone(links, down []int) {
+	for _, e := range s.limits.lost(links, down) {
 		s.mu.Lock()
 		gone := e.gone
 		s.mu.Unlock()
