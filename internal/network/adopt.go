@@ -50,6 +50,9 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 		}
 		delete(links, e.Index)
 		for _, p := range e.Ports {
+			if p.opened() {
+				continue
+			}
 			f := kept[p.key()]
 			delete(kept, p.key())
 			if err := s.ports.adopt(e.ContainerID, p, f); err != nil {
@@ -152,18 +155,11 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 // have any more are errors.
 func (n *Network) claim(e *Endpoint) error {
 	for i, a := range e.addrs() {
-		f := familyOf(a)
-		err := errors.New("the network has no such addresses any more")
-		if n.pools[f] != nil {
-			err = n.pools[f].Claim(a)
-		}
-		if err != nil {
-			for _, before := range e.addrs()[:i] {
-				n.pools[familyOf(before)].Release(before)
-			}
+		if err := n.claimIP(a); err != nil {
+			n.giveBack(e.addrs()[:i])
 			return fmt.Errorf("%s: %w", a, err)
 		}
-		*e.gateway(f) = n.exit(f)
+		*e.gateway(familyOf(a)) = n.exit(a)
 	}
 	return nil
 }

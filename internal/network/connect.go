@@ -12,6 +12,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -105,7 +106,7 @@ func (s *Service) Disconnect(containerID, ref string, ns *os.File) error {
 	s.mu.Unlock()
 	s.changed(e, false)
 	failpoint.Hit("network/disconnected")
-	err = s.settleExit(containerID, e, ns)
+	err = errors.Join(s.settleExit(containerID, e, ns), s.withdraw(e, s.takePorts(e, Port.opened)))
 	if e.network.link != nil {
 		s.leaving.add(e)
 		err = errors.Join(err, s.deleteLink(e))
@@ -166,20 +167,25 @@ func (s *Service) moveExit(containerID string, f family, left, to *Endpoint, ns 
 	}
 	var ports []Port
 	if from != nil {
-		ports = s.takePorts(from, ofFamily(f))
+		ports = s.takePorts(from, translated(f))
 	}
 	s.mu.Lock()
 	*to.exit(f) = true
 	if from != nil {
 		*from.exit(f) = false
 	}
-	to.Ports = merge(to.Ports, ports)
-	s.mu.Unlock()
-	if len(ports) == 0 {
-		return nil
+	if to.translates(f) {
+		to.Ports = merge(to.Ports, ports)
 	}
-	err := s.wall.Remove(bindings(from, ports)...)
-	err = errors.Join(err, s.wall.Add(bindings(to, ports)...), s.hairpin(to))
+	s.mu.Unlock()
+	switch {
+	case len(ports) == 0:
+		return nil
+	case !to.translates(f):
+		return s.withdraw(from, ports)
+	}
+	err := s.unbind(from, ports)
+	err = errors.Join(err, s.wall.Add(bindings(to, ports)...), s.hairpin(to, ports))
 	s.forgetFlows(from, ports, true)
 	return err
 }
@@ -209,7 +215,7 @@ func (s *Service) reroute(containerID string, f family, to *Endpoint, ns *os.Fil
 		}
 	}
 	var b netlink.Batch
-	b.AddRoute(to.network.link.DefaultRoute(f.all(), to.Iface))
+	b.AddRoute(bridge.DefaultRoute(*to.gateway(f), to.Iface))
 	if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.EEXIST) {
 		return err
 	}

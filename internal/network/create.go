@@ -47,7 +47,14 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 	if r.IPAM != nil {
 		rec.IPAM = *r.IPAM
 	}
-	if err := s.address(&rec, r); err != nil {
+	set, err := settingsOf(rec.ID, rec.Options)
+	if err != nil {
+		return "", err
+	}
+	if err := set.check(r.Internal); err != nil {
+		return "", err
+	}
+	if err := s.address(&rec, r, set); err != nil {
 		return "", err
 	}
 	n, err := newNetwork(rec)
@@ -153,7 +160,7 @@ func checkEnabled(r network.CreateRequest) error {
 }
 
 // address settles the gateways' addresses.
-func (s *Service) address(rec *record, r network.CreateRequest) error {
+func (s *Service) address(rec *record, r network.CreateRequest, set settings) error {
 	count := map[family]int{}
 	for _, c := range rec.IPAM.Config {
 		if err := checkIPAM(c); err != nil {
@@ -174,7 +181,7 @@ func (s *Service) address(rec *record, r network.CreateRequest) error {
 		if !enabled(r, f) {
 			continue
 		}
-		if err := s.addressOf(rec, f); err != nil {
+		if err := s.addressOf(rec, f, set.gateway(f, rec.Internal)); err != nil {
 			return err
 		}
 	}
@@ -182,8 +189,9 @@ func (s *Service) address(rec *record, r network.CreateRequest) error {
 }
 
 // addressOf settles the gateway's address of one family: what the request says, or the
-// first of its range or subnet, or of one that is chosen.
-func (s *Service) addressOf(r *record, f family) error {
+// first of its range or subnet, or of one that is chosen. Without a gateway it is the
+// subnet that is settled.
+func (s *Service) addressOf(r *record, f family, gate bool) error {
 	c := r.asked(f)
 	subnet := c.Subnet.Masked()
 	if !c.Subnet.IsValid() {
@@ -198,6 +206,10 @@ func (s *Service) addressOf(r *record, f family) error {
 		return errdefs.As(errdefs.InvalidArgument, err)
 	}
 	gateway := c.Gateway
+	if !gate {
+		*r.bare(f) = subnet
+		return nil
+	}
 	if !gateway.IsValid() {
 		gateway, err = pool.Take()
 	} else {
@@ -217,9 +229,7 @@ func (s *Service) choose(f family) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	for _, n := range s.all() {
-		if g := *n.rec.gateway(f); g.IsValid() {
-			inUse = append(inUse, g.Masked())
-		}
+		inUse = append(inUse, n.rec.prefixes()...)
 	}
 	subnet, err := ipam.Choose(s.cfg.ranges(f), inUse)
 	return subnet, errdefs.As(errdefs.InvalidArgument, err)
@@ -297,27 +307,18 @@ func poolOf(subnet netip.Prefix, c network.IPAMConfig) (*ipam.Pool, error) {
 // newNetwork makes the network of a record, without its link. On error it is one
 // that nothing can be attached to.
 func newNetwork(rec record) (n *Network, err error) {
-	n = &Network{rec: rec, pools: map[family]*ipam.Pool{}}
+	n = &Network{rec: rec}
 	if n.settings, err = settingsOf(rec.ID, rec.Options); err != nil {
 		return n, err
 	}
-	for _, g := range rec.gateways() {
-		f := familyOf(g.Addr())
-		if n.pools[f], err = poolOf(g.Masked(), rec.asked(f)); err != nil {
-			return n, err
-		}
-		if err := n.pools[f].Claim(g.Addr()); err != nil {
-			return n, err
-		}
-	}
-	return n, nil
+	return n, n.openSubnets()
 }
 
 // conflict refuses a network whose addresses or link another one has.
 func (s *Service) conflict(n *Network) error {
 	for _, other := range s.all() {
-		for _, f := range families {
-			if a, b := *n.rec.gateway(f), *other.rec.gateway(f); a.IsValid() && b.IsValid() && a.Overlaps(b) {
+		for _, a := range n.rec.prefixes() {
+			if slices.ContainsFunc(other.rec.prefixes(), a.Overlaps) {
 				return errdefs.New(errdefs.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -151,7 +152,7 @@ func (s *Service) Check(r Request) error {
 // checkIP refuses an address that an endpoint cannot ask for.
 func (n *Network) checkIP(f family, ip netip.Addr) error {
 	var why string
-	switch pool := n.pools[f]; {
+	switch s, ok := n.of(ip); {
 	case !ip.IsValid():
 		return nil
 	case familyOf(ip) != f || ip.Zone() != "":
@@ -160,7 +161,7 @@ func (n *Network) checkIP(f family, ip netip.Addr) error {
 		why = "user specified IP address is supported on user defined networks only"
 	case *n.rec.chosen(f):
 		why = "user specified IP address is supported only when connecting to networks with user configured subnets"
-	case pool == nil || !pool.Subnet().Contains(ip):
+	case !ok || s.family() != f:
 		why = "no configured subnet contains IP address " + ip.String()
 	default:
 		return nil
@@ -172,12 +173,12 @@ func (n *Network) checkIP(f family, ip netip.Addr) error {
 // whose last link is about to go, as when a container starts again, goes at once.
 func (s *Service) takeIP(n *Network, f family, ip netip.Addr) (netip.Addr, error) {
 	if !ip.IsValid() {
-		return n.pools[f].Take()
+		return n.take(f)
 	}
-	err := n.pools[f].Claim(ip)
+	err := n.claimIP(ip)
 	if errors.Is(err, ipam.ErrInUse) {
 		s.leaving.hasten(n, ip)
-		err = n.pools[f].Claim(ip) // also if it was freed in between
+		err = n.claimIP(ip) // also if it was freed in between
 	}
 	return ip, errdefs.As(errdefs.Forbidden, err)
 }
@@ -192,7 +193,6 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	failpoint.Hit("start/network-booked")
 	switch n := e.network; {
 	case n.link != nil:
-		e.Exit, e.Exit6 = n.exit(v4).IsValid(), n.exit(v6).IsValid()
 		err = s.connect(e, r)
 	case n.rec.Driver == "null" && !r.Later:
 		err = s.isolate(e)
@@ -259,6 +259,7 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 		return err
 	}
 	u.Add(func() error { s.leaving.add(e); return nil })
+	e.Exit, e.Exit6 = e.Gateway.IsValid(), e.Gateway6.IsValid()
 	if r.Later {
 		return nil
 	}
@@ -280,31 +281,27 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 func (s *Service) place(e *Endpoint, r Request) (err error) {
 	n := e.network
 	e.Iface = s.freeIface(e.ContainerID)
-	if e.IfaceName, err = s.ifaceName(e.ContainerID, r.IfaceName, e.Iface); err != nil {
+	if e.IfaceName, err = s.ifaceName(e.ContainerID, r.IfaceName, n.settings.prefix, e.Iface); err != nil {
 		return err
 	}
-	for _, g := range n.rec.gateways() {
-		f := familyOf(g.Addr())
+	for _, f := range families {
+		if !n.rec.has(f) {
+			continue
+		}
 		ip, err := s.takeIP(n, f, r.ip(f))
 		if err != nil {
-			n.giveBack(e)
+			n.giveBack(e.addrs())
 			return err
 		}
-		*e.ip(f), *e.gateway(f) = netip.PrefixFrom(ip, g.Bits()), n.exit(f)
+		within, _ := n.of(ip)
+		*e.ip(f), *e.gateway(f) = netip.PrefixFrom(ip, within.Subnet().Bits()), n.exit(ip)
 	}
-	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted, as it is booked
+	e.Routed = s.leaving.ports(n) > s.maxPorts && len(n.link.Gateways) == len(e.addrs()) // its own is counted, as it is booked
 	if e.MAC == nil {
 		e.MAC = MAC(bridge.MACOf(e.addrs()[0]))
 	}
 	e.Link = "tv" + ident.Short(e.EndpointID)
 	return nil
-}
-
-// giveBack frees the addresses of an endpoint that has no link.
-func (n *Network) giveBack(e *Endpoint) {
-	for _, a := range e.addrs() {
-		n.pools[familyOf(a)].Release(a)
-	}
 }
 
 // freeIface is the lowest number of a link that the container has not.
@@ -319,18 +316,22 @@ func (s *Service) freeIface(containerID string) int {
 }
 
 // ifaceName is the name of one more link of a container: the one that is asked for, or
-// the first in the kernel's way that none has.
-func (s *Service) ifaceName(containerID, asked string, iface int) (string, error) {
+// the first of its network's way that none has.
+func (s *Service) ifaceName(containerID, asked, prefix string, iface int) (string, error) {
 	taken := func(name string) bool {
 		return name == "lo" || slices.ContainsFunc(s.Endpoints(containerID), func(e *Endpoint) bool {
 			return cmp.Or(e.IfaceName, bridge.InterfaceName(e.Iface)) == name
 		})
 	}
 	if asked == "" {
-		for taken(bridge.InterfaceName(iface)) {
-			iface++
+		number := iface - bridge.FirstIface
+		if prefix != defaultPrefix {
+			number = 0
 		}
-		return bridge.InterfaceName(iface), nil
+		for taken(prefix + strconv.Itoa(number)) {
+			number++
+		}
+		return prefix + strconv.Itoa(number), nil
 	}
 	if err := checkLinkName(asked); err != nil {
 		return "", errdefs.New(errdefs.InvalidArgument, "invalid interface name %q: %w", asked, err)
@@ -405,10 +406,8 @@ func (s *Service) enter(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 	e.Index = made.Index
 	s.mu.Unlock()
 	failpoint.Hit("start/network-entered")
-	if len(e.Ports) > 0 && !e.Routed {
-		if err := e.network.link.Hairpin(s.host, e.Index); err != nil {
-			return programming(errdefs.Internal, e, err)
-		}
+	if err := s.hairpin(e, e.Ports); err != nil {
+		return programming(errdefs.Internal, e, err)
 	}
 	return nil
 }

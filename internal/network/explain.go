@@ -60,8 +60,8 @@ func (s *Service) facts() (explain.Facts, error) {
 // explained are the networks and endpoints in the words of package explain.
 func (s *Service) explained() (networks []explain.Network, endpoints []explain.Endpoint) {
 	for _, n := range s.all() {
-		if n.link != nil && n.rec.Gateway.IsValid() { // IPv6 is not explained
-			networks = append(networks, explain.Network{Name: n.rec.Name, Link: n.link.Name, Subnet: n.rec.Gateway.Masked(), Gateway: n.rec.Gateway.Addr(),
+		if n.link != nil && n.rec.has(v4) { // IPv6 is not explained
+			networks = append(networks, explain.Network{Name: n.rec.Name, Link: n.link.Name, Subnet: n.rec.prefixes()[0], Gateway: n.rec.Gateway.Addr(),
 				ICC: n.settings.icc, Internal: n.rec.Internal})
 		}
 	}
@@ -73,7 +73,7 @@ func (s *Service) explained() (networks []explain.Network, endpoints []explain.E
 		}
 		x := explain.Endpoint{ContainerID: e.ContainerID, Name: e.Name, Network: e.NetworkName, IP: e.IP.Addr(), Link: e.Link, Routed: e.Routed, Exit: e.Exit}
 		for _, p := range e.Ports {
-			if !p.HostIP.Is4() {
+			if !p.HostIP.Is4() || p.opened() {
 				continue
 			}
 			x.Ports = append(x.Ports, explain.Port{Proto: p.Proto, Host: netip.AddrPortFrom(p.HostIP, p.Host), Container: p.Container})

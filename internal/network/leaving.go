@@ -108,7 +108,7 @@ func (l *leaving) free(e *Endpoint) {
 	if err != nil {
 		l.s.log.Warn("endpoint released", "addresses", e.addrs(), "err", err)
 	}
-	e.network.giveBack(e)
+	e.network.giveBack(e.addrs())
 }
 
 // run follows the kernel's reports until the watch is closed.

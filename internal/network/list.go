@@ -37,14 +37,14 @@ func (s *Service) Inspect(ref string) (network.Inspect, error) {
 func (s *Service) describe(n *Network) network.Network {
 	d := network.Network{
 		Name: n.rec.Name, ID: n.rec.ID, Created: n.rec.Created, Scope: "local", Driver: n.rec.Driver,
-		EnableIPv4: n.rec.Gateway.IsValid() || !n.rec.Gateway6.IsValid(), EnableIPv6: n.rec.Gateway6.IsValid(),
+		EnableIPv4: n.rec.has(v4) || !n.rec.has(v6), EnableIPv6: n.rec.has(v6),
 		Internal: n.rec.Internal, Attachable: n.rec.Attachable,
 		IPAM: network.IPAM{Driver: "default", Options: n.rec.IPAM.Options, Config: []network.IPAMConfig{}}, Options: copied(n.rec.Options), Labels: copied(n.rec.Labels),
 	}
-	for _, g := range n.rec.gateways() {
-		c := n.rec.asked(familyOf(g.Addr()))
-		if c.Gateway = g.Addr(); !c.Subnet.IsValid() {
-			c.Subnet = g.Masked()
+	for _, a := range n.rec.addressings() {
+		c := a.asked
+		if c.Gateway = a.gateway; !c.Subnet.IsValid() {
+			c.Subnet = a.subnet
 		}
 		d.IPAM.Config = append(d.IPAM.Config, c)
 	}

@@ -61,6 +61,11 @@ type Network struct {
 	// Unprotected are the families by which others than the engine's containers reach
 	// every port of its containers.
 	Unprotected map[Family]bool
+	// Routed are the families by which others reach opened ports at the containers' own
+	// addresses, with which these go out.
+	Routed map[Family]bool
+	// Trusted are links by which packets to opened ports come as well.
+	Trusted []string
 	// Beside are links of the network's containers that are no bridge ports.
 	Beside []string
 }
@@ -68,10 +73,10 @@ type Network struct {
 // Family is a version of the Internet protocol: 4 or 6.
 type Family = nft.Family
 
-// Binding is a published port.
+// Binding is a published port, or one that is opened.
 type Binding struct {
 	Proto string         // tcp, udp, sctp
-	From  netip.AddrPort // of the host; the unspecified address is all
+	From  netip.AddrPort // of the host; the unspecified address is all; zero: To is opened
 	To    netip.AddrPort // of the container
 }
 
@@ -215,6 +220,12 @@ func (f *Firewall) change(bindings []Binding, do func(*nft.Set, []nft.Element) e
 // bind adds the elements of bindings to the maps.
 func (s sets) bind(bindings []Binding) error {
 	for _, b := range bindings {
+		if !b.From.IsValid() {
+			if err := s.unlock(b); err != nil {
+				return err
+			}
+			continue
+		}
 		f := nft.FamilyOf(b.From.Addr())
 		if f != nft.FamilyOf(b.To.Addr()) {
 			return fmt.Errorf("firewall: publish %s at %s: not of one family", b.To, b.From)
@@ -232,4 +243,12 @@ func (s sets) bind(bindings []Binding) error {
 		set.Elements = append(set.Elements, e)
 	}
 	return nil
+}
+
+// unlock adds the element of an opened port.
+func (s sets) unlock(b Binding) error {
+	set := s.open[nft.FamilyOf(b.To.Addr())]
+	e, err := nft.AddrPortMember(b.Proto, b.To)
+	set.Elements = append(set.Elements, e)
+	return err
 }
