@@ -83,7 +83,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		SecurityOptions: securityOptions(defaults), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: defaults.CDIDirs,
 		Plugins: system.PluginsInfo{
-			Volume: []string{}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"},
+			Volume: []string{}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: []string{"json-file", "none"},
 		},
 		Warnings: warnings,
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/network/firewall"
+	"github.com/tare-engine/tare/internal/network/vlan"
 )
 
 // Report says what Adopt found.
@@ -125,7 +126,7 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 		return nil
 	}
 	e := &Endpoint{Record: rec, network: n, NetworkName: n.rec.Name}
-	if n.link == nil {
+	if !n.linked() {
 		e.Exit, e.Exit6 = false, false // of the host's network, or one that could not be brought up
 	} else {
 		if err := n.claim(e); err != nil {
@@ -133,11 +134,10 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 			return nil
 		}
 		switch l, ok := links[e.Index]; {
+		case n.parent != nil:
+			s.adoptChild(e, r)
 		case !ok || l.Name != e.Link:
-			e.gone = true
-			if !slices.Contains(r.Gone, e.ContainerID) {
-				r.Gone = append(r.Gone, e.ContainerID)
-			}
+			r.goneIs(e)
 		case e.Routed || l.Master != n.link.Index():
 			if err := s.reconnect(e); err != nil {
 				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
@@ -149,6 +149,28 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	s.add(e)
 	r.Adopted++
 	return e
+}
+
+// adoptChild looks whether the link of an endpoint without an end at the host is there.
+func (s *Service) adoptChild(e *Endpoint, r *Report) {
+	there, err := false, error(nil)
+	if e.Netns != nil {
+		there, err = vlan.Own(s.host, *e.Netns, s.hangs(e))
+	}
+	if err != nil {
+		r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
+	}
+	if !there && err == nil {
+		r.goneIs(e)
+	}
+}
+
+// goneIs notes that the link of an endpoint is not there any more.
+func (r *Report) goneIs(e *Endpoint) {
+	e.gone = true
+	if !slices.Contains(r.Gone, e.ContainerID) {
+		r.Gone = append(r.Gone, e.ContainerID)
+	}
 }
 
 // claim marks the addresses of an endpoint as used; those that the network does not
@@ -166,7 +188,7 @@ func (n *Network) claim(e *Endpoint) error {
 
 // removeRest removes links without a record, and neighbours without a link. It notes
 // the containers that are unsure: of which a link was left, and those of several
-// networks.
+// networks. If there are networks whose containers' links are not seen from here, all are.
 func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 	var b netlink.Batch
 	for _, l := range links {
@@ -177,8 +199,9 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 		}
 	}
 	s.mu.Lock()
+	unseen := slices.ContainsFunc(s.all(), func(n *Network) bool { return n.settings.vlan != nil })
 	for id, list := range s.endpoints {
-		if len(list) > 1 && !slices.Contains(r.Unsure, id) {
+		if (len(list) > 1 || unseen) && !slices.Contains(r.Unsure, id) {
 			r.Unsure = append(r.Unsure, id)
 		}
 	}
@@ -201,7 +224,7 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 	return s.host.Do(&b)
 }
 
-// removeBridges removes the bridges of networks that were never acknowledged, or
+// removeBridges removes the links of networks that were never acknowledged, or
 // whose removal was cut off.
 func (s *Service) removeBridges(r *Report) error {
 	links, err := s.host.Links()
@@ -211,13 +234,13 @@ func (s *Service) removeBridges(r *Report) error {
 	var b netlink.Batch
 	for _, l := range links {
 		known := slices.ContainsFunc(s.all(), func(n *Network) bool {
-			return n.settings.link == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
+			return n.settings.link == l.Name || n.settings.vlan != nil && n.settings.vlan.Name() == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
 		})
-		if l.Kind != "bridge" || l.Alias != s.cfg.alias() || known {
+		if l.Alias != s.cfg.alias() || known {
 			continue
 		}
 		b.DelLink(l.Index)
-		r.Removed = append(r.Removed, "bridge "+l.Name)
+		r.Removed = append(r.Removed, l.Kind+" "+l.Name)
 	}
 	return s.host.Do(&b)
 }

@@ -41,13 +41,13 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 		return "", err
 	}
 	rec := record{
-		ConfigFrom: from, Version: recordVersion, ID: ident.New(), Name: r.Name, Driver: "bridge", Created: time.Now().UTC(),
+		ConfigFrom: from, Version: recordVersion, ID: ident.New(), Name: r.Name, Driver: driverOf(r), Created: time.Now().UTC(),
 		Internal: r.Internal, Attachable: r.Attachable, Options: r.Options, Labels: r.Labels,
 	}
 	if r.IPAM != nil {
 		rec.IPAM = *r.IPAM
 	}
-	set, err := settingsOf(rec.ID, rec.Options)
+	set, err := settingsOf(&rec)
 	if err != nil {
 		return "", err
 	}
@@ -72,14 +72,10 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 		}
 		return "", err
 	}
-	u.Add(func() error { return n.link.Remove(s.host) })
+	u.Add(func() error { return s.takeDown(n) })
 	failpoint.Hit("network/link-made")
-	u.Add(func() error { return s.wall.RemoveNetwork(n.link.Name) })
-	if err := s.wall.AddNetwork(n.rules()); err != nil {
-		return "", err
-	}
-	if n.rec.Gateway6.IsValid() {
-		if err := s.forward(v6); err != nil {
+	if n.link != nil {
+		if err := s.guard(n, &u); err != nil {
 			return "", err
 		}
 	}
@@ -91,6 +87,26 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 	all := append(slices.Clone(s.all()), n)
 	s.set(all)
 	return rec.ID, nil
+}
+
+// guard has the firewall know a network.
+func (s *Service) guard(n *Network, u *undo.Stack) error {
+	u.Add(func() error { return s.wall.RemoveNetwork(n.link.Name) })
+	if err := s.wall.AddNetwork(n.rules()); err != nil {
+		return err
+	}
+	if !n.rec.Gateway6.IsValid() {
+		return nil
+	}
+	return s.forward(v6)
+}
+
+// driverOf is the driver that a request names.
+func driverOf(r network.CreateRequest) string {
+	if r.Driver == "" || r.Driver == "default" {
+		return "bridge"
+	}
+	return r.Driver
 }
 
 // checkRequest refuses what can be refused without looking at what there is.
@@ -123,9 +139,7 @@ func checkRequest(r network.CreateRequest) error {
 		return errdefs.New(errdefs.InvalidArgument, "IPv4 or IPv6 must be enabled")
 	case r.Driver == "overlay":
 		return errdefs.New(errdefs.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
-	case r.Driver == "macvlan" || r.Driver == "ipvlan":
-		return missing("the driver " + r.Driver)
-	case r.Driver != "" && r.Driver != "bridge" && r.Driver != "default":
+	case driverOf(r) != "bridge" && !onParent(r.Driver):
 		return errdefs.New(errdefs.NotFound, "could not find plugin %s in v1 plugin registry: plugin not found", r.Driver)
 	case r.IPAM != nil && r.IPAM.Driver != "" && r.IPAM.Driver != "default":
 		return errdefs.New(errdefs.NotFound, "plugin %q not found", r.IPAM.Driver)
@@ -170,7 +184,7 @@ func (s *Service) address(rec *record, r network.CreateRequest, set settings) er
 			continue
 		}
 		f := familyOf(c.Subnet.Addr())
-		if count[f]++; count[f] > 1 {
+		if count[f]++; count[f] > 1 && rec.Driver == "bridge" {
 			return errdefs.New(errdefs.InvalidArgument, "bridge driver doesn't support multiple subnets")
 		}
 		if !enabled(r, f) {
@@ -181,7 +195,7 @@ func (s *Service) address(rec *record, r network.CreateRequest, set settings) er
 		if !enabled(r, f) {
 			continue
 		}
-		if err := s.addressOf(rec, f, set.gateway(f, rec.Internal)); err != nil {
+		if err := s.addressOf(rec, f, set.gateway(f, rec.Internal, rec.asked(f).Gateway.IsValid())); err != nil {
 			return err
 		}
 	}
@@ -308,7 +322,7 @@ func poolOf(subnet netip.Prefix, c network.IPAMConfig) (*ipam.Pool, error) {
 // that nothing can be attached to.
 func newNetwork(rec record) (n *Network, err error) {
 	n = &Network{rec: rec}
-	if n.settings, err = settingsOf(rec.ID, rec.Options); err != nil {
+	if n.settings, err = settingsOf(&rec); err != nil {
 		return n, err
 	}
 	return n, n.openSubnets()
@@ -322,7 +336,10 @@ func (s *Service) conflict(n *Network) error {
 				return errdefs.New(errdefs.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")
 			}
 		}
-		if other.rec.Driver == "bridge" && other.settings.link == n.settings.link {
+		if err := n.clash(other); err != nil {
+			return err
+		}
+		if n.settings.link != "" && other.rec.Driver == "bridge" && other.settings.link == n.settings.link {
 			return errdefs.New(errdefs.Forbidden, "cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name",
 				n.rec.ID, n.settings.link, other.rec.ID, other.settings.link)
 		}

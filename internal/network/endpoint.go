@@ -19,6 +19,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/ipam"
+	"github.com/tare-engine/tare/internal/network/vlan"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -67,6 +68,7 @@ type Record struct {
 	Link        string       `json:"link,omitempty"` // the host's end
 	Index       int          `json:"index,omitempty"`
 	Routed      bool         `json:"routed,omitempty"` // beside the bridge
+	Netns       *int         `json:"netns,omitempty"`  // the host's number for the container's namespace, of links without an end at the host
 	Iface       int          `json:"iface,omitempty"`  // of the link's other end
 	IfaceName   string       `json:"ifaceName,omitempty"`
 	Priority    int          `json:"priority,omitempty"`
@@ -140,10 +142,13 @@ func (s *Service) Check(r Request) error {
 			return err
 		}
 	}
+	if n.rec.Driver == vlan.Ipvlan && r.MAC != nil {
+		return errdefs.New(errdefs.InvalidArgument, "ipvlan interfaces do not support custom mac address assignment")
+	}
 	if n.rec.Configuration != nil {
 		return errdefs.New(errdefs.Forbidden, "network %s is a configuration for others: containers cannot be connected to it", n.rec.Name)
 	}
-	if n.rec.Driver == "bridge" && n.link == nil {
+	if (n.rec.Driver == "bridge" || onParent(n.rec.Driver)) && !n.linked() {
 		return errdefs.New(errdefs.NotFound, "network %s not found", n.rec.Name)
 	}
 	return nil
@@ -192,7 +197,7 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	e.ahead = ahead
 	failpoint.Hit("start/network-booked")
 	switch n := e.network; {
-	case n.link != nil:
+	case n.linked():
 		err = s.connect(e, r)
 	case n.rec.Driver == "null" && !r.Later:
 		err = s.isolate(e)
@@ -259,7 +264,7 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 		return err
 	}
 	u.Add(func() error { s.leaving.add(e); return nil })
-	e.Exit, e.Exit6 = e.Gateway.IsValid(), e.Gateway6.IsValid()
+	e.Exit, e.Exit6 = e.leadsOut(v4), e.leadsOut(v6)
 	if r.Later {
 		return nil
 	}
@@ -296,10 +301,13 @@ func (s *Service) place(e *Endpoint, r Request) (err error) {
 		within, _ := n.of(ip)
 		*e.ip(f), *e.gateway(f) = netip.PrefixFrom(ip, within.Subnet().Bits()), n.exit(ip)
 	}
-	e.Routed = s.leaving.ports(n) > s.maxPorts && len(n.link.Gateways) == len(e.addrs()) // its own is counted, as it is booked
-	if e.MAC == nil {
+	if e.MAC == nil && n.rec.Driver != vlan.Ipvlan {
 		e.MAC = MAC(bridge.MACOf(e.addrs()[0]))
 	}
+	if n.link == nil {
+		return nil
+	}
+	e.Routed = s.leaving.ports(n) > s.maxPorts && len(n.link.Gateways) == len(e.addrs()) // its own is counted, as it is booked
 	e.Link = "tv" + ident.Short(e.EndpointID)
 	return nil
 }
@@ -345,8 +353,11 @@ func (s *Service) ifaceName(containerID, asked, prefix string, iface int) (strin
 // connectLink makes the pair, with another index as long as somebody has the
 // one that was tried.
 func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
+	if e.network.parent != nil {
+		return s.connectChild(e, ns, inside)
+	}
 	for range 100 {
-		e.Index = int(s.index.Add(1) & (1<<30 - 1))
+		e.Index = s.nextIndex()
 		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{
 			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
 			Iface: e.Iface, IfaceName: e.IfaceName,
@@ -369,20 +380,20 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) ([
 	if len(list) == 0 {
 		return nil, fmt.Errorf("no endpoint of container %s waits for a namespace", ident.Short(containerID))
 	}
-	bridged := list[0].network.link != nil
+	linked := list[0].network.linked()
 	inside, err := socketIn(ns)
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", list[0].NetworkName, err)
 	}
 	defer inside.Close()
-	if !bridged {
+	if !linked {
 		var b netlink.Batch
 		b.SetUp(1) // lo
 		return []Record{list[0].Record}, errors.Join(inside.Do(&b), ctx.Err())
 	}
 	var records []Record
 	for _, e := range list {
-		if e.Index != 0 || e.NetNS != nil {
+		if e.made() || e.NetNS != nil {
 			return nil, fmt.Errorf("network %s: the endpoint of container %s waits for no namespace", e.NetworkName, ident.Short(containerID))
 		}
 		if err := quiet(ns, e); err != nil {
@@ -403,7 +414,7 @@ func (s *Service) enter(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 		return fmt.Errorf("network %s: %w", e.NetworkName, err)
 	}
 	s.mu.Lock()
-	e.Index = made.Index
+	e.Index, e.Netns = made.Index, made.Netns
 	s.mu.Unlock()
 	failpoint.Hit("start/network-entered")
 	if err := s.hairpin(e, e.Ports); err != nil {
@@ -439,7 +450,7 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 	for _, e := range list {
 		s.changed(e, false)
 		errs = append(errs, e.CloseNetNS())
-		if e.network.link != nil {
+		if e.network.linked() {
 			s.leaving.add(e)
 		}
 	}

@@ -68,7 +68,7 @@ func (s *Service) explained() (networks []explain.Network, endpoints []explain.E
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := range s.every() {
-		if e.ahead || e.network.link != nil && !e.IP.IsValid() {
+		if e.ahead || e.network.parent != nil || e.network.link != nil && !e.IP.IsValid() {
 			continue
 		}
 		x := explain.Endpoint{ContainerID: e.ContainerID, Name: e.Name, Network: e.NetworkName, IP: e.IP.Addr(), Link: e.Link, Routed: e.Routed, Exit: e.Exit}

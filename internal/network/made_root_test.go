@@ -341,7 +341,7 @@ func TestSettings(t *testing.T) {
 		{"com.example.option", "1", ""},
 		{optionMasquerade, "0", ""},
 	} {
-		_, err := settingsOf(id, map[string]string{c.name: c.value})
+		_, err := bridgeSettings(id, map[string]string{c.name: c.value})
 		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 			t.Errorf("%s=%s: %v", c.name, c.value, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/ipam"
+	"github.com/tare-engine/tare/internal/network/vlan"
 )
 
 // Network is one network. It does not change, but for being removed.
@@ -21,7 +22,8 @@ type Network struct {
 	settings settings
 	link     *bridge.Link // nil for host and none, if the default network is off, and if it could not be made
 	subnets  []segment
-	removed  bool // guarded by the table's lock: nothing is attached any more
+	parent   *vlan.Parent // of macvlan and ipvlan; nil as above
+	removed  bool         // guarded by the table's lock: nothing is attached any more
 }
 
 // predefined is the networks that are always there, with their drivers.
@@ -100,12 +102,29 @@ func (s *Service) openBridge(n *Network, others map[string]record) (err error) {
 	return s.bringUp(n)
 }
 
+// linked says that there are links of the network's containers.
+func (n *Network) linked() bool { return n.link != nil || n.parent != nil }
+
 // bringUp makes the network's link, or puts it right.
 func (s *Service) bringUp(n *Network) (err error) {
+	if n.settings.vlan != nil {
+		return s.hang(n)
+	}
 	n.link, err = bridge.Ensure(s.host, bridge.Options{
 		Name: n.settings.link, Alias: s.cfg.alias(), MAC: n.linkMAC(), Gateways: n.linkAddrs(), KeepAddrs: n.settings.inhibit, MTU: n.settings.mtu, NoICC: !n.settings.icc,
 	})
 	return err
+}
+
+// takeDown removes the network's link.
+func (s *Service) takeDown(n *Network) error {
+	switch {
+	case n.link != nil:
+		return n.link.Remove(s.host)
+	case n.parent != nil:
+		return s.unhang(n)
+	}
+	return nil
 }
 
 // linkAddrs are the addresses that the network's link has: none of a family in which

@@ -209,8 +209,11 @@ func (s *Service) Destroy() error {
 	s.destroyed.Store(true)
 	var errs []error
 	for _, n := range s.all() {
-		if n.link != nil {
+		switch {
+		case n.link != nil:
 			errs = append(errs, n.link.Remove(s.host))
+		case n.parent != nil:
+			errs = append(errs, n.parent.Remove(s.host))
 		}
 	}
 	return errors.Join(append(errs, s.wall.Destroy())...)

@@ -13,9 +13,10 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/network/firewall"
+	"github.com/tare-engine/tare/internal/network/vlan"
 )
 
-// settings are what the bridge driver is told of a network.
+// settings are what the driver is told of a network.
 type settings struct {
 	link       string // of the bridge
 	icc        bool   // containers reach each other
@@ -26,6 +27,7 @@ type settings struct {
 	inhibit    bool              // the link has no address of IPv4: somebody else gives it one
 	trusted    []string          // links of the host by which published ports are reached at the containers' addresses
 	prefix     string            // of the names of containers' links
+	vlan       *vlan.Options     // of macvlan and ipvlan, for which of the others only prefix counts; nil else
 }
 
 // Modes of a network's gateway.
@@ -51,7 +53,11 @@ func (s settings) having(mode string) map[firewall.Family]bool {
 }
 
 // gateway says that a network has an address of a family by which containers may go out.
-func (s settings) gateway(f family, internal bool) bool {
+// Of networks without a link of the engine's it is another machine's, which has to be named.
+func (s settings) gateway(f family, internal, named bool) bool {
+	if s.vlan != nil {
+		return named
+	}
 	return s.mode(f) != modeIsolated && !(f == v4 && s.inhibit && internal)
 }
 
@@ -90,9 +96,17 @@ func (c Config) settings() settings {
 	return settings{link: c.Link, icc: !c.NoICC, masquerade: true, hostIP: c.hostIP(), mtu: c.MTU, prefix: defaultPrefix}
 }
 
-// settingsOf reads the options of a network. Those of other drivers and of
+// settingsOf reads the options of a network.
+func settingsOf(r *record) (settings, error) {
+	if onParent(r.Driver) {
+		return vlanSettings(r.Driver, r.ID, r.Options)
+	}
+	return bridgeSettings(r.ID, r.Options)
+}
+
+// bridgeSettings reads the options of a bridge network. Those of other drivers and of
 // nobody are kept and mean nothing, as with Docker.
-func settingsOf(id string, options map[string]string) (settings, error) {
+func bridgeSettings(id string, options map[string]string) (settings, error) {
 	s := settings{
 		link: cmp.Or(options[optionName], "br-"+ident.Short(id)), icc: true, masquerade: true, hostIP: netip.IPv4Unspecified(), mtu: defaultMTU,
 		modes: map[family]string{}, prefix: defaultPrefix,
