@@ -142,7 +142,11 @@ func networkRequest(r *Record, ref string) network.Request {
 		req.Links = asked.Links
 	}
 	req.IfaceName = asked.DriverOpts[spec.OptionInterfaceName]
+	if list, ok := asked.DriverOpts[spec.OptionSysctls]; ok {
+		req.Sysctls, _ = network.ParseSysctls(list) // it has been checked
+	}
 	if asked.IPAMConfig != nil {
+		req.LinkLocal = asked.IPAMConfig.LinkLocalIPs
 		req.IP, req.IP6 = asked.IPAMConfig.IPv4Address, asked.IPAMConfig.IPv6Address
 	}
 	return req

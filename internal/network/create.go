@@ -33,6 +33,7 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 			return "", errdefs.New(errdefs.Conflict, "network with name %s already exists", r.Name)
 		}
 	}
+	r = s.cfg.withDefaults(r)
 	if r.ConfigOnly {
 		return s.createConfiguration(r)
 	}
@@ -111,9 +112,6 @@ func driverOf(r network.CreateRequest) string {
 
 // checkRequest refuses what can be refused without looking at what there is.
 func checkRequest(r network.CreateRequest) error {
-	missing := func(what string) error {
-		return errdefs.New(errdefs.NotImplemented, "%s of networks is not implemented", what)
-	}
 	for _, p := range predefined {
 		if r.Name == p.name || r.Name == "default" {
 			return errdefs.New(errdefs.Forbidden, "operation is not permitted on predefined %s network", r.Name)
@@ -132,21 +130,36 @@ func checkRequest(r network.CreateRequest) error {
 	case r.Scope == "swarm":
 		return errdefs.New(errdefs.Forbidden, "cannot create a swarm scoped network when swarm is not active")
 	case r.Scope != "" && r.Scope != "local":
-		return errdefs.New(errdefs.InvalidArgument, "invalid scope %q: the engine's networks are local", r.Scope)
+		return errNoSwarm()
 	case r.ConfigOnly && sourceOf(r) != "":
 		return errdefs.New(errdefs.InvalidArgument, "a configuration is not made from another: either ConfigOnly or ConfigFrom")
 	case !enabled(r, v4) && !enabled(r, v6):
 		return errdefs.New(errdefs.InvalidArgument, "IPv4 or IPv6 must be enabled")
 	case r.Driver == "overlay":
-		return errdefs.New(errdefs.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+		return errNoSwarm()
 	case driverOf(r) != "bridge" && !onParent(r.Driver):
 		return errdefs.New(errdefs.NotFound, "could not find plugin %s in v1 plugin registry: plugin not found", r.Driver)
-	case r.IPAM != nil && r.IPAM.Driver != "" && r.IPAM.Driver != "default":
-		return errdefs.New(errdefs.NotFound, "plugin %q not found", r.IPAM.Driver)
-	case r.IPAM != nil && len(r.IPAM.Options) > 0:
-		return missing("IPAM.Options")
 	}
-	return checkEnabled(r)
+	return errors.Join(checkIPAMDriver(r.IPAM), checkEnabled(r))
+}
+
+// errNoSwarm is Docker's error of what only a swarm has.
+func errNoSwarm() error {
+	return errdefs.New(errdefs.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+}
+
+// checkIPAMDriver refuses another driver of addresses than the default one, whose options
+// are kept and mean nothing, as with Docker.
+func checkIPAMDriver(i *network.IPAM) error {
+	switch {
+	case i == nil || i.Driver == "" || i.Driver == "default":
+		return nil
+	case i.Driver == "null" && len(i.Config) > 0: // it gives out none, which none of the drivers of networks takes
+		return errdefs.New(errdefs.InvalidArgument, "null ipam driver does not handle specific address pool requests")
+	case i.Driver == "null":
+		return errdefs.New(errdefs.InvalidArgument, "ipv4 pool is empty")
+	}
+	return errdefs.New(errdefs.NotFound, "plugin %q not found", i.Driver)
 }
 
 // enabled says whether a network is to have addresses of a family.
@@ -249,9 +262,19 @@ func (s *Service) choose(f family) (netip.Prefix, error) {
 	return subnet, errdefs.As(errdefs.InvalidArgument, err)
 }
 
-// ranges are where subnets come from that nobody has named.
+// ranges are where subnets come from that nobody has named. Pools of IPv6 only leave none
+// of IPv4, as with Docker.
 func (c Config) ranges(f family) []ipam.Range {
-	if f == v6 {
+	var own []ipam.Range
+	for _, r := range c.Pools {
+		if familyOf(r.Base.Addr()) == f {
+			own = append(own, r)
+		}
+	}
+	switch {
+	case len(own) > 0 || len(c.Pools) > 0 && f == v4:
+		return own
+	case f == v6:
 		return ipam.UniqueLocal(c.EngineID)
 	}
 	return ipam.DefaultRanges()

@@ -33,9 +33,11 @@ type Request struct {
 	Hostname    string           // a name of it too
 	Aliases     []string         // names that it has in this network
 	Links       []string         // CONTAINER:ALIAS, names that it has for others of this network
-	IfaceName   string           // of the container's end; empty: eth0, or the first that is free
-	Priority    int              // the endpoint with the highest is the way out
-	Later       bool             // without a namespace: Enter makes the link when there is one
+	LinkLocal   []netip.Addr
+	Sysctls     []Sysctl
+	IfaceName   string // of the container's end; empty: eth0, or the first that is free
+	Priority    int    // the endpoint with the highest is the way out
+	Later       bool   // without a namespace: Enter makes the link when there is one
 }
 
 // Endpoint is a container's place in a network. Name, Index, Exit, Exit6 and Ports change
@@ -71,6 +73,8 @@ type Record struct {
 	Netns       *int         `json:"netns,omitempty"`  // the host's number for the container's namespace, of links without an end at the host
 	Iface       int          `json:"iface,omitempty"`  // of the link's other end
 	IfaceName   string       `json:"ifaceName,omitempty"`
+	LinkLocal   []netip.Addr `json:"linkLocal,omitempty"`
+	Sysctls     []Sysctl     `json:"sysctls,omitempty"`
 	Priority    int          `json:"priority,omitempty"`
 	Exit        bool         `json:"exit,omitempty"`  // the container's default route is here, and its ports of IPv4
 	Exit6       bool         `json:"exit6,omitempty"` // the same of IPv6
@@ -141,6 +145,9 @@ func (s *Service) Check(r Request) error {
 		if err := n.checkIP(f, r.ip(f)); err != nil {
 			return err
 		}
+	}
+	if err := n.checkLinkLocal(r.LinkLocal); err != nil {
+		return err
 	}
 	if n.rec.Driver == vlan.Ipvlan && r.MAC != nil {
 		return errdefs.New(errdefs.InvalidArgument, "ipvlan interfaces do not support custom mac address assignment")
@@ -222,7 +229,7 @@ func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, 
 	}
 	e := &Endpoint{network: n, NetworkName: n.rec.Name, Record: Record{
 		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC), Priority: r.Priority,
-		Hostname: r.Hostname, Aliases: r.Aliases, Links: r.Links}}
+		Hostname: r.Hostname, Aliases: r.Aliases, Links: r.Links, LinkLocal: r.LinkLocal, Sysctls: r.Sysctls}}
 	return e, s.book(e.ContainerID, e.Name, n, first)
 }
 
@@ -350,12 +357,20 @@ func (s *Service) ifaceName(containerID, asked, prefix string, iface int) (strin
 	return asked, nil
 }
 
-// connectLink makes the pair, with another index as long as somebody has the
-// one that was tried.
+// connectLink makes the link of an endpoint.
 func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 	if e.network.parent != nil {
 		return s.connectChild(e, ns, inside)
 	}
+	if err := s.connectPair(e, ns, inside); err != nil {
+		return err
+	}
+	return furnish(e, ns, inside)
+}
+
+// connectPair makes the pair, with another index as long as somebody has the
+// one that was tried.
+func (s *Service) connectPair(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 	for range 100 {
 		e.Index = s.nextIndex()
 		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{

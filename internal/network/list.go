@@ -23,6 +23,9 @@ func (s *Service) Inspect(ref string) (network.Inspect, error) {
 		return network.Inspect{}, err
 	}
 	in := network.Inspect{Network: s.describe(n), Containers: map[string]network.EndpointResource{}}
+	if len(n.segments) > 0 {
+		in.Status = &network.Status{IPAM: network.IPAMStatus{Subnets: n.usage()}}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := range s.every() {
@@ -31,6 +34,17 @@ func (s *Service) Inspect(ref string) (network.Inspect, error) {
 		}
 	}
 	return in, nil
+}
+
+// usage says how many addresses of each subnet are in use.
+func (n *Network) usage() network.SubnetStatuses {
+	all := network.SubnetStatuses{}
+	for _, s := range n.segments {
+		var u network.SubnetStatus
+		u.IPsInUse, u.DynamicIPsAvailable = s.Status()
+		all[s.Subnet()] = u
+	}
+	return all
 }
 
 // describe says what List and Inspect have in common.

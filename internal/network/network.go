@@ -21,7 +21,7 @@ type Network struct {
 	rec      record
 	settings settings
 	link     *bridge.Link // nil for host and none, if the default network is off, and if it could not be made
-	subnets  []segment
+	segments []segment
 	parent   *vlan.Parent // of macvlan and ipvlan; nil as above
 	removed  bool         // guarded by the table's lock: nothing is attached any more
 }
@@ -168,7 +168,7 @@ func (s *Service) gateway(last netip.Prefix) (netip.Prefix, error) {
 	if last.IsValid() && !ipam.Overlaps(last.Masked(), inUse) {
 		return last, nil
 	}
-	subnet, err := ipam.Choose(ipam.DefaultRanges(), inUse)
+	subnet, err := ipam.Choose(s.cfg.ranges(v4), inUse)
 	if err != nil {
 		return netip.Prefix{}, err
 	}

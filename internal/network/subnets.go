@@ -68,14 +68,14 @@ func (n *Network) openSubnets() error {
 				return err
 			}
 		}
-		n.subnets = append(n.subnets, segment{pool, a.gateway})
+		n.segments = append(n.segments, segment{pool, a.gateway})
 	}
 	return nil
 }
 
 // of is the subnet that an address is of.
 func (n *Network) of(a netip.Addr) (segment, bool) {
-	for _, s := range n.subnets {
+	for _, s := range n.segments {
 		if s.Subnet().Contains(a) {
 			return s, true
 		}
@@ -85,7 +85,7 @@ func (n *Network) of(a netip.Addr) (segment, bool) {
 
 // take finds a free address of a family, in the first subnet that has one.
 func (n *Network) take(f family) (a netip.Addr, err error) {
-	for _, s := range n.subnets {
+	for _, s := range n.segments {
 		if s.family() != f {
 			continue
 		}

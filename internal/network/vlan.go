@@ -120,7 +120,10 @@ func (s *Service) connectChild(e *Endpoint, ns *os.File, inside *netlink.Conn) e
 		return err
 	}
 	defer host.Close()
-	e.Netns, err = e.network.parent.Connect(s.host, inside, host, ns, s.hangs(e))
+	on := s.hangs(e)
+	on.Addrs = append(on.Addrs, e.linkLocals()...)
+	on.Before = func() error { return setSysctls(e, ns) }
+	e.Netns, err = e.network.parent.Connect(s.host, inside, host, ns, on)
 	return err
 }
 

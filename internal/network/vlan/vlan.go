@@ -151,6 +151,8 @@ type Endpoint struct {
 	Addrs []netip.Prefix
 	MAC   net.HardwareAddr // nil with ipvlan
 	Exits []netlink.Route
+	// Before is called before the link is taken up; may be nil.
+	Before func() error
 }
 
 // Connect makes the endpoint and returns the number that the host has for the container's
@@ -175,6 +177,11 @@ func (p *Parent) Connect(host, inside *netlink.Conn, hostNS, ns *os.File, e Endp
 	occupied := func(err error) bool { return p.Passthru() && errors.Is(err, syscall.EINVAL) }
 	if err := patiently(occupied, func() error { return p.add(inside, e, parent, outside) }); err != nil {
 		return &number, errdefs.New(errdefs.Conflict, "failed to create the %s port: %w", p.Kind, errno(err))
+	}
+	if e.Before != nil {
+		if err := e.Before(); err != nil {
+			return &number, err
+		}
 	}
 	return &number, up(inside, e)
 }
