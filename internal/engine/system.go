@@ -87,6 +87,9 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		},
 		Warnings: warnings,
 	}
+	for _, p := range e.networks.Pools() {
+		info.DefaultAddressPools = append(info.DefaultAddressPools, system.NetworkAddressPool{Base: p.Base, Size: p.Size})
+	}
 	countContainers(&info, e.containers.List())
 	info.DriverStatus = append(info.DriverStatus, [2]string{"Default log limits", fmt.Sprintf("max-size=%dm max-file=%d", defaults.LogMaxSize>>20, defaults.LogMaxFile)})
 	return info, nil

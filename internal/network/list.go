@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/tare-engine/tare/internal/network/ipam"
 )
 
 // List returns all networks.
@@ -94,6 +96,9 @@ func (s *Service) bridgeOptions(n *Network) map[string]string {
 		optionMTU:                       strconv.Itoa(n.settings.mtu),
 	}
 }
+
+// Pools are where subnets come from that nobody has named; none if the engine does not say.
+func (s *Service) Pools() []ipam.Range { return s.cfg.Pools }
 
 // Warnings says what of the host keeps containers from the network.
 func (s *Service) Warnings() ([]string, error) { return s.wall.Warnings() }
