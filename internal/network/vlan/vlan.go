@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 )
@@ -178,6 +179,7 @@ func (p *Parent) Connect(host, inside *netlink.Conn, hostNS, ns *os.File, e Endp
 	if err := patiently(occupied, func() error { return p.add(inside, e, parent, outside) }); err != nil {
 		return &number, errdefs.New(errdefs.Conflict, "failed to create the %s port: %w", p.Kind, errno(err))
 	}
+	failpoint.Hit("network/child-made")
 	if e.Before != nil {
 		if err := e.Before(); err != nil {
 			return &number, err
