@@ -12,7 +12,8 @@
 //	output, nat       the same for clients on the host itself
 //	forward           tare-user, the administrator's chain, comes first; then
 //	                  only answers, published ports and containers of the same
-//	                  network reach a container
+//	                  network reach a container, or what its network's gateway
+//	                  opens
 //	postrouting       containers go out with the host's address; clients on
 //	                  loopback and containers that use a published port of their
 //	                  own network get the bridge's, so that answers come back
