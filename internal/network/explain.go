@@ -19,6 +19,9 @@ import (
 // Explain says what becomes of a packet, and why. pid is the process of a container,
 // in whose namespace its sockets are looked at; 0 if there is none.
 func (s *Service) Explain(o api.NetworkExplainOptions, pid func(containerID string) int) (api.NetworkExplanation, error) {
+	if err := errors.Join(s.unseen(o.From), s.unseen(o.To)); err != nil {
+		return api.NetworkExplanation{}, err
+	}
 	f, err := s.facts()
 	if err != nil {
 		return api.NetworkExplanation{}, err

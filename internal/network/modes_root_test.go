@@ -14,6 +14,7 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/netlink"
@@ -83,6 +84,13 @@ func TestRoutedNetwork(t *testing.T) {
 	serve(t, world, "tcp", "[::]:82")
 	wantAnswer(t, "out, with its own address", e.NetNS, "tcp", "192.0.2.2:82", "10.1.0.2")
 	wantAnswer(t, "out, with its own address", e.NetNS, "tcp", "[2001:db8::2]:82", "fd01::2")
+
+	for port, want := range map[string]string{"80/tcp": api.VerdictPasses, "81/tcp": api.VerdictBlocked} {
+		x, err := s.Explain(api.NetworkExplainOptions{From: "192.0.2.2", To: e.ContainerID, Port: port}, func(string) int { return 0 })
+		if err != nil || x.Verdict != want {
+			t.Errorf("%s: %+v, %v", port, x, err)
+		}
+	}
 
 	must(t, s.Retain(e.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}}, nil))
 	wantNoAnswer(t, "closed", world, "tcp", "10.1.0.2:80")

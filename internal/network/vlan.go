@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -154,6 +155,15 @@ func (e *Endpoint) defaultRoute(f family) netlink.Route {
 		return bridge.DefaultRoute(g, e.Iface)
 	}
 	return netlink.Route{Dst: netip.PrefixFrom(f.all(), 0), Index: e.Iface}
+}
+
+// unseen refuses a container whose packets do not pass the host's rules.
+func (s *Service) unseen(containerID string) error {
+	list := s.Endpoints(containerID)
+	if len(list) == 0 || slices.ContainsFunc(list, func(e *Endpoint) bool { return e.network.parent == nil }) {
+		return nil
+	}
+	return errdefs.New(errdefs.InvalidArgument, "container %s is in the %s network %s only: its packets do not pass the host's firewall", list[0].Name, list[0].network.rec.Driver, list[0].NetworkName)
 }
 
 // removeStrays removes the links in a container's namespace, of ours, of which there is

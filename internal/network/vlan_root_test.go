@@ -13,6 +13,7 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/netlink"
@@ -59,6 +60,10 @@ func TestMacvlan(t *testing.T) {
 	wantNoAnswer(t, "the host is not there", nil, "tcp", "192.0.2.128:81")
 	if got, err := s.Publish(context.Background(), a.ContainerID, []Port{{Proto: "tcp", Container: 81, Host: 8081}}); err != nil || len(got) > 0 {
 		t.Error(got, err)
+	}
+	_, err = s.Explain(api.NetworkExplainOptions{To: a.ContainerID, Port: "81/tcp"}, func(string) int { return 0 })
+	if !errdefs.Is(err, errdefs.InvalidArgument) || err.Error() != "container c is in the macvlan network lan only: its packets do not pass the host's firewall" {
+		t.Error(err)
 	}
 	if _, err := s.Remove("lan"); !errdefs.Is(err, errdefs.Forbidden) {
 		t.Error(err)
