@@ -5,6 +5,7 @@ package network
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -77,8 +78,8 @@ func TestMadeNetworksSurviveTheEngine(t *testing.T) {
 	}
 	after, err := s2.Inspect("n")
 	must(t, err)
-	if fmt.Sprint(after) != fmt.Sprint(before) {
-		t.Errorf("%+v\n%+v", before, after)
+	if asJSON(t, after) != asJSON(t, before) {
+		t.Errorf("%s\n%s", asJSON(t, before), asJSON(t, after))
 	}
 	if _, err := s2.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "n", IP: e.IP.Addr()}); !errdefs.Is(err, errdefs.Forbidden) {
 		t.Errorf("the same address: %v", err)
@@ -96,6 +97,13 @@ func TestMadeNetworksSurviveTheEngine(t *testing.T) {
 	if got := bridges(t, s2); len(got) > 0 {
 		t.Error(got)
 	}
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	must(t, err)
+	return string(b)
 }
 
 // TestDamagedRecordOfANetwork: one damaged record damages one network.
