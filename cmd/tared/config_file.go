@@ -195,8 +195,13 @@ func wordsOf(v pflag.Value, raw json.RawMessage) ([]string, error) {
 		}
 		return nil, fmt.Errorf("want a number, not %s", raw)
 	}
-	if v.Type() == "runtimes" {
+	switch v.Type() {
+	case "runtimes":
 		return runtimeWords(raw)
+	case poolsType:
+		return poolWords(raw)
+	case networkOptsType:
+		return networkOptWords(raw)
 	}
 	var s string
 	if err = json.Unmarshal(raw, &s); err != nil {

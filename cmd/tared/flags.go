@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/network/ipam"
 	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
@@ -44,7 +45,9 @@ type Config struct {
 	Integrate     bool       // other programs' firewall rules are made to accept containers' packets
 	HostGateways  []string   // what host-gateway of --add-host stands for, one at most; none: the default network's gateway
 	HostNames     netip.Addr // where the host's programs find containers as NAME.tare; zero: nowhere
-	DNS           []string   // of containers that name none, as the next two
+	Pools         []ipam.Range
+	NetworkOpts   map[string]map[string]string // of networks that do not say otherwise, by driver
+	DNS           []string                     // of containers that name none, as the next two
 	DNSSearch     []string
 	DNSOptions    []string
 	StorageDriver string
@@ -121,6 +124,8 @@ func (c *Config) engineOptions() []option {
 		{"bridge", "b", "bridge", "`name` of the default network's link, which the engine makes, or none", textValue{&c.Bridge, checkLink}},
 		{"ipv6", "", "ipv6", "containers of the default network have IPv6: true, false, or `auto`, which is true if the host has a way out by it", (*autoValue)(&c.IPv6)},
 		{"fixed-cidr-v6", "", "fixed-cidr-v6", "IPv6 `subnet` of the default network, such as 2001:db8:1::/64; one of unique local addresses if none is given", (*prefix6Value)(&c.FixedCIDR6)},
+		{"default-address-pool", "", "default-address-pools", "where subnets of networks come from that nobody has named: `base=SUBNET,size=BITS`; several may be given, of IPv4 and IPv6", poolsValue{&c.Pools}},
+		{"default-network-opt", "", "default-network-opts", "option of the driver for networks that do not say otherwise, but the default one: `DRIVER=NAME=VALUE`; several may be given", networkOptsValue{&c.NetworkOpts}},
 		{"mtu", "", "mtu", "largest packet of the default network, in `bytes`", (*mtuValue)(&c.MTU)},
 		{"icc", "", "icc", "containers of the default network may reach each other", (*boolValue)(&c.ICC)},
 		{"ip", "", "ip", "`address` of the host where ports are published that name none", (*addrValue)(&c.PublishIP)},

@@ -133,6 +133,17 @@ func TestBadFlags(t *testing.T) {
 		{"--bip=fd00::1/64", "want an IPv4 address"},
 		{"--bridge=sixteen-letters-", "want the name of a link"},
 		{"--bridge=a/b", "want the name of a link"},
+		{"--default-address-pool=base=10.10.0.0/16,size=x", `invalid size value: "x" (must be integer)`},
+		{"--default-address-pool=base=10.10.0.0/16,foo=x", "unexpected key 'foo' in 'foo=x'"},
+		{"--default-address-pool=base=10.10.0.0/16,size=8", "invalid pools size: 8"},
+		{"--default-address-pool=base=10.10.0.0/16", "invalid pools size: 0"},
+		{"--default-address-pool=base=10.10.0.0/16,size=33", "invalid pools size: 33"},
+		{"--default-address-pool=size=24", `invalid base pool ""`},
+		{"--default-address-pool=base=foo,size=24", `invalid base pool "foo"`},
+		{"--default-address-pool=base=fe80::/64,size=64", "no addresses of hosts"},
+		{"--default-address-pool=base=10.0.0.0/8,size=24 --default-address-pool=base=10.1.0.0/16,size=24", "overlap"},
+		{"--default-network-opt=bridge=x", "want DRIVER=NAME=VALUE"},
+		{"--default-network-opt=bridge=x=1 --default-network-opt=bridge=x=2", "the option x for the driver bridge is given twice"},
 		{"--storage-driver=aufs", "want one of overlay, vfs"},
 		{"--exec-opt=native.umask=normal", "want native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd"},
 		{"--exec-opt=native.cgroupdriver=none", "native.cgroupdriver option none not supported"},
@@ -307,4 +318,31 @@ func FuzzConfigFile(f *testing.F) {
 			t.Fatalf("%q: %v", s, err)
 		}
 	})
+}
+
+// TestPoolsAndOptionsOfNetworks are the same as flags and in the file.
+func TestPoolsAndOptionsOfNetworks(t *testing.T) {
+	flags := []string{
+		"--default-address-pool=base=10.10.1.0/16,size=24", "--default-address-pool", "size=64,base=fd00:1::/48",
+		"--default-network-opt=bridge=com.docker.network.driver.mtu=1400", "--default-network-opt=macvlan=parent=eth0=x",
+	}
+	file := "--config-file=" + configFileWith(t, `{
+		"default-address-pools": [{"base": "10.10.1.0/16", "size": 24}, {"base": "fd00:1::/48", "size": 64}],
+		"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400"}, "macvlan": {"parent": "eth0=x"}}}`)
+	for _, args := range [][]string{flags, {file}} {
+		c, err := parse(t, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := networkConfig(c, "12345678")
+		if len(n.Pools) != 2 || n.Pools[0].Base.String() != "10.10.0.0/16" || n.Pools[0].Size != 24 || n.Pools[1].Base.String() != "fd00:1::/48" || n.Pools[1].Size != 64 ||
+			n.Options["bridge"]["com.docker.network.driver.mtu"] != "1400" || n.Options["macvlan"]["parent"] != "eth0=x" {
+			t.Errorf("%+v", n)
+		}
+	}
+	for _, bad := range []string{`{"default-address-pools": {}}`, `{"default-address-pools": [{"base": "x", "size": 1}]}`, `{"default-network-opts": {"bridge": 1}}`} {
+		if _, err := parse(t, "--config-file="+configFileWith(t, bad)); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
 }

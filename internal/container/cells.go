@@ -79,7 +79,7 @@ func asksLink(req *Request) bool {
 		return false
 	}
 	for _, ep := range req.Networking.EndpointsConfig {
-		if ep != nil && (len(ep.MacAddress) > 0 || len(ep.DriverOpts) > 0 || ep.GwPriority != 0) {
+		if ep != nil && (len(ep.MacAddress) > 0 || len(ep.DriverOpts) > 0 || ep.GwPriority != 0 || ep.IPAMConfig != nil && len(ep.IPAMConfig.LinkLocalIPs) > 0) {
 			return true
 		}
 	}

@@ -95,13 +95,25 @@ func (cs *Connections) Disconnect(ref, networkRef string) error {
 		}
 		r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { delete(all, name) })
 		if runs {
-			return cs.change(c, r, func(ns *os.File) error { return cs.networks.Disconnect(c.ID, id, ns) })
+			return cs.change(c, r, func(ns *os.File) error { return cs.leave(c, v, id, ns) })
 		}
 		if name == "" {
 			return errdefs.New(errdefs.Forbidden, "container %s is not connected to the network %s", c.ID, network)
 		}
 		return cs.keep(c, r)
 	})
+}
+
+// leave takes a running container out of a network. What its ports lead to is another
+// network then, in which they may not have been published yet.
+func (cs *Connections) leave(c *Container, v *View, networkID string, ns *os.File) error {
+	if err := cs.networks.Disconnect(c.ID, networkID, ns); err != nil {
+		return err
+	}
+	if err := cs.publishPorts(context.Background(), v); err != nil {
+		slog.Warn("ports of a container are not published in the network by which it goes out now", "container", c.ID, "err", err)
+	}
+	return nil
 }
 
 // with finds a container and calls do with its lock held. One that is being removed

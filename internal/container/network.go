@@ -33,6 +33,20 @@ type Networking struct {
 	FilesOf    string                           `json:",omitempty"` // container whose hosts, hostname and resolv.conf it has; empty: its own
 }
 
+// Bridged says that the container is reached by a bridge network, if by any: it is in one, and
+// goes out by no other.
+func (n *Networking) Bridged() (bridged bool) {
+	for _, r := range n.Records {
+		switch {
+		case r.Link != "": // of the bridge
+			bridged = true
+		case r.Exit || r.Exit6:
+			return false
+		}
+	}
+	return bridged
+}
+
 // attachment is a start's hold on the network.
 type attachment struct {
 	list   []*network.Endpoint // none with container:ID and ns:PATH
@@ -147,7 +161,11 @@ func networkRequest(r *Record, ref string) network.Request {
 		req.Links = asked.Links
 	}
 	req.IfaceName = asked.DriverOpts[spec.OptionInterfaceName]
+	if list, ok := asked.DriverOpts[spec.OptionSysctls]; ok {
+		req.Sysctls, _ = network.ParseSysctls(list) // it has been checked
+	}
 	if asked.IPAMConfig != nil {
+		req.LinkLocal = asked.IPAMConfig.LinkLocalIPs
 		req.IP, req.IP6 = asked.IPAMConfig.IPv4Address, asked.IPAMConfig.IPv6Address
 	}
 	return req

@@ -106,10 +106,11 @@ func endpoints(v *own.View) map[string]*network.EndpointSettings {
 }
 
 // ports returns the ports of a running container: the published ones with
-// their bindings, the exposed ones without.
+// their bindings, the exposed ones without. As with Docker there are none where a bridge
+// is not what it is reached by.
 func ports(v *own.View) network.PortMap {
 	m := network.PortMap{}
-	if v.Network == nil || v.HostConfig.NetworkMode.IsHost() {
+	if v.Network == nil || !v.Network.Bridged() {
 		return m
 	}
 	for p := range v.Config.ExposedPorts {

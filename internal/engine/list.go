@@ -144,7 +144,7 @@ func portSummaries(v *own.View) []container.PortSummary {
 			list = append(list, container.PortSummary{PrivatePort: port.Num(), Type: string(port.Proto())})
 		}
 		for _, b := range bindings {
-			n, _ := strconv.ParseUint(b.HostPort, 10, 16) // ours: always a number
+			n, _ := strconv.ParseUint(b.HostPort, 10, 16) // none where the container is reached at its own address
 			list = append(list, container.PortSummary{IP: b.HostIP, PrivatePort: port.Num(), PublicPort: uint16(n), Type: string(port.Proto())})
 		}
 	}

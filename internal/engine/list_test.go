@@ -13,6 +13,7 @@ import (
 	"github.com/tare-engine/tare/api"
 	own "github.com/tare-engine/tare/internal/container"
 	"github.com/tare-engine/tare/internal/errdefs"
+	records "github.com/tare-engine/tare/internal/network"
 )
 
 // view makes a container that runs, or whatever change makes of it.
@@ -48,7 +49,7 @@ func TestContainerFilters(t *testing.T) {
 		}),
 		view("e", func(v *own.View) {
 			v.Config.ExposedPorts = network.PortSet{udp: {}}
-			v.Network = &own.Networking{Ports: network.PortMap{network.MustParsePort("80/tcp"): {{HostIP: netip.IPv4Unspecified(), HostPort: "8080"}}}}
+			v.Network = &own.Networking{Records: []records.Record{{Link: "tv1"}}, Ports: network.PortMap{network.MustParsePort("80/tcp"): {{HostIP: netip.IPv4Unspecified(), HostPort: "8080"}}}}
 		}),
 	}
 	for _, c := range []struct {

@@ -46,9 +46,13 @@ func (e *Engine) NetworkList(_ context.Context, f api.Filters) ([]network.Summar
 	return list, nil
 }
 
-// NetworkInspect returns all that is known of a network.
-func (e *Engine) NetworkInspect(_ context.Context, ref string, _ bool) (network.Inspect, error) {
-	return e.networks.Inspect(ref)
+// NetworkInspect returns all that is known of a network, if it is of a scope; empty: of any.
+func (e *Engine) NetworkInspect(_ context.Context, ref, scope string) (network.Inspect, error) {
+	n, err := e.networks.Inspect(ref)
+	if err == nil && scope != "" && scope != n.Scope {
+		return network.Inspect{}, errdefs.New(errdefs.NotFound, "network %s not found", ref)
+	}
+	return n, err
 }
 
 // NetworkCreate makes a network.

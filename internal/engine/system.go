@@ -83,9 +83,12 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		SecurityOptions: securityOptions(defaults), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: defaults.CDIDirs,
 		Plugins: system.PluginsInfo{
-			Volume: []string{}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"},
+			Volume: []string{}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: []string{"json-file", "none"},
 		},
 		Warnings: warnings,
+	}
+	for _, p := range e.networks.Pools() {
+		info.DefaultAddressPools = append(info.DefaultAddressPools, system.NetworkAddressPool{Base: p.Base, Size: p.Size})
 	}
 	countContainers(&info, e.containers.List())
 	info.DriverStatus = append(info.DriverStatus, [2]string{"Default log limits", fmt.Sprintf("max-size=%dm max-file=%d", defaults.LogMaxSize>>20, defaults.LogMaxFile)})

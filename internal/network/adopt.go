@@ -13,6 +13,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/network/firewall"
+	"github.com/tare-engine/tare/internal/network/vlan"
 )
 
 // Report says what Adopt found.
@@ -53,6 +54,9 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
 		}
 		for _, p := range e.Ports {
+			if p.opened() {
+				continue
+			}
 			f := kept[p.key()]
 			delete(kept, p.key())
 			if err := s.ports.adopt(e.ContainerID, p, f); err != nil {
@@ -125,7 +129,7 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 		return nil
 	}
 	e := &Endpoint{Record: rec, network: n, NetworkName: n.rec.Name}
-	if n.link == nil {
+	if !n.linked() {
 		e.Exit, e.Exit6 = false, false // of the host's network, or one that could not be brought up
 	} else {
 		if err := n.claim(e); err != nil {
@@ -133,11 +137,11 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 			return nil
 		}
 		switch l, ok := links[e.Index]; {
+		case n.parent != nil:
+			s.adoptChild(e, r)
 		case !ok || l.Name != e.Link:
-			e.gone, e.told = true, true // the caller tells
-			if !slices.Contains(r.Gone, e.ContainerID) {
-				r.Gone = append(r.Gone, e.ContainerID)
-			}
+			e.told = true // the caller tells
+			r.goneIs(e)
 		case e.Routed || !l.Up || l.Master != n.link.Index():
 			if err := s.reconnect(e); err != nil {
 				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
@@ -151,29 +155,44 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	return e
 }
 
+// adoptChild looks whether the link of an endpoint without an end at the host is there.
+func (s *Service) adoptChild(e *Endpoint, r *Report) {
+	there, err := false, error(nil)
+	if e.Netns != nil {
+		there, err = vlan.Own(s.host, *e.Netns, s.hangs(e))
+	}
+	if err != nil {
+		r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
+	}
+	if !there && err == nil {
+		r.goneIs(e)
+	}
+}
+
+// goneIs notes that the link of an endpoint is not there any more.
+func (r *Report) goneIs(e *Endpoint) {
+	e.gone = true
+	if !slices.Contains(r.Gone, e.ContainerID) {
+		r.Gone = append(r.Gone, e.ContainerID)
+	}
+}
+
 // claim marks the addresses of an endpoint as used; those that the network does not
 // have any more are errors.
 func (n *Network) claim(e *Endpoint) error {
 	for i, a := range e.addrs() {
-		f := familyOf(a)
-		err := errors.New("the network has no such addresses any more")
-		if n.pools[f] != nil {
-			err = n.pools[f].Claim(a)
-		}
-		if err != nil {
-			for _, before := range e.addrs()[:i] {
-				n.pools[familyOf(before)].Release(before)
-			}
+		if err := n.claimIP(a); err != nil {
+			n.giveBack(e.addrs()[:i])
 			return fmt.Errorf("%s: %w", a, err)
 		}
-		*e.gateway(f) = n.exit(f)
+		*e.gateway(familyOf(a)) = n.exit(a)
 	}
 	return nil
 }
 
 // removeRest removes links without a record, and neighbours without a link. It notes
 // the containers that are unsure: of which a link was left, and those of several
-// networks.
+// networks. If there are networks whose containers' links are not seen from here, all are.
 func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 	var b netlink.Batch
 	for _, l := range links {
@@ -184,8 +203,9 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 		}
 	}
 	s.mu.Lock()
+	unseen := slices.ContainsFunc(s.all(), func(n *Network) bool { return n.settings.vlan != nil })
 	for id, list := range s.endpoints {
-		if len(list) > 1 && !slices.Contains(r.Unsure, id) {
+		if (len(list) > 1 || unseen) && !slices.Contains(r.Unsure, id) {
 			r.Unsure = append(r.Unsure, id)
 		}
 	}
@@ -208,7 +228,7 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 	return s.host.Do(&b)
 }
 
-// removeBridges removes the bridges of networks that were never acknowledged, or
+// removeBridges removes the links of networks that were never acknowledged, or
 // whose removal was cut off.
 func (s *Service) removeBridges(r *Report) error {
 	links, err := s.host.Links()
@@ -218,13 +238,13 @@ func (s *Service) removeBridges(r *Report) error {
 	var b netlink.Batch
 	for _, l := range links {
 		known := slices.ContainsFunc(s.all(), func(n *Network) bool {
-			return n.settings.link == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
+			return n.settings.link == l.Name || n.settings.vlan != nil && n.settings.vlan.Name() == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
 		})
-		if l.Kind != "bridge" || l.Alias != s.cfg.alias() || known {
+		if l.Alias != s.cfg.alias() || known {
 			continue
 		}
 		b.DelLink(l.Index)
-		r.Removed = append(r.Removed, "bridge "+l.Name)
+		r.Removed = append(r.Removed, l.Kind+" "+l.Name)
 	}
 	return s.host.Do(&b)
 }

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -78,6 +79,32 @@ func (s *Service) configured(r network.CreateRequest) (_ network.CreateRequest, 
 	maps.Copy(labels, r.Labels)
 	r.Labels = labels
 	return r, n.rec.ID, nil
+}
+
+// withDefaults is a request with the engine's options for networks of its driver, as far
+// as it does not name them. One that takes a configuration has that one's.
+func (c Config) withDefaults(r network.CreateRequest) network.CreateRequest {
+	defaults := c.Options[driverOf(r)]
+	if len(defaults) == 0 || sourceOf(r) != "" {
+		return r
+	}
+	all := maps.Clone(defaults)
+	maps.Copy(all, r.Options)
+	r.Options = all
+	return r
+}
+
+// checkOptions refuses options that no network could be made with.
+func (c Config) checkOptions() error {
+	for driver, options := range c.Options {
+		if driver != "bridge" && !onParent(driver) {
+			return fmt.Errorf("options for networks of the driver %q, which there is not", driver)
+		}
+		if _, err := settingsOf(&record{ID: ident.New(), Driver: driver, Options: options}); err != nil {
+			return fmt.Errorf("options for networks of the driver %s: %w", driver, err)
+		}
+	}
+	return nil
 }
 
 // sourceOf is the configuration that a request names; "" if none.

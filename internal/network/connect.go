@@ -12,6 +12,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/network/vlan"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -25,7 +26,7 @@ func (s *Service) Connect(ctx context.Context, r Request, ns *os.File) (_ *Endpo
 	if err != nil {
 		return nil, err
 	}
-	if err = sharable(e.network); err == nil && e.network.link != nil {
+	if err = sharable(e.network); err == nil && e.network.linked() {
 		err = s.connectMore(e, r, ns)
 	}
 	s.enroll(e, err)
@@ -77,8 +78,11 @@ func (s *Service) connectMore(e *Endpoint, r Request, ns *os.File) (err error) {
 
 // deleteLink deletes the pair of an endpoint now; it may be gone. Others wait for
 // that (netlink.Batch.DelLink), so it is for links that nobody else removes, and
-// for addresses that somebody asks for.
+// for addresses that somebody asks for, or links of which nobody hears that they go.
 func (s *Service) deleteLink(e *Endpoint) error {
+	if e.Netns != nil {
+		return vlan.Delete(s.host, *e.Netns, s.hangs(e))
+	}
 	if e.Index == 0 {
 		return nil
 	}
@@ -108,8 +112,8 @@ func (s *Service) Disconnect(containerID, ref string, ns *os.File) error {
 	s.mu.Unlock()
 	s.changed(e, false)
 	failpoint.Hit("network/disconnected")
-	err = s.settleExit(containerID, e, ns)
-	if e.network.link != nil {
+	err = errors.Join(s.settleExit(containerID, e, ns), s.withdraw(e, s.takePorts(e, Port.opened)))
+	if e.network.linked() {
 		s.leaving.add(e)
 		err = errors.Join(err, s.deleteLink(e))
 	}
@@ -127,7 +131,7 @@ func (s *Service) bestExits(containerID string) map[family]*Endpoint {
 	best := map[family]*Endpoint{}
 	for _, e := range list {
 		for _, f := range families {
-			if best[f] == nil && e.gateway(f).IsValid() {
+			if best[f] == nil && e.leadsOut(f) {
 				best[f] = e
 			}
 		}
@@ -169,27 +173,32 @@ func (s *Service) moveExit(containerID string, f family, left, to *Endpoint, ns 
 	case to == nil:
 		return s.unpublish(from, f)
 	}
-	if ns != nil && to.Index != 0 {
+	if ns != nil && to.made() {
 		if err := s.reroute(containerID, f, to, ns); err != nil {
 			return err
 		}
 	}
 	var ports []Port
 	if from != nil {
-		ports = s.takePorts(from, ofFamily(f))
+		ports = s.takePorts(from, translated(f))
 	}
 	s.mu.Lock()
 	*to.exit(f) = true
 	if from != nil {
 		*from.exit(f) = false
 	}
-	to.Ports = merge(to.Ports, ports)
-	s.mu.Unlock()
-	if len(ports) == 0 {
-		return nil
+	if to.translates(f) {
+		to.Ports = merge(to.Ports, ports)
 	}
-	err := s.wall.Remove(bindings(from, ports)...)
-	err = errors.Join(err, s.wall.Add(bindings(to, ports)...), s.hairpin(to))
+	s.mu.Unlock()
+	switch {
+	case len(ports) == 0:
+		return nil
+	case !to.translates(f):
+		return s.withdraw(from, ports)
+	}
+	err := s.unbind(from, ports)
+	err = errors.Join(err, s.wall.Add(bindings(to, ports)...), s.hairpin(to, ports))
 	s.forgetFlows(from, ports, true)
 	return err
 }
@@ -219,7 +228,7 @@ func (s *Service) reroute(containerID string, f family, to *Endpoint, ns *os.Fil
 		}
 	}
 	var b netlink.Batch
-	b.AddRoute(to.network.link.DefaultRoute(f.all(), to.Iface))
+	b.AddRoute(to.defaultRoute(f))
 	if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.EEXIST) {
 		return err
 	}
@@ -229,6 +238,9 @@ func (s *Service) reroute(containerID string, f family, to *Endpoint, ns *os.Fil
 // Settle puts right the endpoints of a container that was adopted, and its way
 // out: its engine may have been killed while it was connected or disconnected.
 func (s *Service) Settle(containerID string, ns *os.File) error {
+	if err := s.removeStrays(containerID, ns); err != nil {
+		return err
+	}
 	list := s.Endpoints(containerID)
 	for _, e := range list {
 		s.mu.Lock()
@@ -246,7 +258,7 @@ func (s *Service) Settle(containerID string, ns *os.File) error {
 	for _, f := range families {
 		to := s.Exit(containerID, f)
 		s.mu.Lock()
-		there := to != nil && to.Index != 0 && !to.gone
+		there := to != nil && to.made() && !to.gone
 		s.mu.Unlock()
 		if !there {
 			continue

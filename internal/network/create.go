@@ -33,6 +33,7 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 			return "", errdefs.New(errdefs.Conflict, "network with name %s already exists", r.Name)
 		}
 	}
+	r = s.cfg.withDefaults(r)
 	if r.ConfigOnly {
 		return s.createConfiguration(r)
 	}
@@ -41,13 +42,20 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 		return "", err
 	}
 	rec := record{
-		ConfigFrom: from, Version: recordVersion, ID: ident.New(), Name: r.Name, Driver: "bridge", Created: time.Now().UTC(),
+		ConfigFrom: from, Version: recordVersion, ID: ident.New(), Name: r.Name, Driver: driverOf(r), Created: time.Now().UTC(),
 		Internal: r.Internal, Attachable: r.Attachable, Options: r.Options, Labels: r.Labels,
 	}
 	if r.IPAM != nil {
 		rec.IPAM = *r.IPAM
 	}
-	if err := s.address(&rec, r); err != nil {
+	set, err := settingsOf(&rec)
+	if err != nil {
+		return "", err
+	}
+	if err := set.check(r.Internal); err != nil {
+		return "", err
+	}
+	if err := s.address(&rec, r, set); err != nil {
 		return "", err
 	}
 	n, err := newNetwork(rec)
@@ -65,14 +73,10 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 		}
 		return "", err
 	}
-	u.Add(func() error { return n.link.Remove(s.host) })
+	u.Add(func() error { return s.takeDown(n) })
 	failpoint.Hit("network/link-made")
-	u.Add(func() error { return s.wall.RemoveNetwork(n.link.Name) })
-	if err := s.wall.AddNetwork(n.rules()); err != nil {
-		return "", err
-	}
-	if n.rec.Gateway6.IsValid() {
-		if err := s.forward(v6); err != nil {
+	if n.link != nil {
+		if err := s.guard(n, &u); err != nil {
 			return "", err
 		}
 	}
@@ -86,11 +90,28 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 	return rec.ID, nil
 }
 
+// guard has the firewall know a network.
+func (s *Service) guard(n *Network, u *undo.Stack) error {
+	u.Add(func() error { return s.wall.RemoveNetwork(n.link.Name) })
+	if err := s.wall.AddNetwork(n.rules()); err != nil {
+		return err
+	}
+	if !n.rec.Gateway6.IsValid() {
+		return nil
+	}
+	return s.forward(v6)
+}
+
+// driverOf is the driver that a request names.
+func driverOf(r network.CreateRequest) string {
+	if r.Driver == "" || r.Driver == "default" {
+		return "bridge"
+	}
+	return r.Driver
+}
+
 // checkRequest refuses what can be refused without looking at what there is.
 func checkRequest(r network.CreateRequest) error {
-	missing := func(what string) error {
-		return errdefs.New(errdefs.NotImplemented, "%s of networks is not implemented", what)
-	}
 	for _, p := range predefined {
 		if r.Name == p.name || r.Name == "default" {
 			return errdefs.New(errdefs.Forbidden, "operation is not permitted on predefined %s network", r.Name)
@@ -109,23 +130,36 @@ func checkRequest(r network.CreateRequest) error {
 	case r.Scope == "swarm":
 		return errdefs.New(errdefs.Forbidden, "cannot create a swarm scoped network when swarm is not active")
 	case r.Scope != "" && r.Scope != "local":
-		return errdefs.New(errdefs.InvalidArgument, "invalid scope %q: the engine's networks are local", r.Scope)
+		return errNoSwarm()
 	case r.ConfigOnly && sourceOf(r) != "":
 		return errdefs.New(errdefs.InvalidArgument, "a configuration is not made from another: either ConfigOnly or ConfigFrom")
 	case !enabled(r, v4) && !enabled(r, v6):
 		return errdefs.New(errdefs.InvalidArgument, "IPv4 or IPv6 must be enabled")
 	case r.Driver == "overlay":
-		return errdefs.New(errdefs.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
-	case r.Driver == "macvlan" || r.Driver == "ipvlan":
-		return missing("the driver " + r.Driver)
-	case r.Driver != "" && r.Driver != "bridge" && r.Driver != "default":
+		return errNoSwarm()
+	case driverOf(r) != "bridge" && !onParent(r.Driver):
 		return errdefs.New(errdefs.NotFound, "could not find plugin %s in v1 plugin registry: plugin not found", r.Driver)
-	case r.IPAM != nil && r.IPAM.Driver != "" && r.IPAM.Driver != "default":
-		return errdefs.New(errdefs.NotFound, "plugin %q not found", r.IPAM.Driver)
-	case r.IPAM != nil && len(r.IPAM.Options) > 0:
-		return missing("IPAM.Options")
 	}
-	return checkEnabled(r)
+	return errors.Join(checkIPAMDriver(r.IPAM), checkEnabled(r))
+}
+
+// errNoSwarm is Docker's error of what only a swarm has.
+func errNoSwarm() error {
+	return errdefs.New(errdefs.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+}
+
+// checkIPAMDriver refuses another driver of addresses than the default one, whose options
+// are kept and mean nothing, as with Docker.
+func checkIPAMDriver(i *network.IPAM) error {
+	switch {
+	case i == nil || i.Driver == "" || i.Driver == "default":
+		return nil
+	case i.Driver == "null" && len(i.Config) > 0: // it gives out none, which none of the drivers of networks takes
+		return errdefs.New(errdefs.InvalidArgument, "null ipam driver does not handle specific address pool requests")
+	case i.Driver == "null":
+		return errdefs.New(errdefs.InvalidArgument, "ipv4 pool is empty")
+	}
+	return errdefs.New(errdefs.NotFound, "plugin %q not found", i.Driver)
 }
 
 // enabled says whether a network is to have addresses of a family.
@@ -153,7 +187,7 @@ func checkEnabled(r network.CreateRequest) error {
 }
 
 // address settles the gateways' addresses.
-func (s *Service) address(rec *record, r network.CreateRequest) error {
+func (s *Service) address(rec *record, r network.CreateRequest, set settings) error {
 	count := map[family]int{}
 	for _, c := range rec.IPAM.Config {
 		if err := checkIPAM(c); err != nil {
@@ -163,7 +197,7 @@ func (s *Service) address(rec *record, r network.CreateRequest) error {
 			continue
 		}
 		f := familyOf(c.Subnet.Addr())
-		if count[f]++; count[f] > 1 {
+		if count[f]++; count[f] > 1 && rec.Driver == "bridge" {
 			return errdefs.New(errdefs.InvalidArgument, "bridge driver doesn't support multiple subnets")
 		}
 		if !enabled(r, f) {
@@ -174,7 +208,7 @@ func (s *Service) address(rec *record, r network.CreateRequest) error {
 		if !enabled(r, f) {
 			continue
 		}
-		if err := s.addressOf(rec, f); err != nil {
+		if err := s.addressOf(rec, f, set.gateway(f, rec.Internal, rec.asked(f).Gateway.IsValid())); err != nil {
 			return err
 		}
 	}
@@ -182,8 +216,9 @@ func (s *Service) address(rec *record, r network.CreateRequest) error {
 }
 
 // addressOf settles the gateway's address of one family: what the request says, or the
-// first of its range or subnet, or of one that is chosen.
-func (s *Service) addressOf(r *record, f family) error {
+// first of its range or subnet, or of one that is chosen. Without a gateway it is the
+// subnet that is settled.
+func (s *Service) addressOf(r *record, f family, gate bool) error {
 	c := r.asked(f)
 	subnet := c.Subnet.Masked()
 	if !c.Subnet.IsValid() {
@@ -198,6 +233,10 @@ func (s *Service) addressOf(r *record, f family) error {
 		return errdefs.As(errdefs.InvalidArgument, err)
 	}
 	gateway := c.Gateway
+	if !gate {
+		*r.bare(f) = subnet
+		return nil
+	}
 	if !gateway.IsValid() {
 		gateway, err = pool.Take()
 	} else {
@@ -217,17 +256,25 @@ func (s *Service) choose(f family) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	for _, n := range s.all() {
-		if g := *n.rec.gateway(f); g.IsValid() {
-			inUse = append(inUse, g.Masked())
-		}
+		inUse = append(inUse, n.rec.prefixes()...)
 	}
 	subnet, err := ipam.Choose(s.cfg.ranges(f), inUse)
 	return subnet, errdefs.As(errdefs.InvalidArgument, err)
 }
 
-// ranges are where subnets come from that nobody has named.
+// ranges are where subnets come from that nobody has named. Pools of IPv6 only leave none
+// of IPv4, as with Docker.
 func (c Config) ranges(f family) []ipam.Range {
-	if f == v6 {
+	var own []ipam.Range
+	for _, r := range c.Pools {
+		if familyOf(r.Base.Addr()) == f {
+			own = append(own, r)
+		}
+	}
+	switch {
+	case len(own) > 0 || len(c.Pools) > 0 && f == v4:
+		return own
+	case f == v6:
 		return ipam.UniqueLocal(c.EngineID)
 	}
 	return ipam.DefaultRanges()
@@ -297,31 +344,25 @@ func poolOf(subnet netip.Prefix, c network.IPAMConfig) (*ipam.Pool, error) {
 // newNetwork makes the network of a record, without its link. On error it is one
 // that nothing can be attached to.
 func newNetwork(rec record) (n *Network, err error) {
-	n = &Network{rec: rec, pools: map[family]*ipam.Pool{}}
-	if n.settings, err = settingsOf(rec.ID, rec.Options); err != nil {
+	n = &Network{rec: rec}
+	if n.settings, err = settingsOf(&rec); err != nil {
 		return n, err
 	}
-	for _, g := range rec.gateways() {
-		f := familyOf(g.Addr())
-		if n.pools[f], err = poolOf(g.Masked(), rec.asked(f)); err != nil {
-			return n, err
-		}
-		if err := n.pools[f].Claim(g.Addr()); err != nil {
-			return n, err
-		}
-	}
-	return n, nil
+	return n, n.openSubnets()
 }
 
 // conflict refuses a network whose addresses or link another one has.
 func (s *Service) conflict(n *Network) error {
 	for _, other := range s.all() {
-		for _, f := range families {
-			if a, b := *n.rec.gateway(f), *other.rec.gateway(f); a.IsValid() && b.IsValid() && a.Overlaps(b) {
+		for _, a := range n.rec.prefixes() {
+			if slices.ContainsFunc(other.rec.prefixes(), a.Overlaps) {
 				return errdefs.New(errdefs.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")
 			}
 		}
-		if other.rec.Driver == "bridge" && other.settings.link == n.settings.link {
+		if err := n.clash(other); err != nil {
+			return err
+		}
+		if n.settings.link != "" && other.rec.Driver == "bridge" && other.settings.link == n.settings.link {
 			return errdefs.New(errdefs.Forbidden, "cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name",
 				n.rec.ID, n.settings.link, other.rec.ID, other.settings.link)
 		}

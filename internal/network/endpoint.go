@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/ipam"
+	"github.com/tare-engine/tare/internal/network/vlan"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -33,8 +35,10 @@ type Request struct {
 	Hostname    string           // a name of it too
 	Aliases     []string         // names that it has in this network
 	Links       []string         // CONTAINER:ALIAS, names that it has for others of this network
-	IfaceName   string           // of the container's end; empty: eth0, or the first that is free
-	Priority    int              // the endpoint with the highest is the way out
+	LinkLocal   []netip.Addr
+	Sysctls     []Sysctl
+	IfaceName   string // of the container's end; empty: eth0, or the first that is free
+	Priority    int    // the endpoint with the highest is the way out
 	Limits      api.NetworkLimits
 	Later       bool // without a namespace: Enter makes the link when there is one
 }
@@ -72,8 +76,11 @@ type Record struct {
 	Link        string       `json:"link,omitempty"` // the host's end
 	Index       int          `json:"index,omitempty"`
 	Routed      bool         `json:"routed,omitempty"` // beside the bridge
+	Netns       *int         `json:"netns,omitempty"`  // the host's number for the container's namespace, of links without an end at the host
 	Iface       int          `json:"iface,omitempty"`  // of the link's other end
 	IfaceName   string       `json:"ifaceName,omitempty"`
+	LinkLocal   []netip.Addr `json:"linkLocal,omitempty"`
+	Sysctls     []Sysctl     `json:"sysctls,omitempty"`
 	Priority    int          `json:"priority,omitempty"`
 	Exit        bool         `json:"exit,omitempty"`  // the container's default route is here, and its ports of IPv4
 	Exit6       bool         `json:"exit6,omitempty"` // the same of IPv6
@@ -147,10 +154,16 @@ func (s *Service) Check(r Request) error {
 			return err
 		}
 	}
+	if err := n.checkLinkLocal(r.LinkLocal); err != nil {
+		return err
+	}
+	if n.rec.Driver == vlan.Ipvlan && r.MAC != nil {
+		return errdefs.New(errdefs.InvalidArgument, "ipvlan interfaces do not support custom mac address assignment")
+	}
 	if n.rec.Configuration != nil {
 		return errdefs.New(errdefs.Forbidden, "network %s is a configuration for others: containers cannot be connected to it", n.rec.Name)
 	}
-	if n.rec.Driver == "bridge" && n.link == nil {
+	if (n.rec.Driver == "bridge" || onParent(n.rec.Driver)) && !n.linked() {
 		return errdefs.New(errdefs.NotFound, "network %s not found", n.rec.Name)
 	}
 	return limitable(n, r.Limits)
@@ -159,7 +172,7 @@ func (s *Service) Check(r Request) error {
 // checkIP refuses an address that an endpoint cannot ask for.
 func (n *Network) checkIP(f family, ip netip.Addr) error {
 	var why string
-	switch pool := n.pools[f]; {
+	switch s, ok := n.of(ip); {
 	case !ip.IsValid():
 		return nil
 	case familyOf(ip) != f || ip.Zone() != "":
@@ -168,7 +181,7 @@ func (n *Network) checkIP(f family, ip netip.Addr) error {
 		why = "user specified IP address is supported on user defined networks only"
 	case *n.rec.chosen(f):
 		why = "user specified IP address is supported only when connecting to networks with user configured subnets"
-	case pool == nil || !pool.Subnet().Contains(ip):
+	case !ok || s.family() != f:
 		why = "no configured subnet contains IP address " + ip.String()
 	default:
 		return nil
@@ -180,12 +193,12 @@ func (n *Network) checkIP(f family, ip netip.Addr) error {
 // whose last link is about to go, as when a container starts again, goes at once.
 func (s *Service) takeIP(n *Network, f family, ip netip.Addr) (netip.Addr, error) {
 	if !ip.IsValid() {
-		return n.pools[f].Take()
+		return n.take(f)
 	}
-	err := n.pools[f].Claim(ip)
+	err := n.claimIP(ip)
 	if errors.Is(err, ipam.ErrInUse) {
 		s.leaving.hasten(n, ip)
-		err = n.pools[f].Claim(ip) // also if it was freed in between
+		err = n.claimIP(ip) // also if it was freed in between
 	}
 	return ip, errdefs.As(errdefs.Forbidden, err)
 }
@@ -199,8 +212,7 @@ func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoin
 	e.ahead = ahead
 	failpoint.Hit("start/network-booked")
 	switch n := e.network; {
-	case n.link != nil:
-		e.Exit, e.Exit6 = n.exit(v4).IsValid(), n.exit(v6).IsValid()
+	case n.linked():
 		err = s.connect(e, r)
 	case n.rec.Driver == "null" && !r.Later:
 		err = s.isolate(e)
@@ -225,7 +237,7 @@ func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, 
 	}
 	e := &Endpoint{network: n, NetworkName: n.rec.Name, Record: Record{
 		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC), Priority: r.Priority,
-		Hostname: r.Hostname, Aliases: r.Aliases, Links: r.Links, Limits: r.Limits}}
+		Hostname: r.Hostname, Aliases: r.Aliases, Links: r.Links, LinkLocal: r.LinkLocal, Sysctls: r.Sysctls, Limits: r.Limits}}
 	return e, s.book(e.ContainerID, e.Name, n, first)
 }
 
@@ -267,6 +279,7 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 		return err
 	}
 	u.Add(func() error { s.leaving.add(e); return nil })
+	e.Exit, e.Exit6 = e.leadsOut(v4), e.leadsOut(v6)
 	if r.Later {
 		return nil
 	}
@@ -291,31 +304,30 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 func (s *Service) place(e *Endpoint, r Request) (err error) {
 	n := e.network
 	e.Iface = s.freeIface(e.ContainerID)
-	if e.IfaceName, err = s.ifaceName(e.ContainerID, r.IfaceName, e.Iface); err != nil {
+	if e.IfaceName, err = s.ifaceName(e.ContainerID, r.IfaceName, n.settings.prefix, e.Iface); err != nil {
 		return err
 	}
-	for _, g := range n.rec.gateways() {
-		f := familyOf(g.Addr())
+	for _, f := range families {
+		if !n.rec.has(f) {
+			continue
+		}
 		ip, err := s.takeIP(n, f, r.ip(f))
 		if err != nil {
-			n.giveBack(e)
+			n.giveBack(e.addrs())
 			return err
 		}
-		*e.ip(f), *e.gateway(f) = netip.PrefixFrom(ip, g.Bits()), n.exit(f)
+		within, _ := n.of(ip)
+		*e.ip(f), *e.gateway(f) = netip.PrefixFrom(ip, within.Subnet().Bits()), n.exit(ip)
 	}
-	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted, as it is booked
-	if e.MAC == nil {
+	if e.MAC == nil && n.rec.Driver != vlan.Ipvlan {
 		e.MAC = MAC(bridge.MACOf(e.addrs()[0]))
 	}
+	if n.link == nil {
+		return nil
+	}
+	e.Routed = s.leaving.ports(n) > s.maxPorts && len(n.link.Gateways) == len(e.addrs()) // its own is counted, as it is booked
 	e.Link = "tv" + ident.Short(e.EndpointID)
 	return nil
-}
-
-// giveBack frees the addresses of an endpoint that has no link.
-func (n *Network) giveBack(e *Endpoint) {
-	for _, a := range e.addrs() {
-		n.pools[familyOf(a)].Release(a)
-	}
 }
 
 // freeIface is the lowest number of a link that the container has not.
@@ -330,18 +342,22 @@ func (s *Service) freeIface(containerID string) int {
 }
 
 // ifaceName is the name of one more link of a container: the one that is asked for, or
-// the first in the kernel's way that none has.
-func (s *Service) ifaceName(containerID, asked string, iface int) (string, error) {
+// the first of its network's way that none has.
+func (s *Service) ifaceName(containerID, asked, prefix string, iface int) (string, error) {
 	taken := func(name string) bool {
 		return name == "lo" || slices.ContainsFunc(s.Endpoints(containerID), func(e *Endpoint) bool {
 			return cmp.Or(e.IfaceName, bridge.InterfaceName(e.Iface)) == name
 		})
 	}
 	if asked == "" {
-		for taken(bridge.InterfaceName(iface)) {
-			iface++
+		number := iface - bridge.FirstIface
+		if prefix != defaultPrefix {
+			number = 0
 		}
-		return bridge.InterfaceName(iface), nil
+		for taken(prefix + strconv.Itoa(number)) {
+			number++
+		}
+		return prefix + strconv.Itoa(number), nil
 	}
 	if err := checkLinkName(asked); err != nil {
 		return "", errdefs.New(errdefs.InvalidArgument, "invalid interface name %q: %w", asked, err)
@@ -352,11 +368,22 @@ func (s *Service) ifaceName(containerID, asked string, iface int) (string, error
 	return asked, nil
 }
 
-// connectLink makes the pair, with another index as long as somebody has the
-// one that was tried.
+// connectLink makes the link of an endpoint.
 func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
+	if e.network.parent != nil {
+		return s.connectChild(e, ns, inside)
+	}
+	if err := s.connectPair(e, ns, inside); err != nil {
+		return err
+	}
+	return furnish(e, ns, inside)
+}
+
+// connectPair makes the pair, with another index as long as somebody has the
+// one that was tried.
+func (s *Service) connectPair(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 	for range 100 {
-		e.Index = int(s.index.Add(1) & (1<<30 - 1))
+		e.Index = s.nextIndex()
 		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{
 			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
 			Iface: e.Iface, IfaceName: e.IfaceName,
@@ -379,20 +406,20 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) ([
 	if len(list) == 0 {
 		return nil, fmt.Errorf("no endpoint of container %s waits for a namespace", ident.Short(containerID))
 	}
-	bridged := list[0].network.link != nil
+	linked := list[0].network.linked()
 	inside, err := socketIn(ns)
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", list[0].NetworkName, err)
 	}
 	defer inside.Close()
-	if !bridged {
+	if !linked {
 		var b netlink.Batch
 		b.SetUp(1) // lo
 		return []Record{list[0].Record}, errors.Join(inside.Do(&b), ctx.Err())
 	}
 	var records []Record
 	for _, e := range list {
-		if e.Index != 0 || e.NetNS != nil {
+		if e.made() || e.NetNS != nil {
 			return nil, fmt.Errorf("network %s: the endpoint of container %s waits for no namespace", e.NetworkName, ident.Short(containerID))
 		}
 		if err := quiet(ns, e); err != nil {
@@ -413,16 +440,14 @@ func (s *Service) enter(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 		return fmt.Errorf("network %s: %w", e.NetworkName, err)
 	}
 	s.mu.Lock()
-	e.Index = made.Index
+	e.Index, e.Netns = made.Index, made.Netns
 	s.mu.Unlock()
 	failpoint.Hit("start/network-entered")
 	if err := s.limitNew(e); err != nil {
 		return err
 	}
-	if len(e.Ports) > 0 && !e.Routed {
-		if err := e.network.link.Hairpin(s.host, e.Index); err != nil {
-			return programming(errdefs.Internal, e, err)
-		}
+	if err := s.hairpin(e, e.Ports); err != nil {
+		return programming(errdefs.Internal, e, err)
 	}
 	return nil
 }
@@ -454,7 +479,7 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 	for _, e := range list {
 		s.changed(e, false)
 		errs = append(errs, e.CloseNetNS())
-		if e.network.link != nil {
+		if e.network.linked() {
 			s.leaving.add(e)
 		}
 	}

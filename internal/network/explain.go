@@ -20,6 +20,9 @@ import (
 // Explain says what becomes of a packet, and why. pid is the process of a container,
 // in whose namespace its sockets are looked at; 0 if there is none.
 func (s *Service) Explain(o api.NetworkExplainOptions, pid func(containerID string) int) (api.NetworkExplanation, error) {
+	if err := errors.Join(s.unseen(o.From), s.unseen(o.To)); err != nil {
+		return api.NetworkExplanation{}, err
+	}
 	f, err := s.facts()
 	if err != nil {
 		return api.NetworkExplanation{}, err
@@ -77,15 +80,15 @@ func (s *Service) explained() (networks []explain.Network, endpoints []explain.E
 		if n.link == nil {
 			continue
 		}
-		for _, g := range n.rec.gateways() {
-			networks = append(networks, explain.Network{Name: n.rec.Name, Link: n.link.Name, Subnet: g.Masked(), Gateway: g.Addr(),
+		for _, g := range n.rec.addressings() {
+			networks = append(networks, explain.Network{Name: n.rec.Name, Link: n.link.Name, Subnet: g.subnet, Gateway: g.gateway,
 				ICC: n.settings.icc, Internal: n.rec.Internal})
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := range s.every() {
-		if e.ahead {
+		if e.ahead || e.network.parent != nil {
 			continue
 		}
 		x := explain.Endpoint{ContainerID: e.ContainerID, Name: e.Name, Network: e.NetworkName, Link: e.Link, Routed: e.Routed}
@@ -96,7 +99,7 @@ func (s *Service) explained() (networks []explain.Network, endpoints []explain.E
 			f := familyOf(a)
 			x.IP, x.Exit, x.Ports = a, *e.exit(f), nil
 			for _, p := range e.Ports {
-				if ofFamily(f)(p) {
+				if ofFamily(f)(p) && !p.opened() {
 					x.Ports = append(x.Ports, explain.Port{Proto: p.Proto, Host: netip.AddrPortFrom(p.HostIP, p.Host), Container: p.Container})
 				}
 			}

@@ -43,17 +43,8 @@ func of[T any](f family, four, six T) T {
 }
 
 func (r *record) gateway(f family) *netip.Prefix { return of(f, &r.Gateway, &r.Gateway6) }
+func (r *record) bare(f family) *netip.Prefix    { return of(f, &r.Subnet, &r.Subnet6) }
 func (r *record) chosen(f family) *bool          { return of(f, &r.Chosen, &r.Chosen6) }
-
-// gateways are the link's addresses.
-func (r *record) gateways() (all []netip.Prefix) {
-	for _, f := range families {
-		if g := *r.gateway(f); g.IsValid() {
-			all = append(all, g)
-		}
-	}
-	return all
-}
 
 // asked is what was said of the subnet of a family; the zero value if nothing was.
 func (r *record) asked(f family) network.IPAMConfig {
@@ -81,10 +72,10 @@ func (r *Record) addrs() (all []netip.Addr) {
 }
 
 // linkAddrs are the same in the driver's words.
-func (r *Record) linkAddrs() (all []bridge.Addr) {
+func (e *Endpoint) linkAddrs() (all []bridge.Addr) {
 	for _, f := range families {
-		if ip := *r.ip(f); ip.IsValid() {
-			all = append(all, bridge.Addr{Prefix: ip, Exit: *r.exit(f)})
+		if ip := *e.ip(f); ip.IsValid() {
+			all = append(all, bridge.Addr{Prefix: ip, Gateway: *e.gateway(f), Exit: *e.exit(f)})
 		}
 	}
 	return all

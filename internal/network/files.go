@@ -118,7 +118,7 @@ func (s *Service) hostGateway() netip.Addr {
 		return s.cfg.HostGateway
 	}
 	for _, n := range s.all() {
-		if n.link != nil {
+		if n.link != nil && len(n.link.Gateways) > 0 {
 			return n.link.Gateways[0].Addr()
 		}
 	}

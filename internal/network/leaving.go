@@ -48,7 +48,15 @@ func newLeaving(s *Service, w *netlink.Watch) *leaving {
 
 // add takes over the address of an endpoint that is no longer in the table: its
 // namespace has been dropped, or its link is about to be deleted.
+// The kernel tells nobody here of links without an end at the host: they are deleted now.
 func (l *leaving) add(e *Endpoint) {
+	if e.Netns != nil {
+		if err := l.s.deleteLink(e); err != nil {
+			l.s.log.Warn("delete link", "container", e.ContainerID, "network", e.NetworkName, "err", err)
+		}
+		l.free(e)
+		return
+	}
 	l.s.mu.Lock()
 	gone := e.gone || e.Index == 0
 	if !gone {
@@ -113,7 +121,7 @@ func (l *leaving) free(e *Endpoint) {
 	if err != nil {
 		l.s.log.Warn("endpoint released", "addresses", e.addrs(), "err", err)
 	}
-	e.network.giveBack(e)
+	e.network.giveBack(e.addrs())
 }
 
 // run follows the kernel's reports until the watch is closed.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/tare-engine/tare/internal/network/ipam"
 )
 
 // List returns all networks.
@@ -24,6 +26,9 @@ func (s *Service) Inspect(ref string) (network.Inspect, error) {
 		return network.Inspect{}, err
 	}
 	in := network.Inspect{Network: s.describe(n), Containers: map[string]network.EndpointResource{}}
+	if len(n.segments) > 0 {
+		in.Status = &network.Status{IPAM: network.IPAMStatus{Subnets: n.usage()}}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := range s.every() {
@@ -34,18 +39,29 @@ func (s *Service) Inspect(ref string) (network.Inspect, error) {
 	return in, nil
 }
 
+// usage says how many addresses of each subnet are in use.
+func (n *Network) usage() network.SubnetStatuses {
+	all := network.SubnetStatuses{}
+	for _, s := range n.segments {
+		var u network.SubnetStatus
+		u.IPsInUse, u.DynamicIPsAvailable = s.Status()
+		all[s.Subnet()] = u
+	}
+	return all
+}
+
 // describe says what List and Inspect have in common.
 func (s *Service) describe(n *Network) network.Network {
 	d := network.Network{
 		Name: n.rec.Name, ID: n.rec.ID, Created: n.rec.Created, Scope: "local", Driver: n.rec.Driver,
-		EnableIPv4: n.rec.Gateway.IsValid() || !n.rec.Gateway6.IsValid(), EnableIPv6: n.rec.Gateway6.IsValid(),
+		EnableIPv4: n.rec.has(v4) || !n.rec.has(v6), EnableIPv6: n.rec.has(v6),
 		Internal: n.rec.Internal, Attachable: n.rec.Attachable,
 		IPAM: network.IPAM{Driver: "default", Options: n.rec.IPAM.Options, Config: []network.IPAMConfig{}}, Options: copied(n.rec.Options), Labels: copied(n.rec.Labels),
 	}
-	for _, g := range n.rec.gateways() {
-		c := n.rec.asked(familyOf(g.Addr()))
-		if c.Gateway = g.Addr(); !c.Subnet.IsValid() {
-			c.Subnet = g.Masked()
+	for _, a := range n.rec.addressings() {
+		c := a.asked
+		if c.Gateway = a.gateway; !c.Subnet.IsValid() {
+			c.Subnet = a.subnet
 		}
 		d.IPAM.Config = append(d.IPAM.Config, c)
 	}
@@ -81,6 +97,9 @@ func (s *Service) bridgeOptions(n *Network) map[string]string {
 		optionMTU:                       strconv.Itoa(n.settings.mtu),
 	}
 }
+
+// Pools are where subnets come from that nobody has named; none if the engine does not say.
+func (s *Service) Pools() []ipam.Range { return s.cfg.Pools }
 
 // Warnings says what of the host keeps containers from the network.
 func (s *Service) Warnings() ([]string, error) {

@@ -5,6 +5,7 @@ package network
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -77,8 +78,8 @@ func TestMadeNetworksSurviveTheEngine(t *testing.T) {
 	}
 	after, err := s2.Inspect("n")
 	must(t, err)
-	if fmt.Sprint(after) != fmt.Sprint(before) {
-		t.Errorf("%+v\n%+v", before, after)
+	if asJSON(t, after) != asJSON(t, before) {
+		t.Errorf("%s\n%s", asJSON(t, before), asJSON(t, after))
 	}
 	if _, err := s2.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "n", IP: e.IP.Addr()}); !errdefs.Is(err, errdefs.Forbidden) {
 		t.Errorf("the same address: %v", err)
@@ -96,6 +97,13 @@ func TestMadeNetworksSurviveTheEngine(t *testing.T) {
 	if got := bridges(t, s2); len(got) > 0 {
 		t.Error(got)
 	}
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	must(t, err)
+	return string(b)
 }
 
 // TestDamagedRecordOfANetwork: one damaged record damages one network.
@@ -330,12 +338,18 @@ func TestSettings(t *testing.T) {
 		{optionMTU, "70000", "invalid MTU number: 70000"},
 		{optionMTU, "x", "failed to parse com.docker.network.driver.mtu value: x"},
 		{optionHostIP, "::1", "failed to parse com.docker.network.bridge.host_binding_ipv4 value: ::1 (nil ip)"},
-		{optionMode, "routed", "not implemented"},
+		{optionMode, "x", "failed to parse com.docker.network.bridge.gateway_mode_ipv4 value: x (unknown gateway mode x)"},
+		{optionMode6, "routed", ""},
+		{optionInhibit, "x", "failed to parse com.docker.network.bridge.inhibit_ipv4 value: x"},
+		{optionTrusted, "eth0::eth1", "failed to parse com.docker.network.bridge.trusted_host_interfaces value: eth0::eth1"},
+		{optionTrusted, "vxlan.1:eth3", ""},
+		{optionIfaces, "", "failed to parse com.docker.network.container_iface_prefix value"},
+		{optionIfaces, "longer-than-a-link", "at most 15 bytes"},
 		{optionPrefix + "nosuch", "1", "not implemented"},
 		{"com.example.option", "1", ""},
 		{optionMasquerade, "0", ""},
 	} {
-		_, err := settingsOf(id, map[string]string{c.name: c.value})
+		_, err := bridgeSettings(id, map[string]string{c.name: c.value})
 		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 			t.Errorf("%s=%s: %v", c.name, c.value, err)
 		}

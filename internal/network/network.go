@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -12,15 +13,17 @@ import (
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/ipam"
+	"github.com/tare-engine/tare/internal/network/vlan"
 )
 
 // Network is one network. It does not change, but for being removed.
 type Network struct {
 	rec      record
 	settings settings
-	link     *bridge.Link          // nil for host and none, if the default network is off, and if it could not be made
-	pools    map[family]*ipam.Pool // of the gateways' subnets
-	removed  bool                  // guarded by the table's lock: nothing is attached any more
+	link     *bridge.Link // nil for host and none, if the default network is off, and if it could not be made
+	segments []segment
+	parent   *vlan.Parent // of macvlan and ipvlan; nil as above
+	removed  bool         // guarded by the table's lock: nothing is attached any more
 }
 
 // predefined is the networks that are always there, with their drivers.
@@ -73,7 +76,7 @@ func (s *Service) openPredefined(name, driver string, have map[string]record) (*
 	if !ok {
 		rec = record{Version: recordVersion, ID: ident.New(), Name: name, Driver: driver, Created: time.Now().UTC()}
 	}
-	n := &Network{rec: rec, settings: s.cfg.settings(), pools: map[family]*ipam.Pool{}}
+	n := &Network{rec: rec, settings: s.cfg.settings()}
 	if name == "bridge" && s.cfg.Link != "none" {
 		if err := s.openBridge(n, have); err != nil {
 			return nil, err
@@ -93,22 +96,56 @@ func (s *Service) openBridge(n *Network, others map[string]record) (err error) {
 	if n.rec.Gateway6, err = s.gateway6(n.rec.Gateway6, others); err != nil {
 		return err
 	}
-	for _, g := range n.rec.gateways() {
-		f := familyOf(g.Addr())
-		n.pools[f] = ipam.New(g)
-		if err := n.pools[f].Claim(g.Addr()); err != nil {
-			return err
-		}
+	if err := n.openSubnets(); err != nil {
+		return err
 	}
 	return s.bringUp(n)
 }
 
+// linked says that there are links of the network's containers.
+func (n *Network) linked() bool { return n.link != nil || n.parent != nil }
+
 // bringUp makes the network's link, or puts it right.
 func (s *Service) bringUp(n *Network) (err error) {
+	if n.settings.vlan != nil {
+		return s.hang(n)
+	}
 	n.link, err = bridge.Ensure(s.host, bridge.Options{
-		Name: n.settings.link, Alias: s.cfg.alias(), Gateways: n.rec.gateways(), MTU: n.settings.mtu, NoICC: !n.settings.icc,
+		Name: n.settings.link, Alias: s.cfg.alias(), MAC: n.linkMAC(), Gateways: n.linkAddrs(), KeepAddrs: n.settings.inhibit, MTU: n.settings.mtu, NoICC: !n.settings.icc,
 	})
 	return err
+}
+
+// takeDown removes the network's link.
+func (s *Service) takeDown(n *Network) error {
+	switch {
+	case n.link != nil:
+		return n.link.Remove(s.host)
+	case n.parent != nil:
+		return s.unhang(n)
+	}
+	return nil
+}
+
+// linkAddrs are the addresses that the network's link has: none of a family in which
+// it leads nowhere, or in which somebody else gives it one.
+func (n *Network) linkAddrs() (all []netip.Prefix) {
+	for _, f := range families {
+		if g := *n.rec.gateway(f); g.IsValid() && !(f == v4 && n.settings.inhibit) {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// linkMAC is the link's hardware address, which follows from the first of its network's,
+// so that containers find the one they know if the link was lost.
+func (n *Network) linkMAC() net.HardwareAddr {
+	first := n.rec.addressings()[0]
+	if first.gateway.IsValid() {
+		return bridge.MACOf(first.gateway)
+	}
+	return bridge.MACOf(first.subnet.Addr())
 }
 
 // gateway returns the address of the default network's link: the configured one,
@@ -131,7 +168,7 @@ func (s *Service) gateway(last netip.Prefix) (netip.Prefix, error) {
 	if last.IsValid() && !ipam.Overlaps(last.Masked(), inUse) {
 		return last, nil
 	}
-	subnet, err := ipam.Choose(ipam.DefaultRanges(), inUse)
+	subnet, err := ipam.Choose(s.cfg.ranges(v4), inUse)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
@@ -214,12 +251,13 @@ func (s *Service) rules() []firewall.Network {
 	return all
 }
 
-// exit is the gateway of the network's containers; zero if none leads out.
-func (n *Network) exit(f family) netip.Addr {
+// exit is the gateway of a container with that address; zero if none leads out.
+func (n *Network) exit(a netip.Addr) netip.Addr {
 	if n.rec.Internal {
 		return netip.Addr{}
 	}
-	return n.rec.gateway(f).Addr()
+	s, _ := n.of(a)
+	return s.gateway
 }
 
 // Predefined reports whether the network of that name is always there.
@@ -232,15 +270,8 @@ func (n *Network) predefined() bool { return Predefined(n.rec.Name) }
 // rules is what the firewall is to know of a network without endpoints.
 func (n *Network) rules() firewall.Network {
 	return firewall.Network{
-		Name: n.link.Name, Link: n.link.Name, Subnets: subnetsOf(n.link.Gateways),
-		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Internal: n.rec.Internal, Unprotected: n.settings.unprotected,
+		Name: n.link.Name, Link: n.link.Name, Subnets: n.rec.prefixes(),
+		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Internal: n.rec.Internal,
+		Unprotected: n.settings.having(modeUnprotected), Routed: n.settings.having(modeRouted), Trusted: n.settings.trusted,
 	}
-}
-
-// subnetsOf are the subnets of addresses with the lengths of theirs.
-func subnetsOf(gateways []netip.Prefix) (all []netip.Prefix) {
-	for _, g := range gateways {
-		all = append(all, g.Masked())
-	}
-	return all
 }

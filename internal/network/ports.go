@@ -88,7 +88,11 @@ func PortMap(ports []Port, exposed network.PortSet) network.PortMap {
 	for _, p := range ports {
 		port, ok := network.PortFrom(p.Container, network.IPProtocol(p.Proto))
 		if ok {
-			m[port] = append(m[port], network.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.Host))})
+			b := network.PortBinding{HostIP: p.HostIP}
+			if !p.opened() {
+				b.HostPort = strconv.Itoa(int(p.Host))
+			}
+			m[port] = append(m[port], b)
 		}
 	}
 	return m

@@ -21,11 +21,12 @@ type Port struct {
 	Proto     string     `json:"proto"`             // tcp, udp, sctp
 	Container uint16     `json:"container"`         // port in the container
 	HostIP    netip.Addr `json:"hostIP,omitzero"`   // zero: the engine's default
-	Host      uint16     `json:"host"`              // port of the host; 0: chosen
+	Host      uint16     `json:"host"`              // port of the host; 0: wanted, chosen; had, none: it is opened at the container's address
 	HostEnd   uint16     `json:"hostEnd,omitempty"` // wanted: last of a range from which one is chosen
 }
 
-// Publish makes ports of the container reachable on the host and returns them
+// Publish makes ports of the container reachable on the host, or opens them where it is
+// reached at its own addresses, and returns them
 // with the addresses and ports that were chosen. Either all are published or
 // none. Ports published earlier stay; naming one of them again is no error.
 func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port) (_ []Port, err error) {
@@ -33,15 +34,21 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 		return nil, errdefs.New(errdefs.NotFound, "container %s is not attached to a network", ident.Short(containerID))
 	}
 	exits := s.exits(containerID)
-	if len(wanted) == 0 || len(exits) == 0 { // what does not lead out has nothing published, as with Docker
+	got := s.toOpen(containerID, wanted)
+	if len(wanted) == 0 || len(exits)+len(got) == 0 { // what does not lead out has nothing published, as with Docker
 		return nil, ctx.Err()
 	}
 	var u undo.Stack
 	defer u.Run(&err)
-	got := map[*Endpoint][]Port{}
 	var all []Port
+	for _, ports := range got {
+		all = append(all, ports...)
+	}
 	claimed := claims{}
 	for _, p := range wanted {
+		if len(exits) == 0 || len(places(exits, p.HostIP)) == 0 && s.opensOnly(containerID, p) {
+			continue
+		}
 		ports, fresh, err := s.reserve(containerID, exits, p, claimed)
 		if err != nil {
 			return nil, programming(refused(err), s.Endpoints(containerID)[0], err)
@@ -57,14 +64,14 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 	}
 	failpoint.Hit("start/ports-reserved")
 	for e, ports := range got {
-		u.Add(func() error { return s.wall.Remove(bindings(e, ports)...) })
+		u.Add(func() error { return s.unbind(e, ports) })
 		if err := s.wall.Add(bindings(e, ports)...); err != nil {
 			return nil, programming(errdefs.Internal, e, err)
 		}
 	}
 	failpoint.Hit("start/ports-published")
 	for e, ports := range got {
-		if err := s.hairpin(e); err != nil {
+		if err := s.hairpin(e, ports); err != nil {
 			return nil, programming(errdefs.Internal, e, err)
 		}
 		s.forgetFlows(e, ports, false)
@@ -77,21 +84,22 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 	return all, nil
 }
 
-// exits are the ways out of a container by family.
+// exits are the ways out of a container by family, as far as ports of the host can lead
+// to it there.
 func (s *Service) exits(containerID string) map[family]*Endpoint {
 	exits := map[family]*Endpoint{}
 	for _, f := range families {
-		if e := s.Exit(containerID, f); e != nil {
+		if e := s.Exit(containerID, f); e != nil && e.translates(f) {
 			exits[f] = e
 		}
 	}
 	return exits
 }
 
-// hairpin lets an endpoint reach itself by a published port, if it has a port of the
+// hairpin lets an endpoint reach itself by published ports, if it has a port of the
 // bridge; before it has, Enter does that.
-func (s *Service) hairpin(e *Endpoint) error {
-	if e.Routed || e.Index == 0 {
+func (s *Service) hairpin(e *Endpoint, ports []Port) error {
+	if e.Routed || e.Index == 0 || !slices.ContainsFunc(ports, func(p Port) bool { return !p.opened() }) {
 		return nil
 	}
 	return e.network.link.Hairpin(s.host, e.Index)
@@ -212,7 +220,7 @@ func (s *Service) Retain(containerID string, before, wanted []Port) error {
 		gone := s.takePorts(e, func(have Port) bool { return familyOf(have.HostIP) == f && left[have] })
 		errs = append(errs, s.withdraw(e, gone))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.closeRest(containerID, wanted))...)
 }
 
 // FreeRest gives up ports that are reserved for a container and not published. Of one
@@ -249,17 +257,29 @@ func (s *Service) withdraw(e *Endpoint, ports []Port) error {
 	for _, p := range ports {
 		s.ports.park(p)
 	}
-	err := s.wall.Remove(bindings(e, ports)...)
+	err := s.unbind(e, ports)
 	s.forgetFlows(e, ports, true)
 	return err
+}
+
+// unbind has the firewall forget ports of an endpoint, as far as what the endpoint still
+// has published does not stand for the same.
+func (s *Service) unbind(e *Endpoint, ports []Port) error {
+	stay := bindings(e, s.portsOf(e))
+	return s.wall.Remove(slices.DeleteFunc(bindings(e, ports), func(b firewall.Binding) bool { return slices.Contains(stay, b) })...)
 }
 
 // bindings says ports of an endpoint in the firewall's terms.
 func bindings(e *Endpoint, ports []Port) []firewall.Binding {
 	var all []firewall.Binding
 	for _, p := range ports {
-		ip := e.ip(familyOf(p.HostIP)).Addr()
-		all = append(all, firewall.Binding{Proto: p.Proto, From: netip.AddrPortFrom(p.HostIP, p.Host), To: netip.AddrPortFrom(ip, p.Container)})
+		to := netip.AddrPortFrom(e.ip(familyOf(p.HostIP)).Addr(), p.Container)
+		if !p.opened() {
+			all = append(all, firewall.Binding{Proto: p.Proto, From: netip.AddrPortFrom(p.HostIP, p.Host), To: to})
+		}
+		if open := (firewall.Binding{Proto: p.Proto, To: to}); (p.opened() || len(e.network.settings.trusted) > 0) && !slices.Contains(all, open) {
+			all = append(all, open)
+		}
 	}
 	return all
 }

@@ -18,8 +18,10 @@ type record struct {
 	Name       string            `json:"name"`
 	Driver     string            `json:"driver"`
 	Created    time.Time         `json:"created"`
-	Gateway    netip.Prefix      `json:"gateway,omitzero"` // the link's address, with the subnet's length; none without IPv4
+	Gateway    netip.Prefix      `json:"gateway,omitzero"` // with the subnet's length; none without IPv4
 	Gateway6   netip.Prefix      `json:"gateway6,omitzero"`
+	Subnet     netip.Prefix      `json:"subnet,omitzero"` // without a gateway
+	Subnet6    netip.Prefix      `json:"subnet6,omitzero"`
 	Internal   bool              `json:"internal,omitempty"`
 	Attachable bool              `json:"attachable,omitempty"`
 	Options    map[string]string `json:"options,omitempty"` // the driver's, as they were given

@@ -36,10 +36,10 @@ func (s *Service) Remove(ref string) (network.Network, error) {
 	failpoint.Hit("network/unrecorded")
 	all := slices.DeleteFunc(slices.Clone(s.all()), func(other *Network) bool { return other == n })
 	s.set(all)
-	if n.link == nil {
-		return was, nil
+	if n.link != nil {
+		err = s.wall.RemoveNetwork(n.link.Name)
 	}
-	if err := errors.Join(s.wall.RemoveNetwork(n.link.Name), n.link.Remove(s.host)); err != nil {
+	if err := errors.Join(err, s.takeDown(n)); err != nil {
 		s.log.Error("what was left of a removed network stays until the next start", "network", n.rec.Name, "err", err)
 	}
 	return was, nil

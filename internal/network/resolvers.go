@@ -138,7 +138,7 @@ func inode(ns *os.File) uint64 {
 }
 
 // named says that containers of the endpoint's network find each other by name.
-func (e *Endpoint) named() bool { return e.network.link != nil && !e.network.predefined() }
+func (e *Endpoint) named() bool { return e.network.linked() && !e.network.predefined() }
 
 // directory is what the name servers know.
 type directory struct{ *Service }

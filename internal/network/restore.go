@@ -120,8 +120,8 @@ func (s *Service) reconnect(e *Endpoint) error {
 		return e.network.link.ReconnectRouted(s.host, on)
 	}
 	err := e.network.link.Reconnect(s.host, on)
-	if err == nil && len(s.portsOf(e)) > 0 {
-		err = e.network.link.Hairpin(s.host, e.Index)
+	if err == nil {
+		err = s.hairpin(e, s.portsOf(e))
 	}
 	return err
 }

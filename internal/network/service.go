@@ -40,6 +40,7 @@ import (
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/dns"
 	"github.com/tare-engine/tare/internal/network/firewall"
+	"github.com/tare-engine/tare/internal/network/ipam"
 )
 
 // Config describes the networks of an engine.
@@ -75,6 +76,12 @@ type Config struct {
 	// DNS, DNSSearch and DNSOptions are the engine's own for containers that
 	// name none.
 	DNS, DNSSearch, DNSOptions []string
+
+	// Pools are where subnets come from that nobody has named; none: Docker's.
+	Pools []ipam.Range
+	// Options are the drivers' of networks that do not say otherwise, by driver. Those
+	// that are always there do not have them.
+	Options map[string]map[string]string
 
 	// HostNames is where the host's programs may ask for NAME.tare; zero: nowhere.
 	HostNames netip.Addr
@@ -132,6 +139,9 @@ const makers = 2
 // Open opens the networks of an engine. The default network's link is made or
 // put right; rules of the firewall are left alone until Adopt.
 func Open(cfg Config) (_ *Service, err error) {
+	if err := cfg.checkOptions(); err != nil {
+		return nil, err
+	}
 	log := cfg.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -211,8 +221,11 @@ func (s *Service) Destroy() error {
 	s.destroyed.Store(true)
 	var errs []error
 	for _, n := range s.all() {
-		if n.link != nil {
+		switch {
+		case n.link != nil:
 			errs = append(errs, n.link.Remove(s.host))
+		case n.parent != nil:
+			errs = append(errs, n.parent.Remove(s.host))
 		}
 	}
 	return errors.Join(append(errs, s.wall.Destroy())...)

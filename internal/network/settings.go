@@ -2,6 +2,7 @@ package network
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,18 +13,66 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/network/firewall"
+	"github.com/tare-engine/tare/internal/network/vlan"
 )
 
-// settings are what the bridge driver is told of a network.
+// settings are what the driver is told of a network.
 type settings struct {
 	link       string // of the bridge
 	icc        bool   // containers reach each other
 	masquerade bool   // containers go out with the host's address
 	hostIP     netip.Addr
 	mtu        int
-	// unprotected has machines outside reach all ports of the containers.
-	unprotected map[firewall.Family]bool
+	modes      map[family]string // the gateway's; empty: modeNAT
+	inhibit    bool              // the link has no address of IPv4: somebody else gives it one
+	trusted    []string          // links of the host by which published ports are reached at the containers' addresses
+	prefix     string            // of the names of containers' links
+	vlan       *vlan.Options     // of macvlan and ipvlan, for which of the others only prefix counts; nil else
 }
+
+// Modes of a network's gateway.
+const (
+	modeNAT         = "nat"             // the host's address stands for the containers'
+	modeUnprotected = "nat-unprotected" // and machines outside reach all of the containers' ports
+	modeRouted      = "routed"          // containers are reached at their addresses, at published ports
+	modeIsolated    = "isolated"        // there is none: not even the host is in the network
+)
+
+// mode is the gateway's for a family.
+func (s settings) mode(f family) string { return cmp.Or(s.modes[f], modeNAT) }
+
+// having are the families of a mode.
+func (s settings) having(mode string) map[firewall.Family]bool {
+	m := map[firewall.Family]bool{}
+	for _, f := range families {
+		if s.mode(f) == mode {
+			m[firewall.Family(f)] = true
+		}
+	}
+	return m
+}
+
+// gateway says that a network has an address of a family by which containers may go out.
+// Of networks without a link of the engine's it is another machine's, which has to be named.
+func (s settings) gateway(f family, internal, named bool) bool {
+	if s.vlan != nil {
+		return named
+	}
+	return s.mode(f) != modeIsolated && !(f == v4 && s.inhibit && internal)
+}
+
+// check refuses settings that a network cannot have.
+func (s settings) check(internal bool) error {
+	for _, f := range families {
+		if s.mode(f) == modeIsolated && !internal {
+			return errdefs.New(errdefs.InvalidArgument, "gateway mode 'isolated' can only be used for an internal network")
+		}
+	}
+	return nil
+}
+
+// defaultPrefix begins the names of containers' links.
+const defaultPrefix = "eth"
 
 // The options of Docker's bridge driver, which clients know.
 const (
@@ -32,22 +81,36 @@ const (
 	optionICC        = optionPrefix + "enable_icc"
 	optionMasquerade = optionPrefix + "enable_ip_masquerade"
 	optionHostIP     = optionPrefix + "host_binding_ipv4"
+	optionInhibit    = optionPrefix + "inhibit_ipv4"
+	optionTrusted    = optionPrefix + "trusted_host_interfaces"
 	optionMode       = optionPrefix + "gateway_mode_ipv4"
 	optionMode6      = optionPrefix + "gateway_mode_ipv6"
 	optionIPv4       = "com.docker.network.enable_ipv4"
 	optionIPv6       = "com.docker.network.enable_ipv6"
 	optionMTU        = "com.docker.network.driver.mtu"
+	optionIfaces     = "com.docker.network.container_iface_prefix"
 )
 
 // settings are those of the default network.
 func (c Config) settings() settings {
-	return settings{link: c.Link, icc: !c.NoICC, masquerade: true, hostIP: c.hostIP(), mtu: c.MTU}
+	return settings{link: c.Link, icc: !c.NoICC, masquerade: true, hostIP: c.hostIP(), mtu: c.MTU, prefix: defaultPrefix}
 }
 
-// settingsOf reads the options of a network. Those of other drivers and of
+// settingsOf reads the options of a network.
+func settingsOf(r *record) (settings, error) {
+	if onParent(r.Driver) {
+		return vlanSettings(r.Driver, r.ID, r.Options)
+	}
+	return bridgeSettings(r.ID, r.Options)
+}
+
+// bridgeSettings reads the options of a bridge network. Those of other drivers and of
 // nobody are kept and mean nothing, as with Docker.
-func settingsOf(id string, options map[string]string) (settings, error) {
-	s := settings{link: cmp.Or(options[optionName], "br-"+ident.Short(id)), icc: true, masquerade: true, hostIP: netip.IPv4Unspecified(), mtu: defaultMTU}
+func bridgeSettings(id string, options map[string]string) (settings, error) {
+	s := settings{
+		link: cmp.Or(options[optionName], "br-"+ident.Short(id)), icc: true, masquerade: true, hostIP: netip.IPv4Unspecified(), mtu: defaultMTU,
+		modes: map[family]string{}, prefix: defaultPrefix,
+	}
 	for name, value := range options {
 		var err error
 		switch name {
@@ -65,17 +128,16 @@ func settingsOf(id string, options map[string]string) (settings, error) {
 			if s.mtu, err = strconv.Atoi(value); err == nil && (s.mtu < 0 || s.mtu > 65535) {
 				return s, errdefs.New(errdefs.InvalidArgument, "invalid MTU number: %d", s.mtu)
 			}
-		case optionMode, optionMode6:
-			switch value {
-			case "nat":
-			case "nat-unprotected":
-				if s.unprotected == nil {
-					s.unprotected = map[firewall.Family]bool{}
-				}
-				s.unprotected[map[string]firewall.Family{optionMode: 4, optionMode6: 6}[name]] = true
-			default:
-				return s, errdefs.New(errdefs.NotImplemented, "the option %s=%s of networks is not implemented: nat and nat-unprotected are", name, value)
-			}
+		case optionMode:
+			s.modes[v4], err = value, checkMode(value)
+		case optionMode6:
+			s.modes[v6], err = value, checkMode(value)
+		case optionInhibit:
+			s.inhibit, err = strconv.ParseBool(value)
+		case optionTrusted:
+			s.trusted, err = linkNames(value)
+		case optionIfaces:
+			s.prefix, err = value, checkPrefix(value)
 		default:
 			if strings.HasPrefix(name, optionPrefix) {
 				return s, errdefs.New(errdefs.NotImplemented, "the option %s of networks is not implemented", name)
@@ -86,6 +148,33 @@ func settingsOf(id string, options map[string]string) (settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// checkMode refuses what is no mode of a gateway.
+func checkMode(mode string) error {
+	if !slices.Contains([]string{modeNAT, modeUnprotected, modeRouted, modeIsolated}, mode) {
+		return fmt.Errorf("unknown gateway mode %s", mode)
+	}
+	return nil
+}
+
+// linkNames reads names of links with colons between them.
+func linkNames(list string) (names []string, err error) {
+	for name := range strings.SplitSeq(list, ":") {
+		if err := checkLinkName(name); err != nil {
+			return nil, fmt.Errorf("%q: %w", name, err)
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// checkPrefix refuses a beginning of links' names that no number can follow.
+func checkPrefix(prefix string) error {
+	if prefix == "" {
+		return errors.New("it is empty")
+	}
+	return checkLinkName(prefix + "000")
 }
 
 // checkLinkName refuses what the kernel would (dev_valid_name).

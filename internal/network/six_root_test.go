@@ -186,7 +186,7 @@ func TestIPv6OfItsOwn(t *testing.T) {
 		"the network has no addresses of IPv6":                            {Name: "x", IPAM: six("", "fd03::/64").IPAM},
 		"IPv4 or IPv6 must be enabled":                                    {Name: "x", EnableIPv4: new(false)},
 		`driver-opt "com.docker.network.enable_ipv6" is not a valid bool`: {Name: "x", Options: map[string]string{optionIPv6: "maybe"}},
-		"gateway_mode_ipv6=routed of networks is not implemented":         {Name: "x", Options: map[string]string{optionMode6: "routed"}},
+		"unknown gateway mode route":                                      {Name: "x", Options: map[string]string{optionMode6: "route"}},
 	} {
 		if _, err := s.Create(r); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%v, want %s", err, text)

@@ -470,7 +470,7 @@ func (f *fake) NetworkList(context.Context, api.Filters) ([]network.Summary, err
 	return []network.Summary{{Network: network.Network{Name: "bridge", ID: fakeID, Driver: "bridge", Scope: "local"}}}, nil
 }
 
-func (f *fake) NetworkInspect(_ context.Context, ref string, _ bool) (network.Inspect, error) {
+func (f *fake) NetworkInspect(_ context.Context, ref, _ string) (network.Inspect, error) {
 	if ref != "bridge" {
 		return network.Inspect{}, errdefs.New(errdefs.NotFound, "network %s not found", ref)
 	}

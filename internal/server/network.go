@@ -3,15 +3,17 @@ package server
 import (
 	"context"
 	"net/http"
+	"strconv"
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // networkBackend tells of networks.
 type networkBackend interface {
 	NetworkList(ctx context.Context, f api.Filters) ([]network.Summary, error)
-	NetworkInspect(ctx context.Context, ref string, verbose bool) (network.Inspect, error)
+	NetworkInspect(ctx context.Context, ref, scope string) (network.Inspect, error)
 	NetworkCreate(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error)
 	NetworkRemove(ctx context.Context, ref string) error
 	NetworkConnect(ctx context.Context, ref string, r network.ConnectRequest) error
@@ -33,7 +35,12 @@ func (s *Server) listNetworks(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) inspectNetwork(w http.ResponseWriter, r *request) error {
-	n, err := s.backend.NetworkInspect(r.Context(), r.name, r.flag("verbose"))
+	if text := r.text("verbose"); text != "" { // asks for a swarm's tasks and peers, of which local networks have none
+		if _, err := strconv.ParseBool(text); err != nil {
+			return errdefs.New(errdefs.InvalidArgument, "invalid value for verbose: %s: %w", text, err)
+		}
+	}
+	n, err := s.backend.NetworkInspect(r.Context(), r.name, r.text("scope"))
 	if err != nil {
 		return err
 	}

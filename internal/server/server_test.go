@@ -214,6 +214,8 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/networks/n/disconnect", "application/json", `{"Container":"out"}`, 403, "container out is not connected to network n"},
 		{"DELETE", "/networks/bridge", "", "", 403, "bridge is a pre-defined network and cannot be removed"},
 		{"GET", "/tare/networks/explain?from=a&to=b&port=80/tcp", "", "", 200, `{"From":"a","To":"b","Proto":"80/tcp","Verdict":"blocked"`},
+		{"GET", "/networks/bridge?verbose=1", "", "", 200, `"Name":"bridge"`},
+		{"GET", "/networks/bridge?verbose=foo", "", "", 400, `invalid value for verbose: foo: strconv.ParseBool: parsing "foo": invalid syntax`},
 		{"GET", "/networks/nope", "", "", 404, "network nope not found"},
 		{"GET", "/volumes", "", "", 200, `{"Volumes":[],"Warnings":[]}`},
 		{"GET", "/system/df?type=nope", "", "", 400, "unknown object type: nope"},

@@ -216,6 +216,31 @@ var operations = []operation{
 	{"network create", nil,
 		func(b *box) error { return b.try("network", "create", "--subnet", "10.99.0.0/24", "net") },
 		func(b *box, ack bool) { b.networkGone(ack) }},
+	{"network create of macvlan", nil,
+		func(b *box) error { return b.try(macvlan...) },
+		func(b *box, ack bool) { b.networkGone(ack, "-d", "macvlan") }},
+	{"network rm of macvlan", func(b *box) { b.must(macvlan...) },
+		func(b *box) error { return b.try("network", "rm", "net") },
+		func(b *box, ack bool) { b.networkGone(false, "-d", "macvlan") }},
+	{"start in macvlan", func(b *box) {
+		b.must(macvlan...)
+		b.must("create", "--name", "box", "--network", "net", "--ip", "10.99.0.7", "--rootfs", b.rootfs(), "sleep", "1000")
+	},
+		func(b *box) error { return b.try("start", "box") },
+		func(b *box, ack bool) {
+			if state := b.state("box"); ack && !b.rebooted && state != "running" {
+				b.t.Errorf("a start was acknowledged, and the container is %q", state)
+			}
+			b.must("rm", "-f", "box")
+			b.networkGone(true, "-d", "macvlan")
+			b.must("create", "--name", "box", "--rootfs", b.rootfs(), "true")
+		}},
+	{"network connect to macvlan", func(b *box) { b.must(macvlan...); startSleeper(b) },
+		func(b *box) error { return b.try("network", "connect", "--ip", "10.99.0.7", "net", "box") },
+		func(b *box, ack bool) { b.connected("net", ack, true) }},
+	{"network disconnect from macvlan", func(b *box) { b.must(macvlan...); startSleeper(b); b.must("network", "connect", "net", "box") },
+		func(b *box) error { return b.try("network", "disconnect", "net", "box") },
+		func(b *box, ack bool) { b.connected("net", ack, false) }},
 	{"network rm", func(b *box) { b.must("network", "create", "--subnet", "10.99.0.0/24", "net") },
 		func(b *box) error { return b.try("network", "rm", "net") },
 		func(b *box, ack bool) {
@@ -331,15 +356,18 @@ func (b *box) wholeImage(ref, file string, acknowledged bool) {
 	b.must("rmi", ref)
 }
 
+// macvlan makes the network "net" on a link that is the engine's too.
+var macvlan = []string{"network", "create", "-d", "macvlan", "--subnet", "10.99.0.0/24", "net"}
+
 // networkGone uses the network "net" and removes it; it must be there if that was
-// acknowledged.
-func (b *box) networkGone(acknowledged bool) {
+// acknowledged. flags make it again.
+func (b *box) networkGone(acknowledged bool, flags ...string) {
 	b.t.Helper()
 	if _, err := b.tare("network", "inspect", "net"); err != nil {
 		if acknowledged {
 			b.t.Errorf("a network was acknowledged, and is not there: %v", err)
 		}
-		b.must("network", "create", "--subnet", "10.99.0.0/24", "net")
+		b.must(append([]string{"network", "create", "--subnet", "10.99.0.0/24", "net"}, flags...)...)
 	}
 	b.must("run", "--rm", "--network", "net", "--ip", "10.99.0.7", "--rootfs", b.rootfs(), "true")
 	b.must("network", "rm", "net")

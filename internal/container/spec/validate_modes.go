@@ -10,6 +10,8 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+
+	netlinks "github.com/tare-engine/tare/internal/network"
 )
 
 // validateModes checks the words that choose namespaces.
@@ -117,8 +119,8 @@ func ValidateEndpoint(name string, e *network.EndpointSettings, mode container.N
 		return invalid("conflicting options: settings of a network and the network namespace %s, which is not the engine's", shown(path))
 	}
 	switch ipam := e.IPAMConfig; {
-	case ipam != nil && len(ipam.LinkLocalIPs) > 0:
-		return missing("EndpointsConfig.IPAMConfig.LinkLocalIPs", ipam.LinkLocalIPs)
+	case ipam != nil && slices.ContainsFunc(ipam.LinkLocalIPs, notLinkLocal):
+		return invalid("invalid config for network %s: invalid endpoint settings:\ninvalid link local IP address: %s", shown(name), ipam.LinkLocalIPs[slices.IndexFunc(ipam.LinkLocalIPs, notLinkLocal)])
 	case ipam != nil && (ipam.IPv4Address.IsValid() || ipam.IPv6Address.IsValid()) && !own:
 		return invalid("invalid config for network %s: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only", shown(name))
 	case len(e.Aliases) > 0 && !own:
@@ -129,12 +131,23 @@ func ValidateEndpoint(name string, e *network.EndpointSettings, mode container.N
 		return invalid("invalid MAC address: %s", e.MacAddress)
 	}
 	for _, option := range sortedKeysOf(e.DriverOpts) {
-		if option != OptionInterfaceName {
+		switch option {
+		case OptionInterfaceName:
+		case OptionSysctls:
+			if _, err := netlinks.ParseSysctls(e.DriverOpts[option]); err != nil {
+				return err
+			}
+		default:
 			return missing("EndpointsConfig.DriverOpts", map[string]string{option: e.DriverOpts[option]})
 		}
 	}
 	return nil
 }
+
+func notLinkLocal(a netip.Addr) bool { return !a.IsLinkLocalUnicast() || a.Zone() != "" }
+
+// OptionSysctls is the driver's option of an endpoint that sets parameters of its link.
+const OptionSysctls = "com.docker.network.endpoint.sysctls"
 
 // OptionInterfaceName is the driver's option of an endpoint that names its link in the
 // container.

@@ -90,6 +90,11 @@ func AddrPortMap(name string, f Family) *Set {
 		data: nftables.MustConcatSetType(f.addr(), nftables.TypeInetService)}
 }
 
+// AddrPortSet is a set of (address, protocol, port); see AddrPortMember.
+func AddrPortSet(name string, f Family) *Set {
+	return &Set{Name: name, concat: true, key: nftables.MustConcatSetType(f.addr(), nftables.TypeInetProto, nftables.TypeInetService)}
+}
+
 // LinkElement is the name of a link.
 func LinkElement(name string) Element { return Element{key: string(ifname(name))} }
 
@@ -117,14 +122,23 @@ func PortElement(proto string, port uint16, to netip.AddrPort) (Element, error) 
 	return Element{key: string(appendPort(pad(n), port)), value: addrPort(to)}, err
 }
 
+// AddrPortMember is a port of an address.
+func AddrPortMember(proto string, a netip.AddrPort) (Element, error) {
+	n, err := protocol(proto)
+	return Element{key: addrPortKey(n, a)}, err
+}
+
 // AddrPortElement sends a port of one address of the host to a destination.
 func AddrPortElement(proto string, from, to netip.AddrPort) (Element, error) {
 	n, err := protocol(proto)
 	if FamilyOf(from.Addr()) != FamilyOf(to.Addr()) {
 		return Element{}, fmt.Errorf("port map of %s to %s: not of one family", from, to)
 	}
-	key := append(from.Addr().AsSlice(), pad(n)...)
-	return Element{key: string(appendPort(key, from.Port())), value: addrPort(to)}, err
+	return Element{key: addrPortKey(n, from), value: addrPort(to)}, err
+}
+
+func addrPortKey(proto byte, a netip.AddrPort) string {
+	return string(appendPort(append(a.Addr().AsSlice(), pad(proto)...), a.Port()))
 }
 
 // pad makes a byte a register of four.

@@ -162,6 +162,15 @@ func Of(f Family) Statement {
 	return Statement{meta(expr.MetaKeyNFPROTO), cmp(expr.CmpOpEq, []byte{f.number()})}
 }
 
+// ICMP matches messages of the control protocol of a family.
+func ICMP(f Family) Statement {
+	proto := byte(unix.IPPROTO_ICMP)
+	if f == IPv6 {
+		proto = unix.IPPROTO_ICMPV6
+	}
+	return append(Of(f), meta(expr.MetaKeyL4PROTO), cmp(expr.CmpOpEq, []byte{proto}))
+}
+
 func (f Family) number() byte {
 	if f == IPv4 {
 		return unix.NFPROTO_IPV4
@@ -262,13 +271,20 @@ func DNATByPort(m *Set, f Family) Statement {
 
 // DNATByAddrPort translates the destination by a map from (address, protocol,
 // port).
-func DNATByAddrPort(m *Set, f Family) Statement {
+func DNATByAddrPort(m *Set, f Family) Statement { return append(destination(f), dnat(m, f)...) }
+
+// DstPortIn matches packets to one of a set of (address, protocol, port).
+func DstPortIn(s *Set, f Family) Statement {
+	return append(destination(f), &expr.Lookup{SourceRegister: word, SetName: s.Name})
+}
+
+// destination loads (address, protocol, port) into the first registers.
+func destination(f Family) Statement {
 	words := f.len() / 4
-	return append(append(Of(f),
+	return append(Of(f),
 		load(expr.PayloadBaseNetworkHeader, f.dst(), f.len(), word),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: word + words},
-		load(expr.PayloadBaseTransportHeader, portOffset, 2, word+words+1)),
-		dnat(m, f)...)
+		load(expr.PayloadBaseTransportHeader, portOffset, 2, word+words+1))
 }
 
 // dnat looks the first registers up in a map to (address, port) and translates.

@@ -1,6 +1,7 @@
 // Package bridge makes the links of bridge networks.
 //
-// A network is one Linux bridge that bears the gateway's address. An endpoint
+// A network is one Linux bridge that bears the gateway's address, unless it has none or
+// another machine has it. An endpoint
 // is a veth pair: one end is a port of the bridge, the other is eth0 in the
 // container's network namespace.
 //
@@ -49,7 +50,7 @@ var ErrForeign = errors.New("the link belongs to somebody else, and an engine ma
 type Link struct {
 	Name     string
 	MAC      net.HardwareAddr
-	Gateways []netip.Prefix // its own addresses, one of a family, with the lengths of the subnets
+	Gateways []netip.Prefix // its own addresses, one of a family at most, with the lengths of the subnets
 	MTU      int            // of endpoints; 0: the kernel's default
 
 	options Options
@@ -62,9 +63,12 @@ func (l *Link) Index() int { return int(l.index.Load()) }
 // Options describe the bridge of a network.
 type Options struct {
 	Name     string
-	Alias    string         // names the owner
-	Gateways []netip.Prefix // the first gives the bridge its hardware address
-	MTU      int
+	Alias    string // names the owner
+	MAC      net.HardwareAddr
+	Gateways []netip.Prefix
+	// KeepAddrs leaves the bridge addresses that somebody else has given to it.
+	KeepAddrs bool
+	MTU       int
 	// NoICC keeps endpoints from reaching each other on the bridge. (Whether the
 	// host's firewall sees what stays on a bridge depends on br_netfilter.)
 	NoICC bool
@@ -84,7 +88,7 @@ func Ensure(c *netlink.Conn, o Options) (*Link, error) {
 			return nil, errors.Join(err, fmt.Errorf("bridge %s (alias %q): %w", o.Name, l.Alias, ErrForeign))
 		}
 	case !ok:
-		if l, err = add(c, o, MACOf(o.Gateways[0].Addr())); err != nil {
+		if l, err = add(c, o, o.MAC); err != nil {
 			return nil, err
 		}
 	}
@@ -136,8 +140,7 @@ func (l *Link) Reconnect(c *netlink.Conn, e Endpoint) error {
 }
 
 // add makes the bridge; configure gives it the alias, which the kernel does not
-// take in the same message. The hardware address follows from the gateway's, so
-// that containers find the one they know if the bridge was lost.
+// take in the same message.
 func add(c *netlink.Conn, o Options, mac net.HardwareAddr) (netlink.Link, error) {
 	var b netlink.Batch
 	b.AddBridge(o.Name, mac, o.MTU, Group)
@@ -171,7 +174,7 @@ func (l *Link) configure(c *netlink.Conn, have netlink.Link) error {
 	}
 	var b netlink.Batch
 	for _, a := range addrs {
-		if !a.Addr().IsLinkLocalUnicast() && !slices.Contains(l.Gateways, a) {
+		if !o.KeepAddrs && !a.Addr().IsLinkLocalUnicast() && !slices.Contains(l.Gateways, a) {
 			b.DelAddr(index, a)
 		}
 	}
@@ -190,7 +193,7 @@ func (l *Link) configure(c *netlink.Conn, have netlink.Link) error {
 	return c.Do(&b)
 }
 
-// gateway is the link's address of the same family as another one.
+// gateway is the link's address of the same family as another one; zero if it has none.
 func (l *Link) gateway(a netip.Addr) netip.Addr {
 	for _, g := range l.Gateways {
 		if g.Addr().Is4() == a.Is4() {
@@ -200,7 +203,7 @@ func (l *Link) gateway(a netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// ipv6 says that the network has addresses of IPv6.
+// ipv6 says that the link has an address of IPv6.
 func (l *Link) ipv6() bool {
 	return slices.ContainsFunc(l.Gateways, func(p netip.Prefix) bool { return p.Addr().Is6() })
 }
@@ -273,12 +276,16 @@ func InterfaceName(iface int) string { return "eth" + strconv.Itoa(iface-FirstIf
 // Addr is an address of a container.
 type Addr struct {
 	netip.Prefix
-	Exit bool // its default route of the family leads here
+	Gateway netip.Addr // the way out, if there is one
+	Exit    bool       // its default route of the family leads here
 }
 
-// know tells the host where a bridged endpoint is.
+// know tells the host where a bridged endpoint is, as far as it is in the network.
 func (l *Link) know(h *netlink.Batch, e Endpoint) {
 	for _, a := range e.Addrs {
+		if !l.gateway(a.Addr()).IsValid() {
+			continue
+		}
 		if a.Addr().Is6() {
 			h.DelProxy(l.Index(), a.Addr()) // of an endpoint beside the bridge that had it
 		}
@@ -293,14 +300,13 @@ const (
 	FirstIface = 2
 )
 
-// DefaultRoute is the route out by an endpoint whose link has that number and which
-// has an address of a.
-func (l *Link) DefaultRoute(a netip.Addr, iface int) netlink.Route {
+// DefaultRoute is the route out by a gateway, over the container's link of that number.
+func DefaultRoute(gateway netip.Addr, iface int) netlink.Route {
 	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	if a.Is6() {
+	if gateway.Is6() {
 		everywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
-	return netlink.Route{Dst: everywhere, Gateway: l.gateway(a), Index: iface}
+	return netlink.Route{Dst: everywhere, Gateway: gateway, Index: iface}
 }
 
 // veth is the endpoint's pair, as far as it is the same with and without a
@@ -336,9 +342,11 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	}
 	n.SetUp(e.Iface)
 	for _, a := range e.Addrs {
-		n.AddNeighbour(e.Iface, l.gateway(a.Addr()), l.MAC)
+		if own := l.gateway(a.Addr()); own.IsValid() {
+			n.AddNeighbour(e.Iface, own, l.MAC)
+		}
 		if a.Exit {
-			n.AddRoute(l.DefaultRoute(a.Addr(), e.Iface))
+			n.AddRoute(DefaultRoute(a.Gateway, e.Iface))
 		}
 	}
 	if err := inside.Do(&n); err != nil {
@@ -368,6 +376,7 @@ func (l *Link) Forget(host *netlink.Conn, e Endpoint) error {
 	var b netlink.Batch
 	for _, a := range e.Addrs {
 		switch {
+		case !l.gateway(a.Addr()).IsValid():
 		case !e.Routed:
 			b.DelNeighbour(l.Index(), a.Addr())
 		case a.Addr().Is6():

@@ -50,7 +50,7 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 		n.AddRoute(netlink.Route{Dst: alone(gateway), Index: e.Iface})
 		n.AddRoute(netlink.Route{Dst: a.Masked(), Gateway: gateway, Src: a.Addr(), Index: e.Iface})
 		if a.Exit {
-			n.AddRoute(l.DefaultRoute(a.Addr(), e.Iface))
+			n.AddRoute(DefaultRoute(a.Gateway, e.Iface))
 		}
 	}
 	if err := inside.Do(&n); err != nil {

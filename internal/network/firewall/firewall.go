@@ -12,7 +12,8 @@
 //	output, nat       the same for clients on the host itself
 //	forward           tare-user, the administrator's chain, comes first; then
 //	                  only answers, published ports and containers of the same
-//	                  network reach a container
+//	                  network reach a container, or what its network's gateway
+//	                  opens
 //	postrouting       containers go out with the host's address; clients on
 //	                  loopback and containers that use a published port of their
 //	                  own network get the bridge's, so that answers come back
@@ -62,6 +63,11 @@ type Network struct {
 	// Unprotected are the families by which others than the engine's containers reach
 	// every port of its containers.
 	Unprotected map[Family]bool
+	// Routed are the families by which others reach opened ports at the containers' own
+	// addresses, with which these go out.
+	Routed map[Family]bool
+	// Trusted are links by which packets to opened ports come as well.
+	Trusted []string
 	// Beside are links of the network's containers that are no bridge ports.
 	Beside []string
 }
@@ -69,10 +75,10 @@ type Network struct {
 // Family is a version of the Internet protocol: 4 or 6.
 type Family = nft.Family
 
-// Binding is a published port.
+// Binding is a published port, or one that is opened.
 type Binding struct {
 	Proto string         // tcp, udp, sctp
-	From  netip.AddrPort // of the host; the unspecified address is all
+	From  netip.AddrPort // of the host; the unspecified address is all; zero: To is opened
 	To    netip.AddrPort // of the container
 }
 
@@ -216,6 +222,12 @@ func (f *Firewall) change(bindings []Binding, do func(*nft.Set, []nft.Element) e
 // bind adds the elements of bindings to the maps.
 func (s sets) bind(bindings []Binding) error {
 	for _, b := range bindings {
+		if !b.From.IsValid() {
+			if err := s.unlock(b); err != nil {
+				return err
+			}
+			continue
+		}
 		f := nft.FamilyOf(b.From.Addr())
 		if f != nft.FamilyOf(b.To.Addr()) {
 			return fmt.Errorf("firewall: publish %s at %s: not of one family", b.To, b.From)
@@ -233,4 +245,12 @@ func (s sets) bind(bindings []Binding) error {
 		set.Elements = append(set.Elements, e)
 	}
 	return nil
+}
+
+// unlock adds the element of an opened port.
+func (s sets) unlock(b Binding) error {
+	set := s.open[nft.FamilyOf(b.To.Addr())]
+	e, err := nft.AddrPortMember(b.Proto, b.To)
+	set.Elements = append(set.Elements, e)
+	return err
 }

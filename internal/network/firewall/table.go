@@ -14,6 +14,7 @@ const userChain = "tare-user"
 type sets struct {
 	ports     byFamily // (protocol, port) of all addresses → container
 	addrPorts byFamily // (address, protocol, port) → container
+	open      byFamily // (address, protocol, port) of containers that are reached at their own
 	links     *nft.Set // of all networks
 	to        *nft.Set // link → chain of what goes out there
 	from      *nft.Set // link → chain of what comes in there; of internal networks
@@ -33,7 +34,8 @@ func both(name string, newSet func(string, nft.Family) *nft.Set) byFamily {
 // newSets returns them without elements.
 func newSets() sets {
 	return sets{
-		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap), links: nft.LinkSet("links"),
+		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap),
+		open: both("open", nft.AddrPortSet), links: nft.LinkSet("links"),
 		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), sources: both("sources", nft.PrefixJumps),
 	}
 }
@@ -46,10 +48,10 @@ func (s sets) all() []*nft.Set {
 	return list
 }
 
-// published are the maps of published ports.
+// published are the maps of published ports, and the sets of opened ones.
 func (s sets) published() (list []*nft.Set) {
 	for _, f := range families {
-		list = append(list, s.ports[f], s.addrPorts[f])
+		list = append(list, s.ports[f], s.addrPorts[f], s.open[f])
 	}
 	return list
 }
@@ -194,8 +196,8 @@ func toNetwork(n Network, links *nft.Set) nft.Chain {
 		c.Rules = append(c.Rules, nft.Rule{nft.DNATed(), nft.Accept()})
 	}
 	for _, family := range families {
-		if n.Unprotected[family] && !n.Internal {
-			c.Rules = append(c.Rules, nft.Rule{nft.Of(family), nft.IIfNotIn(newSets().links), nft.Accept()})
+		if !n.Internal {
+			c.Rules = append(c.Rules, direct(n, links, family)...)
 		}
 	}
 	if n.ICC {
@@ -205,11 +207,28 @@ func toNetwork(n Network, links *nft.Set) nft.Chain {
 	return c
 }
 
+// direct says what of a family reaches the containers of a network at their own addresses.
+func direct(n Network, links *nft.Set, family nft.Family) (rules []nft.Rule) {
+	opened := nft.DstPortIn(newSets().open[family], family)
+	switch {
+	case n.Unprotected[family]:
+		return []nft.Rule{{nft.Of(family), nft.IIfNotIn(newSets().links), nft.Accept()}}
+	case n.Routed[family]:
+		return []nft.Rule{{nft.IIfNotIn(links), opened, nft.Accept()}, {nft.ICMP(family), nft.Accept()}}
+	}
+	for _, link := range n.Trusted {
+		rules = append(rules, nft.Rule{nft.IIfName(link), opened, nft.Accept()})
+	}
+	return rules
+}
+
 // sources says which packets from a network's subnets get another source.
 func sources(n Network, links *nft.Set) nft.Chain {
 	c := nft.Chain{Name: sourcesChain(n)}
-	if n.Masquerade && !n.Internal { // out into the world
-		c.Rules = append(c.Rules, nft.Rule{nft.OIfNotIn(links), nft.Masquerade()})
+	for _, family := range families {
+		if n.Masquerade && !n.Internal && !n.Routed[family] { // out into the world
+			c.Rules = append(c.Rules, nft.Rule{nft.Of(family), nft.OIfNotIn(links), nft.Masquerade()})
+		}
 	}
 	// Container to container by way of a published port of the host: the answer
 	// must come back here to be translated.

@@ -8,6 +8,7 @@ package ipam
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"net/netip"
 	"sync"
@@ -66,6 +67,28 @@ func NewRange(subnet, part netip.Prefix) *Pool {
 
 // Subnet returns the prefix of which the pool hands out addresses.
 func (p *Pool) Subnet() netip.Prefix { return p.subnet }
+
+// Status says how many of the subnet's addresses are in use or nobody's to use, and how
+// many Take can hand out. More than fit are the largest number.
+func (p *Pool) Status() (inUse, available uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var taken, ofRange uint64
+	for at, bitmap := range p.used {
+		for ; bitmap != 0; bitmap &= bitmap - 1 {
+			n := at.plus(uint64(bits.TrailingZeros64(bitmap)))
+			taken++
+			if !n.less(p.first) && !p.last.less(n) {
+				ofRange++
+			}
+		}
+	}
+	reserved := p.lowest.from(numberOf(p.subnet.Addr())) + lastOf(p.subnet).from(p.end)
+	if available = p.last.from(p.first); available < math.MaxUint64 {
+		available += 1 - ofRange
+	}
+	return taken + reserved, available
+}
 
 // Take returns the lowest free address and marks it used.
 func (p *Pool) Take() (netip.Addr, error) {

@@ -142,3 +142,37 @@ func TestRange(t *testing.T) {
 		}
 	}
 }
+
+func TestStatus(t *testing.T) {
+	for _, c := range []struct {
+		subnet, part     string
+		claim            []string
+		inUse, available uint64
+	}{
+		{"172.16.0.0/16", "", []string{"172.16.0.1"}, 3, 65533},
+		{"2001:db8::/96", "", []string{"2001:db8::1"}, 2, 1<<32 - 2},
+		{"10.0.0.0/24", "10.0.0.128/25", []string{"10.0.0.1", "10.0.0.129"}, 4, 126},
+		{"fd00::/64", "", []string{"fd00::1"}, 2, 1<<64 - 2},
+		{"fd00::/8", "", []string{"fd00::1"}, 2, 1<<64 - 1},
+	} {
+		p := New(netip.MustParsePrefix(c.subnet))
+		if c.part != "" {
+			p = NewRange(p.Subnet(), netip.MustParsePrefix(c.part))
+		}
+		for _, a := range c.claim {
+			if err := p.Claim(netip.MustParseAddr(a)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if inUse, available := p.Status(); inUse != c.inUse || available != c.available {
+			t.Errorf("%s: %d in use, %d available; want %d, %d", c.subnet, inUse, available, c.inUse, c.available)
+		}
+	}
+}
+
+func TestChooseOfAWideRange(t *testing.T) {
+	r := []Range{{netip.MustParsePrefix("fd00::/8"), 80}}
+	if s, err := Choose(r, prefixes("fd00::/80")); err != nil || s.String() != "fd00::1:0:0:0/80" {
+		t.Error(s, err)
+	}
+}

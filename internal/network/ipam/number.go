@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 )
 
@@ -67,4 +68,12 @@ func lastOf(p netip.Prefix) number {
 		return number{^uint64(0), ^uint64(0)}
 	}
 	return n.and(shift(1, size)).minusOne()
+}
+
+// from is the distance from a lower number; one that does not fit is the largest that does.
+func (n number) from(m number) uint64 {
+	if n.high-m.high > 1 || n.high > m.high && n.low >= m.low {
+		return math.MaxUint64
+	}
+	return n.low - m.low
 }

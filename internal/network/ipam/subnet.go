@@ -39,6 +39,10 @@ func UniqueLocal(engine string) []Range {
 	return []Range{{netip.PrefixFrom(netip.AddrFrom16(a), 48), 64}}
 }
 
+// most is the power of two of the subnets of a range that are tried: more than are ever
+// in use.
+const most = 31
+
 // vpnBits is the longest prefix that is taken for a default route in disguise:
 // VPNs route 0.0.0.0/1 and 128.0.0.0/1, which says nothing about what is in use.
 const vpnBits = 7
@@ -51,7 +55,7 @@ var ErrNoSubnet = errors.New("all predefined address pools have been fully subne
 func Choose(ranges []Range, inUse []netip.Prefix) (netip.Prefix, error) {
 	for _, r := range ranges {
 		taken, wide := within(r, inUse)
-		for i := range 1 << (r.Size - r.Base.Bits()) {
+		for i := range 1 << min(r.Size-r.Base.Bits(), most) {
 			s := nth(r, uint64(i))
 			if !taken[s] && !Overlaps(s, wide) {
 				return s, nil
