@@ -19,6 +19,7 @@ import (
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
 // toHost has the neighbour send what is for some subnets to the host.
@@ -32,9 +33,9 @@ func toHost(t *testing.T, world *os.File, subnets ...string) {
 		defer c.Close()
 		var b netlink.Batch
 		for _, s := range subnets {
-			p, gateway := netip.MustParsePrefix(s), hostOut.Addr()
+			p, gateway := netip.MustParsePrefix(s), networktest.HostOut.Addr()
 			if p.Addr().Is6() {
-				gateway = hostOut6.Addr()
+				gateway = networktest.HostOut6.Addr()
 			}
 			b.AddRoute(netlink.Route{Dst: p, Gateway: gateway, Index: 2})
 		}
