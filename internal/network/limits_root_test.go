@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,7 +163,7 @@ func TestLimitsAreRestored(t *testing.T) {
 	abandon(t, s)
 	defer ns.Close()
 	next, report := reopen(t, cfg, []Record{rec}, nil)
-	if len(report.Lost) > 0 || len(report.Removed) != 3 { // two links and a neighbour
+	if len(report.Lost) > 0 || !slices.Contains(report.Removed, "link "+limit.Second(stray.Link)) { // the kernel may have removed the other
 		t.Errorf("%+v", report)
 	}
 	again := next.Endpoints(e.ContainerID)[0]
