@@ -106,12 +106,13 @@ func (p *Parent) makeSink(c *netlink.Conn) (int, error) {
 
 // make makes a link with the engine's alias, by one system call: no kill comes in between.
 func (p *Parent) make(c *netlink.Conn, add func(*netlink.Batch, int)) (int, error) {
-	for {
+	var err error
+	for range tries {
 		index := p.index()
 		var b netlink.Batch
 		add(&b, index)
 		b.SetAlias(index, p.Alias)
-		err := c.Do(&b)
+		err = c.Do(&b)
 		switch {
 		case err == nil:
 			return index, nil
@@ -122,7 +123,11 @@ func (p *Parent) make(c *netlink.Conn, add func(*netlink.Batch, int)) (int, erro
 			return l.Index, err
 		}
 	}
+	return 0, err // another link has the VLAN, or many have the numbers
 }
+
+// tries is how many numbers of links are tried.
+const tries = 10
 
 // errno is the number of a netlink error, whose operation the caller says himself.
 func errno(err error) error {
@@ -136,7 +141,7 @@ func errno(err error) error {
 // may be gone. Other networks must not hang on it.
 func (p *Parent) Remove(c *netlink.Conn) error {
 	l, ok, err := c.LinkByName(p.Name())
-	if err != nil || !ok || l.Alias != p.Alias {
+	if err != nil || !ok || l.Alias != p.Alias || l.Kind == "bridge" { // of a bridge network
 		return err
 	}
 	var b netlink.Batch
@@ -220,7 +225,7 @@ func settle(inside *netlink.Conn, e Endpoint) error {
 
 // up takes the link up, with the ways out over it.
 func up(inside *netlink.Conn, e Endpoint) error {
-	taken := func(err error) bool { return errors.Is(err, syscall.EBUSY) }
+	taken := func(err error) bool { return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EBUSY) }
 	err := patiently(taken, func() error {
 		var b netlink.Batch
 		b.SetUp(e.Index)
