@@ -326,7 +326,7 @@ func (s *Service) place(e *Endpoint, r Request) (err error) {
 		return nil
 	}
 	e.Routed = s.leaving.ports(n) > s.maxPorts && len(n.link.Gateways) == len(e.addrs()) // its own is counted, as it is booked
-	e.Link = "tv" + ident.Short(e.EndpointID)
+	e.Link = mark + ident.Short(e.EndpointID)
 	return nil
 }
 
@@ -440,7 +440,7 @@ func (s *Service) enter(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 		return fmt.Errorf("network %s: %w", e.NetworkName, err)
 	}
 	s.mu.Lock()
-	e.Index, e.Netns = made.Index, made.Netns
+	e.Index, e.Netns, e.Iface = made.Index, made.Netns, made.Iface
 	s.mu.Unlock()
 	failpoint.Hit("start/network-entered")
 	if err := s.limitNew(e); err != nil {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 
@@ -23,6 +24,13 @@ const (
 	optionIpvlanMode  = "ipvlan_mode"
 	optionIpvlanFlag  = "ipvlan_flag"
 )
+
+// mark begins the names of endpoints' links: of the host's ends, and of those without one
+// until they are finished.
+const mark = "tv"
+
+// marked is what such a name looks like.
+var marked = regexp.MustCompile("^" + mark + "[0-9a-f]{12}$")
 
 // onParent says that the links of a driver's containers hang on one of the host's.
 func onParent(driver string) bool { return driver == vlan.Macvlan || driver == vlan.Ipvlan }
@@ -96,7 +104,7 @@ func (s *Service) unhang(n *Network) error {
 
 // hangs is an endpoint in the words of package vlan.
 func (s *Service) hangs(e *Endpoint) vlan.Endpoint {
-	v := vlan.Endpoint{Name: e.IfaceName, Index: e.Iface, Alias: s.cfg.alias() + ":" + e.ContainerID, MAC: net.HardwareAddr(e.MAC)}
+	v := vlan.Endpoint{Name: e.IfaceName, Index: e.Iface, Alias: s.cfg.alias() + ":" + e.ContainerID, Mark: mark + ident.Short(e.EndpointID), MAC: net.HardwareAddr(e.MAC)}
 	for _, f := range families {
 		if ip := *e.ip(f); ip.IsValid() {
 			v.Addrs = append(v.Addrs, ip)
@@ -116,15 +124,13 @@ func (s *Service) connectChild(e *Endpoint, ns *os.File, inside *netlink.Conn) e
 	if err := netns.Do(ns, vlan.Announce); err != nil {
 		return err
 	}
-	host, err := netns.Open()
-	if err != nil {
-		return err
-	}
-	defer host.Close()
 	on := s.hangs(e)
 	on.Addrs = append(on.Addrs, e.linkLocals()...)
 	on.Before = func() error { return setSysctls(e, ns) }
-	e.Netns, err = e.network.parent.Connect(s.host, inside, host, ns, on)
+	at, err := e.network.parent.Connect(s.host, inside, ns, on)
+	if at != nil {
+		e.Netns, e.Iface = &at.Netns, at.Index
+	}
 	return err
 }
 
@@ -184,7 +190,8 @@ func (s *Service) removeStrays(containerID string, ns *os.File) error {
 	}
 	var b netlink.Batch
 	for _, l := range links {
-		if onParent(l.Kind) && l.Alias == s.cfg.alias()+":"+containerID && !known[l.Index] {
+		ours := l.Alias == s.cfg.alias()+":"+containerID || l.Alias == "" && marked.MatchString(l.Name)
+		if onParent(l.Kind) && ours && !known[l.Index] {
 			b.DelLink(l.Index)
 			s.log.Warn("a link of a network that the container is not in was left over; removed", "container", ident.Short(containerID), "link", l.Name)
 		}

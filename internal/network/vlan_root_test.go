@@ -304,6 +304,18 @@ func TestParentComesLater(t *testing.T) {
 	must(t, err)
 }
 
+// TestMacvlanOnABridge: the bridge of a network is no less that network's for it.
+func TestMacvlanOnABridge(t *testing.T) {
+	s := openService(t, Config{})
+	makeNetwork(t, s, lan("over", map[string]string{optionParent: "tare0"}, "10.1.0.0/24"))
+	a, b := attachTo(t, s, "over", Request{}), attach(t, s)
+	serve(t, b.NetNS, "tcp", "0.0.0.0:80")
+	must(t, s.Release(context.Background(), a.ContainerID))
+	_, err := s.Remove("over")
+	must(t, err)
+	wantAnswer(t, "on the bridge", nil, "tcp", b.IP.Addr().String()+":80", "172.17.0.1")
+}
+
 // TestVlanRequests are refused with Docker's words.
 func TestVlanRequests(t *testing.T) {
 	newNeighbour(t)
@@ -376,10 +388,14 @@ func TestVLANOfAParent(t *testing.T) {
 			t.Error(name, ok, err)
 		}
 	}
-	// One that is somebody else's stays.
+	// One that is somebody else's stays, and what has the VLAN by another name.
 	var b netlink.Batch
 	b.AddVLAN("out0.8", 108, 100, 8)
+	b.AddVLAN("mine9", 109, 100, 9)
 	must(t, s.host.Do(&b))
+	if _, err := s.Create(lan("x", map[string]string{optionParent: "out0.9"}, "10.1.0.0/24")); err == nil || err.Error() != "failed to create out0.9 vlan link: file exists" {
+		t.Error(err)
+	}
 	makeNetwork(t, s, lan("other", map[string]string{optionParent: "out0.8"}, "10.1.0.0/24"))
 	_, err := s.Remove("other")
 	must(t, err)

@@ -32,22 +32,24 @@ var (
 type Child struct {
 	Kind        string // macvlan, ipvlan
 	Name        string
-	Index       int
 	Mode, Flags uint32
 	MAC         net.HardwareAddr // nil: random, or with ipvlan the parent's
 	MTU         int              // 0: the parent's
-	Parent      int              // index of the parent in its network namespace
-	ParentNS    int              // number that the namespace of the socket has for that one; see NSID
+	Parent      int              // index of the parent in the socket's namespace
+	NS          int              // descriptor of the network namespace in which the link is made
 }
 
-// AddChild makes a link in the namespace of the socket. It is down.
+// AddChild makes a link, which is down; the kernel chooses its index. Older kernels look
+// in the socket's namespace too whether the name and the index are free, and so there is
+// none to choose. (A request from inside, with the parent elsewhere, has the same trouble:
+// before Linux 6.14 the link is made beside its parent first.)
 func (b *Batch) AddChild(c Child) {
 	b.begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, "add %s %s", c.Kind, c.Name)
-	b.ifinfo(c.Index, 0, 0)
+	b.ifinfo(0, 0, 0)
 	b.attrStr(unix.IFLA_IFNAME, c.Name)
 	b.linkAttrs(c.MAC, c.MTU, 0)
 	b.attr32(unix.IFLA_LINK, uint32(c.Parent))
-	b.attr32(unix.IFLA_LINK_NETNSID, uint32(c.ParentNS))
+	b.attr32(unix.IFLA_NET_NS_FD, uint32(c.NS))
 	b.nest(unix.IFLA_LINKINFO)
 	b.attrStr(unix.IFLA_INFO_KIND, c.Kind)
 	b.nest(unix.IFLA_INFO_DATA)
@@ -160,18 +162,6 @@ func (c *Conn) LinkIn(ns, index int) (l Link, ok bool, err error) {
 	var b Batch
 	b.ifinfo(index, 0, 0)
 	b.attr32(unix.IFLA_TARGET_NETNSID, uint32(ns))
-	return c.link(&b)
-}
-
-// LinkByIndex returns the link of an index; ok is false if there is none.
-func (c *Conn) LinkByIndex(index int) (l Link, ok bool, err error) {
-	var b Batch
-	b.ifinfo(index, 0, 0)
-	return c.link(&b)
-}
-
-// link asks for one link.
-func (c *Conn) link(b *Batch) (l Link, ok bool, err error) {
 	err = c.get(unix.RTM_GETLINK, b.buf, func(m message) {
 		if m.typ == unix.RTM_NEWLINK && len(m.body) >= unix.SizeofIfInfomsg {
 			l, ok = parseLink(m.body), true

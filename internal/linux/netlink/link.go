@@ -94,6 +94,14 @@ func (b *Batch) MoveLink(index int, ns *os.File, name string) {
 	b.end()
 }
 
+// SetName gives a link that is down another name.
+func (b *Batch) SetName(index int, name string) {
+	b.begin(unix.RTM_NEWLINK, 0, "rename link %d to %s", index, name)
+	b.ifinfo(index, 0, 0)
+	b.attrStr(unix.IFLA_IFNAME, name)
+	b.end()
+}
+
 // SetAlias names the owner of a link. The kernel does not take the alias when
 // it makes a link, only afterwards.
 func (b *Batch) SetAlias(index int, alias string) {

@@ -106,12 +106,13 @@ func (p *Parent) makeSink(c *netlink.Conn) (int, error) {
 
 // make makes a link with the engine's alias, by one system call: no kill comes in between.
 func (p *Parent) make(c *netlink.Conn, add func(*netlink.Batch, int)) (int, error) {
-	for {
+	var err error
+	for range tries {
 		index := p.index()
 		var b netlink.Batch
 		add(&b, index)
 		b.SetAlias(index, p.Alias)
-		err := c.Do(&b)
+		err = c.Do(&b)
 		switch {
 		case err == nil:
 			return index, nil
@@ -122,7 +123,11 @@ func (p *Parent) make(c *netlink.Conn, add func(*netlink.Batch, int)) (int, erro
 			return l.Index, err
 		}
 	}
+	return 0, err // another link has the VLAN, or many have the numbers
 }
+
+// tries is how many numbers of links are tried.
+const tries = 10
 
 // errno is the number of a netlink error, whose operation the caller says himself.
 func errno(err error) error {
@@ -136,7 +141,7 @@ func errno(err error) error {
 // may be gone. Other networks must not hang on it.
 func (p *Parent) Remove(c *netlink.Conn) error {
 	l, ok, err := c.LinkByName(p.Name())
-	if err != nil || !ok || l.Alias != p.Alias {
+	if err != nil || !ok || l.Alias != p.Alias || l.Kind == "bridge" { // of a bridge network
 		return err
 	}
 	var b netlink.Batch
@@ -147,56 +152,71 @@ func (p *Parent) Remove(c *netlink.Conn) error {
 // Endpoint describes a container's place in the network.
 type Endpoint struct {
 	Name  string // in the container
-	Index int    // in the container
+	Index int    // in the container, once it is there
 	Alias string
+	Mark  string // its name until it has the alias
 	Addrs []netip.Prefix
 	MAC   net.HardwareAddr // nil with ipvlan
-	Exits []netlink.Route
+	Exits []netlink.Route  // over it
 	// Before is called before the link is taken up; may be nil.
 	Before func() error
 }
 
-// Connect makes the endpoint and returns the number that the host has for the container's
-// network namespace, of which ns is a descriptor and inside a socket in it. If the link may
-// be there after an error, there is a number too.
-func (p *Parent) Connect(host, inside *netlink.Conn, hostNS, ns *os.File, e Endpoint) (nsid *int, err error) {
+// Place is where the link of an endpoint is.
+type Place struct {
+	Netns int // the host's number for the container's network namespace
+	Index int // the link's in it
+}
+
+// Connect makes the endpoint, of whose network namespace ns is a descriptor and inside a
+// socket in it. If the link may be there after an error, there is a place too.
+func (p *Parent) Connect(host, inside *netlink.Conn, ns *os.File, e Endpoint) (*Place, error) {
 	parent, err := p.find(host)
 	if err != nil {
 		return nil, err
-	}
-	if _, taken, err := inside.LinkByIndex(e.Index); err != nil || taken {
-		return nil, errors.Join(err, errdefs.New(errdefs.Conflict, "the container has made a link of the number %d itself", e.Index))
 	}
 	number, err := host.NSID(ns)
 	if err != nil {
 		return nil, err
 	}
-	outside, err := inside.NSID(hostNS)
+	occupied := func(err error) bool { return p.Passthru() && errors.Is(err, syscall.EINVAL) }
+	if err := patiently(occupied, func() error { return p.add(host, e, parent, ns) }); err != nil {
+		return nil, errdefs.New(errdefs.Conflict, "failed to create the %s port: %w", p.Kind, errno(err))
+	}
+	failpoint.Hit("network/child-added")
+	l, _, err := inside.LinkByName(e.Mark)
 	if err != nil {
 		return nil, err
 	}
-	occupied := func(err error) bool { return p.Passthru() && errors.Is(err, syscall.EINVAL) }
-	if err := patiently(occupied, func() error { return p.add(inside, e, parent, outside) }); err != nil {
-		return &number, errdefs.New(errdefs.Conflict, "failed to create the %s port: %w", p.Kind, errno(err))
+	at := &Place{number, l.Index}
+	e.Index = l.Index
+	if err := settle(inside, e); err != nil {
+		return at, err
 	}
 	failpoint.Hit("network/child-made")
 	if e.Before != nil {
 		if err := e.Before(); err != nil {
-			return &number, err
+			return at, err
 		}
 	}
-	return &number, up(inside, e)
+	return at, up(inside, e)
 }
 
-// add makes the link, with its alias and addresses by one system call: no kill comes in
-// between.
-func (p *Parent) add(inside *netlink.Conn, e Endpoint, parent, outside int) error {
+// add makes the link, with a name by which it is known as ours.
+func (p *Parent) add(host *netlink.Conn, e Endpoint, parent int, ns *os.File) error {
+	var b netlink.Batch
+	mode, flags := p.numbers()
+	b.AddChild(netlink.Child{Kind: p.Kind, Name: e.Mark, Mode: mode, Flags: flags, MAC: e.MAC, MTU: p.MTU, Parent: parent, NS: int(ns.Fd())})
+	return host.Do(&b)
+}
+
+// settle gives the link its alias, its name and addresses.
+func settle(inside *netlink.Conn, e Endpoint) error {
 	const loopback = 1
 	var b netlink.Batch
 	b.SetUp(loopback)
-	mode, flags := p.numbers()
-	b.AddChild(netlink.Child{Kind: p.Kind, Name: e.Name, Index: e.Index, Mode: mode, Flags: flags, MAC: e.MAC, MTU: p.MTU, Parent: parent, ParentNS: outside})
 	b.SetAlias(e.Index, e.Alias)
+	b.SetName(e.Index, e.Name)
 	for _, a := range e.Addrs {
 		b.AddAddr(e.Index, netlink.Addr{Prefix: a})
 	}
@@ -205,7 +225,7 @@ func (p *Parent) add(inside *netlink.Conn, e Endpoint, parent, outside int) erro
 
 // up takes the link up, with the ways out over it.
 func up(inside *netlink.Conn, e Endpoint) error {
-	taken := func(err error) bool { return errors.Is(err, syscall.EBUSY) }
+	taken := func(err error) bool { return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EBUSY) }
 	err := patiently(taken, func() error {
 		var b netlink.Batch
 		b.SetUp(e.Index)
@@ -216,6 +236,7 @@ func up(inside *netlink.Conn, e Endpoint) error {
 	}
 	var routes netlink.Batch
 	for _, r := range e.Exits {
+		r.Index = e.Index
 		routes.AddRoute(r)
 	}
 	return inside.Do(&routes)
@@ -249,7 +270,7 @@ func Announce() error {
 // Own returns an endpoint's link; ok is false if it is gone.
 func Own(host *netlink.Conn, nsid int, e Endpoint) (ok bool, err error) {
 	l, ok, err := host.LinkIn(nsid, e.Index)
-	return ok && l.Alias == e.Alias, err
+	return ok && (l.Alias == e.Alias || l.Name == e.Mark), err
 }
 
 // Delete deletes an endpoint's link; it may be gone.
