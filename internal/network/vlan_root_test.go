@@ -19,6 +19,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
+	"github.com/tare-engine/tare/internal/network/networktest"
 	"github.com/tare-engine/tare/internal/network/vlan"
 )
 
@@ -192,7 +193,7 @@ func TestMacvlanBesideBridge(t *testing.T) {
 	world := newNeighbour(t)
 	s := openService(t, Config{})
 	r := lan("lan", nil, "192.0.2.0/24")
-	r.IPAM.Config[0].Gateway, r.IPAM.Config[0].IPRange = neighbourOut.Addr(), netip.MustParsePrefix("192.0.2.128/25")
+	r.IPAM.Config[0].Gateway, r.IPAM.Config[0].IPRange = networktest.NeighbourOut.Addr(), netip.MustParsePrefix("192.0.2.128/25")
 	makeNetwork(t, s, r)
 	makeNetwork(t, s, network.CreateRequest{Name: "net", IPAM: subnet("10.1.0.0/24")})
 	serve(t, world, "tcp", "0.0.0.0:81")
@@ -207,7 +208,7 @@ func TestMacvlanBesideBridge(t *testing.T) {
 		return c.Do(&b)
 	}))
 	var h netlink.Batch
-	h.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("203.0.113.0/24"), Gateway: neighbourOut.Addr(), Index: 100})
+	h.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("203.0.113.0/24"), Gateway: networktest.NeighbourOut.Addr(), Index: 100})
 	must(t, s.host.Do(&h))
 	e := attachTo(t, s, "net", Request{})
 	serve(t, e.NetNS, "tcp", "0.0.0.0:80")
