@@ -10,7 +10,7 @@
 //
 //	content/          blobs; those that images have too are links to the same files
 //	snapshots/ …      package snapshot
-//	metadata.db       names of blobs and snapshots, leases (containerd)
+//	names.db          blobs, snapshots, leases (containerd)
 //	records.db        what BuildKit knows of snapshots
 //	cache.db          which step led to which result
 //	history.db        builds that were
@@ -87,7 +87,7 @@ func (s *Service) get(ctx context.Context) (*builder, error) {
 	ctx = context.WithoutCancel(ctx) // others come after who came first
 	b, err := open(ctx, s.cfg)
 	if err != nil {
-		slog.Warn("the build cache is damaged and begun anew", "dir", s.cfg.Root, "err", err)
+		slog.Warn("the build cache is damaged and begun anew", "dir", s.cfg.Root, "err", err.Error())
 		if derr := s.cfg.Layers.Discard(s.cfg.Root); derr != nil {
 			return nil, errors.Join(err, derr)
 		}
@@ -98,6 +98,12 @@ func (s *Service) get(ctx context.Context) (*builder, error) {
 	}
 	s.opened = b
 	return b, nil
+}
+
+// Ready opens the builder, or says why that cannot be.
+func (s *Service) Ready(ctx context.Context) error {
+	_, err := s.get(ctx)
+	return err
 }
 
 // Close ends builds and closes what is open.

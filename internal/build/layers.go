@@ -7,7 +7,6 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	cerrdefs "github.com/containerd/errdefs"
 	bksnapshot "github.com/moby/buildkit/snapshot"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/tare-engine/tare/internal/build/snapshot"
 	"github.com/tare-engine/tare/internal/ident"
@@ -15,7 +14,7 @@ import (
 )
 
 // knownLayers is a snapshotter in which the layers of images are committed snapshots
-// already, under their chain IDs: BuildKit asks for these before it unpacks.
+// already, under the names that BuildKit gives to layers with their chain IDs: BuildKit asks for these before it unpacks.
 type knownLayers struct {
 	bksnapshot.Snapshotter
 	layers *layer.Service
@@ -27,8 +26,8 @@ func (k *knownLayers) Stat(ctx context.Context, key string) (snapshots.Info, err
 	if !cerrdefs.IsNotFound(err) {
 		return info, err
 	}
-	chain := digest.Digest(key)
-	if chain.Validate() != nil || !k.layers.Has(chain) {
+	chain, ok := bksnapshot.ParseLayerSnapshotID(key)
+	if !ok || !k.layers.Has(chain) {
 		return info, err
 	}
 	if err := k.borrow(ctx, chain); err != nil {
@@ -43,16 +42,18 @@ func (k *knownLayers) borrow(ctx context.Context, chain layer.ChainID) error {
 	if err != nil {
 		return err
 	}
+	below := ""
 	if parent != "" {
-		if _, err := k.Stat(ctx, parent.String()); err != nil {
+		below = bksnapshot.LayerSnapshotID(parent)
+		if _, err := k.Stat(ctx, below); err != nil {
 			return err
 		}
 	}
 	key := "lent-" + ident.New()
-	if err := k.Snapshotter.Prepare(ctx, key, parent.String(), snapshots.WithLabels(map[string]string{snapshot.LabelChain: chain.String()})); err != nil {
+	if err := k.Snapshotter.Prepare(ctx, key, below, snapshots.WithLabels(map[string]string{snapshot.LabelChain: chain.String()})); err != nil {
 		return err
 	}
-	err = k.Snapshotter.Commit(ctx, chain.String(), key)
+	err = k.Snapshotter.Commit(ctx, bksnapshot.LayerSnapshotID(chain), key)
 	if cerrdefs.IsAlreadyExists(err) { // another build was quicker
 		return nil
 	}

@@ -108,7 +108,7 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 	if err != nil {
 		return o, err
 	}
-	db, err := boltutil.Open(in("metadata.db"), 0600, bolts())
+	db, err := boltutil.Open(in("names.db"), 0600, bolts())
 	if err != nil {
 		return o, err
 	}

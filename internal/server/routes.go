@@ -102,6 +102,9 @@ var routes = []struct {
 	{"GET", "/volumes", (*Server).listVolumes},
 	{"POST", "/volumes/prune", (*Server).pruneVolumes},
 
+	{"POST", "/grpc", (*Server).buildGRPC},
+	{"POST", "/session", (*Server).buildSession},
+
 	// What this engine does not have.
 	{"POST", "/build/prune", (*Server).pruneBuildCache},
 	{"GET", "/plugins", (*Server).listPlugins},

@@ -21,6 +21,7 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/core/snapshots/storage"
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
 
@@ -81,6 +82,9 @@ func (s *Snapshotter) reconcile(ctx context.Context) error {
 		ids, err = storage.IDMap(ctx)
 		return err
 	})
+	if cerrdefs.IsNotFound(err) { // there was none yet
+		err = nil
+	}
 	if err != nil {
 		return err
 	}

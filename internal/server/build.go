@@ -1,0 +1,90 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// buildBackend is BuildKit inside the engine.
+type buildBackend interface {
+	// BuildReady opens the builder, or says why that cannot be.
+	BuildReady(ctx context.Context) error
+	// BuildGRPC serves BuildKit's API on a connection until the client leaves. The
+	// connection is the callee's.
+	BuildGRPC(ctx context.Context, conn net.Conn) error
+	// BuildSession has builds ask the client for files, secrets and credentials.
+	BuildSession(ctx context.Context, conn net.Conn, header http.Header) error
+}
+
+func (s *Server) buildGRPC(w http.ResponseWriter, r *request) error {
+	return s.h2c(r, func(ctx context.Context, conn net.Conn) error { return s.backend.BuildGRPC(ctx, conn) })
+}
+
+func (s *Server) buildSession(w http.ResponseWriter, r *request) error {
+	return s.h2c(r, func(ctx context.Context, conn net.Conn) error { return s.backend.BuildSession(ctx, conn, r.Header) })
+}
+
+// h2c hands a connection over that goes on with HTTP/2.
+func (s *Server) h2c(r *request, serve func(context.Context, net.Conn) error) error {
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "h2c") {
+		return errdefs.New(errdefs.InvalidArgument, "%s wants an upgrade of the connection to h2c", r.URL.Path)
+	}
+	if err := s.backend.BuildReady(r.Context()); err != nil {
+		return err
+	}
+	conn, err := r.upgrade("h2c")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	return serve(ctx, conn)
+}
+
+// upgrade takes the connection over and tells the client that it speaks another
+// protocol from now on. What was read already comes first.
+func (r *request) upgrade(protocol string) (net.Conn, error) {
+	h := r.w.Header()
+	h.Set("Connection", "Upgrade")
+	h.Set("Upgrade", protocol)
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	if err := h.Write(&head); err != nil {
+		return nil, err
+	}
+	head.WriteString("\r\n")
+	c, rw, err := http.NewResponseController(r.w).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	r.hijacked = true
+	_ = c.SetDeadline(time.Time{})
+	_ = c.SetWriteDeadline(time.Now().Add(headTime))
+	if _, err := c.Write(head.Bytes()); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	_ = c.SetWriteDeadline(time.Time{})
+	buffered, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	return &begunConn{Conn: c, begun: bytes.NewReader(bytes.Clone(buffered))}, nil
+}
+
+// begunConn is a connection of which the beginning was read already.
+type begunConn struct {
+	net.Conn
+	begun *bytes.Reader
+}
+
+func (c *begunConn) Read(p []byte) (int, error) {
+	if n, err := c.begun.Read(p); err != io.EOF {
+		return n, err
+	}
+	return c.Conn.Read(p)
+}
