@@ -120,17 +120,26 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if err := p.containers.Boot(ctx); err != nil {
 		return nil, err
 	}
-	p.builds = build.New(build.Config{
-		Root: build.CacheDir(cfg.DataRoot, driver.Name()), ExecRoot: filepath.Join(cfg.ExecRoot, "build"), Runtime: besideUs("tare-runtime"),
-		Cgroup: cgroupParent(cfg, id), CDIDirs: cfg.CDIDirs, DNS: cfg.DNS, Version: version,
-		Layers: p.layers, Images: p.images, Content: blobs, Networks: p.networks, Registries: p.registries,
-	})
+	builds := buildConfig(cfg, id, driver.Name())
+	if err := build.Sweep(builds); err != nil {
+		slog.Warn("what builds have left could not all be removed", "err", err)
+	}
+	builds.Layers, builds.Images, builds.Content, builds.Networks, builds.Registries = p.layers, p.images, blobs, p.networks, p.registries
+	p.builds = build.New(builds)
 	p.engine = engine.New(engine.Config{
 		ID: id, DataRoot: cfg.DataRoot, MountDir: imageMounts(cfg), Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(), Reserve: p.reserve,
 		Registries: cfg.Registries.info(), Foreign: cfg.Registries.Foreign, Uploads: int(cfg.Registries.Uploads), ImageCap: int64(cfg.ImageCap),
 	}, p.containers, p.images, p.layers, p.networks, p.registries, p.builds, events)
 	return p, nil
+}
+
+// buildConfig is the part that the facts of an engine decide.
+func buildConfig(cfg *Config, id, driver string) build.Config {
+	return build.Config{
+		Root: build.CacheDir(cfg.DataRoot, driver), ExecRoot: filepath.Join(cfg.ExecRoot, "build"), Runtime: besideUs("tare-runtime"),
+		Cgroup: cgroupParent(cfg, id) + "-build", CDIDirs: cfg.CDIDirs, DNS: cfg.DNS,
+	}
 }
 
 func newContainers(ctx context.Context, cfg *Config, id string, p *parts, events *event.Log) (*container.Service, error) {
@@ -329,7 +338,7 @@ func uninstall(cfg *Config) error {
 		return err
 	}
 	defer p.close()
-	return errors.Join(p.networks.Destroy(), image.UnmountAll(imageMounts(cfg)), container.RemoveGroups(cgroupParent(cfg, id)))
+	return errors.Join(p.networks.Destroy(), build.Sweep(buildConfig(cfg, id, "")), image.UnmountAll(imageMounts(cfg)), container.RemoveGroups(cgroupParent(cfg, id)))
 }
 
 // imageMounts is where images are mounted whose user named no place.

@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -38,12 +37,11 @@ type Config struct {
 	Root     string // directory of the cache; made when the first build comes
 	ExecRoot string // directory for what need not outlive a reboot
 	Runtime  string // path of tare-runtime
-	Cgroup   string // parent of the steps' control groups
+	Cgroup   string // parent of the steps' control groups, which nothing else has
 	AppArmor string // profile of steps; "": none
 	DNS      []string
 	CDIDirs  []string
-	Version  string // of the engine
-	Keep     int64  // bytes that the cache may take; 0: a tenth of the disk
+	Cap      int64 // bytes that the cache may take; 0: as BuildKit sees fit for the disk
 
 	Layers     *layer.Service
 	Images     *image.Service
@@ -115,10 +113,4 @@ func (s *Service) Close() error {
 		return nil
 	}
 	return s.opened.close()
-}
-
-// made reports whether there is a cache at all.
-func (s *Service) made() bool {
-	_, err := os.Stat(s.cfg.Root)
-	return err == nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/diff/apply"
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/containerd/v2/plugins/diff/walking"
@@ -20,6 +21,7 @@ import (
 	registrycache "github.com/moby/buildkit/cache/remotecache/registry"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/control"
+	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/executor/oci"
 	"github.com/moby/buildkit/executor/resources"
 	"github.com/moby/buildkit/executor/runcexecutor"
@@ -72,11 +74,15 @@ func bolts() *bolt.Options {
 func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
-	for _, dir := range []string{cfg.Root, cfg.ExecRoot} {
+	temporary := filepath.Join(cfg.ExecRoot, "tmp")
+	for _, dir := range []string{cfg.Root, temporary} {
 		if err := os.MkdirAll(dir, 0700); err != nil {
 			return nil, err
 		}
 	}
+	// BuildKit mounts at temporary places: Sweep is to find them.
+	mount.SetTempMountLocation(temporary)
+	os.Setenv("TMPDIR", temporary)
 	b := &builder{cfg: cfg}
 	if b.sessions, err = session.NewManager(); err != nil {
 		return nil, err
@@ -150,7 +156,7 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 	}
 	return base.WorkerOpt{
 		ID: id, Root: b.cfg.Root, Labels: map[string]string{label.Executor: "oci", label.Snapshotter: snapshot.Name},
-		Platforms: []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}, GCPolicy: b.gcPolicy(),
+		Platforms: []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}, GCPolicy: gcPolicy(b.cfg),
 		BuildkitVersion:  bkclient.BuildkitVersion{Package: "github.com/moby/buildkit", Version: buildkitVersion()},
 		NetworkProviders: networks, Executor: exec, Snapshotter: known, ContentStore: store,
 		Applier: apply.NewFileSystemApplier(store), Differ: walking.NewWalkingDiff(store),
@@ -162,16 +168,15 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 }
 
 // executor runs steps in containers of the engine's runtime.
-func (b *builder) executor(networks map[pb.NetMode]bknetwork.Provider, monitor *resources.Monitor, devices *cdidevices.Manager) (*closingExecutor, error) {
+func (b *builder) executor(networks map[pb.NetMode]bknetwork.Provider, monitor *resources.Monitor, devices *cdidevices.Manager) (executor.Executor, error) {
 	var dns *oci.DNSConfig
 	if len(b.cfg.DNS) > 0 {
 		dns = &oci.DNSConfig{Nameservers: b.cfg.DNS}
 	}
-	e, err := runcexecutor.New(runcexecutor.Opt{
+	return runcexecutor.New(runcexecutor.Opt{
 		Root: filepath.Join(b.cfg.ExecRoot, "executor"), CommandCandidates: []string{b.cfg.Runtime}, DefaultCgroupParent: b.cfg.Cgroup,
 		ProcessMode: oci.ProcessSandbox, DNS: dns, ApparmorProfile: b.cfg.AppArmor, ResourceMonitor: monitor, CDIManager: devices,
 	}, networks)
-	return &closingExecutor{e}, err
 }
 
 func (b *builder) devices() (*cdidevices.Manager, error) {

@@ -2,8 +2,18 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/api"
+	own "github.com/tare-engine/tare/internal/build"
+	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // BuildReady opens the builder, or says why that cannot be.
@@ -17,4 +27,84 @@ func (e *Engine) BuildGRPC(ctx context.Context, conn net.Conn) error {
 // BuildSession has builds ask the client for files, secrets and credentials.
 func (e *Engine) BuildSession(ctx context.Context, conn net.Conn, header http.Header) error {
 	return e.builds.ServeSession(ctx, conn, header)
+}
+
+// buildUsage counts what the build cache takes.
+func (e *Engine) buildUsage(ctx context.Context) (*build.DiskUsage, error) {
+	list, err := e.builds.Usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	du := &build.DiskUsage{TotalCount: int64(len(list))}
+	for _, u := range list {
+		du.Items = append(du.Items, build.CacheRecord{
+			ID: u.ID, Parents: u.Parents, Type: string(u.RecordType), Description: u.Description, InUse: u.InUse, Shared: u.Shared, Size: u.Size,
+			CreatedAt: u.CreatedAt, LastUsedAt: u.LastUsedAt, UsageCount: u.UsageCount,
+		})
+		if u.InUse {
+			du.ActiveCount++
+		}
+		if !u.Shared {
+			du.TotalSize += u.Size
+			if !u.InUse {
+				du.Reclaimable += u.Size
+			}
+		}
+	}
+	return du, nil
+}
+
+// BuildPrune removes what no build uses of the cache.
+func (e *Engine) BuildPrune(ctx context.Context, o api.BuildPruneOptions) (build.CachePruneReport, error) {
+	report := build.CachePruneReport{CachesDeleted: []string{}}
+	if err := validate(o.Filters, api.BuildPruneFilters); err != nil {
+		return report, err
+	}
+	p := own.PruneOptions{All: o.All, Reserved: o.Reserved, MaxUsed: o.MaxUsed, MinFree: o.MinFree}
+	if err := buildFilters(&p, o.Filters); err != nil {
+		return report, err
+	}
+	gone, err := e.builds.Prune(ctx, p)
+	for _, u := range gone {
+		report.CachesDeleted = append(report.CachesDeleted, u.ID)
+		report.SpaceReclaimed += uint64(max(u.Size, 0))
+	}
+	e.events.Publish(events.BuilderEventType, events.ActionPrune, "", map[string]string{"reclaimed": fmt.Sprint(report.SpaceReclaimed)})
+	return report, err
+}
+
+// buildFilters reads filters of a prune. Those of BuildKit's own fields have one
+// value each.
+func buildFilters(p *own.PruneOptions, f api.Filters) error {
+	var terms []string
+	for _, key := range api.BuildPruneFilters {
+		values := f.Get(key)
+		if len(values) == 0 {
+			continue
+		}
+		if len(values) > 1 {
+			return errdefs.New(errdefs.InvalidArgument, "filters expect only one value")
+		}
+		switch v := values[0]; key {
+		case "until", "unused-for":
+			if p.Until > 0 {
+				return errdefs.New(errdefs.InvalidArgument, "conflicting filters: until and unused-for")
+			}
+			age, err := time.ParseDuration(v)
+			if err != nil {
+				return errdefs.New(errdefs.InvalidArgument, "%q filter expects a duration (e.g., '24h'): %w", key, err)
+			}
+			p.Until = age
+		case "id":
+			terms = append(terms, key+"~="+v)
+		case "parent":
+			terms = append(terms, "parents~="+v)
+		default:
+			terms = append(terms, key+"=="+v)
+		}
+	}
+	if len(terms) > 0 {
+		p.Filters = []string{strings.Join(terms, ",")}
+	}
+	return nil
 }

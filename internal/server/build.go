@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/moby/api/types/build"
+
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
@@ -21,6 +24,29 @@ type buildBackend interface {
 	BuildGRPC(ctx context.Context, conn net.Conn) error
 	// BuildSession has builds ask the client for files, secrets and credentials.
 	BuildSession(ctx context.Context, conn net.Conn, header http.Header) error
+	BuildPrune(ctx context.Context, o api.BuildPruneOptions) (build.CachePruneReport, error)
+}
+
+func (s *Server) pruneBuildCache(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	o := api.BuildPruneOptions{All: r.flag("all"), Filters: f}
+	for key, n := range map[string]*int64{"reserved-space": &o.Reserved, "max-used-space": &o.MaxUsed, "min-free-space": &o.MinFree, "keep-storage": &o.Reserved} {
+		v, err := r.number(key)
+		if err != nil {
+			return errdefs.New(errdefs.InvalidArgument, "%s is in bytes and expects an integer: %w", key, err)
+		}
+		if v != nil {
+			*n = int64(*v)
+		}
+	}
+	report, err := s.backend.BuildPrune(r.Context(), o)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, report)
 }
 
 func (s *Server) buildGRPC(w http.ResponseWriter, r *request) error {

@@ -529,6 +529,26 @@ func (f *fake) VolumesPrune(_ context.Context, fl api.Filters) (volume.PruneRepo
 	return volume.PruneReport{}, nil
 }
 
+func (f *fake) BuildReady(context.Context) error { return f.err }
+
+func (f *fake) BuildGRPC(_ context.Context, conn net.Conn) error { return f.echo(conn) }
+
+func (f *fake) BuildSession(_ context.Context, conn net.Conn, _ http.Header) error {
+	return f.echo(conn)
+}
+
+// echo sends back what it reads, until the client leaves.
+func (f *fake) echo(conn net.Conn) error {
+	defer conn.Close()
+	_, err := io.Copy(conn, conn)
+	return err
+}
+
+func (f *fake) BuildPrune(_ context.Context, o api.BuildPruneOptions) (build.CachePruneReport, error) {
+	f.filters = o.Filters
+	return build.CachePruneReport{CachesDeleted: []string{}}, nil
+}
+
 // newServer serves f on a unix socket and returns its path.
 func newServer(t testing.TB, f *fake) (path string) {
 	t.Helper()

@@ -104,9 +104,9 @@ var routes = []struct {
 
 	{"POST", "/grpc", (*Server).buildGRPC},
 	{"POST", "/session", (*Server).buildSession},
+	{"POST", "/build/prune", (*Server).pruneBuildCache},
 
 	// What this engine does not have.
-	{"POST", "/build/prune", (*Server).pruneBuildCache},
 	{"GET", "/plugins", (*Server).listPlugins},
 	{"GET", "/plugins/{name}/json", (*Server).noPlugin},
 	{"POST", "/swarm/init", (*Server).noSwarmHere},
