@@ -529,16 +529,16 @@ func (f *fake) VolumesPrune(_ context.Context, fl api.Filters) (volume.PruneRepo
 	return volume.PruneReport{}, nil
 }
 
-func (f *fake) BuildReady(context.Context) error { return f.err }
+func (f *fake) BuildReady(context.Context) error { return nil }
 
-func (f *fake) BuildGRPC(_ context.Context, conn net.Conn) error { return f.echo(conn) }
+func (f *fake) BuildGRPC(_ context.Context, conn net.Conn) error { return f.sendBack(conn) }
 
 func (f *fake) BuildSession(_ context.Context, conn net.Conn, _ http.Header) error {
-	return f.echo(conn)
+	return f.sendBack(conn)
 }
 
-// echo sends back what it reads, until the client leaves.
-func (f *fake) echo(conn net.Conn) error {
+// sendBack sends back what it reads, until the client leaves.
+func (f *fake) sendBack(conn net.Conn) error {
 	defer conn.Close()
 	_, err := io.Copy(conn, conn)
 	return err
