@@ -164,3 +164,15 @@ type BuildPruneOptions struct {
 	MinFree  int64 // bytes of the disk that are to be free (min-free-space)
 	Filters  Filters
 }
+
+// BuildRequest is a build as the API had it before BuildKit (POST /build).
+type BuildRequest struct {
+	Attrs       map[string]string // for the Dockerfile's frontend, in BuildKit's words
+	Remote      string            // URL of the context; "": it comes with the request
+	Tags        []string
+	CacheFrom   []string
+	HostNetwork bool
+	Quiet       bool
+	ID          string // by which it can be cancelled
+	Auths       map[string]registry.AuthConfig
+}

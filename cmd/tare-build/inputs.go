@@ -16,14 +16,14 @@ import (
 )
 
 // inputs gives the solver the context and the Dockerfile.
-func (o *options) inputs(s *bkclient.SolveOpt) error {
+func (o *request) inputs(s *bkclient.SolveOpt) error {
 	s.LocalMounts = map[string]fsutil.FS{}
 	var dockerfile io.Reader // that is no file
-	dir, name := "", o.file
+	dir, name := "", o.File
 	switch {
-	case o.context == "-" && o.file == "-":
+	case o.Context == "-" && o.File == "-":
 		return errors.New("invalid argument: can't use stdin for both build context and dockerfile")
-	case o.context == "-":
+	case o.Context == "-":
 		in := bufio.NewReaderSize(os.Stdin, 1024)
 		head, err := in.Peek(512)
 		if err != nil && err != io.EOF {
@@ -35,7 +35,7 @@ func (o *options) inputs(s *bkclient.SolveOpt) error {
 			s.Session = append(s.Session, up)
 			break
 		}
-		if o.file != "" {
+		if o.File != "" {
 			return errors.New("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
 		}
 		dockerfile = in
@@ -46,25 +46,25 @@ func (o *options) inputs(s *bkclient.SolveOpt) error {
 		if err := mountLocal(s, "context", empty); err != nil {
 			return err
 		}
-	case isRemote(o.context):
-		s.FrontendAttrs["context"] = o.context
+	case isRemote(o.Context):
+		s.FrontendAttrs["context"] = o.Context
 	default:
-		if info, err := os.Stat(o.context); err != nil || !info.IsDir() {
-			return fmt.Errorf("unable to prepare context: path %q not found", o.context)
+		if info, err := os.Stat(o.Context); err != nil || !info.IsDir() {
+			return fmt.Errorf("unable to prepare context: path %q not found", o.Context)
 		}
-		if err := mountLocal(s, "context", o.context); err != nil {
+		if err := mountLocal(s, "context", o.Context); err != nil {
 			return err
 		}
-		if abs, err := filepath.Abs(o.context); err == nil {
+		if abs, err := filepath.Abs(o.Context); err == nil {
 			s.SharedKey = filepath.Base(abs)
 		}
-		dir, name = o.context, "Dockerfile"
-		if o.file != "" {
-			dir, name = filepath.Split(o.file)
+		dir, name = o.Context, "Dockerfile"
+		if o.File != "" {
+			dir, name = filepath.Split(o.File)
 			dir = filepath.Clean(dir)
 		}
 	}
-	if o.file == "-" {
+	if o.File == "-" {
 		dockerfile = os.Stdin
 	}
 	if dockerfile != nil {
@@ -92,8 +92,8 @@ func (o *options) inputs(s *bkclient.SolveOpt) error {
 }
 
 // named adds further contexts, by their names.
-func (o *options) named(s *bkclient.SolveOpt) error {
-	for _, c := range o.contexts {
+func (o *request) named(s *bkclient.SolveOpt) error {
+	for _, c := range o.Contexts {
 		name, where, ok := strings.Cut(c, "=")
 		if !ok || name == "" || where == "" {
 			return fmt.Errorf("invalid context value: %s, expected key=value", c)
@@ -123,7 +123,7 @@ func mountLocal(s *bkclient.SolveOpt, name, dir string) error {
 }
 
 // temporary makes a directory that goes at the end.
-func (o *options) temporary() (string, error) {
+func (o *request) temporary() (string, error) {
 	dir, err := os.MkdirTemp("", "tare-build-")
 	if err == nil {
 		o.made = append(o.made, dir)
@@ -132,7 +132,7 @@ func (o *options) temporary() (string, error) {
 }
 
 // clean removes what was made for this build.
-func (o *options) clean() error {
+func (o *request) clean() error {
 	var errs []error
 	for _, dir := range o.made {
 		errs = append(errs, os.RemoveAll(dir))

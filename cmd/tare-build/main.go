@@ -35,7 +35,7 @@ func main() {
 }
 
 func newCommand() *cobra.Command {
-	var o options
+	var o request
 	cmd := &cobra.Command{
 		Use:           "tare build [OPTIONS] PATH | URL | -",
 		Short:         "Build an image from a Dockerfile",
@@ -46,11 +46,11 @@ func newCommand() *cobra.Command {
 			if err := json.Unmarshal([]byte(os.Getenv("TARE_BUILD_ENGINE")), &e); err != nil {
 				return errors.New("run this program as `tare build`")
 			}
-			o.context = args[0]
+			o.Context = args[0]
 			return o.run(cmd.Context(), &e)
 		},
 	}
-	o.add(cmd.Flags())
+	o.Add(cmd.Flags())
 	cmd.Flags().SortFlags = true
 	return cmd
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // run builds.
-func (o *options) run(ctx context.Context, e *engine) (err error) {
+func (o *request) run(ctx context.Context, e *engine) (err error) {
 	mode, err := o.mode()
 	if err != nil {
 		return err
@@ -59,19 +59,19 @@ func (o *options) run(ctx context.Context, e *engine) (err error) {
 }
 
 // solveOpt is the request.
-func (o *options) solveOpt() (_ *bkclient.SolveOpt, err error) {
-	s := &bkclient.SolveOpt{Frontend: "dockerfile.v0", AllowedEntitlements: o.allow}
+func (o *request) solveOpt() (_ *bkclient.SolveOpt, err error) {
+	s := &bkclient.SolveOpt{Frontend: "dockerfile.v0", AllowedEntitlements: o.Allow}
 	if s.FrontendAttrs, err = o.attrs(); err != nil {
 		return nil, err
 	}
-	if o.network == "host" {
+	if o.Network == "host" {
 		s.AllowedEntitlements = append(s.AllowedEntitlements, "network.host")
 	}
-	if o.check {
-		o.call = "check"
+	if o.Check {
+		o.Call = "check"
 	}
-	if o.call != "build" {
-		return nil, fmt.Errorf("--call=%s is not supported: only build is", o.call)
+	if o.Call != "build" {
+		return nil, fmt.Errorf("--call=%s is not supported: only build is", o.Call)
 	}
 	if err := o.inputs(s); err != nil {
 		return nil, err
@@ -79,10 +79,10 @@ func (o *options) solveOpt() (_ *bkclient.SolveOpt, err error) {
 	if s.Exports, err = o.exports(); err != nil {
 		return nil, err
 	}
-	if s.CacheExports, err = build.ParseExportCache(cacheSpecs(o.cacheTo)); err != nil {
+	if s.CacheExports, err = build.ParseExportCache(cacheSpecs(o.CacheTo)); err != nil {
 		return nil, err
 	}
-	if s.CacheImports, err = build.ParseImportCache(cacheSpecs(o.cacheFrom)); err != nil {
+	if s.CacheImports, err = build.ParseImportCache(cacheSpecs(o.CacheFrom)); err != nil {
 		return nil, err
 	}
 	creds, err := credentials(os.Getenv("TARE_BUILD_CONFIG"))
@@ -90,15 +90,15 @@ func (o *options) solveOpt() (_ *bkclient.SolveOpt, err error) {
 		return nil, err
 	}
 	s.Session = append(s.Session, authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{AuthConfigProvider: creds}))
-	if len(o.secrets) > 0 {
-		p, err := build.ParseSecret(o.secrets)
+	if len(o.Secrets) > 0 {
+		p, err := build.ParseSecret(o.Secrets)
 		if err != nil {
 			return nil, err
 		}
 		s.Session = append(s.Session, p)
 	}
-	if len(o.ssh) > 0 {
-		conf, err := build.ParseSSH(o.ssh)
+	if len(o.SSH) > 0 {
+		conf, err := build.ParseSSH(o.SSH)
 		if err != nil {
 			return nil, err
 		}
@@ -124,20 +124,20 @@ func cacheSpecs(list []string) []string {
 }
 
 // exports say where the result goes: to the engine's images if nothing is said.
-func (o *options) exports() ([]bkclient.ExportEntry, error) {
+func (o *request) exports() ([]bkclient.ExportEntry, error) {
 	var names []string
-	for _, t := range o.tags {
+	for _, t := range o.Tags {
 		n, err := reference.ParseNormalizedNamed(t)
 		if err != nil {
 			return nil, fmt.Errorf("invalid tag %q: %w", t, err)
 		}
 		names = append(names, reference.TagNameOnly(n).String())
 	}
-	specs := append([]string{}, o.outputs...)
-	if o.push {
+	specs := append([]string{}, o.Outputs...)
+	if o.Push {
 		specs = append(specs, "type=registry")
 	}
-	if len(specs) == 0 || o.load {
+	if len(specs) == 0 || o.Load {
 		specs = append(specs, "type=moby")
 	}
 	var list []bkclient.ExportEntry
@@ -152,7 +152,7 @@ func (o *options) exports() ([]bkclient.ExportEntry, error) {
 		if e.Attrs["push"] == "true" && e.Attrs["name"] == "" {
 			return nil, errors.New("tag is needed when pushing to registry")
 		}
-		for _, a := range o.annotations {
+		for _, a := range o.Annotations {
 			k, v, ok := strings.Cut(a, "=")
 			if !ok {
 				return nil, fmt.Errorf("invalid annotation %q, expected key=value", a)
@@ -169,7 +169,7 @@ func (o *options) exports() ([]bkclient.ExportEntry, error) {
 }
 
 // export reads one --output: a directory, "-", or fields.
-func (o *options) export(s string) (bkclient.ExportEntry, error) {
+func (o *request) export(s string) (bkclient.ExportEntry, error) {
 	switch {
 	case s == "-":
 		s = "type=tar,dest=-"
@@ -191,20 +191,20 @@ func (o *options) export(s string) (bkclient.ExportEntry, error) {
 }
 
 // report writes down what the build came to.
-func (o *options) report(resp *bkclient.SolveResponse) error {
+func (o *request) report(resp *bkclient.SolveResponse) error {
 	id := resp.ExporterResponse[exptypes.ExporterImageDigestKey]
 	if v := resp.ExporterResponse[exptypes.ExporterImageConfigDigestKey]; v != "" {
 		id = v
 	}
-	if o.quiet && id != "" {
+	if o.Quiet && id != "" {
 		fmt.Println(id)
 	}
-	if o.iidFile != "" {
-		if err := os.WriteFile(o.iidFile, []byte(id), 0644); err != nil {
+	if o.IIDFile != "" {
+		if err := os.WriteFile(o.IIDFile, []byte(id), 0644); err != nil {
 			return err
 		}
 	}
-	if o.metadataFile == "" {
+	if o.MetadataFile == "" {
 		return nil
 	}
 	meta := map[string]any{}
@@ -215,7 +215,7 @@ func (o *options) report(resp *bkclient.SolveResponse) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(o.metadataFile, append(b, '\n'), 0644)
+	return os.WriteFile(o.MetadataFile, append(b, '\n'), 0644)
 }
 
 // decoded is the document that a value of the answer holds, or the value.
@@ -227,4 +227,3 @@ func decoded(v string) any {
 	}
 	return json.RawMessage(b)
 }
-

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tare-engine/tare/cmd/tare/buildopts"
 )
 
 // buildProgram lies beside this one. What a client of builds is made of takes longer
@@ -18,13 +20,22 @@ import (
 const buildProgram = "tare-build"
 
 func newBuildCommand(c *cli) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:                "build [OPTIONS] PATH | URL | -",
 		Short:              "Build an image from a Dockerfile",
 		DisableFlagParsing: true, // they are the program's
 		Annotations:        aliases("image build", "build", "builder build"),
-		RunE:               func(_ *cobra.Command, args []string) error { return c.execBuild(args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, a := range args {
+				if a == "-h" || a == "--help" {
+					return cmd.Help()
+				}
+			}
+			return c.execBuild(args)
+		},
 	}
+	new(buildopts.Options).Add(cmd.Flags())
+	return cmd
 }
 
 // execBuild becomes the program that builds, which is told how the engine is reached.

@@ -57,6 +57,8 @@ type Service struct {
 	mu     sync.Mutex
 	opened *builder // nil until somebody wants to build
 	closed bool
+
+	orders orders
 }
 
 // New makes a service that opens nothing until it is used: an engine that does not

@@ -38,6 +38,7 @@ import (
 	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/leaseutil"
 	bknetwork "github.com/moby/buildkit/util/network"
+	"github.com/moby/buildkit/version"
 	"github.com/moby/buildkit/worker"
 	"github.com/moby/buildkit/worker/base"
 	"github.com/moby/buildkit/worker/label"
@@ -82,6 +83,7 @@ func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 	}
 	// BuildKit mounts at temporary places: Sweep is to find them.
 	mount.SetTempMountLocation(temporary)
+	version.Version = buildkitVersion()
 	os.Setenv("TMPDIR", temporary)
 	b := &builder{cfg: cfg}
 	if b.sessions, err = session.NewManager(); err != nil {

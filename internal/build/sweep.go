@@ -6,9 +6,9 @@ import (
 	"os/exec"
 
 	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
 
 	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/linux/mount"
 )
 
 // groups is the parent that BuildKit gives to the groups of steps.
@@ -52,9 +52,7 @@ func unmountBelow(dir string) error {
 	}
 	var errs []error
 	for i := len(list) - 1; i >= 0; i-- {
-		if err := unix.Unmount(list[i].Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
-			errs = append(errs, &os.PathError{Op: "unmount", Path: list[i].Mountpoint, Err: err})
-		}
+		errs = append(errs, mount.Detach(list[i].Mountpoint))
 	}
 	return errors.Join(errs...)
 }

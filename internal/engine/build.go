@@ -2,18 +2,24 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/jsonstream"
 
 	"github.com/tare-engine/tare/api"
 	own "github.com/tare-engine/tare/internal/build"
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/ident"
 )
 
 // BuildReady opens the builder, or says why that cannot be.
@@ -108,3 +114,45 @@ func buildFilters(p *own.PruneOptions, f api.Filters) error {
 	}
 	return nil
 }
+
+// ImageBuild builds from an archive and says through out how it gets on.
+func (e *Engine) ImageBuild(ctx context.Context, req api.BuildRequest, archive io.Reader, out func(jsonstream.Message)) error {
+	o := own.Order{
+		Attrs: req.Attrs, Remote: req.Remote, CacheFrom: req.CacheFrom, HostNetwork: req.HostNetwork, Quiet: req.Quiet, Auths: req.Auths, ID: req.ID,
+	}
+	for _, t := range req.Tags {
+		n, err := reference.ParseNormalizedNamed(t)
+		if err != nil {
+			return errdefs.As(errdefs.InvalidArgument, err)
+		}
+		tagged, ok := reference.TagNameOnly(n).(reference.NamedTagged)
+		if _, digested := n.(reference.Digested); !ok || digested {
+			return errdefs.New(errdefs.InvalidArgument, "refusing to create a tag with a digest reference: %s", t)
+		}
+		o.Names = append(o.Names, tagged)
+	}
+	id, err := e.builds.Classic(ctx, o, archive, out)
+	if step, ok := errors.AsType[*own.StepError](err); ok {
+		out(jsonstream.Message{Error: &jsonstream.Error{Code: step.Code, Message: step.Text}})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if aux, err := json.Marshal(build.Result{ID: id}); err == nil {
+		raw := json.RawMessage(aux)
+		out(jsonstream.Message{Aux: &raw})
+	}
+	if req.Quiet {
+		out(jsonstream.Message{Stream: id + "\n"})
+		return nil
+	}
+	out(jsonstream.Message{Stream: "Successfully built " + ident.Short(strings.TrimPrefix(id, "sha256:")) + "\n"})
+	for _, n := range o.Names {
+		out(jsonstream.Message{Stream: "Successfully tagged " + reference.FamiliarString(n) + "\n"})
+	}
+	return nil
+}
+
+// BuildCancel ends the builds with an id that a client has chosen.
+func (e *Engine) BuildCancel(id string) error { return e.builds.Cancel(id) }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/jsonstream"
 
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -25,6 +26,10 @@ type buildBackend interface {
 	// BuildSession has builds ask the client for files, secrets and credentials.
 	BuildSession(ctx context.Context, conn net.Conn, header http.Header) error
 	BuildPrune(ctx context.Context, o api.BuildPruneOptions) (build.CachePruneReport, error)
+	// ImageBuild builds from an archive and says through out how it gets on.
+	ImageBuild(ctx context.Context, req api.BuildRequest, archive io.Reader, out func(jsonstream.Message)) error
+	// BuildCancel ends the builds with an id that a client has chosen.
+	BuildCancel(id string) error
 }
 
 func (s *Server) pruneBuildCache(w http.ResponseWriter, r *request) error {

@@ -549,6 +549,21 @@ func (f *fake) BuildPrune(_ context.Context, o api.BuildPruneOptions) (build.Cac
 	return build.CachePruneReport{CachesDeleted: []string{}}, nil
 }
 
+func (f *fake) ImageBuild(_ context.Context, req api.BuildRequest, archive io.Reader, out func(jsonstream.Message)) error {
+	b, err := io.ReadAll(archive)
+	if err != nil {
+		return err
+	}
+	f.call(fmt.Sprint("build ", req, " ", len(b)))
+	out(jsonstream.Message{Stream: "Successfully built 1234\n"})
+	return nil
+}
+
+func (f *fake) BuildCancel(id string) error {
+	f.call("cancel " + id)
+	return nil
+}
+
 // newServer serves f on a unix socket and returns its path.
 func newServer(t testing.TB, f *fake) (path string) {
 	t.Helper()

@@ -104,6 +104,8 @@ var routes = []struct {
 
 	{"POST", "/grpc", (*Server).buildGRPC},
 	{"POST", "/session", (*Server).buildSession},
+	{"POST", "/build", (*Server).buildImage},
+	{"POST", "/build/cancel", (*Server).cancelBuild},
 	{"POST", "/build/prune", (*Server).pruneBuildCache},
 
 	// What this engine does not have.
