@@ -81,9 +81,14 @@ func (s *imageStore) lend(ctx context.Context, d ocispec.Descriptor) error {
 	return s.link(ctx, d, labels)
 }
 
+// blobPath is where containerd's store in dir keeps a blob.
+func blobPath(dir string, d digest.Digest) string {
+	return filepath.Join(dir, "blobs", d.Algorithm().String(), d.Encoded())
+}
+
 // link makes one blob known.
 func (s *imageStore) link(ctx context.Context, d ocispec.Descriptor, labels map[string]string) error {
-	path := filepath.Join(s.blobs, "blobs", d.Digest.Algorithm().String(), d.Digest.Encoded())
+	path := blobPath(s.blobs, d.Digest)
 	if err := os.MkdirAll(filepath.Dir(path), 0755); err != nil {
 		return err
 	}
@@ -114,7 +119,7 @@ func (s *imageStore) Create(ctx context.Context, i images.Image) (images.Image, 
 		}
 		name = n
 	}
-	_, err := s.images.BringPacked(ctx, name, &built{s.store, i.Target}, false, func(jsonstream.Message) {})
+	_, err := s.images.BringPacked(ctx, name, &built{s.store, i.Target, s.blobs}, false, func(jsonstream.Message) {})
 	return i, err
 }
 
@@ -135,9 +140,13 @@ func (s *imageStore) Delete(_ context.Context, name string, _ ...images.DeleteOp
 type built struct {
 	store  content.Provider
 	target ocispec.Descriptor
+	blobs  string // directory of the store
 }
 
-var _ image.Source = (*built)(nil)
+var _ image.Local = (*built)(nil)
+
+// File is where the store has a blob.
+func (b *built) File(d digest.Digest) string { return blobPath(b.blobs, d) }
 
 // Resolve returns the image that was built.
 func (b *built) Resolve(context.Context, string) (ocispec.Descriptor, error) { return b.target, nil }

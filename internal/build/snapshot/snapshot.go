@@ -260,7 +260,9 @@ func (s *Snapshotter) mounts(sn storage.Snapshot) []mount.Mount {
 	for i, id := range sn.ParentIDs {
 		lower[i] = s.fs(id)
 	}
-	options := []string{"lowerdir=" + strings.Join(lower, ":")}
+	// Whatever the kernel's defaults are: layers hold nothing that only this mount
+	// understands.
+	options := []string{"index=off", "redirect_dir=off", "metacopy=off", "lowerdir=" + strings.Join(lower, ":")}
 	if active {
 		options = append(options, "upperdir="+s.fs(sn.ID), "workdir="+filepath.Join(s.dir(sn.ID), "work"))
 	}
@@ -314,22 +316,4 @@ func (s *Snapshotter) Walk(ctx context.Context, fn snapshots.WalkFunc, filters .
 	return s.store.WithTransaction(ctx, false, func(ctx context.Context) error {
 		return storage.WalkInfo(ctx, fn, filters...)
 	})
-}
-
-// Files is the directory of the snapshot that a mount of a committed one shows on
-// top; "" if the mount is none of ours.
-func (s *Snapshotter) Files(mounts []mount.Mount) string {
-	if len(mounts) != 1 {
-		return ""
-	}
-	top := mounts[0].Source
-	for _, o := range mounts[0].Options {
-		if list, ok := strings.CutPrefix(o, "lowerdir="); ok {
-			top, _, _ = strings.Cut(list, ":")
-		}
-	}
-	if filepath.Dir(filepath.Dir(top)) != Dir(s.root) {
-		return ""
-	}
-	return top
 }
