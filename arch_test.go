@@ -21,6 +21,7 @@ var levels = map[string]int{
 	"cmd":             7,
 	"internal/server": 6,
 	"internal/engine": 5,
+	"internal/build":  4,
 	"internal/image":  3, "internal/container": 3, "internal/oci": 3,
 	"internal/layer": 2, "internal/runtime": 2, "internal/network": 2, "internal/logs": 2,
 	"internal/content": 1, "internal/store": 1, "internal/event": 1, "internal/keeper": 1, "internal/registry": 1, "internal/dataroot": 1, "client": 1,

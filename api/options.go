@@ -130,6 +130,7 @@ var (
 	ImageFilters          = []string{"before", "dangling", "label", "reference", "since", "until"}
 	ImagePruneFilters     = []string{"dangling", "label", "label!", "until", "unused-for"}
 	NetworkFilters        = []string{"dangling", "driver", "id", "label", "name", "scope", "type"}
+	BuildPruneFilters     = []string{"until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"}
 	NetworkPruneFilters   = []string{"label", "label!", "until"}
 	VolumeFilters         = []string{"dangling", "driver", "label", "name"}
 	VolumePruneFilters    = []string{"all", "label", "label!"}
@@ -153,4 +154,25 @@ type ImportOptions struct {
 	Message   string
 	Changes   []string // instructions of a Dockerfile
 	Platform  *ocispec.Platform
+}
+
+// BuildPruneOptions say what of the build cache goes (POST /build/prune).
+type BuildPruneOptions struct {
+	All      bool  // internal and shared entries too
+	Reserved int64 // bytes that stay in any case (reserved-space)
+	MaxUsed  int64 // bytes to which the cache is to shrink (max-used-space)
+	MinFree  int64 // bytes of the disk that are to be free (min-free-space)
+	Filters  Filters
+}
+
+// BuildRequest is a build as the API had it before BuildKit (POST /build).
+type BuildRequest struct {
+	Attrs       map[string]string // for the Dockerfile's frontend, in BuildKit's words
+	Remote      string            // URL of the context; "": it comes with the request
+	Tags        []string
+	CacheFrom   []string
+	HostNetwork bool
+	Quiet       bool
+	ID          string // by which it can be cancelled
+	Auths       map[string]registry.AuthConfig
 }

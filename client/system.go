@@ -6,8 +6,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
+	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
@@ -133,4 +135,16 @@ func (c *Client) VolumeInspectRaw(ctx context.Context, name string) (json.RawMes
 // VolumesPrune removes unused volumes.
 func (c *Client) VolumesPrune(ctx context.Context, f api.Filters) (volume.PruneReport, error) {
 	return post[volume.PruneReport](ctx, c, "/volumes/prune", filterQuery(f), nil)
+}
+
+// BuildPrune removes build cache that no build uses.
+func (c *Client) BuildPrune(ctx context.Context, o api.BuildPruneOptions) (build.CachePruneReport, error) {
+	q := filterQuery(o.Filters)
+	setBool(q, "all", o.All)
+	for key, n := range map[string]int64{"reserved-space": o.Reserved, "max-used-space": o.MaxUsed, "min-free-space": o.MinFree} {
+		if n != 0 {
+			q.Set(key, strconv.FormatInt(n, 10))
+		}
+	}
+	return post[build.CachePruneReport](ctx, c, "/build/prune", q, nil)
 }

@@ -14,6 +14,7 @@ var commands = []command{
 	{name: "run", group: common, build: newRunCommand, names: namesImages, one: true},
 	{name: "exec", group: common, build: newExecCommand, names: namesRunning, one: true},
 	{name: "ps", group: common, build: newPsCommand},
+	{name: "build", group: common, build: newBuildCommand},
 	{name: "pull", group: common, build: newPullCommand},
 	{name: "push", group: common, build: newPushCommand, names: namesImages, one: true},
 	{name: "images", group: common, build: newImagesCommand, names: namesImages, one: true},
@@ -23,6 +24,7 @@ var commands = []command{
 	{name: "version", group: common, build: newVersionCommand},
 	{name: "info", group: common, build: newInfoCommand},
 
+	{name: "builder", group: management, short: "Manage builds", sub: builderCommands},
 	{name: "container", group: management, short: "Manage containers", sub: containerCommands},
 	{name: "context", group: management, short: "Manage contexts", sub: contextCommands},
 	{name: "image", group: management, short: "Manage images", sub: imageCommands},
@@ -88,6 +90,12 @@ var containerCommands = []command{
 	{name: "wait", build: newWaitCommand, names: namesContainers},
 }
 
+var builderCommands = []command{
+	{name: "build", build: newBuildCommand},
+	{name: "du", build: newBuilderDuCommand},
+	{name: "prune", build: newBuilderPruneCommand},
+}
+
 var contextCommands = []command{
 	{name: "create", build: newContextCreateCommand},
 	{name: "export", build: newContextExportCommand},
@@ -101,6 +109,7 @@ var contextCommands = []command{
 }
 
 var imageCommands = []command{
+	{name: "build", build: newBuildCommand},
 	{name: "diff", build: newImageDiffCommand, names: namesImages},
 	{name: "history", build: newHistoryCommand, names: namesImages, one: true},
 	{name: "import", build: newImportCommand},

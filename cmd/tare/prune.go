@@ -102,6 +102,11 @@ func systemWarning(o pruneOptions) string {
 	} else {
 		lines = append(lines, "all dangling images")
 	}
+	if o.all {
+		lines = append(lines, "all build cache")
+	} else {
+		lines = append(lines, "unused build cache")
+	}
 	return "WARNING! This will remove:\n  - " + strings.Join(lines, "\n  - ") + "\n"
 }
 
@@ -119,7 +124,14 @@ func pruneSystem(ctx context.Context, cl *client.Client, out io.Writer, o pruneO
 	if o.volumes {
 		steps = append(steps, pruneVolumes)
 	}
-	for _, step := range append(steps, pruneImages) {
+	pruneCache := func(ctx context.Context, cl *client.Client, out io.Writer, o pruneOptions) (uint64, error) {
+		f := api.Filters{}
+		for _, until := range o.filters.Get("until") { // what else is filtered, caches do not have
+			f = f.With("until", until)
+		}
+		return pruneBuilds(ctx, cl, out, api.BuildPruneOptions{All: o.all, Filters: f})
+	}
+	for _, step := range append(steps, pruneImages, pruneCache) {
 		space, err := step(ctx, cl, out, o)
 		total += space
 		// Engines without volumes or networks have nothing there to remove.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/build"
 	"github.com/tare-engine/tare/internal/container"
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/content"
@@ -49,6 +50,7 @@ type parts struct {
 	registries *registry.Client
 	networks   *network.Service
 	containers *container.Service
+	builds     *build.Service
 	engine     *engine.Engine
 	units      systemd.Units
 }
@@ -93,7 +95,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if err != nil {
 		return nil, err
 	}
-	if p.layers, err = layer.Open(layer.Config{Root: cfg.DataRoot, Driver: driver}); err != nil {
+	if p.layers, err = layer.Open(layer.Config{Root: cfg.DataRoot, Driver: driver, Lent: build.LentDir(build.CacheDir(cfg.DataRoot, driver.Name()))}); err != nil {
 		return nil, err
 	}
 	blobs, err := content.Open(filepath.Join(cfg.DataRoot, "content"))
@@ -118,12 +120,26 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if err := p.containers.Boot(ctx); err != nil {
 		return nil, err
 	}
+	builds := buildConfig(cfg, id, driver.Name())
+	if err := build.Sweep(builds); err != nil {
+		slog.Warn("what builds have left could not all be removed", "err", err)
+	}
+	builds.Layers, builds.Images, builds.Content, builds.Networks, builds.Registries = p.layers, p.images, blobs, p.networks, p.registries
+	p.builds = build.New(builds)
 	p.engine = engine.New(engine.Config{
 		ID: id, DataRoot: cfg.DataRoot, MountDir: imageMounts(cfg), Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(), Reserve: p.reserve,
 		Registries: cfg.Registries.info(), Foreign: cfg.Registries.Foreign, Uploads: int(cfg.Registries.Uploads), ImageCap: int64(cfg.ImageCap),
-	}, p.containers, p.images, p.layers, p.networks, p.registries, events)
+	}, p.containers, p.images, p.layers, p.networks, p.registries, p.builds, events)
 	return p, nil
+}
+
+// buildConfig is the part that the facts of an engine decide.
+func buildConfig(cfg *Config, id, driver string) build.Config {
+	return build.Config{
+		Root: build.CacheDir(cfg.DataRoot, driver), ExecRoot: filepath.Join(cfg.ExecRoot, "build"), Runtime: besideUs("tare-runtime"),
+		Cgroup: cgroupParent(cfg, id) + "-build", CDIDirs: cfg.CDIDirs, DNS: cfg.DNS,
+	}
 }
 
 func newContainers(ctx context.Context, cfg *Config, id string, p *parts, events *event.Log) (*container.Service, error) {
@@ -173,6 +189,11 @@ func (p *parts) end() {
 
 // close gives the parts back, the newest first. Containers go on.
 func (p *parts) close() {
+	if p.builds != nil {
+		if err := p.builds.Close(); err != nil {
+			slog.Warn("close the build cache", "err", err)
+		}
+	}
 	if p.containers != nil {
 		p.containers.Close()
 	}
@@ -317,7 +338,7 @@ func uninstall(cfg *Config) error {
 		return err
 	}
 	defer p.close()
-	return errors.Join(p.networks.Destroy(), image.UnmountAll(imageMounts(cfg)), container.RemoveGroups(cgroupParent(cfg, id)))
+	return errors.Join(p.networks.Destroy(), build.Sweep(buildConfig(cfg, id, "")), image.UnmountAll(imageMounts(cfg)), container.RemoveGroups(cgroupParent(cfg, id)))
 }
 
 // imageMounts is where images are mounted whose user named no place.

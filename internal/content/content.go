@@ -188,6 +188,16 @@ func (st *Stage) Create() (*os.File, error) {
 	return os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0600)
 }
 
+// Link makes a file of the stage that is a link to another one of the same file
+// system, and returns its path.
+func (st *Stage) Link(file string) (string, error) {
+	st.mu.Lock()
+	st.next++
+	name := filepath.Join(st.dir, fmt.Sprint(st.next))
+	st.mu.Unlock()
+	return name, os.Link(file, name)
+}
+
 // Add names a file of the stage, which the caller verified, as the blob d.
 func (st *Stage) Add(d digest.Digest, path string) error {
 	if err := check(d); err != nil {

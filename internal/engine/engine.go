@@ -7,6 +7,7 @@ package engine
 import (
 	regtypes "github.com/moby/moby/api/types/registry"
 
+	"github.com/tare-engine/tare/internal/build"
 	"github.com/tare-engine/tare/internal/container"
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/image"
@@ -45,12 +46,13 @@ type Engine struct {
 	mounts     *image.Mounts
 	layers     *layer.Service
 	networks   *network.Service
+	builds     *build.Service
 	events     *event.Log
 }
 
 // New puts the parts together.
-func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, registries *registry.Client, events *event.Log) *Engine {
-	e := &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, mounts: images.NewMounts(cfg.MountDir), layers: layers, networks: networks, events: events}
+func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, registries *registry.Client, builds *build.Service, events *event.Log) *Engine {
+	e := &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, mounts: images.NewMounts(cfg.MountDir), layers: layers, networks: networks, builds: builds, events: events}
 	images.SetCap(image.Cap{Bytes: cfg.ImageCap, InUse: e.imageUsers, Collected: func(done []image.Removed) { e.deleted(done) }})
 	return e
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
@@ -242,7 +241,11 @@ func (e *Engine) DiskUsage(ctx context.Context, o api.DiskUsageOptions) (system.
 		du.VolumeUsage = &volume.DiskUsage{}
 	}
 	if all || o.BuildCache {
-		du.BuildCacheUsage = &build.DiskUsage{}
+		bu, err := e.buildUsage(ctx)
+		if err != nil {
+			return du, err
+		}
+		du.BuildCacheUsage = bu
 	}
 	return du, nil
 }

@@ -69,10 +69,10 @@ func (s *Service) Bring(ctx context.Context, from *dataroot.Graph, img dataroot.
 	return b.result(), nil
 }
 
-// BringPacked makes an image that containerd has one of ours, for each platform
-// that is there, by a pull from its store. ref is its name; a nil one leaves it
+// BringPacked makes an image of another store one of ours, for each platform
+// that is there, by a pull from it. ref is its name; a nil one leaves it
 // without. A dry one only says what would come.
-func (s *Service) BringPacked(ctx context.Context, ref reference.Named, from *dataroot.Source, dry bool, out func(jsonstream.Message)) (*Brought, error) {
+func (s *Service) BringPacked(ctx context.Context, ref reference.Named, from Source, dry bool, out func(jsonstream.Message)) (*Brought, error) {
 	o := PullOptions{Foreign: true, Nameless: ref == nil, Out: func(m jsonstream.Message) {
 		if m.Progress != nil { // of its layers
 			out(m)

@@ -35,6 +35,14 @@ type Source interface {
 	WithoutMirrors() bool
 }
 
+// Local is a Source on this machine's disk, whose blobs need not be copied.
+type Local interface {
+	Source
+	// File is a file with the bytes of a blob, verified and never changed, to which
+	// there may be a link; there need be none.
+	File(d digest.Digest) string
+}
+
 // PullOptions of a pull.
 type PullOptions struct {
 	Platform *ocispec.Platform        // of an image that has several; nil: this machine's

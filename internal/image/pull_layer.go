@@ -44,6 +44,7 @@ type layerPull struct {
 	partial *content.Partial
 	staged  bool            // unpacked in the batch
 	stored  bool            // the blob was in the store
+	linked  bool            // the blob is a link in the arrival's stage
 	below   <-chan struct{} // closed when the layer below is there
 	done    chan struct{}   // closed when this one is
 }
@@ -114,7 +115,7 @@ func (l *layerPulls) complete() bool {
 		if !one.staged && !one.in.s.layers.Has(one.chain) {
 			return false
 		}
-		if one.in.s.content.HasWhole(one.member.digest, one.member.size) {
+		if one.linked || one.in.s.content.HasWhole(one.member.digest, one.member.size) {
 			continue
 		}
 		if _, err := os.Stat(one.partial.Path()); err != nil || one.stored {
@@ -132,6 +133,9 @@ func (l *layerPull) run(ctx context.Context) error {
 	defer close(l.done)
 	if l.stored = s.content.HasWhole(l.member.digest, l.member.size); l.stored {
 		return l.fromStore(ctx, unpack)
+	}
+	if l.link() {
+		return l.fromDisk(ctx, unpack)
 	}
 	l.p.out.status(l.shown, "Waiting")
 	f, unlock, err := l.partial.Lock(ctx) // another pull may be fetching it
@@ -180,6 +184,37 @@ func (l *layerPull) run(ctx context.Context) error {
 		}
 		have = 0
 	}
+}
+
+// link has the blob of a source on this disk in the arrival's stage, if there is one.
+func (l *layerPull) link() bool {
+	src, ok := l.p.from.(Local)
+	if !ok || l.linked {
+		return l.linked
+	}
+	file := src.File(l.member.digest)
+	if info, err := os.Stat(file); err != nil || info.Size() != l.member.size {
+		return false
+	}
+	path, err := l.in.stage.Link(file)
+	if err != nil { // on another file system
+		return false
+	}
+	l.member.path, l.linked = path, true
+	return true
+}
+
+// fromDisk unpacks a linked blob, if it is to be unpacked.
+func (l *layerPull) fromDisk(ctx context.Context, unpack bool) error {
+	if !unpack {
+		return nil
+	}
+	f, err := os.Open(l.member.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return l.take(ctx, newIncoming(ctx, l, f, l.member.size), true, func() {})
 }
 
 // fromStore unpacks a blob that is stored, if it is to be unpacked.

@@ -221,11 +221,11 @@ func (s *Service) Usage(ctx context.Context, id string) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	return usage(ctx, r.Upper)
+	return UsageOf(ctx, r.Upper)
 }
 
-// usage counts bytes that are there: neither holes nor what is allocated beyond.
-func usage(ctx context.Context, dir string) (u Usage, err error) {
+// UsageOf counts what a tree has: bytes that are there: neither holes nor what is allocated beyond.
+func UsageOf(ctx context.Context, dir string) (u Usage, err error) {
 	err = eachFile(ctx, dir, func(info fs.FileInfo) {
 		u.Inodes++
 		if info.Mode().IsRegular() {

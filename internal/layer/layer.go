@@ -116,6 +116,8 @@ type Service struct {
 	others     []string             // storage drivers that have layers here, without ours
 	doomed     map[ChainID]struct{} // to be removed when no container needs them
 	initMu     sync.Mutex           // one maker of init layers at a time
+	lentDir    string
+	lent       map[string]ChainID // link → what it leads to
 }
 
 // placement is what a container's root consists of.
@@ -157,6 +159,7 @@ const recordVersion = 1
 type Config struct {
 	Root   string // the data root
 	Driver Driver
+	Lent   string // directory with links that Lend makes; "": nothing is lent
 }
 
 // Open makes the directories, empties staging and trash, and learns which
@@ -169,6 +172,8 @@ func Open(c Config) (*Service, error) {
 		chains:     map[ChainID]*chain{},
 		containing: map[string]placement{},
 		doomed:     map[ChainID]struct{}{},
+		lentDir:    c.Lent,
+		lent:       map[string]ChainID{},
 	}
 	for _, dir := range []string{s.layers, s.staging(), s.containers} {
 		if err := os.MkdirAll(dir, 0710); err != nil {
@@ -182,7 +187,7 @@ func Open(c Config) (*Service, error) {
 	if err := s.emptyStaging(); err != nil {
 		return nil, errors.Join(err, s.trash.close())
 	}
-	if err := errors.Join(s.findContainers(), s.findOthers()); err != nil {
+	if err := errors.Join(s.findContainers(), s.findLent(), s.findOthers()); err != nil {
 		return nil, errors.Join(err, s.trash.close())
 	}
 	return s, nil

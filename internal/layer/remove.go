@@ -2,8 +2,10 @@ package layer
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -78,12 +80,16 @@ func (s *Service) dropUnneeded() error {
 	return errors.Join(errs...)
 }
 
-// needed are the layers that containers stand on; not all of them if a layer
-// is damaged. Preconditions: s.mu is held.
+// needed are the layers that containers stand on, or that are lent; not all of them
+// if a layer is damaged. Preconditions: s.mu is held.
 func (s *Service) needed() (needed map[ChainID]bool, all bool) {
 	needed, all = map[ChainID]bool{}, true
+	tops := slices.Collect(maps.Values(s.lent))
 	for _, p := range s.containing {
-		for id := p.chain; id != "" && !needed[id]; {
+		tops = append(tops, p.chain)
+	}
+	for _, id := range tops {
+		for id != "" && !needed[id] {
 			needed[id] = true
 			c, err := s.load(id)
 			if err != nil {

@@ -3,7 +3,6 @@ package server
 import (
 	"net/http"
 
-	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/plugin"
 	"github.com/tare-engine/tare/internal/errdefs"
 )
@@ -33,11 +32,4 @@ func (s *Server) listPlugins(w http.ResponseWriter, r *request) error {
 
 func (s *Server) noPlugin(w http.ResponseWriter, r *request) error {
 	return errdefs.New(errdefs.NotFound, "plugin %q not found", r.name)
-}
-
-func (s *Server) pruneBuildCache(w http.ResponseWriter, r *request) error {
-	if _, err := r.filters(); err != nil {
-		return err
-	}
-	return r.json(http.StatusOK, build.CachePruneReport{CachesDeleted: []string{}})
 }

@@ -539,6 +539,41 @@ func (f *fake) VolumesPrune(_ context.Context, fl api.Filters) (volume.PruneRepo
 	return volume.PruneReport{}, nil
 }
 
+func (f *fake) BuildReady(context.Context) error { return nil }
+
+func (f *fake) BuildGRPC(_ context.Context, conn net.Conn) error { return f.sendBack(conn) }
+
+func (f *fake) BuildSession(_ context.Context, conn net.Conn, _ http.Header) error {
+	return f.sendBack(conn)
+}
+
+// sendBack sends back what it reads, until the client leaves.
+func (f *fake) sendBack(conn net.Conn) error {
+	defer conn.Close()
+	_, err := io.Copy(conn, conn)
+	return err
+}
+
+func (f *fake) BuildPrune(_ context.Context, o api.BuildPruneOptions) (build.CachePruneReport, error) {
+	f.filters = o.Filters
+	return build.CachePruneReport{CachesDeleted: []string{}}, nil
+}
+
+func (f *fake) ImageBuild(_ context.Context, req api.BuildRequest, archive io.Reader, out func(jsonstream.Message)) error {
+	b, err := io.ReadAll(archive)
+	if err != nil {
+		return err
+	}
+	f.call(fmt.Sprint("build ", req, " ", len(b)))
+	out(jsonstream.Message{Stream: "Successfully built 1234\n"})
+	return nil
+}
+
+func (f *fake) BuildCancel(id string) error {
+	f.call("cancel " + id)
+	return nil
+}
+
 // newServer serves f on a unix socket and returns its path.
 func newServer(t testing.TB, f *fake) (path string) {
 	t.Helper()

@@ -103,8 +103,13 @@ var routes = []struct {
 	{"GET", "/volumes", (*Server).listVolumes},
 	{"POST", "/volumes/prune", (*Server).pruneVolumes},
 
-	// What this engine does not have.
+	{"POST", "/grpc", (*Server).buildGRPC},
+	{"POST", "/session", (*Server).buildSession},
+	{"POST", "/build", (*Server).buildImage},
+	{"POST", "/build/cancel", (*Server).cancelBuild},
 	{"POST", "/build/prune", (*Server).pruneBuildCache},
+
+	// What this engine does not have.
 	{"GET", "/plugins", (*Server).listPlugins},
 	{"GET", "/plugins/{name}/json", (*Server).noPlugin},
 	{"POST", "/swarm/init", (*Server).noSwarmHere},

@@ -34,6 +34,7 @@ type Backend interface {
 	systemBackend
 	networkBackend
 	volumeBackend
+	buildBackend
 }
 
 // Config holds the settings of a Server.

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tare-engine/tare/cmd/tare/buildopts"
+)
+
+// buildProgram lies beside this one. What a client of builds is made of takes longer
+// to start than all other commands.
+const buildProgram = "tare-build"
+
+func newBuildCommand(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:                "build [OPTIONS] PATH | URL | -",
+		Short:              "Build an image from a Dockerfile",
+		DisableFlagParsing: true, // they are the program's
+		Annotations:        aliases("image build", "build", "builder build"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, a := range args {
+				if a == "-h" || a == "--help" {
+					return cmd.Help()
+				}
+			}
+			return c.execBuild(args)
+		},
+	}
+	new(buildopts.Options).Add(cmd.Flags())
+	return cmd
+}
+
+// execBuild becomes the program that builds, which is told how the engine is reached.
+func (c *cli) execBuild(args []string) error {
+	config, err := c.settings()
+	if err != nil {
+		return err
+	}
+	e, err := c.endpoint(config)
+	if err != nil {
+		return notInitialized(err.Error())
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	program := filepath.Join(filepath.Dir(self), buildProgram)
+	if _, err := os.Stat(program); err != nil {
+		return fmt.Errorf("%s must lie beside %s to build: %w", buildProgram, self, err)
+	}
+	way := struct {
+		Socket string
+		Dial   []string
+	}{}
+	if socket, ok := strings.CutPrefix(e.host, "unix://"); ok {
+		way.Socket = socket
+	} else {
+		way.Dial = append(append([]string{self}, c.global.again()...), "system", "dial-stdio")
+	}
+	doc, err := json.Marshal(way)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "TARE_BUILD_ENGINE="+string(doc), "TARE_BUILD_CONFIG="+config.path())
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.in, c.out, c.err
+	return become(cmd)
+}
+
+// again are the global flags as they were given, for a program that is to find the
+// same engine.
+func (g *globalFlags) again() (args []string) {
+	values := map[string]string{"config": g.config, "context": g.context, "tlscacert": g.caCert, "tlscert": g.cert, "tlskey": g.key}
+	for _, flag := range slices.Sorted(maps.Keys(values)) {
+		if g.changed != nil && g.changed(flag) {
+			args = append(args, "--"+flag, values[flag])
+		}
+	}
+	for _, h := range g.hosts {
+		args = append(args, "--host", h)
+	}
+	for flag, on := range map[string]bool{"tls": g.tls, "tlsverify": g.tlsVerify} {
+		if g.changed != nil && g.changed(flag) {
+			args = append(args, fmt.Sprintf("--%s=%t", flag, on))
+		}
+	}
+	return args
+}

@@ -1,0 +1,68 @@
+package build
+
+import (
+	"context"
+	"maps"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/exporter"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+)
+
+// exporterMoby is what clients of Docker call the exporter to the engine's images.
+const exporterMoby = "moby"
+
+// danglingPrefix begins the names, ended by a digest, of images that have none.
+const danglingPrefix = "tare-dangling"
+
+// toImages exports to the engine's images, without a name too. Layers stay unpacked
+// tar streams unless the client asks for something else or pushes: nobody but a
+// registry is glad of packed ones.
+type toImages struct {
+	exporter.Exporter
+	store content.Provider
+}
+
+// Resolve reads what the client wants.
+func (e *toImages) Resolve(ctx context.Context, id int, attrs map[string]string) (exporter.ExporterInstance, error) {
+	attrs = maps.Clone(attrs)
+	if attrs == nil {
+		attrs = map[string]string{}
+	}
+	nameless := attrs[string(exptypes.OptKeyName)] == ""
+	if nameless {
+		attrs[string(exptypes.OptKeyDanglingPrefix)] = danglingPrefix
+	}
+	const compression = "compression"
+	if push := attrs[string(exptypes.OptKeyPush)]; attrs[compression] == "" && (push == "" || push == "false") {
+		attrs[compression] = "uncompressed"
+	}
+	i, err := e.Exporter.Resolve(ctx, id, attrs)
+	return &imageExport{i, e.store, nameless}, err
+}
+
+// imageExport tells the client the image's ID here. Of an image without a name that
+// is the digest too: nothing else is sure to lead to it later.
+type imageExport struct {
+	exporter.ExporterInstance
+	store    content.Provider
+	nameless bool
+}
+
+// Export makes the image.
+func (e *imageExport) Export(ctx context.Context, src *exporter.Source, info exporter.ExportBuildInfo) (map[string]string, exporter.FinalizeFunc, exporter.DescriptorReference, error) {
+	resp, finalize, ref, err := e.ExporterInstance.Export(ctx, src, info)
+	if err != nil || ref == nil {
+		return resp, finalize, ref, err
+	}
+	if m, err := images.Manifest(ctx, e.store, ref.Descriptor(), platforms.Default()); err == nil { // else it is for other machines
+		id := m.Config.Digest.String()
+		resp[exptypes.ExporterImageConfigDigestKey] = id
+		if e.nameless {
+			resp[exptypes.ExporterImageDigestKey] = id
+		}
+	}
+	return resp, finalize, ref, nil
+}

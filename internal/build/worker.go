@@ -1,0 +1,34 @@
+package build
+
+import (
+	"runtime/debug"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/exporter"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/worker/base"
+)
+
+// builderWorker is BuildKit's worker, whose images go to the engine.
+type builderWorker struct{ *base.Worker }
+
+// Exporter returns the exporter that a client asks for.
+func (w *builderWorker) Exporter(name string, sm *session.Manager) (exporter.Exporter, error) {
+	if name != exporterMoby && name != bkclient.ExporterImage {
+		return w.Worker.Exporter(name, sm)
+	}
+	e, err := w.Worker.Exporter(bkclient.ExporterImage, sm)
+	return &toImages{e, w.ContentStore()}, err
+}
+
+// buildkitVersion is that of the module.
+func buildkitVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == "github.com/moby/buildkit" {
+				return m.Version
+			}
+		}
+	}
+	return "unknown"
+}

@@ -1,0 +1,87 @@
+package layer
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+)
+
+// lentName is what links to lent layers are called: LENT/N/fs.
+const lentName = "fs"
+
+// Lend makes a symbolic link to the files of a chain's topmost layer, which keeps
+// the chain until Return. The link is called "fs" and lies in a directory of
+// Config.Lent.
+func (s *Service) Lend(id ChainID, link string) error {
+	if filepath.Base(link) != lentName || filepath.Dir(filepath.Dir(link)) != s.lentDir {
+		return errdefs.New(errdefs.InvalidArgument, "layers are not lent to %s", link)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.load(id); err != nil {
+		return err
+	}
+	target, err := filepath.Rel(filepath.Dir(link), filepath.Join(s.dir(id), "diff"))
+	if err != nil {
+		return err
+	}
+	if err := os.Symlink(target, link); err != nil {
+		return err
+	}
+	s.lent[link] = id
+	for c, err := s.load(id); err == nil && c.id != ""; c, err = s.load(c.record.Parent) {
+		delete(s.doomed, c.id)
+	}
+	return nil
+}
+
+// Return removes a link that Lend made, or does nothing if it is none.
+func (s *Service) Return(link string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.lent[link]; !ok {
+		return nil
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	delete(s.lent, link)
+	return s.dropUnneeded()
+}
+
+// findLent reads the links of an earlier run.
+func (s *Service) findLent() error {
+	links, err := filepath.Glob(filepath.Join(s.lentDir, "*", lentName))
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		to, err := os.Readlink(link)
+		if err != nil {
+			continue // the borrower's own
+		}
+		id := digest.NewDigestFromEncoded(digest.SHA256, filepath.Base(filepath.Dir(to)))
+		if checkChain(id) == nil && filepath.Join(filepath.Dir(link), to) == filepath.Join(s.dir(id), "diff") {
+			s.lent[link] = id
+		}
+	}
+	return nil
+}
+
+// Parent returns the chain that a chain's topmost layer lies on.
+func (s *Service) Parent(id ChainID) (ChainID, error) {
+	c, err := s.chainOf(id)
+	if err != nil {
+		return "", err
+	}
+	return c.record.Parent, nil
+}
+
+// Stacks reports whether directories of layers hold one layer each, to be merged by
+// overlayfs, or else all that there is.
+func (s *Service) Stacks() bool { return s.driver.Form() == Stacked }
