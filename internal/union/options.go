@@ -14,15 +14,15 @@ type Policy string
 // Policies. Create policies are all but the last two, which, with TDP, are
 // those of copying up.
 const (
-	TDP    Policy = "tdp"    // the topmost where the parent directory is
-	TDMFS  Policy = "tdmfs"  // as TDP while that has at least Low bytes free, else MFS
-	RR_    Policy = "rr"     // one after the other
-	MFS    Policy = "mfs"    // the one with most free space
-	MFSRR  Policy = "mfsrr"  // as MFS while that has at least Low bytes free, else RR_
-	PMFS   Policy = "pmfs"   // the one with most free space among those where the parent is, else TDP
-	PMFSRR Policy = "pmfsrr" // as PMFS while that has at least Low bytes free, else RR_
-	BUP    Policy = "bup"    // the nearest above where the parent is
-	BU     Policy = "bu"     // the nearest above
+	TDP        Policy = "tdp"    // the topmost where the parent directory is
+	TDMFS      Policy = "tdmfs"  // as TDP while that has at least Low bytes free, else MFS
+	RoundRobin Policy = "rr"     // one after the other
+	MFS        Policy = "mfs"    // the one with most free space
+	MFSRR      Policy = "mfsrr"  // as MFS while that has at least Low bytes free, else RoundRobin
+	PMFS       Policy = "pmfs"   // the one with most free space among those where the parent is, else TDP
+	PMFSRR     Policy = "pmfsrr" // as PMFS while that has at least Low bytes free, else RoundRobin
+	BUP        Policy = "bup"    // the nearest above where the parent is
+	BU         Policy = "bu"     // the nearest above
 )
 
 // Placement is a create policy with its parameters.
@@ -169,7 +169,7 @@ func (o *Options) setCreate(s string) error {
 	p := Placement{Policy: Policy(longNames(parts[0])), Every: 30 * time.Second}
 	low, sec := false, false
 	switch p.Policy {
-	case TDP, RR_:
+	case TDP, RoundRobin:
 	case MFS, PMFS:
 		sec = true
 	case TDMFS, MFSRR, PMFSRR:
