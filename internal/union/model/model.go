@@ -462,15 +462,15 @@ func (u *Union) Link(p, q string) error {
 	if err != nil {
 		return err
 	}
+	if t.file != nil {
+		return syscall.EEXIST
+	}
 	if s.dir() {
 		return syscall.EPERM
 	}
 	f, err := u.copyUp(p, s, -1)
 	if err != nil {
 		return err
-	}
-	if t.file != nil {
-		return syscall.EEXIST
 	}
 	parent, t, _ = u.target(q) // the copy may have made directories
 	s, _ = u.look(p)

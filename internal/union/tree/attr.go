@@ -169,6 +169,9 @@ type Time struct {
 func (t *Tree) SetAttr(n *Node, c Change, open *File) (*dirat.Stat, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	if c.Mode != nil && n.kind == syscall.S_IFLNK {
+		return nil, syscall.EOPNOTSUPP
+	}
 	if err := t.copyUp(n, c.Size == nil || *c.Size > 0); err != nil {
 		return nil, err
 	}

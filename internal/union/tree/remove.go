@@ -132,7 +132,11 @@ func (t *Tree) Rmdir(p *Node, name string) error {
 		if f.at != nil && !f.dir() {
 			return nil, syscall.ENOTDIR
 		}
-		return t.chooseOld(p, f)
+		b, err := t.chooseOld(p, f)
+		if err == nil && !p.dir.has(b) { // p is not copied up for nothing
+			err = t.empty(f.slots)
+		}
+		return b, err
 	}
 	return t.change(p, name, choose, func(s step) error {
 		n := t.kid(p, name)
