@@ -214,3 +214,57 @@ func longNames(s string) string {
 	}
 	return s
 }
+
+// Args writes the configuration as words that FromArgs reads: branches may have
+// more letters together than one word of a command line may have.
+func (c Config) Args() []string {
+	args := []string{c.Options.String()}
+	for _, b := range c.Branches {
+		args = append(args, b.String())
+	}
+	return args
+}
+
+// FromArgs reads what Args has written.
+func FromArgs(args []string) (Config, error) {
+	if len(args) < 2 {
+		return Config{}, fmt.Errorf("no branches given")
+	}
+	c, err := ParseConfig("br:" + strings.Join(args[1:], ":") + "," + args[0])
+	return c, err
+}
+
+// String writes the options as ParseConfig reads them.
+func (o Options) String() string {
+	words := []string{"create=" + o.Create.String(), "cpup=" + string(o.CopyUp), "coo=" + o.CopyOnOpen}
+	add := func(on bool, yes, no string) {
+		if on {
+			words = append(words, yes)
+		} else if no != "" {
+			words = append(words, no)
+		}
+	}
+	add(o.Revalidate, "udba=reval", "udba=none")
+	add(o.AlwaysOpaque, "diropq=a", "")
+	add(o.Sum, "sum", "")
+	add(o.ShowWhiteouts, "shwh", "")
+	add(o.Volatile, "volatile", "")
+	add(o.Flags.ReadOnly, "ro", "")
+	add(o.Flags.NoSuid, "nosuid", "")
+	add(o.Flags.NoDev, "nodev", "")
+	add(o.Flags.NoExec, "noexec", "")
+	add(o.Flags.NoAtime, "noatime", "")
+	return strings.Join(words, ",")
+}
+
+// String writes the policy as the option create= has it.
+func (p Placement) String() string {
+	s := string(p.Policy)
+	switch p.Policy {
+	case TDP, RoundRobin:
+		return s
+	case TDMFS, MFSRR, PMFSRR:
+		s += ":" + strconv.FormatUint(p.Low, 10)
+	}
+	return s + ":" + strconv.Itoa(int(p.Every/time.Second))
+}

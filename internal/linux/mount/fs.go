@@ -74,6 +74,20 @@ func (fs *FS) Mount(a Attr) (*os.File, error) {
 	return os.NewFile(uintptr(fd), fs.f.Name()), nil
 }
 
+// Reconfigure applies the parameters set since Mount to the mounted file
+// system. Even with none the kernel drops what it remembers of its names and
+// nobody uses.
+func (fs *FS) Reconfigure() error {
+	return fs.explain("reconfigure", unix.FsconfigReconfigure(int(fs.f.Fd())))
+}
+
+// File is the configuration's descriptor, for passing it on; FS keeps it.
+func (fs *FS) File() *os.File { return fs.f }
+
+// FSOf takes over a configuration, of a file system that is mounted, from the
+// one who has passed it on.
+func FSOf(f *os.File) *FS { return &FS{f: f, created: true} }
+
 // explain adds what the kernel wrote into the context's log: one message a
 // read, beginning with its severity.
 func (fs *FS) explain(what string, err error) error {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/tare-engine/tare/internal/linux/dirat"
 	"github.com/tare-engine/tare/internal/union"
 )
 
@@ -110,29 +111,59 @@ func (t *Tree) leave(b *Branch) {
 	t.release(drop)
 }
 
-// Modify changes what the union may do with a branch: EBUSY if it is not to be
-// written any more while a file of it is open for writing.
-func (t *Tree) Modify(want union.Branch) error {
+// Modify changes what the union may do with a branch. The source's directory,
+// through which it is used from now on, is the same directory, possibly by
+// another mount. Errors are EBUSY if the branch is not to be written any more
+// while a file of it is open for writing.
+func (t *Tree) Modify(s Source) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b, err := t.branchOf(want.Dir)
+	err := t.modify(s)
+	if err != nil {
+		s.Root.Close()
+	}
+	return err
+}
+
+func (t *Tree) modify(s Source) error {
+	b, err := t.branchOf(s.Dir)
 	if err != nil {
 		return err
 	}
-	if b.rw() && want.Perm != union.RW && b.wopen.Load() > 0 {
-		return &BranchError{Dir: b.spec.Dir, Text: "a file of it is open for writing", Err: syscall.EBUSY}
+	if b.rw() && s.Perm != union.RW && b.wopen.Load() > 0 {
+		return &BranchError{Dir: s.Dir, Text: "a file of it is open for writing", Err: syscall.EBUSY}
 	}
-	if !b.rw() && want.Perm == union.RW {
-		var h home
-		if err := h.open(b.root, true); err != nil {
-			return &BranchError{Dir: b.spec.Dir, Text: "prepare it", Err: err}
-		}
-		b.home.close()
-		b.home.take(&h)
+	var st dirat.Stat
+	if err := s.Root.Stat(&st); err != nil || st.Dev != b.dev || st.Ino != b.ino {
+		return &BranchError{Dir: s.Dir, Text: "it is another directory than when the union was mounted", Err: syscall.ESTALE}
 	}
-	b.spec = want
+	var h home
+	if err := h.open(s.Root, s.Perm == union.RW); err != nil {
+		return &BranchError{Dir: s.Dir, Text: "prepare it", Err: err}
+	}
+	t.shut(b)
+	b.close()
+	b.root, b.spec = s.Root, s.Branch
+	b.home.take(&h)
 	t.changed()
 	return nil
+}
+
+// shut closes all directories of a branch, which are opened again by its root.
+// Preconditions: t.mu is held exclusively, so nobody uses one.
+func (t *Tree) shut(b *Branch) {
+	t.table.mu.Lock()
+	defer t.table.mu.Unlock()
+	t.handles.mu.Lock()
+	defer t.handles.mu.Unlock()
+	for _, n := range t.table.byID {
+		if !n.Dir() || n.ID == 1 {
+			continue
+		}
+		if s, ok := n.dir.in(b); ok {
+			t.handles.shut(s.d)
+		}
+	}
 }
 
 // Used lists the nodes that someone refers to, those below others first.

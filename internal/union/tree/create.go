@@ -11,6 +11,7 @@ import (
 // number among it.
 type New struct {
 	Mode     uint32
+	Umask    uint32 // what Mode loses, unless the directory has a default access control list
 	Dev      uint32
 	Target   string // of a symbolic link
 	UID, GID uint32
@@ -120,6 +121,7 @@ func (t *Tree) make(p *Node, name string, w New, open bool) (n *Node, st *dirat.
 // makeIn makes something new in a branch and takes away its whiteout; nothing
 // is left if it fails.
 func (t *Tree) makeIn(p *Node, s step, name string, w New, open bool) (fd dirat.FD, err error) {
+	w.mask(s.fd)
 	if fd, err = makeAt(s.fd, name, w, open); err != nil {
 		return dirat.None, err
 	}
@@ -142,6 +144,16 @@ func (t *Tree) makeIn(p *Node, s step, name string, w New, open bool) (fd dirat.
 		err = s.fd.Unlink(union.WhiteoutPrefix + name)
 	}
 	return fd, err
+}
+
+// mask applies the mask of the caller, as acl(5) says.
+func (w *New) mask(dir dirat.FD) {
+	if w.Umask&w.Mode == 0 || dirat.Kind(w.Mode) == syscall.S_IFLNK {
+		return
+	}
+	if n, err := dir.Getxattr("system.posix_acl_default", nil); err != nil || n == 0 {
+		w.Mode &^= w.Umask & 0o777
+	}
 }
 
 func makeAt(dir dirat.FD, name string, w New, open bool) (dirat.FD, error) {
@@ -354,6 +366,7 @@ func (t *Tree) Tmpfile(p *Node, w New) (n *Node, st *dirat.Stat, file *File, err
 		return nil, nil, nil, err
 	}
 	defer t.done(s)
+	w.mask(dir)
 	fd, err := dir.OpenAt(".", dirat.Tmpfile|syscall.O_RDWR, w.Mode&0o1777)
 	if err != nil {
 		return nil, nil, nil, err

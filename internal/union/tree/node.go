@@ -161,6 +161,29 @@ func (t *Tree) Forget(n *Node, refs uint64) {
 	t.bury(gone)
 }
 
+// Renew parts a file's node from its names: whoever looks them up from now on
+// gets another node of the same file, with the same inode number. Those who have
+// this one keep it.
+func (t *Tree) Renew(n *Node) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	fd, err := t.place(n)
+	if err != nil {
+		return err
+	}
+	t.table.mu.Lock()
+	if n.orphan < 0 {
+		n.orphan, fd = fd, dirat.None
+	}
+	for _, pl := range slices.Clone(n.places) {
+		t.table.detach(n, pl.parent, pl.name)
+	}
+	t.table.unkey(n)
+	t.table.mu.Unlock()
+	fd.Close()
+	return nil
+}
+
 // bury closes what nodes held that are not in the table any more.
 func (t *Tree) bury(gone []*Node) {
 	for _, n := range gone {

@@ -92,6 +92,38 @@ func reopen(fd dirat.FD, b *Branch, flags int) (dirat.FD, error) {
 // as a write by someone without privileges does.
 func (f *File) DropPrivilege() error { return dropPrivilege(f.FD) }
 
+// SyncDir writes a directory to disk, as far as a writable branch has it.
+func (t *Tree) SyncDir(n *Node) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if err := t.fresh(n); err != nil {
+		return err
+	}
+	for _, s := range n.dir.list() {
+		if !s.b.rw() {
+			continue
+		}
+		if err := t.syncSlot(n, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tree) syncSlot(n *Node, s slot) error {
+	fd, err := t.use(n, s)
+	if err != nil {
+		return err
+	}
+	defer t.done(s)
+	open, err := fd.Reopen(syscall.O_RDONLY | syscall.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer open.Close()
+	return open.Sync()
+}
+
 // OpenDir says that a directory is about to be read.
 func (t *Tree) OpenDir(n *Node) error {
 	t.mu.RLock()

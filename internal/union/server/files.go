@@ -1,0 +1,249 @@
+package server
+
+import (
+	"sync"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/tare-engine/tare/internal/linux/dirat"
+	"github.com/tare-engine/tare/internal/union/tree"
+)
+
+// file is what the kernel has open.
+type file struct {
+	*tree.File
+	passed bool // the kernel reads and writes it itself
+}
+
+// backings are the files of branches that the kernel reads and writes itself,
+// one for a node at a time.
+type backings struct {
+	mu  sync.Mutex
+	s   *Server
+	m   map[*tree.Node]*backing
+	off bool // the kernel refuses: it is too old, or we may not
+}
+
+type backing struct {
+	id     int32
+	branch *tree.Branch
+	users  int
+}
+
+func (b *backings) init(s *Server) { b.s, b.m = s, map[*tree.Node]*backing{} }
+
+// use gives the kernel a file for itself. ok is false if it does not take it;
+// the error ESTALE tells that the node is open on another branch.
+func (b *backings) use(f *file) (id int32, ok bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.off {
+		return 0, false, nil
+	}
+	x := b.m[f.Node]
+	if x != nil && x.branch != f.Branch() {
+		return 0, false, syscall.ESTALE
+	}
+	if x == nil {
+		id, no := b.s.conn.RegisterBackingFd(&fuse.BackingMap{Fd: int32(f.FD)})
+		if no != 0 {
+			// A branch on a file system that is itself stacked, for example: others may
+			// do.
+			b.off = no == syscall.EPERM || no == syscall.ENOTTY || no == syscall.EOPNOTSUPP
+			return 0, false, nil
+		}
+		x = &backing{id: id, branch: f.Branch()}
+		b.m[f.Node] = x
+	}
+	x.users++
+	return x.id, true, nil
+}
+
+func (b *backings) done(f *file) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.m[f.Node]
+	if x == nil {
+		return
+	}
+	if x.users--; x.users == 0 {
+		delete(b.m, f.Node)
+		b.s.conn.UnregisterBackingFd(x.id)
+	}
+}
+
+// opened answers an open. It owns the file.
+func (s *Server) opened(tf *tree.File, out *fuse.OpenOut) error {
+	f := &file{File: tf}
+	id, ok, err := s.backings.use(f)
+	if err != nil {
+		f.Close()
+		if renewed := s.tree.Renew(f.Node); renewed != nil {
+			return renewed
+		}
+		return err
+	}
+	out.OpenFlags |= fuse.FOPEN_NOFLUSH
+	if ok {
+		f.passed = true
+		out.BackingID = id
+		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
+	} else if s.remember > 0 {
+		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	}
+	out.Fh = s.open.add(f)
+	return nil
+}
+
+// Open opens a file.
+func (s *Server) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	n, err := s.node(in.NodeId)
+	if err != nil {
+		return status(err)
+	}
+	f, err := s.tree.OpenFile(n, int(in.Flags))
+	if err != nil {
+		return status(err)
+	}
+	if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
+		if err := f.DropPrivilege(); err != nil {
+			f.Close()
+			return status(err)
+		}
+	}
+	return status(s.opened(f, out))
+}
+
+// Create makes a file and opens it.
+func (s *Server) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	return s.create(in, out, func(p *tree.Node, w tree.New) (*tree.Node, *dirat.Stat, *tree.File, error) {
+		return s.tree.Create(p, name, w)
+	})
+}
+
+// Tmpfile makes a file without a name and opens it.
+func (s *Server) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	return s.create(in, out, s.tree.Tmpfile)
+}
+
+func (s *Server) create(in *fuse.CreateIn, out *fuse.CreateOut, f func(*tree.Node, tree.New) (*tree.Node, *dirat.Stat, *tree.File, error)) fuse.Status {
+	p, err := s.node(in.NodeId)
+	if err != nil {
+		return status(err)
+	}
+	n, st, open, err := f(p, tree.New{Mode: in.Mode, Umask: in.Umask, UID: in.Uid, GID: in.Gid})
+	if err != nil {
+		return status(err)
+	}
+	if err := s.opened(open, &out.OpenOut); err != nil {
+		s.tree.Forget(n, 1)
+		return status(err)
+	}
+	s.entry(n, st, &out.EntryOut)
+	return fuse.OK
+}
+
+// Release closes a file.
+func (s *Server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	f, ok := s.open.take(in.Fh).(*file)
+	if !ok {
+		return
+	}
+	if f.passed {
+		s.backings.done(f)
+	}
+	f.Close()
+}
+
+func (s *Server) file(fh uint64) (*file, error) {
+	if f, ok := s.open.of(fh).(*file); ok {
+		return f, nil
+	}
+	return nil, syscall.EBADF
+}
+
+// Read reads what the kernel does not read itself.
+func (s *Server) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	f, err := s.file(in.Fh)
+	if err != nil {
+		return nil, status(err)
+	}
+	n, err := f.FD.Pread(buf[:min(len(buf), int(in.Size))], int64(in.Offset))
+	if err != nil {
+		return nil, status(err)
+	}
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+// Write writes what the kernel does not write itself.
+func (s *Server) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	f, err := s.file(in.Fh)
+	if err != nil {
+		return 0, status(err)
+	}
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+		if err := f.DropPrivilege(); err != nil {
+			return 0, status(err)
+		}
+	}
+	n, err := f.FD.Pwrite(data, int64(in.Offset))
+	return uint32(max(n, 0)), status(err)
+}
+
+// Flush has nothing to do: what is written is in the branch's file at once.
+func (s *Server) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
+
+// Fsync writes a file to disk.
+func (s *Server) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	f, err := s.file(in.Fh)
+	if err != nil {
+		return status(err)
+	}
+	const dataOnly = 1
+	if in.FsyncFlags&dataOnly != 0 {
+		return status(f.FD.Datasync())
+	}
+	return status(f.FD.Sync())
+}
+
+// Fallocate is fallocate.
+func (s *Server) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	f, err := s.file(in.Fh)
+	if err != nil {
+		return status(err)
+	}
+	return status(f.FD.Allocate(in.Mode, int64(in.Offset), int64(in.Length)))
+}
+
+// Lseek finds data and holes.
+func (s *Server) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	f, err := s.file(in.Fh)
+	if err != nil {
+		return status(err)
+	}
+	at, err := f.FD.Seek(int64(in.Offset), int(in.Whence))
+	if err != nil {
+		return status(err)
+	}
+	out.Offset = uint64(at)
+	return fuse.OK
+}
+
+// CopyFileRange copies between files of branches, shared where the file system
+// can.
+func (s *Server) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	from, err := s.file(in.FhIn)
+	if err != nil {
+		return 0, status(err)
+	}
+	to, err := s.file(in.FhOut)
+	if err != nil {
+		return 0, status(err)
+	}
+	n, err := from.FD.CopyRange(int64(in.OffIn), to.FD, int64(in.OffOut), int(min(in.Len, 1<<30)))
+	if err != nil {
+		return 0, status(err)
+	}
+	return uint32(n), fuse.OK
+}
