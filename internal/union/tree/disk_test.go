@@ -2,11 +2,8 @@ package tree_test
 
 import (
 	"fmt"
-	"maps"
-	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,7 +28,7 @@ func newDisk(t testing.TB, dir string, m *model.Union, o union.Options) *disk {
 	for i, b := range m.Branches {
 		p := filepath.Join(dir, fmt.Sprint("b", i))
 		d.dirs = append(d.dirs, p)
-		writeBranch(t, p, b)
+		must(t, b.Write(p))
 		perm := union.RO
 		if b.RW {
 			perm = union.RW
@@ -54,87 +51,11 @@ func source(t testing.TB, b union.Branch) tree.Source {
 	return tree.Source{Branch: b, Root: fd}
 }
 
-func writeBranch(t testing.TB, dir string, b *model.Branch) {
-	must(t, os.Mkdir(dir, 0o755))
-	first := map[*model.File]string{}
-	for _, p := range slices.Sorted(maps.Keys(b.Files)) {
-		f, at := b.Files[p], dir+p
-		if old, ok := first[f]; ok {
-			must(t, os.Link(old, at))
-			continue
-		}
-		first[f] = at
-		switch f.Kind {
-		case syscall.S_IFDIR:
-			if p != "/" {
-				must(t, os.Mkdir(at, 0o755))
-			}
-			must(t, os.Chmod(at, os.FileMode(f.Mode)))
-		case syscall.S_IFLNK:
-			must(t, os.Symlink(f.Data, at))
-		default:
-			must(t, os.WriteFile(at, []byte(f.Data), 0o644))
-			must(t, os.Chmod(at, os.FileMode(f.Mode)))
-		}
-	}
-	for p := range b.White {
-		must(t, os.WriteFile(dir+path.Join(path.Dir(p), union.WhiteoutPrefix+path.Base(p)), nil, 0o444))
-	}
-	for p := range b.Opaque {
-		must(t, os.WriteFile(dir+path.Join(p, union.Opaque), nil, 0o444))
-	}
-}
-
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// readBranch is what a directory of a branch has, in the model's form.
-func readBranch(t testing.TB, dir string, like *model.Branch) *model.Branch {
-	b := model.NewBranch(like.RW, like.Honours)
-	byIno := map[uint64]*model.File{}
-	must(t, filepath.WalkDir(dir, func(at string, e os.DirEntry, err error) error {
-		must(t, err)
-		p := "/" + strings.TrimPrefix(strings.TrimPrefix(at, dir), "/")
-		name := path.Base(p)
-		switch {
-		case name == union.Opaque:
-			b.Opaque[path.Dir(p)] = true
-			return nil
-		case strings.HasPrefix(name, ".wh..wh."):
-			if e.IsDir() {
-				return filepath.SkipDir
-			}
-			return nil
-		case union.Hidden(name):
-			b.White[path.Join(path.Dir(p), name[4:])] = true
-			return nil
-		}
-		info, err := e.Info()
-		must(t, err)
-		st := info.Sys().(*syscall.Stat_t)
-		if f := byIno[st.Ino]; f != nil {
-			b.Files[p] = f
-			return nil
-		}
-		f := &model.File{Kind: st.Mode & syscall.S_IFMT, Mode: st.Mode & 0o7777}
-		switch f.Kind {
-		case syscall.S_IFLNK:
-			f.Data, err = os.Readlink(at)
-			must(t, err)
-		case syscall.S_IFREG:
-			data, err := os.ReadFile(at)
-			must(t, err)
-			f.Data = string(data)
-		}
-		byIno[st.Ino] = f
-		b.Files[p] = f
-		return nil
-	}))
-	return b
 }
 
 // node looks a path up; done gives the references back.
