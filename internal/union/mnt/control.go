@@ -30,7 +30,8 @@ import (
 //	mod DIR=PERM
 //	del DIR
 //
-// The answer is "ok", or "error" and a text, and lines of branches for ls.
+// The answer is "ok", and lines of branches for ls, or "error" or "busy" (EBUSY)
+// and a text.
 
 // maxRequest bounds a line.
 const maxRequest = 8 << 10
@@ -93,8 +94,32 @@ func (u Union) Delete(dir string) error {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
 	}
-	_, err := u.ask("del "+filepath.Clean(dir), nil)
+	var err error
+	for range attempts {
+		if _, err = u.ask("del "+filepath.Clean(dir), nil); !isErrno(err, syscall.EBUSY) {
+			return err
+		}
+		// It may be in nobody's use, only remembered by the kernel, which takes a
+		// moment to tell the server that it has forgotten.
+		if err := u.shrink(); err != nil {
+			return err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 	return err
+}
+
+// attempts bounds how often a branch that is in use is tried again.
+const attempts = 40
+
+// shrink makes the kernel forget what nobody uses.
+func (u Union) shrink() error {
+	fs, err := mount.PickFS(u.Path)
+	if err != nil {
+		return err
+	}
+	defer fs.Close()
+	return fs.Reconfigure()
 }
 
 func (u Union) withDir(request string, b union.Branch) error {
@@ -111,12 +136,18 @@ func (u Union) withDir(request string, b union.Branch) error {
 	return err
 }
 
-// Unmount ends the mount; EBUSY while it is in use.
+// Unmount ends the mount; EBUSY while it is in use. It waits a moment for the
+// server to end, which goes on if the file system is mounted elsewhere too.
 func (u Union) Unmount() error {
 	if err := mount.Unmount(u.Path); err != nil {
 		return err
 	}
-	sweep()
+	for range 100 {
+		if gone(socketPath(u.ID)) {
+			return nil
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
 	return nil
 }
 
@@ -138,11 +169,22 @@ func (u Union) ask(request string, dir *os.File) ([]string, error) {
 		return nil, err
 	}
 	first, rest, _ := strings.Cut(string(answer), "\n")
-	if first != "ok" {
-		return nil, errors.New(strings.TrimSpace(rest))
+	switch rest = strings.TrimSpace(rest); first {
+	case "ok":
+	case "busy":
+		return nil, busyError(rest)
+	default:
+		return nil, errors.New(rest)
 	}
 	return strings.Split(strings.TrimSuffix(rest, "\n"), "\n"), nil
 }
+
+// busyError is what the server says of a branch that is in use.
+type busyError string
+
+func (e busyError) Error() string { return string(e) }
+
+func (busyError) Unwrap() error { return syscall.EBUSY }
 
 // control answers requests, one after the other.
 func control(socket *os.File, s *server.Server) {
@@ -170,7 +212,11 @@ func answer(c *net.UnixConn, s *server.Server) {
 	}
 	w := bufio.NewWriter(c)
 	defer w.Flush()
-	if err != nil {
+	switch {
+	case isErrno(err, syscall.EBUSY):
+		fmt.Fprintf(w, "busy\n%s\n", err)
+		return
+	case err != nil:
 		fmt.Fprintf(w, "error\n%s\n", err)
 		return
 	}

@@ -45,7 +45,6 @@ const (
 	fdDevice = 3 + iota
 	fdSocket
 	fdReady
-	fdConfig
 	fdBranches
 )
 
@@ -76,14 +75,13 @@ func Mount(program string, c union.Config, target string) (err error) {
 	}
 	u.Add(func() error { return os.Remove(socketPath(id)) })
 	defer socket.Close()
-	m, fs, dev, err := fuseMount(id, c.Options.Flags)
+	m, dev, err := fuseMount(id, c.Options.Flags)
 	if err != nil {
 		return err
 	}
 	defer m.Close() // if it was not moved to its place, this unmounts it and so ends the server
-	defer fs.Close()
 	defer dev.Close()
-	if err := start(program, c, dev, socket, fs.File(), dirs); err != nil {
+	if err := start(program, c, dev, socket, dirs); err != nil {
 		return err
 	}
 	if err := mount.Move(m, at); err != nil {
@@ -188,35 +186,39 @@ func listen(id string) (*os.File, error) {
 func sweep() {
 	old, _ := filepath.Glob(filepath.Join(runDir, "union-*.sock"))
 	for _, path := range old {
-		c, err := net.Dial("unix", path)
-		if err == nil {
-			c.Close()
-		} else if isErrno(err, syscall.ECONNREFUSED) {
-			os.Remove(path)
-		}
+		gone(path)
 	}
 }
 
+// gone removes a socket whose server has ended.
+func gone(path string) bool {
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+		return false
+	}
+	return isErrno(err, syscall.ECONNREFUSED) && os.Remove(path) == nil
+}
+
 // fuseMount makes the file system and a mount of it that is nowhere yet.
-func fuseMount(id string, f union.Flags) (m *os.File, fs *mount.FS, dev *os.File, err error) {
+func fuseMount(id string, f union.Flags) (m, dev *os.File, err error) {
 	fd, err := syscall.Open("/dev/fuse", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, nil, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
+		return nil, nil, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
 	}
 	dev = os.NewFile(uintptr(fd), "/dev/fuse")
-	if fs, err = mount.OpenFS("fuse"); err != nil {
-		dev.Close()
-		return nil, nil, nil, err
-	}
-	if err = configure(fs, id, fd, f); err == nil {
-		m, err = fs.Mount(attrs(f))
+	fs, err := mount.OpenFS("fuse")
+	if err == nil {
+		defer fs.Close()
+		if err = configure(fs, id, fd, f); err == nil {
+			m, err = fs.Mount(attrs(f))
+		}
 	}
 	if err != nil {
-		fs.Close()
 		dev.Close()
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	return m, fs, dev, nil
+	return m, dev, nil
 }
 
 func configure(fs *mount.FS, id string, dev int, f union.Flags) error {
@@ -253,7 +255,7 @@ func attrs(f union.Flags) (a mount.Attr) {
 }
 
 // start starts the server and waits until it answers requests.
-func start(program string, c union.Config, dev, socket, config *os.File, dirs []*os.File) error {
+func start(program string, c union.Config, dev, socket *os.File, dirs []*os.File) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -262,7 +264,7 @@ func start(program string, c union.Config, dev, socket, config *os.File, dirs []
 	cmd := exec.Command(program, append([]string{"serve"}, c.Args()...)...)
 	cmd.Env = []string{}
 	cmd.Dir = "/"
-	cmd.ExtraFiles = append([]*os.File{dev, socket, w, config}, dirs...)
+	cmd.ExtraFiles = append([]*os.File{dev, socket, w}, dirs...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: alone.Namespaces}
 	err = cmd.Start()
 	w.Close()

@@ -8,7 +8,6 @@ import (
 
 	"github.com/tare-engine/tare/internal/linux/alone"
 	"github.com/tare-engine/tare/internal/linux/dirat"
-	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/union"
 	"github.com/tare-engine/tare/internal/union/server"
@@ -52,8 +51,7 @@ func prepare(args []string) (*server.Server, *os.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	fs := mount.FSOf(os.NewFile(fdConfig, "fuse"))
-	s, err := server.New(t, os.NewFile(fdDevice, "/dev/fuse"), fs.Reconfigure)
+	s, err := server.New(t, os.NewFile(fdDevice, "/dev/fuse"))
 	if err != nil {
 		t.Close()
 		return nil, nil, err

@@ -564,16 +564,14 @@ func (u *Union) Rename(p, q string, noReplace, exchange bool) error {
 			return syscall.ENOTDIR
 		case !s.dir() && t.dir():
 			return syscall.EISDIR
-		case s.dir() && len(u.names(t, q)) > 0:
-			return syscall.ENOTEMPTY
 		case !s.dir() && u.now(s.file) == u.now(t.file):
 			return nil
 		}
 	}
-	return u.rename(p, q, s, u.limit(parent, t, path.Dir(q)))
+	return u.rename(p, q, s, t, u.limit(parent, t, path.Dir(q)))
 }
 
-func (u *Union) rename(p, q string, s seen, limit int) error {
+func (u *Union) rename(p, q string, s, t seen, limit int) error {
 	i := s.top
 	if !u.Branches[i].RW || i > limit {
 		if s.dir() {
@@ -591,6 +589,9 @@ func (u *Union) rename(p, q string, s seen, limit int) error {
 		}
 	} else if s.dir() && len(s.dirs) > 1 {
 		return syscall.EXDEV
+	}
+	if t.dir() && len(u.names(t, q)) > 0 {
+		return syscall.ENOTEMPTY
 	}
 	u.ensure(path.Dir(p), i)
 	u.ensure(path.Dir(q), i)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"syscall"
-	"time"
 
 	"github.com/tare-engine/tare/internal/union"
 	"github.com/tare-engine/tare/internal/union/tree"
@@ -83,34 +82,11 @@ func (s *Server) Modify(b tree.Source) error {
 	return s.forgetAll()
 }
 
-// patience is how long a branch that is to be removed waits for the kernel to
-// forget what nobody uses.
-const patience = 2 * time.Second
-
-// Delete removes a branch that is not in use. What the kernel only remembers is
-// no use: it is made to forget that first.
+// Delete removes a branch that is not in use. What the kernel only remembers
+// counts as use; the caller can make it forget (mount.FS.Reconfigure).
 func (s *Server) Delete(dir string) error {
-	end := time.Now().Add(patience)
-	for {
-		err := s.tree.Delete(dir)
-		if err == nil {
-			return s.forgetAll()
-		}
-		if !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
-			return err
-		}
-		if err := s.prune(); err != nil {
-			return err
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// prune makes the kernel drop what it remembers without using it. What is in use
-// or has a mount on it stays.
-func (s *Server) prune() error {
-	if err := s.forgetAll(); err != nil {
+	if err := s.tree.Delete(dir); err != nil {
 		return err
 	}
-	return s.shrink()
+	return s.forgetAll()
 }

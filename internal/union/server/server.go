@@ -31,7 +31,6 @@ type Server struct {
 	tree               *tree.Tree
 	conn               *fuse.Server
 	notes              *os.File // /dev/fuse once more, for what we tell the kernel
-	shrink             func() error
 	remember           time.Duration
 	expires            bool // the kernel can be told that an entry is to be looked up again
 
@@ -43,10 +42,9 @@ type Server struct {
 const long = 24 * time.Hour
 
 // New makes a server of the descriptor of /dev/fuse that a mount has, and
-// answers the kernel's first request. It owns the descriptor. Shrink makes the
-// kernel drop what it remembers of the file system and nobody uses.
-func New(t *tree.Tree, dev *os.File, shrink func() error) (*Server, error) {
-	s := &Server{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t, shrink: shrink}
+// answers the kernel's first request. It owns the descriptor.
+func New(t *tree.Tree, dev *os.File) (*Server, error) {
+	s := &Server{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t}
 	s.backings.init(s)
 	s.open.init()
 	fd, err := syscall.Dup(int(dev.Fd()))

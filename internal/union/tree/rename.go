@@ -73,6 +73,11 @@ func (r *rename) try() (first func() error, err error) {
 	if r.b, err = r.choose(); err != nil {
 		return nil, err
 	}
+	if r.src.dir() && r.dst.dir() && r.flags != dirat.Exchange {
+		if err := r.t.empty(r.dst.slots); err != nil {
+			return nil, err
+		}
+	}
 	if first, err := r.prepare(); err != nil || first != nil {
 		return first, err
 	}
@@ -143,7 +148,7 @@ func (r *rename) check() (done bool, err error) {
 	case !r.src.dir() && r.dst.dir():
 		return false, syscall.EISDIR
 	case r.src.dir():
-		return false, r.t.empty(r.dst.slots)
+		return false, nil
 	}
 	same, err := r.sameFile()
 	return same, err // two names of one file: rename(2) does nothing
