@@ -60,6 +60,7 @@ func must(t testing.TB, err error) {
 // tempDir is a directory on a file system of its own, as overlayfs wants it.
 func tempDir(t testing.TB) string {
 	dir := t.TempDir()
+	must(t, os.Chmod(filepath.Dir(dir), 0o755)) // users come by
 	must(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, ""))
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	return dir

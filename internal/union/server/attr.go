@@ -1,6 +1,8 @@
 package server
 
 import (
+	"syscall"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/tare-engine/tare/internal/linux/dirat"
@@ -38,7 +40,16 @@ func (s *Server) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOu
 			open = f.File
 		}
 	}
-	st, err := s.tree.SetAttr(n, change(in), open)
+	var st *dirat.Stat
+	set := func() (err error) {
+		st, err = s.tree.SetAttr(n, change(in), open)
+		return err
+	}
+	if in.Valid&fuse.FATTR_MODE != 0 && !n.Dir() && tree.PrivilegeIn(in.Mode) != 0 {
+		err = s.privileged(n, in.Caller.Uid, set)
+	} else {
+		err = set()
+	}
 	if err != nil {
 		return status(err)
 	}
@@ -105,7 +116,22 @@ func (s *Server) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, d
 	if err != nil {
 		return status(err)
 	}
-	return status(s.tree.Setxattr(n, name, data, int(in.Flags)))
+	set := func() error { return s.tree.Setxattr(n, name, data, int(in.Flags)) }
+	if name == tree.Capability {
+		return status(s.privileged(n, in.Uid, set))
+	}
+	return status(set())
+}
+
+// privileged gives a file privileges, unless somebody is writing to it who may
+// not keep them.
+func (s *Server) privileged(n *tree.Node, uid uint32, set func() error) error {
+	s.privilege.Lock()
+	defer s.privilege.Unlock()
+	if s.backings.foreign(n, uid) {
+		return syscall.ETXTBSY
+	}
+	return set()
 }
 
 // RemoveXAttr removes an extended attribute.

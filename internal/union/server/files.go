@@ -13,7 +13,9 @@ import (
 // file is what the kernel has open.
 type file struct {
 	*tree.File
-	passed bool // the kernel reads and writes it itself
+	uid    uint32 // who has opened it
+	passed bool   // the kernel reads and writes it itself
+	drops  bool   // but for this: it had privileges to drop with a write when it was opened
 }
 
 // backings are the files of branches that the kernel reads and writes itself,
@@ -29,6 +31,7 @@ type backing struct {
 	id     int32
 	branch *tree.Branch
 	users  int
+	writes map[uint32]int // how many the users without privileges have open for writing
 }
 
 func (b *backings) init(s *Server) { b.s, b.m = s, map[*tree.Node]*backing{} }
@@ -53,11 +56,34 @@ func (b *backings) use(f *file) (id int32, ok bool, err error) {
 			b.off = no == syscall.EPERM || no == syscall.ENOTTY || no == syscall.EOPNOTSUPP
 			return 0, false, nil
 		}
-		x = &backing{id: id, branch: f.Branch()}
+		x = &backing{id: id, branch: f.Branch(), writes: map[uint32]int{}}
 		b.m[f.Node] = x
 	}
 	x.users++
+	if f.unseen() {
+		x.writes[f.uid]++
+	}
 	return x.id, true, nil
+}
+
+// unseen tells whether a user writes without our noticing who may not keep the
+// privileges of the file.
+func (f *file) unseen() bool { return f.Writable() && !f.drops && f.uid != 0 }
+
+// foreign tells whether somebody without privileges but uid writes to a node
+// without our noticing.
+func (b *backings) foreign(n *tree.Node, uid uint32) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.m[n] == nil {
+		return false
+	}
+	for who, count := range b.m[n].writes {
+		if count > 0 && who != uid {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *backings) done(f *file) {
@@ -67,15 +93,27 @@ func (b *backings) done(f *file) {
 	if x == nil {
 		return
 	}
+	if f.unseen() {
+		x.writes[f.uid]--
+	}
 	if x.users--; x.users == 0 {
 		delete(b.m, f.Node)
 		b.s.conn.UnregisterBackingFd(x.id)
 	}
 }
 
-// opened answers an open. It owns the file.
-func (s *Server) opened(tf *tree.File, out *fuse.OpenOut) error {
-	f := &file{File: tf}
+// opened answers an open by a user. It owns the file.
+func (s *Server) opened(tf *tree.File, uid uint32, out *fuse.OpenOut) error {
+	f := &file{File: tf, uid: uid}
+	s.privilege.RLock()
+	defer s.privilege.RUnlock()
+	if tf.Writable() {
+		var err error
+		if f.drops, err = tf.Privileged(); err != nil {
+			tf.Close()
+			return err
+		}
+	}
 	id, ok, err := s.backings.use(f)
 	if err != nil {
 		f.Close()
@@ -89,6 +127,9 @@ func (s *Server) opened(tf *tree.File, out *fuse.OpenOut) error {
 		f.passed = true
 		out.BackingID = id
 		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
+		if f.drops { // reads and writes come to us, mappings do not
+			out.OpenFlags |= fuse.FOPEN_DIRECT_IO
+		}
 	} else if s.remember > 0 {
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	}
@@ -112,7 +153,7 @@ func (s *Server) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 			return status(err)
 		}
 	}
-	return status(s.opened(f, out))
+	return status(s.opened(f, in.Uid, out))
 }
 
 // Create makes a file and opens it.
@@ -136,7 +177,7 @@ func (s *Server) create(in *fuse.CreateIn, out *fuse.CreateOut, f func(*tree.Nod
 	if err != nil {
 		return status(err)
 	}
-	if err := s.opened(open, &out.OpenOut); err != nil {
+	if err := s.opened(open, in.Uid, &out.OpenOut); err != nil {
 		s.tree.Forget(n, 1)
 		return status(err)
 	}
@@ -182,13 +223,23 @@ func (s *Server) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32
 	if err != nil {
 		return 0, status(err)
 	}
-	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
-		if err := f.DropPrivilege(); err != nil {
-			return 0, status(err)
-		}
+	if err := f.dropFor(in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0); err != nil {
+		return 0, status(err)
 	}
 	n, err := f.FD.Pwrite(data, int64(in.Offset))
 	return uint32(max(n, 0)), status(err)
+}
+
+// dropFor takes privileges from the file before a write. Only those who may keep
+// set-user-id have not been marked by the kernel.
+func (f *file) dropFor(all bool) error {
+	switch {
+	case all:
+		return f.DropPrivilege()
+	case f.drops:
+		return f.DropCapability()
+	}
+	return nil
 }
 
 // Flush has nothing to do: what is written is in the branch's file at once.

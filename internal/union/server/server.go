@@ -8,6 +8,11 @@
 // kernel looks the name up again and gets another node, while those who have the
 // old one go on with what they opened.
 //
+// A write by a user takes set-user-id and the like from a program. The kernel
+// leaves that to us, but we see nothing of writes to files that it writes itself.
+// So a file that has privileges is not written by the kernel; and one that another
+// user is writing cannot be given any: ETXTBSY.
+//
 // What the kernel may remember, and for how long, is one setting: nothing with
 // udba=reval, as somebody else may change a branch; everything with udba=none.
 package server
@@ -34,8 +39,11 @@ type Server struct {
 	remember           time.Duration
 	expires            bool // the kernel can be told that an entry is to be looked up again
 
-	backings backings
-	open     handles
+	// privilege is held exclusively while a file gets privileges (set-user-id,
+	// capabilities), and shared while one is opened.
+	privilege sync.RWMutex
+	backings  backings
+	open      handles
 }
 
 // long is "until told otherwise".

@@ -251,20 +251,32 @@ func dropPrivilege(fd dirat.FD) error {
 	if err := fd.Stat(&st); err != nil {
 		return err
 	}
-	drop := uint32(syscall.S_ISUID)
-	if st.Mode&0o010 != 0 {
-		drop |= syscall.S_ISGID
-	}
-	if st.Mode&drop != 0 {
+	if drop := PrivilegeIn(st.Mode); drop != 0 {
 		if err := fd.Chmod(st.Mode &^ drop); err != nil {
 			return err
 		}
 	}
-	err := fd.Removexattr("security.capability")
+	return dropCapability(fd)
+}
+
+func dropCapability(fd dirat.FD) error {
+	err := fd.Removexattr(Capability)
 	if err == syscall.ENODATA || err == syscall.EOPNOTSUPP {
 		return nil
 	}
 	return err
+}
+
+// Capability is the extended attribute by which a program has capabilities.
+const Capability = "security.capability"
+
+// PrivilegeIn returns the bits of a mode that let a program do more than its
+// caller may. Set-group-id without execution by the group is none.
+func PrivilegeIn(mode uint32) uint32 {
+	if mode&0o010 == 0 {
+		return mode & syscall.S_ISUID
+	}
+	return mode & (syscall.S_ISUID | syscall.S_ISGID)
 }
 
 // Readlink returns the target of a symbolic link.

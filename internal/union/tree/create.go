@@ -294,11 +294,8 @@ func (t *Tree) Link(n, p *Node, name string) (st *dirat.Stat, err error) {
 // would be hidden where it is.
 func (t *Tree) linkOnce(n, p *Node, name string) (up *Branch, err error) {
 	t.table.mu.Lock()
-	at, named := n.at.b, len(n.places) > 0
+	at := n.at.b
 	t.table.mu.Unlock()
-	if !named {
-		return nil, syscall.ENOENT
-	}
 	choose := func(f *found) (*Branch, error) {
 		if f.at != nil {
 			return nil, syscall.EEXIST
@@ -334,8 +331,11 @@ func (t *Tree) linkOnce(n, p *Node, name string) (up *Branch, err error) {
 			}
 		}
 		t.table.mu.Lock()
+		held := n.orphan // of a file that had no name
+		n.orphan = dirat.None
 		t.table.attach(n, p, name)
 		t.table.mu.Unlock()
+		held.Close()
 		return nil
 	})
 	return up, err

@@ -92,6 +92,25 @@ func reopen(fd dirat.FD, b *Branch, flags int) (dirat.FD, error) {
 // as a write by someone without privileges does.
 func (f *File) DropPrivilege() error { return dropPrivilege(f.FD) }
 
+// DropCapability takes capabilities from the file, as any write does.
+func (f *File) DropCapability() error { return dropCapability(f.FD) }
+
+// Privileged tells whether the file has something to drop.
+func (f *File) Privileged() (bool, error) {
+	var st dirat.Stat
+	if err := f.FD.Stat(&st); err != nil {
+		return false, err
+	}
+	if PrivilegeIn(st.Mode) != 0 {
+		return true, nil
+	}
+	n, err := f.FD.Getxattr(Capability, nil)
+	if err == syscall.ENODATA || err == syscall.EOPNOTSUPP {
+		return false, nil
+	}
+	return n > 0, err
+}
+
 // SyncDir writes a directory to disk, as far as a writable branch has it.
 func (t *Tree) SyncDir(n *Node) error {
 	t.mu.RLock()
