@@ -96,13 +96,13 @@ func (u Union) Delete(dir string) error {
 	}
 	var err error
 	for range attempts {
-		if _, err = u.ask("del "+filepath.Clean(dir), nil); !isErrno(err, syscall.EBUSY) {
+		if _, err = u.ask("del "+filepath.Clean(dir), nil); err != nil && !isErrno(err, syscall.EBUSY) {
 			return err
 		}
 		// It may be in nobody's use, only remembered by the kernel, which takes a
 		// moment to tell the server that it has forgotten.
-		if err := u.shrink(); err != nil {
-			return err
+		if shrunk := u.shrink(); err == nil || shrunk != nil {
+			return shrunk
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -132,8 +132,10 @@ func (u Union) withDir(request string, b union.Branch) error {
 		return err
 	}
 	defer d.Close()
-	_, err = u.ask(request+list[0].String(), d)
-	return err
+	if _, err := u.ask(request+list[0].String(), d); err != nil {
+		return err
+	}
+	return u.shrink() // it remembers names that were not there
 }
 
 // Unmount ends the mount; EBUSY while it is in use. It waits a moment for the

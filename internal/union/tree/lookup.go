@@ -288,8 +288,36 @@ func (t *Tree) below(p *Node, b *Branch, name string) (bool, error) {
 }
 
 // intern returns the node of what was found, with one reference, and takes over
-// its slots.
+// its slots. Who has another node of that name, because a branch has changed,
+// keeps it.
 func (t *Tree) intern(p *Node, name string, f *found) (*Node, error) {
+	t.table.mu.Lock()
+	old := p.kids[name]
+	other := old != nil && !old.is(f)
+	t.table.mu.Unlock()
+	if !other {
+		return t.internNew(p, name, f)
+	}
+	held := t.hold(p, name)
+	n, err := t.internNew(p, name, f)
+	t.table.mu.Lock()
+	if err == nil && n != old && len(old.places) == 0 && old.orphan < 0 && t.table.byID[old.ID] == old {
+		old.orphan, held = held, dirat.None
+	}
+	t.table.mu.Unlock()
+	held.Close()
+	return n, err
+}
+
+// is tells whether a node is, or may be, what was found.
+func (n *Node) is(f *found) bool {
+	if n.Dir() || f.dir() {
+		return n.Dir() && f.dir() && meet(n.dir.list(), f.slots)
+	}
+	return n.at == key{f.at, f.st.Dev, f.st.Ino} || n.linked
+}
+
+func (t *Tree) internNew(p *Node, name string, f *found) (*Node, error) {
 	if f.dir() {
 		return t.internDir(p, name, f), nil
 	}

@@ -91,14 +91,28 @@ func (t *Tree) hold(p *Node, name string) dirat.FD {
 	if !last {
 		return dirat.None
 	}
-	var held dirat.FD = dirat.None
-	t.with(n, func(fd dirat.FD) (err error) {
-		if held, err = fd.Dup(); err != nil {
-			held = dirat.None
-		}
-		return err
-	})
+	held, err := t.keep(n)
+	if err != nil {
+		return dirat.None // changed behind the union: the answers will be ESTALE
+	}
 	return held
+}
+
+// keep opens what a node is, without looking whether branches have changed.
+func (t *Tree) keep(n *Node) (dirat.FD, error) {
+	if !n.Dir() {
+		return t.place(n)
+	}
+	list := n.dir.list()
+	if len(list) == 0 {
+		return dirat.None, syscall.ESTALE
+	}
+	fd, err := t.use(n, list[0])
+	if err != nil {
+		return dirat.None, err
+	}
+	defer t.done(list[0])
+	return fd.Dup()
 }
 
 // orphaned takes a name from its node, which goes on with a descriptor of its
