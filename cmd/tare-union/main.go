@@ -18,7 +18,7 @@ import (
 	"github.com/tare-engine/tare/internal/union/mnt"
 )
 
-var version, commit, built = "dev", "unknown", ""
+var version, commit = "dev", "unknown"
 
 func main() {
 	err := run(os.Args, os.Stdout)

@@ -458,7 +458,7 @@ func (u *Union) Link(p, q string) error {
 	if err != nil {
 		return err
 	}
-	parent, t, err := u.target(q)
+	_, t, err := u.target(q)
 	if err != nil {
 		return err
 	}
@@ -472,7 +472,7 @@ func (u *Union) Link(p, q string) error {
 	if err != nil {
 		return err
 	}
-	parent, t, _ = u.target(q) // the copy may have made directories
+	parent, t, _ := u.target(q) // the copy may have made directories
 	s, _ = u.look(p)
 	at := u.where(s)
 	if limit := u.limit(parent, t, path.Dir(q)); at > limit {

@@ -67,9 +67,11 @@ func (t *Tree) try(p *Node, name string, choose func(*found) (*Branch, error), d
 	return nil, do(step{b, fd, &f})
 }
 
-// chooseNew decides where something new of directory p goes.
+// chooseNew decides where something new of directory p goes. The decision stands
+// when p has been made there.
 func (t *Tree) chooseNew(p *Node) func(*found) (*Branch, error) {
-	return func(f *found) (*Branch, error) {
+	var chosen *Branch
+	return func(f *found) (b *Branch, err error) {
 		if f.at != nil {
 			return nil, syscall.EEXIST
 		}
@@ -77,7 +79,10 @@ func (t *Tree) chooseNew(p *Node) func(*found) (*Branch, error) {
 		if f.white != nil {
 			limit = f.white.index
 		}
-		return t.forNew(p, limit)
+		if chosen == nil || chosen.index > limit {
+			chosen, err = t.forNew(p, limit)
+		}
+		return chosen, err
 	}
 }
 

@@ -197,6 +197,9 @@ func (t *Tree) resolve(p *Node, name string) (f found, err error) {
 
 // resolveIn looks in one branch; more tells whether those below count.
 func (t *Tree) resolveIn(p *Node, s slot, name string, f *found, last bool) (more bool, err error) {
+	if union.Hidden(name) && !s.b.spec.Honours() {
+		return true, nil // whiteouts that mean nothing are not shown either
+	}
 	fd, err := t.use(p, s)
 	if err != nil {
 		return false, err
