@@ -8,6 +8,7 @@ package alone
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -105,6 +106,26 @@ func Capabilities(keep ...int) error {
 func all(no, a, b, c uintptr) error {
 	if _, _, err := syscall.AllThreadsSyscall(no, a, b, c); err != 0 {
 		return err
+	}
+	return nil
+}
+
+// CloseOnExec keeps programs that are started from now on from inheriting what
+// this one has open or has inherited, but for standard input, output and error.
+func CloseOnExec() error {
+	err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	if err != unix.ENOSYS && err != unix.EINVAL {
+		return err
+	}
+	// Kernels before 5.11.
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range fds {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
 	}
 	return nil
 }

@@ -144,8 +144,8 @@ func (u Union) Unmount() error {
 	if err := mount.Unmount(u.Path); err != nil {
 		return err
 	}
-	for range 100 {
-		if gone(socketPath(u.ID)) {
+	for range 500 {
+		if _, err := os.Lstat(socketPath(u.ID)); os.IsNotExist(err) || gone(socketPath(u.ID)) {
 			return nil
 		}
 		time.Sleep(2 * time.Millisecond)

@@ -31,7 +31,7 @@ func (r *rig) server() int {
 			continue
 		}
 		args, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-		if words := strings.Split(string(args), "\x00"); len(words) > 3 && words[1] == "serve" && strings.HasPrefix(words[3], r.dir+"/") {
+		if words := strings.Split(string(args), "\x00"); len(words) > 4 && words[1] == "serve" && strings.HasPrefix(words[4], r.dir+"/") {
 			return pid
 		}
 	}
@@ -53,6 +53,10 @@ func until(t testing.TB, what string, f func() bool) {
 // TestServerIsAlone: it has nothing that it does not need.
 func TestServerIsAlone(t *testing.T) {
 	dir := tempDir(t)
+	secret := filepath.Join(dir, "secret")
+	leak, err := syscall.Open(secret, syscall.O_CREAT|syscall.O_RDWR, 0o600) // without O_CLOEXEC
+	must(t, err)
+	defer syscall.Close(leak)
 	r := mountUnion(t, dir, "rw=rw:base=ro", "udba=none")
 	proc := "/proc/" + strconv.Itoa(r.server())
 	status, err := os.ReadFile(proc + "/status")
@@ -88,7 +92,7 @@ func TestServerIsAlone(t *testing.T) {
 	for _, fd := range fds {
 		to, err := os.Readlink(proc + "/fd/" + fd.Name())
 		must(t, err)
-		if n, _ := strconv.Atoi(fd.Name()); n <= 2 && to != "/dev/null" {
+		if n, _ := strconv.Atoi(fd.Name()); n <= 2 && to != "/dev/null" || strings.Contains(to, "secret") {
 			t.Errorf("descriptor %s is %s", fd.Name(), to)
 		}
 	}

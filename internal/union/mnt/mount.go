@@ -45,6 +45,7 @@ const (
 	fdDevice = 3 + iota
 	fdSocket
 	fdReady
+	fdRunDir // to remove the socket at the end
 	fdBranches
 )
 
@@ -81,7 +82,7 @@ func Mount(program string, c union.Config, target string) (err error) {
 	}
 	defer m.Close() // if it was not moved to its place, this unmounts it and so ends the server
 	defer dev.Close()
-	if err := start(program, c, dev, socket, dirs); err != nil {
+	if err := start(program, id, c, dev, socket, dirs); err != nil {
 		return err
 	}
 	if err := mount.Move(m, at); err != nil {
@@ -163,7 +164,9 @@ func newID() (string, error) {
 	return "union-" + hex.EncodeToString(b), nil
 }
 
-func socketPath(id string) string { return filepath.Join(runDir, id+".sock") }
+func socketPath(id string) string { return filepath.Join(runDir, socketName(id)) }
+
+func socketName(id string) string { return id + ".sock" }
 
 // listen makes the socket of a mount, and removes those of mounts that are gone.
 func listen(id string) (*os.File, error) {
@@ -255,16 +258,24 @@ func attrs(f union.Flags) (a mount.Attr) {
 }
 
 // start starts the server and waits until it answers requests.
-func start(program string, c union.Config, dev, socket *os.File, dirs []*os.File) error {
+func start(program, id string, c union.Config, dev, socket *os.File, dirs []*os.File) error {
+	if err := alone.CloseOnExec(); err != nil {
+		return fmt.Errorf("descriptors: %w", err)
+	}
+	run, err := os.OpenFile(runDir, oPath|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer run.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	cmd := exec.Command(program, append([]string{"serve"}, c.Args()...)...)
+	cmd := exec.Command(program, append([]string{"serve", id}, c.Args()...)...)
 	cmd.Env = []string{}
 	cmd.Dir = "/"
-	cmd.ExtraFiles = append([]*os.File{dev, socket, w}, dirs...)
+	cmd.ExtraFiles = append([]*os.File{dev, socket, w, run}, dirs...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: alone.Namespaces}
 	err = cmd.Start()
 	w.Close()

@@ -211,3 +211,16 @@ func TestManyBranches(t *testing.T) {
 		}
 	}
 }
+
+// TestPlainUmount: umount(8) is as good as ours.
+func TestPlainUmount(t *testing.T) {
+	r := mountUnion(t, tempDir(t), "rw=rw", "udba=none")
+	pid := r.server()
+	must(t, syscall.Unmount(r.mnt, 0))
+	until(t, "the socket goes", func() bool { _, err := os.Stat(socketPath(r.ID)); return os.IsNotExist(err) })
+	until(t, "the server goes", func() bool {
+		var ws syscall.WaitStatus
+		got, _ := syscall.Wait4(pid, &ws, syscall.WNOHANG, nil)
+		return got == pid && ws.ExitStatus() == 0
+	})
+}

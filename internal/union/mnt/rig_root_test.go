@@ -105,9 +105,11 @@ func (r *rig) unmount() {
 		r.t.Errorf("unmount: %v", err)
 		syscall.Unmount(r.mnt, syscall.MNT_DETACH)
 	}
-	if _, err := os.Stat(socketPath(r.ID)); !os.IsNotExist(err) {
-		r.t.Errorf("the socket is left: %v", err)
-	}
+	until(r.t, "the server ends", func() bool { // a killed one leaves its socket
+		gone(socketPath(r.ID))
+		_, err := os.Stat(socketPath(r.ID))
+		return os.IsNotExist(err)
+	})
 }
 
 func (r *rig) path(p string) string { return filepath.Join(r.mnt, p) }

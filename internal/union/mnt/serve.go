@@ -1,6 +1,7 @@
 package mnt
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -14,8 +15,8 @@ import (
 	"github.com/tare-engine/tare/internal/union/tree"
 )
 
-// Serve is the server process: it has been started by Mount, with the words of
-// Config.Args, and returns when the union is unmounted everywhere.
+// Serve is the server process: it has been started by Mount, with the ID and the
+// words of Config.Args, and returns when the union is unmounted everywhere.
 func Serve(args []string) error {
 	ready := os.NewFile(fdReady, "ready")
 	s, socket, err := prepare(args)
@@ -29,13 +30,19 @@ func Serve(args []string) error {
 	}
 	ready.Close()
 	s.Serve()
-	return nil
+	return dirat.FD(fdRunDir).Unlink(socketName(args[0]))
 }
 
 func prepare(args []string) (*server.Server, *os.File, error) {
-	c, err := union.FromArgs(args)
+	if len(args) == 0 {
+		return nil, nil, errors.New("serve is started by mount only")
+	}
+	c, err := union.FromArgs(args[1:])
 	if err != nil {
 		return nil, nil, err
+	}
+	for fd := fdDevice; fd < fdBranches; fd++ {
+		syscall.CloseOnExec(fd)
 	}
 	limit := process.HardLimit(syscall.RLIMIT_NOFILE)
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {

@@ -39,7 +39,7 @@ func (t *Tree) branchOf(dir string) (*Branch, error) {
 	if i := union.Index(t.specs(), dir); i >= 0 {
 		return t.branches[i], nil
 	}
-	return nil, &BranchError{Dir: dir, Text: "it is no branch of this union", Err: syscall.ENOENT}
+	return nil, &BranchError{Dir: dir, Text: "it is no branch of this union"}
 }
 
 // Delete removes a branch that is not in use: no file of it is open, and nobody
