@@ -14,12 +14,12 @@ import (
 type file struct {
 	*tree.File
 	uid    uint32 // who has opened it
-	passed bool   // the kernel reads and writes it itself
-	drops  bool   // but for this: it had privileges to drop with a write when it was opened
+	drops  bool   // it had privileges to drop with a write when it was opened
+	unseen bool   // the kernel writes it itself, for a user who may not keep privileges
 }
 
-// backings are the files of branches that the kernel reads and writes itself,
-// one for a node at a time.
+// backings say on which branch each open node is open, and of which the kernel
+// reads and writes the branch's file itself.
 type backings struct {
 	mu  sync.Mutex
 	s   *Server
@@ -28,47 +28,62 @@ type backings struct {
 }
 
 type backing struct {
-	id     int32
 	branch *tree.Branch
 	users  int
-	writes map[uint32]int // how many the users without privileges have open for writing
+	id     int32 // the kernel's, if it has taken the file
+	taken  bool
+	writes map[uint32]int // how many unseen files users have
 }
 
 func (b *backings) init(s *Server) { b.s, b.m = s, map[*tree.Node]*backing{} }
 
-// use gives the kernel a file for itself. ok is false if it does not take it;
-// the error ESTALE tells that the node is open on another branch.
-func (b *backings) use(f *file) (id int32, ok bool, err error) {
+// use notes that a file is open, and gives it to the kernel. The error ESTALE
+// tells that the node is open on another branch.
+func (b *backings) use(f *file) (*backing, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.off {
-		return 0, false, nil
-	}
 	x := b.m[f.Node]
-	if x != nil && x.branch != f.Branch() {
-		return 0, false, syscall.ESTALE
-	}
 	if x == nil {
-		id, no := b.s.conn.RegisterBackingFd(&fuse.BackingMap{Fd: int32(f.FD)})
-		if no != 0 {
-			// A branch on a file system that is itself stacked, for example: others may
-			// do.
-			b.off = no == syscall.EPERM || no == syscall.ENOTTY || no == syscall.EOPNOTSUPP
-			return 0, false, nil
-		}
-		x = &backing{id: id, branch: f.Branch(), writes: map[uint32]int{}}
+		x = &backing{branch: f.Branch(), writes: map[uint32]int{}}
+		b.give(x, f)
 		b.m[f.Node] = x
 	}
+	if x.branch != f.Branch() {
+		return nil, syscall.ESTALE
+	}
 	x.users++
-	if f.unseen() {
+	if f.unseen = x.taken && f.Writable() && !f.drops && f.uid != 0; f.unseen {
 		x.writes[f.uid]++
 	}
-	return x.id, true, nil
+	return x, nil
 }
 
-// unseen tells whether a user writes without our noticing who may not keep the
-// privileges of the file.
-func (f *file) unseen() bool { return f.Writable() && !f.drops && f.uid != 0 }
+// give gives the kernel a file for itself. That it refuses the file of one branch,
+// on a file system that is stacked itself, for example, says nothing of others.
+func (b *backings) give(x *backing, f *file) {
+	if b.off {
+		return
+	}
+	id, no := b.s.conn.RegisterBackingFd(&fuse.BackingMap{Fd: int32(f.FD)})
+	x.id, x.taken = id, no == 0
+	b.off = no == syscall.EPERM || no == syscall.ENOTTY || no == syscall.EOPNOTSUPP
+}
+
+func (b *backings) done(f *file) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.m[f.Node]
+	if f.unseen {
+		x.writes[f.uid]--
+	}
+	if x.users--; x.users > 0 {
+		return
+	}
+	delete(b.m, f.Node)
+	if x.taken {
+		b.s.conn.UnregisterBackingFd(x.id)
+	}
+}
 
 // foreign tells whether somebody without privileges but uid writes to a node
 // without our noticing.
@@ -86,22 +101,6 @@ func (b *backings) foreign(n *tree.Node, uid uint32) bool {
 	return false
 }
 
-func (b *backings) done(f *file) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	x := b.m[f.Node]
-	if x == nil {
-		return
-	}
-	if f.unseen() {
-		x.writes[f.uid]--
-	}
-	if x.users--; x.users == 0 {
-		delete(b.m, f.Node)
-		b.s.conn.UnregisterBackingFd(x.id)
-	}
-}
-
 // opened answers an open by a user. It owns the file.
 func (s *Server) opened(tf *tree.File, uid uint32, out *fuse.OpenOut) error {
 	f := &file{File: tf, uid: uid}
@@ -114,7 +113,7 @@ func (s *Server) opened(tf *tree.File, uid uint32, out *fuse.OpenOut) error {
 			return err
 		}
 	}
-	id, ok, err := s.backings.use(f)
+	x, err := s.backings.use(f)
 	if err != nil {
 		f.Close()
 		if renewed := s.tree.Renew(f.Node); renewed != nil {
@@ -123,9 +122,8 @@ func (s *Server) opened(tf *tree.File, uid uint32, out *fuse.OpenOut) error {
 		return err
 	}
 	out.OpenFlags |= fuse.FOPEN_NOFLUSH
-	if ok {
-		f.passed = true
-		out.BackingID = id
+	if x.taken {
+		out.BackingID = x.id
 		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
 		if f.drops { // reads and writes come to us, mappings do not
 			out.OpenFlags |= fuse.FOPEN_DIRECT_IO
@@ -191,9 +189,7 @@ func (s *Server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if !ok {
 		return
 	}
-	if f.passed {
-		s.backings.done(f)
-	}
+	s.backings.done(f)
 	f.Close()
 }
 

@@ -66,12 +66,18 @@ func TestRandomOperations(t *testing.T) {
 		ops = n
 	}
 	dir := t.TempDir()
+	bad := 0
 	for i := range ops / length {
 		seed := uint64(i)
 		sub := filepath.Join(dir, strconv.Itoa(i))
 		must(t, os.Mkdir(sub, 0o755))
-		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) { run(t, rand.New(rand.NewPCG(seed, 1)), sub, length) })
+		if !t.Run(fmt.Sprint("seed", seed), func(t *testing.T) { run(t, rand.New(rand.NewPCG(seed, 1)), sub, length) }) {
+			bad++
+		}
 		must(t, os.RemoveAll(sub))
+	}
+	if os.Getenv("TARE_UNION_OPS") != "" {
+		fmt.Printf("SOAK | random operations in unions, compared with the model | %d | %d | |\n", ops, bad)
 	}
 }
 
