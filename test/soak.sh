@@ -3,7 +3,7 @@
 # are swapped, execs, statistics, fuzzing. Writes docs/soak.md with what was
 # really done. TARE_SOAK_ENGINE, …_KEEPER, …_BOTH, …_UPGRADE and …_PULL set the
 # numbers of kills, …_POWER that of power cuts, TARE_SOAK_MINUTES a bound of their
-# time, TARE_SOAK_RACES, TARE_SOAK_EXECS and TARE_SOAK_STATS the other numbers,
+# time, TARE_SOAK_RACES, TARE_SOAK_EXECS, TARE_SOAK_STATS and TARE_SOAK_UNION the other numbers,
 # TARE_SOAK_FUZZ the time of each fuzz target.
 set -u
 cd "$(dirname "$0")/.."
@@ -17,6 +17,7 @@ go test -count=1 -tags "root failpoint soak" -run '^TestSoak$' -v -timeout 3h ./
 TARE_SOAK_RACES="${TARE_SOAK_RACES:-1000}" go test -count=1 -tags root -run '^TestRaces$' -v -timeout 2h ./internal/runtime >>"$log" 2>&1 || code=1
 TARE_SOAK_EXECS="${TARE_SOAK_EXECS:-10000}" TARE_SOAK_STATS="${TARE_SOAK_STATS:-1000}" \
 	go test -count=1 -tags root -run '^(TestExecsLeaveNothing|TestStatsOfMany)$' -v -timeout 2h ./test/probe >>"$log" 2>&1 || code=1
+TARE_UNION_OPS="${TARE_SOAK_UNION:-100000}" go test -count=1 -run '^TestRandomOperations$' -v -timeout 2h ./internal/union/tree >>"$log" 2>&1 || code=1
 
 # Each fuzz target, for a minute. Without the bound on minimizing it spends a
 # minute on each input that the targets on real files find interesting, in which

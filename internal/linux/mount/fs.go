@@ -26,6 +26,16 @@ func OpenFS(fstype string) (*FS, error) {
 	return &FS{f: os.NewFile(uintptr(fd), fstype)}, nil
 }
 
+// PickFS takes up the configuration of the file system that is mounted at the
+// trusted path. While it is open the file system lives on, unmounted or not.
+func PickFS(path string) (*FS, error) {
+	fd, err := unix.Fspick(unix.AT_FDCWD, path, unix.FSPICK_CLOEXEC|unix.FSPICK_NO_AUTOMOUNT)
+	if err != nil {
+		return nil, fmt.Errorf("fspick %s: %w", path, err)
+	}
+	return &FS{f: os.NewFile(uintptr(fd), path), created: true}, nil
+}
+
 // Close ends the configuration.
 func (fs *FS) Close() error { return fs.f.Close() }
 
@@ -72,6 +82,13 @@ func (fs *FS) Mount(a Attr) (*os.File, error) {
 		return nil, fs.explain("fsmount", err)
 	}
 	return os.NewFile(uintptr(fd), fs.f.Name()), nil
+}
+
+// Reconfigure applies the parameters that were set to the mounted file
+// system. Even with none the kernel drops what it remembers of its names and
+// nobody uses.
+func (fs *FS) Reconfigure() error {
+	return fs.explain("reconfigure", unix.FsconfigReconfigure(int(fs.f.Fd())))
 }
 
 // explain adds what the kernel wrote into the context's log: one message a

@@ -1,0 +1,108 @@
+//go:build root
+
+package mnt
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tare-engine/tare/internal/union/model"
+)
+
+// TestKilledAtAnyMoment kills the server while operations go on: after the next
+// mount the union is as before the one that was under way, or as after it.
+func TestKilledAtAnyMoment(t *testing.T) {
+	under := 0
+	for seed := range uint64(30) {
+		if t.Failed() {
+			return
+		}
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			if killedAtAnyMoment(t, seed) {
+				under++
+			}
+		})
+	}
+	if under < 5 {
+		t.Errorf("the kill met an operation %d times only", under)
+	}
+}
+
+func killedAtAnyMoment(t *testing.T, seed uint64) (met bool) {
+	made := func() *model.Union { return model.RandomOf(rand.New(rand.NewPCG(seed, 11)), "wrr", true) }
+	dir := tempDir(t)
+	var list []string
+	for i, b := range made().Branches {
+		must(t, b.Write(filepath.Join(dir, fmt.Sprint("b", i))))
+		list = append(list, fmt.Sprint("b", i, "=", map[bool]string{true: "rw", false: "ro"}[b.RW]))
+	}
+	r := mountUnion(t, dir, strings.Join(list, ":"), "udba=none")
+	server, err := os.FindProcess(r.server())
+	must(t, err)
+	c := rand.New(rand.NewPCG(seed, 12))
+	timer := time.AfterFunc(time.Duration(c.IntN(20000))*time.Microsecond, func() { server.Kill() })
+	defer timer.Stop()
+	var ops []model.Operation
+	for err := error(nil); ; {
+		op := model.RandomOperation(c)
+		ops = append(ops, op)
+		if err = op.Do(paths(r.mnt)); died(err) {
+			break
+		}
+	}
+	server.Wait()
+	r.unmount()
+	r = mountUnion(t, dir, strings.Join(list, ":"), "udba=none")
+	got, err := model.ReadTree(r.mnt)
+	must(t, err)
+	before, after := made(), made()
+	for _, op := range ops[:len(ops)-1] {
+		op.Do(before)
+		op.Do(after)
+	}
+	last := ops[len(ops)-1]
+	last.Do(after)
+	diffBefore, diffAfter := model.Compare(before.View(), got), model.Compare(after.View(), got)
+	if diffBefore == "" || diffAfter == "" {
+		return diffBefore != "" || diffAfter != ""
+	}
+	// Opening a file so that it is empty, or making it, and writing to it are two
+	// requests.
+	for _, f := range got {
+		if f.Kind == syscall.S_IFREG && f.Data == "" {
+			for p, g := range got {
+				if g == f {
+					f.Data = dataOf(after, p)
+				}
+			}
+			if model.Compare(after.View(), got) == "" {
+				return true
+			}
+			f.Data = ""
+		}
+	}
+	t.Errorf("%s: it is neither as before (%s) nor as after (%s)", last.Name, diffBefore, diffAfter)
+	return true
+}
+
+func dataOf(u *model.Union, p string) string {
+	if f := u.View()[p]; f != nil {
+		return f.Data
+	}
+	return ""
+}
+
+func died(err error) bool {
+	for _, no := range []syscall.Errno{syscall.ENOTCONN, syscall.ECONNABORTED} {
+		if isErrno(err, no) {
+			return true
+		}
+	}
+	return false
+}
