@@ -10,6 +10,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/idrange"
+	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/linux/totar"
 )
 
@@ -42,6 +43,30 @@ func (s *Service) DiffChain(ctx context.Context, id ChainID, out io.Writer) erro
 	return treeError(s.driver.Diff(ctx, r, out, totar.Options{}))
 }
 
+// Look returns a read-only mount of what a container sees, attached nowhere, in
+// which files have the owners that the host sees. Unlike what Mount returns it may
+// be there beside the mount on which the container runs. The caller closes it.
+func (s *Service) Look(ctx context.Context, id string, ns *os.File) (*os.File, error) {
+	r, err := s.rootOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	r.UserNS = ns
+	look := s.driver.Whole
+	if s.driver.Form().mapsOwn() {
+		look = s.driver.Mount
+	}
+	m, err := look(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("mount root of container %s: %w", id, err)
+	}
+	if err := mount.SetAttr(m, mount.Change{Set: mount.ReadOnly}); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
 // Export writes all files that a container sees, without what is mounted into
 // it, as a tar stream. ns and ids are those that it was prepared with.
 func (s *Service) Export(ctx context.Context, id string, ns *os.File, ids *idrange.Map, out io.Writer) error {
@@ -55,7 +80,12 @@ func (s *Service) Export(ctx context.Context, id string, ns *os.File, ids *idran
 		return fmt.Errorf("mount root of container %s: %w", id, err)
 	}
 	defer m.Close()
-	return treeError(totar.Tree(ctx, m, out, s.inside(ids)))
+	if err := mount.SetAttr(m, mount.Change{Set: mount.NoDev}); err != nil {
+		return err
+	}
+	o := s.inside(ids)
+	o.Inert = true
+	return treeError(totar.Tree(ctx, m, out, o))
 }
 
 // ExportChain writes all files of a chain as a tar stream.

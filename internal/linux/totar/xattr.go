@@ -94,7 +94,7 @@ func (o Options) inAttr(name string, value []byte) []byte {
 	case capability:
 		return o.inCapability(value)
 	case "system.posix_acl_access", "system.posix_acl_default":
-		o.inACL(value)
+		MapACL(value, o.UID, o.GID)
 	}
 	if value == nil {
 		return []byte{}
@@ -121,22 +121,35 @@ func (o Options) inCapability(v []byte) []byte {
 	if o.UID(binary.LittleEndian.Uint32(v[sizeV2:])) != 0 {
 		return nil
 	}
-	flags := binary.LittleEndian.Uint32(v) &^ revisionMask
-	binary.LittleEndian.PutUint32(v, flags|revision2)
-	return v[:sizeV2]
+	return CapabilityFor(v, 0)
 }
 
-// inACL turns users and groups of an access control list (linux/posix_acl_xattr.h:
-// a version, then entries of tag, permissions, id).
-func (o Options) inACL(v []byte) {
+// CapabilityFor returns the value of security.capability for a user namespace
+// whose root is uid on the host; 0: for the host's.
+func CapabilityFor(v []byte, uid uint32) []byte {
+	if len(v) != sizeV2 && len(v) != sizeV3 {
+		return v
+	}
+	flags, out := binary.LittleEndian.Uint32(v)&^revisionMask, append([]byte{}, v[:sizeV2]...)
+	if uid == 0 {
+		binary.LittleEndian.PutUint32(out, flags|revision2)
+		return out
+	}
+	binary.LittleEndian.PutUint32(out, flags|revision3)
+	return binary.LittleEndian.AppendUint32(out, uid)
+}
+
+// MapACL turns users and groups of an access control list, in place
+// (linux/posix_acl_xattr.h: a version, then entries of tag, permissions, id).
+func MapACL(v []byte, uid, gid func(uint32) uint32) {
 	const header, entry, user, group = 4, 8, 2, 8
 	for at := header; at+entry <= len(v); at += entry {
 		id := v[at+4 : at+8]
 		switch binary.LittleEndian.Uint16(v[at:]) {
 		case user:
-			binary.LittleEndian.PutUint32(id, o.UID(binary.LittleEndian.Uint32(id)))
+			binary.LittleEndian.PutUint32(id, uid(binary.LittleEndian.Uint32(id)))
 		case group:
-			binary.LittleEndian.PutUint32(id, o.GID(binary.LittleEndian.Uint32(id)))
+			binary.LittleEndian.PutUint32(id, gid(binary.LittleEndian.Uint32(id)))
 		}
 	}
 }
