@@ -19,13 +19,42 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/confine"
 )
 
-// Run runs the suite. newDriver makes the driver for a data root.
+// Run runs the suite. newDriver makes the driver for a data root. After each test
+// all layers are as they were committed. Where failpoints are compiled in, each
+// operation is also killed at each of them.
 func Run(t *testing.T, newDriver func(t *testing.T, root string) layer.Driver) {
-	for name, f := range map[string]func(*testing.T, *site){
+	if operation(t, newDriver) {
+		return
+	}
+	for name, f := range tests() {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), newDriver)
+			f(t, s)
+			s.unchanged(t)
+		})
+	}
+	if failpoint.Enabled {
+		t.Run("KillsLeaveOldOrNew", func(t *testing.T) { testKills(t, newDriver) })
+	}
+}
+
+func newSite(t *testing.T, root string, newDriver func(t *testing.T, root string) layer.Driver) *site {
+	t.Helper()
+	s := &site{root: root, hashes: map[layer.ChainID]string{}, open: func() (*layer.Service, error) {
+		return layer.Open(layer.Config{Root: root, Driver: newDriver(t, root)})
+	}}
+	s.reopen(t)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func tests() map[string]func(*testing.T, *site) {
+	return map[string]func(*testing.T, *site){
 		"FreshContainerHasNoChanges":     testFresh,
 		"MountPointsAreThere":            testMountpoints,
 		"WhiteoutsHideLowerFiles":        testWhiteouts,
@@ -51,23 +80,22 @@ func Run(t *testing.T, newDriver func(t *testing.T, root string) layer.Driver) {
 		"DiffWhileTheContainerWorks":     testDiffWhileItChanges,
 		"DeepTreesAreRefused":            testDeepTree,
 		"ExportIsTheWholeRoot":           testExport,
-	} {
-		t.Run(name, func(t *testing.T) {
-			root := t.TempDir()
-			s := &site{root: root, open: func() (*layer.Service, error) {
-				return layer.Open(layer.Config{Root: root, Driver: newDriver(t, root)})
-			}}
-			s.reopen(t)
-			t.Cleanup(func() { s.Close() })
-			f(t, s)
-		})
+		"ViewsAreReadOnly":               testView,
+		"UsageIsWhatWasChanged":          testUsage,
+		"SizeIsALimit":                   testSize,
+		"StorageOptionsAreChecked":       testOptions,
+		"ManyLayers":                     testManyLayers,
+		"HostileArchivesStayInside":      testHostile,
+		"AllAtOnce":                      testAllAtOnce,
+		"InodesStay":                     testInodes,
 	}
 }
 
 type site struct {
 	*layer.Service
-	root string
-	open func() (*layer.Service, error)
+	root   string
+	open   func() (*layer.Service, error)
+	hashes map[layer.ChainID]string // of the layers that came
 }
 
 func (s *site) reopen(t *testing.T) {
@@ -148,6 +176,7 @@ func (s *site) apply(t *testing.T, layers ...[]File) layer.ChainID {
 		if chain, err = s.Apply(context.Background(), chain, digest.FromBytes(b), bytes.NewReader(b)); err != nil {
 			t.Fatal(err)
 		}
+		s.remember(t, chain)
 	}
 	return chain
 }

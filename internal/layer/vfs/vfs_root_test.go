@@ -11,5 +11,11 @@ import (
 )
 
 func TestSuite(t *testing.T) {
-	layertest.Run(t, func(_ *testing.T, root string) layer.Driver { return vfs.New(root) })
+	layertest.Run(t, func(t *testing.T, root string) layer.Driver {
+		d, err := vfs.New(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	})
 }

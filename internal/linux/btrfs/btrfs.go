@@ -44,6 +44,7 @@ const (
 	snapDestroy   = 1<<30 | 4096<<16 | 0x943f // BTRFS_IOC_SNAP_DESTROY_V2, Linux 5.7
 	treeSearch    = 3<<30 | 4096<<16 | 0x9411 // BTRFS_IOC_TREE_SEARCH
 	inoLookup     = 3<<30 | 4096<<16 | 0x9412 // BTRFS_IOC_INO_LOOKUP
+	fsInfo        = 2<<30 | 1024<<16 | 0x941f // BTRFS_IOC_FS_INFO
 	quotaControl  = 3<<30 | 16<<16 | 0x9428   // BTRFS_IOC_QUOTA_CTL
 	qgroupCreate  = 1<<30 | 16<<16 | 0x942a   // BTRFS_IOC_QGROUP_CREATE
 	qgroupLimit   = 2<<30 | 48<<16 | 0x942b   // BTRFS_IOC_QGROUP_LIMIT

@@ -63,7 +63,7 @@ func Limit(path string, bytes int64) error {
 // Usage is what a quota group counts.
 type Usage struct {
 	Referenced int64 // bytes
-	Exclusive  int64 // of these, bytes that no other subvolume refers to
+	Exclusive  int64 // of these, bytes that no other subvolume refers to: 0 of a new snapshot
 }
 
 // Used measures a subvolume by its quota group, as of the last commit of the
@@ -86,7 +86,13 @@ func Used(path string) (u Usage, err error) {
 		if len(d) < 32 {
 			return fmt.Errorf("a record of %d bytes: %w", len(d), unix.EIO)
 		}
-		u = Usage{int64(binary.LittleEndian.Uint64(d[8:])), int64(binary.LittleEndian.Uint64(d[24:]))}
+		var info [1024]byte // struct btrfs_ioctl_fs_info_args
+		if err := ioctl(f, fsInfo, &info); err != nil {
+			return err
+		}
+		// Each subvolume has a block of its own: the root of its tree.
+		own := int64(binary.LittleEndian.Uint32(info[32:]))
+		u = Usage{int64(binary.LittleEndian.Uint64(d[8:])), max(int64(binary.LittleEndian.Uint64(d[24:]))-own, 0)}
 		return nil
 	})
 	return u, err
