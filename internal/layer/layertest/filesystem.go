@@ -1,6 +1,7 @@
 package layertest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/projquota"
 )
 
 // box says that this process is the one in a mount namespace of its own.
@@ -87,4 +89,49 @@ func RunOn(t *testing.T, f FileSystem, newDriver func(t *testing.T, root string)
 	}
 	t.Setenv("TMPDIR", dir)
 	Run(t, newDriver)
+}
+
+// MountQuota is TryMount for a file system with project quota. Where this kernel
+// has none compiled in, the test is skipped.
+func (f FileSystem) MountQuota(t *testing.T) string {
+	t.Helper()
+	dir, err := f.TryMount(t)
+	if err != nil {
+		if quotaInKernel(t) {
+			t.Fatal(err)
+		}
+		t.Skip("this kernel has no quota for ", f.Kind, " (CONFIG_XFS_QUOTA, CONFIG_QFMT_V2)")
+	}
+	if !projquota.Enabled(dir) {
+		if quotaInKernel(t) {
+			t.Fatalf("%s mounted with %s has no project quota", f.Kind, f.Mount)
+		}
+		t.Skip("this kernel has no quota for ", f.Kind, " (CONFIG_XFS_QUOTA, CONFIG_QFMT_V2)")
+	}
+	return dir
+}
+
+// quotaInKernel reports whether this kernel was built with the quota of both file
+// systems, as far as it tells.
+func quotaInKernel(t *testing.T) bool {
+	t.Helper()
+	if out, err := exec.Command("zcat", "/proc/config.gz").Output(); err == nil {
+		return bytes.Contains(out, []byte("CONFIG_XFS_QUOTA=y")) && bytes.Contains(out, []byte("CONFIG_QFMT_V2="))
+	}
+	release, err := exec.Command("uname", "-r").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.ReadFile("/boot/config-" + string(bytes.TrimSpace(release)))
+	return err != nil || bytes.Contains(out, []byte("CONFIG_XFS_QUOTA=y"))
+}
+
+// MountOverlay mounts an overlayfs that can be written to, until the test ends.
+func MountOverlay(t *testing.T) string {
+	t.Helper()
+	tmp := t.TempDir()
+	command(t, "mkdir", tmp+"/l", tmp+"/u", tmp+"/w", tmp+"/m")
+	command(t, "mount", "-t", "overlay", "overlay", "-o", "lowerdir="+tmp+"/l,upperdir="+tmp+"/u,workdir="+tmp+"/w", tmp+"/m")
+	t.Cleanup(func() { command(t, "umount", "-l", tmp+"/m") })
+	return tmp + "/m"
 }

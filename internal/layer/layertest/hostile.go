@@ -63,15 +63,15 @@ func attacks(outside string) map[string]attack {
 		"name goes up":                     {entries: []tar.Header{reg(up + "up")}, tree: below("up")},
 		"name goes up in the middle":       {entries: []tar.Header{reg("keep/" + up + "up")}, tree: below("up")},
 		"absolute name":                    {entries: []tar.Header{reg(outside + "/canary")}, tree: sorted(below(path(inside + "/canary")...))},
-		"link out, then through it":        {entries: []tar.Header{soft("out", outside), reg("out/canary")}, tree: sorted(below(append(path(inside+"/canary"), "out")...))},
-		"link up, then through it":         {entries: []tar.Header{soft("out", up+inside), reg("out/canary")}, tree: sorted(below(append(path(inside+"/canary"), "out")...))},
+		"link out, then through it":        {entries: []tar.Header{soft("out", outside), reg("out/canary")}},
+		"link up, then through it":         {entries: []tar.Header{soft("out", up+inside), reg("out/canary")}},
 		"link out, then a directory there": {entries: []tar.Header{soft("out", outside), dir("out/"), reg("out/canary")}, tree: sorted(below("out", "out/canary"))},
 		"hard link out":                    {entries: []tar.Header{hard("out", outside+"/canary")}},
 		"hard link up":                     {entries: []tar.Header{hard("out", up+inside+"/canary")}},
 		"hard link to a link, written to":  {entries: []tar.Header{soft("out", outside+"/canary"), hard("again", "out"), reg("again")}, tree: sorted(below("again", "out"))},
 		"hard link to what is below":       {entries: []tar.Header{hard("again", "nothing")}},
 		"hard link to a directory":         {entries: []tar.Header{dir("d/"), hard("again", "d")}},
-		"hard link to itself":              {entries: []tar.Header{reg("x"), hard("x", "x")}},
+		"hard link to itself":              {entries: []tar.Header{reg("x"), hard("x", "x")}, tree: below("x")},
 		"forged whiteout":                  {entries: []tar.Header{device("below", tar.TypeChar, 0, 0)}, either: true},
 		"device with big numbers":          {entries: []tar.Header{device("d", tar.TypeBlock, 1<<20, 1<<30)}},
 		"whiteout of the directory":        {entries: []tar.Header{reg(".wh..")}},
@@ -86,7 +86,7 @@ func attacks(outside string) map[string]attack {
 		"a file, then what is in it":       {entries: []tar.Header{reg("x"), reg("x/y")}},
 		"name of 255 bytes":                {entries: []tar.Header{reg(long)}, tree: below(long)},
 		"name of 256 bytes":                {entries: []tar.Header{reg(long + "n")}},
-		"whiteout of a name of 255 bytes":  {entries: []tar.Header{reg(".wh." + long)}},
+		"whiteout of a name of 255 bytes":  {entries: []tar.Header{reg(".wh." + long)}, tree: below()},
 		"1,100 directories deep":           {entries: []tar.Header{reg(deep + "x")}},
 		"link of 5,000 bytes":              {entries: []tar.Header{soft("l", strings.Repeat("x/", 2500))}},
 		"owner beyond 32 bits":             {entries: []tar.Header{{Name: "o", Typeflag: tar.TypeReg, Uid: 1 << 33}}},
@@ -181,7 +181,7 @@ func (s *site) attack(t *testing.T, name string, base layer.ChainID, a attack) {
 	}
 	defer v.Close()
 	root := fmt.Sprintf("/proc/self/fd/%d", v.Fd())
-	if got := tree(t, root); !equalLists(got, a.tree) {
+	if got := tree(t, root); !equalLists(got, withoutMountpoints(append([]string{}, a.tree...))) {
 		t.Errorf("%s: shows %q, want %q", name, got, a.tree)
 	}
 	for _, p := range tree(t, root) {

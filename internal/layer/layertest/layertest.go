@@ -230,6 +230,10 @@ func tree(t *testing.T, dir string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return withoutMountpoints(list)
+}
+
+func withoutMountpoints(list []string) []string {
 	skip := []string{".dockerenv", "dev", "etc", "proc", "sys"}
 	return slices.DeleteFunc(list, func(p string) bool { return slices.Contains(skip, strings.SplitN(p, "/", 2)[0]) })
 }
@@ -360,10 +364,6 @@ func testChanges(t *testing.T, s *site) {
 	// A hard link changes no byte of the other name; copying it up is not seen by all drivers.
 	got = slices.DeleteFunc(got, func(c string) bool { return c == "C /keep/f" })
 	equal(t, got, "C /a", "A /a/add", "D /a/del", "C /a/mod", "C /b", "D /b/x", "A /b/y", "D /gone", "C /keep", "A /keep/g")
-	u, err := s.Usage(context.Background(), "c")
-	if err != nil || u.Inodes == 0 {
-		t.Errorf("usage %+v, %v", u, err)
-	}
 }
 
 // checkData: where the parts of a container lie is said by stacked drivers

@@ -13,11 +13,16 @@ import (
 )
 
 // Diff writes the upper directory, which holds what has changed and nothing
-// else. With metacopy it does not hold the data of all that has changed: then
-// the merged root is compared with the one below.
+// else. With metacopy it does not hold the data of all that has changed: that is
+// read from the merged root.
 func (d *Driver) Diff(ctx context.Context, r layer.Root, out io.Writer, o totar.Options) error {
 	if metacopied(r) {
-		return d.both(ctx, r, func(now, before *os.File) error { return totar.Changes(ctx, now, before, out, o) })
+		merged, err := d.Whole(ctx, r)
+		if err != nil {
+			return err
+		}
+		defer merged.Close()
+		o.Merged = merged
 	}
 	upper, err := os.Open(r.Upper)
 	if err != nil {

@@ -34,6 +34,10 @@ import (
 type Options struct {
 	UID, GID func(uint32) uint32 // turn owners of files into those that the archive gets; nil: they stay
 	Root     bool                // the root has an entry at all times
+	// Merged is, for Upper, the root that overlayfs shows of it. It is needed for
+	// one that was changed with metacopy or redirect_dir: data and renamed
+	// directories are taken from it. nil: there was neither.
+	Merged *os.File
 }
 
 // Limits of package untar, which takes no more.
@@ -78,9 +82,13 @@ func Tree(ctx context.Context, root *os.File, out io.Writer, o Options) error {
 	return w.tar.Close()
 }
 
-// all writes what is in the directory n, which is depth directories deep.
+// all writes what is in the directory n, which is depth directories deep. A layer
+// cannot have the names of whiteouts.
 func (w *writer) all(n *node, p string, depth int) error {
 	return w.each(n, p, depth, func(child *node, q string) error {
+		if w.layer && strings.HasPrefix(path.Base(q), whiteoutPrefix) {
+			return nil
+		}
 		if err := w.entry(child, q); err != nil || !child.dir() {
 			return err
 		}
