@@ -15,10 +15,16 @@ import (
 // smallDisk mounts an ext4 of a size as truncate has it at dir.
 func smallDisk(t *testing.T, dir, size string, options ...string) {
 	t.Helper()
+	diskOf(t, dir, size, append([]string{"mkfs.ext4", "-q"}, options...)...)
+}
+
+// diskOf mounts at dir a file system that mkfs makes in a file beside it.
+func diskOf(t *testing.T, dir, size string, mkfs ...string) {
+	t.Helper()
 	img := dir + ".img"
 	for _, c := range [][]string{
 		{"truncate", "-s", size, img},
-		append(append([]string{"mkfs.ext4", "-q"}, options...), img),
+		append(mkfs, img),
 		{"mkdir", dir},
 		{"mount", "-o", "loop", img, dir},
 	} {
