@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/btrfs"
 )
@@ -101,6 +102,7 @@ func (d *Driver) Prepare(_ context.Context, r layer.Root) (err error) {
 	} else {
 		err = btrfs.Snapshot(r.Lower[0], r.Upper)
 	}
+	failpoint.Hit("create/driver-made")
 	if err != nil || r.Size == 0 {
 		return err
 	}

@@ -132,7 +132,7 @@ func testKills(t *testing.T, newDriver func(t *testing.T, root string) layer.Dri
 				if !k.empty {
 					s := newSite(t, root, newDriver)
 					w.make(t, s)
-					s.Close()
+					s.shut()
 				}
 				cmd := child(t, k.name, root, "TARE_FAILPOINTS="+p+"=kill")
 				out, err := cmd.CombinedOutput()
@@ -166,7 +166,7 @@ func passed(t *testing.T, name string, empty bool, w world, newDriver func(t *te
 	if !empty {
 		s := newSite(t, root, newDriver)
 		w.make(t, s)
-		s.Close()
+		s.shut()
 	}
 	log := filepath.Join(t.TempDir(), "log")
 	if out, err := child(t, name, root, "TARE_FAILPOINTS_LOG="+log).CombinedOutput(); err != nil {

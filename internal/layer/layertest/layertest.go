@@ -49,7 +49,7 @@ func newSite(t *testing.T, root string, newDriver func(t *testing.T, root string
 		return layer.Open(layer.Config{Root: root, Driver: newDriver(t, root)})
 	}}
 	s.reopen(t)
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(s.shut)
 	return s
 }
 
@@ -98,11 +98,17 @@ type site struct {
 	hashes map[layer.ChainID]string // of the layers that came
 }
 
-func (s *site) reopen(t *testing.T) {
-	t.Helper()
+// shut closes the store, unless that was done.
+func (s *site) shut() {
 	if s.Service != nil {
 		s.Close()
+		s.Service = nil
 	}
+}
+
+func (s *site) reopen(t *testing.T) {
+	t.Helper()
+	s.shut()
 	var err error
 	if s.Service, err = s.open(); err != nil {
 		t.Fatal(err)

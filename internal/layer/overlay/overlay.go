@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/overlay"
 	"github.com/tare-engine/tare/internal/linux/projquota"
@@ -66,6 +67,7 @@ func (d *Driver) Prepare(_ context.Context, r layer.Root) error {
 	if err := os.Mkdir(r.Upper, 0o710); err != nil || r.Work == "" {
 		return err
 	}
+	failpoint.Hit("create/driver-made")
 	if d.metacopy {
 		if err := syscall.Setxattr(r.Work, metacopyMark, []byte("y"), 0); err != nil {
 			return &os.PathError{Op: "setxattr", Path: r.Work, Err: err}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/projquota"
 	"github.com/tare-engine/tare/internal/linux/treecopy"
@@ -84,6 +85,7 @@ func (d *Driver) Prepare(ctx context.Context, r layer.Root) error {
 	if err := os.Mkdir(r.Upper, 0o710); err != nil {
 		return err
 	}
+	failpoint.Hit("create/driver-made")
 	if r.Size > 0 {
 		if err := projquota.Begin(r.Size, r.Upper); err != nil {
 			return err
