@@ -11,7 +11,7 @@ import (
 // storageSessions are those that ask most of a storage driver.
 var storageSessions = []string{
 	"changes", "commit", "entrypoint", "export", "failedstart", "hello", "imagediff", "imagemount", "images", "inspect", "layers127",
-	"lifecycle", "load", "mounts", "parallel", "prune", "ps", "pull", "replace", "save", "usage", "userns", "users", "verify",
+	"lifecycle", "load", "mounts", "parallel", "prune", "ps", "pull", "replace", "save", "storage-opt", "usage", "userns", "users", "verify",
 }
 
 // TestStorageDrivers runs the sessions that touch storage once for each driver

@@ -105,7 +105,9 @@ func run(t *testing.T, e *engine, cli string, files []string) {
 				case "reference":
 					return e.reference, nil
 				case "stacked": // layers lie in directories of their own
-					return e.reference || e.output(t, "info", "-f", "{{.Driver}}") == "overlay", nil
+					return strings.HasPrefix(e.output(t, "info", "-f", "{{.Driver}}"), "overlay"), nil
+				case "btrfs", "vfs":
+					return e.output(t, "info", "-f", "{{.Driver}}") == c, nil
 				}
 				return false, fmt.Errorf("unknown condition %q", c)
 			},
