@@ -69,6 +69,7 @@ func tests() map[string]func(*testing.T, *site) {
 		"WrongDiffIDLeavesNothing":       testWrongDiff,
 		"StagingAndTrashAreEmptied":      testLeftovers,
 		"PruneKeepsWhatIsNeeded":         testPrune,
+		"LayersKeepWhatTheyStandOn":      testParents,
 		"EmptyChain":                     testEmptyChain,
 		"ImageLinksDoNotLeadMountsAside": testLinks,
 		"UnpackingHasNoRightsToSpare":    testConfined,
@@ -510,6 +511,22 @@ func testPrune(t *testing.T, s *site) {
 	}
 	if !s.Has(one) || s.Has(two) || !s.Has(s.apply(t, base)) {
 		t.Error("pruned the wrong layers")
+	}
+}
+
+func testParents(t *testing.T, s *site) {
+	base := s.apply(t, []File{{Name: "a"}})
+	top := s.apply(t, []File{{Name: "a"}}, []File{{Name: "b"}})
+	s.reopen(t)
+	if err := s.RemoveChain(base); err != nil || !s.Has(base) || !s.Has(top) {
+		t.Fatalf("with a layer on it: %v, %v, %v", err, s.Has(base), s.Has(top))
+	}
+	equal(t, tree(t, s.container(t, "c", top, layer.Options{})), "a", "b")
+	if err := s.Remove(context.Background(), "c"); err != nil || !s.Has(base) {
+		t.Fatalf("after a container: %v, %v", err, s.Has(base))
+	}
+	if err := s.RemoveChain(top); err != nil || s.Has(base) || s.Has(top) {
+		t.Errorf("without: %v, %v, %v", err, s.Has(base), s.Has(top))
 	}
 }
 
