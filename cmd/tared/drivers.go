@@ -98,7 +98,7 @@ func checkDriver(name string) error {
 
 func checkStorageOpt(option string) error {
 	if _, _, ok := layer.KeyValue(option); !ok {
-		return layer.ErrNoValue(option)
+		return layer.NotKeyValue(option)
 	}
 	return nil
 }

@@ -16,8 +16,8 @@ func KeyValue(option string) (key, value string, ok bool) {
 	return strings.ToLower(strings.TrimSpace(key)), strings.TrimSpace(value), ok && key != ""
 }
 
-// ErrNoValue is dockerd's answer to an option that is not KEY=VALUE.
-func ErrNoValue(option string) error {
+// NotKeyValue is dockerd's answer to an option that is not KEY=VALUE.
+func NotKeyValue(option string) error {
 	return fmt.Errorf("Unable to parse key/value option: %s", option) //lint:ignore ST1005 dockerd's text
 }
 

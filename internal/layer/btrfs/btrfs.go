@@ -52,7 +52,7 @@ func New(root string, options ...string) (*Driver, error) {
 		var err error
 		switch {
 		case !ok:
-			err = layer.ErrNoValue(o)
+			err = layer.NotKeyValue(o)
 		case key == "btrfs.min_space":
 			if d.minSpace, err = layer.ParseSize(value); err == nil {
 				err = btrfs.EnableQuota(root)

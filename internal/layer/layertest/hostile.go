@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -203,9 +204,40 @@ func (s *site) nothingStaged(t *testing.T) {
 	}
 }
 
+// sparse is an archive with one file of size bytes, all of it a hole, in GNU's old
+// form, which archive/tar reads and does not write.
+func sparse(size int64) []byte {
+	b := make([]byte, 3*512)
+	field := func(at int, s string) { copy(b[at:], s) }
+	number := func(at int, n int64) { // base 256, of 12 bytes
+		b[at] = 0x80
+		binary.BigEndian.PutUint64(b[at+4:], uint64(n))
+	}
+	field(0, "hole")
+	field(100, "0000644\x000000000\x000000000\x0000000000000\x0000000000000\x00")
+	field(148, "        S")
+	field(257, "ustar  \x00")
+	number(386, size) // the one piece of data is at the end, and empty
+	number(483, size)
+	sum := 0
+	for _, c := range b[:512] {
+		sum += int(c)
+	}
+	field(148, fmt.Sprintf("%06o\x00 ", sum))
+	return b
+}
+
 // testBomb: holes cost nothing to write down and much to read, and a file of
 // zeros unpacks to a hole.
 func testBomb(t *testing.T, s *site, base layer.ChainID) {
+	if h, err := tar.NewReader(bytes.NewReader(sparse(1 << 20))).Next(); err != nil || h.Name != "hole" || h.Size != 1<<20 {
+		t.Fatalf("no archive: %+v, %v", h, err)
+	}
+	hole := sparse(1 << 50)
+	if _, err := s.Apply(context.Background(), base, digest.FromBytes(hole), bytes.NewReader(hole)); !errdefs.Is(err, errdefs.InvalidArgument) {
+		t.Errorf("a petabyte of hole: %v", err)
+	}
+	s.nothingStaged(t)
 	r, w := io.Pipe()
 	go func() {
 		h := tar.Header{Name: "zeros", Typeflag: tar.TypeReg, Mode: 0o600, Size: 1 << 50}

@@ -21,7 +21,7 @@ func (d *Driver) set(options []string) error {
 	for _, o := range options {
 		key, value, ok := layer.KeyValue(o)
 		if !ok {
-			return layer.ErrNoValue(o)
+			return layer.NotKeyValue(o)
 		}
 		name, short := strings.CutPrefix(key, "overlay.")
 		if !short {

@@ -38,7 +38,7 @@ func New(root string, options ...string) (*Driver, error) {
 		var err error
 		switch {
 		case !ok:
-			err = layer.ErrNoValue(o)
+			err = layer.NotKeyValue(o)
 		case key == "size" || key == "vfs.size":
 			d.size, err = layer.ParseSize(value)
 			if err == nil && !d.quota {

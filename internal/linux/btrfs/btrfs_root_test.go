@@ -5,32 +5,25 @@ package btrfs
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tare-engine/tare/internal/layer/layertest"
 	"github.com/tare-engine/tare/internal/linux/syncfs"
 )
 
-// volume mounts a btrfs of its own, in a file on tmpfs.
+func TestMain(m *testing.M) { layertest.Main(m) }
+
+// volume mounts a btrfs of its own.
 func volume(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	run := func(args ...string) {
-		t.Helper()
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%q: %v: %s", args, err, out)
-		}
+	dir, err := layertest.FileSystem{Kind: "btrfs", Size: "256M"}.TryMount(t)
+	if err != nil {
+		t.Fatal(err)
 	}
-	img, mnt := filepath.Join(dir, "img"), filepath.Join(dir, "mnt")
-	run("truncate", "-s", "256M", img)
-	run("mkfs.btrfs", "-q", img)
-	run("mkdir", mnt)
-	run("mount", "-o", "loop", img, mnt)
-	t.Cleanup(func() { run("umount", mnt) })
-	return mnt
+	return dir
 }
 
 func must(t *testing.T, errs ...error) {
