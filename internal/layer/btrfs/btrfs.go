@@ -58,7 +58,7 @@ func New(root string, options ...string) (*Driver, error) {
 				err = btrfs.EnableQuota(root)
 			}
 		default:
-			err = errors.New("Unknown option " + key) //lint:ignore ST1005 dockerd's text
+			err = fmt.Errorf("Unknown option %s", key) //lint:ignore ST1005 dockerd's text
 		}
 		if err != nil {
 			return nil, err

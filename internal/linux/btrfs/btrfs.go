@@ -60,11 +60,11 @@ const (
 
 // volArgs is struct btrfs_ioctl_vol_args_v2.
 type volArgs struct {
-	fd      int64
-	transID uint64
-	flags   uint64
-	_       [4]uint64
-	name    [4040]byte // or the ID of a subvolume, with specByID
+	fd    int64
+	_     uint64
+	flags uint64
+	_     [4]uint64
+	name  [4040]byte // or the ID of a subvolume, with specByID
 }
 
 func ioctl[T any](dir *os.File, request uintptr, arg *T) error {
@@ -217,14 +217,14 @@ type item struct {
 
 // searchArgs is struct btrfs_ioctl_search_args.
 type searchArgs struct {
-	tree                   uint64
-	minObject, maxObject   uint64
-	minOffset, maxOffset   uint64
-	minTransID, maxTransID uint64
-	minKind, maxKind       uint32
-	items, _               uint32
-	_                      [4]uint64
-	buf                    [3992]byte
+	tree                 uint64
+	minObject, maxObject uint64
+	minOffset, maxOffset uint64
+	_, maxTransID        uint64
+	minKind, maxKind     uint32
+	items, _             uint32
+	_                    [4]uint64
+	buf                  [3992]byte
 }
 
 // searchHeader is struct btrfs_ioctl_search_header, in front of each item.

@@ -43,15 +43,16 @@ func quotaOn(f *os.File) (bool, error) {
 
 // limitArgs is struct btrfs_ioctl_qgroup_limit_args.
 type limitArgs struct {
-	group                                                  uint64
-	flags, referenced, exclusive, reservedRef, reservedExc uint64
+	_                 uint64 // the group: 0 is that of the open subvolume
+	flags, referenced uint64
+	_                 [3]uint64
 }
 
 // Limit bounds the bytes that a subvolume refers to, those it shares with others
 // among them. Quota groups must be enabled.
 func Limit(path string, bytes int64) error {
 	return at(path, "limit subvolume", func(f *os.File) error {
-		a := limitArgs{flags: 1, referenced: uint64(bytes)} // BTRFS_QGROUP_LIMIT_MAX_RFER; group 0 is that of f
+		a := limitArgs{flags: 1, referenced: uint64(bytes)} // BTRFS_QGROUP_LIMIT_MAX_RFER
 		err := ioctl(f, qgroupLimit, &a)
 		if err == unix.ENOTCONN {
 			return ErrNoQuota
