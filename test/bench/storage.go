@@ -168,7 +168,7 @@ func storageRows(files []byte) []storageRow {
 // storageTable times each row for all contestants by turns: medians, and ratios to
 // the directory.
 func (b *bench) storageTable(name string, grounds []namedGround) error {
-	rounds := max(b.o.rounds/20, 3)
+	rounds := max(b.o.rounds/20, 1)
 	files := archiveOf("unpacked")
 	fmt.Printf("| on %s, ms (ratio), median of %d |", name, rounds)
 	for _, g := range grounds {

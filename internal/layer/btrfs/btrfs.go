@@ -58,7 +58,8 @@ func New(root string, options ...string) (*Driver, error) {
 				err = btrfs.EnableQuota(root)
 			}
 		default:
-			err = fmt.Errorf("Unknown option %s", key) //lint:ignore ST1005 dockerd's text
+			//lint:ignore ST1005 dockerd's text
+			err = fmt.Errorf("Unknown option %s", key)
 		}
 		if err != nil {
 			return nil, err
