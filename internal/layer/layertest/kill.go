@@ -59,28 +59,28 @@ func (w world) make(t *testing.T, s *site) {
 var killed = []struct {
 	name  string
 	empty bool // the world is not there before
-	do    func(ctx context.Context, s *layer.Service, w world) error
+	do    func(ctx context.Context, s *site, w world) error
 	new   func(s *site, w world) bool
 }{
-	{"apply", true, func(ctx context.Context, s *layer.Service, w world) error {
-		_, err := (&site{Service: s}).applyAll([][]byte{w.base, w.top})
+	{"apply", true, func(ctx context.Context, s *site, w world) error {
+		_, err := s.applyAll([][]byte{w.base, w.top})
 		return err
 	}, func(s *site, w world) bool { _, both := w.chains(); return s.Has(both) }},
-	{"prepare", false, func(ctx context.Context, s *layer.Service, w world) error {
+	{"prepare", false, func(ctx context.Context, s *site, w world) error {
 		base, _ := w.chains()
 		return s.Prepare(ctx, "new", base, layer.Options{})
 	}, func(s *site, _ world) bool { return slices.Contains(s.Containers(), "new") }},
-	{"prepare on nothing", false, func(ctx context.Context, s *layer.Service, w world) error {
+	{"prepare on nothing", false, func(ctx context.Context, s *site, w world) error {
 		return s.Prepare(ctx, "new", "", layer.Options{Volatile: true})
 	}, func(s *site, _ world) bool { return slices.Contains(s.Containers(), "new") }},
-	{"remove", false, func(ctx context.Context, s *layer.Service, w world) error {
+	{"remove", false, func(ctx context.Context, s *site, w world) error {
 		return s.Remove(ctx, "there")
 	}, func(s *site, _ world) bool { return !slices.Contains(s.Containers(), "there") }},
-	{"remove with its chain", false, func(ctx context.Context, s *layer.Service, w world) error {
+	{"remove with its chain", false, func(ctx context.Context, s *site, w world) error {
 		base, both := w.chains()
 		return errors.Join(s.RemoveChain(both, base), s.Remove(ctx, "there"))
 	}, func(s *site, w world) bool { base, _ := w.chains(); return !s.Has(base) }},
-	{"commit", false, func(ctx context.Context, s *layer.Service, w world) error {
+	{"commit", false, func(ctx context.Context, s *site, w world) error {
 		var b bytes.Buffer
 		if err := s.Diff(ctx, "there", nil, &b); err != nil {
 			return err
@@ -89,6 +89,25 @@ var killed = []struct {
 		_, err := s.Apply(ctx, both, digest.FromBytes(b.Bytes()), &b)
 		return err
 	}, func(s *site, w world) bool { return len(s.layers()) == 3 }},
+	{"replace", false, func(ctx context.Context, s *site, w world) error {
+		base, _ := w.chains()
+		if err := os.WriteFile(filepath.Join(s.dir(base), "a/f"), []byte("damaged"), 0); err != nil {
+			return err
+		}
+		b := s.NewBatch()
+		defer b.Close()
+		if err := b.Unpack(ctx, "", digest.FromBytes(w.base), bytes.NewReader(w.base)); err != nil {
+			return err
+		}
+		if damage, err := b.Check(ctx, base); err != nil || len(damage) == 0 {
+			return fmt.Errorf("damage %v: %w", damage, err)
+		}
+		return b.Replace(base)
+	}, func(s *site, w world) bool {
+		base, _ := w.chains()
+		data, err := os.ReadFile(filepath.Join(s.dir(base), "a/f"))
+		return err == nil && string(data) == "1"
+	}},
 }
 
 // layers are the directories of committed layers.
@@ -106,7 +125,7 @@ func operation(t *testing.T, newDriver func(t *testing.T, root string) layer.Dri
 	s := newSite(t, os.Getenv(rootVar), newDriver)
 	for _, k := range killed {
 		if k.name == name {
-			if err := k.do(context.Background(), s.Service, newWorld(t)); err != nil {
+			if err := k.do(context.Background(), s, newWorld(t)); err != nil {
 				t.Fatal(err)
 			}
 			return true
@@ -146,7 +165,7 @@ func testKills(t *testing.T, newDriver func(t *testing.T, root string) layer.Dri
 					continue
 				}
 				// The old: the operation can be done as if it had never been tried.
-				if err := k.do(context.Background(), after.Service, w); err != nil {
+				if err := k.do(context.Background(), after, w); err != nil {
 					t.Errorf("%s: again: %v", p, err)
 				}
 				if !k.new(after, w) {
