@@ -44,6 +44,7 @@ test: deps build ## install what the tests need and run them all
 	$(GOTEST) -tags root ./... 2>&1 | test/summary.sh root
 	TARE_PROBE=5.10 $(GOTEST) -tags root $(OLD_KERNEL) 2>&1 | test/summary.sh "root as on 5.10"
 	$(GOTEST) -tags "root failpoint" -short ./internal/failpoint/... ./test/crash/... 2>&1 | test/summary.sh crash
+	$(GOTEST) -tags "root failpoint" -run '^TestSuite$$/^KillsLeaveOldOrNew$$' ./internal/layer/... 2>&1 | test/summary.sh "layers, killed"
 
 .PHONY: unit-test
 unit-test: ## the tests that need neither root nor installed programs
@@ -57,6 +58,12 @@ root-test: build ## the tests that need root; in namespaces of their own
 .PHONY: reference-test
 reference-test: build ## the terminal sessions of test/script with Debian's dockerd
 	TARE_REFERENCE=1 $(GOTEST) -tags root -run TestReference ./test/script/...
+
+.PHONY: storage-test
+storage-test: build ## all terminal sessions on each storage driver; the drivers' suites killed at each point, and raced
+	TARE_STORAGE=all $(GOTEST) -tags root -run '^TestStorageDrivers$$' ./test/script/...
+	$(GOTEST) -tags "root failpoint" -run '^TestSuite$$/^KillsLeaveOldOrNew$$' ./internal/layer/...
+	CGO_ENABLED=1 $(GOTEST) -race -tags root -run '^TestSuite$$/^(AllAtOnce|DiffWhileTheContainerWorks)$$' ./internal/layer/...
 
 .PHONY: crash-test
 crash-test: build ## kill the engine and the keeper at every named point

@@ -20,6 +20,12 @@ TARE_SOAK_EXECS="${TARE_SOAK_EXECS:-10000}" TARE_SOAK_STATS="${TARE_SOAK_STATS:-
 	go test -count=1 -tags root -run '^(TestExecsLeaveNothing|TestStatsOfMany)$' -v -timeout 2h ./test/probe >>"$log" 2>&1 || code=1
 TARE_UNION_OPS="${TARE_SOAK_UNION:-100000}" go test -count=1 -run '^TestRandomOperations$' -v -timeout 2h ./internal/union/tree >>"$log" 2>&1 || code=1
 
+# All terminal sessions, on each storage driver.
+bad=0
+TARE_STORAGE=all go test -count=1 -tags root -run '^TestStorageDrivers$' -v -timeout 1h ./test/script >"$log.fuzz" 2>&1 || bad=1
+echo "SOAK | terminal sessions on btrfs, vfs and overlay with metacopy | $(grep -c '^ *--- PASS: TestStorageDrivers/.*/sessions/' "$log.fuzz") | $(grep -c '^ *--- FAIL: TestStorageDrivers/.*/sessions/' "$log.fuzz") | |" >>"$log"
+[ $bad = 0 ] || { cat "$log.fuzz" >>"$log"; code=1; }
+
 # Each fuzz target, for a minute. Without the bound on minimizing it spends a
 # minute on each input that the targets on real files find interesting, in which
 # it counts nothing and seems to stand still.

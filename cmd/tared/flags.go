@@ -50,7 +50,8 @@ type Config struct {
 	DNS           []string                     // of containers that name none, as the next two
 	DNSSearch     []string
 	DNSOptions    []string
-	StorageDriver string
+	StorageDriver string   // empty: the one that has layers, else the first that works
+	StorageOpts   []string // KEY=VALUE, of the storage driver
 	Labels        []string // KEY=VALUE, of the engine
 	CDIDirs       []string
 	Runtimes      []external.Runtime
@@ -71,17 +72,16 @@ const defaultGroup = "docker"
 
 func defaultConfig() *Config {
 	return &Config{
-		DataRoot:      "/var/lib/tare",
-		ExecRoot:      "/run/tare",
-		ConfigFile:    defaultConfigFile,
-		LogLevel:      "info",
-		LogFormat:     "text",
-		Group:         defaultGroup,
-		IPv6:          "false",
-		Bridge:        "tare0",
-		ICC:           true,
-		StorageDriver: drivers[0].name,
-		Registries:    defaultRegistryConfig(),
+		DataRoot:   "/var/lib/tare",
+		ExecRoot:   "/run/tare",
+		ConfigFile: defaultConfigFile,
+		LogLevel:   "info",
+		LogFormat:  "text",
+		Group:      defaultGroup,
+		IPv6:       "false",
+		Bridge:     "tare0",
+		ICC:        true,
+		Registries: defaultRegistryConfig(),
 	}
 }
 
@@ -135,7 +135,8 @@ func (c *Config) engineOptions() []option {
 		{"dns", "", "dns", "`address` of a name server for containers that name none; several may be given", &listValue{list: &c.DNS, check: checkAddr}},
 		{"dns-search", "", "dns-search", "`domain` to search for containers that name none; several may be given", &listValue{list: &c.DNSSearch, check: checkWord}},
 		{"dns-opt", "", "dns-opts", "`option` of resolv.conf for containers that name none; several may be given", &listValue{list: &c.DNSOptions, check: checkWord}},
-		{"storage-driver", "s", "storage-driver", "`driver` of the layers: " + strings.Join(driverNames(), " or "), textValue{&c.StorageDriver, oneOf(driverNames()...)}},
+		{"storage-driver", "s", "storage-driver", "`driver` of the layers: " + strings.Join(driverNames(), " or ") + "; without it the one that was used before, else the first of these that works", textValue{&c.StorageDriver, checkDriver}},
+		{"storage-opt", "", "storage-opts", "`KEY=VALUE` for the storage driver: overlay.size=SIZE and overlay.metacopy=on, btrfs.min_space=SIZE, or size=SIZE of vfs; several may be given", &listValue{list: &c.StorageOpts, check: checkStorageOpt}},
 		{"label", "", "labels", "`KEY=VALUE` that docker info shows of this engine; several may be given", &listValue{list: &c.Labels, check: checkLabel}},
 		{"cdi-spec-dir", "", "cdi-spec-dirs", "`directory` with descriptions of devices (CDI), for --device vendor.com/class=name; several may be given", &listValue{list: &c.CDIDirs, check: checkPath}},
 		{"add-runtime", "", "runtimes", "register an OCI runtime by its command line: `NAME=PATH`, for --runtime NAME; several may be given", runtimesValue{&c.Runtimes}},

@@ -91,7 +91,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if err := p.findSystemd(cfg); err != nil {
 		return nil, err
 	}
-	driver, err := openDriver(cfg.StorageDriver, cfg.DataRoot)
+	driver, err := openDriver(cfg.StorageDriver, cfg.DataRoot, cfg.StorageOpts)
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,10 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	if err := cr.checkNewLinks(req.HostConfig); err != nil {
 		return nil, err
 	}
+	size, err := cr.limit(req)
+	if err != nil {
+		return nil, err
+	}
 	m, err := cr.ids.take(ctx, req.HostConfig)
 	if err != nil {
 		return nil, err
@@ -80,7 +84,7 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	u.Add(func() error { return os.RemoveAll(dir) })
 	failpoint.Hit("create/directory-made")
 
-	if err := cr.prepareLayer(ctx, r); err != nil {
+	if err := cr.prepareLayer(ctx, r, size); err != nil {
 		return nil, err
 	}
 	u.Add(func() error { return cr.layers.Remove(context.WithoutCancel(ctx), r.ID) })
@@ -207,13 +211,25 @@ func (cr *creations) removeNamed(ctx context.Context, r *Record) error {
 	return err
 }
 
+// limit is how many bytes the container's layer may take, 0 for as many as there
+// are.
+func (cr *creations) limit(req Request) (int64, error) {
+	if req.Rootfs == "" {
+		return cr.layers.Limit(req.HostConfig.StorageOpt)
+	}
+	if len(req.HostConfig.StorageOpt) > 0 {
+		return 0, errdefs.New(errdefs.InvalidArgument, "--storage-opt is for a container's own layer, and this container has none: it works in the directory %s", req.Rootfs)
+	}
+	return 0, nil
+}
+
 // prepareLayer makes the read-write layer. A container on a host directory
 // has none.
-func (cr *creations) prepareLayer(ctx context.Context, r *Record) error {
+func (cr *creations) prepareLayer(ctx context.Context, r *Record, size int64) error {
 	if r.Rootfs != "" {
 		return nil
 	}
-	return cr.layers.Prepare(ctx, r.ID, r.Chain, layer.Options{Volatile: r.HostConfig.AutoRemove, IDs: r.IDs})
+	return cr.layers.Prepare(ctx, r.ID, r.Chain, layer.Options{Volatile: r.HostConfig.AutoRemove, IDs: r.IDs, Size: size})
 }
 
 // Rename gives the container another name.

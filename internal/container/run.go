@@ -19,7 +19,7 @@ import (
 // sends the output and the exit code, so neither needs the engine to live on;
 // the connection ends when the engine has taken note of the exit, and removed
 // the container if it removes itself.
-func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.AttachOptions, hijack Hijack) error {
+func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.AttachOptions, hijack Hijack, explain func(error) error) error {
 	c := s.index.Get(id)
 	if c == nil {
 		return errdefs.New(errdefs.NotFound, "No such container: %s", id)
@@ -57,7 +57,7 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 		if s.index.Get(id) != nil { // a start that did not begin leaves it
 			err = errors.Join(err, s.removals.dropRun(ctx, c))
 		}
-		c.endRuns(func(run net.Conn) error { return api.WriteRunStatus(run, failedRun(id, c, err)) })
+		c.endRuns(func(run net.Conn) error { return api.WriteRunStatus(run, failedRun(id, c, explain(err))) })
 	}
 	return nil
 }

@@ -10,8 +10,9 @@ import (
 
 // ContainerRun makes a container, attaches the client, starts it and tells the
 // client how it ended: what Docker's clients do in four requests. A container
-// with a terminal needs the four: its output has no frames.
-func (e *Engine) ContainerRun(ctx context.Context, req api.RunRequest, hijack own.Hijack) error {
+// with a terminal needs the four: its output has no frames. explain says more of
+// what went wrong.
+func (e *Engine) ContainerRun(ctx context.Context, req api.RunRequest, hijack own.Hijack, explain func(error) error) error {
 	if req.Create.Config != nil && req.Create.Tty {
 		return errdefs.New(errdefs.InvalidArgument, "a run in one request cannot have a terminal: create, attach and start the container")
 	}
@@ -19,5 +20,5 @@ func (e *Engine) ContainerRun(ctx context.Context, req api.RunRequest, hijack ow
 	if err != nil {
 		return err
 	}
-	return e.containers.Run(ctx, res.ID, res.Warnings, req.Attach, hijack)
+	return e.containers.Run(ctx, res.ID, res.Warnings, req.Attach, hijack, explain)
 }

@@ -71,7 +71,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	}
 	defaults := e.containers.Defaults()
 	info := system.Info{
-		ID: e.cfg.ID, Images: len(images), Driver: e.layers.Driver(), DriverStatus: [][2]string{},
+		ID: e.cfg.ID, Images: len(images), Driver: e.layers.Driver(), DriverStatus: append([][2]string{}, e.layers.Status()...),
 		MemoryLimit: can.Memory, SwapLimit: can.Swap, CPUCfsPeriod: can.CPUQuota, CPUCfsQuota: can.CPUQuota, CPUShares: can.CPUShares, CPUSet: can.Cpuset, PidsLimit: can.Pids,
 		OomKillDisable: can.OOMDisable, IPv4Forwarding: forwarding != "0", Debug: e.cfg.Debug, NFd: host.OpenFiles(), NGoroutines: runtime.NumGoroutine(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: e.cgroupDriver(), CgroupVersion: fmt.Sprint(can.Version),

@@ -56,7 +56,7 @@ func (s *site) bring(g *dataroot.Graph, i imagetest.Image, dry bool) (*image.Bro
 func TestBringMakesTheSameImage(t *testing.T) {
 	for name, open := range map[string]func(string) (layer.Driver, error){
 		"overlay": func(root string) (layer.Driver, error) { return overlay.New(root) },
-		"vfs":     func(root string) (layer.Driver, error) { return vfs.New(root), nil },
+		"vfs":     func(root string) (layer.Driver, error) { return vfs.New(root) },
 	} {
 		for _, driver := range []string{"overlay2", "vfs"} {
 			t.Run(driver+" to "+name, func(t *testing.T) {

@@ -44,6 +44,15 @@ func openSite(t testing.TB, root string) *site {
 	return openOn(t, root, d)
 }
 
+func newVFS(t testing.TB, root string) layer.Driver {
+	t.Helper()
+	d, err := vfs.New(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 func openOn(t testing.TB, root string, d layer.Driver) *site {
 	t.Helper()
 	l, err := layer.Open(layer.Config{Root: root, Driver: d})
@@ -143,7 +152,7 @@ func TestLoadReadsEveryForm(t *testing.T) {
 
 func TestLoadOnVFS(t *testing.T) {
 	root := t.TempDir()
-	s := openOn(t, root, vfs.New(root))
+	s := openOn(t, root, newVFS(t, root))
 	s.load(t, imagetest.Reader(imagetest.Docker(simple("x"))))
 	i, err := s.images.Resolve(ctx, "x")
 	if err != nil || !s.layers.Has(i.Chain) {

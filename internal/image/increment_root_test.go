@@ -21,7 +21,6 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/image/imagetest"
-	"github.com/tare-engine/tare/internal/layer/vfs"
 )
 
 // increment is an archive of an image without what other images have.
@@ -88,7 +87,7 @@ func TestIncrement(t *testing.T) {
 		for form, b := range map[string][]byte{"both": b, "OCI": without(t, b, "manifest.json")} {
 			for driver, open := range map[string]func() *site{
 				"overlay": func() *site { return openSite(t, t.TempDir()) },
-				"vfs":     func() *site { root := t.TempDir(); return openOn(t, root, vfs.New(root)) },
+				"vfs":     func() *site { root := t.TempDir(); return openOn(t, root, newVFS(t, root)) },
 			} {
 				t.Run(packed+"/"+form+"/"+driver, func(t *testing.T) {
 					to := open()
@@ -336,7 +335,7 @@ func TestLoadHoldsUpNobody(t *testing.T) {
 	other := imagetest.Image{Names: []string{"other:1"}, Layers: [][]byte{imagetest.Layer(map[string]string{"z": "z"})}}
 	for name, driver := range map[string]func(t *testing.T) *site{
 		"overlay": func(t *testing.T) *site { return openSite(t, t.TempDir()) },
-		"vfs":     func(t *testing.T) *site { root := t.TempDir(); return openOn(t, root, vfs.New(root)) },
+		"vfs":     func(t *testing.T) *site { root := t.TempDir(); return openOn(t, root, newVFS(t, root)) },
 	} {
 		for what, c := range map[string]struct {
 			archive []byte

@@ -23,7 +23,6 @@ import (
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/image/imagetest"
 	"github.com/tare-engine/tare/internal/layer"
-	"github.com/tare-engine/tare/internal/layer/vfs"
 )
 
 func newImage(t testing.TB, name string, parent image.ID) image.New {
@@ -79,7 +78,7 @@ func (s *site) image(t testing.TB, ref string) *image.Image {
 func TestCommit(t *testing.T) {
 	for name, open := range map[string]func(root string) *site{
 		"overlay": func(root string) *site { return openSite(t, root) },
-		"vfs":     func(root string) *site { return openOn(t, root, vfs.New(root)) },
+		"vfs":     func(root string) *site { return openOn(t, root, newVFS(t, root)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()

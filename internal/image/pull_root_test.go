@@ -28,7 +28,6 @@ import (
 	"github.com/tare-engine/tare/internal/image/imagetest"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/layer/overlay"
-	"github.com/tare-engine/tare/internal/layer/vfs"
 )
 
 // remote is a repository in memory that can misbehave.
@@ -464,7 +463,7 @@ var drivers = map[string]func(testing.TB, string) layer.Driver{
 		}
 		return d
 	},
-	"vfs": func(t testing.TB, root string) layer.Driver { return vfs.New(root) },
+	"vfs": newVFS,
 }
 
 func TestPullsShareTheWork(t *testing.T) {

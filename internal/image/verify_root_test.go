@@ -146,7 +146,7 @@ func files(t testing.TB, dir string) (all []string) {
 func eachDriver(t *testing.T, f func(t *testing.T, s *site)) {
 	for name, open := range map[string]func(string) (layer.Driver, error){
 		"overlay": func(root string) (layer.Driver, error) { return overlay.New(root) },
-		"vfs":     func(root string) (layer.Driver, error) { return vfs.New(root), nil },
+		"vfs":     func(root string) (layer.Driver, error) { return vfs.New(root) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()

@@ -144,18 +144,13 @@ func (b *Batch) Adopt(st *Staged, parent ChainID, diff DiffID) error {
 
 func (b *Batch) fill(ctx context.Context, st *Staged, parent ChainID, r io.Reader) error {
 	diff := filepath.Join(st.dir, "diff")
-	if err := os.Mkdir(diff, 0755); err != nil {
+	if err := b.ground(ctx, parent, diff); err != nil {
 		return err
 	}
 	form := b.s.driver.Form()
 	o := untar.Options{Whiteouts: form.whiteouts()}
 	if fs, err := disk.Of(b.s.layers); err == nil {
 		o.Bytes = max(fs.Free-fs.Free/20, 1)
-	}
-	if form.needsParent() {
-		if err := b.copyParent(ctx, parent, diff); err != nil {
-			return err
-		}
 	}
 	root, err := os.Open(diff)
 	if err != nil {
@@ -164,7 +159,7 @@ func (b *Batch) fill(ctx context.Context, st *Staged, parent ChainID, r io.Reade
 	defer root.Close()
 	res, err := unpackConfined(ctx, root, r, o)
 	st.record.Size, st.record.Disk, st.implied = res.Size, res.Disk, res.Implied
-	if err == nil && form.needsParent() {
+	if err == nil && !form.shares() {
 		st.record.Disk, err = allocated(diff)
 	}
 	return err
@@ -188,14 +183,19 @@ func unpackConfined(ctx context.Context, root *os.File, r io.Reader, o untar.Opt
 	return res, err
 }
 
-// copyParent makes diff a copy of the layers below, for drivers that keep
-// whole roots.
-func (b *Batch) copyParent(ctx context.Context, parent ChainID, diff string) error {
-	lower, err := b.lower(parent)
-	if err != nil || len(lower) == 0 {
+// ground makes diff, what the layer is unpacked into: a copy of the layers below
+// for drivers that keep whole roots.
+func (b *Batch) ground(ctx context.Context, parent ChainID, diff string) (err error) {
+	var lower []string
+	if b.s.driver.Form().needsParent() {
+		if lower, err = b.lower(parent); err != nil {
+			return err
+		}
+	}
+	if err := b.s.driver.Prepare(ctx, Root{Upper: diff, Lower: lower}); err != nil || len(lower) > 0 {
 		return err
 	}
-	return b.s.driver.Prepare(ctx, Root{Upper: diff, Lower: lower})
+	return os.Chmod(diff, 0o755)
 }
 
 // lower returns the directories of a chain, staged or committed, topmost first.

@@ -25,6 +25,7 @@ import (
 type Options struct {
 	Volatile bool         // gone after a reboot anyway: never wait for a disk
 	IDs      *idrange.Map // of the container; nil: those of the host
+	Size     int64        // the bytes that the layer may take, as Limit says; 0: as many as there are
 }
 
 const (
@@ -53,11 +54,13 @@ func (s *Service) Prepare(ctx context.Context, id string, on ChainID, o Options)
 		return err
 	}
 	dir := filepath.Join(s.containers, id)
-	if err := mkdirs(dir, filepath.Join(dir, "rw"), filepath.Join(dir, "work")); err != nil {
+	if err := mkdirs(dir, filepath.Join(dir, "work")); err != nil {
 		return err
 	}
 	failpoint.Hit("create/layer-directories")
-	if err := s.driver.Prepare(ctx, s.root(id, c, in, o.Volatile)); err != nil {
+	r := s.root(id, c, in, o.Volatile)
+	r.Size = o.Size
+	if err := s.prepare(ctx, r, known); err != nil {
 		return err
 	}
 	if err := s.topOf(in, o.IDs).Set(filepath.Join(dir, "rw")); err != nil {
@@ -74,6 +77,22 @@ func (s *Service) Prepare(ctx context.Context, id string, on ChainID, o Options)
 	}
 	failpoint.Hit("create/layer-linked")
 	return err
+}
+
+// prepare makes the container's own directory; known says that one that is there
+// is whole. Another one was left by a kill.
+func (s *Service) prepare(ctx context.Context, r Root, known bool) error {
+	err := s.driver.Prepare(ctx, r)
+	if !errors.Is(err, fs.ErrExist) || known {
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	}
+	if err := s.trash.put(r.Upper); err != nil {
+		return err
+	}
+	return s.driver.Prepare(ctx, r)
 }
 
 // topOf is what the root directory of a container gets.
@@ -221,10 +240,11 @@ func (s *Service) Usage(ctx context.Context, id string) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	return UsageOf(ctx, r.Upper)
+	return s.driver.Usage(ctx, r)
 }
 
-// UsageOf counts what a tree has: bytes that are there: neither holes nor what is allocated beyond.
+// UsageOf walks a directory that holds what has changed and nothing else. It
+// counts bytes that are there: neither holes nor what is allocated beyond.
 func UsageOf(ctx context.Context, dir string) (u Usage, err error) {
 	err = eachFile(ctx, dir, func(info fs.FileInfo) {
 		u.Inodes++

@@ -22,7 +22,7 @@ func allocated(dir string) (n int64, err error) {
 // eachFile calls f for everything in a tree; files with several names count
 // once. What goes meanwhile does not count.
 func eachFile(ctx context.Context, dir string, f func(fs.FileInfo)) error {
-	linked := map[uint64]struct{}{}
+	linked := links{}
 	return filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -37,15 +37,26 @@ func eachFile(ctx context.Context, dir string, f func(fs.FileInfo)) error {
 		if err != nil {
 			return err
 		}
-		if st := info.Sys().(*syscall.Stat_t); st.Nlink > 1 && !d.IsDir() {
-			if _, seen := linked[st.Ino]; seen {
-				return nil
-			}
-			linked[st.Ino] = struct{}{}
+		if !linked.seen(info) {
+			f(info)
 		}
-		f(info)
 		return nil
 	})
+}
+
+// links are the files with several names that were met.
+type links map[struct{ dev, ino uint64 }]struct{}
+
+// seen reports whether a file was met by another name.
+func (l links) seen(info fs.FileInfo) bool {
+	st := info.Sys().(*syscall.Stat_t)
+	if st.Nlink < 2 || info.IsDir() {
+		return false
+	}
+	at := struct{ dev, ino uint64 }{st.Dev, st.Ino} // subvolumes of btrfs are devices
+	_, seen := l[at]
+	l[at] = struct{}{}
+	return seen
 }
 
 // Disk is the space that the topmost layer of a chain takes, with its record
@@ -74,10 +85,12 @@ func (s *Service) Disk(id ChainID) (int64, error) {
 	s.mu.Lock()
 	c.record.Disk, c.initDisk = tree, init
 	s.mu.Unlock()
-	return tree + init + blocks(dir) + blocks(filepath.Join(dir, recordFile)), nil
+	return tree + init + Blocks(dir) + Blocks(filepath.Join(dir, recordFile)), nil
 }
 
-func blocks(p string) int64 {
+// Blocks is the space that one file or directory takes by itself; 0 if it is not
+// there.
+func Blocks(p string) int64 {
 	info, err := os.Lstat(p)
 	if err != nil {
 		return 0
@@ -109,7 +122,7 @@ func (s *Service) Stored(ctx context.Context) (map[ChainID]int64, error) {
 }
 
 // Rest is the space that the directories above the layers take.
-func (s *Service) Rest() int64 { return blocks(s.layers) + blocks(filepath.Dir(s.layers)) }
+func (s *Service) Rest() int64 { return Blocks(s.layers) + Blocks(filepath.Dir(s.layers)) }
 
 // Disk is what the layers of the batch will take when they are committed, with
 // the mount points of so many chains.

@@ -13,15 +13,20 @@ const (
 	// Whole: a directory holds all that there is of a layer and those below, or of
 	// a container; what a whiteout hides is not in it.
 	Whole
+	// Shared: as Whole, but what is as in the layer below takes no space.
+	Shared
 )
 
 // needsParent reports whether a layer is unpacked on top of a copy of what is
 // below it, and so not before that. Otherwise layers are unpacked in any order.
-func (f Form) needsParent() bool { return f == Whole }
+func (f Form) needsParent() bool { return f != Stacked }
+
+// shares reports whether what is as in the layer below takes no space.
+func (f Form) shares() bool { return f != Whole }
 
 // whiteouts says what becomes of a layer's whiteouts when it is unpacked.
 func (f Form) whiteouts() untar.Whiteouts {
-	if f == Whole {
+	if f != Stacked {
 		return untar.Remove
 	}
 	return untar.Overlay
@@ -29,4 +34,4 @@ func (f Form) whiteouts() untar.Whiteouts {
 
 // mapsOwn reports whether a container's own directory is mounted with its ids
 // mapped. What a stacked one has changed has the owners that the host sees.
-func (f Form) mapsOwn() bool { return f == Whole }
+func (f Form) mapsOwn() bool { return f != Stacked }

@@ -53,6 +53,7 @@ type Root struct {
 	Upper, Work string   // both exist
 	Lower       []string // topmost first
 	Volatile    bool     // nothing of it has to survive a power cut
+	Size        int64    // for Prepare: the bytes that Upper may take; 0: as many as there are
 	UserNS      *os.File // maps the ids of the layers' files; nil: they are as they are
 }
 
@@ -63,7 +64,14 @@ type Driver interface {
 	Name() string
 	// Form is what the driver's directories hold.
 	Form() Form
-	// Prepare makes the empty directory r.Upper ready to be mounted.
+	// Status is what docker info says of the driver.
+	Status() [][2]string
+	// Limit reads the storage options of a container: the bytes that its own layer
+	// may take, 0 for as many as there are. Errors are InvalidArgument.
+	Limit(options map[string]string) (int64, error)
+	// Prepare makes the directory r.Upper, ready to be mounted; r.Work is there, or
+	// "" if it is not to be mounted. It is fs.ErrExist if r.Upper is there. After
+	// another error r.Upper may be there in any state.
 	Prepare(ctx context.Context, r Root) error
 	// Mount returns a mount that is attached nowhere; the caller closes it.
 	Mount(ctx context.Context, r Root) (*os.File, error)
@@ -77,10 +85,19 @@ type Driver interface {
 	// Diff writes what r.Upper changes as a layer (OCI image specification,
 	// layer.md). It may be mounted and changing; what vanishes is left out.
 	Diff(ctx context.Context, r Root, out io.Writer, o totar.Options) error
+	// Usage measures what r.Upper changes, by what the file system counts if it can.
+	Usage(ctx context.Context, r Root) (Usage, error)
 	// Whole returns a read-only mount of what a container sees, attached nowhere,
 	// in which files have the owners that they have in r.Upper. The root may be
 	// mounted for the container as well.
 	Whole(ctx context.Context, r Root) (*os.File, error)
+}
+
+// Deleter is what a driver is besides whose directories have what os.RemoveAll
+// does not take away, or not quickly.
+type Deleter interface {
+	// Delete deletes a directory of the driver's, or one that has such in it.
+	Delete(dir string) error
 }
 
 // Kind of a change.
@@ -100,7 +117,10 @@ type Change struct {
 }
 
 // Usage is the space that a container's own layer takes.
-type Usage struct{ Bytes, Inodes int64 }
+type Usage struct {
+	Bytes  int64
+	Inodes int64 // 0 where the file system counts bytes only
+}
 
 // Service owns the layers and the containers' read-write directories of one
 // data root.
@@ -181,7 +201,11 @@ func Open(c Config) (*Service, error) {
 		}
 	}
 	var err error
-	if s.trash, err = openTrash(filepath.Join(c.Root, "trash")); err != nil {
+	remove := os.RemoveAll
+	if d, ok := c.Driver.(Deleter); ok {
+		remove = d.Delete
+	}
+	if s.trash, err = openTrash(filepath.Join(c.Root, "trash"), remove); err != nil {
 		return nil, err
 	}
 	if err := s.emptyStaging(); err != nil {
@@ -232,6 +256,13 @@ func (s *Service) Close() error { return s.trash.close() }
 
 // Driver returns the driver's name.
 func (s *Service) Driver() string { return s.driver.Name() }
+
+// Status is what docker info says of the driver.
+func (s *Service) Status() [][2]string { return s.driver.Status() }
+
+// Limit reads the storage options of a container, for Options.Size. Errors are
+// InvalidArgument.
+func (s *Service) Limit(options map[string]string) (int64, error) { return s.driver.Limit(options) }
 
 func (s *Service) staging() string { return filepath.Join(s.layers, "staging") }
 

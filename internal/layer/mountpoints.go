@@ -162,7 +162,7 @@ func (s *Service) buildInit(ctx context.Context, lower []string) (dir string, er
 		}
 	}()
 	r := Root{Upper: filepath.Join(dir, "rw"), Work: filepath.Join(dir, "work"), Lower: lower}
-	if err := mkdirs(r.Upper, r.Work); err != nil {
+	if err := os.Mkdir(r.Work, 0o710); err != nil {
 		return dir, err
 	}
 	if err := s.driver.Prepare(ctx, r); err != nil {

@@ -61,14 +61,17 @@ func (s *Service) Prune(keep []ChainID) error {
 	return s.RemoveChain(gone...)
 }
 
-// dropUnneeded takes the doomed layers that no container stands on out of the
-// books and into the trash. Preconditions: s.mu is held, so that nobody finds a
+// dropUnneeded takes the doomed layers that no container and no layer stands on
+// out of the books and into the trash. Preconditions: s.mu is held, so that nobody finds a
 // layer that is about to go.
 func (s *Service) dropUnneeded() error {
 	if len(s.doomed) == 0 {
 		return nil
 	}
 	needed, _ := s.needed()
+	if err := s.addParents(needed); err != nil {
+		return err
+	}
 	var errs []error
 	for id := range s.doomed {
 		if !needed[id] {
@@ -78,6 +81,24 @@ func (s *Service) dropUnneeded() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// addParents adds what layers stand on that stay. Preconditions: s.mu is held.
+func (s *Service) addParents(needed map[ChainID]bool) error {
+	entries, err := os.ReadDir(s.layers)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		id := digest.NewDigestFromEncoded(digest.SHA256, e.Name())
+		if _, goes := s.doomed[id]; checkChain(id) != nil || goes && !needed[id] {
+			continue
+		}
+		for c, err := s.load(id); err == nil && c.record.Parent != "" && !needed[c.record.Parent]; c, err = s.load(c.record.Parent) {
+			needed[c.record.Parent] = true
+		}
+	}
+	return nil
 }
 
 // needed are the layers that containers stand on, or that are lent; not all of them

@@ -16,24 +16,26 @@ import (
 
 // trash is a directory of removed trees, deleted by one goroutine of its own.
 type trash struct {
-	dir  string
-	run  string // makes names differ from those of earlier runs
-	next atomic.Int64
+	dir    string
+	remove func(dir string) error
+	run    string // makes names differ from those of earlier runs
+	next   atomic.Int64
 
 	wake chan struct{} // holds one token when there is something to delete
 	stop chan struct{}
 	done sync.WaitGroup
 }
 
-func openTrash(dir string) (*trash, error) {
+func openTrash(dir string, remove func(dir string) error) (*trash, error) {
 	if err := os.MkdirAll(dir, 0700); err != nil {
 		return nil, err
 	}
 	t := &trash{
-		dir:  dir,
-		run:  strconv.FormatInt(time.Now().UnixNano(), 36),
-		wake: make(chan struct{}, 1),
-		stop: make(chan struct{}),
+		dir:    dir,
+		remove: remove,
+		run:    strconv.FormatInt(time.Now().UnixNano(), 36),
+		wake:   make(chan struct{}, 1),
+		stop:   make(chan struct{}),
 	}
 	t.wake <- struct{}{} // what an earlier run left
 	t.done.Go(t.empty)
@@ -77,11 +79,19 @@ func (t *trash) empty() {
 			default:
 			}
 			// A file that cannot be deleted (immutable, say) stays until the next start.
-			if err := os.RemoveAll(filepath.Join(t.dir, e.Name())); err != nil {
+			if err := t.delete(e); err != nil {
 				slog.Warn("delete removed layer", "error", err)
 			}
 		}
 	}
+}
+
+func (t *trash) delete(e fs.DirEntry) error {
+	name := filepath.Join(t.dir, e.Name())
+	if !e.IsDir() { // a link to a chain
+		return os.RemoveAll(name)
+	}
+	return t.remove(name)
 }
 
 // close stops deleting, between two trees.

@@ -282,7 +282,7 @@ func (f *fake) ExecResize(_ context.Context, id string, rows, cols uint16) error
 	return nil
 }
 
-func (f *fake) ContainerRun(_ context.Context, req api.RunRequest, hijack Hijack) error {
+func (f *fake) ContainerRun(_ context.Context, req api.RunRequest, hijack Hijack, _ func(error) error) error {
 	f.run = req
 	if req.Create.Image == "gone" {
 		return errdefs.New(errdefs.NotFound, "No such image: gone:latest")

@@ -13,8 +13,9 @@ import (
 type runBackend interface {
 	// ContainerRun creates the container, calls hijack (whose tty says nothing
 	// here: the stream is always framed), attaches, starts and waits. It tells
-	// the client by api.WriteRunStatus, and closes the connection at the end.
-	ContainerRun(ctx context.Context, req api.RunRequest, hijack Hijack) error
+	// the client by api.WriteRunStatus, with explain applied to what went wrong, and
+	// closes the connection at the end.
+	ContainerRun(ctx context.Context, req api.RunRequest, hijack Hijack, explain func(error) error) error
 }
 
 func (s *Server) runContainer(w http.ResponseWriter, r *request) error {
@@ -32,5 +33,5 @@ func (s *Server) runContainer(w http.ResponseWriter, r *request) error {
 	if _, ok := r.Header["Upgrade"]; !ok {
 		return errdefs.New(errdefs.InvalidArgument, "a run needs the header Upgrade: tcp")
 	}
-	return s.backend.ContainerRun(r.Context(), req, r.hijacker(func(bool) string { return types.MediaTypeMultiplexedStream }))
+	return s.backend.ContainerRun(r.Context(), req, r.hijacker(func(bool) string { return types.MediaTypeMultiplexedStream }), s.explain)
 }

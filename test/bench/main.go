@@ -3,7 +3,7 @@
 // line, and Tare through `tare` and through the docker command line. It prints a
 // table for docs/benchmarks.md.
 //
-//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,memory,probes,dirty,logs,attach,load,images,registry,network]
+//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,memory,probes,dirty,logs,attach,load,storage,images,registry,network]
 //
 // It needs root. Everything runs in a network and mount namespace of its own, on
 // an ext4 in a file on tmpfs, and is taken away at the end. Contestants of a row
@@ -109,6 +109,7 @@ var sections = []struct {
 	{"logs", (*bench).logs},
 	{"attach", (*bench).attached},
 	{"load", (*bench).loads},
+	{"storage", (*bench).storage},
 	{"images", (*bench).images},
 	{"registry", (*bench).registry},
 	{"copies", (*bench).copies},

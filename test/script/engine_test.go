@@ -68,7 +68,13 @@ func workdir(t *testing.T) string {
 
 func startTared(t *testing.T) *engine {
 	t.Helper()
-	dir, bin := workdir(t), programs(t)
+	return startTaredIn(t, workdir(t))
+}
+
+// startTaredIn starts an engine with its files in dir and these options.
+func startTaredIn(t *testing.T, dir string, options ...string) *engine {
+	t.Helper()
+	bin := programs(t)
 	cdi := dir + "/cdi"
 	if err := os.Mkdir(cdi, 0o700); err != nil {
 		t.Fatal(err)
@@ -82,7 +88,7 @@ func startTared(t *testing.T) *engine {
 			t.Errorf("uninstall: %v: %s", err, out)
 		}
 	})
-	e := start(t, &engine{socket: dir + "/engine.sock", bin: bin, cdi: cdi}, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...)
+	e := start(t, &engine{socket: dir + "/engine.sock", bin: bin, cdi: cdi}, dir, filepath.Join(bin, "tared"), append(append(args, "--log-level", "warn"), options...)...)
 	e.group = groupOf(t, dir+"/run")
 	return e
 }

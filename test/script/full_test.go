@@ -15,10 +15,16 @@ import (
 // smallDisk mounts an ext4 of a size as truncate has it at dir.
 func smallDisk(t *testing.T, dir, size string, options ...string) {
 	t.Helper()
+	diskOf(t, dir, size, append([]string{"mkfs.ext4", "-q"}, options...)...)
+}
+
+// diskOf mounts at dir a file system that mkfs makes in a file beside it.
+func diskOf(t *testing.T, dir, size string, mkfs ...string) {
+	t.Helper()
 	img := dir + ".img"
 	for _, c := range [][]string{
 		{"truncate", "-s", size, img},
-		append(append([]string{"mkfs.ext4", "-q"}, options...), img),
+		append(mkfs, img),
 		{"mkdir", dir},
 		{"mount", "-o", "loop", img, dir},
 	} {
@@ -70,16 +76,25 @@ func fillInodes(t *testing.T, dir string) (free func()) {
 // TestFullDisk: what needs space is refused and leaves nothing; what exists
 // goes on, and can be stopped, renamed and removed, by the next engine too.
 func TestFullDisk(t *testing.T) {
-	t.Run("bytes", func(t *testing.T) { testFullDisk(t, fillBytes) })
-	t.Run("inodes", func(t *testing.T) { testFullDisk(t, fillInodes, "-N", "1000") })
+	ext4 := func(options ...string) []string { return append([]string{"mkfs.ext4", "-q"}, options...) }
+	t.Run("bytes", func(t *testing.T) { testFullDisk(t, fillBytes, "overlay", "64M", ext4()...) })
+	t.Run("inodes", func(t *testing.T) { testFullDisk(t, fillInodes, "overlay", "64M", ext4("-N", "1000")...) })
+	t.Run("vfs", func(t *testing.T) { testFullDisk(t, fillBytes, "vfs", "96M", ext4()...) })
+	t.Run("btrfs", func(t *testing.T) { testFullDisk(t, fillBytes, "btrfs", "256M", "mkfs.btrfs", "-q") })
 }
 
 // onSmallDisk starts an engine with its data on a disk of its own.
 func onSmallDisk(t *testing.T, size string, mkfs ...string) (e *engine, data string) {
 	t.Helper()
+	return onDiskOf(t, "overlay", size, append([]string{"mkfs.ext4", "-q"}, mkfs...)...)
+}
+
+// onDiskOf is onSmallDisk with a storage driver and any file system.
+func onDiskOf(t *testing.T, driver, size string, mkfs ...string) (e *engine, data string) {
+	t.Helper()
 	dir, bin := workdir(t), programs(t)
 	data = dir + "/data"
-	smallDisk(t, data, size, mkfs...)
+	diskOf(t, data, size, mkfs...)
 	args := []string{"--data-root", data, "--exec-root", dir + "/run"}
 	t.Cleanup(func() {
 		if out, err := exec.Command(filepath.Join(bin, "tared"), append(args, "--uninstall")...).CombinedOutput(); err != nil {
@@ -87,11 +102,11 @@ func onSmallDisk(t *testing.T, size string, mkfs ...string) (e *engine, data str
 		}
 	})
 	e = &engine{socket: dir + "/engine.sock", bin: bin, docker: filepath.Join(bin, "tare")}
-	return start(t, e, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn")...), data
+	return start(t, e, dir, filepath.Join(bin, "tared"), append(args, "--log-level", "warn", "--storage-driver", driver)...), data
 }
 
-func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), mkfs ...string) {
-	e, data := onSmallDisk(t, "64M", mkfs...)
+func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), driver, size string, mkfs ...string) {
+	e, data := onDiskOf(t, driver, size, mkfs...)
 	busybox := filepath.Join(e.images, "busybox.tar")
 	e.load(t, "busybox.tar")
 	e.output(t, "tag", "busybox", "other")
@@ -99,17 +114,43 @@ func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), mkfs ...st
 		e.output(t, "create", "--name", name, "busybox", "true")
 	}
 	e.output(t, "run", "-d", "--name", "loud", "busybox", "sh", "-c", "trap 'exit 3' TERM; while :; do echo line; sleep 0.05; done")
-	before := e.output(t, "ps", "-a", "--format", "{{.Names}}")
+	e.output(t, "network", "create", "net")
+	files := filepath.Join(filepath.Dir(data), "files.tar")
+	e.output(t, "export", "-o", files, "two")
+	picture := func() string {
+		return e.output(t, "ps", "-a", "--format", "{{.Names}}") + "\n" + e.output(t, "images", "-a") + "\n" + e.output(t, "network", "ls", "-q")
+	}
+	before := picture()
 
 	free := fill(t, data)
-	for _, c := range [][]string{{"load", "-i", busybox}, {"create", "busybox"}, {"run", "--rm", "busybox", "true"}, {"start", "one"}} {
-		out, err := exec.Command(e.docker, append([]string{"-H", "unix://" + e.socket}, c...)...).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "no space left on device (the file system mounted on "+data+" has ") {
+	for _, c := range [][]string{
+		{"load", "-i", busybox}, {"create", "busybox"}, {"run", "--rm", "busybox", "true"}, {"start", "one"},
+		{"import", files, "made"},
+	} {
+		out, err := e.try(c...)
+		if err == nil || !strings.Contains(out, "no space left on device (the file system mounted on "+data+" has ") {
 			t.Errorf("%q: %v: %s", c, err, out)
 		}
 	}
-	if after := e.output(t, "ps", "-a", "--format", "{{.Names}}"); after != before {
-		t.Errorf("containers %q, before %q", after, before)
+	// These may find room in what is kept for changes of records.
+	for name, undo := range map[string][]string{"commit loud made": {"rmi", "made"}, "network create more": {"network", "rm", "more"}} {
+		out, err := e.try(strings.Fields(name)...)
+		if err == nil {
+			e.output(t, undo...)
+		} else if !strings.Contains(out, "no space left on device (the file system mounted on "+data+" has ") {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+	if after := picture(); after != before {
+		t.Errorf("after what was refused %q, before %q", after, before)
+	}
+	for _, c := range [][]string{
+		{"ps"}, {"inspect", "loud"}, {"top", "loud"}, {"stats", "--no-stream", "loud"}, {"pause", "loud"}, {"unpause", "loud"}, {"update", "--memory", "64m", "--memory-swap", "-1", "loud"},
+		{"diff", "loud"}, {"ps", "-s"}, {"kill", "-s", "WINCH", "loud"}, {"system", "df"},
+	} {
+		if out, err := e.try(c...); err != nil {
+			t.Errorf("%q: %v: %s", c, err, out)
+		}
 	}
 	if got := e.output(t, "exec", "loud", "echo", "in"); got != "in" {
 		t.Errorf("exec: %q", got)
@@ -124,6 +165,7 @@ func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), mkfs ...st
 		t.Errorf("exit code %q", got)
 	}
 	e.output(t, "rm", "loud", "uno")
+	e.output(t, "network", "rm", "net")
 	e.output(t, "rmi", "other")
 	e.output(t, "container", "prune", "-f")
 	e.output(t, "image", "prune", "-af")
@@ -136,7 +178,7 @@ func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), mkfs ...st
 	if got := e.output(t, "run", "--rm", "busybox", "echo", "fine"); got != "fine" {
 		t.Errorf("run: %q", got)
 	}
-	for _, empty := range []string{"containers", "trash", "spool", "content/staging", "layers/overlay/staging"} {
+	for _, empty := range []string{"containers", "trash", "spool", "content/staging", "layers/" + driver + "/staging"} {
 		if err := waitEmpty(filepath.Join(data, empty)); err != nil {
 			t.Error(err)
 		}

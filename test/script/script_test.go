@@ -56,12 +56,12 @@ func TestMain(m *testing.M) {
 
 func TestTare(t *testing.T) {
 	e := startTared(t)
-	run(t, e, filepath.Join(programs(t), "tare"))
+	run(t, e, filepath.Join(programs(t), "tare"), nil)
 }
 
 func TestDocker(t *testing.T) {
 	e := startTared(t)
-	run(t, e, dockerCLI(t))
+	run(t, e, dockerCLI(t), nil)
 }
 
 // TestReference shows that the sessions say what Docker does. That changes
@@ -71,11 +71,12 @@ func TestReference(t *testing.T) {
 		t.Skip("runs with make reference-test")
 	}
 	e := startDockerd(t)
-	run(t, e, dockerCLI(t))
+	run(t, e, dockerCLI(t), nil)
 }
 
-// run runs all sessions, then checks that they left nothing behind.
-func run(t *testing.T, e *engine, cli string) {
+// run runs the sessions of these files, nil for all, then checks that they left
+// nothing behind.
+func run(t *testing.T, e *engine, cli string, files []string) {
 	bin := t.TempDir()
 	if err := os.Symlink(cli, filepath.Join(bin, "docker")); err != nil {
 		t.Fatal(err)
@@ -84,8 +85,12 @@ func run(t *testing.T, e *engine, cli string) {
 	e.load(t, "busybox.tar")
 	sites := startRegistries(t)
 	t.Run("sessions", func(t *testing.T) {
+		dir := "testdata"
+		if files != nil {
+			dir = ""
+		}
 		testscript.Run(t, testscript.Params{
-			Dir: "testdata",
+			Dir: dir, Files: files,
 			Setup: func(env *testscript.Env) error {
 				sites.name(env)
 				return setup(env, e, bin)
@@ -99,6 +104,10 @@ func run(t *testing.T, e *engine, cli string) {
 					return err == nil && b[0] == 'Y', nil
 				case "reference":
 					return e.reference, nil
+				case "stacked": // layers lie in directories of their own
+					return strings.HasPrefix(e.output(t, "info", "-f", "{{.Driver}}"), "overlay"), nil
+				case "btrfs", "vfs":
+					return e.output(t, "info", "-f", "{{.Driver}}") == c, nil
 				}
 				return false, fmt.Errorf("unknown condition %q", c)
 			},

@@ -304,8 +304,6 @@ func validateHost(req *container.CreateRequest) error {
 		return invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", h.OomScoreAdj)
 	case !h.Isolation.IsValid():
 		return invalid("invalid isolation '%s' on %s", h.Isolation, runtime.GOOS)
-	case len(h.StorageOpt) > 0:
-		return invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
 	case h.Umask != nil && *h.Umask > 0o777:
 		return invalid("invalid umask %#o: must be in range 0-0777", *h.Umask)
 	case h.ConsoleSize[0] > math.MaxUint16 || h.ConsoleSize[1] > math.MaxUint16:

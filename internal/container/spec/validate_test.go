@@ -124,7 +124,6 @@ func TestBadHostConfig(t *testing.T) {
 		`{"Annotations":{"tare.systemd":"yes"}}`:                                      `invalid tare.systemd "yes": must be auto, always or false`,
 		`{"Annotations":{"tare.systemd":"auto"},"CgroupnsMode":"host"}`:               "tare.systemd=auto: systemd needs a cgroup namespace of its own, which --cgroupns host takes away",
 		`{"Annotations":{"tare.systemd":"always"},"Init":true}`:                       "tare.systemd=always and --init: only one of them can be the first process",
-		`{"StorageOpt":{"size":"1g"}}`:                                                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
 		`{"RestartPolicy":{"Name":"foo"}}`:                                            "invalid restart policy: unknown policy 'foo'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
 		`{"RestartPolicy":{"Name":"always"},"AutoRemove":true}`:                       "can't create 'AutoRemove' container with restart policy",
 		`{"LogConfig":{"Type":"nope"}}`:                                               "logger: no log driver named 'nope' is registered",

@@ -205,6 +205,7 @@ func (s *site) sameAfterApply(t *testing.T, id string, chain layer.ChainID) laye
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.remember(t, top)
 	s.looksLike(t, top, want)
 	var again bytes.Buffer
 	if err := s.DiffChain(context.Background(), top, &again); err != nil {

@@ -19,13 +19,42 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/confine"
 )
 
-// Run runs the suite. newDriver makes the driver for a data root.
+// Run runs the suite. newDriver makes the driver for a data root. After each test
+// all layers are as they were committed. Where failpoints are compiled in, each
+// operation is also killed at each of them.
 func Run(t *testing.T, newDriver func(t *testing.T, root string) layer.Driver) {
-	for name, f := range map[string]func(*testing.T, *site){
+	if operation(t, newDriver) {
+		return
+	}
+	for name, f := range tests() {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, t.TempDir(), newDriver)
+			f(t, s)
+			s.unchanged(t)
+		})
+	}
+	if failpoint.Enabled {
+		t.Run("KillsLeaveOldOrNew", func(t *testing.T) { testKills(t, newDriver) })
+	}
+}
+
+func newSite(t *testing.T, root string, newDriver func(t *testing.T, root string) layer.Driver) *site {
+	t.Helper()
+	s := &site{root: root, hashes: map[layer.ChainID]string{}, open: func() (*layer.Service, error) {
+		return layer.Open(layer.Config{Root: root, Driver: newDriver(t, root)})
+	}}
+	s.reopen(t)
+	t.Cleanup(s.shut)
+	return s
+}
+
+func tests() map[string]func(*testing.T, *site) {
+	return map[string]func(*testing.T, *site){
 		"FreshContainerHasNoChanges":     testFresh,
 		"MountPointsAreThere":            testMountpoints,
 		"WhiteoutsHideLowerFiles":        testWhiteouts,
@@ -40,6 +69,7 @@ func Run(t *testing.T, newDriver func(t *testing.T, root string) layer.Driver) {
 		"WrongDiffIDLeavesNothing":       testWrongDiff,
 		"StagingAndTrashAreEmptied":      testLeftovers,
 		"PruneKeepsWhatIsNeeded":         testPrune,
+		"LayersKeepWhatTheyStandOn":      testParents,
 		"EmptyChain":                     testEmptyChain,
 		"ImageLinksDoNotLeadMountsAside": testLinks,
 		"UnpackingHasNoRightsToSpare":    testConfined,
@@ -51,30 +81,35 @@ func Run(t *testing.T, newDriver func(t *testing.T, root string) layer.Driver) {
 		"DiffWhileTheContainerWorks":     testDiffWhileItChanges,
 		"DeepTreesAreRefused":            testDeepTree,
 		"ExportIsTheWholeRoot":           testExport,
-	} {
-		t.Run(name, func(t *testing.T) {
-			root := t.TempDir()
-			s := &site{root: root, open: func() (*layer.Service, error) {
-				return layer.Open(layer.Config{Root: root, Driver: newDriver(t, root)})
-			}}
-			s.reopen(t)
-			t.Cleanup(func() { s.Close() })
-			f(t, s)
-		})
+		"ViewsAreReadOnly":               testView,
+		"UsageIsWhatWasChanged":          testUsage,
+		"SizeIsALimit":                   testSize,
+		"StorageOptionsAreChecked":       testOptions,
+		"ManyLayers":                     testManyLayers,
+		"HostileArchivesStayInside":      testHostile,
+		"AllAtOnce":                      testAllAtOnce,
+		"InodesStay":                     testInodes,
 	}
 }
 
 type site struct {
 	*layer.Service
-	root string
-	open func() (*layer.Service, error)
+	root   string
+	open   func() (*layer.Service, error)
+	hashes map[layer.ChainID]string // of the layers that came
+}
+
+// shut closes the store, unless that was done.
+func (s *site) shut() {
+	if s.Service != nil {
+		s.Close()
+		s.Service = nil
+	}
 }
 
 func (s *site) reopen(t *testing.T) {
 	t.Helper()
-	if s.Service != nil {
-		s.Close()
-	}
+	s.shut()
 	var err error
 	if s.Service, err = s.open(); err != nil {
 		t.Fatal(err)
@@ -148,6 +183,7 @@ func (s *site) apply(t *testing.T, layers ...[]File) layer.ChainID {
 		if chain, err = s.Apply(context.Background(), chain, digest.FromBytes(b), bytes.NewReader(b)); err != nil {
 			t.Fatal(err)
 		}
+		s.remember(t, chain)
 	}
 	return chain
 }
@@ -201,6 +237,10 @@ func tree(t *testing.T, dir string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return withoutMountpoints(list)
+}
+
+func withoutMountpoints(list []string) []string {
 	skip := []string{".dockerenv", "dev", "etc", "proc", "sys"}
 	return slices.DeleteFunc(list, func(p string) bool { return slices.Contains(skip, strings.SplitN(p, "/", 2)[0]) })
 }
@@ -331,10 +371,6 @@ func testChanges(t *testing.T, s *site) {
 	// A hard link changes no byte of the other name; copying it up is not seen by all drivers.
 	got = slices.DeleteFunc(got, func(c string) bool { return c == "C /keep/f" })
 	equal(t, got, "C /a", "A /a/add", "D /a/del", "C /a/mod", "C /b", "D /b/x", "A /b/y", "D /gone", "C /keep", "A /keep/g")
-	u, err := s.Usage(context.Background(), "c")
-	if err != nil || u.Inodes == 0 {
-		t.Errorf("usage %+v, %v", u, err)
-	}
 }
 
 // checkData: where the parts of a container lie is said by stacked drivers
@@ -475,6 +511,22 @@ func testPrune(t *testing.T, s *site) {
 	}
 	if !s.Has(one) || s.Has(two) || !s.Has(s.apply(t, base)) {
 		t.Error("pruned the wrong layers")
+	}
+}
+
+func testParents(t *testing.T, s *site) {
+	base := s.apply(t, []File{{Name: "a"}})
+	top := s.apply(t, []File{{Name: "a"}}, []File{{Name: "b"}})
+	s.reopen(t)
+	if err := s.RemoveChain(base); err != nil || !s.Has(base) || !s.Has(top) {
+		t.Fatalf("with a layer on it: %v, %v, %v", err, s.Has(base), s.Has(top))
+	}
+	equal(t, tree(t, s.container(t, "c", top, layer.Options{})), "a", "b")
+	if err := s.Remove(context.Background(), "c"); err != nil || !s.Has(base) {
+		t.Fatalf("after a container: %v, %v", err, s.Has(base))
+	}
+	if err := s.RemoveChain(top); err != nil || s.Has(base) || s.Has(top) {
+		t.Errorf("without: %v, %v, %v", err, s.Has(base), s.Has(top))
 	}
 }
 

@@ -3,7 +3,6 @@ package overlay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -13,16 +12,16 @@ import (
 	"github.com/tare-engine/tare/internal/linux/overlay"
 )
 
-// Changes compares the upper directory with a view of what is below it. The
+// changes compares the upper directory with a view of what is below it. The
 // container may be running: names are resolved inside both directories only,
 // and what vanishes meanwhile is not reported.
-func (d *Driver) Changes(ctx context.Context, r layer.Root) ([]layer.Change, error) {
+func (d *Driver) changes(ctx context.Context, r layer.Root) ([]layer.Change, error) {
 	view, err := d.view(r.Lower, r.UserNS)
 	if err != nil {
 		return nil, err
 	}
 	defer view.Close()
-	lower, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", view.Fd()))
+	lower, err := openRoot(view)
 	if err != nil {
 		return nil, err
 	}

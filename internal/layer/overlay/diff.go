@@ -2,17 +2,28 @@ package overlay
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 
 	"github.com/tare-engine/tare/internal/layer"
-	"github.com/tare-engine/tare/internal/linux/overlay"
 	"github.com/tare-engine/tare/internal/linux/totar"
 )
 
 // Diff writes the upper directory, which holds what has changed and nothing
-// else.
+// else. With metacopy it does not hold the data of all that has changed: that is
+// read from the merged root.
 func (d *Driver) Diff(ctx context.Context, r layer.Root, out io.Writer, o totar.Options) error {
+	if metacopied(r) {
+		merged, err := d.Whole(ctx, r)
+		if err != nil {
+			return err
+		}
+		defer merged.Close()
+		o.Merged = merged
+	}
 	upper, err := os.Open(r.Upper)
 	if err != nil {
 		return err
@@ -28,9 +39,44 @@ func (d *Driver) Diff(ctx context.Context, r layer.Root, out io.Writer, o totar.
 	return totar.Upper(ctx, upper, below, out, o)
 }
 
-// Whole puts the upper directory on top of the lower ones. It is not touched by
-// a mount that reads only, and the kernel allows that another one writes to it.
-func (d *Driver) Whole(_ context.Context, r layer.Root) (*os.File, error) {
-	dirs := append(append([]string{r.Upper}, r.Lower...), d.empty[:]...)
-	return overlay.Mount(overlay.Options{Lower: dirs, UserNS: r.UserNS, Unmapped: 1, Scratch: d.scratch})
+// Changes tells what the upper directory changes.
+func (d *Driver) Changes(ctx context.Context, r layer.Root) (list []layer.Change, err error) {
+	if !metacopied(r) {
+		return d.changes(ctx, r)
+	}
+	err = d.both(ctx, r, func(now, before *os.File) error {
+		is, err := openRoot(now)
+		if err != nil {
+			return err
+		}
+		defer is.Close()
+		was, err := openRoot(before)
+		if err != nil {
+			return err
+		}
+		defer was.Close()
+		return layer.CompareTrees(ctx, is, was, func(k layer.Kind, p string, _ fs.FileInfo) {
+			list = append(list, layer.Change{Kind: k, Path: path.Join("/", p)})
+		})
+	})
+	return list, err
+}
+
+// both calls f with the merged root and with what is below it.
+func (d *Driver) both(ctx context.Context, r layer.Root, f func(now, before *os.File) error) error {
+	now, err := d.Whole(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer now.Close()
+	before, err := d.view(r.Lower, r.UserNS)
+	if err != nil {
+		return err
+	}
+	defer before.Close()
+	return f(now, before)
+}
+
+func openRoot(m *os.File) (*os.Root, error) {
+	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", m.Fd()))
 }

@@ -89,3 +89,22 @@ func Allocate(f *os.File, size int64) error {
 	}
 	return &os.PathError{Op: "allocate", Path: f.Name(), Err: err}
 }
+
+// Kind names the file system that holds path, in Docker's words; "<unknown>" if
+// it has none for it.
+func Kind(path string) string {
+	var st unix.Statfs_t
+	if unix.Statfs(path, &st) != nil {
+		return "<unknown>"
+	}
+	if name, ok := kinds[int64(st.Type)]; ok {
+		return name
+	}
+	return "<unknown>"
+}
+
+var kinds = map[int64]string{
+	unix.EXT4_SUPER_MAGIC: "extfs", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs",
+	unix.OVERLAYFS_SUPER_MAGIC: "overlayfs", unix.F2FS_SUPER_MAGIC: "f2fs", unix.NFS_SUPER_MAGIC: "nfs", unix.FUSE_SUPER_MAGIC: "fuse",
+	0x2fc12fc1: "zfs", // OpenZFS is not in the kernel
+}

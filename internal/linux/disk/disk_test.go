@@ -32,3 +32,11 @@ func TestAllocate(t *testing.T) {
 		t.Error("exabytes allocated")
 	}
 }
+
+func TestKind(t *testing.T) {
+	for path, want := range map[string]string{"/dev/shm": "tmpfs", "/proc": "<unknown>", "/none": "<unknown>"} {
+		if got := Kind(path); got != want {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+}

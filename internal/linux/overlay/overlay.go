@@ -20,7 +20,7 @@ type Options struct {
 	Lower       []string
 	Upper, Work string
 	Volatile    bool // never write to disk what is changed
-	Metacopy    bool
+	Metacopy    bool // changes of metadata copy no data up; directories are renamed at once
 	// UserNS maps the ids of the lower directories (kernel 5.19). The upper
 	// directory stays as it is: overlayfs makes a mount with a mapped one
 	// read-only. nil: nothing is mapped.
@@ -105,9 +105,9 @@ func setUpper(fs int, o Options) error {
 			return fmt.Errorf("overlay: work directory %s: %w", o.Work, err)
 		}
 	}
-	for _, key := range fixed {
-		if err := unix.FsconfigSetString(fs, key, "off"); err != nil {
-			return fmt.Errorf("overlay: %s=off: %w", key, err)
+	for _, s := range o.settings() {
+		if err := unix.FsconfigSetString(fs, s.key, s.value); err != nil {
+			return fmt.Errorf("overlay: %s=%s: %w", s.key, s.value, err)
 		}
 	}
 	if o.Volatile && o.Upper != "" {
@@ -115,18 +115,24 @@ func setUpper(fs int, o Options) error {
 			return fmt.Errorf("overlay: volatile: %w", err)
 		}
 	}
-	if o.Metacopy {
-		if err := unix.FsconfigSetString(fs, "metacopy", "on"); err != nil {
-			return fmt.Errorf("overlay: metacopy: %w", err)
-		}
-	}
 	return nil
 }
 
-// fixed are off whatever the kernel was built with: an index refuses an upper
-// directory that a dying mount still holds, and redirections would make the
-// upper directory unreadable without the lower ones.
-var fixed = []string{"index", "redirect_dir"}
+type setting struct{ key, value string }
+
+// settings are the same whatever the kernel was built with: an index refuses an
+// upper directory that a dying mount still holds, and redirections make the
+// upper directory unreadable without the lower ones, as metacopy does anyway,
+// which needs them.
+func (o Options) settings() []setting {
+	switch {
+	case !o.Metacopy:
+		return []setting{{"index", "off"}, {"redirect_dir", "off"}}
+	case o.Upper == "":
+		return []setting{{"index", "off"}, {"redirect_dir", "follow"}, {"metacopy", "on"}}
+	}
+	return []setting{{"index", "off"}, {"redirect_dir", "on"}, {"metacopy", "on"}}
+}
 
 // setPath sets an option to a path. One that is too long for fsconfig goes by
 // a descriptor's name, which the kernel resolves at once.
@@ -186,7 +192,11 @@ func mountPaged(o Options, mapped []*os.File) (*os.File, error) {
 			return nil, err
 		}
 	}
-	options := strings.Join(fixed, "=off,") + "=off,lowerdir=" + strings.Join(lower, ":")
+	options := ""
+	for _, s := range o.settings() {
+		options += s.key + "=" + s.value + ","
+	}
+	options += "lowerdir=" + strings.Join(lower, ":")
 	if o.Upper != "" {
 		if err := errors.Join(os.Symlink(o.Upper, dir+"/u"), os.Symlink(o.Work, dir+"/w")); err != nil {
 			return nil, err
@@ -195,9 +205,6 @@ func mountPaged(o Options, mapped []*os.File) (*os.File, error) {
 		if o.Volatile {
 			options += ",volatile"
 		}
-	}
-	if o.Metacopy {
-		options += ",metacopy=on"
 	}
 	return mountIn(dir, options, o.Upper == "", func() error { return attach(mapped, lower) })
 }
@@ -271,7 +278,7 @@ func mountHere(dir, options string, readOnly bool, before func() error) (*os.Fil
 
 // Supported reports whether overlayfs can be mounted with an upper directory
 // below dir, and why not.
-func Supported(dir string) error {
+func Supported(dir string, metacopy bool) error {
 	tmp, err := os.MkdirTemp(dir, "probe-")
 	if err != nil {
 		return err
@@ -282,7 +289,7 @@ func Supported(dir string) error {
 			return err
 		}
 	}
-	m, err := Mount(Options{Lower: []string{tmp + "/lower"}, Upper: tmp + "/upper", Work: tmp + "/work", Scratch: tmp})
+	m, err := Mount(Options{Lower: []string{tmp + "/lower"}, Upper: tmp + "/upper", Work: tmp + "/work", Metacopy: metacopy, Scratch: tmp})
 	if err != nil {
 		return err
 	}

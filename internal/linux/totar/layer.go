@@ -36,7 +36,14 @@ func Upper(ctx context.Context, upper, below *os.File, out io.Writer, o Options)
 	if err := w.root(n, below); err != nil {
 		return err
 	}
-	if err := w.upper(n, ".", 0); err != nil {
+	var merged *node
+	if o.Merged != nil {
+		if merged, err = w.open(int(o.Merged.Fd()), "."); err != nil {
+			return err
+		}
+		defer merged.close()
+	}
+	if err := w.upper(n, merged, ".", 0); err != nil {
 		return err
 	}
 	return w.tar.Close()
@@ -78,8 +85,9 @@ func sameHeader(a, b *tar.Header) bool {
 	return a.Mode == b.Mode && a.Uid == b.Uid && a.Gid == b.Gid && a.ModTime.Equal(b.ModTime) && maps.Equal(a.PAXRecords, b.PAXRecords)
 }
 
-// upper writes what is in the directory n of an upper directory.
-func (w *writer) upper(n *node, p string, depth int) error {
+// upper writes what is in the directory n of an upper directory; merged is what
+// overlayfs shows of it, nil if that is not needed.
+func (w *writer) upper(n, merged *node, p string, depth int) error {
 	if p != "." && n.opaque() {
 		if err := w.whiteout(path.Join(p, whiteoutOpaque)); err != nil {
 			return err
@@ -93,11 +101,52 @@ func (w *writer) upper(n *node, p string, depth int) error {
 		case child.whiteout():
 			return w.whiteout(dir + whiteoutPrefix + name)
 		}
-		if err := w.entry(child, q); err != nil || !child.dir() {
+		if merged == nil {
+			if err := w.entry(child, q); err != nil || !child.dir() {
+				return err
+			}
+			return w.upper(child, nil, q, depth+1)
+		}
+		shown, err := w.before(merged, name)
+		if err != nil || shown == nil { // it has gone
 			return err
 		}
-		return w.upper(child, q, depth+1)
+		defer shown.close()
+		return w.merge(child, shown, q, depth)
 	})
+}
+
+// merge writes an entry of an upper directory that may be there in part.
+func (w *writer) merge(n, shown *node, q string, depth int) error {
+	switch {
+	case n.st.Mode&unix.S_IFMT != shown.st.Mode&unix.S_IFMT: // it has been replaced
+		return nil
+	case n.marked("trusted.overlay.metacopy"):
+		return w.entry(shown, q)
+	case !n.dir():
+		return w.entry(n, q)
+	}
+	if err := w.entry(n, q); err != nil {
+		return err
+	}
+	if !n.marked("trusted.overlay.redirect") {
+		return w.upper(n, shown, q, depth+1)
+	}
+	// Its content lies elsewhere below; what lies at its own name is not shown.
+	if err := w.whiteout(path.Join(q, whiteoutOpaque)); err != nil {
+		return err
+	}
+	return w.all(shown, q, depth+1)
+}
+
+// marked reports whether a file of an upper directory has an attribute of
+// overlayfs.
+func (n *node) marked(name string) bool {
+	if n.attr != "" { // only regular files and directories have them
+		return false
+	}
+	_, err := unix.Fgetxattr(n.fd, name, nil)
+	return err == nil
 }
 
 // opaque reports whether overlayfs shows nothing of the directories below.
@@ -328,11 +377,11 @@ func (c *comparison) entry(child, was *node, q string, depth int, above func() e
 }
 
 // before opens an entry of a directory of the original, nil if there is none.
-func (c *comparison) before(n *node, name string) (*node, error) {
+func (w *writer) before(n *node, name string) (*node, error) {
 	if n == nil {
 		return nil, nil
 	}
-	was, err := c.open(n.fd, name)
+	was, err := w.open(n.fd, name)
 	if vanished(err) {
 		return nil, nil
 	}

@@ -41,6 +41,10 @@ type Options struct {
 	// Inert says that the tree is mounted without devices: whatever is opened by
 	// mistake, because somebody has changed it meanwhile, nothing happens.
 	Inert bool
+	// Merged is, for Upper, the root that overlayfs shows of it. It is needed for
+	// one that was changed with metacopy or redirect_dir: data and renamed
+	// directories are taken from it. nil: there was neither.
+	Merged *os.File
 }
 
 // Limits of package untar, which takes no more.
@@ -120,9 +124,13 @@ func (w *writer) named(p string) string {
 	return w.name + "/" + p
 }
 
-// all writes what is in the directory n, which is depth directories deep.
+// all writes what is in the directory n, which is depth directories deep. A layer
+// cannot have the names of whiteouts.
 func (w *writer) all(n *node, p string, depth int) error {
 	return w.each(n, p, depth, func(child *node, q string) error {
+		if w.layer && strings.HasPrefix(path.Base(q), whiteoutPrefix) {
+			return nil
+		}
 		if err := w.entry(child, q); err != nil || !child.dir() {
 			return err
 		}

@@ -14,6 +14,20 @@ const (
 	opaqueXattr    = "trusted.overlay.opaque"
 )
 
+// whiteoutAbove is the first directory of a path that has the name of a whiteout,
+// in which nothing can be.
+func whiteoutAbove(dir string) string {
+	if !strings.HasPrefix(dir, whiteoutPrefix) && !strings.Contains(dir, "/"+whiteoutPrefix) {
+		return ""
+	}
+	for name := range strings.SplitSeq(dir, "/") {
+		if strings.HasPrefix(name, whiteoutPrefix) {
+			return name
+		}
+	}
+	return ""
+}
+
 func (u *unpacker) whiteout(dir, base string) error {
 	if base == opaqueName {
 		return u.opaque(dir)

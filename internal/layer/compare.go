@@ -1,0 +1,100 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"syscall"
+)
+
+// CompareTrees calls found for each path in which the tree now differs from
+// before, with what is there now (nil if it is Deleted). A file is taken as
+// unchanged if its metadata is, as by rsync. The tree now may change meanwhile.
+func CompareTrees(ctx context.Context, now, before *os.Root, found func(kind Kind, p string, info fs.FileInfo)) error {
+	c := comparison{ctx: ctx, now: now, before: before, found: found}
+	return c.dir(".", true)
+}
+
+type comparison struct {
+	ctx         context.Context // of one call
+	now, before *os.Root
+	found       func(Kind, string, fs.FileInfo)
+}
+
+// dir compares a directory's entries; both says that there was one before.
+func (c *comparison) dir(p string, both bool) error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	now, err := names(c.now, p)
+	if err != nil {
+		return err
+	}
+	gone := map[string]bool{}
+	if both {
+		list, err := names(c.before, p)
+		if err != nil {
+			return err
+		}
+		for _, n := range list {
+			gone[n] = true
+		}
+	}
+	for _, n := range now {
+		known := gone[n]
+		delete(gone, n)
+		if err := c.entry(path.Join(p, n), known); err != nil {
+			return err
+		}
+	}
+	for n := range gone {
+		c.found(Deleted, path.Join(p, n), nil)
+	}
+	return nil
+}
+
+func (c *comparison) entry(p string, known bool) error {
+	is, err := c.now.Lstat(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // a running container goes on working
+	}
+	if err != nil {
+		return err
+	}
+	var was fs.FileInfo
+	switch {
+	case !known:
+		c.found(Added, p, is)
+	default:
+		if was, err = c.before.Lstat(p); err != nil {
+			return err
+		}
+		if !sameFile(is, was) {
+			c.found(Modified, p, is)
+		}
+	}
+	if !is.IsDir() {
+		return nil
+	}
+	return c.dir(p, was != nil && was.IsDir())
+}
+
+func names(root *os.Root, p string) ([]string, error) {
+	f, err := root.OpenFile(p, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+func sameFile(a, b fs.FileInfo) bool {
+	x, y := a.Sys().(*syscall.Stat_t), b.Sys().(*syscall.Stat_t)
+	return x.Mode == y.Mode && x.Uid == y.Uid && x.Gid == y.Gid && x.Mtim == y.Mtim && x.Rdev == y.Rdev &&
+		(a.IsDir() || x.Size == y.Size)
+}
