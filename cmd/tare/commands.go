@@ -29,6 +29,7 @@ var commands = []command{
 	{name: "manifest", group: management, short: "Manage manifests and manifest lists of registries", sub: manifestCommands},
 	{name: "network", group: management, short: "Manage networks", sub: networkCommands},
 	{name: "system", group: management, short: "Manage the engine", sub: systemCommands},
+	{name: "volume", group: management, short: "Manage volumes", sub: volumeCommands},
 
 	{name: "attach", group: others, build: newAttachCommand, names: namesRunning, one: true},
 	{name: "commit", group: others, build: newCommitCommand, names: namesContainers, one: true},
@@ -149,6 +150,15 @@ var systemCommands = []command{
 	{name: "events", build: newEventsCommand},
 	{name: "info", build: newInfoCommand},
 	{name: "prune", build: newSystemPruneCommand},
+}
+
+var volumeCommands = []command{
+	{name: "create", build: newVolumeCreateCommand},
+	{name: "inspect", build: newKindInspectCommand("volume"), names: namesVolumes},
+	{name: "ls list", build: newVolumeLsCommand},
+	{name: "prune", build: newVolumePruneCommand},
+	{name: "rm remove", build: newVolumeRmCommand, names: namesVolumes},
+	{name: "update", build: newVolumeUpdateCommand, names: namesVolumes, one: true},
 }
 
 var completionCommands = []command{

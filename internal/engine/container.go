@@ -268,7 +268,7 @@ func (e *Engine) ContainerRemove(ctx context.Context, ref string, o api.RemoveOp
 	if o.Depend {
 		remove = e.containers.RemoveDepending
 	}
-	return e.cfg.Reserve.Use(func() error { return remove(ctx, ref, o.Force) })
+	return e.cfg.Reserve.Use(func() error { return remove(ctx, ref, own.Removal{Force: o.Force, Volumes: o.Volumes}) })
 }
 
 // ContainersPrune removes all containers that do not run and match.
@@ -283,7 +283,7 @@ func (e *Engine) ContainersPrune(ctx context.Context, f api.Filters) (container.
 			continue
 		}
 		rw, _, sizeErr := e.sizes(ctx, v)
-		err := e.cfg.Reserve.Use(func() error { return e.containers.Remove(ctx, v.ID, false) })
+		err := e.cfg.Reserve.Use(func() error { return e.containers.Remove(ctx, v.ID, own.Removal{}) })
 		if err != nil {
 			if errdefs.Is(err, errdefs.NotFound) || errdefs.Is(err, errdefs.Conflict) {
 				continue // somebody else was faster

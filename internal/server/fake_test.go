@@ -524,6 +524,24 @@ func (f *fake) VolumeList(context.Context, api.Filters) (volume.ListResponse, er
 	return volume.ListResponse{}, nil
 }
 
+func (f *fake) VolumeCreate(_ context.Context, r volume.CreateRequest) (volume.Volume, error) {
+	return volume.Volume{Name: r.Name, Driver: "local", Scope: "local", Labels: r.Labels, Options: r.DriverOpts}, nil
+}
+
+func (f *fake) VolumeInspect(_ context.Context, name string) (volume.Volume, error) {
+	if name == "gone" {
+		return volume.Volume{}, errdefs.New(errdefs.NotFound, "get %s: no such volume", name)
+	}
+	return volume.Volume{Name: name, Driver: "local", Scope: "local"}, nil
+}
+
+func (f *fake) VolumeRemove(_ context.Context, name string, force bool) error {
+	if name == "used" && !force {
+		return errdefs.New(errdefs.Conflict, "remove %s: volume is in use - [c]", name)
+	}
+	return nil
+}
+
 func (f *fake) VolumesPrune(_ context.Context, fl api.Filters) (volume.PruneReport, error) {
 	f.filters = fl
 	return volume.PruneReport{}, nil

@@ -100,12 +100,16 @@ var routes = []struct {
 	{"POST", "/networks/prune", (*Server).pruneNetworks},
 	{"GET", api.NetworkExplainPath, (*Server).explainNetwork},
 	{"GET", "/volumes", (*Server).listVolumes},
+	{"POST", "/volumes/create", (*Server).createVolume},
+	{"GET", "/volumes/{name}", (*Server).inspectVolume},
+	{"DELETE", "/volumes/{name}", (*Server).removeVolume},
 	{"POST", "/volumes/prune", (*Server).pruneVolumes},
 
 	// What this engine does not have.
 	{"POST", "/build/prune", (*Server).pruneBuildCache},
 	{"GET", "/plugins", (*Server).listPlugins},
 	{"GET", "/plugins/{name}/json", (*Server).noPlugin},
+	{"PUT", "/volumes/{name}", (*Server).noManager},
 	{"POST", "/swarm/init", (*Server).noSwarmHere},
 	{"POST", "/swarm/join", (*Server).noSwarmHere},
 	{"POST", "/swarm/leave", (*Server).notInSwarm},

@@ -8,8 +8,11 @@ import (
 	"github.com/tare-engine/tare/api"
 )
 
-// volumeBackend tells of volumes.
+// volumeBackend makes volumes and tells of them.
 type volumeBackend interface {
+	VolumeCreate(ctx context.Context, r volume.CreateRequest) (volume.Volume, error)
+	VolumeInspect(ctx context.Context, name string) (volume.Volume, error)
+	VolumeRemove(ctx context.Context, name string, force bool) error
 	VolumeList(ctx context.Context, f api.Filters) (volume.ListResponse, error)
 	VolumesPrune(ctx context.Context, f api.Filters) (volume.PruneReport, error)
 }
@@ -25,6 +28,33 @@ func (s *Server) listVolumes(w http.ResponseWriter, r *request) error {
 	}
 	list.Volumes, list.Warnings = listOf(list.Volumes), listOf(list.Warnings)
 	return r.json(http.StatusOK, list)
+}
+
+func (s *Server) createVolume(_ http.ResponseWriter, r *request) error {
+	var want volume.CreateRequest
+	if err := r.body(&want); err != nil {
+		return err
+	}
+	made, err := s.backend.VolumeCreate(r.Context(), want)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusCreated, made)
+}
+
+func (s *Server) inspectVolume(_ http.ResponseWriter, r *request) error {
+	v, err := s.backend.VolumeInspect(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, v)
+}
+
+func (s *Server) removeVolume(_ http.ResponseWriter, r *request) error {
+	if err := s.backend.VolumeRemove(r.Context(), r.name, r.flag("force")); err != nil {
+		return err
+	}
+	return r.noContent()
 }
 
 func (s *Server) pruneVolumes(w http.ResponseWriter, r *request) error {

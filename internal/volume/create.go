@@ -158,6 +158,25 @@ func (s *Service) place(rec Record, user string, fill func(dir string) error) (e
 	return s.cfg.Store.SyncDirs(s.cfg.Dir)
 }
 
+// Tie ties a volume to a container that is about to go and to take it along: it goes,
+// if not by Remove, at the next Settle.
+func (s *Service) Tie(name, user string) error {
+	e, err := s.hold(name)
+	if err != nil {
+		return nil
+	}
+	defer e.mu.Unlock()
+	if e.tied {
+		return nil
+	}
+	path := filepath.Join(s.dir(name), forFile)
+	if err := os.WriteFile(path, []byte(user), 0o600); err != nil {
+		return err
+	}
+	e.tied = true
+	return s.cfg.Store.SyncDirs(s.dir(name))
+}
+
 // Keep unties a volume from the container with which it was made, if it still is
 // tied. A volume that has gone meanwhile is no error.
 func (s *Service) Keep(name string) error {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/idrange"
@@ -53,6 +54,25 @@ func (s *Service) Fill(ctx context.Context, name string, from *os.File, ids *idr
 	return s.fillByRename(ctx, from, v, o)
 }
 
+// Own gives an empty volume that nobody has mounted to the root of a container with
+// ids of its own: to it alone the files of the volume are anybody's.
+func (s *Service) Own(name string, ids *idrange.Map) error {
+	if ids == nil {
+		return nil
+	}
+	e, err := s.hold(name)
+	if err != nil {
+		return err
+	}
+	defer e.mu.Unlock()
+	v := e.view.Load()
+	empty, err := isEmpty(v.Mountpoint)
+	if err != nil || !empty || len(e.mounters) > 0 || s.Mounts(v) {
+		return err
+	}
+	return os.Chown(v.Mountpoint, int(ids.HostUID(0)), int(ids.HostGID(0)))
+}
+
 // Mounts reports whether the files of a volume have to be mounted to be seen.
 func (s *Service) Mounts(v *View) bool {
 	d, err := s.driver(v.Driver)
@@ -95,8 +115,8 @@ func (s *Service) fillByRename(ctx context.Context, from *os.File, v *View, o tr
 		return err
 	}
 	failpoint.Hit("volume-fill/copied")
-	if err := os.Rename(stage, v.Mountpoint); err != nil { // over the empty directory
-		return err
+	if err := syscall.Rename(stage, v.Mountpoint); err != nil { // over the empty directory, which os.Rename refuses
+		return &os.LinkError{Op: "rename", Old: stage, New: v.Mountpoint, Err: err}
 	}
 	failpoint.Hit("volume-fill/renamed")
 	return s.cfg.Store.SyncDirs(s.dir(v.Name))

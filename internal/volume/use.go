@@ -14,6 +14,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 )
 
@@ -161,5 +162,9 @@ func (s *Service) settle(name string, there func(string) bool) error {
 		return nil
 	}
 	slog.Info("remove a volume whose container has not come to be, or took it along", "volume", name, "container", user)
-	return s.Remove(name)
+	err = s.Remove(name)
+	if errdefs.Is(err, errdefs.Conflict) { // another container has it
+		return s.Keep(name)
+	}
+	return err
 }
