@@ -104,13 +104,17 @@ func (e *Engine) VolumesPrune(ctx context.Context, f api.Filters) (report volume
 	return report, nil
 }
 
-// volumeUsage counts what volumes take on disk.
+// volumeUsage counts what volumes take on disk: those whose files lie there, as with
+// Docker.
 func (e *Engine) volumeUsage(ctx context.Context) (*volume.DiskUsage, error) {
 	du := &volume.DiskUsage{}
 	for _, v := range e.volumes.List() {
 		size, err := e.volumes.Size(ctx, v)
 		if err != nil {
 			return nil, err
+		}
+		if size == own.Unknown {
+			continue
 		}
 		item := volumeShape(v)
 		item.UsageData = &volume.UsageData{RefCount: int64(len(v.Users)), Size: size}

@@ -26,7 +26,16 @@ const Unknown = -1
 // names once. It is Unknown of one whose files are not in the data root, or are gone.
 // What has been counted is never used again: it would not be true for long.
 func (s *Service) Size(ctx context.Context, v *View) (int64, error) {
-	if s.Mounts(v) {
+	d, err := s.driver(v.Driver)
+	if err != nil {
+		return Unknown, nil
+	}
+	if z, ok := d.(Sizer); ok {
+		if size, known := z.Size(s.dir(v.Name), v.Options); known {
+			return size, nil
+		}
+	}
+	if d.Mounts(v.Options) {
 		return Unknown, nil
 	}
 	m := &s.measuring

@@ -65,6 +65,12 @@ type Driver interface {
 	Unmount(at string) error
 }
 
+// Sizer is a Driver that knows better than a walk what a volume takes.
+type Sizer interface {
+	// Size is what the files take on disk, in bytes; false: walk.
+	Size(dir string, options map[string]string) (int64, bool)
+}
+
 // Config of a Service.
 type Config struct {
 	Dir     string // DATAROOT/volumes

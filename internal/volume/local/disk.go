@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/disk"
 	"github.com/tare-engine/tare/internal/linux/loop"
 	"github.com/tare-engine/tare/internal/linux/mount"
 )
@@ -46,6 +47,18 @@ func makeDisk(ctx context.Context, dir string, size int64) error {
 		return err
 	}
 	return emptyDisk(path)
+}
+
+// Size is what the file of a volume with a limit takes.
+func (Driver) Size(dir string, options map[string]string) (int64, bool) {
+	if size, err := sizeOf(options); err != nil || size == 0 {
+		return 0, false
+	}
+	info, err := os.Lstat(filepath.Join(dir, diskFile))
+	if err != nil {
+		return 0, false
+	}
+	return disk.Taken(info), true
 }
 
 // emptyDisk takes away the directory that a new ext4 has: programs that ask for an

@@ -25,7 +25,10 @@ import (
 // Driver is the driver. The zero value is usable.
 type Driver struct{}
 
-var _ volume.Driver = Driver{}
+var (
+	_ volume.Driver = Driver{}
+	_ volume.Sizer  = Driver{}
+)
 
 // Name is the driver's name.
 func (Driver) Name() string { return "local" }
