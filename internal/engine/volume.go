@@ -72,7 +72,7 @@ func (e *Engine) VolumeRemove(_ context.Context, name string, force bool) error 
 }
 
 // VolumesPrune removes volumes that no container has: anonymous ones, or with the
-// filter all=true all of them.
+// filter all=true all of them. As with Docker those with options stay.
 func (e *Engine) VolumesPrune(ctx context.Context, f api.Filters) (report volume.PruneReport, err error) {
 	match, err := pruneFilter(f, api.VolumePruneFilters)
 	if err != nil {
@@ -84,7 +84,7 @@ func (e *Engine) VolumesPrune(ctx context.Context, f api.Filters) (report volume
 	}
 	report.VolumesDeleted = []string{}
 	for _, v := range e.volumes.List() {
-		if len(v.Users) > 0 || !all && !v.Anonymous() || !match(v.Created, v.Labels) {
+		if len(v.Users)+len(v.Options) > 0 || !all && !v.Anonymous() || !match(v.Created, v.Labels) {
 			continue
 		}
 		size, err := e.volumes.Size(ctx, v)
