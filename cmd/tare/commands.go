@@ -153,11 +153,18 @@ var systemCommands = []command{
 }
 
 var volumeCommands = []command{
+	{name: "clone", build: newVolumeCloneCommand, names: namesVolumes, one: true},
 	{name: "create", build: newVolumeCreateCommand},
+	{name: "du", build: newVolumeDuCommand, names: namesVolumes},
+	{name: "export", build: newVolumeExportCommand, names: namesVolumes, one: true},
+	{name: "import", build: newVolumeImportCommand, names: namesVolumes, one: true},
 	{name: "inspect", build: newKindInspectCommand("volume"), names: namesVolumes},
 	{name: "ls list", build: newVolumeLsCommand},
 	{name: "prune", build: newVolumePruneCommand},
+	{name: "rename", build: newVolumeRenameCommand, names: namesVolumes, one: true},
 	{name: "rm remove", build: newVolumeRmCommand, names: namesVolumes},
+	{name: "rollback", build: newVolumeRollbackCommand, names: namesVolumes, one: true},
+	{name: "snapshot", build: newVolumeSnapshotCommand, names: namesVolumes, one: true},
 	{name: "update", build: newVolumeUpdateCommand, names: namesVolumes, one: true},
 }
 

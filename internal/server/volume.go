@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"net/http"
 
 	"github.com/moby/moby/api/types/volume"
@@ -15,6 +16,16 @@ type volumeBackend interface {
 	VolumeRemove(ctx context.Context, name string, force bool) error
 	VolumeList(ctx context.Context, f api.Filters) (volume.ListResponse, error)
 	VolumesPrune(ctx context.Context, f api.Filters) (volume.PruneReport, error)
+
+	VolumeClone(ctx context.Context, r api.VolumeCloneRequest) (volume.Volume, error)
+	VolumeRename(ctx context.Context, r api.VolumeRenameRequest) (volume.Volume, error)
+	VolumeExport(ctx context.Context, name string, out io.Writer) error
+	VolumeImport(ctx context.Context, name string, files io.Reader, replace bool) (volume.Volume, error)
+	VolumeSnapshot(ctx context.Context, r api.VolumeSnapshotRequest) (api.VolumeSnapshot, error)
+	VolumeSnapshots(ctx context.Context, name string) ([]api.VolumeSnapshot, error)
+	VolumeSnapshotRemove(ctx context.Context, name, snapshot string) error
+	VolumeRollback(ctx context.Context, r api.VolumeSnapshotRequest) error
+	VolumeUsage(ctx context.Context, names []string) ([]api.VolumeUsage, error)
 }
 
 func (s *Server) listVolumes(w http.ResponseWriter, r *request) error {

@@ -135,7 +135,7 @@ func (s *Service) place(rec Record, user string, fill func(dir string) error) (e
 	}
 	u.Add(func() error { return deleteTree(dir) })
 	failpoint.Hit("volume/directory-made")
-	if err := errors.Join(os.Chmod(dir, 0o701), os.Mkdir(filepath.Join(dir, dataDir), 0o755)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o701), os.Mkdir(filepath.Join(dir, Files), 0o755)); err != nil {
 		return err
 	}
 	if user != "" {

@@ -4,7 +4,8 @@
 //	DATAROOT/volumes/NAME/record.json  what the volume is: see Record
 //	                      _data/       its files, or where they are mounted
 //	                      for          the container with which it was made, as long as that may fail
-//	                      copy/        what an image has for it, being copied
+//	                      copy/        what an image or a snapshot has for it, being copied
+//	                      snapshots/   copies of its files: see Snapshot
 //	DATAROOT/volumes/.new-*            being made
 //	DATAROOT/volumes/.gone-*           removed, being deleted
 //	DATAROOT/volumes/.damaged-NAME-*   its record cannot be read; kept for whoever wants to look
@@ -71,6 +72,13 @@ type Sizer interface {
 	Size(dir string, options map[string]string) (int64, bool)
 }
 
+// Holder is a Driver some of whose volumes have all of their files in the data root.
+type Holder interface {
+	// Content is the one name in a volume's directory that has all of its files, written
+	// out, while nobody has it mounted; "": they are elsewhere. Unavailable: somebody still has them.
+	Content(dir string, options map[string]string) (name string, err error)
+}
+
 // Config of a Service.
 type Config struct {
 	Dir     string // DATAROOT/volumes
@@ -117,8 +125,10 @@ func (v *View) Anonymous() bool { _, ok := v.Labels[AnonymousLabel]; return ok }
 // AnonymousLabel is borne by volumes whose names the engine has made up.
 const AnonymousLabel = "com.docker.volume.anonymous"
 
+// Files is the directory in a volume's directory where its files are seen.
+const Files = "_data"
+
 const (
-	dataDir    = "_data"
 	recordFile = "record.json"
 	forFile    = "for"
 	copyDir    = "copy"
@@ -168,7 +178,7 @@ func (s *Service) load(name string) error {
 		slog.Error("a volume's record cannot be read; the volume is set aside", "volume", name, "cause", err, "kept", to, "err", os.Rename(s.dir(name), to))
 		return nil
 	}
-	if err := deleteTree(filepath.Join(s.dir(name), copyDir)); err != nil {
+	if err := errors.Join(deleteTree(filepath.Join(s.dir(name), copyDir)), s.sweepSnapshots(name)); err != nil {
 		return err
 	}
 	_, err := os.Lstat(filepath.Join(s.dir(name), forFile))
@@ -184,7 +194,7 @@ func (s *Service) load(name string) error {
 func (s *Service) Close() { s.deleting.Wait() }
 
 // Path is where the files of a volume are seen, which need not exist.
-func (s *Service) Path(name string) string { return filepath.Join(s.dir(name), dataDir) }
+func (s *Service) Path(name string) string { return filepath.Join(s.dir(name), Files) }
 
 func (s *Service) dir(name string) string { return filepath.Join(s.cfg.Dir, name) }
 
@@ -296,8 +306,7 @@ func (r *Record) read(file, name string) error {
 		return err
 	case r.Version != recordVersion:
 		return errdefs.New(errdefs.Internal, "a record of version %d, known is %d", r.Version, recordVersion)
-	case r.Name != name:
-		return errdefs.New(errdefs.Internal, "a record of volume %q", shown(r.Name))
 	}
+	r.Name = name // a rename that was cut off has not changed it
 	return nil
 }

@@ -111,7 +111,7 @@ func TestADamagedRecordIsSetAside(t *testing.T) {
 		make1(t, s, Request{Name: name})
 	}
 	if err := errors.Join(os.WriteFile(dir+"/aa/record.json", []byte("{"), 0o600), os.WriteFile(dir+"/aa/_data/f", nil, 0o600),
-		os.Rename(dir+"/bb", dir+"/dd")); err != nil {
+		os.WriteFile(dir+"/bb/record.json", []byte(`{"Version":99,"Name":"bb"}`), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	next := open(t, dir, newFake())

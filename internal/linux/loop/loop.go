@@ -43,6 +43,15 @@ func Attach(file *os.File) (*os.File, error) {
 	return nil, errors.New("no loop device stays free")
 }
 
+// Attached reports whether a device has the file.
+func Attached(file *os.File) (bool, error) {
+	dev, err := find(file)
+	if dev != nil {
+		dev.Close()
+	}
+	return dev != nil, err
+}
+
 // find returns the device that has a file already, or nil.
 func find(file *os.File) (*os.File, error) {
 	var st unix.Stat_t

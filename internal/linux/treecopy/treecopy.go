@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -52,6 +53,32 @@ func CopyFiles(ctx context.Context, from, to *os.File, o Options) error {
 	runtime.KeepAlive(to)
 	if err != nil {
 		return fmt.Errorf("copy %s: %w", from.Name(), err)
+	}
+	return nil
+}
+
+// CopyFile copies a file or link that is no directory to a name that is free, with all
+// that the file system keeps of it.
+func CopyFile(from, to string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(from, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: from, Err: err}
+	}
+	src, err := os.Open(filepath.Dir(from))
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	err = new(copier).leaf(int(src.Fd()), int(dst.Fd()), filepath.Base(from), filepath.Base(to), &st)
+	runtime.KeepAlive(src)
+	runtime.KeepAlive(dst)
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", from, err)
 	}
 	return nil
 }

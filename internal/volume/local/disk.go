@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/disk"
@@ -59,6 +60,27 @@ func (Driver) Size(dir string, options map[string]string) (int64, bool) {
 		return 0, false
 	}
 	return disk.Taken(info), true
+}
+
+// diskPatience is how long the end of the last container may take to let go of a disk.
+const diskPatience = 2 * time.Second
+
+// awaitDisk returns when the file of a disk is written out: no device has it.
+func awaitDisk(dir string) error {
+	f, err := os.Open(filepath.Join(dir, diskFile))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for end := time.Now().Add(diskPatience); ; time.Sleep(10 * time.Millisecond) {
+		attached, err := loop.Attached(f)
+		if err != nil || !attached {
+			return err
+		}
+		if time.Now().After(end) {
+			return errdefs.New(errdefs.Unavailable, "the files of the volume are still being unmounted, or somebody else has mounted %s: try again", f.Name())
+		}
+	}
 }
 
 // emptyDisk takes away the directory that a new ext4 has: programs that ask for an

@@ -28,6 +28,7 @@ type Driver struct{}
 var (
 	_ volume.Driver = Driver{}
 	_ volume.Sizer  = Driver{}
+	_ volume.Holder = Driver{}
 )
 
 // Name is the driver's name.
@@ -128,6 +129,19 @@ func (Driver) Mount(ctx context.Context, dir, at string, options map[string]stri
 		return fmt.Errorf("failed to mount local volume: %w", err)
 	}
 	return nil
+}
+
+// Content is the directory of a volume without options, and the file of one with a
+// size.
+func (Driver) Content(dir string, options map[string]string) (name string, err error) {
+	size, err := sizeOf(options)
+	switch {
+	case err != nil || options["type"] != "":
+		return "", err
+	case size != 0:
+		return diskFile, awaitDisk(dir)
+	}
+	return volume.Files, nil
 }
 
 // Unmount takes it back, at once for those that come and later for those that still look.
