@@ -136,11 +136,25 @@ func (s *Service) Snapshots(name string) ([]Snapshot, error) {
 // SnapshotsSize is what all snapshots of a volume take, as far as they do not share
 // with it, which is not known.
 func (s *Service) SnapshotsSize(name string) (int64, error) {
-	size, err := disk.TreeSize(s.snapshotDir(name, ""))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+	contents, err := filepath.Glob(s.snapshotDir(name, "[^.]*") + "/*")
+	if err != nil {
+		return 0, err
 	}
-	return size, err
+	var sum int64
+	for _, path := range contents {
+		info, err := os.Lstat(path)
+		if err == nil && info.IsDir() {
+			var size int64
+			size, err = disk.TreeSize(path)
+			sum += size
+		} else if err == nil && filepath.Base(path) != snapshotFile {
+			sum += disk.Taken(info)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, err
+		}
+	}
+	return sum, nil
 }
 
 // Rollback gives a volume the files that it had at a snapshot, which stays. What it

@@ -3,7 +3,10 @@
 package volume
 
 import (
+	"archive/tar"
+	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,5 +145,92 @@ func TestRemoveDoesNotReachWhatIsMountedInside(t *testing.T) {
 	}
 	if _, err := os.Stat(precious + "/f"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestExportAndImport(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, newFake())
+	make1(t, s, Request{Name: "from"})
+	if err := s.Fill(t.Context(), "from", image(t), nil); err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := s.Export(t.Context(), "from", &archive); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Export(t.Context(), "none", io.Discard); !errdefs.Is(err, errdefs.NotFound) {
+		t.Error(err)
+	}
+	for _, name := range []string{"new", "empty"} {
+		if name == "empty" {
+			make1(t, s, Request{Name: name})
+		}
+		v, err := s.Import(t.Context(), name, bytes.NewReader(archive.Bytes()), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, want := range map[string][3]uint32{"": {7, 8, 0o750}, "/sub/f": {1, 2, 0o4711}, "/l": {3, 4, 0o777}} {
+			if uid, gid, mode := owner(t, v.Mountpoint+path); [3]uint32{uid, gid, mode} != want {
+				t.Errorf("%s%s: %d %d %o, want %v", name, path, uid, gid, mode, want)
+			}
+		}
+	}
+	before := withFile(t, s, "full", "text")
+	_, err := s.Import(t.Context(), "full", bytes.NewReader(archive.Bytes()), false)
+	refused(t, err, errdefs.Conflict, "volume full is not empty")
+	for _, bad := range []string{"garbage", string(archive.Bytes()[:2000])} {
+		_, err = s.Import(t.Context(), "full", strings.NewReader(bad), true)
+		refused(t, err, errdefs.InvalidArgument, "import: ")
+		_, err = s.Import(t.Context(), "other", strings.NewReader(bad), true)
+		refused(t, err, errdefs.InvalidArgument, "import: ")
+	}
+	if got := fileOf(t, s, "full"); got != "text" {
+		t.Errorf("after a bad import: %q", got)
+	}
+	if _, err := s.Import(t.Context(), "full", bytes.NewReader(archive.Bytes()), true); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(before.Mountpoint + "/g"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(before.Mountpoint + "/f"); !os.IsNotExist(err) {
+		t.Error(err)
+	}
+	if err := mountFor(t, s, "full", "c1"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Import(t.Context(), "full", bytes.NewReader(archive.Bytes()), true)
+	refused(t, err, errdefs.Conflict, "in use by what runs")
+	if got := names(s); got != "empty from full new" {
+		t.Error(got)
+	}
+	if list, err := filepath.Glob(dir + "/.*"); err != nil || len(list) != 0 {
+		t.Errorf("left: %v, %v", list, err)
+	}
+}
+
+// TestImportStaysInside: the archive's links lead nowhere else.
+func TestImportStaysInside(t *testing.T) {
+	s := open(t, t.TempDir(), newFake())
+	canary := t.TempDir()
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	for _, h := range []tar.Header{
+		{Typeflag: tar.TypeSymlink, Name: "out", Linkname: canary}, {Typeflag: tar.TypeReg, Name: "out/f"},
+		{Typeflag: tar.TypeReg, Name: "../../../../../../.." + canary + "/g"}, {Typeflag: tar.TypeReg, Name: canary + "/h"},
+	} {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Import(t.Context(), "vv", &archive, false); err != nil {
+		t.Log(err)
+	}
+	if list, err := os.ReadDir(canary); err != nil || len(list) != 0 {
+		t.Errorf("outside: %v, %v", list, err)
 	}
 }

@@ -34,7 +34,7 @@ type operation struct {
 	verify  func(b *box, acknowledged bool)
 }
 
-var operations = slices.Concat(engineOperations, volumeOperations)
+var operations = slices.Concat(engineOperations, volumeOperations, volumeCopyOperations)
 
 var engineOperations = []operation{
 	{"create", nil,

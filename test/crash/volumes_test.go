@@ -118,6 +118,99 @@ var volumeOperations = []operation{
 		}},
 }
 
+// filledVolume makes a volume with a file, and a snapshot of it as it was before.
+func filledVolume(b *box) {
+	b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo old >/d/f")
+	b.must("volume", "snapshot", "vol", "before")
+	b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo new >/d/f")
+}
+
+// fileOfVolume is what the file in a volume says; "": there is no such volume.
+func (b *box) fileOfVolume(name string) string {
+	b.t.Helper()
+	if _, err := b.tare("volume", "inspect", name); err != nil {
+		return ""
+	}
+	return b.must("run", "--rm", "-v", name+":/d", "--rootfs", b.rootfs(), "cat", "/d/f")
+}
+
+var volumeCopyOperations = []operation{
+	{"volume clone", filledVolume,
+		func(b *box) error { return b.try("volume", "clone", "vol", "copy") },
+		func(b *box, ack bool) {
+			if got := b.fileOfVolume("copy"); got != "new" && (ack || got != "") {
+				b.t.Errorf("the clone (acknowledged: %v) has %q", ack, got)
+			}
+			if got := b.fileOfVolume("vol"); got != "new" {
+				b.t.Errorf("the source has %q", got)
+			}
+			b.must("volume", "rm", "-f", "vol", "copy")
+		}},
+	{"volume rename", filledVolume,
+		func(b *box) error { return b.try("volume", "rename", "vol", "other") },
+		func(b *box, ack bool) {
+			was, is := b.fileOfVolume("vol"), b.fileOfVolume("other")
+			if was+is != "new" || ack && is == "" {
+				b.t.Errorf("the rename (acknowledged: %v): the old name has %q, the new one %q", ack, was, is)
+			}
+			b.must("volume", "rm", "-f", "vol", "other")
+		}},
+	{"volume snapshot", filledVolume,
+		func(b *box) error { return b.try("volume", "snapshot", "vol", "now") },
+		func(b *box, ack bool) {
+			list := strings.Fields(b.must("volume", "snapshot", "-l", "--format", "{{.Name}}", "vol"))
+			if has := slices.Contains(list, "now"); ack && !has {
+				b.t.Errorf("a snapshot was acknowledged, and there are %v", list)
+			} else if has {
+				b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo later >/d/f")
+				b.must("volume", "rollback", "vol", "now")
+			}
+			if got := b.fileOfVolume("vol"); got != "new" {
+				b.t.Errorf("the volume has %q", got)
+			}
+			b.must("volume", "rm", "vol")
+		}},
+	{"volume rollback", filledVolume,
+		func(b *box) error { return b.try("volume", "rollback", "vol", "before") },
+		func(b *box, ack bool) {
+			if got := b.fileOfVolume("vol"); got != "old" && (ack || got != "new") {
+				b.t.Errorf("after a rollback (acknowledged: %v) the volume has %q", ack, got)
+			}
+			b.must("volume", "rollback", "vol", "before")
+			b.must("volume", "rm", "vol")
+		}},
+	{"volume snapshot --rm", filledVolume,
+		func(b *box) error { return b.try("volume", "snapshot", "--rm", "vol", "before") },
+		func(b *box, ack bool) {
+			if err := b.try("volume", "rollback", "vol", "before"); ack && err == nil {
+				b.t.Error("the removal of a snapshot was acknowledged, and it is there")
+			} else if got := b.fileOfVolume("vol"); err == nil && got != "old" || err != nil && got != "new" {
+				b.t.Errorf("the volume has %q: %v", got, err)
+			}
+			b.must("volume", "rm", "vol")
+		}},
+	{"volume import", func(b *box) { filledVolume(b); b.must("volume", "export", "-o", b.path("files.tar"), "vol") },
+		func(b *box) error { return b.try("volume", "import", "copy", b.path("files.tar")) },
+		func(b *box, ack bool) {
+			if got := b.fileOfVolume("copy"); got != "new" && (ack || got != "") {
+				b.t.Errorf("the import (acknowledged: %v) has %q", ack, got)
+			}
+			b.must("volume", "rm", "-f", "vol", "copy")
+		}},
+	{"volume import --replace", func(b *box) {
+		filledVolume(b)
+		b.must("volume", "export", "-o", b.path("files.tar"), "vol")
+		b.must("volume", "rollback", "vol", "before")
+	},
+		func(b *box) error { return b.try("volume", "import", "--replace", "vol", b.path("files.tar")) },
+		func(b *box, ack bool) {
+			if got := b.fileOfVolume("vol"); got != "new" && (ack || got != "old") {
+				b.t.Errorf("after an import (acknowledged: %v) the volume has %q", ack, got)
+			}
+			b.must("volume", "rm", "vol")
+		}},
+}
+
 func (b *box) volumes() []string { return strings.Fields(b.must("volume", "ls", "-q")) }
 
 // usable says that the volume "vol" is there if that was acknowledged, and that it
