@@ -48,7 +48,9 @@ var volumeOperations = []operation{
 			b.volumesOfBox(2)
 		}},
 	{"create with a volume that is there", func(b *box) { loadHello(b); b.must("volume", "create", "vol") },
-		func(b *box) error { return b.try("create", "--name", "box", "-v", "vol:/etc", fixture.Image, "ls", "/etc") },
+		func(b *box) error {
+			return b.try("create", "--name", "box", "-v", "vol:/etc", fixture.Image, "ls", "/etc")
+		},
 		func(b *box, ack bool) {
 			b.present("box", ack)
 			if files, err := os.ReadDir(b.path("data/volumes/vol/_data")); err != nil || len(files) > 1 || len(files) == 0 && ack {
