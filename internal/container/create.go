@@ -81,7 +81,7 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	u.Add(func() error { return cr.layers.Remove(context.WithoutCancel(ctx), r.ID) })
 	failpoint.Hit("create/layer-prepared")
 
-	if err := cr.volumes.settle(ctx, r, &u); err != nil {
+	if err := cr.volumes.settle(ctx, r, req.Images, &u); err != nil {
 		return nil, err
 	}
 

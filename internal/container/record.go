@@ -49,7 +49,7 @@ type Record struct {
 	// client is older than API 1.44.
 	ShallowBinds bool     `json:",omitempty"`
 	Requires     []string `json:",omitempty"` // IDs of containers that are started before it
-	// Mounts are its volumes, and what it has of other containers.
+	// Mounts are its volumes, images, and what it has of other containers.
 	Mounts []spec.Mount `json:",omitempty"`
 
 	Last    Outcome
@@ -82,6 +82,7 @@ type Request struct {
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig
+	Images     []spec.Mount // whose files it has, with IDs and chains
 
 	ShallowBinds bool // see Record
 }

@@ -25,7 +25,7 @@ import (
 //	EXECROOT/containers/ID.cgroup        where its groups are in a user's parent (see groups)
 //	EXECROOT/containers/ID.shm           tmpfs that it shares with others
 //	EXECROOT/execs/ID.json               a further process (see execRecord)
-//	EXECROOT/mounts/ID-N                 a part of a volume, while a container starts
+//	EXECROOT/mounts/ID-N                 a part of a volume, or an image, while a container starts
 //
 // It has no state of its own and takes no lock: a change of a container's files
 // is made under the lock of the container.

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -63,9 +64,9 @@ func (vs *volumes) placed(mounts []spec.Mount) []spec.Mount {
 	return list
 }
 
-// settle finds out which volumes a new container has, and makes those that are not
-// there. The steps that take it back go onto u.
-func (vs *volumes) settle(ctx context.Context, r *Record, u *undo.Stack) error {
+// settle finds out which volumes a new container has, beside the images, and makes
+// those that are not there. The steps that take it back go onto u.
+func (vs *volumes) settle(ctx context.Context, r *Record, images []spec.Mount, u *undo.Stack) error {
 	h := r.HostConfig
 	if len(h.Binds)+len(h.Mounts)+len(h.VolumesFrom)+len(r.Config.Volumes) == 0 {
 		return nil
@@ -87,7 +88,10 @@ func (vs *volumes) settle(ctx context.Context, r *Record, u *undo.Stack) error {
 		}
 		u.Add(func() error { vs.service.Release(m.Name, r.ID); return nil })
 	}
-	r.Mounts = inherited
+	if len(images) > 0 && r.IDs != nil {
+		return errdefs.New(errdefs.InvalidArgument, "a container with ids of its own cannot have the files of an image mounted: their owners would be nobody's")
+	}
+	r.Mounts = append(inherited, images...)
 	for _, w := range wanted {
 		v, isNew, err := vs.service.Create(ctx, volume.Request{Name: w.Name, Driver: w.Driver, Options: w.Options, Labels: w.Labels, User: r.ID})
 		if err != nil {
@@ -251,11 +255,16 @@ func (vs *volumes) keep(v *View) error {
 func (vs *volumes) mount(ctx context.Context, v *View) ([]spec.Mount, error) {
 	var list []spec.Mount
 	for i, m := range v.Mounts {
+		var err error
+		if m.Type == mount.TypeImage {
+			if m.Source, err = vs.mountImage(ctx, m, vs.partPath(v.ID, i)); err != nil {
+				return nil, err
+			}
+		}
 		if m.Type != mount.TypeVolume {
 			list = append(list, m)
 			continue
 		}
-		var err error
 		m.Source, err = vs.service.Mount(ctx, m.Name, volume.Mounting{User: v.ID, Destination: m.Target, ReadOnly: m.ReadOnly, Propagation: string(m.Propagation)})
 		if err != nil {
 			return nil, err
@@ -316,26 +325,56 @@ func (vs *volumes) part(m spec.Mount, at string) (string, error) {
 		return "", err
 	}
 	defer tree.Close()
+	return at, vs.attach(tree, at, info.IsDir())
+}
+
+// attach attaches a detached tree among the parts.
+func (vs *volumes) attach(tree *os.File, at string, dir bool) error {
 	if err := os.MkdirAll(vs.records.parts(), 0o700); err != nil {
-		return "", err
+		return err
 	}
-	if info.IsDir() {
+	var err error
+	if dir {
 		err = os.Mkdir(at, 0o700)
 	} else {
 		err = os.WriteFile(at, nil, 0o600)
 	}
 	if err != nil {
+		return err
+	}
+	return kernel.MoveTo(tree, at)
+}
+
+// wholeMark is at the end of the place of a whole image of which a part is mounted.
+const wholeMark = "-whole"
+
+// mountImage mounts the files of an image, or a part of them, read-only.
+func (vs *volumes) mountImage(ctx context.Context, m spec.Mount, at string) (string, error) {
+	tree, err := vs.layers.View(ctx, m.Chain)
+	if err != nil {
+		return "", fmt.Errorf("image %s: %w", m.Name, err)
+	}
+	defer tree.Close()
+	if err := kernel.SetAttr(tree, kernel.Change{Set: kernel.ReadOnly}); err != nil {
 		return "", err
 	}
-	return at, kernel.MoveTo(tree, at)
+	if m.Subpath == "" {
+		return at, vs.attach(tree, at, true)
+	}
+	m.Source = at + wholeMark
+	if err := vs.attach(tree, m.Source, true); err != nil {
+		return "", err
+	}
+	return vs.part(m, at)
 }
 
 // endParts takes the parts away after a start: the container has its own by then.
 func (vs *volumes) endParts(v *View) {
 	for i, m := range v.Mounts {
-		if m.Subpath != "" {
-			if err := dropPart(vs.partPath(v.ID, i)); err != nil {
-				slog.Warn("unmount a part of a volume", "container", v.ID, "err", err)
+		if m.Subpath != "" || m.Type == mount.TypeImage {
+			path := vs.partPath(v.ID, i)
+			if err := errors.Join(dropPart(path), dropPart(path+wholeMark)); err != nil {
+				slog.Warn("unmount a part of a volume or image", "container", v.ID, "err", err)
 			}
 		}
 	}

@@ -253,8 +253,8 @@ func cleanTarget(target string) (string, error) {
 // mountPointOf reads a value of --mount.
 func mountPointOf(s mount.Mount) (mountPoint, error) {
 	switch s.Type {
-	case mount.TypeBind, mount.TypeTmpfs, mount.TypeVolume:
-	case mount.TypeImage, mount.TypeCluster:
+	case mount.TypeBind, mount.TypeTmpfs, mount.TypeVolume, mount.TypeImage:
+	case mount.TypeCluster:
 		return mountPoint{}, errdefs.New(errdefs.NotImplemented, "mounts of this type are not supported yet")
 	default:
 		return mountPoint{}, errors.New("mount type unknown")
@@ -264,7 +264,7 @@ func mountPointOf(s mount.Mount) (mountPoint, error) {
 		return mountPoint{}, err
 	}
 	for name, set := range map[string]bool{
-		"VolumeOptions": s.VolumeOptions != nil && s.Type != mount.TypeVolume, "ImageOptions": s.ImageOptions != nil, "ClusterOptions": s.ClusterOptions != nil,
+		"VolumeOptions": s.VolumeOptions != nil && s.Type != mount.TypeVolume, "ImageOptions": s.ImageOptions != nil && s.Type != mount.TypeImage, "ClusterOptions": s.ClusterOptions != nil,
 		"BindOptions": s.BindOptions != nil && s.Type != mount.TypeBind, "TmpfsOptions": s.TmpfsOptions != nil && s.Type != mount.TypeTmpfs,
 	} {
 		if set {
@@ -282,6 +282,8 @@ func mountPointOf(s mount.Mount) (mountPoint, error) {
 		return m, m.tmpfs(s)
 	case mount.TypeVolume:
 		return m, m.volumeOf(s)
+	case mount.TypeImage:
+		return m, m.imageOf(s)
 	}
 	return m, m.bindOf(s)
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"maps"
 	"path"
 	"slices"
@@ -8,24 +9,29 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // Mount is a mount of a container that is settled when the container is made, and
-// stays so: a volume, whose name the engine may have made up, or what it has of
-// another container. What else is mounted follows from the HostConfig.
+// stays so: a volume, whose name the engine may have made up, the files of an image,
+// or what it has of another container. What else is mounted follows from the
+// HostConfig.
 type Mount struct {
-	Type     mount.Type // mount.TypeVolume, or mount.TypeBind of another container
+	Type     mount.Type // mount.TypeVolume, mount.TypeImage, or mount.TypeBind of another container
 	Target   string
 	Mode     string `json:",omitempty"` // of -v, as inspect shows it
 	ReadOnly bool   `json:",omitempty"`
 
-	Name      string `json:",omitempty"` // of the volume
+	Name      string `json:",omitempty"` // of the volume; by which the image was asked for
 	Driver    string `json:",omitempty"`
 	Anonymous bool   `json:",omitempty"` // it goes with the container, if that is asked for
 	NoCopy    bool   `json:",omitempty"` // it does not get what the image has at the target
 	Subpath   string `json:",omitempty"` // the part of it that is mounted
+
+	Image string        `json:",omitempty"` // its ID
+	Chain digest.Digest `json:",omitempty"` // of the image's layers
 
 	Source      string             `json:",omitempty"` // of a bind; of a volume where it is, not recorded
 	Propagation mount.Propagation  `json:",omitempty"`
@@ -124,7 +130,7 @@ func Inherited(d Donor, donor *container.HostConfig, rules MountRules, h *contai
 		}
 		m := p.volume.Mount
 		switch p.typ {
-		case mount.TypeVolume:
+		case mount.TypeVolume, mount.TypeImage:
 			m.Source, m.NoCopy = "", true
 		case mount.TypeBind:
 			m = Mount{Type: p.typ, Target: p.target, Source: p.source, Propagation: p.propagation, Bind: &p.bind, ReadOnly: p.readOnly}
@@ -142,7 +148,7 @@ func Inherited(d Donor, donor *container.HostConfig, rules MountRules, h *contai
 
 // settled puts mounts that have been settled in the place of the requests for them.
 func settled(list []mountPoint, mounts []Mount) []mountPoint {
-	list = slices.DeleteFunc(list, func(m mountPoint) bool { return m.typ == mount.TypeVolume })
+	list = slices.DeleteFunc(list, func(m mountPoint) bool { return m.typ == mount.TypeVolume || m.typ == mount.TypeImage })
 	for _, m := range mounts {
 		p := mountPoint{typ: m.Type, source: m.Source, target: m.Target, mode: m.Mode, readOnly: m.ReadOnly, propagation: m.Propagation}
 		if m.Type == mount.TypeBind {
@@ -151,7 +157,7 @@ func settled(list []mountPoint, mounts []Mount) []mountPoint {
 		if m.Bind != nil {
 			p.bind = *m.Bind
 		}
-		if m.Type == mount.TypeVolume {
+		if m.Type != mount.TypeBind {
 			p.volume.Mount = m
 		}
 		list = append(list, p)
@@ -178,7 +184,37 @@ func (m *mountPoint) volumeOf(s mount.Mount) error {
 	return nil
 }
 
-// checkSubpath refuses what does not lie in a volume, as far as the text says.
+// imageOf reads the options of --mount type=image.
+func (m *mountPoint) imageOf(s mount.Mount) error {
+	if s.Source == "" {
+		return errors.New("field Source must not be empty")
+	}
+	m.readOnly = true
+	m.volume.Mount = Mount{Type: mount.TypeImage, Target: m.target, ReadOnly: true, Name: s.Source}
+	if s.ImageOptions == nil {
+		return nil
+	}
+	m.volume.Subpath = s.ImageOptions.Subpath
+	return checkSubpath(m.volume.Subpath)
+}
+
+// WantedImages are the images whose files a container asks for.
+func WantedImages(h *container.HostConfig) ([]Mount, error) {
+	if !slices.ContainsFunc(h.Mounts, func(m mount.Mount) bool { return m.Type == mount.TypeImage }) {
+		return nil, nil
+	}
+	points, err := mountPoints(h, MountRules{})
+	var list []Mount
+	for _, m := range points {
+		if m.typ == mount.TypeImage {
+			list = append(list, m.volume.Mount)
+		}
+	}
+	return list, err
+}
+
+// checkSubpath refuses what does not lie in a volume or image, as far as the text
+// says.
 func checkSubpath(p string) error {
 	if path.IsAbs(p) || p == ".." || strings.HasPrefix(path.Clean(p), "../") {
 		return errdefs.New(errdefs.InvalidArgument, "subpath must be a relative path within the volume")
