@@ -90,6 +90,9 @@ func (s *Service) clear(v *View) error {
 
 // deleteTree removes a directory of ours with all in it, if it is there.
 func deleteTree(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
 		return err
