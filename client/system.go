@@ -13,7 +13,6 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
-	"github.com/moby/moby/api/types/volume"
 	"github.com/tare-engine/tare/api"
 )
 
@@ -125,16 +124,6 @@ func (c *Client) NetworkDisconnect(ctx context.Context, name string, r network.D
 // NetworksPrune removes unused networks.
 func (c *Client) NetworksPrune(ctx context.Context, f api.Filters) (network.PruneReport, error) {
 	return post[network.PruneReport](ctx, c, "/networks/prune", filterQuery(f), nil)
-}
-
-// VolumeInspectRaw describes a volume in the engine's own words.
-func (c *Client) VolumeInspectRaw(ctx context.Context, name string) (json.RawMessage, error) {
-	return get[json.RawMessage](ctx, c, "/volumes/"+segment(name), nil)
-}
-
-// VolumesPrune removes unused volumes.
-func (c *Client) VolumesPrune(ctx context.Context, f api.Filters) (volume.PruneReport, error) {
-	return post[volume.PruneReport](ctx, c, "/volumes/prune", filterQuery(f), nil)
 }
 
 // BuildPrune removes build cache that no build uses.

@@ -31,6 +31,7 @@ var commands = []command{
 	{name: "manifest", group: management, short: "Manage manifests and manifest lists of registries", sub: manifestCommands},
 	{name: "network", group: management, short: "Manage networks", sub: networkCommands},
 	{name: "system", group: management, short: "Manage the engine", sub: systemCommands},
+	{name: "volume", group: management, short: "Manage volumes", sub: volumeCommands},
 
 	{name: "attach", group: others, build: newAttachCommand, names: namesRunning, one: true},
 	{name: "commit", group: others, build: newCommitCommand, names: namesContainers, one: true},
@@ -161,6 +162,22 @@ var systemCommands = []command{
 	{name: "events", build: newEventsCommand},
 	{name: "info", build: newInfoCommand},
 	{name: "prune", build: newSystemPruneCommand},
+}
+
+var volumeCommands = []command{
+	{name: "clone", build: newVolumeCloneCommand, names: namesVolumes, one: true},
+	{name: "create", build: newVolumeCreateCommand},
+	{name: "du", build: newVolumeDuCommand, names: namesVolumes},
+	{name: "export", build: newVolumeExportCommand, names: namesVolumes, one: true},
+	{name: "import", build: newVolumeImportCommand, names: namesVolumes, one: true},
+	{name: "inspect", build: newKindInspectCommand("volume"), names: namesVolumes},
+	{name: "ls list", build: newVolumeLsCommand},
+	{name: "prune", build: newVolumePruneCommand},
+	{name: "rename", build: newVolumeRenameCommand, names: namesVolumes, one: true},
+	{name: "rm remove", build: newVolumeRmCommand, names: namesVolumes},
+	{name: "rollback", build: newVolumeRollbackCommand, names: namesVolumes, one: true},
+	{name: "snapshot", build: newVolumeSnapshotCommand, names: namesVolumes, one: true},
+	{name: "update", build: newVolumeUpdateCommand, names: namesVolumes, one: true},
 }
 
 var completionCommands = []command{

@@ -38,6 +38,7 @@ const (
 	namesContainers = "containers"
 	namesImages     = "images"
 	namesNetworks   = "networks"
+	namesVolumes    = "volumes"
 	namesServers    = "registries with credentials"
 )
 
@@ -95,6 +96,12 @@ func (c *cli) names(ctx context.Context, what string) (names []string, err error
 		list, err := cl.ImageList(ctx, api.ImageListOptions{})
 		for _, i := range list {
 			names = append(names, i.RepoTags...)
+		}
+		return names, err
+	case namesVolumes:
+		list, err := cl.VolumeList(ctx, nil)
+		for _, v := range list.Volumes {
+			names = append(names, v.Name)
 		}
 		return names, err
 	case namesNetworks:

@@ -23,6 +23,7 @@ type configFile struct {
 	PsFormat       string `json:"psFormat"`
 	ImagesFormat   string `json:"imagesFormat"`
 	NetworksFormat string `json:"networksFormat"`
+	VolumesFormat  string `json:"volumesFormat"`
 	StatsFormat    string `json:"statsFormat"`
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -41,6 +42,28 @@ func newNetworkPruneCommand(c *cli) *cobra.Command {
 		return "WARNING! This will remove all custom networks not used by at least one container."
 	}
 	return newPruneCommand(c, &pruneOptions{noSpace: true}, "Remove the networks that no container uses", warning, pruneNetworks)
+}
+
+func newVolumePruneCommand(c *cli) *cobra.Command {
+	var o pruneOptions
+	warning := func(o pruneOptions) string {
+		if o.all {
+			return "WARNING! This will remove all local volumes not used by at least one container."
+		}
+		return "WARNING! This will remove anonymous local volumes not used by at least one container."
+	}
+	cmd := newPruneCommand(c, &o, "Remove anonymous volumes that no container has", warning, pruneVolumes)
+	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "Remove volumes with names, too")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if o.all && o.filters.Has("all") {
+			return errors.New("conflicting options: cannot specify both --all and --filter all=1")
+		}
+		if o.all {
+			o.filters.Add("all", "true")
+		}
+		return nil
+	}
+	return cmd
 }
 
 func newSystemPruneCommand(c *cli) *cobra.Command {

@@ -31,6 +31,8 @@ import (
 	"github.com/tare-engine/tare/internal/registry"
 	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
+	"github.com/tare-engine/tare/internal/volume"
+	"github.com/tare-engine/tare/internal/volume/local"
 )
 
 // Limits of a container's log unless its LogConfig names some.
@@ -49,6 +51,7 @@ type parts struct {
 	images     *image.Service
 	registries *registry.Client
 	networks   *network.Service
+	volumes    *volume.Service
 	containers *container.Service
 	builds     *build.Service
 	engine     *engine.Engine
@@ -114,6 +117,11 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if p.networks, err = network.Open(networks); err != nil {
 		return nil, err
 	}
+	if p.volumes, err = volume.Open(volume.Config{
+		Dir: filepath.Join(cfg.DataRoot, "volumes"), Store: store.NewReserved(reserve), Events: events, Drivers: []volume.Driver{local.Driver{}},
+	}); err != nil {
+		return nil, err
+	}
 	if p.containers, err = newContainers(ctx, cfg, id, p, events); err != nil {
 		return nil, err
 	}
@@ -130,7 +138,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 		ID: id, DataRoot: cfg.DataRoot, MountDir: imageMounts(cfg), Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(), Reserve: p.reserve,
 		Registries: cfg.Registries.info(), Foreign: cfg.Registries.Foreign, Uploads: int(cfg.Registries.Uploads), ImageCap: int64(cfg.ImageCap),
-	}, p.containers, p.images, p.layers, p.networks, p.registries, p.builds, events)
+	}, p.containers, p.images, p.layers, p.networks, p.volumes, p.registries, p.builds, events)
 	return p, nil
 }
 
@@ -167,7 +175,7 @@ func newContainers(ctx context.Context, cfg *Config, id string, p *parts, events
 			InitPath: besideUs("tare-init"), Runtimes: runtimes, CDIDirs: cfg.CDIDirs, Systemd: cfg.systemdGroups(),
 		},
 		IDRange: ids.pool, Units: &p.units,
-	}, p.layers, p.networks, events, store.NewReserved(p.reserve), way.dial), nil
+	}, p.layers, p.networks, p.volumes, events, store.NewReserved(p.reserve), way.dial), nil
 }
 
 // findSystemd connects with systemd if it is to make the control groups.
@@ -198,6 +206,9 @@ func (p *parts) close() {
 		p.containers.Close()
 	}
 	p.units.Close()
+	if p.volumes != nil {
+		p.volumes.Close()
+	}
 	var err error
 	if p.networks != nil {
 		err = p.networks.Close()

@@ -37,6 +37,9 @@ func (s *Service) Boot(ctx context.Context) error {
 	for _, c := range s.index.List() {
 		b.adopt(c)
 	}
+	if err := b.adoptVolumes(); err != nil {
+		return err
+	}
 	if err := b.adoptNetworks(ctx); err != nil {
 		return err
 	}
@@ -67,10 +70,11 @@ type boot struct {
 	networks *network.Service
 	ids      *ids
 	links    *links
+	volumes  *volumes
 }
 
 func (s *Service) newBoot() *boot {
-	return &boot{cfg: &s.cfg, index: s.index, records: s.records, groups: s.groups, layers: s.layers, networks: s.networks, ids: s.ids, links: s.links}
+	return &boot{cfg: &s.cfg, index: s.index, records: s.records, groups: s.groups, layers: s.layers, networks: s.networks, ids: s.ids, links: s.links, volumes: s.volumes}
 }
 
 // there reports whether a container has been loaded.
@@ -147,6 +151,15 @@ func (b *boot) adopt(c *Container) {
 		r.Last.OOMKilled = kills > 0
 	}
 	c.adopt(&View{Record: r, Status: status, Pid: l.Pid, Ticks: l.StartTicks, Started: l.StartedAt, Network: l.Network})
+}
+
+// adoptVolumes tells the volume service which volumes are used, and which are mounted.
+func (b *boot) adoptVolumes() error {
+	for _, c := range b.index.List() {
+		b.volumes.adopt(c.View())
+	}
+	b.volumes.service.Settle(func(id string) bool { return b.there(id) || b.records.damaged(id) })
+	return b.volumes.dropParts()
 }
 
 // endRun ends the run of a container, if its record knows of one, that went down

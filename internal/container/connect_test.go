@@ -14,7 +14,7 @@ import (
 // TestContainersThatGoKeepTheirNetworks: a record that is written while the
 // container is being removed would bring it back at the next start.
 func TestContainersThatGoKeepTheirNetworks(t *testing.T) {
-	s := New(Config{DataRoot: t.TempDir(), ExecRoot: t.TempDir()}, nil, nil, event.NewLog(), store.New(), nil)
+	s := New(Config{DataRoot: t.TempDir(), ExecRoot: t.TempDir()}, nil, nil, nil, event.NewLog(), store.New(), nil)
 	c := testContainer(t, s.index, ident.New(), "x")
 	for _, status := range []Status{Removing, Dead} {
 		c.publish(func(v *View) { v.Status = status })

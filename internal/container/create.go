@@ -34,6 +34,7 @@ type creations struct {
 	ids      *ids
 	cells    *cells
 	networks *network.Service
+	volumes  *volumes
 	events   eventLog
 	removals *removals // of those that are replaced
 }
@@ -90,6 +91,10 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	u.Add(func() error { return cr.layers.Remove(context.WithoutCancel(ctx), r.ID) })
 	failpoint.Hit("create/layer-prepared")
 
+	if err := cr.volumes.settle(ctx, r, req.Images, &u); err != nil {
+		return nil, err
+	}
+
 	if err := os.Mkdir(dir+"/log", 0700); err != nil {
 		return nil, err
 	}
@@ -99,6 +104,7 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	failpoint.Hit("create/record-written")
 	c := newContainer(r, Created)
 	cr.index.Add(c)
+	cr.volumes.created(c)
 	cr.events.publish(c.View(), events.ActionCreate)
 	return c.View(), nil
 }
@@ -204,7 +210,7 @@ func (cr *creations) removeNamed(ctx context.Context, r *Record) error {
 	if d := cr.removals.dependants(c.ID); len(d) > 0 { // they would not find the new one
 		return errdefs.New(errdefs.Conflict, "cannot replace container %q: it is required by %s", "/"+r.Name, namesOf(d))
 	}
-	err = cr.removals.onRequest(ctx, c.ID, true)
+	err = cr.removals.onRequest(ctx, c.ID, Removal{Force: true})
 	if errdefs.Is(err, errdefs.NotFound) || err != nil && c.View().Status == Removing {
 		return nil // another one does it
 	}

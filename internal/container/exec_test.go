@@ -12,7 +12,7 @@ import (
 )
 
 func TestExitOfAnExecMayBeToldTwice(t *testing.T) {
-	s := New(Config{}, nil, nil, event.NewLog(), nil, nil)
+	s := New(Config{}, nil, nil, nil, event.NewLog(), nil, nil)
 	c := testContainer(t, s.index, ident.New(), "x")
 	x := &Exec{ID: ident.New(), Container: c.ID, Request: container.ExecCreateRequest{}, started: true, running: true, done: newTurn()}
 	s.execs.add(x)

@@ -157,7 +157,7 @@ func exitCode(e keeper.Exit) int {
 func (x *exits) settleExit(c *Container) error {
 	c.awaitRemoval()
 	if x.index.Get(c.ID) != nil && c.goes() && !c.View().Alive() {
-		if err := x.removals.remove(context.Background(), c); err != nil {
+		if err := x.removals.remove(context.Background(), c, true); err != nil {
 			slog.Warn("remove after exit", "container", c.ID, "err", err)
 			c.awaitRemoval() // it may be another's that was in progress
 		}

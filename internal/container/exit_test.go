@@ -24,7 +24,7 @@ func TestExitIsNotSettledBeforeItsRecordIsWritten(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(exec, "containers"), 0700); err != nil {
 		t.Fatal(err)
 	}
-	s := New(Config{DataRoot: t.TempDir(), ExecRoot: exec}, nil, nil, event.NewLog(), store.New(), nil)
+	s := New(Config{DataRoot: t.TempDir(), ExecRoot: exec}, nil, nil, nil, event.NewLog(), store.New(), nil)
 	c := testContainer(t, s.index, ident.New(), "x")
 	c.View().HostConfig.AutoRemove = true
 	c.View().Rootfs = "/"

@@ -25,7 +25,7 @@ func TestRootGroupsInUsersParentsAreFound(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(exec, "containers"), 0700); err != nil {
 		t.Fatal(err)
 	}
-	s := New(Config{DataRoot: t.TempDir(), ExecRoot: exec, Cgroup: "tare-nobody"}, nil, nil, event.NewLog(), store.New(), nil)
+	s := New(Config{DataRoot: t.TempDir(), ExecRoot: exec, Cgroup: "tare-nobody"}, nil, nil, nil, event.NewLog(), store.New(), nil)
 	parent := fmt.Sprintf("user%d", os.Getpid())
 	t.Cleanup(func() {
 		if err := cgroup.Parent(parent).Remove(); err != nil {

@@ -31,6 +31,7 @@ type launcher struct {
 	records  *records
 	views    *views
 	networks *network.Service
+	volumes  *volumes
 	ids      *ids
 	groups   *groups
 	home     external.Home
@@ -41,7 +42,7 @@ type launcher struct {
 
 func (s *Service) newLauncher() *launcher {
 	return &launcher{
-		defaults: &s.cfg.Defaults, bootID: s.cfg.BootID, index: s.index, records: s.records, views: s.views, networks: s.networks,
+		defaults: &s.cfg.Defaults, bootID: s.cfg.BootID, index: s.index, records: s.records, views: s.views, networks: s.networks, volumes: s.volumes,
 		ids: s.ids, groups: s.groups, home: s.groups.home, cells: s.cells, link: s.link, links: s.links,
 	}
 }
@@ -49,7 +50,7 @@ func (s *Service) newLauncher() *launcher {
 // giveBack frees what others may be waiting for when a run is over: ports and
 // addresses. What nobody waits for is left to afterExit.
 func (lr *launcher) giveBack(v *View) error {
-	return errors.Join(lr.networks.Release(context.Background(), v.ID), lr.records.unmountShm(v))
+	return errors.Join(lr.networks.Release(context.Background(), v.ID), lr.records.unmountShm(v), lr.volumes.unmount(v))
 }
 
 // launch is one start on its way: what it has acquired so far.
@@ -88,9 +89,10 @@ func (lr *launcher) launch(ctx context.Context, c *Container) (_ *launch, err er
 	}
 	defer l.closeRoot()
 	defer l.closeNamespaces()
+	defer l.volumes.endParts(l.view)
 	failpoint.Hit("start/network-and-root")
 
-	if err := l.there(errors.Join(l.writeFiles(), l.makeSpec())); err != nil {
+	if err := l.there(errors.Join(l.writeFiles(), l.makeSpec(ctx))); err != nil {
 		return nil, err
 	}
 	err = l.prepare(ctx)
@@ -278,5 +280,5 @@ func (l *launch) release(ctx context.Context) error {
 	case l.process != nil: // with a child, if the keeper was killed before it answered
 		err = errors.Join(l.process.cgroup.Kill(), l.process.remove(), l.groups.remove(l.view.ID, l.process.cgroup))
 	}
-	return errors.Join(err, l.releaseNetwork(ctx), l.records.unmountShm(l.view))
+	return errors.Join(err, l.releaseNetwork(ctx), l.records.unmountShm(l.view), l.volumes.unmount(l.view))
 }

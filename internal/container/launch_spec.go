@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -10,7 +11,7 @@ import (
 )
 
 // makeSpec makes the OCI spec of this run.
-func (l *launch) makeSpec() (err error) {
+func (l *launch) makeSpec(ctx context.Context) (err error) {
 	v := l.view
 	group, err := l.groups.path(v.Record)
 	if err != nil {
@@ -19,6 +20,9 @@ func (l *launch) makeSpec() (err error) {
 	in := spec.Input{
 		ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Mounts: l.records.mountRules(v.Record), Root: l.root,
 		InitPath: l.defaults.InitPath, CgroupPath: group, CDIDirs: l.defaults.CDIDirs, IDs: v.IDs,
+	}
+	if in.Mounts.Settled, err = l.volumes.mount(ctx, v); err != nil {
+		return err
 	}
 	files, err := l.filesOf()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/container/health"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/idrange"
 )
 
@@ -48,6 +49,8 @@ type Record struct {
 	// client is older than API 1.44.
 	ShallowBinds bool     `json:",omitempty"`
 	Requires     []string `json:",omitempty"` // IDs of containers that are started before it
+	// Mounts are its volumes, images, and what it has of other containers.
+	Mounts []spec.Mount `json:",omitempty"`
 
 	Last    Outcome
 	Run     bool `json:",omitempty"` // made to be started by the same request: alone it is nothing
@@ -79,6 +82,7 @@ type Request struct {
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig
+	Images     []spec.Mount // whose files it has, with IDs and chains
 
 	ShallowBinds bool // see Record
 }

@@ -25,6 +25,7 @@ import (
 //	EXECROOT/containers/ID.cgroup        where its groups are in a user's parent (see groups)
 //	EXECROOT/containers/ID.shm           tmpfs that it shares with others
 //	EXECROOT/execs/ID.json               a further process (see execRecord)
+//	EXECROOT/mounts/ID-N                 a part of a volume, or an image, while a container starts
 //
 // It has no state of its own and takes no lock: a change of a container's files
 // is made under the lock of the container.
@@ -46,7 +47,7 @@ func (r *records) volatile() string { return filepath.Join(r.execRoot, "containe
 
 // mountRules are those of a container's mounts.
 func (r *records) mountRules(rec *Record) spec.MountRules {
-	return spec.MountRules{DataRoot: r.dataRoot, Shallow: rec.ShallowBinds}
+	return spec.MountRules{DataRoot: r.dataRoot, Shallow: rec.ShallowBinds, Settled: rec.Mounts}
 }
 
 // dir is a container's folder below the data root.
@@ -58,6 +59,9 @@ func (r *records) file(id, name string) string { return filepath.Join(r.dir(id),
 func (r *records) logDir(id string) string { return r.file(id, "log") }
 
 func (r *records) shmDir(id string) string { return filepath.Join(r.volatile(), id+".shm") }
+
+// parts is the folder of the parts of volumes.
+func (r *records) parts() string { return filepath.Join(r.execRoot, "mounts") }
 
 func (r *records) livePath(id string) string { return filepath.Join(r.volatile(), id+".live.json") }
 
@@ -145,6 +149,12 @@ func (r *Record) check(id string) error {
 func (r *records) setAside(id, record string, cause error) {
 	to, err := store.SetAside(r.dir(id))
 	slog.Error("a container's record cannot be read; the container is set aside", "record", record, "cause", cause, "kept", to, "err", err)
+}
+
+// damaged reports whether a container of the ID has been set aside.
+func (r *records) damaged(id string) bool {
+	found, err := filepath.Glob(r.dir(id) + ".*")
+	return err != nil || len(found) > 0
 }
 
 // ids returns the IDs of all containers that have a folder.

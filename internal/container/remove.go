@@ -15,23 +15,29 @@ import (
 
 // RemoveDepending is Remove of a container and of all that require it, which go
 // first.
-func (s *Service) RemoveDepending(ctx context.Context, ref string, force bool) error {
+func (s *Service) RemoveDepending(ctx context.Context, ref string, o Removal) error {
 	c, err := s.index.Find(ref)
 	if err != nil {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if err := s.removals.removeDependants(ctx, c.ID, force); err != nil {
+	if err := s.removals.removeDependants(ctx, c.ID, o); err != nil {
 		return err
 	}
-	return s.Remove(ctx, c.ID, force)
+	return s.Remove(ctx, c.ID, o)
 }
 
-// Remove takes a container away. A running one is refused unless force is set;
+// Removal says how a container is removed.
+type Removal struct {
+	Force   bool // it is killed if it runs
+	Volumes bool // its anonymous volumes go too; those of one that removes itself always do
+}
+
+// Remove takes a container away. A running one is refused unless Force is set;
 // then it is killed first. One that others require is refused, too; by force it
 // goes, and the others cannot be started any more.
-func (s *Service) Remove(ctx context.Context, ref string, force bool) error {
-	return s.removals.onRequest(ctx, ref, force)
+func (s *Service) Remove(ctx context.Context, ref string, o Removal) error {
+	return s.removals.onRequest(ctx, ref, o)
 }
 
 // removals take containers away: their ends if that is forced, their layers and
@@ -40,6 +46,7 @@ type removals struct {
 	index   *index.Index[*Container]
 	records *records
 	layers  *layer.Service
+	volumes *volumes
 	ids     *ids
 	execs   *Execs
 	stops   *stops
@@ -49,18 +56,18 @@ type removals struct {
 }
 
 // onRequest is Remove.
-func (r *removals) onRequest(ctx context.Context, ref string, force bool) error {
+func (r *removals) onRequest(ctx context.Context, ref string, o Removal) error {
 	c, err := r.index.Find(ref)
 	if err != nil {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if !force {
+	if !o.Force {
 		if d := r.dependants(c.ID); len(d) > 0 {
 			return errRequired(c.View(), d)
 		}
 	}
-	if force {
+	if o.Force {
 		c.mu.Lock()
 		c.endRestarts()
 		c.restarts.stopped = true // no start comes between its end and its removal
@@ -68,7 +75,7 @@ func (r *removals) onRequest(ctx context.Context, ref string, force bool) error 
 	}
 	v := c.View()
 	if v.Up() {
-		if !force {
+		if !o.Force {
 			return errRunning(v)
 		}
 		_, removal := c.turns.next()
@@ -81,7 +88,7 @@ func (r *removals) onRequest(ctx context.Context, ref string, force bool) error 
 			}
 		}
 	}
-	return r.remove(ctx, c)
+	return r.remove(ctx, c, o.Volumes)
 }
 
 func errRunning(v *View) error {
@@ -92,8 +99,9 @@ func errRunning(v *View) error {
 	return errdefs.New(errdefs.Conflict, "cannot remove container %q: container is %s: %s", "/"+v.Name, v.Status, what)
 }
 
-// remove takes away a container that does not run.
-func (r *removals) remove(ctx context.Context, c *Container) error {
+// remove takes away a container that does not run, and its anonymous volumes if that
+// is asked for or it removes itself.
+func (r *removals) remove(ctx context.Context, c *Container, volumes bool) error {
 	c.mu.Lock()
 	v := c.View()
 	switch {
@@ -112,7 +120,7 @@ func (r *removals) remove(ctx context.Context, c *Container) error {
 	c.mu.Unlock()
 
 	failpoint.Hit("rm/marked")
-	if err := r.takeAway(ctx, c.View()); err != nil {
+	if err := r.takeAway(ctx, c.View(), volumes || v.AutoRemove()); err != nil {
 		c.mu.Lock()
 		c.publish(func(v *View) { v.Status = Dead })
 		c.mu.Unlock()
@@ -129,7 +137,10 @@ func (r *removals) remove(ctx context.Context, c *Container) error {
 
 // takeAway removes what the container has on disk: the record first, so that
 // the rest is garbage from then on and goes at the next start at the latest.
-func (r *removals) takeAway(ctx context.Context, v *View) error {
+func (r *removals) takeAway(ctx context.Context, v *View, volumes bool) error {
+	if err := r.volumes.goes(v, volumes); err != nil {
+		return err
+	}
 	if err := r.records.remove(v.Record); err != nil {
 		return err
 	}
@@ -138,6 +149,7 @@ func (r *removals) takeAway(ctx context.Context, v *View) error {
 		return err
 	}
 	failpoint.Hit("rm/record-synced")
+	r.volumes.gone(v, volumes)
 	if v.Rootfs != "" {
 		r.work.later("remove directory", v, func(context.Context) error { return os.RemoveAll(r.records.dir(v.ID)) })
 		return nil

@@ -99,12 +99,12 @@ func namesOf(list []*Container) string {
 
 // removeDependants removes what requires a container, and what requires that.
 // Each goes by the rules of a removal: one that runs wants force.
-func (r *removals) removeDependants(ctx context.Context, id string, force bool) error {
+func (r *removals) removeDependants(ctx context.Context, id string, o Removal) error {
 	for _, d := range r.dependants(id) {
-		if err := r.removeDependants(ctx, d.ID, force); err != nil {
+		if err := r.removeDependants(ctx, d.ID, o); err != nil {
 			return err
 		}
-		if err := r.onRequest(ctx, d.ID, force); err != nil && !errdefs.Is(err, errdefs.NotFound) {
+		if err := r.onRequest(ctx, d.ID, o); err != nil && !errdefs.Is(err, errdefs.NotFound) {
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ type reunited struct {
 func newReunited(t *testing.T) *reunited {
 	t.Helper()
 	cfg := Config{DataRoot: t.TempDir(), ExecRoot: t.TempDir(), Cgroup: "tare-test-of-none", BootID: "this"}
-	r := &reunited{Service: New(cfg, nil, nil, event.NewLog(), store.New(), nil), t: t}
+	r := &reunited{Service: New(cfg, nil, nil, nil, event.NewLog(), store.New(), nil), t: t}
 	r.link.dial = r.dial
 	if err := r.records.prepare(); err != nil {
 		t.Fatal(err)

@@ -65,7 +65,7 @@ func (s *Service) Run(ctx context.Context, id string, warnings []string, o api.A
 // dropRun removes the container of a run that has not come to its start.
 func (r *removals) dropRun(ctx context.Context, c *Container) error {
 	if c.View().AutoRemove() {
-		return r.remove(context.WithoutCancel(ctx), c)
+		return r.remove(context.WithoutCancel(ctx), c, true)
 	}
 	return nil
 }

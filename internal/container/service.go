@@ -26,6 +26,7 @@
 //	ooms      lack of memory is told when it happens (oom.go)
 //	execs     further processes of a container (execs.go)
 //	copies    files go in and out, through views of their own (copies.go, view.go)
+//	volumes   what a container has of volumes, from its creation to its removal (volumes.go)
 //	cells     halves of starts, done ahead (cells.go)
 //	creations records and layers are made (create.go)
 //	launcher  what a run needs is acquired, and its program executed (launch.go)
@@ -53,6 +54,7 @@ import (
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
+	"github.com/tare-engine/tare/internal/volume"
 )
 
 // Config says where the service keeps things and what is the same for all of
@@ -83,6 +85,7 @@ type Service struct {
 	ooms     *ooms
 	ids      *ids
 	links    *links
+	volumes  *volumes
 	stats    *stats.Collector
 
 	creations *creations
@@ -100,7 +103,7 @@ type Service struct {
 }
 
 // New returns a service without containers; Boot fills it.
-func New(cfg Config, layers *layer.Service, networks *network.Service, events *event.Log, store *store.Store, dial DialKeeper) *Service {
+func New(cfg Config, layers *layer.Service, networks *network.Service, volumeService *volume.Service, events *event.Log, store *store.Store, dial DialKeeper) *Service {
 	s := &Service{
 		cfg: cfg, layers: layers, networks: networks, events: eventLog{events}, work: newWork(),
 		records: &records{dataRoot: cfg.DataRoot, execRoot: cfg.ExecRoot, store: store},
@@ -115,14 +118,17 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.views = &views{records: s.records, layers: layers, ids: s.ids, open: map[string][]*visit{}}
 	s.copies = &Copies{index: s.index, views: s.views, events: s.events, work: s.work}
 	s.ooms, s.links = newOOMs(s.events), newLinks()
+	s.volumes = &volumes{index: s.index, records: s.records, layers: layers, service: volumeService, work: s.work}
 
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work}
 	s.stops = &stops{events: s.events, restarts: s.restarter}
 	s.removals = &removals{
 		index: s.index, records: s.records, layers: layers, ids: s.ids, execs: s.execs, stops: s.stops, events: s.events, work: s.work, links: s.links,
+		volumes: s.volumes,
 	}
 	s.creations = &creations{
 		index: s.index, records: s.records, groups: s.groups, layers: layers, ids: s.ids, cells: s.cells, networks: networks, events: s.events, removals: s.removals,
+		volumes: s.volumes,
 	}
 	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
 	launcher := s.newLauncher()

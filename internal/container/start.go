@@ -72,7 +72,7 @@ func (s *starts) onRequest(ctx context.Context, ref string) error {
 	c.mu.Unlock()
 	s.cells.starting.Add(-1)
 	if err != nil && !errdefs.Is(err, errdefs.NotModified) && c.View().AutoRemove() {
-		err = errors.Join(err, s.removals.remove(ctx, c))
+		err = errors.Join(err, s.removals.remove(ctx, c, true))
 	}
 	return err
 }

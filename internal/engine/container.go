@@ -49,6 +49,9 @@ func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.
 	if err != nil {
 		return container.CreateResponse{}, err
 	}
+	if want.Images, err = e.imageMounts(ctx, want.HostConfig); err != nil {
+		return container.CreateResponse{}, err
+	}
 	if o.Platform == nil {
 		warnings = append(warnings, foreignPlatform(want.Platform)...)
 	}
@@ -70,6 +73,31 @@ func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.
 		warnings = []string{}
 	}
 	return container.CreateResponse{ID: v.ID, Warnings: warnings}, nil
+}
+
+// imageMounts settles the images whose files a container is to have. One that is not
+// there is InvalidArgument: clients take NotFound for the container's own.
+func (e *Engine) imageMounts(ctx context.Context, h *container.HostConfig) ([]spec.Mount, error) {
+	list, err := spec.WantedImages(h)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		m := &list[i]
+		img, err := e.resolve(ctx, m.Name)
+		if errdefs.Is(err, errdefs.NotFound) {
+			err = errdefs.As(errdefs.InvalidArgument, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if img.Chain == "" {
+			return nil, errdefs.New(errdefs.InvalidArgument, "image %s has no layers", m.Name)
+		}
+		m.Image, m.Chain = img.ID.String(), img.Chain
+		e.images.Touch(img.ID)
+	}
+	return list, nil
 }
 
 // hostRoot makes a host directory the container's root.
@@ -268,7 +296,7 @@ func (e *Engine) ContainerRemove(ctx context.Context, ref string, o api.RemoveOp
 	if o.Depend {
 		remove = e.containers.RemoveDepending
 	}
-	return e.cfg.Reserve.Use(func() error { return remove(ctx, ref, o.Force) })
+	return e.cfg.Reserve.Use(func() error { return remove(ctx, ref, own.Removal{Force: o.Force, Volumes: o.Volumes}) })
 }
 
 // ContainersPrune removes all containers that do not run and match.
@@ -283,7 +311,7 @@ func (e *Engine) ContainersPrune(ctx context.Context, f api.Filters) (container.
 			continue
 		}
 		rw, _, sizeErr := e.sizes(ctx, v)
-		err := e.cfg.Reserve.Use(func() error { return e.containers.Remove(ctx, v.ID, false) })
+		err := e.cfg.Reserve.Use(func() error { return e.containers.Remove(ctx, v.ID, own.Removal{}) })
 		if err != nil {
 			if errdefs.Is(err, errdefs.NotFound) || errdefs.Is(err, errdefs.Conflict) {
 				continue // somebody else was faster

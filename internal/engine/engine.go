@@ -15,6 +15,7 @@ import (
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/registry"
 	"github.com/tare-engine/tare/internal/store"
+	"github.com/tare-engine/tare/internal/volume"
 )
 
 // Config is what the engine says of itself.
@@ -47,12 +48,13 @@ type Engine struct {
 	layers     *layer.Service
 	networks   *network.Service
 	builds     *build.Service
+	volumes    *volume.Service
 	events     *event.Log
 }
 
 // New puts the parts together.
-func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, registries *registry.Client, builds *build.Service, events *event.Log) *Engine {
-	e := &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, mounts: images.NewMounts(cfg.MountDir), layers: layers, networks: networks, builds: builds, events: events}
+func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, volumes *volume.Service, registries *registry.Client, builds *build.Service, events *event.Log) *Engine {
+	e := &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, mounts: images.NewMounts(cfg.MountDir), layers: layers, networks: networks, volumes: volumes, builds: builds, events: events}
 	images.SetCap(image.Cap{Bytes: cfg.ImageCap, InUse: e.imageUsers, Collected: func(done []image.Removed) { e.deleted(done) }})
 	return e
 }

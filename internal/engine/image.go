@@ -121,6 +121,11 @@ func (e *Engine) usedImages() map[string][]string {
 		if v.Image != "" {
 			used[v.Image] = append(used[v.Image], v.ID)
 		}
+		for _, m := range v.Mounts {
+			if m.Image != "" && m.Image != v.Image {
+				used[m.Image] = append(used[m.Image], v.ID)
+			}
+		}
 	}
 	return used
 }
@@ -328,6 +333,11 @@ func (e *Engine) imageUsers(id own.ID) []own.User {
 	for _, v := range e.containers.List() {
 		if v.Image == id.String() {
 			users = append(users, own.User{Container: v.ID, Running: v.Up()})
+		}
+		for _, m := range v.Mounts { // nothing keeps the layers for it: it counts as one that runs
+			if m.Image == id.String() {
+				users = append(users, own.User{Container: v.ID, Running: true})
+			}
 		}
 	}
 	for _, path := range e.mounts.Of(id) {

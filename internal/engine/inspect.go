@@ -32,7 +32,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, ref string, size bool) (c
 		HostsPath: e.containers.FilePath(v.ID, "hosts"), Name: "/" + v.Name, RestartCount: v.Last.Restarts,
 		Driver: e.layers.Driver(), Platform: platformOS(v), HostConfig: hostConfig(v), Config: v.Config,
 		GraphDriver: &storage.DriverData{Name: e.layers.Driver(), Data: e.driverData(ctx, v)},
-		Mounts:      e.mountsOf(v), NetworkSettings: networkSettings(v), ImageManifestDescriptor: imageManifest(v),
+		Mounts:      e.containers.Mounts(v), NetworkSettings: networkSettings(v), ImageManifestDescriptor: imageManifest(v),
 	}
 	if !v.Last.StartedAt.IsZero() { // Docker too settles it at the start
 		c.AppArmorProfile = spec.AppArmorProfile(v.HostConfig, e.containers.Defaults().AppArmorName())

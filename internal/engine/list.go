@@ -16,7 +16,6 @@ import (
 
 	"github.com/tare-engine/tare/api"
 	own "github.com/tare-engine/tare/internal/container"
-	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/image"
 )
@@ -65,7 +64,7 @@ func (e *Engine) summary(ctx context.Context, v *own.View) container.Summary {
 		ID: v.ID, Names: []string{"/" + v.Name}, Image: e.imageName(v), ImageID: v.Image,
 		Command: command(v), Created: v.Created.Unix(), Ports: portSummaries(v), Labels: v.Config.Labels,
 		State: container.ContainerState(v.Status), Status: statusText(v, time.Now()),
-		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpoints(v)}, Mounts: e.mountsOf(v), ImageManifestDescriptor: imageManifest(v),
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpoints(v)}, Mounts: e.containers.Mounts(v), ImageManifestDescriptor: imageManifest(v),
 	}
 	if s.Labels == nil {
 		s.Labels = map[string]string{}
@@ -298,13 +297,8 @@ func onNetwork(f api.Filters, v *own.View) bool {
 	return false
 }
 
-// mountsOf lists what the user mounted into a container.
-func (e *Engine) mountsOf(v *own.View) []container.MountPoint {
-	return spec.Mounts(v.HostConfig, spec.MountRules{DataRoot: e.cfg.DataRoot, Shallow: v.ShallowBinds})
-}
-
 func (e *Engine) hasMount(f api.Filters, v *own.View) bool {
-	for _, m := range e.mountsOf(v) {
+	for _, m := range e.containers.Mounts(v) {
 		if f.Exact("volume", m.Name) && m.Name != "" || f.Exact("volume", m.Destination) || f.Exact("volume", m.Source) && m.Source != "" {
 			return true
 		}

@@ -13,7 +13,9 @@ import (
 	"github.com/tare-engine/tare/api"
 	own "github.com/tare-engine/tare/internal/container"
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/event"
 	records "github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/store"
 )
 
 // view makes a container that runs, or whatever change makes of it.
@@ -52,6 +54,7 @@ func TestContainerFilters(t *testing.T) {
 			v.Network = &own.Networking{Records: []records.Record{{Link: "tv1"}}, Ports: network.PortMap{network.MustParsePort("80/tcp"): {{HostIP: netip.IPv4Unspecified(), HostPort: "8080"}}}}
 		}),
 	}
+	e := &Engine{containers: own.New(own.Config{}, nil, nil, nil, event.NewLog(), store.New(), nil)}
 	for _, c := range []struct {
 		filters string
 		want    string // names of those that match
@@ -83,7 +86,7 @@ func TestContainerFilters(t *testing.T) {
 		{filters: "label=l health=healthy", want: "c"},
 		{filters: "nope=1", failed: "invalid filter 'nope'"},
 	} {
-		match, all, err := (&Engine{}).containerFilter(context.Background(), filters(c.filters))
+		match, all, err := e.containerFilter(context.Background(), filters(c.filters))
 		if c.failed != "" {
 			if err == nil || !strings.Contains(err.Error(), c.failed) || !errdefs.Is(err, errdefs.InvalidArgument) {
 				t.Errorf("%s: %v", c.filters, err)

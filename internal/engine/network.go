@@ -7,7 +7,6 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/volume"
 
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -157,14 +156,4 @@ func (e *Engine) NetworksPrune(ctx context.Context, f api.Filters) (report netwo
 		}
 	}
 	return report, nil
-}
-
-// VolumeList returns the volumes that match: there are none yet.
-func (e *Engine) VolumeList(_ context.Context, f api.Filters) (volume.ListResponse, error) {
-	return volume.ListResponse{}, validate(f, api.VolumeFilters)
-}
-
-// VolumesPrune removes unused volumes.
-func (e *Engine) VolumesPrune(_ context.Context, f api.Filters) (volume.PruneReport, error) {
-	return volume.PruneReport{}, validate(f, api.VolumePruneFilters)
 }

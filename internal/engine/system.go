@@ -15,7 +15,6 @@ import (
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
-	"github.com/moby/moby/api/types/volume"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/tare-engine/tare/api"
@@ -82,7 +81,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		SecurityOptions: securityOptions(defaults), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: defaults.CDIDirs,
 		Plugins: system.PluginsInfo{
-			Volume: []string{}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: []string{"json-file", "none"},
+			Volume: e.volumes.Drivers(), Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: []string{"json-file", "none"},
 		},
 		Warnings: warnings,
 	}
@@ -238,7 +237,11 @@ func (e *Engine) DiskUsage(ctx context.Context, o api.DiskUsageOptions) (system.
 		du.ImageUsage = iu
 	}
 	if all || o.Volumes {
-		du.VolumeUsage = &volume.DiskUsage{}
+		vu, err := e.volumeUsage(ctx)
+		if err != nil {
+			return du, err
+		}
+		du.VolumeUsage = vu
 	}
 	if all || o.BuildCache {
 		bu, err := e.buildUsage(ctx)

@@ -534,6 +534,68 @@ func (f *fake) VolumeList(context.Context, api.Filters) (volume.ListResponse, er
 	return volume.ListResponse{}, nil
 }
 
+func (f *fake) VolumeCreate(_ context.Context, r volume.CreateRequest) (volume.Volume, error) {
+	return volume.Volume{Name: r.Name, Driver: "local", Scope: "local", Labels: r.Labels, Options: r.DriverOpts}, nil
+}
+
+func (f *fake) VolumeInspect(_ context.Context, name string) (volume.Volume, error) {
+	if name == "gone" || name == "nope" {
+		return volume.Volume{}, errdefs.New(errdefs.NotFound, "get %s: no such volume", name)
+	}
+	return volume.Volume{Name: name, Driver: "local", Scope: "local"}, nil
+}
+
+func (f *fake) VolumeRemove(_ context.Context, name string, force bool) error {
+	if name == "used" && !force {
+		return errdefs.New(errdefs.Conflict, "remove %s: volume is in use - [c]", name)
+	}
+	return nil
+}
+
+func (f *fake) VolumeClone(_ context.Context, r api.VolumeCloneRequest) (volume.Volume, error) {
+	return volume.Volume{Name: r.Name, Mountpoint: r.Source}, nil
+}
+
+func (f *fake) VolumeRename(_ context.Context, r api.VolumeRenameRequest) (volume.Volume, error) {
+	return volume.Volume{Name: r.Name, Mountpoint: r.Source}, nil
+}
+
+func (f *fake) VolumeExport(_ context.Context, name string, out io.Writer) error {
+	if name == "gone" {
+		return errdefs.New(errdefs.NotFound, "get %s: no such volume", name)
+	}
+	_, err := io.WriteString(out, "files of "+name)
+	return err
+}
+
+func (f *fake) VolumeImport(_ context.Context, name string, files io.Reader, replace bool) (volume.Volume, error) {
+	b, err := io.ReadAll(files)
+	if !replace {
+		return volume.Volume{}, errdefs.New(errdefs.Conflict, "volume %s is not empty", name)
+	}
+	return volume.Volume{Name: name, Mountpoint: string(b)}, err
+}
+
+func (f *fake) VolumeSnapshot(_ context.Context, r api.VolumeSnapshotRequest) (api.VolumeSnapshot, error) {
+	return api.VolumeSnapshot{Volume: r.Volume, Name: r.Snapshot}, nil
+}
+
+func (f *fake) VolumeSnapshots(_ context.Context, name string) ([]api.VolumeSnapshot, error) {
+	return []api.VolumeSnapshot{{Volume: name, Name: "s"}}, nil
+}
+
+func (f *fake) VolumeSnapshotRemove(_ context.Context, name, snapshot string) error {
+	return errdefs.New(errdefs.NotFound, "volume %s has no snapshot %s", name, snapshot)
+}
+
+func (f *fake) VolumeRollback(_ context.Context, r api.VolumeSnapshotRequest) error {
+	return errdefs.New(errdefs.Conflict, "volume %s is in use", r.Volume)
+}
+
+func (f *fake) VolumeUsage(_ context.Context, names []string) ([]api.VolumeUsage, error) {
+	return []api.VolumeUsage{{Name: strings.Join(names, "+"), Size: 5}}, nil
+}
+
 func (f *fake) VolumesPrune(_ context.Context, fl api.Filters) (volume.PruneReport, error) {
 	f.filters = fl
 	return volume.PruneReport{}, nil

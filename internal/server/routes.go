@@ -70,6 +70,15 @@ var routes = []struct {
 	{"GET", api.ImageMountsPath, (*Server).imageMounts},
 	{"POST", api.ImageMountsPath, (*Server).mountImage},
 	{"DELETE", api.ImageMountsPath, (*Server).unmountImage},
+	{"POST", api.VolumeClonePath, (*Server).cloneVolume},
+	{"POST", api.VolumeRenamePath, (*Server).renameVolume},
+	{"GET", api.VolumeArchivePath, (*Server).exportVolume},
+	{"PUT", api.VolumeArchivePath, (*Server).importVolume},
+	{"GET", api.VolumeSnapshotsPath, (*Server).volumeSnapshots},
+	{"POST", api.VolumeSnapshotsPath, (*Server).takeSnapshot},
+	{"DELETE", api.VolumeSnapshotsPath, (*Server).removeSnapshot},
+	{"POST", api.VolumeRollbackPath, (*Server).rollbackVolume},
+	{"GET", api.VolumeUsagePath, (*Server).volumeUsage},
 	{"GET", api.ManifestPath, (*Server).registryManifest},
 	{"POST", api.ManifestPath, (*Server).pushManifest},
 
@@ -104,6 +113,9 @@ var routes = []struct {
 	{"POST", "/networks/prune", (*Server).pruneNetworks},
 	{"GET", api.NetworkExplainPath, (*Server).explainNetwork},
 	{"GET", "/volumes", (*Server).listVolumes},
+	{"POST", "/volumes/create", (*Server).createVolume},
+	{"GET", "/volumes/{name}", (*Server).inspectVolume},
+	{"DELETE", "/volumes/{name}", (*Server).removeVolume},
 	{"POST", "/volumes/prune", (*Server).pruneVolumes},
 
 	{"POST", "/grpc", (*Server).buildGRPC},
@@ -115,6 +127,7 @@ var routes = []struct {
 	// What this engine does not have.
 	{"GET", "/plugins", (*Server).listPlugins},
 	{"GET", "/plugins/{name}/json", (*Server).noPlugin},
+	{"PUT", "/volumes/{name}", (*Server).noManager},
 	{"POST", "/swarm/init", (*Server).noSwarmHere},
 	{"POST", "/swarm/join", (*Server).noSwarmHere},
 	{"POST", "/swarm/leave", (*Server).notInSwarm},

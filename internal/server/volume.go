@@ -2,16 +2,30 @@ package server
 
 import (
 	"context"
+	"io"
 	"net/http"
 
 	"github.com/moby/moby/api/types/volume"
 	"github.com/tare-engine/tare/api"
 )
 
-// volumeBackend tells of volumes.
+// volumeBackend makes volumes and tells of them.
 type volumeBackend interface {
+	VolumeCreate(ctx context.Context, r volume.CreateRequest) (volume.Volume, error)
+	VolumeInspect(ctx context.Context, name string) (volume.Volume, error)
+	VolumeRemove(ctx context.Context, name string, force bool) error
 	VolumeList(ctx context.Context, f api.Filters) (volume.ListResponse, error)
 	VolumesPrune(ctx context.Context, f api.Filters) (volume.PruneReport, error)
+
+	VolumeClone(ctx context.Context, r api.VolumeCloneRequest) (volume.Volume, error)
+	VolumeRename(ctx context.Context, r api.VolumeRenameRequest) (volume.Volume, error)
+	VolumeExport(ctx context.Context, name string, out io.Writer) error
+	VolumeImport(ctx context.Context, name string, files io.Reader, replace bool) (volume.Volume, error)
+	VolumeSnapshot(ctx context.Context, r api.VolumeSnapshotRequest) (api.VolumeSnapshot, error)
+	VolumeSnapshots(ctx context.Context, name string) ([]api.VolumeSnapshot, error)
+	VolumeSnapshotRemove(ctx context.Context, name, snapshot string) error
+	VolumeRollback(ctx context.Context, r api.VolumeSnapshotRequest) error
+	VolumeUsage(ctx context.Context, names []string) ([]api.VolumeUsage, error)
 }
 
 func (s *Server) listVolumes(w http.ResponseWriter, r *request) error {
@@ -25,6 +39,33 @@ func (s *Server) listVolumes(w http.ResponseWriter, r *request) error {
 	}
 	list.Volumes, list.Warnings = listOf(list.Volumes), listOf(list.Warnings)
 	return r.json(http.StatusOK, list)
+}
+
+func (s *Server) createVolume(_ http.ResponseWriter, r *request) error {
+	var want volume.CreateRequest
+	if err := r.body(&want); err != nil {
+		return err
+	}
+	made, err := s.backend.VolumeCreate(r.Context(), want)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusCreated, made)
+}
+
+func (s *Server) inspectVolume(_ http.ResponseWriter, r *request) error {
+	v, err := s.backend.VolumeInspect(r.Context(), r.name)
+	if err != nil {
+		return err
+	}
+	return r.json(http.StatusOK, v)
+}
+
+func (s *Server) removeVolume(_ http.ResponseWriter, r *request) error {
+	if err := s.backend.VolumeRemove(r.Context(), r.name, r.flag("force")); err != nil {
+		return err
+	}
+	return r.noContent()
 }
 
 func (s *Server) pruneVolumes(w http.ResponseWriter, r *request) error {

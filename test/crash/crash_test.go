@@ -36,7 +36,9 @@ type operation struct {
 	verify  func(b *box, acknowledged bool)
 }
 
-var operations = []operation{
+var operations = slices.Concat(engineOperations, volumeOperations, volumeCopyOperations)
+
+var engineOperations = []operation{
 	{"create", nil,
 		func(b *box) error { return b.try("create", "--name", "box", "--rootfs", b.rootfs(), "sleep", "1000") },
 		func(b *box, ack bool) { b.present("box", ack) }},

@@ -25,7 +25,7 @@ func TestContainment(t *testing.T) {
 		run  func(*testing.T, *engine)
 	}{
 		{"walls", testWalls}, {"matrix", testMatrix}, {"exec is not exposed", testExecExposure}, {"join is not exposed", testJoinExposure}, {"engine's program", testOwnProgram},
-		{"users", testUsers}, {"links in images", testLinks}, {"devices in images", testDevicesOfImages}, {"host's settings", testHostSettings},
+		{"users", testUsers}, {"links in images", testLinks}, {"volumes over links", testVolumesOverLinks}, {"devices in images", testDevicesOfImages}, {"host's settings", testHostSettings},
 		{"long arguments", testLongArguments}, {"working directories", testDirectories}, {"keeper", testKeeper},
 		{"modes", testModes}, {"bombs", testBombs}, {"shared volume", testSharedVolume}, {"tcp", testTCP},
 	} {
@@ -309,6 +309,48 @@ func testLinks(t *testing.T, e *engine) {
 		}
 	}
 	if left, _ := os.ReadDir(canary); len(left) > 0 {
+		t.Errorf("outside: %v", left)
+	}
+}
+
+// testVolumesOverLinks: CVE-2022-23648. What a volume gets of the image is the image's,
+// whatever links the image has where the volume is mounted; and a part of a volume
+// lies in it.
+func testVolumesOverLinks(t *testing.T, e *engine) {
+	canary := e.path("volume-canary")
+	if err := firstOf(os.MkdirAll(canary+"/sub", 0777), os.WriteFile(canary+"/secret", nil, 0666), os.WriteFile(canary+"/sub/secret", nil, 0666)); err != nil {
+		t.Fatal(err)
+	}
+	up := "../../../../../../../../../.." + canary
+	for _, to := range []string{canary, up, "/proc/self/root" + canary, "loop"} {
+		dir := e.root(t, func(dir string) error { return firstOf(os.Symlink(to, dir+"/vol"), os.Symlink("loop", dir+"/loop")) })
+		for _, at := range []string{"/vol", "/vol/sub", "/vol/../vol/sub"} {
+			// Such a container starts or not: there is nothing at the end of the link.
+			out, _ := e.tare("run", "--rm", "-v", "stolen:"+at, "--rootfs", dir, "/probe", "true")
+			if list, err := os.ReadDir(e.path("data/volumes/stolen/_data")); len(list) > 0 || err != nil && !os.IsNotExist(err) {
+				t.Errorf("%s -> %s: the volume has %v, %v\n%s", at, to, list, err, out)
+			}
+			e.tare("volume", "rm", "-f", "stolen")
+		}
+	}
+	if _, err := e.tare("volume", "create", "parts"); err != nil {
+		t.Fatal(err)
+	}
+	links := e.path("data/volumes/parts/_data/")
+	if err := firstOf(os.Symlink(canary, links+"absolute"), os.Symlink(up, links+"up"), os.Symlink("/proc/self/root"+canary, links+"magic")); err != nil {
+		t.Fatal(err)
+	}
+	dir := e.root(t, func(string) error { return nil })
+	for _, part := range []string{"absolute", "up", "magic", "absolute/sub", "up/secret"} {
+		out, err := e.tare("run", "--rm", "--mount", "type=volume,src=parts,dst=/x,volume-subpath="+part, "--rootfs", dir, "/probe", "true")
+		if err == nil || !strings.Contains(out, "cannot access path") {
+			t.Errorf("%s: %v %s", part, err, out)
+		}
+	}
+	if out, err := e.tare("volume", "rm", "parts"); err != nil {
+		t.Error(err, out)
+	}
+	if left, _ := os.ReadDir(canary); len(left) != 2 {
 		t.Errorf("outside: %v", left)
 	}
 }

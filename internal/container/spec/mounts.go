@@ -31,6 +31,7 @@ type mountPoint struct {
 	bind        mount.BindOptions
 	options     []string // of a tmpfs
 	makeSource  bool     // a missing source is made, as -v does
+	volume      WantedVolume
 }
 
 // initTarget is where the reaper of --init appears.
@@ -40,6 +41,9 @@ const initTarget = "/sbin/docker-init"
 type MountRules struct {
 	DataRoot string // the engine's
 	Shallow  bool   // a read-only -v leaves the mounts below it writable, as for clients before 1.44
+	// Settled are the mounts that were settled when the container was made, which stand
+	// for all requests of volumes. Nil: none are yet.
+	Settled []Mount
 }
 
 // mountPoints reads all mounts of a HostConfig and checks them.
@@ -50,7 +54,11 @@ func mountPoints(h *container.HostConfig, rules MountRules) ([]mountPoint, error
 		if err != nil {
 			return nil, err
 		}
-		m.bind.ReadOnlyNonRecursive = rules.Shallow
+		if m.typ == mount.TypeVolume {
+			m.volume.Driver = h.VolumeDriver
+		} else {
+			m.bind.ReadOnlyNonRecursive = rules.Shallow
+		}
 		list = append(list, m)
 	}
 	for _, spec := range h.Mounts {
@@ -66,6 +74,9 @@ func mountPoints(h *container.HostConfig, rules MountRules) ([]mountPoint, error
 			return nil, errdefs.As(errdefs.InvalidArgument, err)
 		}
 		list = append(list, m)
+	}
+	if len(rules.Settled) > 0 {
+		list = settled(list, rules.Settled)
 	}
 	for i := range list {
 		if err := list[i].choosePropagation(rules.DataRoot); err != nil {
@@ -122,9 +133,16 @@ func checkTargets(list []mountPoint) error {
 			return errdefs.New(errdefs.InvalidArgument, "Duplicate mount point: %s", m.target)
 		}
 		seen[m.target] = true
-		if isBelow(m.target, "/proc") && !contains(inProc, m.target) {
-			return errdefs.New(errdefs.InvalidArgument, "invalid mount target %q: cannot be mounted because it is inside /proc", m.target)
+		if err := checkProc(m.target); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func checkProc(target string) error {
+	if isBelow(target, "/proc") && !contains(inProc, target) {
+		return errdefs.New(errdefs.InvalidArgument, "invalid mount target %q: cannot be mounted because it is inside /proc", shown(target))
 	}
 	return nil
 }
@@ -141,40 +159,43 @@ func parseBind(spec string) (mountPoint, error) {
 	if len(parts) > 3 || parts[0] == "" {
 		return invalid(nil)
 	}
-	m := mountPoint{typ: mount.TypeBind, makeSource: true}
+	if len(parts) == 1 { // an anonymous volume
+		parts = []string{"", parts[0]}
+	}
+	m := mountPoint{typ: mount.TypeVolume}
+	if path.IsAbs(parts[0]) {
+		m.typ, m.makeSource = mount.TypeBind, true
+	}
+	var mode bindMode
 	switch len(parts) {
-	case 1:
-		return mountPoint{}, unsupportedVolume(spec)
 	case 2:
 		if _, ok := parseMode(parts[1]); ok {
 			return invalid(nil) // TARGET:MODE names no source
 		}
 	case 3:
-		mode, ok := parseMode(parts[2])
-		if !ok {
+		var ok bool
+		if mode, ok = parseMode(parts[2]); !ok {
 			return mountPoint{}, errdefs.New(errdefs.InvalidArgument, "invalid mode: %s", parts[2])
 		}
 		m.mode, m.readOnly, m.propagation = parts[2], mode.readOnly, mode.propagation
-		if mode.relabel && isSystemDir(parts[0]) {
+		if m.typ == mount.TypeBind && mode.relabel && isSystemDir(parts[0]) {
 			return mountPoint{}, errdefs.New(errdefs.InvalidArgument, "SELinux relabeling of %s is not allowed", path.Clean(parts[0]))
 		}
 	}
 	target, err := cleanTarget(parts[1])
+	if err == nil && m.typ == mount.TypeVolume && m.propagation != "" {
+		err = errors.New("field BindOptions must not be specified")
+	}
 	if err != nil {
-		return invalid(fmt.Errorf("invalid mount config for type %q: %w", mount.TypeBind, err))
+		return invalid(fmt.Errorf("invalid mount config for type %q: %w", m.typ, err))
 	}
-	if !path.IsAbs(parts[0]) {
-		if !validName(parts[0]) {
-			return mountPoint{}, errdefs.New(errdefs.InvalidArgument, "create %s: %q includes invalid characters for a local volume name, only %q are allowed. If you intended to pass a host directory, use absolute path", parts[0], parts[0], namePattern)
-		}
-		return mountPoint{}, unsupportedVolume(spec)
+	m.target = target
+	if m.typ == mount.TypeBind {
+		m.source = path.Clean(parts[0])
+		return m, nil
 	}
-	m.source, m.target = path.Clean(parts[0]), target
+	m.volume = WantedVolume{Mount: Mount{Type: m.typ, Target: target, Mode: m.mode, ReadOnly: m.readOnly, Name: parts[0], Anonymous: parts[0] == "", NoCopy: mode.noCopy}}
 	return m, nil
-}
-
-func unsupportedVolume(spec string) error {
-	return errdefs.New(errdefs.NotImplemented, "volume %q: volumes are not supported yet, use a bind mount (HOST:CONTAINER)", spec)
 }
 
 // isSystemDir names what must never get a container's SELinux label.
@@ -184,8 +205,8 @@ func isSystemDir(p string) bool {
 
 // bindMode is the last part of -v.
 type bindMode struct {
-	readOnly, relabel bool
-	propagation       mount.Propagation
+	readOnly, relabel, noCopy bool
+	propagation               mount.Propagation
 }
 
 // parseMode reads words such as ro,z,rslave: at most one of each kind.
@@ -200,7 +221,7 @@ func parseMode(s string) (bindMode, bool) {
 		case "z", "Z":
 			kind, m.relabel = "label", true
 		case "nocopy":
-			kind = "copy"
+			kind, m.noCopy = "copy", true
 		case "consistent", "cached", "delegated", "default":
 			kind = "consistency" // has a meaning on other systems only
 		default:
@@ -232,8 +253,8 @@ func cleanTarget(target string) (string, error) {
 // mountPointOf reads a value of --mount.
 func mountPointOf(s mount.Mount) (mountPoint, error) {
 	switch s.Type {
-	case mount.TypeBind, mount.TypeTmpfs:
-	case mount.TypeVolume, mount.TypeImage, mount.TypeCluster:
+	case mount.TypeBind, mount.TypeTmpfs, mount.TypeVolume, mount.TypeImage:
+	case mount.TypeCluster:
 		return mountPoint{}, errdefs.New(errdefs.NotImplemented, "mounts of this type are not supported yet")
 	default:
 		return mountPoint{}, errors.New("mount type unknown")
@@ -243,7 +264,7 @@ func mountPointOf(s mount.Mount) (mountPoint, error) {
 		return mountPoint{}, err
 	}
 	for name, set := range map[string]bool{
-		"VolumeOptions": s.VolumeOptions != nil, "ImageOptions": s.ImageOptions != nil, "ClusterOptions": s.ClusterOptions != nil,
+		"VolumeOptions": s.VolumeOptions != nil && s.Type != mount.TypeVolume, "ImageOptions": s.ImageOptions != nil && s.Type != mount.TypeImage, "ClusterOptions": s.ClusterOptions != nil,
 		"BindOptions": s.BindOptions != nil && s.Type != mount.TypeBind, "TmpfsOptions": s.TmpfsOptions != nil && s.Type != mount.TypeTmpfs,
 	} {
 		if set {
@@ -256,8 +277,13 @@ func mountPointOf(s mount.Mount) (mountPoint, error) {
 		return mountPoint{}, fmt.Errorf("invalid Consistency: %q", s.Consistency)
 	}
 	m := mountPoint{typ: s.Type, target: target, readOnly: s.ReadOnly}
-	if s.Type == mount.TypeTmpfs {
+	switch s.Type {
+	case mount.TypeTmpfs:
 		return m, m.tmpfs(s)
+	case mount.TypeVolume:
+		return m, m.volumeOf(s)
+	case mount.TypeImage:
+		return m, m.imageOf(s)
 	}
 	return m, m.bindOf(s)
 }
@@ -447,6 +473,9 @@ func (m mountPoint) bindOptions() []string {
 		if !m.bind.NonRecursive && !m.bind.ReadOnlyNonRecursive {
 			options = append(options, "rro")
 		}
+	}
+	if m.propagation == "" { // of a volume
+		return options
 	}
 	return append(options, string(m.propagation))
 }

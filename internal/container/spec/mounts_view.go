@@ -17,7 +17,8 @@ func Mounts(h *container.HostConfig, rules MountRules) []container.MountPoint {
 			continue // --tmpfs shows in HostConfig only
 		}
 		list = append(list, container.MountPoint{
-			Type: m.typ, Source: m.source, Destination: m.target, Mode: m.mode, RW: !m.readOnly, Propagation: m.propagation,
+			Type: m.typ, Name: m.volume.Name, Source: m.source, Destination: m.target, Driver: m.volume.Driver, Mode: m.mode,
+			RW: !m.readOnly, Propagation: m.propagation,
 		})
 	}
 	return list

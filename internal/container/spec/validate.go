@@ -96,6 +96,9 @@ func ValidateUpdate(h *container.HostConfig, asked *container.Resources) (warnin
 }
 
 func validateMounts(h *container.HostConfig, rules MountRules) error {
+	if _, err := Donors(h); err != nil {
+		return err
+	}
 	list, err := mountPoints(h, rules)
 	for i := 0; i < len(list) && err == nil; i++ {
 		err = list[i].checkSource()
@@ -212,10 +215,7 @@ func validateConfig(req *container.CreateRequest) error {
 	if err := ValidateHealth(c.Healthcheck); err != nil {
 		return err
 	}
-	switch {
-	case len(c.Volumes) > 0:
-		return unsupportedVolume(sortedKeysOf(c.Volumes)[0])
-	case c.NetworkDisabled:
+	if c.NetworkDisabled {
 		return missing("NetworkDisabled", true)
 	}
 	return nil
@@ -308,10 +308,6 @@ func validateHost(req *container.CreateRequest) error {
 		return invalid("invalid umask %#o: must be in range 0-0777", *h.Umask)
 	case h.ConsoleSize[0] > math.MaxUint16 || h.ConsoleSize[1] > math.MaxUint16:
 		return invalid("invalid console size %v", h.ConsoleSize)
-	case len(h.VolumesFrom) > 0:
-		return missing("VolumesFrom", h.VolumesFrom)
-	case h.VolumeDriver != "" && h.VolumeDriver != "local":
-		return missing("VolumeDriver", h.VolumeDriver)
 	case h.Cgroup != "":
 		return missing("Cgroup", h.Cgroup)
 	}

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -29,9 +31,53 @@ func Copy(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer dst.Close()
-	c := &copier{ctx: ctx, linked: map[inode]link{}}
+	return CopyFiles(ctx, src, dst, Options{})
+}
+
+// Options of a copy.
+type Options struct {
+	// Owner gives the owner that a file of uid and gid gets; nil: the same.
+	Owner func(uid, gid int) (int, int)
+	// Fill leaves what is there already, but for directories, which are gone into. A
+	// file appears when it is whole. Files with several names become several files.
+	Fill bool
+}
+
+// CopyFiles is Copy of one open directory into another. Nobody else may change to,
+// unless Fill is set.
+func CopyFiles(ctx context.Context, from, to *os.File, o Options) error {
+	c := &copier{ctx: ctx, o: o, linked: map[inode]link{}}
 	defer c.close()
-	if err := c.dir(int(src.Fd()), int(dst.Fd())); err != nil {
+	err := c.dir(int(from.Fd()), int(to.Fd()))
+	runtime.KeepAlive(from)
+	runtime.KeepAlive(to)
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", from.Name(), err)
+	}
+	return nil
+}
+
+// CopyFile copies a file or link that is no directory to a name that is free, with all
+// that the file system keeps of it.
+func CopyFile(from, to string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(from, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: from, Err: err}
+	}
+	src, err := os.Open(filepath.Dir(from))
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	err = new(copier).leaf(int(src.Fd()), int(dst.Fd()), filepath.Base(from), filepath.Base(to), &st)
+	runtime.KeepAlive(src)
+	runtime.KeepAlive(dst)
+	if err != nil {
 		return fmt.Errorf("copy %s: %w", from, err)
 	}
 	return nil
@@ -47,6 +93,7 @@ type link struct {
 
 type copier struct {
 	ctx    context.Context // of one copy
+	o      Options
 	linked map[inode]link
 	dirs   []int
 }
@@ -90,7 +137,7 @@ func (c *copier) dir(src, dst int) error {
 	if err := unix.Fstat(src, &st); err != nil {
 		return err
 	}
-	return setMeta(src, dst, &st)
+	return c.setMeta(src, dst, &st)
 }
 
 func (c *copier) entry(src, dst int, name string) error {
@@ -99,6 +146,9 @@ func (c *copier) entry(src, dst int, name string) error {
 		return err
 	}
 	kind := st.Mode & unix.S_IFMT
+	if c.o.Fill && kind != unix.S_IFDIR {
+		return c.fill(src, dst, name, &st)
+	}
 	id := inode{st.Dev, st.Ino}
 	if kind != unix.S_IFDIR && st.Nlink > 1 {
 		if first, ok := c.linked[id]; ok {
@@ -111,18 +161,47 @@ func (c *copier) entry(src, dst int, name string) error {
 		c.dirs = append(c.dirs, own)
 		c.linked[id] = link{own, name}
 	}
-	switch kind {
-	case unix.S_IFDIR:
+	if kind == unix.S_IFDIR {
 		return c.subdir(src, dst, name)
-	case unix.S_IFREG:
-		return file(src, dst, name, &st)
-	case unix.S_IFLNK:
-		return symlink(src, dst, name, &st)
 	}
-	if err := unix.Mknodat(dst, name, st.Mode, int(st.Rdev)); err != nil {
+	return c.leaf(src, dst, name, name, &st)
+}
+
+// leaf copies what is no directory, as another name.
+func (c *copier) leaf(src, dst int, name, as string, st *unix.Stat_t) error {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return c.file(src, dst, name, as, st)
+	case unix.S_IFLNK:
+		return c.symlink(src, dst, name, as, st)
+	}
+	if err := unix.Mknodat(dst, as, st.Mode, int(st.Rdev)); err != nil {
 		return err
 	}
-	return setMetaAt(src, dst, name, &st)
+	return c.setMetaAt(src, dst, name, as, st)
+}
+
+// fillName is what a file is called until it is whole.
+const fillName = ".tare-fill-"
+
+// fill copies what is no directory, unless its name is taken.
+func (c *copier) fill(src, dst int, name string, st *unix.Stat_t) error {
+	var have unix.Stat_t
+	if err := unix.Fstatat(dst, name, &have, unix.AT_SYMLINK_NOFOLLOW); err != unix.ENOENT {
+		return err
+	}
+	as := fillName + strconv.FormatUint(st.Ino, 36)
+	if err := unix.Unlinkat(dst, as, 0); err != nil && err != unix.ENOENT { // of a copy that was cut off
+		return err
+	}
+	if err := c.leaf(src, dst, name, as, st); err != nil {
+		return err
+	}
+	err := unix.Renameat2(dst, as, dst, name, unix.RENAME_NOREPLACE)
+	if err == unix.EEXIST { // somebody was faster
+		return unix.Unlinkat(dst, as, 0)
+	}
+	return err
 }
 
 func (c *copier) subdir(src, dst int, name string) error {
@@ -142,13 +221,13 @@ func (c *copier) subdir(src, dst int, name string) error {
 	return c.dir(from, to)
 }
 
-func file(src, dst int, name string, st *unix.Stat_t) error {
+func (c *copier) file(src, dst int, name, as string, st *unix.Stat_t) error {
 	from, err := open(src, name, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(from)
-	to, err := unix.Openat(dst, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0600)
+	to, err := unix.Openat(dst, as, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0600)
 	if err != nil {
 		return err
 	}
@@ -156,7 +235,7 @@ func file(src, dst int, name string, st *unix.Stat_t) error {
 	if err := data(from, to, st.Size); err != nil {
 		return err
 	}
-	return setMeta(from, to, st)
+	return c.setMeta(from, to, st)
 }
 
 // data copies by reflink, else the pieces between holes.
@@ -191,6 +270,9 @@ func piece(from, to int, at, end int64) error {
 		if err == unix.EINTR {
 			continue
 		}
+		if err == unix.EXDEV || err == unix.EOPNOTSUPP || err == unix.EINVAL { // file systems of two types
+			return pieceByHand(from, to, in, end)
+		}
 		if err != nil {
 			return err
 		}
@@ -201,22 +283,57 @@ func piece(from, to int, at, end int64) error {
 	return nil
 }
 
-func symlink(src, dst int, name string, st *unix.Stat_t) error {
+// pieceByHand reads and writes.
+func pieceByHand(from, to int, at, end int64) error {
+	b := make([]byte, min(end-at, 1<<20))
+	for at < end {
+		n, err := unix.Pread(from, b[:min(end-at, int64(len(b)))], at)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		for done := 0; done < n; {
+			k, err := unix.Pwrite(to, b[done:n], at+int64(done))
+			if err != nil && err != unix.EINTR {
+				return err
+			}
+			done += max(k, 0)
+		}
+		at += int64(n)
+	}
+	return nil
+}
+
+func (c *copier) symlink(src, dst int, name, as string, st *unix.Stat_t) error {
 	b := make([]byte, 4096)
 	n, err := unix.Readlinkat(src, name, b)
 	if err != nil {
 		return err
 	}
-	if err := unix.Symlinkat(string(b[:n]), dst, name); err != nil {
+	if err := unix.Symlinkat(string(b[:n]), dst, as); err != nil {
 		return err
 	}
-	return setMetaAt(src, dst, name, st)
+	return c.setMetaAt(src, dst, name, as, st)
 }
 
 func times(st *unix.Stat_t) []unix.Timespec { return []unix.Timespec{st.Atim, st.Mtim} }
 
-func setMeta(src, dst int, st *unix.Stat_t) error {
-	if err := unix.Fchown(dst, int(st.Uid), int(st.Gid)); err != nil {
+// owner is whose a copy becomes.
+func (c *copier) owner(st *unix.Stat_t) (uid, gid int) {
+	if c.o.Owner == nil {
+		return int(st.Uid), int(st.Gid)
+	}
+	return c.o.Owner(int(st.Uid), int(st.Gid))
+}
+
+func (c *copier) setMeta(src, dst int, st *unix.Stat_t) error {
+	uid, gid := c.owner(st)
+	if err := unix.Fchown(dst, uid, gid); err != nil {
 		return err
 	}
 	if err := unix.Fchmod(dst, st.Mode&07777); err != nil {
@@ -229,20 +346,21 @@ func setMeta(src, dst int, st *unix.Stat_t) error {
 }
 
 // setMetaAt is setMeta for what cannot be opened.
-func setMetaAt(src, dst int, name string, st *unix.Stat_t) error {
-	if err := unix.Fchownat(dst, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+func (c *copier) setMetaAt(src, dst int, name, as string, st *unix.Stat_t) error {
+	uid, gid := c.owner(st)
+	if err := unix.Fchownat(dst, as, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		if err := unix.Fchmodat(dst, name, st.Mode&07777, 0); err != nil {
+		if err := unix.Fchmodat(dst, as, st.Mode&07777, 0); err != nil {
 			return err
 		}
 	}
-	path := func(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name }
-	if err := xattrs(path(src), path(dst), unix.Llistxattr, unix.Lgetxattr, unix.Lsetxattr); err != nil {
+	path := func(fd int, name string) string { return "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name }
+	if err := xattrs(path(src, name), path(dst, as), unix.Llistxattr, unix.Lgetxattr, unix.Lsetxattr); err != nil {
 		return err
 	}
-	return unix.UtimesNanoAt(dst, name, times(st), unix.AT_SYMLINK_NOFOLLOW)
+	return unix.UtimesNanoAt(dst, as, times(st), unix.AT_SYMLINK_NOFOLLOW)
 }
 
 func xattrs(src, dst string, list func(string, []byte) (int, error), get func(string, string, []byte) (int, error), set func(string, string, []byte, int) error) error {

@@ -1,0 +1,61 @@
+package api
+
+import "time"
+
+// Routes of volumes that Docker does not have.
+const (
+	// VolumeClonePath makes a volume that is a copy of another: POST a
+	// VolumeCloneRequest, a volume.Volume.
+	VolumeClonePath = "/tare/volumes/clone"
+	// VolumeRenamePath gives a volume another name: POST a VolumeRenameRequest, a
+	// volume.Volume.
+	VolumeRenamePath = "/tare/volumes/rename"
+	// VolumeArchivePath is the files of a volume as a tar stream: GET with name; PUT
+	// with name and replace, a volume.Volume.
+	VolumeArchivePath = "/tare/volumes/archive"
+	// VolumeSnapshotsPath is the snapshots of a volume: GET with name, a list of
+	// VolumeSnapshot; POST a VolumeSnapshotRequest, a VolumeSnapshot; DELETE with name and
+	// snapshot.
+	VolumeSnapshotsPath = "/tare/volumes/snapshots"
+	// VolumeRollbackPath gives a volume the files of a snapshot: POST a
+	// VolumeSnapshotRequest.
+	VolumeRollbackPath = "/tare/volumes/rollback"
+	// VolumeUsagePath says what volumes take on disk: GET with name, which may be absent
+	// or there several times, a list of VolumeUsage.
+	VolumeUsagePath = "/tare/volumes/usage"
+)
+
+// VolumeCloneRequest asks for a copy of a volume.
+type VolumeCloneRequest struct {
+	Source string
+	Name   string // of the copy
+}
+
+// VolumeRenameRequest asks for another name of a volume.
+type VolumeRenameRequest struct {
+	Source string
+	Name   string // the new one
+}
+
+// VolumeSnapshotRequest names a snapshot of a volume.
+type VolumeSnapshotRequest struct {
+	Volume   string
+	Snapshot string // "" of a new one: called by the time
+}
+
+// VolumeSnapshot is a copy of a volume's files.
+type VolumeSnapshot struct {
+	Volume  string
+	Name    string
+	Created time.Time
+}
+
+// VolumeUsage is what a volume takes on disk.
+type VolumeUsage struct {
+	Name         string
+	Driver       string
+	Links        int   // containers that have it
+	Size         int64 // bytes; -1: its files are not in the engine's data root
+	Snapshots    int
+	SnapshotSize int64 // bytes of all of them; where the file system shares data, less
+}

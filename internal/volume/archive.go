@@ -1,0 +1,190 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/linux/confine"
+	"github.com/tare-engine/tare/internal/linux/disk"
+	"github.com/tare-engine/tare/internal/linux/swap"
+	"github.com/tare-engine/tare/internal/linux/syncfs"
+	"github.com/tare-engine/tare/internal/linux/totar"
+	"github.com/tare-engine/tare/internal/linux/untar"
+)
+
+// Export writes all files of a volume as a tar stream, with its directory. The volume
+// is in use meanwhile; what runs may change it, as with the export of a container.
+func (s *Service) Export(ctx context.Context, name string, out io.Writer) error {
+	user := "export-" + ident.New()[:12]
+	v, err := s.Acquire(name, user)
+	if err != nil {
+		return err
+	}
+	defer s.Release(name, user)
+	if err := s.look(ctx, name, user); err != nil {
+		return err
+	}
+	defer s.endLook(name, user)
+	root, err := os.Open(v.Mountpoint)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return totar.Tree(ctx, root, out, totar.Options{Root: true})
+}
+
+// look makes the files of a volume appear for us.
+func (s *Service) look(ctx context.Context, name, user string) error {
+	e, err := s.hold(name)
+	if err != nil {
+		return err
+	}
+	defer e.mu.Unlock()
+	if err := s.mount(ctx, e); err != nil {
+		return err
+	}
+	e.mounters[user] = true
+	return nil
+}
+
+// endLook takes look back.
+func (s *Service) endLook(name, user string) error {
+	e, err := s.hold(name)
+	if err != nil {
+		return nil
+	}
+	defer e.mu.Unlock()
+	delete(e.mounters, user)
+	return s.unmount(e)
+}
+
+// Import makes a volume of a tar stream, or fills one: with replace what it has goes,
+// else it must be empty. One that a running container has is Conflict. The volume gets
+// all files at once, when they are on disk.
+func (s *Service) Import(ctx context.Context, name string, r io.Reader, replace bool) (*View, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if err := s.mayImport(name, replace); err != nil { // before the stream is read
+		return nil, err
+	}
+	stage, err := s.stage()
+	if err != nil {
+		return nil, err
+	}
+	defer deleteTree(stage)
+	if err := s.unpack(ctx, filepath.Join(stage, Files), r); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("volume-import/unpacked")
+	e, made := s.holdOrAdd(name)
+	defer e.mu.Unlock()
+	if made {
+		if err := s.importNew(e, stage); err != nil {
+			s.forget(e)
+			return nil, err
+		}
+		return e.view.Load(), nil
+	}
+	if err := s.canImport(e, replace); err != nil {
+		return nil, err
+	}
+	if err := swap.Paths(filepath.Join(stage, Files), s.Path(name)); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("volume-import/exchanged")
+	return e.view.Load(), s.cfg.Store.SyncDirs(stage, s.dir(name))
+}
+
+// mayImport says early whether an import into a volume would be refused.
+func (s *Service) mayImport(name string, replace bool) error {
+	e, err := s.hold(name)
+	if errdefs.Is(err, errdefs.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer e.mu.Unlock()
+	return s.canImport(e, replace)
+}
+
+// Preconditions: e.mu is held.
+func (s *Service) canImport(e *entry, replace bool) error {
+	content, err := s.contentOf(e)
+	if err != nil {
+		return err
+	}
+	if content != Files {
+		return errdefs.New(errdefs.InvalidArgument, "volume %s has a size: import into another one, and copy", e.name)
+	}
+	empty, err := isEmpty(s.Path(e.name))
+	if err != nil {
+		return err
+	}
+	if !empty && !replace {
+		return errdefs.New(errdefs.Conflict, "volume %s is not empty: say that its files are to be replaced (--replace)", e.name)
+	}
+	return nil
+}
+
+// importNew makes the volume of a new entry of what has been unpacked.
+//
+// Preconditions: e.mu is held.
+func (s *Service) importNew(e *entry, stage string) error {
+	d, err := s.driver("")
+	if err != nil {
+		return err
+	}
+	rec := Record{Version: recordVersion, Name: e.name, Driver: d.Name(), Created: time.Now().UTC().Truncate(time.Second)}
+	if err := s.place(rec, "", func(dir string) error { return swap.Paths(filepath.Join(stage, Files), filepath.Join(dir, Files)) }); err != nil {
+		return err
+	}
+	e.publish(&View{Record: rec, Mountpoint: s.Path(rec.Name)})
+	s.tell(events.ActionCreate, e.view.Load())
+	return nil
+}
+
+// unpack unpacks an archive into a new directory, on a thread that can change files
+// there and nothing else, and writes it to disk.
+func (s *Service) unpack(ctx context.Context, dir string, r io.Reader) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	o := untar.Options{Whiteouts: untar.Remove, Raise: func(f func() error) error { return confine.Raise(confine.SysAdmin, f) }}
+	if free, err := disk.Of(dir); err == nil {
+		o.Bytes = max(free.Free-free.Free/20, 1)
+	}
+	rights := confine.Options{
+		Dir:     root,
+		Keep:    []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap},
+		Reserve: []confine.Capability{confine.SysAdmin},
+	}
+	err = confine.Run(rights, func() error {
+		_, err := untar.Unpack(ctx, root, r, o)
+		return err
+	})
+	var wrong *untar.InputError
+	if errors.As(err, &wrong) {
+		return errdefs.As(errdefs.InvalidArgument, fmt.Errorf("import: %w", err))
+	}
+	if err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
+	return syncfs.All(dir)
+}

@@ -1,0 +1,200 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/undo"
+)
+
+// Request is what a volume is made of.
+type Request struct {
+	Name    string // "": one is made up, and the volume is anonymous
+	Driver  string // "": that of the volume of this name, else the first there is
+	Options map[string]string
+	Labels  map[string]string
+	// User is a container that acquires the volume. If the volume has to be made it is
+	// tied to it: it goes if the engine is killed before Keep and the container is not
+	// there afterwards.
+	User string
+}
+
+// Create makes a volume, or finds the one that has the name already, whatever its
+// options are; one of another driver is Conflict. When it returns the volume is on
+// disk.
+func (s *Service) Create(ctx context.Context, r Request) (_ *View, made bool, err error) {
+	defer func() {
+		if err != nil && r.Name != "" {
+			err = errdefs.New(errdefs.KindOf(err), "create %s: %w", shown(r.Name), err)
+		}
+	}()
+	if r.Driver != "" { // looked up first, as with Docker
+		if _, err := s.driver(r.Driver); err != nil {
+			return nil, false, err
+		}
+	}
+	if r.Name == "" {
+		r.Name, r.Labels = ident.New(), withAnonymous(r.Labels)
+	} else if err := CheckName(r.Name); err != nil {
+		return nil, false, err
+	}
+	e, made := s.holdOrAdd(r.Name)
+	defer e.mu.Unlock()
+	if !made {
+		have := e.view.Load()
+		if r.Driver != "" && r.Driver != have.Driver {
+			return nil, false, errdefs.New(errdefs.Conflict, "driver '%s' already has volume '%s': conflict: volume name must be unique", have.Driver, r.Name)
+		}
+	} else if err := s.make(ctx, e, r); err != nil {
+		s.forget(e)
+		return nil, false, err
+	}
+	if r.User != "" {
+		e.users = append(e.users, r.User)
+		e.changed()
+	}
+	return e.view.Load(), made, nil
+}
+
+func withAnonymous(labels map[string]string) map[string]string {
+	all := map[string]string{AnonymousLabel: ""}
+	maps.Copy(all, labels)
+	return all
+}
+
+// holdOrAdd returns the volume of a name with its lock taken; if there is none, an
+// empty entry.
+func (s *Service) holdOrAdd(name string) (_ *entry, added bool) {
+	for {
+		s.mu.Lock()
+		e := s.volumes[name]
+		if e == nil {
+			e = &entry{name: name, mounters: map[string]bool{}}
+			e.mu.Lock()
+			s.volumes[name] = e
+			s.mu.Unlock()
+			return e, true
+		}
+		s.mu.Unlock()
+		e.mu.Lock()
+		if !e.gone {
+			return e, false
+		}
+		e.mu.Unlock()
+	}
+}
+
+// forget takes a volume out of the table.
+//
+// Preconditions: e.mu is held.
+func (s *Service) forget(e *entry) {
+	e.gone = true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.volumes, e.name)
+}
+
+// make makes the volume of an entry.
+//
+// Preconditions: e.mu is held.
+func (s *Service) make(ctx context.Context, e *entry, r Request) error {
+	d, err := s.driver(r.Driver)
+	if err != nil {
+		return err
+	}
+	if err := d.Check(r.Options); err != nil {
+		return err
+	}
+	rec := Record{Version: recordVersion, Name: r.Name, Driver: d.Name(), Created: time.Now().UTC().Truncate(time.Second), Labels: r.Labels, Options: r.Options}
+	if err := s.place(rec, r.User, func(dir string) error { return d.Make(ctx, dir, rec.Options) }); err != nil {
+		return err
+	}
+	e.tied = r.User != ""
+	e.publish(&View{Record: rec, Mountpoint: s.Path(rec.Name)})
+	s.tell(events.ActionCreate, e.view.Load())
+	return nil
+}
+
+// place puts a new volume on disk, tied to a container if there is one: fill is
+// given its directory, in which are the record and the empty directory of its files.
+func (s *Service) place(rec Record, user string, fill func(dir string) error) (err error) {
+	var u undo.Stack
+	defer u.Run(&err)
+	dir, err := os.MkdirTemp(s.cfg.Dir, newPrefix)
+	if err != nil {
+		return err
+	}
+	u.Add(func() error { return deleteTree(dir) })
+	failpoint.Hit("volume/directory-made")
+	if err := errors.Join(os.Chmod(dir, 0o701), os.Mkdir(filepath.Join(dir, Files), 0o755)); err != nil {
+		return err
+	}
+	if user != "" {
+		if err := os.WriteFile(filepath.Join(dir, forFile), []byte(user), 0o600); err != nil {
+			return err
+		}
+	}
+	if err := fill(dir); err != nil {
+		return err
+	}
+	failpoint.Hit("volume/filled")
+	if err := s.cfg.Store.Put(filepath.Join(dir, recordFile), rec); err != nil {
+		return err
+	}
+	if err := os.Rename(dir, s.dir(rec.Name)); err != nil {
+		return err
+	}
+	u.Add(func() error { return deleteTree(s.dir(rec.Name)) })
+	failpoint.Hit("volume/renamed")
+	return s.cfg.Store.SyncDirs(s.cfg.Dir)
+}
+
+// Tie ties a volume to a container that is about to go and to take it along: it goes,
+// if not by Remove, at the next Settle.
+func (s *Service) Tie(name, user string) error {
+	e, err := s.hold(name)
+	if err != nil {
+		return nil
+	}
+	defer e.mu.Unlock()
+	if e.tied {
+		return nil
+	}
+	path := filepath.Join(s.dir(name), forFile)
+	if err := os.WriteFile(path, []byte(user), 0o600); err != nil {
+		return err
+	}
+	e.tied = true
+	return s.cfg.Store.SyncDirs(s.dir(name))
+}
+
+// Keep unties a volume from the container with which it was made, if it still is
+// tied. A volume that has gone meanwhile is no error.
+func (s *Service) Keep(name string) error {
+	e, err := s.hold(name)
+	if err != nil {
+		return nil
+	}
+	defer e.mu.Unlock()
+	if !e.tied {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(s.dir(name), forFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	failpoint.Hit("volume/untied")
+	if err := s.cfg.Store.SyncDirs(s.dir(name)); err != nil {
+		return err
+	}
+	e.tied = false
+	return nil
+}

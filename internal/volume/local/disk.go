@@ -1,0 +1,126 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/disk"
+	"github.com/tare-engine/tare/internal/linux/loop"
+	"github.com/tare-engine/tare/internal/linux/mount"
+)
+
+// A volume with a limit is an ext4 in a file, which takes space as it is written to.
+const (
+	diskFile = "disk.img"
+	minSize  = 1 << 20 // less has no room for ext4's own tables
+)
+
+// makeDisk makes the file and the file system in it.
+func makeDisk(ctx context.Context, dir string, size int64) error {
+	program, err := exec.LookPath("mke2fs")
+	if err != nil {
+		return errdefs.New(errdefs.InvalidArgument, "a volume with a size needs mke2fs on the engine's machine (Debian: e2fsprogs)")
+	}
+	path := filepath.Join(dir, diskFile)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	// No blocks kept for root, who may fill it as everybody; no tables left to be written later.
+	out, err := exec.CommandContext(ctx, program, "-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", path, strconv.FormatInt(size>>10, 10)).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("mke2fs: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return emptyDisk(path)
+}
+
+// Size is what the file of a volume with a limit takes.
+func (Driver) Size(dir string, options map[string]string) (int64, bool) {
+	if size, err := sizeOf(options); err != nil || size == 0 {
+		return 0, false
+	}
+	info, err := os.Lstat(filepath.Join(dir, diskFile))
+	if err != nil {
+		return 0, false
+	}
+	return disk.Taken(info), true
+}
+
+// diskPatience is how long the end of the last container may take to let go of a disk.
+const diskPatience = 2 * time.Second
+
+// awaitDisk returns when the file of a disk is written out: no device has it.
+func awaitDisk(dir string) error {
+	f, err := os.Open(filepath.Join(dir, diskFile))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for end := time.Now().Add(diskPatience); ; time.Sleep(10 * time.Millisecond) {
+		attached, err := loop.Attached(f)
+		if err != nil || !attached {
+			return err
+		}
+		if time.Now().After(end) {
+			return errdefs.New(errdefs.Unavailable, "the files of the volume are still being unmounted, or somebody else has mounted %s: try again", f.Name())
+		}
+	}
+}
+
+// emptyDisk takes away the directory that a new ext4 has: programs that ask for an
+// empty directory, and Fill, would find something.
+func emptyDisk(path string) error {
+	m, err := openDisk(path)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return os.Remove("/proc/self/fd/" + strconv.Itoa(int(m.Fd())) + "/lost+found")
+}
+
+// openDisk returns a detached mount of the file system in a file.
+func openDisk(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	dev, err := loop.Attach(f)
+	if err != nil {
+		return nil, err
+	}
+	defer dev.Close() // the mount keeps it
+	fs, err := mount.OpenFS("ext4")
+	if err != nil {
+		return nil, err
+	}
+	defer fs.Close()
+	if err := fs.SetString("source", dev.Name()); err != nil {
+		return nil, err
+	}
+	return fs.Mount(mount.NoDev)
+}
+
+func mountDisk(dir, at string) error {
+	m, err := openDisk(filepath.Join(dir, diskFile))
+	if err != nil {
+		return fmt.Errorf("failed to mount local volume: %w", err)
+	}
+	return errors.Join(mount.MoveTo(m, at), m.Close())
+}

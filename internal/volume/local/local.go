@@ -1,0 +1,168 @@
+// Package local is the volume driver for files of the engine's machine: in the data
+// root, or of any file system that the kernel can mount.
+//
+//	(no option)                                a directory of the data root
+//	size=10g                                   the same with a limit: a file system in a file
+//	type=tmpfs device=tmpfs o=size=64m         what mount(8) would mount, while a container runs
+//	type=none device=/srv/db o=bind            a directory of the host
+//	type=nfs device=:/export o=addr=nas,rw     a directory of a server
+package local
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-units"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/mount"
+	"github.com/tare-engine/tare/internal/volume"
+)
+
+// Driver is the driver. The zero value is usable.
+type Driver struct{}
+
+var (
+	_ volume.Driver = Driver{}
+	_ volume.Sizer  = Driver{}
+	_ volume.Holder = Driver{}
+)
+
+// Name is the driver's name.
+func (Driver) Name() string { return "local" }
+
+// known are the options, in the order of complaints, each with what it needs beside it.
+var known = []struct {
+	name  string
+	needs []string
+}{
+	{"device", []string{"type"}}, {"type", []string{"device"}}, {"o", []string{"device", "type"}}, {"size", nil},
+}
+
+// Check refuses what no volume can have, in Docker's words.
+func (Driver) Check(options map[string]string) error {
+	for name := range options {
+		if !slices.ContainsFunc(known, func(o struct {
+			name  string
+			needs []string
+		}) bool {
+			return o.name == name
+		}) {
+			return errdefs.New(errdefs.InvalidArgument, "invalid option: %q", name)
+		}
+	}
+	for _, o := range known {
+		if _, given := options[o.name]; !given {
+			continue
+		}
+		for _, need := range o.needs {
+			if _, given := options[need]; !given {
+				return errdefs.New(errdefs.InvalidArgument, "missing required option: %q", need)
+			}
+		}
+	}
+	for name, value := range options {
+		if strings.ContainsRune(value, 0) || len(value) > maxOption {
+			return errdefs.New(errdefs.InvalidArgument, "invalid value of option %q", name)
+		}
+	}
+	if _, limited := options["size"]; !limited {
+		return nil
+	}
+	if _, given := options["type"]; given {
+		return errdefs.New(errdefs.InvalidArgument, "option \"size\" limits files in the data root: it does not go with \"type\"")
+	}
+	_, err := sizeOf(options)
+	return err
+}
+
+// maxOption is what mount(2) takes: a page.
+const maxOption = 4095
+
+// sizeOf is the limit of a volume in bytes; 0: it has none.
+func sizeOf(options map[string]string) (int64, error) {
+	text, limited := options["size"]
+	if !limited {
+		return 0, nil
+	}
+	size, err := units.RAMInBytes(text)
+	if err != nil {
+		return 0, errdefs.New(errdefs.InvalidArgument, "invalid size: %q", text)
+	}
+	if size != 0 && size < minSize {
+		return 0, errdefs.New(errdefs.InvalidArgument, "size %s is too small: the least is %s", text, units.BytesSize(minSize))
+	}
+	return size, nil
+}
+
+// Make makes the file that is the file system of a volume with a limit.
+func (Driver) Make(ctx context.Context, dir string, options map[string]string) error {
+	size, err := sizeOf(options)
+	if err != nil || size == 0 {
+		return err
+	}
+	return makeDisk(ctx, dir, size)
+}
+
+// Mounts reports whether the files have to be mounted.
+func (Driver) Mounts(options map[string]string) bool {
+	if options["type"] != "" {
+		return true
+	}
+	size, err := sizeOf(options)
+	return err == nil && size != 0
+}
+
+// Mount mounts them.
+func (Driver) Mount(ctx context.Context, dir, at string, options map[string]string) error {
+	if options["type"] == "" {
+		return mountDisk(dir, at)
+	}
+	o, err := resolveAddress(ctx, options["type"], options["o"])
+	if err != nil {
+		return fmt.Errorf("failed to mount local volume: %w", err)
+	}
+	if err := mount.Classic(options["device"], at, options["type"], o); err != nil {
+		return fmt.Errorf("failed to mount local volume: %w", err)
+	}
+	return nil
+}
+
+// Content is the directory of a volume without options, and the file of one with a
+// size.
+func (Driver) Content(dir string, options map[string]string) (name string, err error) {
+	size, err := sizeOf(options)
+	switch {
+	case err != nil || options["type"] != "":
+		return "", err
+	case size != 0:
+		return diskFile, awaitDisk(dir)
+	}
+	return volume.Files, nil
+}
+
+// Unmount takes it back, at once for those that come and later for those that still look.
+func (Driver) Unmount(at string) error { return mount.Detach(at) }
+
+// resolveAddress replaces the name of a server by its address: the kernel resolves none.
+func resolveAddress(ctx context.Context, fstype, options string) (string, error) {
+	if fstype != "nfs" && fstype != "nfs4" && fstype != "cifs" {
+		return options, nil
+	}
+	list := strings.Split(options, ",")
+	for i, o := range list {
+		name, ok := strings.CutPrefix(o, "addr=")
+		if !ok || net.ParseIP(name) != nil {
+			continue
+		}
+		found, err := net.DefaultResolver.LookupIPAddr(ctx, name)
+		if err != nil {
+			return "", fmt.Errorf("error resolving passed in network volume address: %w", err)
+		}
+		list[i] = "addr=" + found[0].String()
+	}
+	return strings.Join(list, ","), nil
+}

@@ -1,0 +1,104 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
+)
+
+// Remove takes a volume away with its files. One that a container has, running or
+// not, is Conflict.
+func (s *Service) Remove(name string) error {
+	e, err := s.hold(name)
+	if err != nil {
+		return err
+	}
+	gone, err := s.take(e)
+	e.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	if err := deleteTree(gone); err != nil { // the next Open does it
+		slog.Warn("delete the files of a volume that is removed", "volume", name, "err", err)
+	}
+	return nil
+}
+
+// take makes a volume garbage and returns where that lies.
+//
+// Preconditions: e.mu is held.
+func (s *Service) take(e *entry) (garbage string, err error) {
+	v := e.view.Load()
+	if err := e.free(); err != nil {
+		return "", err
+	}
+	if err := s.clear(v); err != nil {
+		return "", err
+	}
+	failpoint.Hit("volume-rm/unmounted")
+	garbage = filepath.Join(s.cfg.Dir, gonePrefix+ident.New()[:12])
+	if err := os.Rename(s.dir(v.Name), garbage); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	failpoint.Hit("volume-rm/renamed")
+	if err := s.cfg.Store.SyncDirs(s.cfg.Dir); err != nil {
+		return "", errors.Join(err, os.Rename(garbage, s.dir(v.Name)))
+	}
+	s.forget(e)
+	s.tell(events.ActionDestroy, v)
+	failpoint.Hit("volume-rm/synced")
+	return garbage, nil
+}
+
+// free reports who has a volume, as an error.
+func (e *entry) free() error {
+	if users := e.view.Load().Users; len(users) > 0 {
+		return errdefs.New(errdefs.Conflict, "volume is in use - [%s]", strings.Join(users, ", "))
+	}
+	return nil
+}
+
+// clear unmounts what is left mounted of a volume that nobody has. What somebody else
+// has mounted inside stays, and the volume with it.
+func (s *Service) clear(v *View) error {
+	d, err := s.driver(v.Driver)
+	if err == nil && d.Mounts(v.Options) {
+		if err := d.Unmount(v.Mountpoint); err != nil {
+			return err
+		}
+	}
+	inside, err := mountinfo.GetMounts(mountinfo.PrefixFilter(s.dir(v.Name)))
+	if err != nil {
+		return err
+	}
+	if len(inside) > 0 {
+		return errdefs.New(errdefs.Conflict, "something is mounted at %s: unmount it first", inside[0].Mountpoint)
+	}
+	return nil
+}
+
+// deleteTree removes a directory of ours with all in it, if it is there.
+func deleteTree(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return err
+	}
+	if len(mounts) > 0 { // what is mounted there is not ours to delete
+		return fmt.Errorf("delete %s: something is mounted at %s", dir, mounts[0].Mountpoint)
+	}
+	return os.RemoveAll(dir)
+}

@@ -1,0 +1,170 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+)
+
+// Acquire notes that a container has a volume, which is not removed before Release.
+// As often as it is acquired it must be released.
+func (s *Service) Acquire(name, user string) (*View, error) {
+	e, err := s.hold(name)
+	if err != nil {
+		return nil, err
+	}
+	defer e.mu.Unlock()
+	e.users = append(e.users, user)
+	e.changed()
+	return e.view.Load(), nil
+}
+
+// Release takes back one Acquire. A volume that is not there is no error.
+func (s *Service) Release(name, user string) {
+	e, err := s.hold(name)
+	if err != nil {
+		return
+	}
+	defer e.mu.Unlock()
+	if i := slices.Index(e.users, user); i >= 0 {
+		e.users = slices.Delete(e.users, i, i+1)
+		e.changed()
+	}
+}
+
+// Mounting is how a container mounts a volume, as listeners are told.
+type Mounting struct {
+	User        string // the container
+	Destination string
+	ReadOnly    bool
+	Propagation string
+}
+
+// Mount makes the files of a volume appear for a container that is about to run, and
+// returns where. A container mounts a volume as often as it likes and unmounts it
+// once.
+func (s *Service) Mount(ctx context.Context, name string, m Mounting) (path string, err error) {
+	e, err := s.hold(name)
+	if err != nil {
+		return "", err
+	}
+	defer e.mu.Unlock()
+	v := e.view.Load()
+	if _, err := filepath.EvalSymlinks(v.Mountpoint); errors.Is(err, fs.ErrNotExist) { // as Docker says it of what has been deleted behind its back
+		return "", fmt.Errorf("error evaluating symlinks from mount source %q: %w", v.Mountpoint, err)
+	}
+	if err := s.mount(ctx, e); err != nil {
+		return "", err
+	}
+	e.mounters[m.User] = true
+	s.tell(events.ActionMount, v, "container", m.User, "destination", m.Destination, "read/write", strconv.FormatBool(!m.ReadOnly), "propagation", m.Propagation)
+	return v.Mountpoint, nil
+}
+
+// mount makes the files appear if they do not yet.
+//
+// Preconditions: e.mu is held.
+func (s *Service) mount(ctx context.Context, e *entry) error {
+	v := e.view.Load()
+	d, err := s.driver(v.Driver)
+	if err != nil {
+		return err
+	}
+	if len(e.mounters) > 0 || !d.Mounts(v.Options) {
+		return nil
+	}
+	if err := d.Mount(ctx, s.dir(v.Name), v.Mountpoint, v.Options); err != nil {
+		return fmt.Errorf("error while mounting volume '%s': %w", v.Mountpoint, err)
+	}
+	failpoint.Hit("volume/mounted")
+	return nil
+}
+
+// Unmount says that a container does not run any more. Who has not mounted the volume
+// may say so too.
+func (s *Service) Unmount(name, user string) error {
+	e, err := s.hold(name)
+	if err != nil {
+		return nil
+	}
+	defer e.mu.Unlock()
+	if !e.mounters[user] {
+		return nil
+	}
+	delete(e.mounters, user)
+	s.tell(events.ActionUnmount, e.view.Load(), "container", user)
+	return s.unmount(e)
+}
+
+// unmount lets the files disappear if nobody has them mounted.
+//
+// Preconditions: e.mu is held.
+func (s *Service) unmount(e *entry) error {
+	v := e.view.Load()
+	d, err := s.driver(v.Driver)
+	if err != nil || len(e.mounters) > 0 || !d.Mounts(v.Options) {
+		return err
+	}
+	return d.Unmount(v.Mountpoint)
+}
+
+// Adopt notes that a container runs, since before this engine, and has the volume
+// mounted.
+func (s *Service) Adopt(name, user string) {
+	e, err := s.hold(name)
+	if err != nil {
+		return
+	}
+	defer e.mu.Unlock()
+	e.mounters[user] = true
+}
+
+// Settle puts right what the last engine may have left, after all containers have
+// acquired and adopted what they have: volumes are unmounted that nobody has mounted,
+// and those are removed that were made with a container that is not there.
+func (s *Service) Settle(there func(container string) bool) {
+	for _, v := range s.List() {
+		if err := s.settle(v.Name, there); err != nil {
+			slog.Warn("put a volume right", "volume", v.Name, "err", err)
+		}
+	}
+}
+
+func (s *Service) settle(name string, there func(string) bool) error {
+	e, err := s.hold(name)
+	if err != nil {
+		return nil
+	}
+	err = s.unmount(e)
+	tied := e.tied
+	e.mu.Unlock()
+	if err != nil || !tied {
+		return err
+	}
+	b, err := os.ReadFile(filepath.Join(s.dir(name), forFile))
+	if err != nil {
+		return err
+	}
+	user := strings.TrimSpace(string(b))
+	if user == "" || there(user) { // what is not known is kept
+		return nil
+	}
+	slog.Info("remove a volume whose container has not come to be, or took it along", "volume", name, "container", user)
+	err = s.Remove(name)
+	if errdefs.Is(err, errdefs.Conflict) { // another container has it
+		return s.Keep(name)
+	}
+	return err
+}

@@ -1,0 +1,312 @@
+// Package volume keeps the volumes of an engine: directories with names, whose files
+// outlive the containers that use them.
+//
+//	DATAROOT/volumes/NAME/record.json  what the volume is: see Record
+//	                      _data/       its files, or where they are mounted
+//	                      for          the container with which it was made, as long as that may fail
+//	                      copy/        what an image or a snapshot has for it, being copied
+//	                      snapshots/   copies of its files: see Snapshot
+//	DATAROOT/volumes/.new-*            being made
+//	DATAROOT/volumes/.gone-*           removed, being deleted
+//	DATAROOT/volumes/.damaged-NAME-*   its record cannot be read; kept for whoever wants to look
+//
+// A volume appears by one rename after it is on disk, and disappears by one rename:
+// it is whole or not there, whenever we are killed.
+//
+// Two kinds of users are counted, both by the ID of a container. Who has acquired a
+// volume, running or not, keeps it from being removed. Who has mounted it runs: a
+// volume whose driver mounts something is mounted with the first and unmounted
+// after the last. Neither count is on disk: containers know what they use, and the
+// engine tells it again at its start (Acquire, Adopt, then Settle).
+//
+//	s, err := volume.Open(volume.Config{…})
+//	v, made, err := s.Create(ctx, volume.Request{Name: "db", User: id})
+//	path, err := s.Mount(ctx, "db", id)
+//	…                                          // the container runs
+//	err = s.Unmount("db", id)
+//	err = s.Release("db", id)
+package volume
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/event"
+	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/store"
+)
+
+// Driver keeps the files of volumes. Paths that it is given lie in the data root and
+// are trusted. It is safe for concurrent use, and called once at a time for a volume.
+type Driver interface {
+	// Name is the driver's name.
+	Name() string
+	// Check refuses options that no volume can have.
+	Check(options map[string]string) error
+	// Make makes what a volume needs in the new directory dir, beside the empty
+	// directory of its files.
+	Make(ctx context.Context, dir string, options map[string]string) error
+	// Mounts reports whether the files of a volume have to be mounted to be seen.
+	Mounts(options map[string]string) bool
+	// Mount mounts them at the directory at.
+	Mount(ctx context.Context, dir, at string, options map[string]string) error
+	// Unmount takes that back; what is not mounted is no error.
+	Unmount(at string) error
+}
+
+// Sizer is a Driver that knows better than a walk what a volume takes.
+type Sizer interface {
+	// Size is what the files take on disk, in bytes; false: walk.
+	Size(dir string, options map[string]string) (int64, bool)
+}
+
+// Holder is a Driver some of whose volumes have all of their files in the data root.
+type Holder interface {
+	// Content is the one name in a volume's directory that has all of its files, written
+	// out, while nobody has it mounted; "": they are elsewhere. Unavailable: somebody still has them.
+	Content(dir string, options map[string]string) (name string, err error)
+}
+
+// Config of a Service.
+type Config struct {
+	Dir     string // DATAROOT/volumes
+	Store   *store.Store
+	Events  *event.Log
+	Drivers []Driver // the first is that of volumes which name none
+}
+
+// Service owns the volumes of an engine. Safe for concurrent use.
+type Service struct {
+	cfg      Config
+	deleting sync.WaitGroup
+
+	mu      sync.Mutex
+	volumes map[string]*entry
+
+	measuring measuring
+}
+
+// entry is one volume. Whoever changes it holds mu from the decision until it is on
+// disk; readers take the view. It is in the table before it is made, and no more
+// when it is gone.
+type entry struct {
+	name string
+	view atomic.Pointer[View] // nil: it is being made
+
+	mu       sync.Mutex
+	gone     bool            // whoever waited for mu looks for the name again
+	users    []string        // containers that have acquired it, in that order; several times if they have it several times
+	mounters map[string]bool // containers that have it mounted
+	tied     bool            // the file "for" is there
+}
+
+// View is the picture of a volume that readers get: never changed once it is stored.
+type View struct {
+	Record
+	Mountpoint string
+	Users      []string // IDs of containers that have it, running or not, each once
+}
+
+// Anonymous reports whether the engine has made up the volume's name.
+func (v *View) Anonymous() bool { _, ok := v.Labels[AnonymousLabel]; return ok }
+
+// AnonymousLabel is borne by volumes whose names the engine has made up.
+const AnonymousLabel = "com.docker.volume.anonymous"
+
+// Files is the directory in a volume's directory where its files are seen.
+const Files = "_data"
+
+const (
+	recordFile = "record.json"
+	forFile    = "for"
+	copyDir    = "copy"
+
+	newPrefix     = ".new-"
+	gonePrefix    = ".gone-"
+	damagedPrefix = ".damaged-"
+)
+
+// Open reads all records. One that cannot be read is set aside and named.
+func Open(cfg Config) (*Service, error) {
+	s := &Service{cfg: cfg, volumes: map[string]*entry{}}
+	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
+		return nil, err
+	}
+	dirs, err := os.ReadDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var garbage []string
+	for _, d := range dirs {
+		switch name := d.Name(); {
+		case strings.HasPrefix(name, newPrefix), strings.HasPrefix(name, gonePrefix):
+			garbage = append(garbage, filepath.Join(cfg.Dir, name))
+		case d.IsDir() && CheckName(name) == nil:
+			if err := s.load(name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	s.deleting.Go(func() {
+		for _, dir := range garbage {
+			if err := deleteTree(dir); err != nil {
+				slog.Warn("delete what is left of a volume", "dir", dir, "err", err)
+			}
+		}
+	})
+	return s, nil
+}
+
+// load reads one record.
+func (s *Service) load(name string) error {
+	e := &entry{name: name, mounters: map[string]bool{}}
+	var r Record
+	if err := r.read(filepath.Join(s.dir(name), recordFile), name); err != nil {
+		to := filepath.Join(s.cfg.Dir, damagedPrefix+name+"-"+ident.New()[:12])
+		slog.Error("a volume's record cannot be read; the volume is set aside", "volume", name, "cause", err, "kept", to, "err", os.Rename(s.dir(name), to))
+		return nil
+	}
+	if err := errors.Join(deleteTree(filepath.Join(s.dir(name), copyDir)), s.sweepSnapshots(name)); err != nil {
+		return err
+	}
+	_, err := os.Lstat(filepath.Join(s.dir(name), forFile))
+	if e.tied = err == nil; err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	e.publish(&View{Record: r, Mountpoint: s.Path(name)})
+	s.volumes[name] = e
+	return nil
+}
+
+// Close waits for deletions that are under way.
+func (s *Service) Close() { s.deleting.Wait() }
+
+// Path is where the files of a volume are seen, which need not exist.
+func (s *Service) Path(name string) string { return filepath.Join(s.dir(name), Files) }
+
+func (s *Service) dir(name string) string { return filepath.Join(s.cfg.Dir, name) }
+
+func (e *entry) publish(v *View) {
+	v.Users = slices.Compact(slices.Sorted(slices.Values(e.users)))
+	e.view.Store(v)
+}
+
+// changed stores the view with the users that there are now.
+//
+// Preconditions: e.mu is held.
+func (e *entry) changed() {
+	v := *e.view.Load()
+	e.publish(&v)
+}
+
+// Get returns the picture of a volume.
+func (s *Service) Get(name string) (*View, error) {
+	s.mu.Lock()
+	e := s.volumes[name]
+	s.mu.Unlock()
+	if e != nil {
+		if v := e.view.Load(); v != nil {
+			return v, nil
+		}
+	}
+	return nil, missing(name)
+}
+
+func missing(name string) error {
+	return errdefs.New(errdefs.NotFound, "get %s: no such volume", shown(name))
+}
+
+// List returns the pictures of all volumes, by name.
+func (s *Service) List() []*View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*View, 0, len(s.volumes))
+	for _, e := range s.volumes {
+		if v := e.view.Load(); v != nil {
+			list = append(list, v)
+		}
+	}
+	slices.SortFunc(list, func(a, b *View) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// hold returns the volume with its lock taken, or NotFound.
+func (s *Service) hold(name string) (*entry, error) {
+	for {
+		s.mu.Lock()
+		e := s.volumes[name]
+		s.mu.Unlock()
+		if e == nil {
+			return nil, missing(name)
+		}
+		e.mu.Lock()
+		if !e.gone {
+			return e, nil
+		}
+		e.mu.Unlock()
+	}
+}
+
+// driver returns a driver by its name, "" for the first.
+func (s *Service) driver(name string) (Driver, error) {
+	for _, d := range s.cfg.Drivers {
+		if name == "" || d.Name() == name {
+			return d, nil
+		}
+	}
+	return nil, errdefs.New(errdefs.NotFound, "error looking up volume plugin %s: plugin %q not found", shown(name), shown(name))
+}
+
+// Drivers are the names of the drivers that there are.
+func (s *Service) Drivers() []string {
+	names := make([]string, len(s.cfg.Drivers))
+	for i, d := range s.cfg.Drivers {
+		names[i] = d.Name()
+	}
+	return names
+}
+
+// tell tells listeners what happened to a volume.
+func (s *Service) tell(action events.Action, v *View, extra ...string) {
+	attrs := map[string]string{"driver": v.Driver}
+	for i := 0; i+1 < len(extra); i += 2 {
+		attrs[extra[i]] = extra[i+1]
+	}
+	s.cfg.Events.Publish(events.VolumeEventType, action, v.Name, attrs)
+}
+
+// Record is what is kept on disk of a volume.
+type Record struct {
+	Version int
+	Name    string
+	Driver  string
+	Created time.Time
+	Labels  map[string]string `json:",omitempty"`
+	Options map[string]string `json:",omitempty"` // the driver's, as they were given
+}
+
+const recordVersion = 1
+
+// read reads a record that this version of the engine knows.
+func (r *Record) read(file, name string) error {
+	switch err := store.Get(file, r); {
+	case err != nil:
+		return err
+	case r.Version != recordVersion:
+		return errdefs.New(errdefs.Internal, "a record of version %d, known is %d", r.Version, recordVersion)
+	}
+	r.Name = name // a rename that was cut off has not changed it
+	return nil
+}
