@@ -23,7 +23,7 @@ import (
 
 var drivers = map[string]func(root string) (layer.Driver, error){
 	"overlay": func(root string) (layer.Driver, error) { return overlay.New(root) },
-	"vfs":     func(root string) (layer.Driver, error) { return vfs.New(root), nil },
+	"vfs":     func(root string) (layer.Driver, error) { return vfs.New(root) },
 }
 
 // TestMain leaves one case of containerd's suite out: without redirect_dir overlayfs
