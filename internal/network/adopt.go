@@ -196,7 +196,7 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 			return err
 		}
 		for _, ip := range known {
-			if !s.hasAddr(ip) {
+			if !s.has(n.rec.ID, ip) {
 				b.DelNeighbour(n.link.Index(), ip)
 				r.Removed = append(r.Removed, "neighbour "+ip.String())
 			}

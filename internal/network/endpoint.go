@@ -34,6 +34,8 @@ type Request struct {
 	IfaceName   string           // of the container's end; empty: eth0, or the first that is free
 	Priority    int              // the endpoint with the highest is the way out
 	Later       bool             // without a namespace: Enter makes the link when there is one
+
+	ahead bool // of Reserve
 }
 
 // Endpoint is a container's place in a network. Name, Index, Exit, Exit6 and Ports change
@@ -110,22 +112,7 @@ func (e *Endpoint) CloseNetNS() error {
 // Attach makes an endpoint with a new network namespace. For the host network
 // there is no namespace; for none it has a loopback only.
 func (s *Service) Attach(ctx context.Context, r Request) (*Endpoint, error) {
-	return s.attach(ctx, r, false)
-}
-
-// Bind makes a reserved endpoint an ordinary one, with the name of its container.
-func (s *Service) Bind(containerID, name string) (*Endpoint, error) {
-	e, err := s.bind(containerID, name)
-	if err == nil {
-		s.changed(e, true)
-	}
-	return e, err
-}
-
-// Reserve is Attach for a container that does not exist yet: the endpoint shows
-// nowhere until Bind.
-func (s *Service) Reserve(ctx context.Context, r Request) (*Endpoint, error) {
-	return s.attach(ctx, r, true)
+	return s.attach(ctx, r)
 }
 
 // Check reports what is wrong with a request, without making anything.
@@ -170,11 +157,17 @@ func (n *Network) checkIP(f family, ip netip.Addr) error {
 
 // takeIP gives an endpoint of a network the address that it asks for, or any. One
 // whose last link is about to go, as when a container starts again, goes at once.
-func (s *Service) takeIP(n *Network, f family, ip netip.Addr) (netip.Addr, error) {
+func (s *Service) takeIP(n *Network, f family, r Request) (netip.Addr, error) {
+	ip := r.ip(f)
 	if !ip.IsValid() {
-		return n.pools[f].Take()
+		got, err := n.pools[f].Take()
+		if !r.ahead && s.evictFor(n, err) {
+			got, err = n.pools[f].Take()
+		}
+		return got, err
 	}
 	err := n.pools[f].Claim(ip)
+	s.evictFor(n, err)
 	if errors.Is(err, ipam.ErrInUse) {
 		s.leaving.hasten(n, ip)
 		err = n.pools[f].Claim(ip) // also if it was freed in between
@@ -182,13 +175,12 @@ func (s *Service) takeIP(n *Network, f family, ip netip.Addr) (netip.Addr, error
 	return ip, errdefs.As(errdefs.Forbidden, err)
 }
 
-func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoint, err error) {
+func (s *Service) attach(ctx context.Context, r Request) (_ *Endpoint, err error) {
 	e, err := s.begin(ctx, r, true)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { s.enroll(e, err) }()
-	e.ahead = ahead
 	failpoint.Hit("start/network-booked")
 	switch n := e.network; {
 	case n.link != nil:
@@ -215,10 +207,10 @@ func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, 
 	if err != nil {
 		return nil, err
 	}
-	e := &Endpoint{network: n, NetworkName: n.rec.Name, Record: Record{
+	e := &Endpoint{network: n, NetworkName: n.rec.Name, ahead: r.ahead, Record: Record{
 		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC), Priority: r.Priority,
 		Hostname: r.Hostname, Aliases: r.Aliases, Links: r.Links}}
-	return e, s.book(e.ContainerID, e.Name, n, first)
+	return e, s.book(e, first)
 }
 
 // isolate makes a namespace with nothing but loopback.
@@ -285,7 +277,7 @@ func (s *Service) place(e *Endpoint, r Request) (err error) {
 	}
 	for _, g := range n.rec.gateways() {
 		f := familyOf(g.Addr())
-		ip, err := s.takeIP(n, f, r.ip(f))
+		ip, err := s.takeIP(n, f, r)
 		if err != nil {
 			n.giveBack(e)
 			return err
@@ -403,6 +395,7 @@ func (s *Service) enter(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 	}
 	s.mu.Lock()
 	e.Index = made.Index
+	s.linked(e)
 	s.mu.Unlock()
 	failpoint.Hit("start/network-entered")
 	if len(e.Ports) > 0 && !e.Routed {

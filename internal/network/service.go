@@ -114,7 +114,8 @@ type Service struct {
 	ports    *reservations
 	maxPorts int // bridge.MaxPorts, smaller in tests
 
-	destroyed atomic.Bool // links are not to be restored
+	evict     func(networkID string) // see SetEvict; nil: nobody reserves
+	destroyed atomic.Bool            // links are not to be restored
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 
