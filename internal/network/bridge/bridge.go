@@ -54,6 +54,7 @@ type Link struct {
 
 	options Options
 	index   atomic.Int64 // changes when somebody deletes the bridge
+	answers atomic.Int64 // the index of the bridge that answers for routed endpoints
 }
 
 // Index returns the bridge's number in the kernel.

@@ -7,7 +7,9 @@
 // places:
 //
 //	prerouting, raw   packets to 127.0.0.0/8 from outside are dropped: the
-//	                  bridges let such addresses through (route_localnet)
+//	                  bridges let such addresses through (route_localnet); and
+//	                  what containers beside a bridge send by a protocol that
+//	                  their network has not
 //	prerouting, nat   a published port of the host becomes the container's;
 //	output, nat       the same for clients on the host itself
 //	forward           tare-user, the administrator's chain, comes first; then
@@ -61,7 +63,8 @@ type Network struct {
 	// Unprotected are the families by which others than the engine's containers reach
 	// every port of its containers.
 	Unprotected map[Family]bool
-	// Beside are links of the network's containers that are no bridge ports.
+	// Beside are links of the network's containers that are no bridge ports. If the
+	// network has no subnet of IPv6, nothing of that comes in there.
 	Beside []string
 }
 
