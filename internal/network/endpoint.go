@@ -232,7 +232,7 @@ func (s *Service) isolate(e *Endpoint) error {
 // it. Loopback has ::1 all the same, as in Docker.
 func (s *Service) newNS(ipv6 bool) (ns *os.File, inside *netlink.Conn, err error) {
 	ns, err = s.maker.New(func() error {
-		if err := bridge.Default(ipv6); err != nil {
+		if err := bridge.Default(s.parameters, ipv6); err != nil {
 			return err
 		}
 		var err error
@@ -376,7 +376,7 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) ([
 		if e.Index != 0 || e.NetNS != nil {
 			return nil, fmt.Errorf("network %s: the endpoint of container %s waits for no namespace", e.NetworkName, ident.Short(containerID))
 		}
-		if err := quiet(ns, e); err != nil {
+		if err := s.quiet(ns, e); err != nil {
 			return nil, err
 		}
 		if err := s.enter(e, ns, inside); err != nil {
@@ -413,8 +413,8 @@ func socketIn(ns *os.File) (inside *netlink.Conn, err error) {
 }
 
 // quiet has the link of an endpoint that comes into a namespace next know IPv6 or not.
-func quiet(ns *os.File, e *Endpoint) error {
-	return netns.Do(ns, func() error { return bridge.Default(e.IP6.IsValid()) })
+func (s *Service) quiet(ns *os.File, e *Endpoint) error {
+	return netns.Do(ns, func() error { return bridge.Default(s.parameters, e.IP6.IsValid()) })
 }
 
 // Release takes a container's endpoints back: its published ports are free when

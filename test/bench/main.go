@@ -3,7 +3,7 @@
 // line, and Tare through `tare` and through the docker command line. It prints a
 // table for docs/benchmarks.md.
 //
-//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,memory,probes,dirty,logs,attach,load,images,registry,network,crowd]
+//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,memory,probes,dirty,logs,attach,load,images,registry,network,crowd,crowd-names]
 //
 // It needs root. Everything runs in a network and mount namespace of its own, on
 // an ext4 in a file on tmpfs, and is taken away at the end. Contestants of a row
@@ -114,6 +114,7 @@ var sections = []struct {
 	{"registry", (*bench).registry},
 	{"network", (*bench).network},
 	{"crowd", (*bench).crowd},
+	{"crowd-names", (*bench).crowdNames},
 }
 
 func kernel() string {

@@ -200,17 +200,17 @@ func (l *Link) setParameters() error {
 	if _, err := sysctl.Set("net/ipv4/conf/"+l.Name+"/route_localnet", "1"); err != nil {
 		return err
 	}
-	return setIPv6("net/ipv6/conf/"+l.Name, l.ipv6())
+	return setIPv6(sysctl.Write, "net/ipv6/conf/"+l.Name, l.ipv6())
 }
 
 // Default has the links that will come into the calling thread's network namespace
 // know IPv6 or not.
-func Default(ipv6 bool) error { return setIPv6("net/ipv6/conf/default", ipv6) }
+func Default(t *sysctl.Tree, ipv6 bool) error { return setIPv6(t.Write, "net/ipv6/conf/default", ipv6) }
 
 // setIPv6 turns IPv6 on or off for links. Advertisements of routers are not believed,
 // also if somebody turns it on later; addresses are used without a search for others
 // that have them.
-func setIPv6(dir string, on bool) error {
+func setIPv6(write func(name, value string) error, dir string, on bool) error {
 	disable := "1"
 	if on {
 		disable = "0"
@@ -219,7 +219,7 @@ func setIPv6(dir string, on bool) error {
 		if p[0] == "accept_dad" && !on {
 			continue
 		}
-		err := sysctl.Write(dir+"/"+p[0], p[1])
+		err := write(dir+"/"+p[0], p[1])
 		if errors.Is(err, syscall.ENOENT) && !on {
 			return nil // the kernel has no IPv6
 		}
