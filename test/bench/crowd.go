@@ -60,7 +60,7 @@ func (b *bench) crowdOn(name string) (err error) {
 		err = errors.Join(err, rerr)
 		fmt.Printf("\nremoved %d containers, %.0f a second\n\n", len(k.ids), float64(len(k.ids))/took.Seconds())
 	}()
-	fmt.Printf("| containers on %s | starts/s | engine, KB each | keeper, KB each | kernel, KB each | ps ms | pings that fail: pairs, gateway, host | names that are not answered | names/s |\n|---|---|---|---|---|---|---|---|---|\n", name)
+	fmt.Printf("| containers on %s | starts/s | CPU of the engine, ms a start | engine, KB each | keeper, KB each | kernel, KB each | ps ms | pings that fail: pairs, gateway, host | names that are not answered | names/s |\n|---|---|---|---|---|---|---|---|---|---|\n", name)
 	idle := crowdMemory()
 	for _, n := range []int{100, 500, 1000, 1500, 2000, 3000} {
 		if n > b.o.crowd {
@@ -92,10 +92,12 @@ func (k *crowded) row(n int, idle memoryOf) error {
 	if _, err := k.start(n - crowdRate); err != nil {
 		return err
 	}
+	used := cpuTime(k.b.tare.cmd.Process.Pid)
 	rate, err := k.start(n)
 	if err != nil {
 		return err
 	}
+	used = cpuTime(k.b.tare.cmd.Process.Pid) - used
 	now := crowdMemory()
 	ps, err := timed(func() error { return k.b.tareCLI("ps", "-q") })
 	if err != nil {
@@ -103,7 +105,7 @@ func (k *crowded) row(n int, idle memoryOf) error {
 	}
 	pairs, gateways, hosts := k.pings()
 	failed, perSecond := k.names()
-	fmt.Printf("| %d | %.0f | %d | %d | %d | %.1f | %d, %d, %d | %s | %s |\n", n, rate,
+	fmt.Printf("| %d | %.0f | %.1f | %d | %d | %d | %.1f | %d, %d, %d | %s | %s |\n", n, rate, ms(used)/crowdRate,
 		(now.engine-idle.engine)/n, (now.keeper-idle.keeper)/n, (now.kernel-idle.kernel)/n, ms(ps), pairs, gateways, hosts, failed, perSecond)
 	return nil
 }
