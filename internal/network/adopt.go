@@ -64,6 +64,11 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	if err := errors.Join(s.removeRest(links, &r), s.removeBridges(&r)); err != nil {
 		return r, err
 	}
+	all, err := s.host.Links()
+	if err != nil {
+		return r, err
+	}
+	s.bridgesCame(all)
 	if err := s.forwarding(); err != nil {
 		return r, err
 	}

@@ -111,14 +111,15 @@ func (l *leaving) run(ctx context.Context) {
 	timers.Go(func() { l.late(ctx) })
 	defer timers.Wait()
 	for {
-		gone, lost, err := l.watch.Next()
+		seen, err := l.watch.Next()
 		if err != nil {
 			return
 		}
-		if lost {
+		if seen.Lost {
 			l.compare()
 		}
-		for _, i := range gone {
+		l.s.bridgesCame(seen.Bridges)
+		for _, i := range seen.Gone {
 			l.linkGone(i)
 		}
 	}
@@ -146,6 +147,7 @@ func (l *leaving) linkGone(index int) {
 		close(d.freed)
 	}
 	l.s.bridgeGone(index)
+	l.s.foreignGone(index)
 }
 
 // remove takes out what has left.
@@ -188,6 +190,12 @@ func (l *leaving) compare() {
 	l.s.mu.Unlock()
 	for _, i := range missing {
 		l.linkGone(i)
+	}
+	l.s.bridgesCame(links)
+	for _, i := range l.s.wall.Bridges() {
+		if !there[i] {
+			l.s.foreignGone(i)
+		}
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch tells of links that disappear from a namespace.
+// Watch tells of links that disappear from a namespace, and of bridges in it.
 type Watch struct {
 	f *os.File
 }
@@ -31,31 +31,46 @@ func NewWatch() (*Watch, error) {
 // Close ends the watch; a waiting Next returns os.ErrClosed.
 func (w *Watch) Close() error { return w.f.Close() }
 
-// Next waits for links to disappear and returns their indexes. lost says that
-// messages were dropped: the caller must look at the list of links.
-func (w *Watch) Next() (gone []int, lost bool, err error) {
+// Changes is what a watch has seen.
+type Changes struct {
+	Gone    []int  // indexes of links that have disappeared
+	Bridges []Link // that have come, or have changed
+	// Lost says that messages were dropped: the caller must look at the list of links.
+	Lost bool
+}
+
+// Next waits for changes.
+func (w *Watch) Next() (c Changes, err error) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := w.f.Read(buf)
 		if err != nil {
 			if errors.Is(err, unix.ENOBUFS) {
-				return nil, true, nil
+				return Changes{Lost: true}, nil
 			}
-			return nil, false, err
+			return c, err
 		}
 		err = eachMessage(buf[:n], func(m message) error {
 			// A bridge says RTM_DELLINK of family AF_BRIDGE when a port leaves
 			// it; that link is still there.
-			if m.typ == unix.RTM_DELLINK && len(m.body) >= unix.SizeofIfInfomsg && m.body[0] == unix.AF_UNSPEC {
-				gone = append(gone, int(native.Uint32(m.body[4:])))
+			if len(m.body) < unix.SizeofIfInfomsg || m.body[0] != unix.AF_UNSPEC {
+				return nil
+			}
+			switch m.typ {
+			case unix.RTM_DELLINK:
+				c.Gone = append(c.Gone, int(native.Uint32(m.body[4:])))
+			case unix.RTM_NEWLINK:
+				if kindOf(m.body) == "bridge" {
+					c.Bridges = append(c.Bridges, parseLink(m.body))
+				}
 			}
 			return nil
 		})
 		if err != nil {
-			return nil, true, nil
+			return Changes{Lost: true}, nil
 		}
-		if len(gone) > 0 {
-			return gone, false, nil
+		if len(c.Gone)+len(c.Bridges) > 0 {
+			return c, nil
 		}
 	}
 }

@@ -15,6 +15,7 @@ type sets struct {
 	ports     byFamily // (protocol, port) of all addresses → container
 	addrPorts byFamily // (address, protocol, port) → container
 	links     *nft.Set // of all networks
+	bridges   *nft.Set // in and out of a bridge of somebody else's
 	only4     *nft.Set // links beside the bridges of networks without IPv6
 	to        *nft.Set // link → chain of what goes out there
 	from      *nft.Set // link → chain of what comes in there; of internal networks
@@ -34,13 +35,13 @@ func both(name string, newSet func(string, nft.Family) *nft.Set) byFamily {
 // newSets returns them without elements.
 func newSets() sets {
 	return sets{
-		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap), links: nft.LinkSet("links"), only4: nft.LinkSet("ipv4-only"),
+		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap), links: nft.LinkSet("links"), bridges: nft.LinkPairs("bridges"), only4: nft.LinkSet("ipv4-only"),
 		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), sources: both("sources", nft.PrefixJumps),
 	}
 }
 
 func (s sets) all() []*nft.Set {
-	list := append(s.published(), s.links, s.only4, s.to, s.from)
+	list := append(s.published(), s.links, s.bridges, s.only4, s.to, s.from)
 	for _, f := range families {
 		list = append(list, s.sources[f])
 	}
@@ -73,6 +74,9 @@ func (f *Firewall) table() (*nft.Table, error) {
 	s := newSets()
 	if err := s.bind(bindings); err != nil {
 		return nil, err
+	}
+	for index := range f.bridges {
+		s.bridges.Elements = append(s.bridges.Elements, nft.LinkPair(index, index))
 	}
 	t := &nft.Table{Name: f.cfg.Table, Sets: s.all(), Chains: f.chains(s)}
 	for _, n := range f.state.Networks {
@@ -108,7 +112,7 @@ func (f *Firewall) chains(s sets) []nft.Chain {
 	var publish, postrouting []nft.Rule
 	for _, family := range families {
 		if f.state.Guard[family] {
-			forward = append(forward, nft.Rule{nft.Of(family), nft.NotGroups(f.cfg.Group), nft.Drop()})
+			forward = append(forward, nft.Rule{nft.Of(family), nft.NotGroups(f.cfg.Group), nft.NotPairIn(s.bridges), nft.Drop()})
 		}
 		// One address before all.
 		publish = append(publish, nft.Rule{nft.DNATByAddrPort(s.addrPorts[family], family)}, nft.Rule{nft.DNATByPort(s.ports[family], family)})
