@@ -8,10 +8,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/firewall"
 )
 
@@ -213,20 +215,59 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 // removeBridges removes the bridges of networks that were never acknowledged, or
 // whose removal was cut off.
 func (s *Service) removeBridges(r *Report) error {
-	links, err := s.host.Links()
+	own, begun, err := s.strayBridges()
 	if err != nil {
 		return err
 	}
-	var b netlink.Batch
-	for _, l := range links {
-		known := slices.ContainsFunc(s.all(), func(n *Network) bool {
-			return n.settings.link == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
-		})
-		if l.Kind != "bridge" || l.Alias != s.cfg.alias() || known {
-			continue
+	if len(begun) > 0 {
+		time.Sleep(beginning)
+		_, still, err := s.strayBridges()
+		if err != nil {
+			return err
 		}
+		for _, l := range begun {
+			if slices.ContainsFunc(still, func(k netlink.Link) bool { return k.Index == l.Index && k.Name == l.Name }) {
+				own = append(own, l)
+			}
+		}
+	}
+	var b netlink.Batch
+	for _, l := range own {
 		b.DelLink(l.Index)
 		r.Removed = append(r.Removed, "bridge "+l.Name)
 	}
 	return s.host.Do(&b)
+}
+
+// beginning is far longer than an engine takes between the first two messages for a
+// bridge.
+const beginning = 100 * time.Millisecond
+
+// strayBridges are those of this engine that no network has, and the beginnings of
+// some, which do not say whose they are: an engine that lives makes more of its own soon.
+func (s *Service) strayBridges() (own, begun []netlink.Link, err error) {
+	links, err := s.host.Links()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, l := range links {
+		known := slices.ContainsFunc(s.all(), func(n *Network) bool {
+			return n.settings.link == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
+		})
+		if l.Kind != "bridge" || known {
+			continue
+		}
+		if l.Alias == s.cfg.alias() {
+			own = append(own, l)
+			continue
+		}
+		finished, err := bridge.Finished(s.host, l)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !finished {
+			begun = append(begun, l)
+		}
+	}
+	return own, begun, nil
 }

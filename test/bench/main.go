@@ -3,7 +3,7 @@
 // line, and Tare through `tare` and through the docker command line. It prints a
 // table for docs/benchmarks.md.
 //
-//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,memory,probes,dirty,logs,attach,load,images,registry,network,crowd,crowd-names]
+//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,starts,memory,probes,dirty,logs,attach,load,images,registry,network,crowd,crowd-names]
 //
 // It needs root. Everything runs in a network and mount namespace of its own, on
 // an ext4 in a file on tmpfs, and is taken away at the end. Contestants of a row
@@ -104,6 +104,7 @@ var sections = []struct {
 	{"runtime", (*bench).runtimes},
 	{"exec", (*bench).execs},
 	{"many", (*bench).atOnce},
+	{"starts", (*bench).starts},
 	{"memory", (*bench).memory},
 	{"probes", (*bench).probes},
 	{"dirty", (*bench).dirty},

@@ -31,6 +31,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 )
@@ -88,6 +89,7 @@ func Ensure(c *netlink.Conn, o Options) (*Link, error) {
 		if l, err = add(c, o, MACOf(o.Gateways[0].Addr())); err != nil {
 			return nil, err
 		}
+		failpoint.Hit("network/bridge-begun")
 	}
 	link := &Link{Name: o.Name, MAC: l.MAC, Gateways: o.Gateways, MTU: o.MTU, options: o}
 	link.index.Store(int64(l.Index))
