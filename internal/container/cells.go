@@ -95,12 +95,10 @@ func cellNetwork(m container.NetworkMode) bool {
 func asksLink(req *Request) bool {
 	r := &Record{Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking}
 	ref := networksOf(r)[0]
-	if req.Networking != nil {
-		if ep := req.Networking.EndpointsConfig[ref]; ep != nil && len(ep.DriverOpts) > 0 {
-			return true
-		}
+	if req.Networking == nil || req.Networking.EndpointsConfig[ref] == nil {
+		return false
 	}
-	return !networkRequest(r, ref).Plain()
+	return len(req.Networking.EndpointsConfig[ref].DriverOpts) > 0 || !networkRequest(r, ref).Plain()
 }
 
 // newID returns the ID for a new container: that of a ready cell of its first network

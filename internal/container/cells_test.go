@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
@@ -87,24 +88,23 @@ func TestWhatIsAskedOfALinkFitsNoCell(t *testing.T) {
 	fresh := func(mode container.NetworkMode, ep *network.EndpointSettings) *Request {
 		return &Request{Config: &container.Config{}, HostConfig: &container.HostConfig{
 			Runtime: external.Own, NetworkMode: mode, IpcMode: container.IPCModePrivate, CgroupnsMode: container.CgroupnsModePrivate,
-		}, Networking: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"one": ep, "two": {MacAddress: []byte{2}}}}}
+		}, Networking: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"one": ep, "two": {DriverOpts: map[string]string{"x": "y"}}}}}
 	}
-	for _, fits := range []*network.EndpointSettings{{}, nil, {Aliases: []string{"www"}, Links: []string{"a:b"}, GwPriority: 3}} {
+	for _, fits := range []*network.EndpointSettings{
+		{}, nil, {Aliases: []string{"www"}, Links: []string{"a:b"}, GwPriority: 3}, {MacAddress: []byte{2, 0, 0, 0, 0, 1}},
+		{IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: netip.MustParseAddr("10.0.0.7")}},
+	} {
 		if !fitsCell(fresh("one", fits)) {
 			t.Errorf("%+v fits no cell", fits)
 		}
 	}
-	for _, asks := range []*network.EndpointSettings{
-		{MacAddress: []byte{2, 0, 0, 0, 0, 1}}, {DriverOpts: map[string]string{"x": "y"}},
-		{IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: netip.MustParseAddr("10.0.0.7")}},
-		{IPAMConfig: &network.EndpointIPAMConfig{IPv6Address: netip.MustParseAddr("fd00::7")}},
-	} {
-		if fitsCell(fresh("one", asks)) {
+	for _, asks := range []map[string]string{{"x": "y"}, {spec.OptionInterfaceName: "wan"}} {
+		if fitsCell(fresh("one", &network.EndpointSettings{DriverOpts: asks})) {
 			t.Errorf("%+v fits a cell", asks)
 		}
 	}
-	if fitsCell(fresh("two", nil)) {
-		t.Error("a hardware address fits a cell")
+	if r := fresh("two", nil); r.Networking.EndpointsConfig["two"].DriverOpts == nil || fitsCell(r) {
+		t.Error("an option fits a cell")
 	}
 }
 

@@ -7,12 +7,12 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
-	"github.com/tare-engine/tare/internal/network/ipam"
+	"github.com/tare-engine/tare/internal/undo"
 )
 
 // Endpoints are made ahead, for containers that do not exist yet: those show nowhere,
-// have no names, and keep nothing from anybody. A network that has no others can be
-// removed, and an address that somebody asks for is his.
+// have neither names nor addresses, and keep nothing from anybody: a network that has no
+// others can be removed.
 
 // SetEvict names who keeps endpoints reserved, once, before the first of Reserve. evict
 // releases those of a network that are not bound; it returns when none is left, and
@@ -20,13 +20,14 @@ import (
 func (s *Service) SetEvict(evict func(networkID string)) { s.evict = evict }
 
 // Reserve is Attach for a container that does not exist yet, in a network of bridges,
-// and has names served in its namespace: nothing of it shows until Bind.
+// and has names served in its namespace: nothing of it shows until Bind, and it has no
+// address.
 func (s *Service) Reserve(ctx context.Context, r Request) (_ *Endpoint, err error) {
 	n, err := s.find(r.Network)
 	if err != nil {
 		return nil, err
 	}
-	if n.link == nil || n.scarce() {
+	if n.link == nil {
 		return nil, errdefs.New(errdefs.Forbidden, "network %s has no endpoints ahead", n.rec.Name)
 	}
 	r.ahead = true
@@ -40,79 +41,78 @@ func (s *Service) Reserve(ctx context.Context, r Request) (_ *Endpoint, err erro
 	return e, nil
 }
 
-// spare is how many addresses a network must have left for endpoints to be made ahead.
-const spare = 16
-
-// scarce reports whether the network is about to run out of addresses.
-func (n *Network) scarce() bool {
-	for _, pool := range n.pools {
-		if !pool.Has(spare) {
-			return true
-		}
-	}
-	return false
-}
-
-// Plain reports whether an endpoint that was made ahead can be what is asked for: its
-// addresses and the name of its link are as they are.
-func (r Request) Plain() bool {
-	return !r.IP.IsValid() && !r.IP6.IsValid() && len(r.MAC) == 0 && r.IfaceName == "" && !r.Later
-}
+// Plain reports whether an endpoint that was made ahead can be what is asked for: it has
+// a namespace, in which its link has a name.
+func (r Request) Plain() bool { return r.IfaceName == "" && !r.Later }
 
 // Bind makes a reserved endpoint the ordinary one of a plain request for its container
-// and its network. On an error the endpoint stays as it was.
-func (s *Service) Bind(r Request) (*Endpoint, error) {
+// and its network. After an error it can only be released.
+func (s *Service) Bind(r Request) (_ *Endpoint, err error) {
+	if err := s.Check(r); err != nil {
+		return nil, err
+	}
 	n, err := s.find(r.Network)
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.bind(n, r)
-	if err == nil {
-		s.changed(e, true)
+	e, err := s.bookAhead(n, r)
+	if err != nil {
+		return nil, err
 	}
-	return e, err
+	defer func() { s.unbook(r.ContainerID) }()
+	bound := *e
+	bound.Name, bound.Hostname, bound.Aliases, bound.Links, bound.Priority, bound.MAC = r.Name, r.Hostname, r.Aliases, r.Links, r.Priority, MAC(r.MAC)
+	if err := s.assign(&bound, r); err != nil {
+		return nil, fmt.Errorf("network %s: %w", n.rec.Name, err)
+	}
+	s.bind(e, bound)
+	s.changed(e, true)
+	return e, nil
 }
 
-// bind is Bind.
-func (t *table) bind(n *Network, r Request) (*Endpoint, error) {
+// assign gives an endpoint ahead its addresses.
+func (s *Service) assign(e *Endpoint, r Request) (err error) {
+	var u undo.Stack
+	defer u.Run(&err)
+	if err := s.takeIPs(e, r); err != nil {
+		return err
+	}
+	u.Add(func() error { e.network.giveBack(e); return nil })
+	on := s.driven(e)
+	u.Add(func() error { return e.network.link.Forget(s.host, on) })
+	if err := e.network.link.Assign(s.host, e.inside, on); err != nil {
+		return err
+	}
+	return e.inside.Close()
+}
+
+// bookAhead finds a container's endpoint ahead and keeps its network from being removed
+// until unbook.
+func (t *table) bookAhead(n *Network, r Request) (*Endpoint, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	list := t.endpoints[r.ContainerID]
 	switch {
-	case len(list) != 1 || !list[0].ahead || list[0].network != n || n.removed:
+	case len(list) != 1 || !list[0].ahead || list[0].network != n || n.removed || t.booked[r.ContainerID] != nil:
 		return nil, fmt.Errorf("no endpoint of network %s is reserved for container %s", n.rec.Name, ident.Short(r.ContainerID))
 	case !r.Plain():
 		return nil, fmt.Errorf("the endpoint reserved for container %s has a link already", ident.Short(r.ContainerID))
 	}
-	e := list[0]
-	e.ahead = false
-	e.Name, e.Hostname, e.Aliases, e.Links, e.Priority = r.Name, r.Hostname, r.Aliases, r.Links, r.Priority
-	t.names.add(e)
-	return e, nil
+	t.booked[r.ContainerID] = &Endpoint{network: n, Record: Record{ContainerID: r.ContainerID, Routed: list[0].Routed}}
+	return list[0], nil
 }
 
-// evictFor gives up the endpoints ahead of a network if that may be why an address
-// cannot be had, and waits until theirs are free.
-func (s *Service) evictFor(n *Network, err error) bool {
-	if s.evict == nil || !errors.Is(err, ipam.ErrInUse) && !errors.Is(err, ipam.ErrExhausted) && !errors.Is(err, ipam.ErrExhausted6) {
-		return false
-	}
-	s.mu.Lock()
-	var ahead []*Endpoint
-	for e := range s.every() {
-		if e.network == n && e.ahead {
-			ahead = append(ahead, e)
-		}
-	}
-	s.mu.Unlock()
-	if len(ahead) == 0 {
-		return false
-	}
-	s.evict(n.rec.ID)
-	for _, e := range ahead {
-		for _, a := range e.addrs() {
-			s.leaving.hasten(n, a)
-		}
-	}
-	return true
+func (t *table) unbook(containerID string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.booked, containerID)
+}
+
+// bind makes an endpoint ahead an ordinary one.
+func (t *table) bind(e *Endpoint, bound Endpoint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.remove(e)
+	e.Record, e.Gateway, e.Gateway6, e.ahead, e.inside = bound.Record, bound.Gateway, bound.Gateway6, false, nil
+	t.add(e)
 }

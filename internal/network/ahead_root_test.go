@@ -4,7 +4,13 @@ package network
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -13,6 +19,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/netns"
 )
 
 // reservers keeps endpoints ahead as the containers' cells do.
@@ -79,8 +86,8 @@ func TestEndpointAheadShowsWhenBound(t *testing.T) {
 		if _, err := s.Bind(Request{ContainerID: e.ContainerID, Network: "host"}); err == nil {
 			t.Error("bound to another network")
 		}
-		if _, err := s.Bind(Request{ContainerID: e.ContainerID, Network: name, IP: e.IP.Addr().Next()}); err == nil {
-			t.Error("bound with another address")
+		if _, err := s.Bind(Request{ContainerID: e.ContainerID, Network: name, IfaceName: "wan"}); err == nil {
+			t.Error("bound with another name of its link")
 		}
 		r := Request{ContainerID: e.ContainerID, Network: name, Name: "web"}
 		b, err := s.Bind(r)
@@ -112,7 +119,7 @@ func TestNamesOfAnEndpointAhead(t *testing.T) {
 	}
 	s.Rename(e.ContainerID, "early") // of a container that was created and not started
 	for name, want := range map[string]string{
-		"web": "SERVFAIL", "early": "SERVFAIL", ident.Short(e.ContainerID): "SERVFAIL", e.IP.Addr().String(): "NXDOMAIN",
+		"web": "SERVFAIL", "early": "SERVFAIL", ident.Short(e.ContainerID): "SERVFAIL", "10.1.0.3": "NXDOMAIN",
 	} {
 		if got := resolve(t, other.NetNS, name); got != want {
 			t.Errorf("%s, ahead: %q, want %q", name, got, want)
@@ -136,38 +143,46 @@ func TestNamesOfAnEndpointAhead(t *testing.T) {
 	}
 }
 
-// TestEndpointsAheadKeepNothing removes a network that has nothing else, and takes the
-// addresses of others.
+// TestEndpointsAheadKeepNothing: neither the addresses of a network nor the network.
 func TestEndpointsAheadKeepNothing(t *testing.T) {
 	s := openService(t, Config{})
-	named(t, s, "one", "10.1.0.0/27") // 29 for containers
+	named(t, s, "one", "10.1.0.0/29") // 5 for containers
 	r := newReservers(s)
-	claimed := r.reserve(t, "one").IP.Addr()
-	e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "one", IP: claimed})
-	must(t, err)
-	if e.IP.Addr() != claimed {
-		t.Error(e.IP)
+	var bound []*Endpoint
+	for range 3 {
+		r.reserve(t, "one")
+		bound = append(bound, r.reserve(t, "one"))
 	}
-	r.reserve(t, "one")
-	ids := []string{e.ContainerID}
-	for len(ids) < 29 {
-		e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "one"})
+	for i, asked := range []string{"10.1.0.4", "", ""} { // then the lowest that is free
+		req := Request{ContainerID: bound[i].ContainerID, Network: "one"}
+		if asked != "" {
+			req.IP, req.MAC = netip.MustParseAddr(asked), []byte{2, 0, 0, 0, 0, 7}
+		}
+		e, err := s.Bind(req)
 		must(t, err)
-		ids = append(ids, e.ContainerID)
-		if len(ids) == 29-spare {
-			_, err := s.Reserve(context.Background(), Request{ContainerID: ident.New(), Network: "one"})
-			if !errdefs.Is(err, errdefs.Forbidden) {
-				t.Fatal("one of the last addresses is taken ahead:", err)
-			}
+		r.bound(e)
+		if want := []string{"10.1.0.4/29", "10.1.0.2/29", "10.1.0.3/29"}[i]; e.IP.String() != want {
+			t.Errorf("%s, want %s", e.IP, want)
 		}
 	}
-	if _, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "one"}); err == nil {
-		t.Error("there was one address more")
+	if bound[0].MAC.String() != "02:00:00:00:00:07" || bound[1].MAC.String() != "02:42:0a:01:00:02" {
+		t.Error(bound[0].MAC, bound[1].MAC)
 	}
-	for _, id := range ids {
-		must(t, s.Release(context.Background(), id))
+	for range 2 {
+		e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "one"})
+		must(t, err)
+		bound = append(bound, e)
 	}
-	settle(s)
+	full := r.reserve(t, "one")
+	if _, err := s.Bind(Request{ContainerID: full.ContainerID, Network: "one"}); err == nil || !strings.Contains(err.Error(), "no available IPv4 addresses") {
+		t.Error("there was one address more:", err)
+	}
+	if _, err := s.Remove("one"); !errdefs.Is(err, errdefs.Forbidden) {
+		t.Error("removed with containers in it:", err)
+	}
+	for _, e := range bound {
+		must(t, s.Release(context.Background(), e.ContainerID))
+	}
 	gone := r.reserve(t, "one")
 	if _, err := s.Remove("one"); err != nil {
 		t.Fatal("a network with nothing but endpoints ahead:", err)
@@ -186,4 +201,69 @@ func TestEndpointsAheadKeepNothing(t *testing.T) {
 			t.Error("left:", l.Name)
 		}
 	}
+}
+
+// TestBoundEndpointsReachAll: on each kind of network, with a port of the bridge and
+// without, an endpoint that was made ahead is what a cold one is.
+func TestBoundEndpointsReachAll(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	makeNetwork(t, s, six("n", "10.1.0.0/24", "fd01::/64"))
+	r := newReservers(s)
+	serve(t, world, "tcp", "192.0.2.2:80")
+	serve(t, world, "tcp", "[2001:db8::2]:80")
+	for _, most := range []int{s.maxPorts, 0} {
+		s.maxPorts = most
+		for _, name := range []string{"bridge", "n"} {
+			e := r.reserve(t, name)
+			if e.Routed != (most == 0) {
+				t.Fatal(e.Routed)
+			}
+			_, err := s.Bind(Request{ContainerID: e.ContainerID, Network: name, Name: "web"})
+			must(t, err)
+			r.bound(e)
+			other := attachTo(t, s, name, Request{})
+			to := []string{e.IP.Addr().String()}
+			wantAnswer(t, "to the world", e.NetNS, "tcp", "192.0.2.2:80", "192.0.2.1")
+			if name == "n" {
+				to = append(to, e.IP6.Addr().String())
+				wantAnswer(t, "to the world", e.NetNS, "tcp", "[2001:db8::2]:80", "2001:db8::1")
+			}
+			for i, a := range to {
+				at := net.JoinHostPort(a, "80")
+				serve(t, e.NetNS, "tcp", at)
+				wantAnswer(t, "from another container", other.NetNS, "tcp", at, other.addrs()[i].String())
+				wantAnswer(t, "from the host", nil, "tcp", at, s.gatewayOf(e, i))
+			}
+			cold := attachTo(t, s, name, Request{})
+			if got, want := insideOf(t, e), insideOf(t, cold); got != want {
+				t.Errorf("bound on %s, with at most %d ports:\n%s\ncold:\n%s", name, most, got, want)
+			}
+		}
+	}
+}
+
+// gatewayOf is the host's address by which it reaches an endpoint's.
+func (s *Service) gatewayOf(e *Endpoint, i int) string {
+	return []string{e.Gateway.String(), e.Gateway6.String()}[i]
+}
+
+// insideOf is what ip tells of an endpoint's link, without its addresses.
+func insideOf(t *testing.T, e *Endpoint) (text string) {
+	t.Helper()
+	must(t, netns.Do(e.NetNS, func() error {
+		for _, args := range []string{"-o -4 addr show dev eth0", "-o -6 addr show dev eth0", "-4 route", "-6 route", "neigh show nud permanent dev eth0", "-o link show dev eth0"} {
+			out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%s: %w: %s", args, err, out)
+			}
+			text += string(out)
+		}
+		return nil
+	}))
+	for _, a := range e.addrs() {
+		text = regexp.MustCompile(`\b`+regexp.QuoteMeta(a.String())+`\b`).ReplaceAllString(text, "ADDRESS")
+	}
+	text = strings.ReplaceAll(text, e.MAC.String(), "MAC")
+	return regexp.MustCompile(`@if\d+|link-netns\S* \S+|fe80::[0-9a-f:]+/64 scope link tentative|fe80::[0-9a-f:]+/64 scope link`).ReplaceAllString(text, "")
 }

@@ -51,8 +51,9 @@ type Endpoint struct {
 	NetNS *os.File
 
 	network *Network
-	ahead   bool // made by Reserve and not bound yet; the table's lock guards it
-	gone    bool // the link has disappeared already; the table's lock guards it
+	ahead   bool          // made by Reserve and not bound yet; the table's lock guards it
+	inside  *netlink.Conn // in NetNS, while it is ahead
+	gone    bool          // the link has disappeared already; the table's lock guards it
 }
 
 // Record is what has to be known of an endpoint to adopt it after a restart.
@@ -101,11 +102,15 @@ func (m *MAC) UnmarshalText(b []byte) error {
 // CloseNetNS closes the engine's descriptor of the namespace, once a process
 // lives in it.
 func (e *Endpoint) CloseNetNS() error {
-	if e.NetNS == nil {
-		return nil
+	var err error
+	if e.inside != nil {
+		err = e.inside.Close()
+		e.inside = nil
 	}
-	err := e.NetNS.Close()
-	e.NetNS = nil
+	if e.NetNS != nil {
+		err = errors.Join(err, e.NetNS.Close())
+		e.NetNS = nil
+	}
 	return err
 }
 
@@ -157,17 +162,11 @@ func (n *Network) checkIP(f family, ip netip.Addr) error {
 
 // takeIP gives an endpoint of a network the address that it asks for, or any. One
 // whose last link is about to go, as when a container starts again, goes at once.
-func (s *Service) takeIP(n *Network, f family, r Request) (netip.Addr, error) {
-	ip := r.ip(f)
+func (s *Service) takeIP(n *Network, f family, ip netip.Addr) (netip.Addr, error) {
 	if !ip.IsValid() {
-		got, err := n.pools[f].Take()
-		if !r.ahead && s.evictFor(n, err) {
-			got, err = n.pools[f].Take()
-		}
-		return got, err
+		return n.pools[f].Take()
 	}
 	err := n.pools[f].Claim(ip)
-	s.evictFor(n, err)
 	if errors.Is(err, ipam.ErrInUse) {
 		s.leaving.hasten(n, ip)
 		err = n.pools[f].Claim(ip) // also if it was freed in between
@@ -254,41 +253,57 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 	if r.Later {
 		return nil
 	}
-	ns, inside, err := s.newNS(e.IP6.IsValid())
+	ns, inside, err := s.newNS(e.network.rec.Gateway6.IsValid())
 	if err != nil {
 		return err
 	}
 	u.Add(ns.Close)
 	failpoint.Hit("start/network-namespace")
-	if err := errors.Join(s.connectLink(e, ns, inside), inside.Close()); err != nil {
+	err = s.connectLink(e, ns, inside)
+	if err == nil && e.ahead {
+		e.NetNS, e.inside = ns, inside
+		return nil
+	}
+	if err := errors.Join(err, inside.Close()); err != nil {
 		return err
 	}
 	e.NetNS = ns
 	return nil
 }
 
-// place gives the endpoint its addresses, and a link that is not made yet. The
-// caller gives the addresses back by leaving.add.
+// place gives the endpoint its addresses, unless it is ahead, and a link that is not made
+// yet. The caller gives the addresses back by leaving.add.
 func (s *Service) place(e *Endpoint, r Request) (err error) {
 	n := e.network
 	e.Iface = s.freeIface(e.ContainerID)
 	if e.IfaceName, err = s.ifaceName(e.ContainerID, r.IfaceName, e.Iface); err != nil {
 		return err
 	}
+	if !e.ahead {
+		if err := s.takeIPs(e, r); err != nil {
+			return err
+		}
+	}
+	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted, as it is booked
+	e.Link = "tv" + ident.Short(e.EndpointID)
+	return nil
+}
+
+// takeIPs gives the endpoint its addresses: those that are asked for, or any.
+func (s *Service) takeIPs(e *Endpoint, r Request) error {
+	n := e.network
 	for _, g := range n.rec.gateways() {
 		f := familyOf(g.Addr())
-		ip, err := s.takeIP(n, f, r)
+		ip, err := s.takeIP(n, f, r.ip(f))
 		if err != nil {
 			n.giveBack(e)
 			return err
 		}
 		*e.ip(f), *e.gateway(f) = netip.PrefixFrom(ip, g.Bits()), n.exit(f)
 	}
-	e.Routed = s.leaving.ports(n) > s.maxPorts // its own is counted, as it is booked
 	if e.MAC == nil {
 		e.MAC = MAC(bridge.MACOf(e.addrs()[0]))
 	}
-	e.Link = "tv" + ident.Short(e.EndpointID)
 	return nil
 }
 
@@ -336,12 +351,13 @@ func (s *Service) ifaceName(containerID, asked string, iface int) (string, error
 // connectLink makes the pair, with another index as long as somebody has the
 // one that was tried.
 func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
+	connect := e.network.link.Connect
+	if e.ahead {
+		connect = e.network.link.Pair
+	}
 	for range 100 {
 		e.Index = int(s.index.Add(1) & (1<<30 - 1))
-		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{
-			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
-			Iface: e.Iface, IfaceName: e.IfaceName,
-		})
+		err := connect(s.host, inside, int(ns.Fd()), s.driven(e))
 		switch {
 		case err == nil && e.Routed:
 			return s.wall.AddLink(e.network.link.Name, e.Link)
@@ -350,6 +366,14 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 		}
 	}
 	return errors.New("no free interface index")
+}
+
+// driven is the endpoint in the driver's words.
+func (s *Service) driven(e *Endpoint) bridge.Endpoint {
+	return bridge.Endpoint{
+		Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
+		Iface: e.Iface, IfaceName: e.IfaceName,
+	}
 }
 
 // Enter makes the links of endpoints that were attached without a namespace, in

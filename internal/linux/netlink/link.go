@@ -103,6 +103,14 @@ func (b *Batch) SetAlias(index int, alias string) {
 	b.end()
 }
 
+// SetMAC gives a link another hardware address.
+func (b *Batch) SetMAC(index int, mac net.HardwareAddr) {
+	b.begin(unix.RTM_NEWLINK, 0, "set hardware address of link %d", index)
+	b.ifinfo(index, 0, 0)
+	b.attr(unix.IFLA_ADDRESS, mac)
+	b.end()
+}
+
 // SetNoLinkLocal keeps the kernel from giving a link an IPv6 address of its own
 // accord.
 func (b *Batch) SetNoLinkLocal(index int) {

@@ -321,25 +321,93 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 		return err
 	}
 	n.SetUp(loIndex)
+	n.SetUp(e.Iface)
+	l.address(&n, e)
+	if err := inside.Do(&n); err != nil {
+		return err
+	}
+	var c netlink.Batch
+	l.settle(&c, e)
+	return host.Do(&c)
+}
+
+// settle has the links of an endpoint carry packets: or the first ones of a container
+// that starts at once are lost, and a lost SYN costs it a second. The bridge comes up with
+// its first port.
+func (l *Link) settle(c *netlink.Batch, e Endpoint) {
+	c.Settle(e.Index)
+	if !e.Routed {
+		c.Settle(l.Index())
+	}
+}
+
+// address gives a container's link what it has of IP.
+func (l *Link) address(n *netlink.Batch, e Endpoint) {
+	if e.Routed {
+		l.addressRouted(n, e)
+		return
+	}
 	for _, a := range e.Addrs {
 		n.AddAddr(e.Iface, netlink.Addr{Prefix: a.Prefix})
 	}
-	n.SetUp(e.Iface)
 	for _, a := range e.Addrs {
 		n.AddNeighbour(e.Iface, l.gateway(a.Addr()), l.MAC)
 		if a.Exit {
 			n.AddRoute(l.DefaultRoute(a.Addr(), e.Iface))
 		}
 	}
+}
+
+// Pair makes the links of an endpoint whose addresses are not known yet; Assign follows.
+// Errors are those of Connect.
+func (l *Link) Pair(host, inside *netlink.Conn, ns int, e Endpoint) error {
+	var h, n netlink.Batch
+	v := e.veth(l, ns)
+	if e.Routed {
+		v.Master, v.MAC = 0, l.MAC
+	}
+	h.AddVeth(v)
+	h.SetAlias(e.Index, e.Alias)
+	h.SetNoLinkLocal(e.Index)
+	switch {
+	case e.Routed:
+		h.SetRouteLocalnet(e.Index)
+	case l.options.NoICC:
+		h.SetIsolated(e.Index)
+	}
+	if err := host.Do(&h); err != nil {
+		return err
+	}
+	if e.Routed {
+		if err := l.routeIPv6("net/ipv6/conf/" + e.Name); err != nil {
+			return err
+		}
+	}
+	n.SetUp(loIndex)
+	return inside.Do(&n)
+}
+
+// Assign gives an endpoint of Pair its addresses; its link comes up with them, as one of
+// IPv6 follows from the hardware address. After an error the namespace is to be dropped,
+// and Forget called.
+func (l *Link) Assign(host, inside *netlink.Conn, e Endpoint) error {
+	var h, n netlink.Batch
+	n.SetMAC(e.Iface, e.MAC)
+	n.SetUp(e.Iface)
+	l.address(&n, e)
 	if err := inside.Do(&n); err != nil {
 		return err
 	}
-	// Or the first packets of a container that starts at once are lost, and a
-	// lost SYN costs it a second. The bridge comes up with its first port.
-	var c netlink.Batch
-	c.Settle(e.Index)
-	c.Settle(l.Index())
-	return host.Do(&c)
+	if e.Routed {
+		if err := l.AnswerForRouted(host, e); err != nil {
+			return err
+		}
+		l.route(&h, e)
+	} else {
+		l.know(&h, e)
+	}
+	l.settle(&h, e)
+	return host.Do(&h)
 }
 
 // Hairpin prepares an endpoint for reaching itself by way of a published port

@@ -34,18 +34,34 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 		return err
 	}
 	var r netlink.Batch
-	for _, a := range e.Addrs {
-		r.AddRoute(netlink.Route{Dst: alone(a.Addr()), Src: l.gateway(a.Addr()), Index: e.Index})
-		r.AddNeighbour(e.Index, a.Addr(), e.MAC)
-	}
+	l.route(&r, e)
 	if err := host.Do(&r); err != nil {
 		return err
 	}
 	n.SetUp(loIndex)
+	n.SetUp(e.Iface)
+	l.addressRouted(&n, e)
+	if err := inside.Do(&n); err != nil {
+		return err
+	}
+	var c netlink.Batch
+	l.settle(&c, e)
+	return host.Do(&c)
+}
+
+// route leads the host to a routed endpoint.
+func (l *Link) route(h *netlink.Batch, e Endpoint) {
+	for _, a := range e.Addrs {
+		h.AddRoute(netlink.Route{Dst: alone(a.Addr()), Src: l.gateway(a.Addr()), Index: e.Index})
+		h.AddNeighbour(e.Index, a.Addr(), e.MAC)
+	}
+}
+
+// addressRouted is address of a routed endpoint.
+func (l *Link) addressRouted(n *netlink.Batch, e Endpoint) {
 	for _, a := range e.Addrs {
 		n.AddAddr(e.Iface, netlink.Addr{Prefix: a.Prefix, NoPrefixRoute: true})
 	}
-	n.SetUp(e.Iface)
 	for _, a := range e.Addrs {
 		gateway := l.gateway(a.Addr())
 		n.AddNeighbour(e.Iface, gateway, l.MAC)
@@ -55,12 +71,6 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 			n.AddRoute(l.DefaultRoute(a.Addr(), e.Iface))
 		}
 	}
-	if err := inside.Do(&n); err != nil {
-		return err
-	}
-	var c netlink.Batch
-	c.Settle(e.Index)
-	return host.Do(&c)
 }
 
 // routeIPv6 prepares the host's end of a pair beside the bridge for what the container

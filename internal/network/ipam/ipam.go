@@ -92,29 +92,6 @@ func (p *Pool) Take() (netip.Addr, error) {
 	return netip.Addr{}, ErrExhausted6
 }
 
-// Has reports whether so many addresses are free that Take hands out.
-func (p *Pool) Has(free int) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for n := p.first; !p.last.less(n); {
-		at, bit := n.word()
-		word := ^p.used[at] >> bit << bit
-		next := at.plus(64)
-		if end, last := p.last.word(); end == at {
-			word = word << (63 - last) >> (63 - last)
-			next = p.last.plus(1)
-		}
-		if free -= bits.OnesCount64(word); free <= 0 {
-			return true
-		}
-		if next.less(at) { // behind the last address that there is
-			break
-		}
-		n = next
-	}
-	return free <= 0
-}
-
 // Claim marks one address as used.
 func (p *Pool) Claim(a netip.Addr) error {
 	n, err := p.number(a)

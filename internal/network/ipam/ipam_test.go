@@ -142,24 +142,3 @@ func TestRange(t *testing.T) {
 		}
 	}
 }
-
-func TestHasCountsFreeAddresses(t *testing.T) {
-	for subnet, free := range map[string]int{"10.0.0.0/29": 6, "10.0.0.0/24": 254, "10.0.0.0/26": 62, "10.0.0.64/27": 30, "fd00::/124": 15, "255.255.255.240/28": 14} {
-		p := New(netip.MustParsePrefix(subnet))
-		for left := free; left > 0; left-- {
-			if !p.Has(left) || p.Has(left+1) {
-				t.Fatalf("%s with %d free: has as many %t, one more %t", subnet, left, p.Has(left), p.Has(left+1))
-			}
-			if _, err := p.Take(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if p.Has(1) {
-			t.Errorf("%s: full and has one", subnet)
-		}
-	}
-	p := NewRange(netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.0.1.0/25"))
-	if !p.Has(128) || p.Has(129) {
-		t.Error("a part of a subnet")
-	}
-}
