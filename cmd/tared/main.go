@@ -60,6 +60,7 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 	// The heap is a few megabytes: collect when it has grown fivefold, and stay
 	// out of the way of starts.
 	debug.SetGCPercent(400)
+	go newTrimmer().run()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE)

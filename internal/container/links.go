@@ -12,6 +12,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/network/etc"
 )
@@ -79,6 +80,22 @@ func (lr *launcher) linked(v *View) (hosts []etc.Host, err error) {
 // that for the image's.
 func noTarget(target string, err error) error {
 	return errdefs.New(errdefs.InvalidArgument, "could not get container for %s: %w", target, err)
+}
+
+// resumeNames goes on to answer the name queries of a container that an earlier engine
+// started, and to tell it the addresses of what it is linked to.
+func (lr *launcher) resumeNames(v *View) error {
+	for _, link := range defaultLinks(v.Record) {
+		target, _ := network.SplitLink(link)
+		if other, err := lr.index.Find(target); err == nil {
+			lr.links.add(other.ID, v.ID)
+		}
+	}
+	ns, err := netns.OfProcess(v.Pid)
+	if err != nil {
+		return err
+	}
+	return errors.Join(lr.networks.ServeNames(v.ID, addresses(v), ns), ns.Close())
 }
 
 // defaultLinks are the links that a container has on the default network.

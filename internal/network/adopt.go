@@ -8,10 +8,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/vlan"
 )
@@ -74,6 +76,11 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	if err := errors.Join(s.forwarding(), s.restoreRoutes()); err != nil {
 		return r, err
 	}
+	all, err := s.host.Links()
+	if err != nil {
+		return r, err
+	}
+	s.bridgesCame(all)
 	return r, s.wall.Apply(firewall.State{Networks: s.rules(), Bindings: published, Guard: maps.Clone(s.guarded)})
 }
 
@@ -219,7 +226,7 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 			return err
 		}
 		for _, ip := range known {
-			if !s.hasAddr(ip) {
+			if !s.has(n.rec.ID, ip) {
 				b.DelNeighbour(n.link.Index(), ip)
 				r.Removed = append(r.Removed, "neighbour "+ip.String())
 			}
@@ -231,20 +238,61 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 // removeBridges removes the links of networks that were never acknowledged, or
 // whose removal was cut off.
 func (s *Service) removeBridges(r *Report) error {
-	links, err := s.host.Links()
+	own, begun, err := s.strayLinks()
 	if err != nil {
 		return err
 	}
-	var b netlink.Batch
-	for _, l := range links {
-		known := slices.ContainsFunc(s.all(), func(n *Network) bool {
-			return n.settings.link == l.Name || n.settings.vlan != nil && n.settings.vlan.Name() == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
-		})
-		if l.Alias != s.cfg.alias() || known {
-			continue
+	if len(begun) > 0 {
+		time.Sleep(beginning)
+		_, still, err := s.strayLinks()
+		if err != nil {
+			return err
 		}
+		for _, l := range begun {
+			if slices.ContainsFunc(still, func(k netlink.Link) bool { return k.Index == l.Index && k.Name == l.Name }) {
+				own = append(own, l)
+			}
+		}
+	}
+	var b netlink.Batch
+	for _, l := range own {
 		b.DelLink(l.Index)
 		r.Removed = append(r.Removed, l.Kind+" "+l.Name)
 	}
 	return s.host.Do(&b)
+}
+
+// beginning is far longer than an engine takes between the first two messages for a
+// bridge.
+const beginning = 100 * time.Millisecond
+
+// strayLinks are those of this engine that no network has, and the beginnings of
+// bridges, which do not say whose they are: an engine that lives makes more of its own soon.
+func (s *Service) strayLinks() (own, begun []netlink.Link, err error) {
+	links, err := s.host.Links()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, l := range links {
+		known := slices.ContainsFunc(s.all(), func(n *Network) bool {
+			return n.settings.link == l.Name || n.settings.vlan != nil && n.settings.vlan.Name() == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
+		})
+		switch {
+		case known:
+			continue
+		case l.Alias == s.cfg.alias():
+			own = append(own, l)
+			continue
+		case l.Kind != "bridge":
+			continue
+		}
+		finished, err := bridge.Finished(s.host, l)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !finished {
+			begun = append(begun, l)
+		}
+	}
+	return own, begun, nil
 }

@@ -138,6 +138,14 @@ func (n *Network) linkAddrs() (all []netip.Prefix) {
 	return all
 }
 
+// gated says that the network's link has an address of each family that containers have
+// one of.
+func (n *Network) gated() bool {
+	return !slices.ContainsFunc(families[:], func(f family) bool {
+		return n.rec.has(f) && !slices.ContainsFunc(n.link.Gateways, func(g netip.Prefix) bool { return familyOf(g.Addr()) == f })
+	})
+}
+
 // linkMAC is the link's hardware address, which follows from the first of its network's,
 // so that containers find the one they know if the link was lost.
 func (n *Network) linkMAC() net.HardwareAddr {

@@ -37,6 +37,8 @@ import (
 
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/linux/proc"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/dns"
 	"github.com/tare-engine/tare/internal/network/firewall"
@@ -121,8 +123,11 @@ type Service struct {
 	ports    *reservations
 	maxPorts int // bridge.MaxPorts, smaller in tests
 
-	limits    limits
-	destroyed atomic.Bool // links are not to be restored
+	limits     limits
+	parameters *sysctl.Tree // of containers' namespaces
+
+	evict     func(networkID string) // see SetEvict; nil: nobody reserves
+	destroyed atomic.Bool            // links are not to be restored
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 
@@ -148,7 +153,7 @@ func Open(cfg Config) (_ *Service, err error) {
 	}
 	s := &Service{
 		cfg: cfg, log: log, networks: &networks{dir: cfg.Dir, log: log}, table: newTable(), ports: newReservations(), maxPorts: bridge.MaxPorts,
-		limits: limits{links: map[int]*Endpoint{}},
+		limits: limits{links: map[int]*Endpoint{}}, parameters: sysctl.NewTree(proc.New),
 	}
 	if s.cfg.Link == "" {
 		s.cfg.Link = cfg.named("tare0", "tare-")
@@ -206,6 +211,7 @@ func (s *Service) Close() error {
 	s.leaving.watch.Close()
 	s.done.Wait()
 	s.maker.Close()
+	s.parameters.Close()
 	err := errors.Join(s.resolvers.Close(), s.LeaveNames(), s.ports.close(), s.wall.Close(), s.host.Close())
 	s.mu.Lock()
 	defer s.mu.Unlock()

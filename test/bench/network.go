@@ -167,8 +167,11 @@ const netMode = "TARE_BENCH_NET"
 
 // netMain is the server or the client.
 func netMain(mode string, args []string) error {
-	if mode == "server" {
+	switch mode {
+	case "server":
 		return netServe()
+	case "names":
+		return namesMain(args)
 	}
 	if len(args) != 2 {
 		return errors.New("the client wants two addresses")

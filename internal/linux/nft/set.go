@@ -46,6 +46,11 @@ func LinkJumps(name string) *Set {
 	return &Set{Name: name, isMap: true, key: nftables.TypeIFName, data: nftables.TypeVerdict}
 }
 
+// LinkPairs is a set of pairs of links, by their indexes; see LinkPair.
+func LinkPairs(name string) *Set {
+	return &Set{Name: name, concat: true, key: nftables.MustConcatSetType(nftables.TypeIFIndex, nftables.TypeIFIndex)}
+}
+
 // Family is a version of the Internet protocol: a set has addresses of one.
 type Family int
 
@@ -100,6 +105,11 @@ func LinkElement(name string) Element { return Element{key: string(ifname(name))
 
 // LinkJump leads from a link to a chain.
 func LinkJump(link, chain string) Element { return Element{key: string(ifname(link)), chain: chain} }
+
+// LinkPair is what comes in on one link and goes out on another, or the same.
+func LinkPair(in, out int) Element {
+	return Element{key: string(native(uint32(in))) + string(native(uint32(out)))}
+}
 
 // PrefixJump leads from the addresses of a prefix to a chain. Prefixes of one
 // map must not overlap.

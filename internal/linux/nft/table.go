@@ -157,6 +157,14 @@ func NotGroups(group uint32) Statement {
 	}
 }
 
+// NotPairIn matches packets that come in and go out by no pair of links of a set.
+func NotPairIn(s *Set) Statement {
+	return Statement{
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: word}, &expr.Meta{Key: expr.MetaKeyOIF, Register: word + 1},
+		&expr.Lookup{SourceRegister: word, SetName: s.Name, Invert: true},
+	}
+}
+
 // Of matches packets of a family: the table sees both.
 func Of(f Family) Statement {
 	return Statement{meta(expr.MetaKeyNFPROTO), cmp(expr.CmpOpEq, []byte{f.number()})}

@@ -16,6 +16,8 @@ type sets struct {
 	addrPorts byFamily // (address, protocol, port) → container
 	open      byFamily // (address, protocol, port) of containers that are reached at their own
 	links     *nft.Set // of all networks
+	bridges   *nft.Set // in and out of a bridge of somebody else's
+	only4     *nft.Set // links beside the bridges of networks without IPv6
 	to        *nft.Set // link → chain of what goes out there
 	from      *nft.Set // link → chain of what comes in there; of internal networks
 	sources   byFamily // subnet → chain of what leaves it
@@ -34,14 +36,14 @@ func both(name string, newSet func(string, nft.Family) *nft.Set) byFamily {
 // newSets returns them without elements.
 func newSets() sets {
 	return sets{
-		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap),
-		open: both("open", nft.AddrPortSet), links: nft.LinkSet("links"),
+		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap), open: both("open", nft.AddrPortSet),
+		links: nft.LinkSet("links"), bridges: nft.LinkPairs("bridges"), only4: nft.LinkSet("ipv4-only"),
 		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), sources: both("sources", nft.PrefixJumps),
 	}
 }
 
 func (s sets) all() []*nft.Set {
-	list := append(s.published(), s.links, s.to, s.from)
+	list := append(s.published(), s.links, s.bridges, s.only4, s.to, s.from)
 	for _, f := range families {
 		list = append(list, s.sources[f])
 	}
@@ -74,6 +76,9 @@ func (f *Firewall) table() (*nft.Table, error) {
 	s := newSets()
 	if err := s.bind(bindings); err != nil {
 		return nil, err
+	}
+	for index := range f.bridges {
+		s.bridges.Elements = append(s.bridges.Elements, nft.LinkPair(index, index))
 	}
 	t := &nft.Table{Name: f.cfg.Table, Sets: s.all(), Chains: f.chains(s)}
 	for _, n := range f.state.Networks {
@@ -109,7 +114,7 @@ func (f *Firewall) chains(s sets) []nft.Chain {
 	var publish, postrouting []nft.Rule
 	for _, family := range families {
 		if f.state.Guard[family] {
-			forward = append(forward, nft.Rule{nft.Of(family), nft.NotGroups(f.cfg.Group), nft.Drop()})
+			forward = append(forward, nft.Rule{nft.Of(family), nft.NotGroups(f.cfg.Group), nft.NotPairIn(s.bridges), nft.Drop()})
 		}
 		// One address before all.
 		publish = append(publish, nft.Rule{nft.DNATByAddrPort(s.addrPorts[family], family)}, nft.Rule{nft.DNATByPort(s.ports[family], family)})
@@ -122,7 +127,7 @@ func (f *Firewall) chains(s sets) []nft.Chain {
 	translate := []nft.Rule{{nft.DstLocal(), nft.Jump("publish")}}
 	return []nft.Chain{
 		{Name: userChain, Keep: true},
-		{Name: "raw", Hook: nft.Prerouting, Priority: nft.PriorityRaw, Rules: martians()},
+		{Name: "raw", Hook: nft.Prerouting, Priority: nft.PriorityRaw, Rules: s.martians()},
 		{Name: "publish", Rules: publish},
 		{Name: "prerouting", Hook: nft.NATPrerouting, Priority: nft.PriorityDstNAT, Rules: translate},
 		{Name: "output", Hook: nft.NATOutput, Priority: nft.PriorityDstNAT, Rules: translate},
@@ -168,6 +173,9 @@ func linkMembers(n Network, link string, s sets) []member {
 		{set: s.links, element: nft.LinkElement(link)},
 		{set: s.to, element: nft.LinkJump(link, toChain(n))},
 	}
+	if link != n.Link && !slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		list = append(list, member{set: s.only4, element: nft.LinkElement(link)})
+	}
 	if n.Internal {
 		list = append(list, member{set: s.from, element: nft.LinkJump(link, fromChain(n))})
 	}
@@ -180,10 +188,11 @@ func loopback() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{1
 // loopback6 is ::1.
 func loopback6() netip.Prefix { return netip.PrefixFrom(netip.IPv6Loopback(), 128) }
 
-// martians drops what pretends to be loopback and came from outside. The kernel
-// does so only for links without route_localnet.
-func martians() []nft.Rule {
+// martians drops what pretends to be loopback and came from outside, which the kernel
+// does for links without route_localnet only; and IPv6 where there is none.
+func (s sets) martians() []nft.Rule {
 	return []nft.Rule{
+		{nft.Of(nft.IPv6), nft.IIfIn(s.only4), nft.Drop()},
 		{nft.NotIIfName("lo"), nft.DstIn(loopback()), nft.Drop()},
 		{nft.NotIIfName("lo"), nft.SrcIn(loopback()), nft.Drop()},
 	}
