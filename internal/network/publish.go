@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -114,10 +115,10 @@ func merge(have, more []Port) []Port {
 }
 
 // refused is the kind of an error of reserving: the port is in the way, unless
-// the request is wrong by itself.
+// the request is wrong by itself, or the kernel lacks the protocol.
 func refused(err error) errdefs.Kind {
-	if errdefs.Is(err, errdefs.InvalidArgument) {
-		return errdefs.InvalidArgument
+	if k := errdefs.KindOf(err); k == errdefs.InvalidArgument || k == errdefs.NotImplemented {
+		return k
 	}
 	return errdefs.Conflict
 }
@@ -271,11 +272,16 @@ func (s *Service) HeldSockets(containerID string) []*os.File {
 	return append(s.ports.files(containerID), s.resolvers.Sockets(containerID)...)
 }
 
-// bindError is what Docker says of a port that the kernel refused.
+// bindError is what Docker says of a port that the kernel refused. SCTP is something
+// that kernels may be without.
 func bindError(p Port, err error) error {
 	var no syscall.Errno
 	if errors.As(err, &no) {
 		err = no
 	}
-	return fmt.Errorf("failed to bind host port %s/%s: %w", p.key().addr, p.Proto, err)
+	err = fmt.Errorf("failed to bind host port %s/%s: %w", p.key().addr, p.Proto, err)
+	if no == syscall.EPROTONOSUPPORT || no == syscall.ESOCKTNOSUPPORT {
+		return errdefs.New(errdefs.NotImplemented, "%w: this kernel has no %s", err, strings.ToUpper(p.Proto))
+	}
+	return err
 }
