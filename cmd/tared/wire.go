@@ -231,7 +231,7 @@ func networkConfig(cfg *Config, id string) network.Config {
 	}
 	n.IPv6, n.IPv6Auto, n.Subnet6 = cfg.IPv6 == "true", cfg.IPv6 == "auto", cfg.FixedCIDR6
 	n.MTU, n.NoICC, n.HostIP, n.HostGateway = int(cfg.MTU), !cfg.ICC, cfg.PublishIP, hostGateway(cfg)
-	n.Integrate = cfg.Integrate
+	n.Integrate, n.NoRelay = cfg.Integrate, !cfg.UserlandProxy
 	n.DNS, n.DNSSearch, n.DNSOptions, n.HostNames = cfg.DNS, cfg.DNSSearch, cfg.DNSOptions, cfg.HostNames
 	return n
 }

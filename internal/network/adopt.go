@@ -56,7 +56,12 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
 			}
 		}
-		published = append(published, bindings(e, e.Ports)...)
+		s.keepServable(e, &r)
+		ways := s.ways(e, e.Ports)
+		if err := s.relayTo(ways); err != nil {
+			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
+		}
+		published = append(published, bindings(ways)...)
 	}
 	for _, f := range kept {
 		f.Close()
@@ -68,6 +73,20 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 		return r, err
 	}
 	return r, s.wall.Apply(firewall.State{Networks: s.rules(), Bindings: published, Guard: maps.Clone(s.guarded)})
+}
+
+// keepServable gives up the ports of an endpoint that only a relay could serve, if there is
+// none any more.
+func (s *Service) keepServable(e *Endpoint, r *Report) {
+	if s.relay != nil {
+		return
+	}
+	for _, p := range s.takePorts(e, func(p Port) bool { w := s.way(e, p); return !w.translated && !w.relayed }) {
+		r.Lost = append(r.Lost, fmt.Errorf("container %s: port %s/%s of the host is not served without --userland-proxy", ident.Short(e.ContainerID), p.key().addr, p.Proto))
+		if err := s.ports.giveBack(p); err != nil {
+			r.Lost = append(r.Lost, err)
+		}
+	}
 }
 
 // keptPorts sorts sockets by the port they reserve; others are closed.

@@ -140,48 +140,105 @@ func (s *Service) bestExits(containerID string) map[family]*Endpoint {
 // no way out any more, nothing is published.
 func (s *Service) settleExit(containerID string, left *Endpoint, ns *os.File) error {
 	best := s.bestExits(containerID)
+	before := s.published(containerID, left)
 	var errs []error
+	moved := false
 	for _, f := range families {
-		errs = append(errs, s.moveExit(containerID, f, left, best[f], ns))
+		m, err := s.moveExit(containerID, f, left, best[f], ns)
+		moved = moved || m
+		errs = append(errs, err)
+	}
+	if moved {
+		errs = append(errs, s.movePorts(containerID, before))
 	}
 	return errors.Join(errs...)
 }
 
-// moveExit is settleExit for one family.
-func (s *Service) moveExit(containerID string, f family, left, to *Endpoint, ns *os.File) error {
+// moveExit is settleExit for one family's route.
+func (s *Service) moveExit(containerID string, f family, left, to *Endpoint, ns *os.File) (moved bool, err error) {
 	from := s.Exit(containerID, f)
 	if from == nil && left != nil && *left.exit(f) {
 		from = left
 	}
-	switch {
-	case from == to:
-		return nil
-	case to == nil:
-		return s.unpublish(from, f)
+	if from == to {
+		return false, nil
 	}
-	if ns != nil && to.Index != 0 {
+	if to != nil && ns != nil && to.Index != 0 {
 		if err := s.reroute(containerID, f, to, ns); err != nil {
-			return err
+			return false, err
 		}
 	}
-	var ports []Port
-	if from != nil {
-		ports = s.takePorts(from, ofFamily(f))
-	}
 	s.mu.Lock()
-	*to.exit(f) = true
+	defer s.mu.Unlock()
+	if to != nil {
+		*to.exit(f) = true
+	}
 	if from != nil {
 		*from.exit(f) = false
 	}
-	to.Ports = merge(to.Ports, ports)
-	s.mu.Unlock()
-	if len(ports) == 0 {
-		return nil
+	return true, nil
+}
+
+// published is how the ports of a container are served, by the endpoints at which they
+// are published.
+func (s *Service) published(containerID string, left *Endpoint) map[*Endpoint][]way {
+	list := s.Endpoints(containerID)
+	if left != nil {
+		list = append(list, left)
 	}
-	err := s.wall.Remove(bindings(from, ports)...)
-	err = errors.Join(err, s.wall.Add(bindings(to, ports)...), s.hairpin(to))
-	s.forgetFlows(from, ports, true)
-	return err
+	all := map[*Endpoint][]way{}
+	for _, e := range list {
+		if ports := s.portsOf(e); len(ports) > 0 {
+			all[e] = s.ways(e, ports)
+		}
+	}
+	return all
+}
+
+// movePorts publishes the ports of a container at its ways out, which were others before.
+// Those that have none stay reserved for it.
+func (s *Service) movePorts(containerID string, before map[*Endpoint][]way) error {
+	exits := s.exits(containerID)
+	now := map[*Endpoint][]Port{}
+	var errs []error
+	for from, ways := range before {
+		var gone []way
+		for _, w := range ways {
+			to := exits.of(w.port)
+			if to != nil {
+				now[to] = append(now[to], w.port)
+			}
+			if to == nil || s.way(to, w.port) != w {
+				gone = append(gone, w)
+			}
+		}
+		s.takePorts(from, func(Port) bool { return true })
+		errs = append(errs, s.unserveWays(gone))
+		s.forgetWays(from, gone)
+		for _, w := range gone {
+			if exits.of(w.port) == nil {
+				s.ports.park(w.port)
+			}
+		}
+	}
+	for to, ports := range now {
+		errs = append(errs, s.serve(to, ports), s.hairpin(to))
+		s.mu.Lock()
+		to.Ports = merge(to.Ports, ports)
+		s.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+// forgetWays is forgetFlows for what is not served like that any more.
+func (s *Service) forgetWays(e *Endpoint, gone []way) {
+	var ports []Port
+	for _, w := range gone {
+		if w.translated {
+			ports = append(ports, w.port)
+		}
+	}
+	s.forgetFlows(e, ports, true)
 }
 
 // reroute has the container's default route of a family lead to an endpoint. What its

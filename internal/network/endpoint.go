@@ -431,7 +431,7 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 	list := s.Endpoints(containerID)
 	var errs []error
 	for _, e := range list {
-		errs = append(errs, s.unpublish(e, v4), s.unpublish(e, v6))
+		errs = append(errs, s.unpublish(e))
 	}
 	errs = append(errs, s.ports.releaseAll(containerID))
 	failpoint.Hit("stop/network-unpublished")

@@ -13,7 +13,6 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
-	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -34,7 +33,7 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 		return nil, errdefs.New(errdefs.NotFound, "container %s is not attached to a network", ident.Short(containerID))
 	}
 	exits := s.exits(containerID)
-	if len(wanted) == 0 || len(exits) == 0 { // what does not lead out has nothing published, as with Docker
+	if len(wanted) == 0 || len(exits.byFamily) == 0 { // what does not lead out has nothing published, as with Docker
 		return nil, ctx.Err()
 	}
 	var u undo.Stack
@@ -51,15 +50,15 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 			u.Add(func() error { return s.ports.giveBack(p) })
 		}
 		for _, p := range ports {
-			e := exits[familyOf(p.HostIP)]
+			e := exits.of(p)
 			got[e] = append(got[e], p)
 		}
 		all = append(all, ports...)
 	}
 	failpoint.Hit("start/ports-reserved")
 	for e, ports := range got {
-		u.Add(func() error { return s.wall.Remove(bindings(e, ports)...) })
-		if err := s.wall.Add(bindings(e, ports)...); err != nil {
+		u.Add(func() error { return s.unserve(e, ports) })
+		if err := s.serve(e, ports); err != nil {
 			return nil, programming(errdefs.Internal, e, err)
 		}
 	}
@@ -78,17 +77,6 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 	return all, nil
 }
 
-// exits are the ways out of a container by family.
-func (s *Service) exits(containerID string) map[family]*Endpoint {
-	exits := map[family]*Endpoint{}
-	for _, f := range families {
-		if e := s.Exit(containerID, f); e != nil {
-			exits[f] = e
-		}
-	}
-	return exits
-}
-
 // hairpin lets an endpoint reach itself by a published port, if it has a port of the
 // bridge; before it has, Enter does that.
 func (s *Service) hairpin(e *Endpoint) error {
@@ -101,13 +89,14 @@ func (s *Service) hairpin(e *Endpoint) error {
 // merge adds the ports that are not there yet, in a new slice: readers may have
 // the old one.
 func merge(have, more []Port) []Port {
-	all := append([]Port(nil), have...)
+	all := slices.Clone(have)
+	known := make(map[Port]bool, len(all))
+	for _, p := range all {
+		known[p] = true
+	}
 	for _, p := range more {
-		known := false
-		for _, h := range have {
-			known = known || h == p
-		}
-		if !known {
+		if !known[p] {
+			known[p] = true
 			all = append(all, p)
 		}
 	}
@@ -130,10 +119,10 @@ func programming(k errdefs.Kind, e *Endpoint, err error) error {
 
 // reserve reserves one wanted port where it is to be published; fresh are those that
 // were not the container's before.
-func (s *Service) reserve(containerID string, exits map[family]*Endpoint, p Port, claimed claims) (ports, fresh []Port, err error) {
+func (s *Service) reserve(containerID string, exits exits, p Port, claimed claims) (ports, fresh []Port, err error) {
 	p, ports, at := s.claim(exits, p, claimed)
 	if len(ports)+len(at) == 0 {
-		return nil, nil, errdefs.New(errdefs.InvalidArgument, "port %d/%s cannot be published: the container has no way out by the protocol of the host's address", p.Container, p.Proto)
+		return nil, nil, exits.unreachable(p)
 	}
 	if len(at) == 0 {
 		return ports, nil, nil
@@ -142,43 +131,14 @@ func (s *Service) reserve(containerID string, exits map[family]*Endpoint, p Port
 	return append(ports, fresh...), fresh, err
 }
 
-// places are the addresses of the host where a port is published. One that names none
-// is on all of both families, as far as the container can be reached by them, unless
-// its network says another address.
-func places(exits map[family]*Endpoint, asked netip.Addr) (all []netip.Addr) {
-	if asked.IsValid() {
-		if exits[familyOf(asked)] == nil {
-			return nil
-		}
-		return []netip.Addr{asked}
-	}
-	var own netip.Addr // of the network of the first way out
-	for _, f := range families {
-		e := exits[f]
-		if e == nil {
-			continue
-		}
-		if !own.IsValid() {
-			own = e.network.settings.hostIP
-		}
-		switch {
-		case own.IsUnspecified():
-			all = append(all, f.all())
-		case familyOf(own) == f:
-			all = append(all, own)
-		}
-	}
-	return all
-}
-
 // claims are published ports that stand for wanted ones, each for one.
 type claims map[Port]bool
 
 // claim finds where a wanted port is published already, and where it is to be: there
 // with the same number.
-func (s *Service) claim(exits map[family]*Endpoint, p Port, claimed claims) (_ Port, have []Port, rest []netip.Addr) {
-	for _, a := range places(exits, p.HostIP) {
-		list := s.portsOf(exits[familyOf(a)])
+func (s *Service) claim(exits exits, p Port, claimed claims) (_ Port, have []Port, rest []netip.Addr) {
+	for _, a := range exits.places(p) {
+		list := s.portsOf(exits.of(Port{Proto: p.Proto, HostIP: a}))
 		at := slices.IndexFunc(list, func(h Port) bool { return h.HostIP == a && p.satisfied(h) && !claimed[h] })
 		if at < 0 {
 			rest = append(rest, a)
@@ -192,9 +152,9 @@ func (s *Service) claim(exits map[family]*Endpoint, p Port, claimed claims) (_ P
 }
 
 // Retain takes back the published ports of a container that were wanted before and are
-// not any more. They stay reserved for it, so that it may publish them otherwise, until
-// FreeRest.
-func (s *Service) Retain(containerID string, before, wanted []Port) error {
+// not any more, and returns them. They stay reserved for it, so that it may publish them
+// otherwise, or again, until FreeRest.
+func (s *Service) Retain(containerID string, before, wanted []Port) (taken []Port, _ error) {
 	exits := s.exits(containerID)
 	claimed, left := claims{}, claims{}
 	rest := slices.Clone(wanted)
@@ -209,17 +169,18 @@ func (s *Service) Retain(containerID string, before, wanted []Port) error {
 		}
 	}
 	var errs []error
-	for f, e := range exits {
-		gone := s.takePorts(e, func(have Port) bool { return familyOf(have.HostIP) == f && left[have] })
+	for _, e := range s.Endpoints(containerID) {
+		gone := s.takePorts(e, func(have Port) bool { return left[have] })
 		errs = append(errs, s.withdraw(e, gone))
+		taken = append(taken, gone...)
 	}
-	return errors.Join(errs...)
+	return taken, errors.Join(errs...)
 }
 
 // FreeRest gives up ports that are reserved for a container and not published. Of one
 // that has no way out all stay: they are published when it has one.
 func (s *Service) FreeRest(containerID string) error {
-	if len(s.exits(containerID)) == 0 {
+	if len(s.exits(containerID).byFamily) == 0 {
 		return nil
 	}
 	return s.ports.releaseParked(containerID)
@@ -235,11 +196,10 @@ func (p Port) offers(host uint16) bool {
 	return p.Host == 0 || p.Host <= host && host <= max(p.Host, p.HostEnd)
 }
 
-// unpublish takes the ports of an endpoint back that are published by one family. They
-// stay the container's until Release: who keeps them reserved for it has their sockets
-// as well.
-func (s *Service) unpublish(e *Endpoint, f family) error {
-	return s.withdraw(e, s.takePorts(e, ofFamily(f)))
+// unpublish takes the ports of an endpoint back. They stay the container's until Release:
+// who keeps them reserved for it has their sockets as well.
+func (s *Service) unpublish(e *Endpoint) error {
+	return s.withdraw(e, s.takePorts(e, func(Port) bool { return true }))
 }
 
 // withdraw takes back what was published of an endpoint until now, and parks it.
@@ -247,22 +207,12 @@ func (s *Service) withdraw(e *Endpoint, ports []Port) error {
 	if len(ports) == 0 {
 		return nil
 	}
+	err := s.unserve(e, ports)
 	for _, p := range ports {
 		s.ports.park(p)
 	}
-	err := s.wall.Remove(bindings(e, ports)...)
 	s.forgetFlows(e, ports, true)
 	return err
-}
-
-// bindings says ports of an endpoint in the firewall's terms.
-func bindings(e *Endpoint, ports []Port) []firewall.Binding {
-	var all []firewall.Binding
-	for _, p := range ports {
-		ip := e.ip(familyOf(p.HostIP)).Addr()
-		all = append(all, firewall.Binding{Proto: p.Proto, From: netip.AddrPortFrom(p.HostIP, p.Host), To: netip.AddrPortFrom(ip, p.Container)})
-	}
-	return all
 }
 
 // HeldSockets returns the sockets that reserve a container's ports, and those of its

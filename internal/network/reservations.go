@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,9 +17,16 @@ import (
 // reservations are the host's ports that containers have. Each is a socket that
 // keeps other programs off.
 type reservations struct {
-	mu   sync.Mutex
-	held map[hostPort]reservation
-	last map[string]uint16 // chosen last, by protocol
+	mu      sync.Mutex
+	held    map[hostPort]reservation
+	numbers map[number][]netip.Addr // the addresses of held
+	last    map[string]uint16       // chosen last, by protocol
+}
+
+// number is a port of all addresses.
+type number struct {
+	proto string
+	port  uint16
 }
 
 type hostPort struct {
@@ -34,7 +42,7 @@ type reservation struct {
 }
 
 func newReservations() *reservations {
-	return &reservations{held: map[hostPort]reservation{}, last: map[string]uint16{}}
+	return &reservations{held: map[hostPort]reservation{}, numbers: map[number][]netip.Addr{}, last: map[string]uint16{}}
 }
 
 func (p Port) key() hostPort { return hostPort{p.Proto, netip.AddrPortFrom(p.HostIP, p.Host)} }
@@ -94,8 +102,31 @@ func (r *reservations) takeOne(container string, p Port) error {
 	if err != nil {
 		return bindError(p, err)
 	}
-	r.held[p.key()] = reservation{container: container, file: f}
+	r.hold(p.key(), reservation{container: container, file: f})
 	return nil
+}
+
+// hold books a port.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) hold(k hostPort, h reservation) {
+	if _, ok := r.held[k]; !ok {
+		n := number{k.proto, k.addr.Port()}
+		r.numbers[n] = append(r.numbers[n], k.addr.Addr())
+	}
+	r.held[k] = h
+}
+
+// unhold undoes hold.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) unhold(k hostPort) {
+	n := number{k.proto, k.addr.Port()}
+	rest := slices.DeleteFunc(r.numbers[n], func(a netip.Addr) bool { return a == k.addr.Addr() })
+	if r.numbers[n] = rest; len(rest) == 0 {
+		delete(r.numbers, n)
+	}
+	delete(r.held, k)
 }
 
 // errAllocated says that a container has the port.
@@ -104,13 +135,9 @@ var errAllocated = errors.New("port is already allocated")
 // taken reports whether a container has the port on an address that overlaps:
 // the unspecified address is all of its family.
 func (r *reservations) taken(p Port) bool {
-	for k := range r.held {
-		if k.proto == p.Proto && k.addr.Port() == p.Host && k.addr.Addr().Is4() == p.HostIP.Is4() &&
-			(k.addr.Addr() == p.HostIP || k.addr.Addr().IsUnspecified() || p.HostIP.IsUnspecified()) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.numbers[number{p.Proto, p.Host}], func(a netip.Addr) bool {
+		return a.Is4() == p.HostIP.Is4() && (a == p.HostIP || a.IsUnspecified() || p.HostIP.IsUnspecified())
+	})
 }
 
 // takeAny reserves the next free port of the kernel's range for clients, as
@@ -160,7 +187,7 @@ func (r *reservations) adopt(container string, p Port, kept *os.File) error {
 			err = bindError(p, err)
 		}
 	}
-	r.held[p.key()] = reservation{container: container, file: kept}
+	r.hold(p.key(), reservation{container: container, file: kept})
 	return err
 }
 
@@ -188,7 +215,7 @@ func (r *reservations) untake(p Port) error {
 // Preconditions: r.mu is held.
 func (r *reservations) drop(p Port) error {
 	h, ok := r.held[p.key()]
-	delete(r.held, p.key())
+	r.unhold(p.key())
 	if !ok || h.file == nil {
 		return nil
 	}
@@ -223,12 +250,19 @@ func (r *reservations) releaseIf(match func(reservation) bool) error {
 		if !match(h) {
 			continue
 		}
-		delete(r.held, k)
+		r.unhold(k)
 		if h.file != nil {
 			errs = append(errs, h.file.Close())
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// socket is that of a reserved port; nil if there is none.
+func (r *reservations) socket(p Port) *os.File {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held[p.key()].file
 }
 
 func (r *reservations) files(container string) []*os.File {
@@ -253,5 +287,6 @@ func (r *reservations) close() error {
 		}
 	}
 	clear(r.held)
+	clear(r.numbers)
 	return errors.Join(errs...)
 }

@@ -205,11 +205,6 @@ func (t *table) takePorts(e *Endpoint, which func(Port) bool) (taken []Port) {
 	return taken
 }
 
-// ofFamily chooses what is published by a family.
-func ofFamily(f family) func(Port) bool {
-	return func(p Port) bool { return familyOf(p.HostIP) == f }
-}
-
 // hasAddr reports whether an endpoint has the address.
 func (t *table) hasAddr(ip netip.Addr) bool {
 	t.mu.Lock()
