@@ -236,8 +236,9 @@ func TestWaysOutByFamily(t *testing.T) {
 		}
 		_, err = s.Publish(context.Background(), e.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}})
 		must(t, err)
+		wantAnyAnswer(t, "published", nil, "tcp", "[::1]:8080")
 		if six == "" {
-			wantNoAnswer(t, "published", nil, "tcp", "[2001:db8::1]:8080")
+			wantAnswer(t, "carried", nil, "tcp", "[2001:db8::1]:8080", "172.17.0.1")
 		} else {
 			wantAnswer(t, "published", nil, "tcp", "[2001:db8::1]:8080", "2001:db8::1")
 		}
