@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ type Report struct {
 	Gone    []string // containers whose link has disappeared; Release them
 	Removed []string // what was left over in the kernel
 	Lost    []error  // what could not be kept as it was
-	Unsure  []string // containers that may have been in the middle of a connect or disconnect; Settle them
+	Unsure  []string // containers that may have been in the middle of a connect or disconnect, or whose way out is another now; Settle them
 }
 
 // Adopt makes the kernel and the service agree on which endpoints there are:
@@ -144,6 +145,9 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	if n.link == nil {
 		e.Exit, e.Exit6 = false, false // of the host's network, or one that could not be brought up
 	} else {
+		if n.rec.Name == "bridge" && e.IP6.IsValid() && !n.rec.Gateway6.IsValid() {
+			s.turnOff6(e, r)
+		}
 		if err := n.claim(e); err != nil {
 			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
 			return nil
@@ -165,6 +169,16 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	s.add(e)
 	r.Adopted++
 	return e
+}
+
+// turnOff6 takes IPv6 from an endpoint of the default network, which was told to have none
+// any more. Settle takes it from the container's link.
+func (s *Service) turnOff6(e *Endpoint, r *Report) {
+	r.Removed = append(r.Removed, fmt.Sprintf("address %s of container %s: the default network has no IPv6 any more", e.IP6.Addr(), ident.Short(e.ContainerID)))
+	e.IP6, e.Exit6, e.off6 = netip.Prefix{}, false, true
+	if !slices.Contains(r.Unsure, e.ContainerID) {
+		r.Unsure = append(r.Unsure, e.ContainerID)
+	}
 }
 
 // claim marks the addresses of an endpoint as used; those that the network does not

@@ -12,6 +12,9 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
+	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -287,6 +290,13 @@ func (s *Service) Settle(containerID string, ns *os.File) error {
 			}
 		}
 	}
+	for _, e := range list {
+		if e.off6 {
+			if err := off6(ns, e); err != nil {
+				return err
+			}
+		}
+	}
 	if err := s.settleExit(containerID, nil, ns); err != nil {
 		return err
 	}
@@ -303,4 +313,14 @@ func (s *Service) Settle(containerID string, ns *os.File) error {
 		}
 	}
 	return nil
+}
+
+// off6 has an endpoint's link in the container know no IPv6 any more.
+func off6(ns *os.File, e *Endpoint) error {
+	name := cmp.Or(e.IfaceName, bridge.InterfaceName(e.Iface))
+	err := netns.Do(ns, func() error { return sysctl.Write("net/ipv6/conf/"+name+"/disable_ipv6", "1") })
+	if errors.Is(err, os.ErrNotExist) { // the container's root has named it otherwise
+		return nil
+	}
+	return err
 }

@@ -51,6 +51,7 @@ type Endpoint struct {
 	network *Network
 	ahead   bool // made by Reserve and not bound yet; the table's lock guards it
 	gone    bool // the link has disappeared already; the table's lock guards it
+	off6    bool // adopted with IPv6, which it has not any more
 }
 
 // Record is what has to be known of an endpoint to adopt it after a restart.
