@@ -65,7 +65,7 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 		published = append(published, bindings(ways)...)
 	}
 	for _, f := range kept {
-		f.Close()
+		s.ports.closeUnused(f)
 	}
 	if err := errors.Join(s.removeRest(links, &r), s.removeBridges(&r)); err != nil {
 		return r, err
@@ -101,6 +101,9 @@ func keptPorts(held []*os.File) map[hostPort]*os.File {
 			continue
 		}
 		kept[k] = f
+		if hostport.Both(f) {
+			kept[k.other()] = f
+		}
 	}
 	return kept
 }

@@ -37,6 +37,7 @@ type hostPort struct {
 type reservation struct {
 	container string
 	file      *os.File
+	both      bool // the file is that of the same port of the other family as well
 	parked    bool // not published: the container has no way out
 	again     bool // was parked before
 }
@@ -74,8 +75,9 @@ func (r *reservations) take(container string, p Port, at []netip.Addr) ([]Port, 
 // Preconditions: r.mu is held.
 func (r *reservations) takeAll(container string, p Port, at []netip.Addr) (got []Port, err error) {
 	p.HostEnd = 0
+	both := slices.Contains(at, v4.all()) && slices.Contains(at, v6.all())
 	for _, p.HostIP = range at {
-		if err := r.takeOne(container, p); err != nil {
+		if err := r.takeOne(container, p, both); err != nil {
 			for _, p := range got {
 				err = errors.Join(err, r.untake(p))
 			}
@@ -86,10 +88,11 @@ func (r *reservations) takeAll(container string, p Port, at []netip.Addr) (got [
 	return got, nil
 }
 
-// takeOne reserves exactly one port.
+// takeOne reserves exactly one port; with both the same of the other family is to come, by
+// the same socket.
 //
 // Preconditions: r.mu is held.
-func (r *reservations) takeOne(container string, p Port) error {
+func (r *reservations) takeOne(container string, p Port, both bool) error {
 	if h, ok := r.held[p.key()]; ok && h.container == container && h.parked {
 		h.parked, h.again = false, true
 		r.held[p.key()] = h
@@ -98,12 +101,39 @@ func (r *reservations) takeOne(container string, p Port) error {
 	if r.taken(p) {
 		return fmt.Errorf("Bind for %s failed: %w", p.key().addr, errAllocated)
 	}
-	f, err := hostport.Reserve(p.Proto, p.key().addr)
+	other, held := r.held[p.key().other()]
+	switch {
+	case held && other.container == container && other.both && p.HostIP.IsUnspecified():
+		r.hold(p.key(), reservation{container: container, file: other.file, both: true})
+		return nil
+	case held:
+		both = false
+	}
+	reserve := func() (*os.File, error) { return hostport.Reserve(p.Proto, p.key().addr) }
+	if both {
+		reserve = func() (*os.File, error) { return hostport.ReserveBoth(p.Proto, p.Host) }
+	}
+	f, err := reserve()
 	if err != nil {
 		return bindError(p, err)
 	}
-	r.hold(p.key(), reservation{container: container, file: f})
+	r.hold(p.key(), reservation{container: container, file: f, both: both})
 	return nil
+}
+
+// other is the same port of all addresses of the other family.
+func (k hostPort) other() hostPort {
+	return hostPort{k.proto, netip.AddrPortFrom(familyOf(k.addr.Addr()).other().all(), k.addr.Port())}
+}
+
+// closeUnheld closes the socket of a reservation that is gone, unless it is of another too.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) closeUnheld(k hostPort, h reservation) error {
+	if h.file == nil || h.both && r.held[k.other()].file == h.file {
+		return nil
+	}
+	return h.file.Close()
 }
 
 // hold books a port.
@@ -187,8 +217,21 @@ func (r *reservations) adopt(container string, p Port, kept *os.File) error {
 			err = bindError(p, err)
 		}
 	}
-	r.hold(p.key(), reservation{container: container, file: kept})
+	r.hold(p.key(), reservation{container: container, file: kept, both: kept != nil && hostport.Both(kept)})
 	return err
+}
+
+// closeUnused closes a socket that was kept for a port, unless it is one's all the same:
+// of the other family's.
+func (r *reservations) closeUnused(f *os.File) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range r.held {
+		if h.file == f {
+			return
+		}
+	}
+	f.Close()
 }
 
 // giveBack undoes take: what had been parked is again.
@@ -216,10 +259,10 @@ func (r *reservations) untake(p Port) error {
 func (r *reservations) drop(p Port) error {
 	h, ok := r.held[p.key()]
 	r.unhold(p.key())
-	if !ok || h.file == nil {
+	if !ok {
 		return nil
 	}
-	return h.file.Close()
+	return r.closeUnheld(p.key(), h)
 }
 
 // park keeps a port for its container, which has nothing published now.
@@ -251,9 +294,7 @@ func (r *reservations) releaseIf(match func(reservation) bool) error {
 			continue
 		}
 		r.unhold(k)
-		if h.file != nil {
-			errs = append(errs, h.file.Close())
-		}
+		errs = append(errs, r.closeUnheld(k, h))
 	}
 	return errors.Join(errs...)
 }
@@ -269,8 +310,9 @@ func (r *reservations) files(container string) []*os.File {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []*os.File
-	for _, h := range r.held {
-		if h.container == container && h.file != nil {
+	for k, h := range r.held {
+		twice := h.both && k.addr.Addr().Is4() && r.held[k.other()].file == h.file
+		if h.container == container && h.file != nil && !twice {
 			all = append(all, h.file)
 		}
 	}
@@ -278,15 +320,5 @@ func (r *reservations) files(container string) []*os.File {
 }
 
 func (r *reservations) close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var errs []error
-	for _, h := range r.held {
-		if h.file != nil {
-			errs = append(errs, h.file.Close())
-		}
-	}
-	clear(r.held)
-	clear(r.numbers)
-	return errors.Join(errs...)
+	return r.releaseIf(func(reservation) bool { return true })
 }

@@ -15,7 +15,25 @@ import (
 
 // Reserve reserves a port for a protocol (tcp, udp or sctp). EADDRINUSE says
 // that somebody has it.
-func Reserve(proto string, addr netip.AddrPort) (_ *os.File, err error) {
+func Reserve(proto string, addr netip.AddrPort) (*os.File, error) { return reserve(proto, addr, 1) }
+
+// ReserveBoth is Reserve of a port of all addresses of both families, by one socket.
+func ReserveBoth(proto string, port uint16) (*os.File, error) {
+	return reserve(proto, netip.AddrPortFrom(netip.IPv6Unspecified(), port), 0)
+}
+
+// Both tells a socket of ReserveBoth from others.
+func Both(f *os.File) bool {
+	fd, err := number(f)
+	if err != nil {
+		return false
+	}
+	only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY) // an error of IPv4
+	return err == nil && only == 0
+}
+
+// reserve reserves; only6 is the option of that name, of sockets of IPv6.
+func reserve(proto string, addr netip.AddrPort, only6 int) (_ *os.File, err error) {
 	typ, number := unix.SOCK_STREAM, 0
 	switch proto {
 	case "tcp":
@@ -40,7 +58,7 @@ func Reserve(proto string, addr netip.AddrPort) (_ *os.File, err error) {
 		}
 	}()
 	if family == unix.AF_INET6 {
-		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only6)
 	}
 	if proto == "tcp" {
 		err = bindStream(fd, sockaddr(addr))
