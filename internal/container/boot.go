@@ -228,6 +228,9 @@ func (b *boot) serveNames() error {
 		}
 		ns, err := netns.OfProcess(v.Pid)
 		if err == nil {
+			err = b.networks.SetLinks(v.ID, linkedPorts(b.index, v.Record))
+		}
+		if err == nil {
 			err = errors.Join(b.networks.ServeNames(v.ID, addresses(v), ns), ns.Close())
 		}
 		if err != nil {

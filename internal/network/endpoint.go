@@ -434,7 +434,7 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 	for _, e := range list {
 		errs = append(errs, s.unpublish(e))
 	}
-	errs = append(errs, s.ports.releaseAll(containerID))
+	errs = append(errs, s.ports.releaseAll(containerID), s.dropLinks(containerID))
 	failpoint.Hit("stop/network-unpublished")
 	s.removeAll(containerID)
 	s.resolvers.leave(containerID)

@@ -19,10 +19,11 @@ type table struct {
 	endpoints map[string][]*Endpoint // by container, in the order in which they came
 	booked    map[string]*Network    // of containers whose endpoints are being made
 	names     names
+	opened    opened
 }
 
 func newTable() *table {
-	return &table{endpoints: map[string][]*Endpoint{}, booked: map[string]*Network{}, names: names{}}
+	return &table{endpoints: map[string][]*Endpoint{}, booked: map[string]*Network{}, names: names{}, opened: opened{}}
 }
 
 // every is the endpoints of all containers.

@@ -271,6 +271,17 @@ func DNATByAddrPort(m *Set, f Family) Statement {
 		dnat(m, f)...)
 }
 
+// WayIn matches packets whose way is in a set.
+func WayIn(s *Set, f Family) Statement {
+	words := f.len() / 4
+	return append(Of(f),
+		load(expr.PayloadBaseNetworkHeader, f.src(), f.len(), word),
+		load(expr.PayloadBaseNetworkHeader, f.dst(), f.len(), word+words),
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: word + 2*words},
+		load(expr.PayloadBaseTransportHeader, portOffset, 2, word+2*words+1),
+		&expr.Lookup{SourceRegister: word, SetName: s.Name})
+}
+
 // dnat looks the first registers up in a map to (address, port) and translates.
 // The map's value comes to lie over the key's registers.
 func dnat(m *Set, f Family) Statement {

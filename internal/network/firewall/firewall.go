@@ -94,6 +94,7 @@ type Firewall struct {
 	mu      sync.Mutex
 	state   State                // without bindings
 	bound   map[Binding]struct{} // what the maps hold
+	linked  map[Link]struct{}
 	applied bool
 }
 
@@ -108,7 +109,7 @@ func Open(cfg Config) (*Firewall, error) {
 		conn.Close()
 		return nil, err
 	}
-	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}}
+	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}, linked: map[Link]struct{}{}}
 	if cfg.Integrate {
 		if f.every, err = conn.NewWatch("", ""); err != nil {
 			watch.Close()

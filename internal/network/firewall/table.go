@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -18,6 +20,7 @@ type sets struct {
 	to        *nft.Set // link → chain of what goes out there
 	from      *nft.Set // link → chain of what comes in there; of internal networks
 	sources   byFamily // subnet → chain of what leaves it
+	linked    *nft.Set // ways between containers that do not reach each other otherwise
 }
 
 // byFamily is a set for addresses of each family.
@@ -35,11 +38,12 @@ func newSets() sets {
 	return sets{
 		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap), links: nft.LinkSet("links"),
 		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), sources: both("sources", nft.PrefixJumps),
+		linked: nft.WaySet("linked", nft.IPv4),
 	}
 }
 
 func (s sets) all() []*nft.Set {
-	list := append(s.published(), s.links, s.to, s.from)
+	list := append(s.published(), s.links, s.to, s.from, s.linked)
 	for _, f := range families {
 		list = append(list, s.sources[f])
 	}
@@ -70,7 +74,7 @@ func (f *Firewall) table() (*nft.Table, error) {
 		bindings = append(bindings, b)
 	}
 	s := newSets()
-	if err := s.bind(bindings); err != nil {
+	if err := errors.Join(s.bind(bindings), s.link(slices.Collect(maps.Keys(f.linked)))); err != nil {
 		return nil, err
 	}
 	t := &nft.Table{Name: f.cfg.Table, Sets: s.all(), Chains: f.chains(s)}
@@ -200,6 +204,8 @@ func toNetwork(n Network, links *nft.Set) nft.Chain {
 	}
 	if n.ICC {
 		c.Rules = append(c.Rules, nft.Rule{nft.IIfIn(links), nft.Accept()})
+	} else {
+		c.Rules = append(c.Rules, nft.Rule{nft.IIfIn(links), nft.WayIn(newSets().linked, nft.IPv4), nft.Accept()})
 	}
 	c.Rules = append(c.Rules, nft.Rule{nft.Drop()})
 	return c
