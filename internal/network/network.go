@@ -232,9 +232,17 @@ func (n *Network) predefined() bool { return Predefined(n.rec.Name) }
 // rules is what the firewall is to know of a network without endpoints.
 func (n *Network) rules() firewall.Network {
 	return firewall.Network{
-		Name: n.link.Name, Link: n.link.Name, Subnets: subnetsOf(n.link.Gateways),
+		Name: n.link.Name, Link: n.link.Name, Subnets: subnetsOf(n.link.Gateways), Hosts: addrsOf(n.link.Gateways),
 		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Internal: n.rec.Internal, Unprotected: n.settings.unprotected,
 	}
+}
+
+// addrsOf are addresses without their lengths.
+func addrsOf(list []netip.Prefix) (all []netip.Addr) {
+	for _, p := range list {
+		all = append(all, p.Addr())
+	}
+	return all
 }
 
 // subnetsOf are the subnets of addresses with the lengths of theirs.

@@ -7,7 +7,8 @@
 // places:
 //
 //	prerouting, raw   packets to 127.0.0.0/8 from outside are dropped: the
-//	                  bridges let such addresses through (route_localnet)
+//	                  bridges let such addresses through (route_localnet); those
+//	                  between containers of one network are not tracked as connections
 //	prerouting, nat   a published port of the host becomes the container's;
 //	output, nat       the same for clients on the host itself
 //	forward           tare-user, the administrator's chain, comes first; then
@@ -52,6 +53,7 @@ type Network struct {
 	Name    string // for the names of its chain
 	Link    string
 	Subnets []netip.Prefix // of one family each
+	Hosts   []netip.Addr   // the host's own in these
 	ICC     bool           // its containers reach each other
 	// Masquerade has its containers go out with the host's address.
 	Masquerade bool

@@ -19,6 +19,7 @@ type sets struct {
 	links     *nft.Set // of all networks
 	to        *nft.Set // link → chain of what goes out there
 	from      *nft.Set // link → chain of what comes in there; of internal networks
+	inside    *nft.Set // link → chain of what comes in there, before connections are tracked
 	sources   byFamily // subnet → chain of what leaves it
 	linked    *nft.Set // ways between containers that do not reach each other otherwise
 }
@@ -37,13 +38,13 @@ func both(name string, newSet func(string, nft.Family) *nft.Set) byFamily {
 func newSets() sets {
 	return sets{
 		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap), links: nft.LinkSet("links"),
-		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), sources: both("sources", nft.PrefixJumps),
+		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), inside: nft.LinkJumps("inside"), sources: both("sources", nft.PrefixJumps),
 		linked: nft.WaySet("linked", nft.IPv4),
 	}
 }
 
 func (s sets) all() []*nft.Set {
-	list := append(s.published(), s.links, s.to, s.from, s.linked)
+	list := append(s.published(), s.links, s.to, s.from, s.inside, s.linked)
 	for _, f := range families {
 		list = append(list, s.sources[f])
 	}
@@ -124,7 +125,7 @@ func (f *Firewall) chains(s sets) []nft.Chain {
 	translate := []nft.Rule{{nft.DstLocal(), nft.Jump("publish")}}
 	return []nft.Chain{
 		{Name: userChain, Keep: true},
-		{Name: "raw", Hook: nft.Prerouting, Priority: nft.PriorityRaw, Rules: martians()},
+		{Name: "raw", Hook: nft.Prerouting, Priority: nft.PriorityRaw, Rules: append(martians(), nft.Rule{nft.FromGroup(f.cfg.Group), nft.JumpByIIf(s.inside)})},
 		{Name: "publish", Rules: publish},
 		{Name: "prerouting", Hook: nft.NATPrerouting, Priority: nft.PriorityDstNAT, Rules: translate},
 		{Name: "output", Hook: nft.NATOutput, Priority: nft.PriorityDstNAT, Rules: translate},
@@ -138,11 +139,15 @@ func linkSet(n Network) string      { return "links-" + n.Name }
 func toChain(n Network) string      { return "to-" + n.Name }
 func fromChain(n Network) string    { return "from-" + n.Name }
 func sourcesChain(n Network) string { return "sources-" + n.Name }
+func insideChain(n Network) string  { return "inside-" + n.Name }
 
 // chainsOf are the chains of a network.
 func chainsOf(n Network) []nft.Chain {
 	links := nft.LinkSet(linkSet(n))
 	list := []nft.Chain{toNetwork(n, links), sources(n, links)}
+	if n.ICC {
+		list = append(list, untracked(n))
+	}
 	if n.Internal {
 		list = append(list, nft.Chain{Name: fromChain(n), Rules: []nft.Rule{{nft.OIfNotIn(links), nft.Drop()}}})
 	}
@@ -170,6 +175,9 @@ func linkMembers(n Network, link string, s sets) []member {
 		{set: s.links, element: nft.LinkElement(link)},
 		{set: s.to, element: nft.LinkJump(link, toChain(n))},
 	}
+	if n.ICC {
+		list = append(list, member{set: s.inside, element: nft.LinkJump(link, insideChain(n))})
+	}
 	if n.Internal {
 		list = append(list, member{set: s.from, element: nft.LinkJump(link, fromChain(n))})
 	}
@@ -189,6 +197,23 @@ func martians() []nft.Rule {
 		{nft.NotIIfName("lo"), nft.DstIn(loopback()), nft.Drop()},
 		{nft.NotIIfName("lo"), nft.SrcIn(loopback()), nft.Drop()},
 	}
+}
+
+// untracked spares packets between containers of a network the tracking of connections: the
+// filter lets them through whatever they belong to, and translates none. It sees them where
+// bridges are filtered (br_netfilter), and beside the bridge.
+func untracked(n Network) nft.Chain {
+	c := nft.Chain{Name: insideChain(n)}
+	for _, p := range n.Subnets {
+		r := nft.Rule{nft.SrcIn(p), nft.DstIn(p)}
+		for _, a := range n.Hosts {
+			if p.Contains(a) {
+				r = append(r, nft.DstNot(a))
+			}
+		}
+		c.Rules = append(c.Rules, append(r, nft.Notrack()))
+	}
+	return c
 }
 
 // toNetwork says what reaches the containers of a network.
