@@ -23,6 +23,8 @@ func TestContainersOfANetworkAreNotTracked(t *testing.T) {
 	world := newNeighbour(t)
 	s := openService(t, Config{})
 	a, b := attach(t, s), attach(t, s)
+	_, err := conntrack.ForgetUDP(func(conntrack.Flow) bool { return true }) // of other tests
+	must(t, err)
 	serve(t, b.NetNS, "udp", "0.0.0.0:80")
 	publish(t, s, b, Port{Proto: "udp", Container: 80, Host: 8080})
 	addr := b.IP.Addr()
@@ -30,7 +32,7 @@ func TestContainersOfANetworkAreNotTracked(t *testing.T) {
 	wantAnswer(t, "outside", world, "udp", "192.0.2.1:8080", "192.0.2.2")
 	wantAnswer(t, "hairpin", a.NetNS, "udp", "192.0.2.1:8080", "172.17.0.1")
 	var direct, published []conntrack.Flow
-	_, err := conntrack.ForgetUDP(func(f conntrack.Flow) bool {
+	_, err = conntrack.ForgetUDP(func(f conntrack.Flow) bool {
 		switch {
 		case f.To == netip.AddrPortFrom(addr, 80):
 			direct = append(direct, f)
