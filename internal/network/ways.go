@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"net/netip"
+	"sync"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/hostport"
@@ -15,11 +16,12 @@ import (
 // exits are the ways out of a container.
 type exits struct {
 	byFamily map[family]*Endpoint
-	relays   bool // a family that leads nowhere is served by the other
+	relays   bool        // a family that leads nowhere is served by the other
+	host6    func() bool // the host has IPv6
 }
 
 func (s *Service) exits(containerID string) exits {
-	x := exits{map[family]*Endpoint{}, s.relay != nil}
+	x := exits{map[family]*Endpoint{}, s.relay != nil, sync.OnceValue(hostport.Knows6)}
 	for _, f := range families {
 		if e := s.Exit(containerID, f); e != nil {
 			x.byFamily[f] = e
@@ -61,7 +63,7 @@ func (x exits) places(p Port) (all []netip.Addr) {
 		if p.HostIP = own; own.IsUnspecified() {
 			p.HostIP = f.all()
 		}
-		if familyOf(p.HostIP) != f || x.of(p) == nil || f == v6 && x.byFamily[v6] == nil && !hostport.Knows6() {
+		if familyOf(p.HostIP) != f || x.of(p) == nil || f == v6 && x.byFamily[v6] == nil && !x.host6() {
 			continue
 		}
 		all = append(all, p.HostIP)
