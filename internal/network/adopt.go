@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ type Report struct {
 	Gone    []string // containers whose link has disappeared; Release them
 	Removed []string // what was left over in the kernel
 	Lost    []error  // what could not be kept as it was
-	Unsure  []string // containers that may have been in the middle of a connect or disconnect; Settle them
+	Unsure  []string // containers that may have been in the middle of a connect or disconnect, or whose way out is another now; Settle them
 }
 
 // Adopt makes the kernel and the service agree on which endpoints there are:
@@ -65,10 +66,15 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
 			}
 		}
-		published = append(published, bindings(e, e.Ports)...)
+		s.keepServable(e, &r)
+		ways := s.ways(e, e.Ports)
+		if err := s.relayTo(ways); err != nil {
+			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
+		}
+		published = append(published, bindings(ways)...)
 	}
-	for _, f := range kept {
-		f.Close()
+	for k, f := range kept {
+		s.ports.closeUnused(k, f)
 	}
 	if err := errors.Join(s.removeRest(links, &r), s.removeBridges(&r)); err != nil {
 		return r, err
@@ -84,6 +90,20 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	return r, s.wall.Apply(firewall.State{Networks: s.rules(), Bindings: published, Guard: maps.Clone(s.guarded)})
 }
 
+// keepServable gives up the ports of an endpoint that only a relay could serve, if there is
+// none any more.
+func (s *Service) keepServable(e *Endpoint, r *Report) {
+	if s.relay != nil {
+		return
+	}
+	for _, p := range s.takePorts(e, func(p Port) bool { w := s.way(e, p); return !p.opened() && !w.translated && !w.relayed }) {
+		r.Lost = append(r.Lost, fmt.Errorf("container %s: port %s/%s of the host is not served without --userland-proxy", ident.Short(e.ContainerID), p.key().addr, p.Proto))
+		if err := s.ports.giveBack(p); err != nil {
+			r.Lost = append(r.Lost, err)
+		}
+	}
+}
+
 // keptPorts sorts sockets by the port they reserve; others are closed.
 func keptPorts(held []*os.File) map[hostPort]*os.File {
 	kept := map[hostPort]*os.File{}
@@ -95,6 +115,9 @@ func keptPorts(held []*os.File) map[hostPort]*os.File {
 			continue
 		}
 		kept[k] = f
+		if hostport.Both(f) {
+			kept[k.other()] = f
+		}
 	}
 	return kept
 }
@@ -139,6 +162,9 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	if !n.linked() {
 		e.Exit, e.Exit6 = false, false // of the host's network, or one that could not be brought up
 	} else {
+		if n.rec.Name == "bridge" && e.IP6.IsValid() && !n.rec.has(v6) {
+			s.turnOff6(e, r)
+		}
 		if err := n.claim(e); err != nil {
 			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
 			return nil
@@ -160,6 +186,16 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	s.add(e)
 	r.Adopted++
 	return e
+}
+
+// turnOff6 takes IPv6 from an endpoint of the default network, which was told to have none
+// any more. Settle takes it from the container's link.
+func (s *Service) turnOff6(e *Endpoint, r *Report) {
+	r.Removed = append(r.Removed, fmt.Sprintf("address %s of container %s: the default network has no IPv6 any more", e.IP6.Addr(), ident.Short(e.ContainerID)))
+	e.IP6, e.Exit6, e.off6 = netip.Prefix{}, false, true
+	if !slices.Contains(r.Unsure, e.ContainerID) {
+		r.Unsure = append(r.Unsure, e.ContainerID)
+	}
 }
 
 // adoptChild looks whether the link of an endpoint without an end at the host is there.

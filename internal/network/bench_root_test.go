@@ -146,7 +146,7 @@ func BenchmarkPublish(b *testing.B) {
 		_, err := s.Publish(context.Background(), e.ContainerID, []Port{{Proto: "tcp", Container: 80}})
 		must(b, err)
 		b.StopTimer()
-		must(b, s.unpublish(e, v4))
+		must(b, s.unpublish(e))
 		b.StartTimer()
 	}
 }

@@ -60,6 +60,7 @@ type Endpoint struct {
 	network *Network
 	second  int           // number of the link by which limited packets go (package limit); the limits' lock guards it
 	inside  *netlink.Conn // in NetNS, while it is ahead
+	off6    bool          // adopted with IPv6, which it has not any more
 	ahead   bool          // made by Reserve and not bound yet; the table's lock guards it
 	gone    bool          // the link has disappeared already; the table's lock guards it, and what follows
 	since   time.Time     // when that was seen
@@ -487,9 +488,9 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 	list := s.Endpoints(containerID)
 	var errs []error
 	for _, e := range list {
-		errs = append(errs, s.unpublish(e, v4), s.unpublish(e, v6))
+		errs = append(errs, s.unpublish(e))
 	}
-	errs = append(errs, s.ports.releaseAll(containerID))
+	errs = append(errs, s.ports.releaseAll(containerID), s.dropLinks(containerID))
 	failpoint.Hit("stop/network-unpublished")
 	s.removeAll(containerID)
 	s.resolvers.leave(containerID)

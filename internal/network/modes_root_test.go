@@ -93,7 +93,8 @@ func TestRoutedNetwork(t *testing.T) {
 		}
 	}
 
-	must(t, s.Retain(e.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}}, nil))
+	_, err := s.Retain(e.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}}, nil)
+	must(t, err)
 	wantNoAnswer(t, "closed", world, "tcp", "10.1.0.2:80")
 	if len(e.Ports) > 0 {
 		t.Error(e.Ports)
@@ -186,7 +187,8 @@ func TestTrustedInterfaces(t *testing.T) {
 		if list[0].NetworkName != "one" {
 			continue
 		}
-		must(t, s.Retain(id, []Port{{Proto: "tcp", Container: 80, HostIP: netip.MustParseAddr("127.0.0.1")}}, nil))
+		_, err := s.Retain(id, []Port{{Proto: "tcp", Container: 80, HostIP: netip.MustParseAddr("127.0.0.1")}}, nil)
+		must(t, err)
 		wantAnswer(t, "still published elsewhere", world, "tcp", "10.1.0.2:80", "192.0.2.2")
 		must(t, s.Release(context.Background(), id))
 		wantNoAnswer(t, "released", world, "tcp", "10.1.0.2:80")

@@ -43,6 +43,7 @@ import (
 	"github.com/tare-engine/tare/internal/network/dns"
 	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/ipam"
+	"github.com/tare-engine/tare/internal/network/relay"
 )
 
 // Config describes the networks of an engine.
@@ -84,6 +85,9 @@ type Config struct {
 	// Options are the drivers' of networks that do not say otherwise, by driver. Those
 	// that are always there do not have them.
 	Options map[string]map[string]string
+	// NoRelay leaves clients on ::1, and those of a family that a container has not,
+	// without an answer: nothing of the engine's is between a client and a container.
+	NoRelay bool
 
 	// HostNames is where the host's programs may ask for NAME.tare; zero: nowhere.
 	HostNames netip.Addr
@@ -121,7 +125,8 @@ type Service struct {
 	index    atomic.Uint32 // of the link made last
 	leaving  *leaving
 	ports    *reservations
-	maxPorts int // bridge.MaxPorts, smaller in tests
+	relay    *relay.Relay // nil: NoRelay
+	maxPorts int          // bridge.MaxPorts, smaller in tests
 
 	limits     limits
 	parameters *sysctl.Tree // of containers' namespaces
@@ -188,6 +193,11 @@ func Open(cfg Config) (_ *Service, err error) {
 	if err != nil {
 		return nil, errors.Join(err, s.wall.Close(), watch.Close())
 	}
+	if !cfg.NoRelay {
+		if s.relay, err = relay.Open(s.log); err != nil {
+			return nil, errors.Join(err, s.wall.Close(), watch.Close(), names.Close())
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.leaving = newLeaving(s, watch)
@@ -212,7 +222,11 @@ func (s *Service) Close() error {
 	s.done.Wait()
 	s.maker.Close()
 	s.parameters.Close()
-	err := errors.Join(s.resolvers.Close(), s.LeaveNames(), s.ports.close(), s.wall.Close(), s.host.Close())
+	var err error
+	if s.relay != nil {
+		err = s.relay.Close()
+	}
+	err = errors.Join(err, s.resolvers.Close(), s.LeaveNames(), s.ports.close(), s.wall.Close(), s.host.Close())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := range s.every() {

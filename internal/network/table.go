@@ -19,6 +19,7 @@ type table struct {
 	endpoints map[string][]*Endpoint // by container, in the order in which they came
 	booked    map[string]*Endpoint   // by container: those that are being made
 	names     names
+	opened    opened
 
 	links  map[int]*Endpoint  // by the link's index
 	hosts  map[spot]*Endpoint // by network and address
@@ -33,7 +34,7 @@ type spot struct {
 
 func newTable() *table {
 	return &table{
-		endpoints: map[string][]*Endpoint{}, booked: map[string]*Endpoint{}, names: names{},
+		endpoints: map[string][]*Endpoint{}, booked: map[string]*Endpoint{}, names: names{}, opened: opened{},
 		links: map[int]*Endpoint{}, hosts: map[spot]*Endpoint{}, ported: map[*Network]int{},
 	}
 }
@@ -231,11 +232,6 @@ func (t *table) takePorts(e *Endpoint, which func(Port) bool) (taken []Port) {
 	}
 	e.Ports = rest
 	return taken
-}
-
-// ofFamily chooses what is published by a family.
-func ofFamily(f family) func(Port) bool {
-	return func(p Port) bool { return familyOf(p.HostIP) == f }
 }
 
 // has reports whether an endpoint of a network has an address.

@@ -100,6 +100,22 @@ func AddrPortSet(name string, f Family) *Set {
 	return &Set{Name: name, concat: true, key: nftables.MustConcatSetType(f.addr(), nftables.TypeInetProto, nftables.TypeInetService)}
 }
 
+// WaySet is a set of (source, destination, protocol, port of the destination); see
+// WayElement.
+func WaySet(name string, f Family) *Set {
+	return &Set{Name: name, concat: true, key: nftables.MustConcatSetType(f.addr(), f.addr(), nftables.TypeInetProto, nftables.TypeInetService)}
+}
+
+// WayElement is the way from an address to a port of another of the same family.
+func WayElement(proto string, from netip.Addr, to netip.AddrPort) (Element, error) {
+	n, err := protocol(proto)
+	if FamilyOf(from) != FamilyOf(to.Addr()) {
+		return Element{}, fmt.Errorf("way from %s to %s: not of one family", from, to)
+	}
+	key := append(append(from.AsSlice(), to.Addr().AsSlice()...), pad(n)...)
+	return Element{key: string(appendPort(key, to.Port()))}, err
+}
+
 // LinkElement is the name of a link.
 func LinkElement(name string) Element { return Element{key: string(ifname(name))} }
 

@@ -9,7 +9,8 @@
 //	prerouting, raw   packets to 127.0.0.0/8 from outside are dropped: the
 //	                  bridges let such addresses through (route_localnet); and
 //	                  what containers beside a bridge send by a protocol that
-//	                  their network has not
+//	                  their network has not. Those between containers of one
+//	                  network are not tracked as connections
 //	prerouting, nat   a published port of the host becomes the container's;
 //	output, nat       the same for clients on the host itself
 //	forward           tare-user, the administrator's chain, comes first; then
@@ -57,6 +58,7 @@ type Network struct {
 	Name    string // for the names of its chain
 	Link    string
 	Subnets []netip.Prefix // of one family each
+	Hosts   []netip.Addr   // the host's own in these
 	ICC     bool           // its containers reach each other
 	// Masquerade has its containers go out with the host's address.
 	Masquerade bool
@@ -106,7 +108,8 @@ type Firewall struct {
 	mu      sync.Mutex
 	state   State                // without bindings
 	bound   map[Binding]struct{} // what the maps hold
-	bridges map[int]bool         // of others, by index
+	linked  map[Link]struct{}
+	bridges map[int]bool // of others, by index
 	applied bool
 }
 
@@ -121,7 +124,7 @@ func Open(cfg Config) (*Firewall, error) {
 		conn.Close()
 		return nil, err
 	}
-	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}, bridges: map[int]bool{}}
+	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}, linked: map[Link]struct{}{}, bridges: map[int]bool{}}
 	if cfg.Integrate {
 		if f.every, err = conn.NewWatch("", ""); err != nil {
 			watch.Close()
