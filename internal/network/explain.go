@@ -62,7 +62,7 @@ func (s *Service) facts() (explain.Facts, error) {
 		have.Forwarding, have.Bridged = forward != "0" && forward != "", bridged == "1"
 	}
 	f.Networks, f.Endpoints = s.explained()
-	f.Relays = s.relayed()
+	f.Relays, f.Linked = s.relayed(), s.waysBetween()
 	return f, nil
 }
 
@@ -119,6 +119,18 @@ func (s *Service) relayed() (all []explain.Relay) {
 			if w.relayed {
 				all = append(all, explain.Relay{Name: e.Name, Proto: w.port.Proto, Host: netip.AddrPortFrom(w.port.HostIP, w.port.Host), To: w.to})
 			}
+		}
+	}
+	return all
+}
+
+// waysBetween are what links of containers open, in the words of package explain.
+func (s *Service) waysBetween() (all []explain.Linked) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, to := range s.opened {
+		for _, l := range flat(to) {
+			all = append(all, explain.Linked{Proto: l.Proto, From: l.From, To: l.To})
 		}
 	}
 	return all

@@ -5,6 +5,8 @@ package network
 import (
 	"context"
 	"testing"
+
+	"github.com/tare-engine/tare/api"
 )
 
 // TestLinksOpenPorts between containers that do not reach each other, one way and no
@@ -27,6 +29,12 @@ func TestLinksOpenPorts(t *testing.T) {
 	link(Port{Proto: "tcp", Container: 80}, Port{Proto: "udp", Container: 80})
 	wantAnswer(t, "linked", parent.NetNS, "tcp", addr+":80", parent.IP.Addr().String())
 	wantAnswer(t, "linked", parent.NetNS, "udp", addr+":80", parent.IP.Addr().String())
+	for port, want := range map[string]string{"80/tcp": api.VerdictPasses, "80/udp": api.VerdictPasses, "81/tcp": api.VerdictBlocked} {
+		x, err := s.Explain(api.NetworkExplainOptions{From: parent.ContainerID, To: child.ContainerID, Port: port}, func(string) int { return 0 })
+		if err != nil || x.Verdict != want {
+			t.Errorf("%s: %+v, %v", port, x, err)
+		}
+	}
 	wantNoAnswer(t, "another port", parent.NetNS, "tcp", addr+":81")
 	wantNoAnswer(t, "another container", other.NetNS, "tcp", addr+":80")
 	wantNoAnswer(t, "the other way", child.NetNS, "tcp", parent.IP.Addr().String()+":80")

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tare-engine/tare/api"
 )
 
 // wantAnyAnswer is wantAnswer from whatever address.
@@ -39,6 +41,10 @@ func TestPublishedForTheOtherFamily(t *testing.T) {
 			port := ":" + itoa(uintptr(host))
 			for _, addr := range []string{"127.0.0.1", "[::1]", "192.0.2.1", "[2001:db8::1]"} {
 				wantAnyAnswer(t, name, nil, proto, addr+port)
+				x, err := s.Explain(api.NetworkExplainOptions{From: "host", Port: addr + port + "/" + proto}, func(string) int { return 0 })
+				if err != nil || x.Verdict != api.VerdictPasses || !strings.Contains(x.Reason, "reaches container "+e.Name) {
+					t.Errorf("%s: %s: %+v, %v", name, addr, x, err)
+				}
 			}
 			wantAnyAnswer(t, name+" from outside", world, proto, "192.0.2.1"+port)
 			wantAnyAnswer(t, name+" from outside", world, proto, "[2001:db8::1]"+port)
