@@ -47,7 +47,15 @@ type Options struct {
 	Keep []Capability
 	// Reserve are those that it has only inside of Raise.
 	Reserve []Capability
+	// Enter is called on the thread first, while it has all rights: it may take the
+	// thread to other namespaces.
+	Enter func() error
+	// As are the ids that its files get; nil: those of the process.
+	As *IDs
 }
+
+// IDs of a user and a group.
+type IDs struct{ UID, GID int }
 
 // Run runs f with what o leaves of the rights of the process, on a thread that
 // ends with it, and returns f's error. The goroutines that f starts are not
@@ -64,10 +72,15 @@ func Run(o Options, f func() error) error {
 				trouble = fmt.Sprintf("%v\n%s", trouble, debug.Stack())
 			}
 		}()
-		if err = o.confine(); err != nil {
-			err = fmt.Errorf("confine thread: %w", err)
-		} else {
-			err = f()
+		if o.Enter != nil {
+			err = o.Enter()
+		}
+		if err == nil {
+			if err = o.confine(); err != nil {
+				err = fmt.Errorf("confine thread: %w", err)
+			} else {
+				err = f()
+			}
 		}
 		ended = true
 	})
@@ -108,7 +121,25 @@ func (o Options) confine() error {
 			return err
 		}
 	}
+	if err := o.As.become(); err != nil {
+		return err
+	}
 	return setCapabilities(o.Keep, o.Reserve)
+}
+
+// become gives the thread the ids for files. The kernel takes capabilities for
+// files out of the effective set with root's id: setCapabilities puts them back.
+func (ids *IDs) become() error {
+	if ids == nil {
+		return nil
+	}
+	if err := unix.Setfsgid(ids.GID); err != nil {
+		return fmt.Errorf("setfsgid: %w", err)
+	}
+	if err := unix.Setfsuid(ids.UID); err != nil {
+		return fmt.Errorf("setfsuid: %w", err)
+	}
+	return nil
 }
 
 // setCapabilities leaves the thread keep, and reserve in its permitted set.
@@ -122,7 +153,7 @@ func setCapabilities(keep, reserve []Capability) error {
 	add(&r, reserve)
 	for i := range d {
 		d[i].Permitted &= k[i] | r[i]
-		d[i].Effective &= k[i]
+		d[i].Effective = d[i].Permitted & k[i]
 		d[i].Inheritable = 0
 	}
 	if err := unix.Capset(&h, &d[0]); err != nil {
