@@ -28,7 +28,7 @@ const (
 func Upper(ctx context.Context, upper, below *os.File, out io.Writer, o Options) error {
 	w := newWriter(ctx, out, o)
 	w.layer = true
-	n, err := openNode(int(upper.Fd()), ".")
+	n, err := w.open(int(upper.Fd()), ".")
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (w *writer) rootHeader(n *node, below *os.File) (*tar.Header, error) {
 		return nil, err
 	}
 	if below != nil && !w.o.Root {
-		low, err := openNode(int(below.Fd()), ".")
+		low, err := w.open(int(below.Fd()), ".")
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +122,7 @@ func (w *writer) whiteout(p string) error {
 func Changes(ctx context.Context, now, before *os.File, out io.Writer, o Options) error {
 	w := newWriter(ctx, out, o)
 	w.layer = true
-	n, err := openNode(int(now.Fd()), ".")
+	n, err := w.open(int(now.Fd()), ".")
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func Changes(ctx context.Context, now, before *os.File, out io.Writer, o Options
 	c := &comparison{writer: w, again: map[inode]bool{}, old: map[inode]inode{}, new: map[inode]inode{}}
 	var was *node
 	if before != nil {
-		if was, err = openNode(int(before.Fd()), "."); err != nil {
+		if was, err = w.open(int(before.Fd()), "."); err != nil {
 			return err
 		}
 		defer was.close()
@@ -172,7 +172,7 @@ type comparison struct {
 // links finds the files with several names that are to be written.
 func (c *comparison) links(now, before *node, p string, depth int) error {
 	return c.each(now, p, depth, func(child *node, q string) error {
-		was, err := before.child(path.Base(q))
+		was, err := c.before(before, path.Base(q))
 		if err != nil {
 			return err
 		}
@@ -263,7 +263,7 @@ func (c *comparison) dir(now, before *node, p string, depth int, above func() er
 		if strings.HasPrefix(path.Base(q), whiteoutPrefix) {
 			return nil
 		}
-		was, err := before.child(path.Base(q))
+		was, err := c.before(before, path.Base(q))
 		if err != nil {
 			return err
 		}
@@ -327,16 +327,16 @@ func (c *comparison) entry(child, was *node, q string, depth int, above func() e
 	return c.dir(child, was, q, depth+1, write)
 }
 
-// child opens an entry of a directory of the original, nil if there is none.
-func (n *node) child(name string) (*node, error) {
+// before opens an entry of a directory of the original, nil if there is none.
+func (c *comparison) before(n *node, name string) (*node, error) {
 	if n == nil {
 		return nil, nil
 	}
-	c, err := openNode(n.fd, name)
+	was, err := c.open(n.fd, name)
 	if vanished(err) {
 		return nil, nil
 	}
-	return c, err
+	return was, err
 }
 
 // lost reports whether a directory has fewer attributes than it had.

@@ -34,6 +34,13 @@ import (
 type Options struct {
 	UID, GID func(uint32) uint32 // turn owners of files into those that the archive gets; nil: they stay
 	Root     bool                // the root has an entry at all times
+	Seconds  bool                // times are whole seconds, as in archives that are not to be stored
+	// FDs is the path by which the thread finds the descriptors of the process, with
+	// a slash at its end; "": /proc/self/fd/.
+	FDs string
+	// Inert says that the tree is mounted without devices: whatever is opened by
+	// mistake, because somebody has changed it meanwhile, nothing happens.
+	Inert bool
 }
 
 // Limits of package untar, which takes no more.
@@ -58,7 +65,7 @@ func (e *TreeError) Unwrap() error { return e.Err }
 // owner or attributes are not those that a new directory has anyway.
 func Tree(ctx context.Context, root *os.File, out io.Writer, o Options) error {
 	w := newWriter(ctx, out, o)
-	n, err := openNode(int(root.Fd()), ".")
+	n, err := w.open(int(root.Fd()), ".")
 	if err != nil {
 		return err
 	}
@@ -76,6 +83,41 @@ func Tree(ctx context.Context, root *os.File, out io.Writer, o Options) error {
 		return err
 	}
 	return w.tar.Close()
+}
+
+// Entry writes the entry base of a directory under another name, and below that
+// all that is in it. base "." is the directory itself. The name may be "/" or
+// "."; entries below have it in front.
+func Entry(ctx context.Context, dir *os.File, base, name string, out io.Writer, o Options) error {
+	w := newWriter(ctx, out, o)
+	w.name = name
+	n, err := w.open(int(dir.Fd()), base)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: base, Err: err}
+	}
+	defer n.close()
+	if err := w.entry(n, "."); err != nil {
+		return err
+	}
+	if n.dir() {
+		if err := w.all(n, ".", 0); err != nil {
+			return err
+		}
+	}
+	return w.tar.Close()
+}
+
+// named is the name that an entry gets, whose path is p.
+func (w *writer) named(p string) string {
+	switch {
+	case w.name == "":
+		return p
+	case p == ".":
+		return w.name
+	case w.name == "/":
+		return "/" + p
+	}
+	return w.name + "/" + p
 }
 
 // all writes what is in the directory n, which is depth directories deep.
@@ -98,7 +140,7 @@ func (w *writer) each(n *node, p string, depth int, f func(child *node, q string
 		return err
 	}
 	for _, name := range names {
-		child, err := openNode(n.fd, name)
+		child, err := w.open(n.fd, name)
 		if vanished(err) {
 			continue
 		}
@@ -136,8 +178,9 @@ type writer struct {
 	o      Options
 	linked map[inode]string // first names of files that have several
 	buffer []byte
-	layer  bool  // it is to be stored
-	holes  int64 // bytes, of a layer
+	layer  bool   // it is to be stored
+	holes  int64  // bytes, of a layer
+	name   string // of the whole; "": entries have their paths as names
 }
 
 type inode struct{ dev, ino uint64 }
@@ -149,6 +192,9 @@ func newWriter(ctx context.Context, out io.Writer, o Options) *writer {
 	}
 	if o.GID == nil {
 		o.GID = same
+	}
+	if o.FDs == "" {
+		o.FDs = "/proc/self/fd/"
 	}
 	return &writer{ctx: ctx, tar: tar.NewWriter(out), o: o, linked: map[inode]string{}, buffer: make([]byte, 512<<10)}
 }
@@ -225,9 +271,13 @@ func (w *writer) data(fd int, size int64) error {
 // is in the archive already becomes a hard link.
 func (w *writer) header(n *node, p string) (*tar.Header, error) {
 	st := &n.st
+	p = w.named(p)
 	h := &tar.Header{
 		Name: p, Mode: int64(st.Mode & 07777), Uid: int(w.o.UID(st.Uid)), Gid: int(w.o.GID(st.Gid)),
 		ModTime: time.Unix(st.Mtim.Unix()), Format: tar.FormatPAX,
+	}
+	if w.o.Seconds {
+		h.ModTime = time.Unix(st.Mtim.Sec, 0)
 	}
 	if !n.dir() && st.Nlink > 1 {
 		id := inode{st.Dev, st.Ino}
@@ -293,9 +343,55 @@ type node struct {
 	attr string // a path of it for calls that take no O_PATH descriptor
 }
 
-// openNode opens name below a directory, without following anything. The caller
+// open opens name below a directory, without following anything. The caller
 // closes the result.
-func openNode(dir int, name string) (*node, error) {
+func (w *writer) open(dir int, name string) (*node, error) {
+	if w.o.Inert {
+		n, err := openInert(dir, name)
+		if n != nil || err != nil {
+			return n, err
+		}
+	}
+	return openNode(dir, name, w.o.FDs)
+}
+
+// openInert is openNode for what may be opened without harm; nil: it is neither
+// a regular file nor a directory.
+func openInert(dir int, name string) (*node, error) {
+	n := &node{}
+	if err := unix.Fstatat(dir, name, &n.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return nil, err
+	}
+	if !n.readable() {
+		return nil, nil
+	}
+	var err error
+	if n.fd, err = openReading(dir, name, unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY); err != nil {
+		return nil, err
+	}
+	if err := unix.Fstat(n.fd, &n.st); err != nil || !n.readable() { // it was changed meanwhile
+		unix.Close(n.fd)
+		return nil, err
+	}
+	return n, nil
+}
+
+// readable reports whether a node is of a kind that is opened for reading.
+func (n *node) readable() bool {
+	return n.st.Mode&unix.S_IFMT == unix.S_IFREG || n.dir()
+}
+
+// openReading leaves the time of the last access alone, where it may.
+func openReading(dir int, name string, flags int) (int, error) {
+	fd, err := openat(dir, name, unix.O_RDONLY|unix.O_NOATIME|flags)
+	if err == unix.EPERM {
+		return openat(dir, name, unix.O_RDONLY|flags)
+	}
+	return fd, err
+}
+
+// openNode opens name below a directory; fds is as in Options.
+func openNode(dir int, name, fds string) (*node, error) {
 	at, err := openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return nil, err
@@ -305,19 +401,15 @@ func openNode(dir int, name string) (*node, error) {
 		unix.Close(at)
 		return nil, err
 	}
-	switch n.st.Mode & unix.S_IFMT {
-	case unix.S_IFREG, unix.S_IFDIR:
-		// The very file that was looked at.
-		n.fd, err = openat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(at), unix.O_RDONLY|unix.O_NOATIME)
-		if err == unix.EPERM {
-			n.fd, err = openat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(at), unix.O_RDONLY)
-		}
-		unix.Close(at)
-		if err != nil {
-			return nil, err
-		}
-	default:
-		n.attr = "/proc/self/fd/" + strconv.Itoa(dir) + "/" + name
+	if !n.readable() {
+		n.attr = fds + strconv.Itoa(dir) + "/" + name
+		return n, nil
+	}
+	// The very file that was looked at.
+	n.fd, err = openReading(unix.AT_FDCWD, fds+strconv.Itoa(at), 0)
+	unix.Close(at)
+	if err != nil {
+		return nil, err
 	}
 	return n, nil
 }

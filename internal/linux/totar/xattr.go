@@ -1,13 +1,12 @@
 package totar
 
 import (
-	"encoding/binary"
 	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-const capability = "security.capability"
+	"github.com/tare-engine/tare/internal/linux/filemeta"
+)
 
 // xattrs reads the attributes that go into an archive.
 func (n *node) xattrs() (map[string][]byte, error) {
@@ -80,8 +79,7 @@ func wanted(name string) bool {
 			return false
 		}
 	}
-	switch name {
-	case capability, "system.posix_acl_access", "system.posix_acl_default":
+	if name == filemeta.Capability || filemeta.IsACL(name) {
 		return true
 	}
 	return (strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")) && !strings.Contains(name, "=")
@@ -90,11 +88,11 @@ func wanted(name string) bool {
 // inAttr turns the ids that are in a value. nil: the value means nothing in the
 // archive.
 func (o Options) inAttr(name string, value []byte) []byte {
-	switch name {
-	case capability:
+	switch {
+	case name == filemeta.Capability:
 		return o.inCapability(value)
-	case "system.posix_acl_access", "system.posix_acl_default":
-		o.inACL(value)
+	case filemeta.IsACL(name):
+		filemeta.MapACL(value, o.UID, o.GID)
 	}
 	if value == nil {
 		return []byte{}
@@ -102,41 +100,15 @@ func (o Options) inAttr(name string, value []byte) []byte {
 	return value
 }
 
-// Layout of struct vfs_ns_cap_data (linux/capability.h): revision and flags,
-// two pairs of sets, and with revision 3 the owner of the user namespace.
-const (
-	revisionMask = 0xff000000
-	revision2    = 0x02000000
-	revision3    = 0x03000000
-	sizeV2       = 20
-	sizeV3       = 24
-)
-
 // inCapability makes capabilities for a user namespace such for the archive's
 // own root. Those of a namespace that has another root are none of the archive's.
 func (o Options) inCapability(v []byte) []byte {
-	if len(v) != sizeV3 || binary.LittleEndian.Uint32(v)&revisionMask != revision3 {
+	root, ok := filemeta.CapabilityRoot(v)
+	if !ok {
 		return v
 	}
-	if o.UID(binary.LittleEndian.Uint32(v[sizeV2:])) != 0 {
+	if o.UID(root) != 0 {
 		return nil
 	}
-	flags := binary.LittleEndian.Uint32(v) &^ revisionMask
-	binary.LittleEndian.PutUint32(v, flags|revision2)
-	return v[:sizeV2]
-}
-
-// inACL turns users and groups of an access control list (linux/posix_acl_xattr.h:
-// a version, then entries of tag, permissions, id).
-func (o Options) inACL(v []byte) {
-	const header, entry, user, group = 4, 8, 2, 8
-	for at := header; at+entry <= len(v); at += entry {
-		id := v[at+4 : at+8]
-		switch binary.LittleEndian.Uint16(v[at:]) {
-		case user:
-			binary.LittleEndian.PutUint32(id, o.UID(binary.LittleEndian.Uint32(id)))
-		case group:
-			binary.LittleEndian.PutUint32(id, o.GID(binary.LittleEndian.Uint32(id)))
-		}
-	}
+	return filemeta.CapabilityFor(v, 0)
 }

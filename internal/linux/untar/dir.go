@@ -16,7 +16,7 @@ func ignoreEINTR(f func() error) error {
 }
 
 func openat2(dir int, p string, flags, resolve uint64) (int, error) {
-	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV}
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve | unix.RESOLVE_NO_MAGICLINKS}
 	for {
 		fd, err := unix.Openat2(dir, p, &how)
 		if err != unix.EINTR && err != unix.EAGAIN {
@@ -25,19 +25,25 @@ func openat2(dir int, p string, flags, resolve uint64) (int, error) {
 	}
 }
 
-// openIn resolves links inside dir, as if it were the root.
-func openIn(dir int, p string, flags uint64) (int, error) {
-	return openat2(dir, p, flags, unix.RESOLVE_IN_ROOT)
+// openIn opens p below the root, and follows links as if that were "/"; in a tree
+// that is in use, as its owner does.
+func (u *unpacker) openIn(p string, flags uint64) (int, error) {
+	return openat2(int(u.root.Fd()), p, flags, u.beyond)
 }
 
-// openNoLinks opens p below dir if no part of it is a link.
-func openNoLinks(dir int, p string, flags uint64) (int, error) {
-	return openat2(dir, p, flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+// openPlain opens p below the root if no part of it is a link.
+func (u *unpacker) openPlain(p string, flags uint64) (int, error) {
+	return openat2(int(u.root.Fd()), p, flags, u.within|unix.RESOLVE_NO_SYMLINKS)
 }
 
-// openBeneath opens the entry base of dir, not a link.
+// openChild opens the entry base of dir, not a link.
+func (u *unpacker) openChild(dir int, base string, flags uint64) (int, error) {
+	return openat2(dir, base, flags|unix.O_NOFOLLOW, u.within|unix.RESOLVE_NO_SYMLINKS)
+}
+
+// openBeneath opens the entry base of dir on the same mount, not a link.
 func openBeneath(dir int, base string, flags uint64) (int, error) {
-	return openNoLinks(dir, base, flags|unix.O_NOFOLLOW)
+	return openat2(dir, base, flags|unix.O_NOFOLLOW, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_SYMLINKS)
 }
 
 func (u *unpacker) closeParent() {
@@ -67,8 +73,7 @@ func (u *unpacker) openParent(p string) (int, error) {
 
 // ensureDir opens the directory p and makes what is missing of it.
 func (u *unpacker) ensureDir(p string) (int, error) {
-	root := int(u.root.Fd())
-	fd, err := openIn(root, p, unix.O_PATH|unix.O_DIRECTORY)
+	fd, err := u.openIn(p, unix.O_PATH|unix.O_DIRECTORY)
 	if err == nil || err != unix.ENOENT && err != unix.ENOTDIR {
 		return fd, err
 	}
@@ -94,10 +99,10 @@ func (u *unpacker) deepest(p string) (fd int, done string, err error) {
 	for {
 		p, _ = split(p)
 		if p == "." {
-			fd, err = openIn(int(u.root.Fd()), ".", unix.O_PATH|unix.O_DIRECTORY)
+			fd, err = u.openIn(".", unix.O_PATH|unix.O_DIRECTORY)
 			return fd, "", err
 		}
-		fd, err = openIn(int(u.root.Fd()), p, unix.O_PATH|unix.O_DIRECTORY)
+		fd, err = u.openIn(p, unix.O_PATH|unix.O_DIRECTORY)
 		if err == nil || err != unix.ENOENT && err != unix.ENOTDIR {
 			return fd, p, err
 		}
@@ -108,8 +113,11 @@ func (u *unpacker) deepest(p string) (fd int, done string, err error) {
 func (u *unpacker) implyDir(parent int, base, p string) (int, error) {
 	err := unix.Mkdirat(parent, base, 0755)
 	opaque := false
+	if err == nil && u.live != nil {
+		err = u.ownImplied(parent, base)
+	}
 	if err == unix.EEXIST {
-		if !isWhiteout(parent, base) {
+		if u.live != nil || !isWhiteout(parent, base) {
 			return -1, unix.ENOTDIR // a file, or a link that leads nowhere
 		}
 		if opaque, err = u.clear(parent, base, p); err != nil {
@@ -121,7 +129,7 @@ func (u *unpacker) implyDir(parent int, base, p string) (int, error) {
 		return -1, err
 	}
 	u.result.Implied = append(u.result.Implied, p)
-	fd, err := openBeneath(parent, base, unix.O_PATH|unix.O_DIRECTORY)
+	fd, err := u.openChild(parent, base, unix.O_PATH|unix.O_DIRECTORY)
 	if err == nil && opaque {
 		err = u.markOpaque(parent, base)
 		if err != nil {
@@ -129,6 +137,15 @@ func (u *unpacker) implyDir(parent int, base, p string) (int, error) {
 		}
 	}
 	return fd, err
+}
+
+// ownImplied gives a directory that has no entry to root.
+func (u *unpacker) ownImplied(parent int, base string) error {
+	uid, gid, err := u.live.Own(0, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Fchownat(parent, base, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 func (u *unpacker) markOpaque(parent int, base string) error {
@@ -146,8 +163,11 @@ func (u *unpacker) clear(parent int, base, p string) (whiteout bool, err error) 
 	if err := unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return false, err
 	}
+	if u.live != nil && u.live.KeepKinds && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return false, &KindError{Path: p, Dir: true}
+	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		whiteout = st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
+		whiteout = u.live == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
 		if st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 {
 			u.result.Disk -= taken(&st)
 		}
@@ -218,7 +238,7 @@ func list(fd int) ([]string, error) {
 
 // openBeneathSelf opens the directory fd anew, with a position of its own.
 func openBeneathSelf(fd int) (*os.File, error) {
-	n, err := openNoLinks(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	n, err := openBeneath(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}

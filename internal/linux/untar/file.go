@@ -32,6 +32,9 @@ func (u *unpacker) makeFile(parent int, base, p string, h *tar.Header, r io.Read
 		fd, err = unix.Openat(parent, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0600)
 		return err
 	})
+	if err == unix.EBUSY && u.live != nil { // a file is mounted there
+		fd, err = u.openMounted(parent, base)
+	}
 	if err != nil {
 		return err
 	}
@@ -42,12 +45,36 @@ func (u *unpacker) makeFile(parent int, base, p string, h *tar.Header, r io.Read
 	if err := u.setFile(fd, h); err != nil {
 		return err
 	}
+	if u.live != nil {
+		return nil
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
 	u.result.Disk += taken(&st)
 	return nil
+}
+
+// openMounted opens a regular file that is mounted somewhere, to be written anew.
+// Devices are not opened: the mounts of the tree are without.
+func (u *unpacker) openMounted(parent int, base string) (int, error) {
+	fd, err := u.openChild(parent, base, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = unix.EBUSY
+	}
+	if err == nil {
+		err = unix.Ftruncate(fd, 0)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // zeroRun is the size of blocks that become holes when they are all zero.
@@ -71,7 +98,7 @@ func (u *unpacker) copyData(fd int, size int64, r io.Reader) error {
 		for len(b) > 0 {
 			k := min(len(b), zeroRun)
 			if k == zeroRun && b[0] == 0 && bytes.Equal(b[:k], zeros[:]) {
-				if u.holes += int64(k); u.holes > maxHoles {
+				if u.holes += int64(k); u.holes > maxHoles && u.live == nil {
 					return inputErrorf("holes of more than %d bytes", int64(maxHoles))
 				}
 				b, offset = b[k:], offset+int64(k)
@@ -135,6 +162,9 @@ func (u *unpacker) makeDir(parent int, base, p string, h *tar.Header) error {
 			return err
 		}
 		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			if u.live != nil && u.live.KeepKinds {
+				return &KindError{Path: p}
+			}
 			if opaque, err = u.clear(parent, base, p); err != nil {
 				return err
 			}
@@ -146,7 +176,7 @@ func (u *unpacker) makeDir(parent int, base, p string, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	fd, err := openBeneath(parent, base, unix.O_RDONLY|unix.O_DIRECTORY)
+	fd, err := u.openChild(parent, base, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -168,7 +198,7 @@ func (u *unpacker) makeLink(parent int, base, p string, h *tar.Header) error {
 		return err
 	}
 	dir, name := split(target)
-	from, err := openIn(int(u.root.Fd()), dir, unix.O_PATH|unix.O_DIRECTORY)
+	from, err := u.openIn(dir, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return inputErrorf("hard link to %.300q: %w", h.Linkname, err)
 	}
@@ -225,7 +255,11 @@ func (u *unpacker) setFile(fd int, h *tar.Header) error {
 }
 
 func (u *unpacker) setOwner(fd int, h *tar.Header) error {
-	if err := unix.Fchown(fd, h.Uid, h.Gid); err != nil {
+	uid, gid, err := u.ownerOf(h)
+	if err != nil {
+		return err
+	}
+	if err := unix.Fchown(fd, uid, gid); err != nil {
 		return err
 	}
 	if err := unix.Fchmod(fd, uint32(h.Mode&07777)); err != nil {
@@ -234,6 +268,14 @@ func (u *unpacker) setOwner(fd int, h *tar.Header) error {
 	return u.eachXattr(h, func(name string, value []byte) error {
 		return unix.Fsetxattr(fd, name, value, 0)
 	})
+}
+
+// ownerOf is who a file belongs to.
+func (u *unpacker) ownerOf(h *tar.Header) (uid, gid int, err error) {
+	if u.live == nil {
+		return h.Uid, h.Gid, nil
+	}
+	return u.live.Own(h.Uid, h.Gid)
 }
 
 func (u *unpacker) setDir(fd int, p string, h *tar.Header) error {
@@ -248,7 +290,7 @@ func (u *unpacker) setDir(fd int, p string, h *tar.Header) error {
 // setDirTimes runs at the end, the last entry of a directory counts.
 func (u *unpacker) setDirTimes() error {
 	for _, d := range u.dirs {
-		fd, err := openNoLinks(int(u.root.Fd()), d.path, unix.O_PATH|unix.O_DIRECTORY)
+		fd, err := u.openPlain(d.path, unix.O_PATH|unix.O_DIRECTORY)
 		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
 			continue // removed or replaced by a later entry
 		}
@@ -280,7 +322,7 @@ func (u *unpacker) measureDirs() {
 		paths[p] = struct{}{}
 	}
 	for p := range paths {
-		fd, err := openNoLinks(int(u.root.Fd()), p, unix.O_PATH|unix.O_DIRECTORY)
+		fd, err := u.openPlain(p, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil { // removed or replaced by a later entry
 			continue
 		}
@@ -294,7 +336,11 @@ func (u *unpacker) measureDirs() {
 
 // setNode is setFile for what must not be opened: links, devices, FIFOs.
 func (u *unpacker) setNode(parent int, base string, h *tar.Header) error {
-	if err := unix.Fchownat(parent, base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	uid, gid, err := u.ownerOf(h)
+	if err != nil {
+		return err
+	}
+	if err := unix.Fchownat(parent, base, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
 	if h.Typeflag != tar.TypeSymlink { // chown took set-user-ID bits
@@ -302,8 +348,8 @@ func (u *unpacker) setNode(parent int, base string, h *tar.Header) error {
 			return err
 		}
 	}
-	err := u.eachXattr(h, func(name string, value []byte) error {
-		err := unix.Lsetxattr("/proc/self/fd/"+strconv.Itoa(parent)+"/"+base, name, value, 0)
+	err = u.eachXattr(h, func(name string, value []byte) error {
+		err := unix.Lsetxattr(u.fds+strconv.Itoa(parent)+"/"+base, name, value, 0)
 		if err == unix.EPERM { // user.* exists on files and directories only
 			return nil
 		}
@@ -338,7 +384,16 @@ func (u *unpacker) eachXattr(h *tar.Header, set func(name string, value []byte) 
 			continue
 		}
 		call := func() error { return set(name, []byte(value)) }
-		if strings.HasPrefix(name, trustedPrefix) {
+		if u.live != nil {
+			v, err := u.live.attribute(name, []byte(value))
+			if err != nil {
+				return err
+			}
+			if v == nil {
+				continue
+			}
+			call = func() error { return set(name, v) }
+		} else if strings.HasPrefix(name, trustedPrefix) {
 			call = func() error { return u.options.Raise(func() error { return set(name, []byte(value)) }) }
 		}
 		if err := call(); err != nil && err != unix.EOPNOTSUPP {

@@ -28,6 +28,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Whiteouts says what becomes of whiteouts.
@@ -38,6 +40,8 @@ const (
 	Overlay Whiteouts = iota
 	// Remove takes lower files away: the directory holds a copy of the layers below.
 	Remove
+	// Literal: there are no layers, and no whiteouts. The names are names.
+	Literal
 )
 
 // Options of an unpacking. Limits that are zero take the defaults.
@@ -50,6 +54,41 @@ type Options struct {
 	// Raise calls f with the right to set attributes trusted.*, which takes
 	// CAP_SYS_ADMIN. nil: the caller's thread has it.
 	Raise func(f func() error) error
+
+	// Live is for a directory in somebody's tree that is in use.
+	Live *Live
+}
+
+// Live says how to unpack into a directory that belongs to a tree which is in
+// use. The thread has that tree as its root (package mountns): links and mounts
+// lead where they lead there. What the archive has no name for stays. What is
+// mounted on is not replaced but written anew. The attributes trusted.* of the
+// archive are left out.
+type Live struct {
+	// Own turns the owner of an entry into that of the file.
+	Own func(uid, gid int) (int, int, error)
+	// KeepKinds refuses to replace a directory by something else, or something else
+	// by a directory, with a KindError.
+	KeepKinds bool
+	// FDs is the path by which the thread finds the descriptors of the process, with
+	// a slash at its end.
+	FDs string
+	// RootUID is the owner of the user namespace that file capabilities are for; 0:
+	// there is none but the host's.
+	RootUID int
+}
+
+// KindError says that an entry is of another kind than what it would replace.
+type KindError struct {
+	Path string // from the directory
+	Dir  bool   // what is there is a directory
+}
+
+func (e *KindError) Error() string {
+	if e.Dir {
+		return fmt.Sprintf("cannot overwrite directory %q with non-directory", e.Path)
+	}
+	return fmt.Sprintf("cannot overwrite non-directory %q with directory", e.Path)
 }
 
 // Defaults of the limits. Real images stay far below: the largest layers seen
@@ -105,7 +144,7 @@ func Unpack(ctx context.Context, root *os.File, r io.Reader, o Options) (Result,
 			return u.result, blame(h.Name, err)
 		}
 	}
-	if !u.rootSeen {
+	if !u.rootSeen && u.live == nil {
 		u.result.Implied = append(u.result.Implied, ".")
 	}
 	if err := u.setDirTimes(); err != nil {
@@ -130,6 +169,9 @@ func blame(name string, err error) error {
 	if errors.As(err, &in) {
 		return inputErrorf("entry %.300q: %w", name, err)
 	}
+	if kind := (*KindError)(nil); errors.As(err, &kind) {
+		return kind
+	}
 	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE,
 		syscall.ENOMEM, syscall.EROFS, syscall.EACCES, syscall.ENOSYS} {
 		if errors.Is(err, e) {
@@ -146,6 +188,10 @@ func blame(name string, err error) error {
 type unpacker struct {
 	root    *os.File
 	options Options
+	live    *Live  // nil: the directory is the unpacker's alone
+	beyond  uint64 // flags of openat2 that keep paths inside the root
+	within  uint64 // and inside a directory
+	fds     string // path of our descriptors
 	result  Result
 
 	// The directory of the last entry: archives list a directory's files together.
@@ -178,7 +224,11 @@ func newUnpacker(root *os.File, o Options) *unpacker {
 	if o.Raise == nil {
 		o.Raise = func(f func() error) error { return f() }
 	}
-	u := &unpacker{root: root, options: o, parent: -1, buffer: make([]byte, 512<<10)}
+	u := &unpacker{root: root, options: o, live: o.Live, parent: -1, buffer: make([]byte, 512<<10)}
+	u.beyond, u.within, u.fds = unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_XDEV, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_XDEV, "/proc/self/fd/"
+	if o.Live != nil {
+		u.beyond, u.within, u.fds = 0, unix.RESOLVE_BENEATH, o.Live.FDs
+	}
 	if o.Whiteouts == Remove {
 		u.seen = map[string]struct{}{}
 	}
@@ -224,6 +274,9 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 	if err := u.checkName(p); err != nil {
 		return err
 	}
+	if u.live != nil {
+		return u.liveEntry(p, h, r)
+	}
 	if p == "." {
 		if h.Typeflag != tar.TypeDir {
 			return inputErrorf("the root is not a directory")
@@ -241,6 +294,22 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 	}
 	if u.seen != nil {
 		u.see(p)
+	}
+	return u.make(parent, base, p, h, r)
+}
+
+// liveEntry is entry for a tree in use. The directory itself stays as it is.
+func (u *unpacker) liveEntry(p string, h *tar.Header, r io.Reader) error {
+	if q := path.Clean(h.Name); q == ".." || strings.HasPrefix(q, "../") {
+		return inputErrorf("%q is outside of the directory", h.Name)
+	}
+	if p == "." {
+		return nil
+	}
+	dir, base := split(p)
+	parent, err := u.openParent(dir)
+	if err != nil {
+		return err
 	}
 	return u.make(parent, base, p, h, r)
 }

@@ -51,7 +51,7 @@ func (u *unpacker) opaque(dir string) error {
 	if err != nil {
 		return err
 	}
-	fd, err := openNoLinks(parent, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	fd, err := openBeneath(parent, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (u *unpacker) opaque(dir string) error {
 
 // removeLower takes away what the layers below left at name.
 func (u *unpacker) removeLower(dir, name string) error {
-	fd, err := openIn(int(u.root.Fd()), dir, unix.O_PATH|unix.O_DIRECTORY)
+	fd, err := u.openIn(dir, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil // nothing there
 	}
