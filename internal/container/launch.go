@@ -15,7 +15,6 @@ import (
 	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/keeper"
-	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/spawn"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/runtime"
@@ -30,7 +29,7 @@ type launcher struct {
 	bootID   string
 	index    *index.Index[*Container] // of those whose namespaces are joined
 	records  *records
-	layers   *layer.Service
+	views    *views
 	networks *network.Service
 	ids      *ids
 	groups   *groups
@@ -42,7 +41,7 @@ type launcher struct {
 
 func (s *Service) newLauncher() *launcher {
 	return &launcher{
-		defaults: &s.cfg.Defaults, bootID: s.cfg.BootID, index: s.index, records: s.records, layers: s.layers, networks: s.networks,
+		defaults: &s.cfg.Defaults, bootID: s.cfg.BootID, index: s.index, records: s.records, views: s.views, networks: s.networks,
 		ids: s.ids, groups: s.groups, home: s.groups.home, cells: s.cells, link: s.link, links: s.links,
 	}
 }
@@ -140,16 +139,7 @@ func (l *launch) announce() error {
 }
 
 func (l *launch) mountRoot(ctx context.Context) (err error) {
-	ns, done, err := l.ids.open(l.view.IDs)
-	if err != nil {
-		return err
-	}
-	defer done()
-	if l.view.Rootfs != "" {
-		l.root, err = openHostRoot(l.view.Rootfs, ns)
-		return err
-	}
-	l.root, err = l.layers.Mount(ctx, l.view.ID, ns)
+	l.root, err = l.views.mountRoot(ctx, l.view)
 	return err
 }
 

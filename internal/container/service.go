@@ -25,6 +25,7 @@
 //	ids       which ids of the host are a container's (ids.go, userns.go)
 //	ooms      lack of memory is told when it happens (oom.go)
 //	execs     further processes of a container (execs.go)
+//	copies    files go in and out, through views of their own (copies.go, view.go)
 //	cells     halves of starts, done ahead (cells.go)
 //	creations records and layers are made (create.go)
 //	launcher  what a run needs is acquired, and its program executed (launch.go)
@@ -76,6 +77,8 @@ type Service struct {
 	groups   *groups
 	index    *index.Index[*Container]
 	execs    *Execs
+	views    *views
+	copies   *Copies
 	cells    *cells
 	ooms     *ooms
 	ids      *ids
@@ -109,6 +112,8 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
 	s.cells.off = cfg.Defaults.Systemd // a cell would cost a job of systemd's, used or not
 	s.ids = &ids{index: s.index, remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
+	s.views = &views{records: s.records, layers: layers, ids: s.ids, open: map[string][]*visit{}}
+	s.copies = &Copies{index: s.index, views: s.views, events: s.events, work: s.work}
 	s.ooms, s.links = newOOMs(s.events), newLinks()
 
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work}
@@ -135,6 +140,9 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, events *e
 	s.stats = stats.New(measured{s.index})
 	return s
 }
+
+// Copies bring files into containers and out of them.
+func (s *Service) Copies() *Copies { return s.copies }
 
 // Defaults are what the service was made with.
 func (s *Service) Defaults() *Defaults { return &s.cfg.Defaults }

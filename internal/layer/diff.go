@@ -10,6 +10,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/idrange"
+	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/linux/totar"
 )
 
@@ -40,6 +41,30 @@ func (s *Service) DiffChain(ctx context.Context, id ChainID, out io.Writer) erro
 	}
 	r := Root{Upper: filepath.Join(s.dir(id), "diff"), Lower: c.lower[1:]}
 	return treeError(s.driver.Diff(ctx, r, out, totar.Options{}))
+}
+
+// Look returns a read-only mount of what a container sees, attached nowhere, in
+// which files have the owners that the host sees. Unlike what Mount returns it may
+// be there beside the mount on which the container runs. The caller closes it.
+func (s *Service) Look(ctx context.Context, id string, ns *os.File) (*os.File, error) {
+	r, err := s.rootOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	r.UserNS = ns
+	look := s.driver.Whole
+	if s.driver.Form().mapsOwn() {
+		look = s.driver.Mount
+	}
+	m, err := look(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("mount root of container %s: %w", id, err)
+	}
+	if err := mount.SetAttr(m, mount.Change{Set: mount.ReadOnly}); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
 }
 
 // Export writes all files that a container sees, without what is mounted into

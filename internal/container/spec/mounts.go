@@ -382,13 +382,18 @@ func (b *specBuilder) files() []specs.Mount {
 	return list
 }
 
-func (b *specBuilder) userMounts() ([]specs.Mount, error) {
+// byDepth are the user's mounts, parents before what lies in them.
+func (b *specBuilder) byDepth() []mountPoint {
 	list := slices.Clone(b.mounts)
 	sort.SliceStable(list, func(i, j int) bool {
 		return strings.Count(list[i].target, "/") < strings.Count(list[j].target, "/")
 	})
+	return list
+}
+
+func (b *specBuilder) userMounts() ([]specs.Mount, error) {
 	var out []specs.Mount
-	for _, m := range list {
+	for _, m := range b.byDepth() {
 		if m.typ == mount.TypeTmpfs {
 			out = append(out, specs.Mount{Destination: m.target, Type: "tmpfs", Source: "tmpfs", Options: m.options})
 			continue

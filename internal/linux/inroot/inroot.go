@@ -200,6 +200,17 @@ func readlinkAt(f *os.File) (string, error) {
 	return string(b[:n]), nil
 }
 
+// Readlink returns the target of the link name in the directory dir. name is one
+// component.
+func Readlink(dir *os.File, name string) (string, error) {
+	f, err := open(dir, name, unix.O_PATH|unix.O_NOFOLLOW, 0, ResolveBeneath)
+	if err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
+	}
+	defer f.Close()
+	return readlinkAt(f)
+}
+
 func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) }
 
 // check refuses what no path can be.

@@ -135,6 +135,26 @@ func MoveTo(m *os.File, path string) error {
 	return nil
 }
 
+// Same reports whether two descriptors lie on the same mount. Kernel 5.8.
+func Same(a, b *os.File) (bool, error) {
+	x, err := idOf(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := idOf(b)
+	return x == y, err
+}
+
+func idOf(f *os.File) (uint64, error) {
+	var st unix.Statx_t
+	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st)
+	runtime.KeepAlive(f)
+	if err != nil {
+		return 0, &os.PathError{Op: "statx", Path: f.Name(), Err: err}
+	}
+	return st.Mnt_id, nil
+}
+
 // Unmount takes away the topmost mount at path, unless it is in use: EBUSY.
 func Unmount(path string) error {
 	if err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW); err != nil {

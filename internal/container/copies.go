@@ -1,0 +1,259 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/container/archive"
+	"github.com/tare-engine/tare/internal/container/index"
+	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/idrange"
+	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/confine"
+	"github.com/tare-engine/tare/internal/linux/mountns"
+)
+
+// Copies are what clients look at, take out of and bring into the files of
+// containers, running or not.
+//
+// Each is made by a thread of its own that can get at nothing but those files: it
+// has a mount namespace with the container's root as its root (view.go), and few
+// rights. It holds no lock while it works: the container may be started, stopped
+// and removed meanwhile.
+type Copies struct {
+	index  *index.Index[*Container]
+	views  *views
+	events eventLog
+	work   *work
+}
+
+// Stat describes what is at a path of a container's files.
+func (x *Copies) Stat(ctx context.Context, ref, p string) (st container.PathStat, err error) {
+	c, err := x.index.Find(ref)
+	if err != nil {
+		return st, err
+	}
+	st, err = look(ctx, c, func() (st container.PathStat, err error) {
+		err = x.inside(c, false, func(_ *View, root *os.File) error {
+			st, err = archive.Stat(root, p)
+			return err
+		})
+		return st, err
+	})
+	return st, notThere(err, ref, p)
+}
+
+// Pack writes what is at a path of a container's files as a tar stream. told is
+// called before, with what that is.
+func (x *Copies) Pack(ctx context.Context, ref, p string, told func(container.PathStat) (io.Writer, error)) error {
+	c, err := x.index.Find(ref)
+	if err != nil {
+		return err
+	}
+	err = x.inside(c, false, func(v *View, root *os.File) error {
+		failpoint.Hit("cp/out")
+		return archive.Pack(ctx, root, p, packOptions(v.IDs), func(st container.PathStat) (io.Writer, error) {
+			x.events.publish(v, events.ActionArchivePath)
+			return told(st)
+		})
+	})
+	return notThere(err, ref, p)
+}
+
+// UnpackOptions are those of Copies.Unpack.
+type UnpackOptions struct {
+	KeepKinds bool // refuse to replace a directory by something else, and the reverse
+	AsUser    bool // all files belong to the container's user
+}
+
+// Unpack unpacks a tar stream into a directory of a container.
+func (x *Copies) Unpack(ctx context.Context, ref, p string, in io.Reader, o UnpackOptions) error {
+	c, err := x.index.Find(ref)
+	if err != nil {
+		return err
+	}
+	err = x.inside(c, true, func(v *View, root *os.File) error {
+		failpoint.Hit("cp/in")
+		own, err := owner(v, root, o.AsUser)
+		if err != nil {
+			return err
+		}
+		return archive.Unpack(ctx, root, p, in, archive.UnpackOptions{
+			Own: own, RootUID: int(v.IDs.HostUID(0)), KeepKinds: o.KeepKinds, ReadOnlyRoot: v.HostConfig.ReadonlyRootfs,
+		})
+	})
+	if err != nil {
+		return notThere(err, ref, p)
+	}
+	failpoint.Hit("cp/in-done")
+	if _, err := x.index.Find(c.ID); err != nil { // it was removed meanwhile, and what was brought with it
+		return err
+	}
+	x.events.publish(c.View(), events.ActionExtractToDir)
+	return nil
+}
+
+// notThere is Docker's text for a path where nothing is.
+func notThere(err error, ref, p string) error {
+	if errors.Is(err, fs.ErrNotExist) && errdefs.KindOf(err) == errdefs.Internal {
+		return errdefs.New(errdefs.NotFound, "Could not find the file %s in container %s", p, ref)
+	}
+	return err
+}
+
+func packOptions(ids *idrange.Map) archive.PackOptions {
+	if ids == nil {
+		return archive.PackOptions{}
+	}
+	return archive.PackOptions{UID: ids.UID, GID: ids.GID}
+}
+
+// owner says who gets the files of an archive, in ids of the host.
+func owner(v *View, root *os.File, asUser bool) (func(uid, gid int) (int, int, error), error) {
+	host := func(uid, gid int) (int, int, error) {
+		u, g := v.IDs.HostUID(uint32(uid)), v.IDs.HostGID(uint32(gid))
+		if v.IDs != nil && (v.IDs.UID(u) != uint32(uid) || v.IDs.GID(g) != uint32(gid)) {
+			return 0, 0, errdefs.New(errdefs.InvalidArgument, "owner %d:%d: the container has no such ids", uid, gid)
+		}
+		return int(u), int(g), nil
+	}
+	if !asUser || v.Config.User == "" {
+		return host, nil
+	}
+	var uid, gid uint32
+	err := elsewhere(func() (err error) {
+		uid, gid, err = spec.UserIDs(root, v.Config.User)
+		return err
+	})
+	return func(int, int) (int, int, error) { return host(int(uid), int(gid)) }, err
+}
+
+// elsewhere calls f on a thread that has the host's files, and waits for it.
+func elsewhere(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	return <-done
+}
+
+// inside calls f on a thread whose root is the container's. It may change the
+// files if write is set.
+func (x *Copies) inside(c *Container, write bool, f func(v *View, root *os.File) error) error {
+	if err := c.awaitClear(x.work.closing); err != nil {
+		return err
+	}
+	v := c.View()
+	rights := confine.Options{Keep: []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap}}
+	if v.IDs != nil {
+		rights.As = &confine.IDs{UID: int(v.IDs.HostUID(0)), GID: int(v.IDs.HostGID(0))}
+	}
+	var here *visit
+	rights.Enter = func() (err error) {
+		here, err = x.views.enter(c, write)
+		return err
+	}
+	err := confine.Run(rights, func() error { return f(here.view, here.root) })
+	if here != nil {
+		err = errors.Join(err, x.views.leave(here))
+	}
+	return err
+}
+
+// views are the namespaces of threads that are at the files of containers.
+type views struct {
+	records *records
+	layers  *layer.Service
+	ids     *ids
+
+	mu   sync.Mutex
+	open map[string][]*visit // by container, those whose root may be changed
+}
+
+// visit is one thread at the files of a container.
+type visit struct {
+	view *View
+	root *os.File
+	ns   *os.File // its mount namespace; nil: its root is not the one that the container runs on
+}
+
+func (x *views) leave(h *visit) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	err := h.root.Close()
+	if h.ns == nil {
+		return err
+	}
+	list := x.open[h.view.ID]
+	for i, o := range list {
+		if o == h {
+			list = append(list[:i:i], list[i+1:]...)
+		}
+	}
+	x.open[h.view.ID] = list
+	if len(list) == 0 {
+		delete(x.open, h.view.ID)
+	}
+	return errors.Join(err, h.ns.Close())
+}
+
+// mountRoot mounts the root of a container that does not run, detached. Its layer
+// is mounted once at a time: while a thread is at its files, that one's mount is
+// copied.
+//
+// Preconditions: the container's mu is held.
+func (x *views) mountRoot(ctx context.Context, v *View) (root *os.File, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if here := x.open[v.ID]; len(here) > 0 {
+		err = onThread(func() error {
+			root, err = mountns.RootOf(here[0].ns)
+			return err
+		})
+		return root, err
+	}
+	ns, done, err := x.ids.open(v.IDs)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if v.Rootfs != "" {
+		return openHostRoot(v.Rootfs, ns)
+	}
+	return x.layers.Mount(ctx, v.ID, ns)
+}
+
+// onThread calls f on a thread that ends with it.
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for ever: the thread ends with the goroutine
+		done <- f()
+	}()
+	return <-done
+}
+
+// wanted says which mounts of a running container a visitor sees: those that hold
+// files, as with Docker. What the kernel serves is neither read nor written.
+func wanted(p, fstype string) bool {
+	switch fstype {
+	case "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "securityfs", "debugfs", "tracefs", "pstore", "bpf",
+		"efivarfs", "configfs", "fusectl", "binfmt_misc", "rpc_pipefs", "nsfs", "autofs", "hugetlbfs", "selinuxfs", "smackfs":
+		return false
+	}
+	if p == "/dev/shm" {
+		return true
+	}
+	first, _, _ := strings.Cut(path.Clean(p)[1:], "/")
+	return first != "proc" && first != "sys" && first != "dev"
+}

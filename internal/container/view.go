@@ -1,0 +1,158 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/mount"
+	"github.com/tare-engine/tare/internal/linux/mountns"
+	kernel "github.com/tare-engine/tare/internal/linux/process"
+)
+
+// enter takes the calling thread to the files of a container, for good.
+func (x *views) enter(c *Container, write bool) (*visit, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.View()
+	if v.Status == Removing || v.Status == Dead {
+		return nil, errdefs.New(errdefs.Conflict, "cannot copy files of container %s: it is being removed or is dead", v.ID)
+	}
+	view, shared, err := x.viewOf(c, v, write)
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
+	failpoint.Hit("cp/view")
+	h := &visit{view: v}
+	if h.root, err = mountns.Enter(view); err != nil {
+		return nil, fmt.Errorf("files of container %s: %w", v.ID, err)
+	}
+	failpoint.Hit("cp/entered")
+	if !shared {
+		return h, nil
+	}
+	if h.ns, err = mountns.Own(); err != nil {
+		h.root.Close()
+		return nil, err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.open[v.ID] = append(x.open[v.ID], h)
+	return h, nil
+}
+
+// viewOf opens a container's root and mounts. shared says that the root is the
+// one that it runs on.
+func (x *views) viewOf(c *Container, v *View, write bool) (view *mountns.View, shared bool, err error) {
+	if p := c.process; p != nil && p.fd != nil {
+		view, err = mountns.Of(p.fd, wanted)
+		if ended, e := kernel.Ended(p.fd); e == nil && ended {
+			if view != nil {
+				view.Close()
+			}
+			return nil, false, errdefs.New(errdefs.Unavailable, "container %s has just ended; try again", v.ID)
+		}
+		return view, true, err
+	}
+	return x.resting(v, write)
+}
+
+// resting is the view of a container that does not run: its layer, and what its
+// next run would mount there.
+func (x *views) resting(v *View, write bool) (view *mountns.View, shared bool, err error) {
+	view = &mountns.View{}
+	defer func() {
+		if err != nil {
+			view.Close()
+		}
+	}()
+	if view.Mounts, err = x.held(v); err != nil {
+		return nil, false, err
+	}
+	if !write && v.Rootfs == "" {
+		if view.Root, err = x.look(v); err != nil {
+			return nil, false, err
+		}
+		missing, err := view.Missing()
+		if err == nil && missing == "" {
+			return view, false, nil
+		}
+		// A mount point is to be made.
+		if err := errors.Join(err, view.Root.Close()); err != nil {
+			return nil, false, err
+		}
+	}
+	view.Root, err = x.mountRoot(context.Background(), v)
+	return view, true, err
+}
+
+// look mounts the files of a container for reading, beside the mount on which it
+// may be started meanwhile.
+func (x *views) look(v *View) (*os.File, error) {
+	ns, done, err := x.ids.open(v.IDs)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return x.layers.Look(context.Background(), v.ID, ns)
+}
+
+// held opens the mounts of a container that does not run.
+func (x *views) held(v *View) (mounts []mountns.Mount, err error) {
+	defer func() {
+		if err != nil {
+			for _, m := range mounts {
+				m.Tree.Close()
+			}
+		}
+	}()
+	r := x.records
+	in := spec.Input{ID: v.ID, Config: v.Config, HostConfig: v.HostConfig, Mounts: r.mountRules(v.Record), IDs: v.IDs}
+	if v.HostConfig.NetworkMode.ConnectedContainer() == "" {
+		in.Hosts, in.Hostname, in.ResolvConf = r.file(v.ID, "hosts"), r.file(v.ID, "hostname"), r.file(v.ID, "resolv.conf")
+	}
+	list, err := spec.Held(in)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range list {
+		tree, err := openHeld(m)
+		if err != nil {
+			return mounts, err
+		}
+		mounts = append(mounts, mountns.Mount{
+			Path: m.Destination, Tree: tree, Make: true, Owner: &inroot.Owner{UID: int(v.IDs.HostUID(0)), GID: int(v.IDs.HostGID(0))},
+		})
+	}
+	return mounts, nil
+}
+
+// openHeld opens the source of a bind.
+func openHeld(m specs.Mount) (*os.File, error) {
+	tree, err := mount.Clone(m.Source, slices.Contains(m.Options, "rbind"))
+	if err != nil {
+		return nil, err
+	}
+	change := mount.Change{Propagation: mount.Private, Recursive: true}
+	if err := mount.SetAttr(tree, change); err != nil {
+		tree.Close()
+		return nil, err
+	}
+	if slices.Contains(m.Options, "ro") {
+		if err := mount.SetAttr(tree, mount.Change{Set: mount.ReadOnly, Recursive: slices.Contains(m.Options, "rro")}); err != nil {
+			tree.Close()
+			return nil, err
+		}
+	}
+	return tree, nil
+}
+
