@@ -2,6 +2,9 @@ package client
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -38,6 +41,60 @@ func (c *Client) ContainerExport(ctx context.Context, name string) (io.ReadClose
 		return nil, err
 	}
 	return resp.Body, nil
+}
+
+// ContainerPath describes what is at a path of a container's files.
+func (c *Client) ContainerPath(ctx context.Context, name, path string) (container.PathStat, error) {
+	resp, err := c.do(ctx, call{method: http.MethodHead, path: "/containers/" + segment(name) + "/archive", query: url.Values{"path": {path}}})
+	if err != nil {
+		return container.PathStat{}, err
+	}
+	defer resp.Body.Close()
+	return pathStat(resp.Header)
+}
+
+func pathStat(h http.Header) (st container.PathStat, err error) {
+	b, err := base64.StdEncoding.DecodeString(h.Get(api.PathStatHeader))
+	if err == nil {
+		err = json.Unmarshal(b, &st)
+	}
+	if err != nil {
+		return st, fmt.Errorf("unable to decode container path stat header: %w", err)
+	}
+	return st, nil
+}
+
+// ContainerArchive returns what is at a path of a container's files as a tar
+// stream, which the caller closes, and says what it is.
+func (c *Client) ContainerArchive(ctx context.Context, name, path string) (io.ReadCloser, container.PathStat, error) {
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: "/containers/" + segment(name) + "/archive", query: url.Values{"path": {path}}})
+	if err != nil {
+		return nil, container.PathStat{}, err
+	}
+	st, err := pathStat(resp.Header)
+	if err != nil {
+		resp.Body.Close()
+		return nil, st, err
+	}
+	return resp.Body, st, nil
+}
+
+// ContainerExtract unpacks a tar stream into a directory of a container. A
+// directory there is not replaced by something else, nor the other way round. With
+// asUser all belongs to the container's user.
+func (c *Client) ContainerExtract(ctx context.Context, name, dir string, archive io.Reader, asUser bool) error {
+	q := url.Values{"path": {dir}, "noOverwriteDirNonDir": {"true"}}
+	if asUser {
+		q.Set("copyUIDGID", "true")
+	}
+	resp, err := c.do(ctx, call{
+		method: http.MethodPut, path: "/containers/" + segment(name) + "/archive", query: q,
+		body: archive, header: http.Header{"Content-Type": {"application/x-tar"}},
+	})
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // ImageImportOptions say what becomes of an archive.

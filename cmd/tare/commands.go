@@ -32,6 +32,7 @@ var commands = []command{
 
 	{name: "attach", group: others, build: newAttachCommand, names: namesRunning, one: true},
 	{name: "commit", group: others, build: newCommitCommand, names: namesContainers, one: true},
+	{name: "cp", group: others, build: newCpCommand},
 	{name: "create", group: others, build: newCreateCommand, names: namesImages, one: true},
 	{name: "diff", group: others, build: newDiffCommand, names: namesContainers, one: true},
 	{name: "events", group: others, build: newEventsCommand},
@@ -64,6 +65,7 @@ var commands = []command{
 var containerCommands = []command{
 	{name: "attach", build: newAttachCommand, names: namesRunning, one: true},
 	{name: "commit", build: newCommitCommand, names: namesContainers, one: true},
+	{name: "cp", build: newCpCommand},
 	{name: "create", build: newCreateCommand, names: namesImages, one: true},
 	{name: "diff", build: newDiffCommand, names: namesContainers, one: true},
 	{name: "exec", build: newExecCommand, names: namesRunning, one: true},

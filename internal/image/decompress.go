@@ -61,6 +61,13 @@ const (
 // memory it wants, up to 4 GiB.
 const maxXzDictionary = 64 << 20
 
+// Decompress is a way to what is in r, compressed or not, with the limits of
+// images. The caller closes the result; the end of ctx ends it, too.
+func Decompress(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
+	out, _, err := decompress(ctx, r)
+	return out, err
+}
+
 // decompress unpacks r if it is packed. The result is closed by the caller.
 func decompress(ctx context.Context, r io.Reader) (io.ReadCloser, compression, error) {
 	packed := &counter{r: r}

@@ -640,6 +640,28 @@ func (f *fake) ContainerCommit(_ context.Context, o api.CommitOptions) (string, 
 	return "sha256:" + fakeID, f.find("commit", o.Container)
 }
 
+func (f *fake) ContainerPath(_ context.Context, ref, path string) (container.PathStat, error) {
+	return container.PathStat{Name: path, Size: 3}, f.find("path "+path, ref)
+}
+
+func (f *fake) ContainerArchive(ctx context.Context, ref, path string, told func(container.PathStat) (io.Writer, error)) error {
+	st, err := f.ContainerPath(ctx, ref, path)
+	if err != nil {
+		return err
+	}
+	out, err := told(st)
+	if err == nil {
+		_, err = io.WriteString(out, "archive of "+path)
+	}
+	return err
+}
+
+func (f *fake) ContainerExtract(_ context.Context, ref, path string, in io.Reader, keepKinds, asUser bool) error {
+	b, err := io.ReadAll(in)
+	f.call(fmt.Sprintf("extract %s %s %s %v %v", ref, path, b, keepKinds, asUser))
+	return err
+}
+
 func (f *fake) ContainerExport(_ context.Context, ref string, out io.Writer) error {
 	if err := f.find("export", ref); err != nil {
 		return err

@@ -31,6 +31,7 @@ type Backend interface {
 	distributionBackend
 	manifestBackend
 	archiveBackend
+	filesBackend
 	systemBackend
 	networkBackend
 	volumeBackend
