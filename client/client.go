@@ -87,9 +87,15 @@ func New(o Options) (*Client, error) {
 		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 		DisableCompression: true,
 		MaxIdleConns:       6,
+		WriteBufferSize:    transferBuffer,
+		ReadBufferSize:     transferBuffer,
 	}
 	return c, nil
 }
+
+// transferBuffer is how much of an archive goes to the engine, or comes from it, in
+// one call of the system.
+const transferBuffer = 128 << 10
 
 // Host returns the address the client was made for.
 func (c *Client) Host() string { return c.host }

@@ -90,8 +90,9 @@ func (x *Copies) Unpack(ctx context.Context, ref, p string, in io.Reader, o Unpa
 		if err != nil {
 			return err
 		}
+		uid, gid := int(v.IDs.HostUID(0)), int(v.IDs.HostGID(0))
 		return archive.Unpack(ctx, root, p, in, archive.UnpackOptions{
-			Own: own, RootUID: int(v.IDs.HostUID(0)), KeepKinds: o.KeepKinds, ReadOnlyRoot: v.HostConfig.ReadonlyRootfs,
+			Own: own, RootUID: uid, UID: uid, GID: gid, KeepKinds: o.KeepKinds, ReadOnlyRoot: v.HostConfig.ReadonlyRootfs,
 		})
 	})
 	if err != nil {

@@ -103,13 +103,14 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if err := u.makeRoom(parent, base, p, h.Typeflag == tar.TypeDir); err != nil {
-		return err
+	err = u.make(parent, base, p, h, r)
+	if errors.Is(err, fs.ErrExist) {
+		if err := u.makeRoom(parent, base, p, h.Typeflag == tar.TypeDir); err != nil {
+			return err
+		}
+		err = u.make(parent, base, p, h, r)
 	}
-	if err := u.make(parent, base, p, h, r); err != nil {
-		return inDir(u.dir, err)
-	}
-	return nil
+	return inDir(u.dir, err)
 }
 
 // inDir names the whole path in an error.
@@ -172,7 +173,8 @@ func (u *unpacker) make(parent *os.Root, base, p string, h *tar.Header, r io.Rea
 	case tar.TypeReg:
 		return u.makeFile(parent, base, h, r)
 	case tar.TypeDir:
-		if err := parent.Mkdir(base, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := parent.Mkdir(base, 0o700)
+		if st, serr := parent.Lstat(base); err != nil && (serr != nil || !st.IsDir()) {
 			return err
 		}
 		u.dirs = append(u.dirs, dirTime{p, h.ModTime})
@@ -194,7 +196,7 @@ func (u *unpacker) make(parent *os.Root, base, p string, h *tar.Header, r io.Rea
 }
 
 func (u *unpacker) makeFile(parent *os.Root, base string, h *tar.Header, r io.Reader) error {
-	f, err := parent.OpenFile(base, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := parent.OpenFile(base, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode(h.Mode).Perm())
 	if err != nil {
 		return err
 	}
@@ -202,8 +204,11 @@ func (u *unpacker) makeFile(parent *os.Root, base string, h *tar.Header, r io.Re
 	if err := u.fill(f, r, h.Size); err != nil {
 		return err
 	}
-	if err := f.Chmod(fileMode(h.Mode)); err != nil {
-		return err
+	// The umask, or the directory's ACL, may have had a say.
+	if st, err := f.Stat(); err != nil || st.Mode() != fileMode(h.Mode) {
+		if err := f.Chmod(fileMode(h.Mode)); err != nil {
+			return err
+		}
 	}
 	writeAttributes(f, h)
 	return setTime(f, parent, base, h.ModTime)

@@ -54,6 +54,7 @@ type UnpackOptions struct {
 	// Own turns the owner of an entry into that of the file.
 	Own          func(uid, gid int) (int, int, error)
 	RootUID      int  // of the container, on the host
+	UID, GID     int  // of the thread's new files
 	KeepKinds    bool // refuse to replace a directory by something else, and the reverse
 	ReadOnlyRoot bool // the container must not change its root
 }
@@ -78,7 +79,7 @@ func Unpack(ctx context.Context, root *os.File, p string, in io.Reader, o Unpack
 	if err := writable(root, dir, o.ReadOnlyRoot); err != nil {
 		return err
 	}
-	live := untar.Live{Own: o.Own, KeepKinds: o.KeepKinds, FDs: mountns.FDs, RootUID: o.RootUID}
+	live := untar.Live{Own: o.Own, KeepKinds: o.KeepKinds, FDs: mountns.FDs, RootUID: o.RootUID, UID: o.UID, GID: o.GID}
 	_, err = untar.Unpack(ctx, dir, in, untar.Options{Whiteouts: untar.Literal, Live: &live})
 	return explain(at.full, err)
 }
@@ -109,6 +110,9 @@ func explain(full string, err error) error {
 			return errdefs.New(errdefs.InvalidArgument, "cannot overwrite directory %q with non-directory %q", path.Join(full, kind.Path), full)
 		}
 		return errdefs.New(errdefs.InvalidArgument, "cannot overwrite non-directory %q with directory %q", path.Join(full, kind.Path), full)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errdefs.New(errdefs.InvalidArgument, "Error processing tar file: %w", io.ErrUnexpectedEOF)
 	}
 	if _, ok := errors.AsType[*untar.InputError](err); ok {
 		return errdefs.New(errdefs.InvalidArgument, "Error processing tar file: %w", err)

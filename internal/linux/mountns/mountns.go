@@ -107,7 +107,8 @@ func Of(pidfd *os.File, wanted func(path, fstype string) bool) (_ *View, err err
 }
 
 // Enter gives the thread a new mount namespace with nothing but the view, and
-// returns its root. No program, device or set-user-ID bit of it works there.
+// returns its root. No program, device or set-user-ID bit of it works there. The
+// thread's umask becomes 0.
 func Enter(v *View) (root *os.File, err error) {
 	host, err := proc()
 	if err != nil {
@@ -125,6 +126,7 @@ func Enter(v *View) (root *os.File, err error) {
 	if err := pivot(v.Root); err != nil {
 		return nil, err
 	}
+	unix.Umask(0) // the thread's: it shares it with no other
 	if root, err = os.OpenFile("/", unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
 		return nil, err
 	}

@@ -135,12 +135,13 @@ func (w *writer) each(n *node, p string, depth int, f func(child *node, q string
 	if err := w.check(p, depth); err != nil {
 		return err
 	}
-	names, err := n.names()
+	entries, err := n.entries()
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		child, err := w.open(n.fd, name)
+	for _, e := range entries {
+		name := e.Name()
+		child, err := w.openEntry(n.fd, e)
 		if vanished(err) {
 			continue
 		}
@@ -355,6 +356,17 @@ func (w *writer) open(dir int, name string) (*node, error) {
 	return openNode(dir, name, w.o.FDs)
 }
 
+// openEntry is open for an entry of a directory, which tells what it is.
+func (w *writer) openEntry(dir int, e os.DirEntry) (*node, error) {
+	if w.o.Inert && (e.Type().IsRegular() || e.IsDir()) {
+		n, err := openReadable(dir, e.Name())
+		if n != nil || err != nil && err != unix.ENXIO && err != unix.ELOOP {
+			return n, err
+		}
+	}
+	return w.open(dir, e.Name())
+}
+
 // openInert is openNode for what may be opened without harm; nil: it is neither
 // a regular file nor a directory.
 func openInert(dir int, name string) (*node, error) {
@@ -365,6 +377,13 @@ func openInert(dir int, name string) (*node, error) {
 	if !n.readable() {
 		return nil, nil
 	}
+	return openReadable(dir, name)
+}
+
+// openReadable opens what was a regular file or a directory when it was looked at;
+// nil: it is something else by now.
+func openReadable(dir int, name string) (*node, error) {
+	n := &node{}
 	var err error
 	if n.fd, err = openReading(dir, name, unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY); err != nil {
 		return nil, err
@@ -433,6 +452,16 @@ func (n *node) dir() bool { return n.st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
 // names lists a directory, sorted.
 func (n *node) names() ([]string, error) {
+	entries, err := n.entries()
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, err
+}
+
+// entries lists a directory, sorted by name.
+func (n *node) entries() ([]os.DirEntry, error) {
 	again, err := openat(n.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if vanished(err) {
 		return nil, nil
@@ -442,12 +471,12 @@ func (n *node) names() ([]string, error) {
 	}
 	f := os.NewFile(uintptr(again), "directory")
 	defer f.Close()
-	names, err := f.Readdirnames(-1)
+	entries, err := f.ReadDir(-1)
 	if errors.Is(err, unix.ENOENT) { // of a directory that was removed
 		return nil, nil
 	}
-	slices.Sort(names)
-	return names, err
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, err
 }
 
 func (n *node) readlink() (string, error) {

@@ -27,9 +27,13 @@ func (u *unpacker) again(parent int, base, p string, f func() error) (replaced b
 }
 
 func (u *unpacker) makeFile(parent int, base, p string, h *tar.Header, r io.Reader) error {
+	mode, err := u.firstMode(h)
+	if err != nil {
+		return err
+	}
 	var fd int
-	_, err := u.again(parent, base, p, func() (err error) {
-		fd, err = unix.Openat(parent, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0600)
+	_, err = u.again(parent, base, p, func() (err error) {
+		fd, err = unix.Openat(parent, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 		return err
 	})
 	if err == unix.EBUSY && u.live != nil { // a file is mounted there
@@ -54,6 +58,30 @@ func (u *unpacker) makeFile(parent int, base, p string, h *tar.Header, r io.Read
 	}
 	u.result.Disk += taken(&st)
 	return nil
+}
+
+// firstMode is what a new file has until its data is there: nothing for others,
+// unless it is its last mode anyway.
+func (u *unpacker) firstMode(h *tar.Header) (uint32, error) {
+	if u.live == nil {
+		return 0600, nil
+	}
+	uid, gid, err := u.ownerOf(h)
+	if err != nil || uid != u.live.UID || gid != u.live.GID || h.Mode&^0777 != 0 {
+		return 0600, err
+	}
+	return uint32(h.Mode), nil
+}
+
+// asMade reports whether a file has the owner and the mode of its entry from its
+// making. It may have others: of a directory with a default ACL, or with set-group-ID.
+func (u *unpacker) asMade(fd int, h *tar.Header) bool {
+	if u.live == nil {
+		return false
+	}
+	uid, gid, err := u.ownerOf(h)
+	var st unix.Stat_t
+	return err == nil && unix.Fstat(fd, &st) == nil && int(st.Uid) == uid && int(st.Gid) == gid && int64(st.Mode&07777) == h.Mode&07777
 }
 
 // openMounted opens a regular file that is mounted somewhere, to be written anew.
@@ -255,15 +283,17 @@ func (u *unpacker) setFile(fd int, h *tar.Header) error {
 }
 
 func (u *unpacker) setOwner(fd int, h *tar.Header) error {
-	uid, gid, err := u.ownerOf(h)
-	if err != nil {
-		return err
-	}
-	if err := unix.Fchown(fd, uid, gid); err != nil {
-		return err
-	}
-	if err := unix.Fchmod(fd, uint32(h.Mode&07777)); err != nil {
-		return err
+	if !u.asMade(fd, h) {
+		uid, gid, err := u.ownerOf(h)
+		if err != nil {
+			return err
+		}
+		if err := unix.Fchown(fd, uid, gid); err != nil {
+			return err
+		}
+		if err := unix.Fchmod(fd, uint32(h.Mode&07777)); err != nil {
+			return err
+		}
 	}
 	return u.eachXattr(h, func(name string, value []byte) error {
 		return unix.Fsetxattr(fd, name, value, 0)

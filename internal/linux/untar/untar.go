@@ -73,6 +73,8 @@ type Live struct {
 	// FDs is the path by which the thread finds the descriptors of the process, with
 	// a slash at its end.
 	FDs string
+	// UID and GID are who the thread's new files belong to, and its umask is 0.
+	UID, GID int
 	// RootUID is the owner of the user namespace that file capabilities are for; 0:
 	// there is none but the host's.
 	RootUID int
