@@ -213,14 +213,8 @@ func (x *views) leave(h *visit) error {
 // copied.
 //
 // Preconditions: the container's mu is held.
-func (x *views) mountRoot(ctx context.Context, v *View) (root *os.File, err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if here := x.open[v.ID]; len(here) > 0 {
-		err = onThread(func() error {
-			root, err = mountns.RootOf(here[0].ns)
-			return err
-		})
+func (x *views) mountRoot(ctx context.Context, v *View) (*os.File, error) {
+	if root, err := x.sharedRoot(v.ID); root != nil || err != nil {
 		return root, err
 	}
 	ns, done, err := x.ids.open(v.IDs)
@@ -232,6 +226,22 @@ func (x *views) mountRoot(ctx context.Context, v *View) (root *os.File, err erro
 		return openHostRoot(v.Rootfs, ns)
 	}
 	return x.layers.Mount(ctx, v.ID, ns)
+}
+
+// sharedRoot copies the root mount of a thread at the files of a container; nil
+// if there is none.
+func (x *views) sharedRoot(id string) (root *os.File, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	here := x.open[id]
+	if len(here) == 0 {
+		return nil, nil
+	}
+	err = onThread(func() error {
+		root, err = mountns.RootOf(here[0].ns)
+		return err
+	})
+	return root, err
 }
 
 // onThread calls f on a thread that ends with it.

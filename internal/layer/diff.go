@@ -80,7 +80,12 @@ func (s *Service) Export(ctx context.Context, id string, ns *os.File, ids *idran
 		return fmt.Errorf("mount root of container %s: %w", id, err)
 	}
 	defer m.Close()
-	return treeError(totar.Tree(ctx, m, out, s.inside(ids)))
+	if err := mount.SetAttr(m, mount.Change{Set: mount.NoDev}); err != nil {
+		return err
+	}
+	o := s.inside(ids)
+	o.Inert = true
+	return treeError(totar.Tree(ctx, m, out, o))
 }
 
 // ExportChain writes all files of a chain as a tar stream.

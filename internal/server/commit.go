@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net/http"
@@ -42,7 +43,11 @@ func (s *Server) commitContainer(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) exportContainer(w http.ResponseWriter, r *request) error {
-	return s.backend.ContainerExport(r.Context(), r.name, &archiveAnswer{r: r, contentType: "application/octet-stream"})
+	out := bufio.NewWriterSize(&archiveAnswer{r: r, contentType: "application/octet-stream"}, archiveBuffer)
+	if err := s.backend.ContainerExport(r.Context(), r.name, out); err != nil {
+		return err
+	}
+	return out.Flush()
 }
 
 // archiveAnswer begins the answer with the first bytes: an error before them
