@@ -3,8 +3,8 @@
 # are swapped, execs, statistics, fuzzing. Writes docs/soak.md with what was
 # really done. TARE_SOAK_ENGINE, …_KEEPER, …_BOTH, …_UPGRADE and …_PULL set the
 # numbers of kills, …_POWER that of power cuts, TARE_SOAK_MINUTES a bound of their
-# time, TARE_SOAK_RACES, TARE_SOAK_EXECS and TARE_SOAK_STATS the other numbers,
-# TARE_SOAK_FUZZ the time of each fuzz target.
+# time, TARE_SOAK_RACES, TARE_SOAK_COPIES, TARE_SOAK_EXECS and TARE_SOAK_STATS the
+# other numbers, TARE_SOAK_FUZZ the time of each fuzz target.
 set -u
 cd "$(dirname "$0")/.."
 [ -n "${TARE_SOAK_MINUTES:-}" ] && export TARE_SOAK_UNTIL=$(($(date +%s) + TARE_SOAK_MINUTES * 60))
@@ -15,6 +15,7 @@ export CGO_ENABLED=0
 code=0
 go test -count=1 -tags "root failpoint soak" -run '^TestSoak$' -v -timeout 3h ./test/crash >"$log" 2>&1 || code=1
 TARE_SOAK_RACES="${TARE_SOAK_RACES:-1000}" go test -count=1 -tags root -run '^TestRaces$' -v -timeout 2h ./internal/runtime >>"$log" 2>&1 || code=1
+TARE_SOAK_COPIES="${TARE_SOAK_COPIES:-3000}" go test -count=1 -tags root -run '^TestCopyRaces$' -v -timeout 2h ./internal/container/archive >>"$log" 2>&1 || code=1
 TARE_SOAK_EXECS="${TARE_SOAK_EXECS:-10000}" TARE_SOAK_STATS="${TARE_SOAK_STATS:-1000}" \
 	go test -count=1 -tags root -run '^(TestExecsLeaveNothing|TestStatsOfMany)$' -v -timeout 2h ./test/probe >>"$log" 2>&1 || code=1
 
@@ -44,7 +45,7 @@ grep -q '^SOAK ' "$log" || { tail -40 "$log"; exit 1; }
 	echo "process, mount, link, nftables line, cgroup, file. For pulls, clients pull and remove images. For power cuts"
 	echo "they also commit, import, tag and push, and the engine boots with what the disk held at that moment, without"
 	echo "what was in memory; that this loses a file which was not synced is tried first. A race starts containers"
-	echo "while what they mount, and where, is swapped for links out of the root; a canary outside is compared. Fuzz"
+	echo "while what they mount, and where, is swapped for links out of the root, or copies files in and out meanwhile; a canary outside is compared. Fuzz"
 	echo "targets run with their oracles."
 	echo
 	echo "Date: $(date -u +%Y-%m-%d), commit $(git rev-parse --short HEAD), $(nproc) CPUs, load $(cut -d' ' -f1 /proc/loadavg), Linux $(uname -r)."

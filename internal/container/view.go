@@ -155,4 +155,3 @@ func openHeld(m specs.Mount) (*os.File, error) {
 	}
 	return tree, nil
 }
-
