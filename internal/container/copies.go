@@ -63,7 +63,7 @@ func (x *Copies) Pack(ctx context.Context, ref, p string, told func(container.Pa
 		return err
 	}
 	err = x.inside(c, false, func(v *View, root *os.File) error {
-		failpoint.Hit("cp/out")
+		hit("cp/out")
 		return archive.Pack(ctx, root, p, packOptions(v.IDs), func(st container.PathStat) (io.Writer, error) {
 			x.events.publish(v, events.ActionArchivePath)
 			return told(st)
@@ -85,7 +85,7 @@ func (x *Copies) Unpack(ctx context.Context, ref, p string, in io.Reader, o Unpa
 		return err
 	}
 	err = x.inside(c, true, func(v *View, root *os.File) error {
-		failpoint.Hit("cp/in")
+		hit("cp/in")
 		own, err := owner(v, root, o.AsUser)
 		if err != nil {
 			return err
@@ -146,6 +146,17 @@ func elsewhere(f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
 	return <-done
+}
+
+// hit is failpoint.Hit on a thread that does not see the host's files, where it is
+// said which point is meant.
+func hit(point string) {
+	if failpoint.Enabled {
+		_ = elsewhere(func() error {
+			failpoint.Hit(point)
+			return nil
+		})
+	}
 }
 
 // inside calls f on a thread whose root is the container's. It may change the

@@ -36,7 +36,7 @@ func (x *views) enter(c *Container, write bool) (*visit, error) {
 	if h.root, err = mountns.Enter(view); err != nil {
 		return nil, fmt.Errorf("files of container %s: %w", v.ID, err)
 	}
-	failpoint.Hit("cp/entered")
+	hit("cp/entered")
 	if !shared {
 		return h, nil
 	}

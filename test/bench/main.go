@@ -111,6 +111,7 @@ var sections = []struct {
 	{"load", (*bench).loads},
 	{"images", (*bench).images},
 	{"registry", (*bench).registry},
+	{"copies", (*bench).copies},
 	{"network", (*bench).network},
 }
 

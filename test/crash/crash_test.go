@@ -6,7 +6,9 @@
 package crash
 
 import (
+	"bytes"
 	"cmp"
+	"errors"
 	"maps"
 	"net"
 	"os"
@@ -169,6 +171,30 @@ var operations = []operation{
 	},
 		func(b *box) error { return b.try("commit", "-c", "ENV A=b", "box", "committed") },
 		func(b *box, ack bool) { b.wholeImage("committed", "/data", ack) }},
+	{"cp in", func(b *box) {
+		loadHello(b)
+		b.must("create", "--name", "box", "-v", b.path("bound")+":/bound", fixture.Image, "true")
+		b.filesToCopy()
+	},
+		func(b *box) error { return b.try("cp", b.path("in"), "box:/in") },
+		func(b *box, ack bool) { // as tar(1) leaves it: on disk when the kernel writes it
+			b.copied("box:/in", ack && !b.rebooted)
+		}},
+	{"cp into a running container", func(b *box) {
+		loadHello(b)
+		b.must("run", "-d", "--name", "box", fixture.Image, "/bin/busybox", "sleep", "1000")
+		b.filesToCopy()
+	},
+		func(b *box) error { return b.try("cp", b.path("in"), "box:/in") },
+		func(b *box, ack bool) { b.copied("box:/in", ack && !b.rebooted) }},
+	{"cp out", func(b *box) {
+		loadHello(b)
+		b.must("create", "--name", "box", fixture.Image, "true")
+		b.filesToCopy()
+		b.must("cp", b.path("in"), "box:/in")
+	},
+		func(b *box) error { return b.try("cp", "box:/in", b.path("out")) },
+		func(b *box, ack bool) { b.copied("box:/in", !b.rebooted) }},
 	{"import", func(b *box) {
 		loadHello(b)
 		b.must("run", "--name", "box", fixture.Image, "/bin/busybox", "touch", "/made")
@@ -660,6 +686,37 @@ func (b *box) soon(come func() bool) {
 func (b *box) try(args ...string) error {
 	_, err := b.tare(args...)
 	return err
+}
+
+// filesToCopy makes files for a copy, anew each time.
+func (b *box) filesToCopy() {
+	b.t.Helper()
+	err := errors.Join(os.RemoveAll(b.path("out")), os.RemoveAll(b.path("in")), os.MkdirAll(b.path("in/dir"), 0o755),
+		os.WriteFile(b.path("in/dir/file"), bytes.Repeat([]byte("data"), 1<<20), 0o640))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// copied looks at what a copy has left. All of it is there if it was acknowledged;
+// else some of it may be. The container's files can be copied in any case.
+func (b *box) copied(from string, all bool) {
+	b.t.Helper()
+	if err := os.RemoveAll(b.path("again")); err != nil {
+		b.t.Fatal(err)
+	}
+	_, err := b.tare("cp", from, b.path("again"))
+	if !all && err != nil && strings.Contains(err.Error(), "Could not find the file") {
+		return
+	}
+	if err != nil {
+		b.t.Errorf("a copy was cut off: %v", err)
+		return
+	}
+	st, err := os.Stat(b.path("again/dir/file"))
+	if all && (err != nil || st.Size() != 4<<20 || st.Mode() != 0o640) {
+		b.t.Errorf("a copy was acknowledged: %v, %v", st, err)
+	}
 }
 
 func (b *box) ids() []string { return strings.Fields(b.must("ps", "-aq", "--no-trunc")) }
