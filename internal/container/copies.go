@@ -22,7 +22,7 @@ import (
 	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/confine"
-	"github.com/tare-engine/tare/internal/linux/mountns"
+	"github.com/tare-engine/tare/internal/linux/mount"
 )
 
 // Copies are what clients look at, take out of and bring into the files of
@@ -249,7 +249,7 @@ func (x *views) sharedRoot(id string) (root *os.File, err error) {
 		return nil, nil
 	}
 	err = onThread(func() error {
-		root, err = mountns.RootOf(here[0].ns)
+		root, err = mount.RootOf(here[0].ns)
 		return err
 	})
 	return root, err

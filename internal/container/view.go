@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -14,7 +16,6 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/mount"
-	"github.com/tare-engine/tare/internal/linux/mountns"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
 )
 
@@ -33,14 +34,14 @@ func (x *views) enter(c *Container, write bool) (*visit, error) {
 	defer view.Close()
 	failpoint.Hit("cp/view")
 	h := &visit{view: v}
-	if h.root, err = mountns.Enter(view); err != nil {
+	if h.root, err = view.Enter(); err != nil {
 		return nil, fmt.Errorf("files of container %s: %w", v.ID, err)
 	}
 	hit("cp/entered")
 	if !shared {
 		return h, nil
 	}
-	if h.ns, err = mountns.Own(); err != nil {
+	if h.ns, err = mount.OwnNamespace(); err != nil {
 		h.root.Close()
 		return nil, err
 	}
@@ -52,9 +53,9 @@ func (x *views) enter(c *Container, write bool) (*visit, error) {
 
 // viewOf opens a container's root and mounts. shared says that the root is the
 // one that it runs on.
-func (x *views) viewOf(c *Container, v *View, write bool) (view *mountns.View, shared bool, err error) {
+func (x *views) viewOf(c *Container, v *View, write bool) (view *mount.View, shared bool, err error) {
 	if p := c.process; p != nil && p.fd != nil {
-		view, err = mountns.Of(p.fd, wanted)
+		view, err = mount.ViewOf(p.fd, wanted)
 		if ended, e := kernel.Ended(p.fd); e == nil && ended {
 			if view != nil {
 				view.Close()
@@ -68,8 +69,8 @@ func (x *views) viewOf(c *Container, v *View, write bool) (view *mountns.View, s
 
 // resting is the view of a container that does not run: its layer, and what its
 // next run would mount there.
-func (x *views) resting(v *View, write bool) (view *mountns.View, shared bool, err error) {
-	view = &mountns.View{}
+func (x *views) resting(v *View, write bool) (view *mount.View, shared bool, err error) {
+	view = &mount.View{}
 	defer func() {
 		if err != nil {
 			view.Close()
@@ -82,11 +83,10 @@ func (x *views) resting(v *View, write bool) (view *mountns.View, shared bool, e
 		if view.Root, err = x.look(v); err != nil {
 			return nil, false, err
 		}
-		missing, err := view.Missing()
-		if err == nil && missing == "" {
+		lacks, err := lacksPlace(view)
+		if err == nil && !lacks {
 			return view, false, nil
 		}
-		// A mount point is to be made.
 		if err := errors.Join(err, view.Root.Close()); err != nil {
 			return nil, false, err
 		}
@@ -107,7 +107,7 @@ func (x *views) look(v *View) (*os.File, error) {
 }
 
 // held opens the mounts of a container that does not run.
-func (x *views) held(v *View) (mounts []mountns.Mount, err error) {
+func (x *views) held(v *View) (mounts []mount.Placed, err error) {
 	defer func() {
 		if err != nil {
 			for _, m := range mounts {
@@ -129,11 +129,47 @@ func (x *views) held(v *View) (mounts []mountns.Mount, err error) {
 		if err != nil {
 			return mounts, err
 		}
-		mounts = append(mounts, mountns.Mount{
-			Path: m.Destination, Tree: tree, Make: true, Owner: &inroot.Owner{UID: int(v.IDs.HostUID(0)), GID: int(v.IDs.HostGID(0))},
-		})
+		mounts = append(mounts, mount.Placed{Path: m.Destination, Tree: tree, Place: placeOf(v, m.Destination, tree)})
 	}
 	return mounts, nil
+}
+
+// placeOf finds the mount point of a tree, made if need be.
+func placeOf(v *View, dest string, tree *os.File) func(root *os.File) (*os.File, error) {
+	return func(root *os.File) (*os.File, error) {
+		st, err := tree.Stat()
+		if err != nil {
+			return nil, err
+		}
+		kind := inroot.Dir
+		if !st.IsDir() {
+			kind = inroot.File
+		}
+		t, err := inroot.Resolve(root, dest, inroot.Options{Make: kind, Owner: &inroot.Owner{UID: int(v.IDs.HostUID(0)), GID: int(v.IDs.HostGID(0))}})
+		if err == nil && t.Path == "/" {
+			t.File.Close()
+			return nil, errdefs.New(errdefs.InvalidArgument, "mount point %s is the root", dest)
+		}
+		return t.File, err
+	}
+}
+
+// lacksPlace reports whether a mount point of a view is to be made.
+func lacksPlace(view *mount.View) (bool, error) {
+	for i, m := range view.Mounts {
+		if slices.ContainsFunc(view.Mounts[:i], func(above mount.Placed) bool { return strings.HasPrefix(m.Path, above.Path+"/") }) {
+			continue // its place is in another mount
+		}
+		t, err := inroot.Resolve(view.Root, m.Path, inroot.Options{})
+		if errors.Is(err, fs.ErrNotExist) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		t.File.Close()
+	}
+	return false, nil
 }
 
 // openHeld opens the source of a bind.

@@ -3,6 +3,8 @@ package server
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestCommitAndImportParameters: what the engine gets to see.
@@ -21,6 +23,25 @@ func TestCommitAndImportParameters(t *testing.T) {
 		if res.StatusCode >= 300 || len(f.calls) == 0 || f.calls[0] != tt.want {
 			t.Errorf("%s: %d %s: %q, want %q", tt.target, res.StatusCode, body, f.calls, tt.want)
 		}
+	}
+}
+
+// TestArchiveRoutes: what reaches the engine, and the header that says what a file is.
+func TestArchiveRoutes(t *testing.T) {
+	f := &fake{}
+	c := unixClient(t, newServer(t, f))
+	const header = "eyJuYW1lIjoiL2EgYiIsInNpemUiOjMsIm1vZGUiOjAsIm10aW1lIjoiMDAwMS0wMS0wMVQwMDowMDowMFoiLCJsaW5rVGFyZ2V0IjoiIn0="
+	for _, method := range []string{"HEAD", "GET"} {
+		res, _ := do(t, c, method, "/containers/c1/archive?path=/a%20b", "", "")
+		if got := res.Header.Get("X-Docker-Container-Path-Stat"); got != header {
+			t.Errorf("%s: %s", method, got)
+		}
+	}
+	do(t, c, "PUT", "/containers/c1/archive?path=/a%20b&noOverwriteDirNonDir=1&copyUIDGID=false", "application/x-tar", "tar")
+	do(t, c, "PUT", "/v1.24/containers/c1/archive?path=/a&copyUIDGID=true", "application/x-tar", "tar")
+	want := []string{"path /a b c1", "path /a b c1", "extract c1 /a b tar true false", "extract c1 /a tar false true"}
+	if diff := cmp.Diff(want, f.calls); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -666,7 +666,11 @@ func (f *fake) ContainerExport(_ context.Context, ref string, out io.Writer) err
 	if err := f.find("export", ref); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(out, "files"); err != nil {
+	files := "files"
+	if f.panics {
+		files = strings.Repeat(files, archiveBuffer) // some of it is on its way
+	}
+	if _, err := io.WriteString(out, files); err != nil {
 		return err
 	}
 	if f.panics {

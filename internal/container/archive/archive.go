@@ -13,7 +13,6 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/mount"
-	"github.com/tare-engine/tare/internal/linux/mountns"
 	"github.com/tare-engine/tare/internal/linux/totar"
 	"github.com/tare-engine/tare/internal/linux/untar"
 )
@@ -42,7 +41,7 @@ func Pack(ctx context.Context, root *os.File, p string, o PackOptions, told func
 	if err != nil {
 		return err
 	}
-	err = totar.Entry(ctx, at.dir, at.base, at.name, out, totar.Options{UID: o.UID, GID: o.GID, Seconds: true, FDs: mountns.FDs, Inert: true})
+	err = totar.Entry(ctx, at.dir, at.base, at.name, out, totar.Options{UID: o.UID, GID: o.GID, Seconds: true, FDs: mount.FDs, Inert: true})
 	if _, ok := errors.AsType[*totar.TreeError](err); ok {
 		return errdefs.New(errdefs.InvalidArgument, "no archive can hold these files: %w", err)
 	}
@@ -79,7 +78,7 @@ func Unpack(ctx context.Context, root *os.File, p string, in io.Reader, o Unpack
 	if err := writable(root, dir, o.ReadOnlyRoot); err != nil {
 		return err
 	}
-	live := untar.Live{Own: o.Own, KeepKinds: o.KeepKinds, FDs: mountns.FDs, RootUID: o.RootUID, UID: o.UID, GID: o.GID}
+	live := untar.Live{Own: o.Own, KeepKinds: o.KeepKinds, FDs: mount.FDs, Attr: o.attribute, UID: o.UID, GID: o.GID}
 	_, err = untar.Unpack(ctx, dir, in, untar.Options{Whiteouts: untar.Literal, Live: &live})
 	return explain(at.full, err)
 }

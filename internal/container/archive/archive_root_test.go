@@ -16,7 +16,6 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/mount"
-	"github.com/tare-engine/tare/internal/linux/mountns"
 )
 
 func (l *lab) stat(p string) (st container.PathStat, err error) {
@@ -165,17 +164,17 @@ func TestMounts(t *testing.T) {
 	l.write(filepath.Join(vol, "file"), "old")
 	l.must(os.MkdirAll(filepath.Join(l.root, "v"), 0o755))
 	l.write(filepath.Join(l.root, "v", "hidden"), "x")
-	clone := func(ro bool) mountns.Mount {
+	clone := func(ro bool) mount.Placed {
 		tree, err := mount.Clone(vol, true)
 		l.must(err)
 		if ro {
 			l.must(mount.SetAttr(tree, mount.Change{Set: mount.ReadOnly}))
 		}
-		return mountns.Mount{Path: "/v", Tree: tree, Make: true}
+		return mount.Placed{Path: "/v", Tree: tree}
 	}
 	in := l.archive(tar.Header{Name: "file", Uname: "new"})
 	own := func(uid, gid int) (int, int, error) { return uid, gid, nil }
-	err := l.inside([]mountns.Mount{clone(false)}, func(root *os.File) error {
+	err := l.inside([]mount.Placed{clone(false)}, func(root *os.File) error {
 		if _, err := Stat(root, "/v/hidden"); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("what lies under a mount: %v", err)
 		}
@@ -184,7 +183,7 @@ func TestMounts(t *testing.T) {
 	if b, _ := os.ReadFile(filepath.Join(vol, "file")); err != nil || string(b) != "new" {
 		t.Errorf("%q, %v", b, err)
 	}
-	err = l.inside([]mountns.Mount{clone(true)}, func(root *os.File) error {
+	err = l.inside([]mount.Placed{clone(true)}, func(root *os.File) error {
 		return Unpack(t.Context(), root, "/v", bytes.NewReader(in), UnpackOptions{Own: own})
 	})
 	if err == nil || err.Error() != "mounted volume is marked read-only" {
@@ -194,7 +193,7 @@ func TestMounts(t *testing.T) {
 	l.write(filepath.Join(l.root, "f"), "under")
 	tree, err := mount.Clone(filepath.Join(vol, "file"), false)
 	l.must(err)
-	err = l.inside([]mountns.Mount{{Path: "/f", Tree: tree, Make: true}}, func(root *os.File) error {
+	err = l.inside([]mount.Placed{{Path: "/f", Tree: tree}}, func(root *os.File) error {
 		return Unpack(t.Context(), root, "/", bytes.NewReader(l.archive(tar.Header{Name: "f", Uname: "anew"})), UnpackOptions{Own: own})
 	})
 	mounted, _ := os.ReadFile(filepath.Join(vol, "file"))

@@ -15,7 +15,6 @@ import (
 
 	"github.com/tare-engine/tare/internal/linux/confine"
 	"github.com/tare-engine/tare/internal/linux/mount"
-	"github.com/tare-engine/tare/internal/linux/mountns"
 )
 
 // lab is a root that a container could have, beside which lies what is none of
@@ -50,17 +49,17 @@ func (l *lab) write(p, data string) {
 }
 
 // inside calls f as a copy is done.
-func (l *lab) inside(mounts []mountns.Mount, f func(root *os.File) error) error {
+func (l *lab) inside(mounts []mount.Placed, f func(root *os.File) error) error {
 	l.Helper()
 	tree, err := mount.Clone(l.root, false)
 	l.must(err)
-	view := &mountns.View{Root: tree, Mounts: mounts}
+	view := &mount.View{Root: tree, Mounts: mounts}
 	var root *os.File
 	rights := confine.Options{
 		Keep: []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap},
 		Enter: func() (err error) {
 			defer view.Close()
-			root, err = mountns.Enter(view)
+			root, err = view.Enter()
 			return err
 		},
 	}

@@ -2,7 +2,7 @@
 // files, as `docker cp` has it.
 //
 // Its functions are called on a thread whose root is the container's (package
-// linux/mountns). Paths and archives come from clients, the files belong to the
+// linux/mount). Paths and archives come from clients, the files belong to the
 // container, which may change them meanwhile.
 //
 //	/a/link      the link itself

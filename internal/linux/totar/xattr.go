@@ -1,12 +1,13 @@
 package totar
 
 import (
+	"encoding/binary"
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/tare-engine/tare/internal/linux/filemeta"
 )
+
+const capability = "security.capability"
 
 // xattrs reads the attributes that go into an archive.
 func (n *node) xattrs() (map[string][]byte, error) {
@@ -79,7 +80,8 @@ func wanted(name string) bool {
 			return false
 		}
 	}
-	if name == filemeta.Capability || filemeta.IsACL(name) {
+	switch name {
+	case capability, "system.posix_acl_access", "system.posix_acl_default":
 		return true
 	}
 	return (strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "trusted.")) && !strings.Contains(name, "=")
@@ -88,11 +90,11 @@ func wanted(name string) bool {
 // inAttr turns the ids that are in a value. nil: the value means nothing in the
 // archive.
 func (o Options) inAttr(name string, value []byte) []byte {
-	switch {
-	case name == filemeta.Capability:
+	switch name {
+	case capability:
 		return o.inCapability(value)
-	case filemeta.IsACL(name):
-		filemeta.MapACL(value, o.UID, o.GID)
+	case "system.posix_acl_access", "system.posix_acl_default":
+		MapACL(value, o.UID, o.GID)
 	}
 	if value == nil {
 		return []byte{}
@@ -100,15 +102,54 @@ func (o Options) inAttr(name string, value []byte) []byte {
 	return value
 }
 
+// Layout of struct vfs_ns_cap_data (linux/capability.h): revision and flags,
+// two pairs of sets, and with revision 3 the owner of the user namespace.
+const (
+	revisionMask = 0xff000000
+	revision2    = 0x02000000
+	revision3    = 0x03000000
+	sizeV2       = 20
+	sizeV3       = 24
+)
+
 // inCapability makes capabilities for a user namespace such for the archive's
 // own root. Those of a namespace that has another root are none of the archive's.
 func (o Options) inCapability(v []byte) []byte {
-	root, ok := filemeta.CapabilityRoot(v)
-	if !ok {
+	if len(v) != sizeV3 || binary.LittleEndian.Uint32(v)&revisionMask != revision3 {
 		return v
 	}
-	if o.UID(root) != 0 {
+	if o.UID(binary.LittleEndian.Uint32(v[sizeV2:])) != 0 {
 		return nil
 	}
-	return filemeta.CapabilityFor(v, 0)
+	return CapabilityFor(v, 0)
+}
+
+// CapabilityFor returns the value of security.capability for a user namespace
+// whose root is uid on the host; 0: for the host's.
+func CapabilityFor(v []byte, uid uint32) []byte {
+	if len(v) != sizeV2 && len(v) != sizeV3 {
+		return v
+	}
+	flags, out := binary.LittleEndian.Uint32(v)&^revisionMask, append([]byte{}, v[:sizeV2]...)
+	if uid == 0 {
+		binary.LittleEndian.PutUint32(out, flags|revision2)
+		return out
+	}
+	binary.LittleEndian.PutUint32(out, flags|revision3)
+	return binary.LittleEndian.AppendUint32(out, uid)
+}
+
+// MapACL turns users and groups of an access control list, in place
+// (linux/posix_acl_xattr.h: a version, then entries of tag, permissions, id).
+func MapACL(v []byte, uid, gid func(uint32) uint32) {
+	const header, entry, user, group = 4, 8, 2, 8
+	for at := header; at+entry <= len(v); at += entry {
+		id := v[at+4 : at+8]
+		switch binary.LittleEndian.Uint16(v[at:]) {
+		case user:
+			binary.LittleEndian.PutUint32(id, uid(binary.LittleEndian.Uint32(id)))
+		case group:
+			binary.LittleEndian.PutUint32(id, gid(binary.LittleEndian.Uint32(id)))
+		}
+	}
 }

@@ -415,7 +415,7 @@ func (u *unpacker) eachXattr(h *tar.Header, set func(name string, value []byte) 
 		}
 		call := func() error { return set(name, []byte(value)) }
 		if u.live != nil {
-			v, err := u.live.attribute(name, []byte(value))
+			v, err := u.live.Attr(name, []byte(value))
 			if err != nil {
 				return err
 			}

@@ -60,10 +60,9 @@ type Options struct {
 }
 
 // Live says how to unpack into a directory that belongs to a tree which is in
-// use. The thread has that tree as its root (package mountns): links and mounts
+// use. The thread has that tree as its root (package mount, View): links and mounts
 // lead where they lead there. What the archive has no name for stays. What is
-// mounted on is not replaced but written anew. The attributes trusted.* of the
-// archive are left out.
+// mounted on is not replaced but written anew.
 type Live struct {
 	// Own turns the owner of an entry into that of the file.
 	Own func(uid, gid int) (int, int, error)
@@ -75,9 +74,8 @@ type Live struct {
 	FDs string
 	// UID and GID are who the thread's new files belong to, and its umask is 0.
 	UID, GID int
-	// RootUID is the owner of the user namespace that file capabilities are for; 0:
-	// there is none but the host's.
-	RootUID int
+	// Attr turns the value of an attribute into what the file gets; nil: nothing.
+	Attr func(name string, value []byte) ([]byte, error)
 }
 
 // KindError says that an entry is of another kind than what it would replace.

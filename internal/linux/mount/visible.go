@@ -1,4 +1,4 @@
-package mountns
+package mount
 
 import (
 	"bytes"
@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/tare-engine/tare/internal/linux/mount"
 )
 
 // entry is a mount as proc_pid_mountinfo(5) shows it.
@@ -101,7 +99,7 @@ func (e entry) clone() (*os.File, error) {
 	if st.Mnt_id != e.id {
 		return nil, nil
 	}
-	m, err := mount.CloneOf(f, false)
+	m, err := CloneOf(f, false)
 	if err != nil && unclonable(err) {
 		return nil, nil
 	}

@@ -1,9 +1,19 @@
-// Package mountns gives a thread the files of somebody else, a container above
-// all, and nothing else: a mount namespace of its own, in which a root and what
-// is mounted in it are all there is.
+package mount
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A View is what a thread can be given as all the files there are: the root of
+// somebody else, a container above all, and what is mounted in it.
 //
-//	view, err := mountns.Of(pidfd, wanted) // what a process sees
-//	root, err := mountns.Enter(view)       // from here on "/" is its root
+//	view, err := mount.ViewOf(pidfd, wanted) // what a process sees
+//	root, err := view.Enter()                // from here on "/" is its root
 //
 // Whatever the owner of the files does to links, directories and mounts
 // meanwhile, a path that this thread resolves ends inside that root, for the
@@ -12,36 +22,18 @@
 //
 // Both change the calling thread for good. It must be locked to its goroutine
 // and end with it (see package confine).
-package mountns
-
-import (
-	"errors"
-	"fmt"
-	"os"
-	"path"
-	"runtime"
-	"sync"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/tare-engine/tare/internal/linux/inroot"
-	"github.com/tare-engine/tare/internal/linux/mount"
-)
-
-// Mount is one mount of a view.
-type Mount struct {
-	Path string   // where it is, absolute in the view
-	Tree *os.File // detached
-	// Make makes the mount point if it is missing, for Owner, and follows links to
-	// it inside the view. Without, a mount whose place is gone is left out.
-	Make  bool
-	Owner *inroot.Owner
-}
-
-// View is a root and what is mounted in it, parents before what lies in them.
 type View struct {
 	Root   *os.File // detached
-	Mounts []Mount
+	Mounts []Placed // parents before what lies in them
+}
+
+// Placed is one mount of a view.
+type Placed struct {
+	Path string   // where it is, absolute in the view
+	Tree *os.File // detached
+	// Place finds, or makes, the mount point in the root. nil: it is at Path, no part
+	// of which is a link; where that is gone, the mount is left out.
+	Place func(root *os.File) (*os.File, error)
 }
 
 // Close gives up what the view holds. A thread that has entered it keeps it.
@@ -62,10 +54,10 @@ const FDs = "./"
 // proc is the host's procfs, for threads that cannot see it.
 var proc = sync.OnceValues(func() (*os.File, error) { return os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY, 0) })
 
-// Of returns what a process sees of its root, and of those mounts in it that
+// ViewOf returns what a process sees of its root, and of those mounts in it that
 // are wanted: copies, which follow no later change. The thread stays in the
 // namespace of the process.
-func Of(pidfd *os.File, wanted func(path, fstype string) bool) (_ *View, err error) {
+func ViewOf(pidfd *os.File, wanted func(path, fstype string) bool) (_ *View, err error) {
 	host, err := proc()
 	if err != nil {
 		return nil, err
@@ -88,7 +80,7 @@ func Of(pidfd *os.File, wanted func(path, fstype string) bool) (_ *View, err err
 			v.Close()
 		}
 	}()
-	if v.Root, err = mount.Clone("/", false); err != nil {
+	if v.Root, err = Clone("/", false); err != nil {
 		return nil, err
 	}
 	for _, m := range list {
@@ -100,7 +92,7 @@ func Of(pidfd *os.File, wanted func(path, fstype string) bool) (_ *View, err err
 			return nil, err
 		}
 		if tree != nil {
-			v.Mounts = append(v.Mounts, Mount{Path: m.path, Tree: tree})
+			v.Mounts = append(v.Mounts, Placed{Path: m.path, Tree: tree})
 		}
 	}
 	return v, nil
@@ -109,7 +101,7 @@ func Of(pidfd *os.File, wanted func(path, fstype string) bool) (_ *View, err err
 // Enter gives the thread a new mount namespace with nothing but the view, and
 // returns its root. No program, device or set-user-ID bit of it works there. The
 // thread's umask becomes 0.
-func Enter(v *View) (root *os.File, err error) {
+func (v *View) Enter() (root *os.File, err error) {
 	host, err := proc()
 	if err != nil {
 		return nil, err
@@ -117,7 +109,7 @@ func Enter(v *View) (root *os.File, err error) {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return nil, os.NewSyscallError("unshare", err)
 	}
-	if err := mount.SetPropagation("/", mount.Private, true); err != nil {
+	if err := SetPropagation("/", Private, true); err != nil {
 		return nil, err
 	}
 	if err := inert(v.Root, false); err != nil {
@@ -145,11 +137,11 @@ func Enter(v *View) (root *os.File, err error) {
 
 // Attributes of the mounts of a view, which Clear takes from one that is to be
 // used for something else.
-const inertAttr = mount.NoDev | mount.NoSuid | mount.NoExec
+const inertAttr = NoDev | NoSuid | NoExec
 
 // inert makes sure that opening a file has no effect beside its file system.
 func inert(tree *os.File, recursive bool) error {
-	return mount.SetAttr(tree, mount.Change{Set: inertAttr, Propagation: mount.Private, Recursive: recursive})
+	return SetAttr(tree, Change{Set: inertAttr, Propagation: Private, Recursive: recursive})
 }
 
 // RootOf returns a copy of the root mount of a view that another thread has
@@ -164,19 +156,19 @@ func RootOf(ns *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("setns", err)
 	}
-	root, err := mount.Clone("/", false)
+	root, err := Clone("/", false)
 	if err != nil {
 		return nil, err
 	}
-	if err := mount.SetAttr(root, mount.Change{Clear: inertAttr | mount.ReadOnly, Propagation: mount.Private}); err != nil {
+	if err := SetAttr(root, Change{Clear: inertAttr | ReadOnly, Propagation: Private}); err != nil {
 		root.Close()
 		return nil, err
 	}
 	return root, nil
 }
 
-// Own returns the mount namespace of the thread, for RootOf.
-func Own() (*os.File, error) {
+// OwnNamespace returns the mount namespace of the thread, for RootOf.
+func OwnNamespace() (*os.File, error) {
 	host, err := proc()
 	if err != nil {
 		return nil, err
@@ -191,7 +183,7 @@ func Own() (*os.File, error) {
 // pivot makes a detached mount the root of the thread's namespace and lets go
 // of all else.
 func pivot(root *os.File) error {
-	if err := mount.MoveTo(root, "/"); err != nil {
+	if err := MoveTo(root, "/"); err != nil {
 		return err
 	}
 	if err := unix.Fchdir(int(root.Fd())); err != nil {
@@ -208,41 +200,38 @@ func pivot(root *os.File) error {
 }
 
 // attach mounts m at its place in the root of the thread.
-func (m Mount) attach(root *os.File) error {
-	at, err := m.place(root)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		if !m.Make {
-			return nil
-		}
+func (m Placed) attach(root *os.File) error {
+	place := m.Place
+	if place == nil {
+		place = m.exact
 	}
-	if err != nil {
+	at, err := place(root)
+	if err != nil || at == nil {
 		return err
 	}
 	defer at.Close()
 	if err := inert(m.Tree, true); err != nil {
 		return err
 	}
-	return mount.Move(m.Tree, at)
+	return Move(m.Tree, at)
 }
 
-func (m Mount) place(root *os.File) (*os.File, error) {
-	if !m.Make {
-		return inroot.OpenExact(root, m.Path, unix.O_PATH|unix.O_NOFOLLOW)
+// exact opens the mount's path in the root; nil: it is not there any more.
+func (m Placed) exact(root *os.File) (*os.File, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
+	for {
+		fd, err := unix.Openat2(int(root.Fd()), m.Path, &how)
+		runtime.KeepAlive(root)
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), m.Path), nil
+		case unix.EAGAIN, unix.EINTR:
+		case unix.ENOENT, unix.ENOTDIR, unix.ELOOP:
+			return nil, nil
+		default:
+			return nil, &os.PathError{Op: "open", Path: m.Path, Err: err}
+		}
 	}
-	st, err := m.Tree.Stat()
-	if err != nil {
-		return nil, err
-	}
-	kind := inroot.Dir
-	if !st.IsDir() {
-		kind = inroot.File
-	}
-	t, err := inroot.Resolve(root, m.Path, inroot.Options{Make: kind, Owner: m.Owner})
-	if err == nil && t.Path == "/" {
-		t.File.Close()
-		return nil, errors.New("the mount point is the root")
-	}
-	return t.File, err
 }
 
 // toFDs makes FDs true.
@@ -253,35 +242,4 @@ func toFDs(host *os.File) error {
 	}
 	defer unix.Close(fd)
 	return os.NewSyscallError("fchdir", unix.Fchdir(fd))
-}
-
-// Missing returns the first mount of the view that has no place in its root
-// yet; "" if all have.
-func (v *View) Missing() (string, error) {
-	for _, m := range v.Mounts {
-		if v.inMount(m.Path) {
-			continue
-		}
-		t, err := inroot.Resolve(v.Root, m.Path, inroot.Options{})
-		if errors.Is(err, unix.ENOENT) {
-			return m.Path, nil
-		}
-		if err != nil {
-			return "", err
-		}
-		t.File.Close()
-	}
-	return "", nil
-}
-
-// inMount reports whether p lies in a mount of the view.
-func (v *View) inMount(p string) bool {
-	for _, m := range v.Mounts {
-		for q := path.Dir(p); q != "/" && q != "."; q = path.Dir(q) {
-			if path.Clean(m.Path) == q {
-				return true
-			}
-		}
-	}
-	return false
 }
