@@ -46,7 +46,7 @@ func (b *bench) copies() error {
 	out := func(run func(args string) error) func() error {
 		return func() error { n++; return run("cp " + copyName + ":/out out" + strconv.Itoa(n)) }
 	}
-	tar := contestant{"tar c | tar x", func() error { n++; return shell(fmt.Sprintf("mkdir tar%d && tar c small | tar x -C tar%d", n, n)) }}
+	tar := contestant{"tar c into tar x", func() error { n++; return shell(fmt.Sprintf("mkdir tar%d && tar c small | tar x -C tar%d", n, n)) }}
 	in, outs := []contestant{tar, {"tare cp", into(tare)}}, []contestant{tar, {"tare cp", out(tare)}}
 	exports := []contestant{
 		{"tar c of the same files", func() error { return shell("tar c small big | cat >/dev/null") }},
