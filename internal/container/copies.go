@@ -223,6 +223,7 @@ type views struct {
 	records *records
 	layers  *layer.Service
 	ids     *ids
+	volumes *volumes
 
 	mu   sync.Mutex
 	open map[string][]*visit // by container, those whose root may be changed

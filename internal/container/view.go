@@ -162,6 +162,12 @@ func (x *views) held(v *View) (mounts []mount.Placed, err error) {
 	if v.HostConfig.NetworkMode.ConnectedContainer() == "" {
 		in.Hosts, in.Hostname, in.ResolvConf = r.file(v.ID, "hosts"), r.file(v.ID, "hostname"), r.file(v.ID, "resolv.conf")
 	}
+	settled, giveBack, err := x.volumes.lend(context.Background(), v)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, giveBack()) }() // copies of the mounts stay
+	in.Mounts.Settled = settled
 	list, err := spec.Held(in)
 	if err != nil {
 		return nil, err
