@@ -22,6 +22,8 @@ type Container struct {
 	turns turns
 	looks chan struct{} // one for each look at its files that is under way
 
+	copies chan struct{} // one for each copy of its files
+
 	health atomic.Pointer[health.Monitor] // of this run or the last, nil without; changed below mu
 
 	mu       sync.Mutex
@@ -44,7 +46,7 @@ type Container struct {
 }
 
 func newContainer(r *Record, status Status) *Container {
-	c := &Container{ID: r.ID, turns: newTurns(), looks: make(chan struct{}, maxLooks)}
+	c := &Container{ID: r.ID, turns: newTurns(), looks: make(chan struct{}, maxLooks), copies: make(chan struct{}, maxCopies)}
 	c.view.Store(&View{Record: r, Status: status, Started: r.Last.StartedAt})
 	return c
 }

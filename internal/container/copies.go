@@ -37,6 +37,7 @@ type Copies struct {
 	views  *views
 	events eventLog
 	work   *work
+	slots  chan struct{} // one for each copy
 }
 
 // Stat describes what is at a path of a container's files.
@@ -46,7 +47,7 @@ func (x *Copies) Stat(ctx context.Context, ref, p string) (st container.PathStat
 		return st, err
 	}
 	st, err = look(ctx, c, func() (st container.PathStat, err error) {
-		err = x.inside(c, false, func(_ *View, root *os.File) error {
+		err = x.inside(ctx, c, false, func(_ *View, root *os.File) error {
 			st, err = archive.Stat(root, p)
 			return err
 		})
@@ -62,7 +63,7 @@ func (x *Copies) Pack(ctx context.Context, ref, p string, told func(container.Pa
 	if err != nil {
 		return err
 	}
-	err = x.inside(c, false, func(v *View, root *os.File) error {
+	err = x.inside(ctx, c, false, func(v *View, root *os.File) error {
 		hit("cp/out")
 		return archive.Pack(ctx, root, p, packOptions(v.IDs), func(st container.PathStat) (io.Writer, error) {
 			x.events.publish(v, events.ActionArchivePath)
@@ -84,7 +85,7 @@ func (x *Copies) Unpack(ctx context.Context, ref, p string, in io.Reader, o Unpa
 	if err != nil {
 		return err
 	}
-	err = x.inside(c, true, func(v *View, root *os.File) error {
+	err = x.inside(ctx, c, true, func(v *View, root *os.File) error {
 		hit("cp/in")
 		own, err := owner(v, root, o.AsUser)
 		if err != nil {
@@ -159,16 +160,48 @@ func hit(point string) {
 	}
 }
 
+// Copies have threads, and clients may leave them waiting: only so many go on at
+// once, of one container and of all.
+const (
+	maxCopies    = 32
+	maxAllCopies = 256
+)
+
 // inside calls f on a thread whose root is the container's. It may change the
 // files if write is set.
-func (x *Copies) inside(c *Container, write bool, f func(v *View, root *os.File) error) error {
+func (x *Copies) inside(ctx context.Context, c *Container, write bool, f func(v *View, root *os.File) error) error {
+	ctx, cancel := context.WithTimeout(ctx, lookWait)
+	defer cancel()
+	for _, slots := range []chan struct{}{c.copies, x.slots} {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-ctx.Done():
+			return errdefs.New(errdefs.Unavailable, "%d copies are under way; try again when some have ended", cap(slots))
+		}
+	}
 	if err := c.awaitClear(x.work.closing); err != nil {
 		return err
 	}
-	v := c.View()
+	exit, _ := c.turns.next()
+	err := x.visit(c, write, f)
+	if !errors.Is(err, errJustEnded) {
+		return err
+	}
+	if _, err := exit.wait(ctx); err != nil {
+		return errdefs.New(errdefs.Unavailable, "container %s has just ended; try again", c.ID)
+	}
+	if err := c.awaitClear(x.work.closing); err != nil {
+		return err
+	}
+	return x.visit(c, write, f)
+}
+
+// visit is inside, once.
+func (x *Copies) visit(c *Container, write bool, f func(v *View, root *os.File) error) error {
 	rights := confine.Options{Keep: []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap}}
-	if v.IDs != nil {
-		rights.As = &confine.IDs{UID: int(v.IDs.HostUID(0)), GID: int(v.IDs.HostGID(0))}
+	if ids := c.View().IDs; ids != nil {
+		rights.As = &confine.IDs{UID: int(ids.HostUID(0)), GID: int(ids.HostGID(0))}
 	}
 	var here *visit
 	rights.Enter = func() (err error) {
@@ -176,8 +209,11 @@ func (x *Copies) inside(c *Container, write bool, f func(v *View, root *os.File)
 		return err
 	}
 	err := confine.Run(rights, func() error { return f(here.view, here.root) })
-	if here != nil {
-		err = errors.Join(err, x.views.leave(here))
+	if here == nil {
+		return err
+	}
+	if e := x.views.leave(here); err == nil {
+		err = e
 	}
 	return err
 }
@@ -187,6 +223,7 @@ type views struct {
 	records *records
 	layers  *layer.Service
 	ids     *ids
+	volumes *volumes
 
 	mu   sync.Mutex
 	open map[string][]*visit // by container, those whose root may be changed

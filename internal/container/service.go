@@ -115,10 +115,10 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, volumeSer
 	s.cells = newCells(cfg.Cgroup, s.records, networks, s.link)
 	s.cells.off = cfg.Defaults.Systemd // a cell would cost a job of systemd's, used or not
 	s.ids = &ids{index: s.index, remap: cfg.Defaults.Remap, pool: cfg.IDRange, layers: layers}
-	s.views = &views{records: s.records, layers: layers, ids: s.ids, open: map[string][]*visit{}}
-	s.copies = &Copies{index: s.index, views: s.views, events: s.events, work: s.work}
 	s.ooms, s.links = newOOMs(s.events), newLinks()
 	s.volumes = &volumes{index: s.index, records: s.records, layers: layers, service: volumeService, work: s.work}
+	s.views = &views{records: s.records, layers: layers, ids: s.ids, volumes: s.volumes, open: map[string][]*visit{}}
+	s.copies = &Copies{index: s.index, views: s.views, events: s.events, work: s.work, slots: make(chan struct{}, maxAllCopies)}
 
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work}
 	s.stops = &stops{events: s.events, restarts: s.restarter}

@@ -17,54 +17,96 @@ import (
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/mount"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/linux/rawfd"
 )
+
+// errJustEnded says that a container's process ended while its files were looked
+// for: they are to be had again when that is settled.
+var errJustEnded = errors.New("the container has just ended")
 
 // enter takes the calling thread to the files of a container, for good.
 func (x *views) enter(c *Container, write bool) (*visit, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	v := c.View()
+	v, p := c.View(), c.process
 	if v.Status == Removing || v.Status == Dead {
+		c.mu.Unlock()
 		return nil, errdefs.New(errdefs.Conflict, "cannot copy files of container %s: it is being removed or is dead", v.ID)
 	}
-	view, shared, err := x.viewOf(c, v, write)
+	if p == nil || p.fd == nil {
+		defer c.mu.Unlock() // no start until it is known who has the root mounted
+		view, shared, err := x.resting(v, write)
+		if err != nil {
+			return nil, err
+		}
+		return x.settle(v, view, shared)
+	}
+	fd, err := rawfd.DupFile(p.fd)
+	c.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
+	pidfd := os.NewFile(uintptr(fd), "process")
+	defer pidfd.Close()
+	// A file system that does not answer holds up nobody else.
+	view, err := runningView(pidfd)
+	if err != nil {
+		return nil, err
+	}
+	h, err := x.settle(v, view, false)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process == p { // else the next run has another mount
+		err = x.share(h)
+	}
+	return h, err
+}
+
+// settle enters a view, which it closes.
+func (x *views) settle(v *View, view *mount.View, shared bool) (*visit, error) {
 	defer view.Close()
 	failpoint.Hit("cp/view")
-	h := &visit{view: v}
-	if h.root, err = view.Enter(); err != nil {
+	root, err := view.Enter()
+	if err != nil {
 		return nil, fmt.Errorf("files of container %s: %w", v.ID, err)
 	}
 	hit("cp/entered")
-	if !shared {
-		return h, nil
+	h := &visit{view: v, root: root}
+	if shared {
+		err = x.share(h)
 	}
-	if h.ns, err = mount.OwnNamespace(); err != nil {
-		h.root.Close()
-		return nil, err
+	return h, err
+}
+
+// share lets a start have the root of the thread, which runs on the container's
+// own mount.
+//
+// Preconditions: the container's mu is held.
+func (x *views) share(h *visit) error {
+	ns, err := mount.OwnNamespace()
+	if err != nil {
+		return err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.open[v.ID] = append(x.open[v.ID], h)
-	return h, nil
+	h.ns = ns
+	x.open[h.view.ID] = append(x.open[h.view.ID], h)
+	return nil
 }
 
-// viewOf opens a container's root and mounts. shared says that the root is the
-// one that it runs on.
-func (x *views) viewOf(c *Container, v *View, write bool) (view *mount.View, shared bool, err error) {
-	if p := c.process; p != nil && p.fd != nil {
-		view, err = mount.ViewOf(p.fd, wanted)
-		if ended, e := kernel.Ended(p.fd); e == nil && ended {
-			if view != nil {
-				view.Close()
-			}
-			return nil, false, errdefs.New(errdefs.Unavailable, "container %s has just ended; try again", v.ID)
-		}
-		return view, true, err
+// runningView is what the first process of a container sees.
+func runningView(pidfd *os.File) (*mount.View, error) {
+	view, err := mount.ViewOf(pidfd, wanted)
+	ended, e := kernel.Ended(pidfd)
+	if e != nil || !ended {
+		return view, errors.Join(err, e)
 	}
-	return x.resting(v, write)
+	if view != nil {
+		view.Close()
+	}
+	return nil, errJustEnded
 }
 
 // resting is the view of a container that does not run: its layer, and what its
@@ -120,6 +162,12 @@ func (x *views) held(v *View) (mounts []mount.Placed, err error) {
 	if v.HostConfig.NetworkMode.ConnectedContainer() == "" {
 		in.Hosts, in.Hostname, in.ResolvConf = r.file(v.ID, "hosts"), r.file(v.ID, "hostname"), r.file(v.ID, "resolv.conf")
 	}
+	settled, giveBack, err := x.volumes.lend(context.Background(), v)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, giveBack()) }() // copies of the mounts stay
+	in.Mounts.Settled = settled
 	list, err := spec.Held(in)
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	kernel "github.com/tare-engine/tare/internal/linux/mount"
@@ -281,6 +282,27 @@ func (vs *volumes) mount(ctx context.Context, v *View) ([]spec.Mount, error) {
 	}
 	failpoint.Hit("start/volumes-mounted")
 	return list, nil
+}
+
+// lend has the volumes of a container that does not run appear for a moment, until the
+// function that it returns is called: as another user of theirs, so that a start of the
+// container meanwhile, and its end, are its own.
+func (vs *volumes) lend(ctx context.Context, v *View) (_ []spec.Mount, giveBack func() error, err error) {
+	if len(v.Mounts) == 0 {
+		return nil, func() error { return nil }, nil
+	}
+	r, guest := *v.Record, *v
+	r.ID = "copy-" + ident.New()
+	guest.Record = &r
+	giveBack = func() error {
+		vs.endParts(&guest)
+		return vs.unmount(&guest)
+	}
+	list, err := vs.mount(ctx, &guest)
+	if err != nil {
+		return nil, nil, errors.Join(err, giveBack())
+	}
+	return list, giveBack, nil
 }
 
 // fillMounted fills a volume whose files have not been there until now.

@@ -83,7 +83,7 @@ func (c *comparison) entry(p string, known bool) error {
 
 func names(root *os.Root, p string) ([]string, error) {
 	f, err := root.OpenFile(p, os.O_RDONLY|syscall.O_DIRECTORY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // it has gone, or is something else now
 		return nil, nil
 	}
 	if err != nil {

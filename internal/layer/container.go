@@ -83,11 +83,11 @@ func (s *Service) Prepare(ctx context.Context, id string, on ChainID, o Options)
 // is whole. Another one was left by a kill.
 func (s *Service) prepare(ctx context.Context, r Root, known bool) error {
 	err := s.driver.Prepare(ctx, r)
-	if !errors.Is(err, fs.ErrExist) || known {
-		if errors.Is(err, fs.ErrExist) {
-			return nil
-		}
+	switch {
+	case !errors.Is(err, fs.ErrExist):
 		return err
+	case known:
+		return nil
 	}
 	if err := s.trash.put(r.Upper); err != nil {
 		return err

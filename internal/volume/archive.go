@@ -166,7 +166,7 @@ func (s *Service) unpack(ctx context.Context, dir string, r io.Reader) error {
 		return err
 	}
 	defer root.Close()
-	o := untar.Options{Whiteouts: untar.Remove, Raise: func(f func() error) error { return confine.Raise(confine.SysAdmin, f) }}
+	o := untar.Options{Whiteouts: untar.Literal, Raise: func(f func() error) error { return confine.Raise(confine.SysAdmin, f) }}
 	if free, err := disk.Of(dir); err == nil {
 		o.Bytes = max(free.Free-free.Free/20, 1)
 	}

@@ -155,6 +155,10 @@ func TestExportAndImport(t *testing.T) {
 	if err := s.Fill(t.Context(), "from", image(t), nil); err != nil {
 		t.Fatal(err)
 	}
+	const likeWhiteout = ".wh.x" // no layer can have it, a volume can
+	if err := os.WriteFile(filepath.Join(s.Path("from"), likeWhiteout), []byte("x"), 0600); err != nil {
+		t.Fatal(err)
+	}
 	var archive bytes.Buffer
 	if err := s.Export(t.Context(), "from", &archive); err != nil {
 		t.Fatal(err)
@@ -169,6 +173,9 @@ func TestExportAndImport(t *testing.T) {
 		v, err := s.Import(t.Context(), name, bytes.NewReader(archive.Bytes()), false)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(filepath.Join(v.Mountpoint, likeWhiteout)); err != nil || string(b) != "x" {
+			t.Errorf("%s: %q, %v", name, b, err)
 		}
 		for path, want := range map[string][3]uint32{"": {7, 8, 0o750}, "/sub/f": {1, 2, 0o4711}, "/l": {3, 4, 0o777}} {
 			if uid, gid, mode := owner(t, v.Mountpoint+path); [3]uint32{uid, gid, mode} != want {

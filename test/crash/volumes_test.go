@@ -124,7 +124,7 @@ var volumeOperations = []operation{
 func filledVolume(b *box) {
 	b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo old >/d/f")
 	b.must("volume", "snapshot", "vol", "before")
-	b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo new >/d/f")
+	b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo new >/d/f; /bin/busybox sync")
 }
 
 // fileOfVolume is what the file in a volume says; "": there is no such volume.

@@ -81,6 +81,16 @@ func command(t testing.TB, args ...string) {
 	}
 }
 
+// RunSomeOn is RunSome on a file system of its own.
+func RunSomeOn(t *testing.T, f FileSystem, newDriver func(t *testing.T, root string) layer.Driver) {
+	dir, err := f.TryMount(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", dir)
+	RunSome(t, newDriver)
+}
+
 // RunOn runs the suite on a file system of its own.
 func RunOn(t *testing.T, f FileSystem, newDriver func(t *testing.T, root string) layer.Driver) {
 	if operation(t, newDriver) { // on a file system that is there

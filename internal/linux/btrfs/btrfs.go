@@ -53,6 +53,7 @@ const (
 	tries         = 10
 	rootTree      = 1
 	quotaTree     = 8
+	typeRoot      = 132
 	typeRootRef   = 156
 	typeQuotaOn   = 240
 	typeQuotaInfo = 242

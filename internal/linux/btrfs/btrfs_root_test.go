@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -105,4 +106,13 @@ func TestQuota(t *testing.T) {
 		t.Errorf("used: %+v, %v", u, err)
 	}
 	must(t, Delete(dir+"/b"))
+
+	// Of many files the tree has several levels.
+	for i := range 2000 {
+		must(t, os.WriteFile(filepath.Join(dir, "a", strconv.Itoa(i)), []byte("x"), 0o600))
+	}
+	must(t, syncfs.All(dir), Snapshot(dir+"/a", dir+"/c"), os.Chmod(dir+"/c", 0o711), syncfs.All(dir))
+	if u, err := Used(dir + "/c"); err != nil || u.Exclusive != 0 || u.Referenced < 1<<20 {
+		t.Errorf("a new snapshot: %+v, %v", u, err)
+	}
 }

@@ -64,7 +64,7 @@ func Limit(path string, bytes int64) error {
 // Usage is what a quota group counts.
 type Usage struct {
 	Referenced int64 // bytes
-	Exclusive  int64 // of these, bytes that no other subvolume refers to: 0 of a new snapshot
+	Exclusive  int64 // of these, bytes that no other subvolume refers to: 0 of a snapshot in which nothing was written
 }
 
 // Used measures a subvolume by its quota group, as of the last commit of the
@@ -87,16 +87,32 @@ func Used(path string) (u Usage, err error) {
 		if len(d) < 32 {
 			return fmt.Errorf("a record of %d bytes: %w", len(d), unix.EIO)
 		}
-		var info [1024]byte // struct btrfs_ioctl_fs_info_args
-		if err := ioctl(f, fsInfo, &info); err != nil {
+		own, err := ownBlocks(f, id)
+		if err != nil {
 			return err
 		}
-		// Each subvolume has a block of its own: the root of its tree.
-		own := int64(binary.LittleEndian.Uint32(info[32:]))
 		u = Usage{int64(binary.LittleEndian.Uint64(d[8:])), max(int64(binary.LittleEndian.Uint64(d[24:]))-own, 0)}
 		return nil
 	})
 	return u, err
+}
+
+// ownBlocks are the bytes that a snapshot has of its own when only its root
+// directory has been touched: one block of each level of its tree.
+func ownBlocks(f *os.File, id uint64) (int64, error) {
+	var info [1024]byte // struct btrfs_ioctl_fs_info_args
+	if err := ioctl(f, fsInfo, &info); err != nil {
+		return 0, err
+	}
+	items, err := search(f, rootTree, key{id, typeRoot, 0}, key{id, typeRoot, ^uint64(0)})
+	if err != nil {
+		return 0, err
+	}
+	const level = 238 // in struct btrfs_root_item
+	if len(items) == 0 || len(items[0].data) <= level {
+		return 0, fmt.Errorf("the record of subvolume %d: %w", id, unix.EIO)
+	}
+	return int64(binary.LittleEndian.Uint32(info[32:])) * (1 + int64(items[0].data[level])), nil
 }
 
 func at(path, op string, f func(*os.File) error) error {

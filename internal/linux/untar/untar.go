@@ -285,14 +285,16 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 		return u.setDir(int(u.root.Fd()), p, h)
 	}
 	dir, base := split(p)
-	switch in := whiteoutAbove(dir); {
-	case strings.HasPrefix(in, metaPrefix): // of aufs
-		return nil
-	case in != "":
-		return inputErrorf("is in the whiteout %.300q", in)
-	}
-	if strings.HasPrefix(base, whiteoutPrefix) {
-		return u.whiteout(dir, base)
+	if u.options.Whiteouts != Literal {
+		switch in := whiteoutAbove(dir); {
+		case strings.HasPrefix(in, metaPrefix): // of aufs
+			return nil
+		case in != "":
+			return inputErrorf("is in the whiteout %.300q", in)
+		}
+		if strings.HasPrefix(base, whiteoutPrefix) {
+			return u.whiteout(dir, base)
+		}
 	}
 	parent, err := u.openParent(dir)
 	if err != nil {

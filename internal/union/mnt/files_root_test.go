@@ -54,7 +54,7 @@ func TestCopyUpKeepsEverything(t *testing.T) {
 	for _, p := range []string{"/d/e/f", "/d/e", "/d"} {
 		must(t, os.Chown(base+p, 11, 12))
 		must(t, syscall.Setxattr(base+p, "trusted.t", []byte("of root"), 0))
-		must(t, syscall.Setxattr(base+p, "user.u", bytes.Repeat([]byte("u"), 600), 0))
+		must(t, syscall.Setxattr(base+p, "trusted.u", bytes.Repeat([]byte("u"), 600), 0))
 	}
 	must(t, os.Chmod(base+"/d/e", 0o751|os.ModeSetgid))
 	// user:9:rw with mask rwx
@@ -81,7 +81,7 @@ func TestCopyUpKeepsEverything(t *testing.T) {
 	if st.Blocks > 1000 {
 		t.Errorf("%d blocks: holes were filled", st.Blocks)
 	}
-	for name, want := range map[string][]byte{"trusted.t": []byte("of root"), "user.u": bytes.Repeat([]byte("u"), 600),
+	for name, want := range map[string][]byte{"trusted.t": []byte("of root"), "trusted.u": bytes.Repeat([]byte("u"), 600),
 		"system.posix_acl_access": acl, "security.capability": capability} {
 		got := make([]byte, 1000)
 		n, err := syscall.Getxattr(r.path("d/e/g"), name, got)

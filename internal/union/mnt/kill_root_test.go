@@ -19,7 +19,7 @@ import (
 // mount the union is as before the one that was under way, or as after it.
 func TestKilledAtAnyMoment(t *testing.T) {
 	under := 0
-	for seed := range uint64(30) {
+	for seed := uint64(0); seed < 20 || under < 5 && seed < 300; seed++ {
 		if t.Failed() {
 			return
 		}
@@ -105,4 +105,61 @@ func died(err error) bool {
 		}
 	}
 	return false
+}
+
+// TestSwappedDirectoriesLeadNowhere: somebody exchanges a directory of a branch
+// with a link out of it, all the time, while the union works in that directory.
+func TestSwappedDirectoriesLeadNowhere(t *testing.T) {
+	dir := tempDir(t)
+	canary := filepath.Join(dir, "br/canary") // from mnt the link leads elsewhere
+	must(t, os.MkdirAll(filepath.Join(canary, "sub"), 0o755))
+	must(t, os.WriteFile(filepath.Join(canary, "f"), []byte("canary"), 0o644))
+	must(t, os.WriteFile(filepath.Join(canary, "sub/g"), []byte("canary"), 0o644))
+	r := &rig{t: t, dir: dir}
+	r.write("br/base/d/f", "base")
+	r.write("br/base/d/sub/g", "base")
+	r.write("br/rw/d/f", "up")
+	must(t, os.Symlink("../canary", filepath.Join(dir, "br/rw/link")))
+	r = mountUnion(t, dir, "br/rw=rw:br/base=ro", "udba=reval")
+	before := merkle(t, canary)
+	stop := make(chan struct{})
+	swapped := make(chan int)
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-stop:
+				swapped <- n
+				return
+			default:
+				if renameat2(filepath.Join(dir, "br/rw/d"), filepath.Join(dir, "br/rw/link"), 2) == nil {
+					n++
+				}
+			}
+		}
+	}()
+	done := 0
+	for i := range 300 {
+		name := fmt.Sprint("n", i)
+		for _, err := range []error{
+			os.WriteFile(r.path("d/"+name), []byte("x"), 0o600),
+			os.WriteFile(r.path("d/f"), []byte("x"), 0o600),
+			os.Chmod(r.path("d/sub/g"), 0o600),
+			os.Rename(r.path("d/"+name), r.path("d/sub/"+name)),
+			os.Mkdir(r.path("d/dir"), 0o700),
+			os.Remove(r.path("d/dir")),
+			os.Link(r.path("d/f"), r.path("d/sub/l"+name)),
+		} {
+			if err == nil {
+				done++
+			}
+		}
+	}
+	close(stop)
+	if n := <-swapped; n < 50 || done < 50 {
+		t.Errorf("%d swaps, %d operations went through", n, done)
+	}
+	if merkle(t, canary) != before {
+		t.Error("the canary has changed")
+	}
 }

@@ -129,6 +129,14 @@ func (t *Tree) use(n *Node, s slot) (dirat.FD, error) {
 	if !ok {
 		return dirat.None, syscall.ESTALE
 	}
+	return t.useNamed(parent, name, s)
+}
+
+// useNamed is the same for a slot of what a name in a directory stands for.
+func (t *Tree) useNamed(parent *Node, name string, s slot) (dirat.FD, error) {
+	if fd, ok := t.handles.pin(s.d); ok {
+		return fd, nil
+	}
 	up, ok := parent.dir.in(s.b)
 	if !ok {
 		return dirat.None, syscall.ESTALE

@@ -212,6 +212,12 @@ func (t *Tree) resolveIn(p *Node, s slot, name string, f *found, last bool) (mor
 		return false, err
 	}
 	isDir := dirat.Kind(st.Mode) == syscall.S_IFDIR
+	sub := dirat.None
+	if isDir {
+		if sub, err = openDir(fd, name, &st); err != nil {
+			return false, err
+		}
+	}
 	if f.at == nil {
 		f.at, f.st = s.b, st
 	} else if !isDir {
@@ -221,15 +227,27 @@ func (t *Tree) resolveIn(p *Node, s slot, name string, f *found, last bool) (mor
 	if !isDir {
 		return false, nil
 	}
+	more = true
+	if !last && s.b.spec.Honours() {
+		more, err = t.opaque(s, fd, sub, name, f)
+	}
+	// Last, as sub may be closed from now on, to be opened again.
+	f.slots = append(f.slots, slot{s.b, t.newDirfd(sub, &st)})
+	return more, err
+}
+
+// openDir opens a directory and says what it is, which may be another one than a
+// moment ago.
+func openDir(fd dirat.FD, name string, st *dirat.Stat) (dirat.FD, error) {
 	sub, err := fd.Dir(name)
 	if err != nil {
-		return false, stale(err)
+		return dirat.None, stale(err)
 	}
-	f.slots = append(f.slots, slot{s.b, t.newDirfd(sub, &st)})
-	if last || !s.b.spec.Honours() {
-		return true, nil
+	if err := sub.Stat(st); err != nil {
+		sub.Close()
+		return dirat.None, err
 	}
-	return t.opaque(s, fd, sub, name, f)
+	return sub, nil
 }
 
 // whitedOut looks for the whiteout of a name that a branch does not have.

@@ -179,19 +179,18 @@ func (t *Tree) ReadDir(n *Node) ([]Entry, error) {
 	if n.dir.dead {
 		return nil, nil
 	}
-	return t.merge(n, n.dir.list())
+	return t.merge(n.dir.list(), func(s slot) (dirat.FD, error) { return t.use(n, s) })
 }
 
-// merge lists directories that belong to one name. n may be nil, when all of
-// them are open.
-func (t *Tree) merge(n *Node, list []slot) ([]Entry, error) {
+// merge lists directories that belong to one name; use opens one.
+func (t *Tree) merge(list []slot, use func(slot) (dirat.FD, error)) ([]Entry, error) {
 	var out []Entry
 	var hidden map[string]bool // by names above, or by whiteouts
 	if len(list) > 1 {
 		hidden = map[string]bool{}
 	}
 	for i, s := range list {
-		fd, err := t.use(n, s)
+		fd, err := use(s)
 		if err != nil {
 			return nil, err
 		}

@@ -69,3 +69,38 @@ func TestParallelOperations(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestMoreBranchesThanDescriptors: a directory of more branches than descriptors
+// of directories are held is listed, removed and made anew.
+func TestMoreBranchesThanDescriptors(t *testing.T) {
+	dir := t.TempDir()
+	branches := []*model.Branch{model.NewBranch(true, true)}
+	for i := range 60 {
+		b := model.NewBranch(false, false)
+		b.Files["/d"] = &model.File{Kind: syscall.S_IFDIR, Mode: 0o755}
+		if i%2 == 0 {
+			b.Files["/d/"+string(rune('A'+i))] = &model.File{Kind: syscall.S_IFREG, Mode: 0o644, Data: "x"}
+		}
+		b.Files["/e"] = &model.File{Kind: syscall.S_IFDIR, Mode: 0o755}
+		branches = append(branches, b)
+	}
+	m := model.New(branches...)
+	d := newDisk(t, dir, m, union.Defaults())
+	defer d.tree.Close()
+	for _, do := range []func(operations) error{
+		func(o operations) error { return o.Rmdir("/d") },
+		func(o operations) error { return o.Rmdir("/e") },
+		func(o operations) error { return o.Make("/e", model.File{Kind: syscall.S_IFDIR, Mode: 0o700}) },
+		func(o operations) error { return o.Rename("/e", "/d", false, false) },
+		func(o operations) error { return o.Rename("/e", "/f", false, false) },
+	} {
+		if want, got := do(m), do(d); want != got {
+			t.Errorf("%v, want %v", got, want)
+		}
+		if diff := model.Compare(m.View(), d.View()); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+}
+
+type operations = model.Operations

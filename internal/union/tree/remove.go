@@ -148,7 +148,7 @@ func (t *Tree) Rmdir(p *Node, name string) error {
 		}
 		b, err := t.chooseOld(p, f)
 		if err == nil && !p.dir.has(b) { // p is not copied up for nothing
-			err = t.empty(f.slots)
+			err = t.empty(p, name, f.slots)
 		}
 		return b, err
 	}
@@ -158,7 +158,7 @@ func (t *Tree) Rmdir(p *Node, name string) error {
 			n.dir.mu.Lock()
 			defer n.dir.mu.Unlock()
 		}
-		if err := t.empty(s.f.slots); err != nil {
+		if err := t.empty(p, name, s.f.slots); err != nil {
 			return err
 		}
 		held := t.hold(p, name)
@@ -187,10 +187,10 @@ func (t *Tree) kid(p *Node, name string) *Node {
 	return nil
 }
 
-// empty answers ENOTEMPTY if anything is seen in directories that were found
-// just now.
-func (t *Tree) empty(list []slot) error {
-	entries, err := t.merge(nil, list)
+// empty answers ENOTEMPTY if anything is seen in the directories that were found
+// by a name.
+func (t *Tree) empty(p *Node, name string, list []slot) error {
+	entries, err := t.merge(list, func(s slot) (dirat.FD, error) { return t.useNamed(p, name, s) })
 	if err != nil {
 		return err
 	}

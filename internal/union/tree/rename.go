@@ -74,7 +74,7 @@ func (r *rename) try() (first func() error, err error) {
 		return nil, err
 	}
 	if r.src.dir() && r.dst.dir() && r.flags != dirat.Exchange {
-		if err := r.t.empty(r.dst.slots); err != nil {
+		if err := r.t.empty(r.q, r.name, r.dst.slots); err != nil {
 			return nil, err
 		}
 	}
@@ -322,7 +322,7 @@ func (r *rename) move() error {
 	if target != nil {
 		target.dir.mu.Lock()
 		defer target.dir.mu.Unlock()
-		if err := t.empty(r.dst.slots); err != nil { // once more: now nobody adds to it
+		if err := t.empty(r.q, r.name, r.dst.slots); err != nil { // once more: now nobody adds to it
 			held.Close()
 			return err
 		}
