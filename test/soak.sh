@@ -53,7 +53,7 @@ grep -q '^SOAK ' "$log" || { tail -40 "$log"; exit 1; }
 	echo "there, that the container in the background still runs, and that after a clean stop nothing is left:"
 	echo "process, mount, link, nftables line, cgroup, file. For pulls, clients pull and remove images; for changes of"
 	echo "networks that container comes into networks and leaves them. Under traffic, connections by a published port and"
-	echo "between containers stand, others are made, and names are asked for, while engines come and go: none of it is lost. For power cuts"
+	echo "between containers stand, others are made, and names are asked for, as resolvers do, while engines come and go: none of it is lost. For power cuts"
 	echo "they also commit, import, tag and push, and the engine boots with what the disk held at that moment, without"
 	echo "what was in memory; that this loses a file which was not synced is tried first. A race starts containers"
 	echo "while what they mount, and where, is swapped for links out of the root, or copies files in and out meanwhile; a canary outside is compared. Fuzz"

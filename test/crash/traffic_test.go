@@ -226,14 +226,31 @@ func echoed(c net.Conn, n uint64) error {
 	return nil
 }
 
-// ask asks once, from a port of its own, for the name of the other container.
-func (f *flow) ask() error {
+// askAgain is after how long resolvers ask again, and attempts how often they ask: an
+// engine that is killed with a query in its hands does not answer it (resolv.conf(5)).
+const (
+	askAgain = 5 * time.Second
+	attempts = 2
+)
+
+// ask asks for the name of the other container, as a resolver does.
+func (f *flow) ask() (err error) {
+	for range attempts {
+		if err = f.askOnce(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+	}
+	return err
+}
+
+// askOnce does so from a port of its own.
+func (f *flow) askOnce() error {
 	c, err := f.dial("udp")
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	r, _, err := (&dns.Client{Timeout: flowPatience}).ExchangeWithConn((&dns.Msg{}).SetQuestion("server.", dns.TypeA), &dns.Conn{Conn: c})
+	r, _, err := (&dns.Client{Timeout: askAgain}).ExchangeWithConn((&dns.Msg{}).SetQuestion("server.", dns.TypeA), &dns.Conn{Conn: c})
 	if err == nil && len(r.Answer) != 1 {
 		err = fmt.Errorf("answered %v", r)
 	}
