@@ -1,10 +1,11 @@
 #!/bin/sh
 # The counted runs: kills at random moments under a workload, starts while names
 # are swapped, execs, statistics, fuzzing. Writes docs/soak.md with what was
-# really done. TARE_SOAK_ENGINE, …_KEEPER, …_BOTH, …_UPGRADE and …_PULL set the
-# numbers of kills, …_POWER that of power cuts, TARE_SOAK_MINUTES a bound of their
-# time, TARE_SOAK_RACES, TARE_SOAK_COPIES, TARE_SOAK_EXECS, TARE_SOAK_STATS and
-# TARE_SOAK_UNION the other numbers, TARE_SOAK_FUZZ the time of each fuzz target.
+# really done. TARE_SOAK_ENGINE, …_KEEPER, …_BOTH, …_UPGRADE, …_PULL and …_CONNECT set
+# the numbers of kills, …_TRAFFIC that of engines under traffic, …_POWER that of power
+# cuts, TARE_SOAK_MINUTES a bound of their time, TARE_SOAK_RACES, TARE_SOAK_COPIES,
+# TARE_SOAK_EXECS, TARE_SOAK_STATS and TARE_SOAK_UNION the other numbers,
+# TARE_SOAK_FUZZ the time of each fuzz target.
 set -u
 cd "$(dirname "$0")/.."
 [ -n "${TARE_SOAK_MINUTES:-}" ] && export TARE_SOAK_UNTIL=$(($(date +%s) + TARE_SOAK_MINUTES * 60))
@@ -14,6 +15,7 @@ export CGO_ENABLED=0
 # -count=1: what the tests build and run is no part of what go remembers of them.
 code=0
 go test -count=1 -tags "root failpoint soak" -run '^TestSoak$' -v -timeout 3h ./test/crash >"$log" 2>&1 || code=1
+TARE_SOAK_TRAFFIC="${TARE_SOAK_TRAFFIC:-20}" go test -count=1 -tags "root failpoint" -run '^TestTrafficOutlivesEngines$' -v -timeout 1h ./test/crash >>"$log" 2>&1 || code=1
 TARE_SOAK_RACES="${TARE_SOAK_RACES:-1000}" go test -count=1 -tags root -run '^TestRaces$' -v -timeout 2h ./internal/runtime >>"$log" 2>&1 || code=1
 TARE_SOAK_COPIES="${TARE_SOAK_COPIES:-3000}" go test -count=1 -tags root -run '^TestCopyRaces$' -v -timeout 2h ./internal/container/archive >>"$log" 2>&1 || code=1
 TARE_SOAK_EXECS="${TARE_SOAK_EXECS:-10000}" TARE_SOAK_STATS="${TARE_SOAK_STATS:-1000}" \
@@ -49,7 +51,9 @@ grep -q '^SOAK ' "$log" || { tail -40 "$log"; exit 1; }
 	echo "\`make soak\` writes this file. In each round clients run, stop, remove, exec in and load, a process is"
 	echo "killed at a random moment, the engine is started again, and it is checked that what was acknowledged is"
 	echo "there, that the container in the background still runs, and that after a clean stop nothing is left:"
-	echo "process, mount, link, nftables line, cgroup, file. For pulls, clients pull and remove images. For power cuts"
+	echo "process, mount, link, nftables line, cgroup, file. For pulls, clients pull and remove images; for changes of"
+	echo "networks that container comes into networks and leaves them. Under traffic, connections by a published port and"
+	echo "between containers stand, others are made, and names are asked for, while engines come and go: none of it is lost. For power cuts"
 	echo "they also commit, import, tag and push, and the engine boots with what the disk held at that moment, without"
 	echo "what was in memory; that this loses a file which was not synced is tried first. A race starts containers"
 	echo "while what they mount, and where, is swapped for links out of the root, or copies files in and out meanwhile; a canary outside is compared. Fuzz"

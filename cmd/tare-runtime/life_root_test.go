@@ -147,6 +147,33 @@ func TestHooksRunInOrder(t *testing.T) {
 	}
 }
 
+// TestHookThatChangesItsOwnContainer does not wait for who waits for it.
+func TestHookThatChangesItsOwnContainer(t *testing.T) {
+	l := newLab(t)
+	said := l.dir + "/said"
+	hook := func(args ...string) []specs.Hook {
+		c := l.command(args...)
+		script := `exec >>"$0" 2>&1; "$@"; echo "status $?"`
+		return []specs.Hook{{Path: "/bin/sh", Args: append([]string{"sh", "-c", script, said}, c.Args...), Env: os.Environ()}}
+	}
+	for _, c := range []struct {
+		hooks specs.Hooks
+		want  string
+	}{
+		{specs.Hooks{Poststop: hook("delete", "-f", "own")}, "status 0\n"},
+		{specs.Hooks{Poststop: hook("delete", "own")}, "container own is being changed by process"},
+		{specs.Hooks{CreateRuntime: hook("pause", "own")}, "which waits for this hook of it"},
+	} {
+		os.Remove(said)
+		l.sh("own", func(s *specs.Spec) { s.Hooks = &c.hooks }, "true")
+		b, err := os.ReadFile(said)
+		if err != nil || !strings.Contains(string(b), c.want) {
+			t.Errorf("%q, %v; want %q", b, err, c.want)
+		}
+		l.gone("own")
+	}
+}
+
 func TestFailedHookLeavesNothing(t *testing.T) {
 	l := newLab(t)
 	slow := 1

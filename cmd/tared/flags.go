@@ -39,8 +39,9 @@ type Config struct {
 	IPv6          string       // of the default network: true, false or auto
 	FixedCIDR6    netip.Prefix // its subnet; zero: chosen
 	Bridge        string
-	MTU           uint       // of containers' links; 0: Ethernet's
-	ICC           bool       // containers of the default network may reach each other
+	MTU           uint // of containers' links; 0: Ethernet's
+	ICC           bool // containers of the default network may reach each other
+	UserlandProxy bool
 	PublishIP     netip.Addr // where ports are published that name no address; zero: everywhere
 	Integrate     bool       // other programs' firewall rules are made to accept containers' packets
 	HostGateways  []string   // what host-gateway of --add-host stands for, one at most; none: the default network's gateway
@@ -72,16 +73,17 @@ const defaultGroup = "docker"
 
 func defaultConfig() *Config {
 	return &Config{
-		DataRoot:   "/var/lib/tare",
-		ExecRoot:   "/run/tare",
-		ConfigFile: defaultConfigFile,
-		LogLevel:   "info",
-		LogFormat:  "text",
-		Group:      defaultGroup,
-		IPv6:       "false",
-		Bridge:     "tare0",
-		ICC:        true,
-		Registries: defaultRegistryConfig(),
+		DataRoot:      "/var/lib/tare",
+		ExecRoot:      "/run/tare",
+		ConfigFile:    defaultConfigFile,
+		LogLevel:      "info",
+		LogFormat:     "text",
+		Group:         defaultGroup,
+		IPv6:          "false",
+		Bridge:        "tare0",
+		ICC:           true,
+		UserlandProxy: true,
+		Registries:    defaultRegistryConfig(),
 	}
 }
 
@@ -129,6 +131,7 @@ func (c *Config) engineOptions() []option {
 		{"mtu", "", "mtu", "largest packet of the default network, in `bytes`", (*mtuValue)(&c.MTU)},
 		{"icc", "", "icc", "containers of the default network may reach each other", (*boolValue)(&c.ICC)},
 		{"ip", "", "ip", "`address` of the host where ports are published that name none", (*addrValue)(&c.PublishIP)},
+		{"userland-proxy", "", "userland-proxy", "serve published ports to clients on ::1, and to those of a family of addresses that the container has not, by carrying what they send", (*boolValue)(&c.UserlandProxy)},
 		{"firewall-integration", "", "firewall-integration", "add rules to other programs' firewall chains that would drop forwarded packets of containers, and take them back without it", (*boolValue)(&c.Integrate)},
 		{"host-gateway-ip", "", "host-gateway-ips", "IPv4 `address` that host-gateway stands for in --add-host", &listValue{list: &c.HostGateways, check: checkIPv4}},
 		{"host-names", "", "host-names", "`address` of the host, such as 127.0.0.12, where its programs find containers as NAME.tare, by DNS; for a resolver that is told to ask there", (*addrValue)(&c.HostNames)},

@@ -72,6 +72,13 @@ func TestFlags(t *testing.T) {
 			t.Errorf("%q are taken", bad)
 		}
 	}
+	if n := networkConfig(defaultConfig(), "12345678"); n.NoRelay {
+		t.Error("published ports are not on ::1")
+	}
+	c, err = parse(t, "--userland-proxy=false")
+	if n := networkConfig(c, "12345678"); err != nil || !n.NoRelay {
+		t.Error(n.NoRelay, err)
+	}
 	c, err = parse(t, "--ipv6", "--fixed-cidr-v6", "2001:db8:1::9/64")
 	if n := networkConfig(c, "12345678"); err != nil || !n.IPv6 || n.IPv6Auto || n.Subnet6.String() != "2001:db8:1::/64" {
 		t.Errorf("%+v, %v", n, err)

@@ -55,14 +55,23 @@ func run(args []string) error {
 	return serve(cfg, &level)
 }
 
+// raiseLimits lets the engine have a descriptor for each published port and more. It is
+// best effort: what the kernel refuses, a client is told.
+func raiseLimits() {
+	const files = 1 << 20
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: files})
+}
+
 // serve is the engine's life: boot, answer, stop. Containers outlive it.
 func serve(cfg *Config, level *slog.LevelVar) error {
 	// The heap is a few megabytes: collect when it has grown fivefold, and stay
 	// out of the way of starts.
 	debug.SetGCPercent(400)
+	go newTrimmer().run()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE)
+	raiseLimits()
 
 	if cfg.PIDFile != "" {
 		remove, err := writePIDFile(cfg.PIDFile)

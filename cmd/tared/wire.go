@@ -263,7 +263,7 @@ func networkConfig(cfg *Config, id string) network.Config {
 	}
 	n.IPv6, n.IPv6Auto, n.Subnet6 = cfg.IPv6 == "true", cfg.IPv6 == "auto", cfg.FixedCIDR6
 	n.MTU, n.NoICC, n.HostIP, n.HostGateway = int(cfg.MTU), !cfg.ICC, cfg.PublishIP, hostGateway(cfg)
-	n.Integrate, n.Pools, n.Options = cfg.Integrate, cfg.Pools, cfg.NetworkOpts
+	n.Integrate, n.NoRelay, n.Pools, n.Options = cfg.Integrate, !cfg.UserlandProxy, cfg.Pools, cfg.NetworkOpts
 	n.DNS, n.DNSSearch, n.DNSOptions, n.HostNames = cfg.DNS, cfg.DNSSearch, cfg.DNSOptions, cfg.HostNames
 	return n
 }

@@ -49,6 +49,9 @@ func (s *Service) Boot(ctx context.Context) error {
 	if err := s.link.begin(ctx); err != nil {
 		return err
 	}
+	if err := s.networks.LeaveNames(); err != nil {
+		return err
+	}
 	for _, c := range s.index.List() {
 		s.watches.resume(c)
 		s.removals.dropCutOff(c)
@@ -69,12 +72,15 @@ type boot struct {
 	layers   *layer.Service
 	networks *network.Service
 	ids      *ids
-	links    *links
 	volumes  *volumes
+	resume   func(*View) error // of the network of a container that runs, what is the engine's
 }
 
 func (s *Service) newBoot() *boot {
-	return &boot{cfg: &s.cfg, index: s.index, records: s.records, groups: s.groups, layers: s.layers, networks: s.networks, ids: s.ids, links: s.links, volumes: s.volumes}
+	return &boot{
+		cfg: &s.cfg, index: s.index, records: s.records, groups: s.groups, layers: s.layers, networks: s.networks, ids: s.ids, volumes: s.volumes,
+		resume: s.starts.launcher.resumeNames,
+	}
 }
 
 // there reports whether a container has been loaded.
@@ -223,31 +229,22 @@ func (b *boot) adoptNetworks(ctx context.Context) error {
 			slog.Warn("could not settle the networks of a container", "container", id, "err", err)
 		}
 	}
-	return errors.Join(err, b.serveNames())
+	b.resumeNames()
+	return err
 }
 
-// serveNames goes on to answer the name queries of containers.
-func (b *boot) serveNames() error {
+// resumeNames goes on to answer the name queries of containers, but for those whose
+// start was cut off: the keeper knows their processes.
+func (b *boot) resumeNames() {
 	for _, c := range b.index.List() {
 		v := c.View()
 		if v.Network == nil || len(v.Network.Records) == 0 || !v.Alive() || v.Pid == 0 {
 			continue
 		}
-		for _, link := range defaultLinks(v.Record) {
-			target, _ := network.SplitLink(link)
-			if other, err := b.index.Find(target); err == nil {
-				b.links.add(other.ID, v.ID)
-			}
-		}
-		ns, err := netns.OfProcess(v.Pid)
-		if err == nil {
-			err = errors.Join(b.networks.ServeNames(v.ID, addresses(v), ns), ns.Close())
-		}
-		if err != nil {
+		if err := b.resume(v); err != nil {
 			slog.Warn("could not go on answering the name queries of a container", "container", v.ID, "err", err)
 		}
 	}
-	return b.networks.LeaveNames()
 }
 
 // settleNetworks puts right the way out of a container whose networks the last

@@ -26,21 +26,22 @@ import (
 // plan. A container that turns out to need something else is started cold, by
 // the same code. What cells buy is latency: the kernel's work is the same.
 type cell struct {
-	id    string
-	group *cgroup.Group
-	plan  *runtime.Cell
-	endAt time.Time // when a claimed cell is given up
+	id      string
+	network string // ID of the network that it is in
+	group   *cgroup.Group
+	plan    *runtime.Cell
+	endAt   time.Time // when a claimed cell is given up
 }
 
-// make does the first half of a start for a container to come.
-func (p *cells) make(ctx context.Context) (_ *cell, err error) {
+// make does the first half of a start for a container to come, in a network.
+func (p *cells) make(ctx context.Context, net string) (_ *cell, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
 	conn, err := p.link.wait()
 	if err != nil {
 		return nil, err
 	}
-	c := &cell{id: ident.New()}
+	c := &cell{id: ident.New(), network: net}
 	in, err := p.spec(c.id)
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func (p *cells) make(ctx context.Context) (_ *cell, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ep, err := p.networks.Reserve(ctx, network.Request{ContainerID: c.id, Network: "bridge"})
+	ep, err := p.networks.Reserve(ctx, network.Request{ContainerID: c.id, Network: net})
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +88,12 @@ func (p *cells) spec(id string) (spec.Input, error) {
 	return spec.Input{ID: id, Config: req.Config, HostConfig: req.HostConfig, Root: root, CgroupPath: p.cgroup + "/" + id}, nil
 }
 
+func (p *cells) evictAll(list []*cell) {
+	for _, c := range list {
+		p.evict(c)
+	}
+}
+
 // evict ends a cell's child and gives back what it held.
 func (p *cells) evict(c *cell) {
 	var err error
@@ -118,18 +125,14 @@ func (l *launch) wakeCell(c *cell) (err error) {
 	return err
 }
 
-// evictCell ends the child of a cell that does not fit, or is not needed.
+// evictCell gives up a cell that does not fit, or is not needed: its child and its
+// groups. The network stays the container's.
 func (l *launch) evictCell(ctx context.Context) error {
 	conn, err := l.link.now()
-	if err != nil {
-		return err
+	if err == nil {
+		err = conn.Evict(ctx, l.cell.id)
 	}
-	return conn.Evict(ctx, l.cell.id)
-}
-
-// removeCellGroup removes the cell's groups; the network stays the container's.
-func (l *launch) removeCellGroup() error {
 	g := l.cell.group
 	l.cell = nil
-	return g.Remove()
+	return errors.Join(err, g.Remove())
 }

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,14 +17,17 @@ import (
 )
 
 const (
-	cellsAhead  = 3                      // how many are kept ready
-	cellClaim   = 2 * time.Second        // how long a created container's cell waits for its start
-	cellsIdle   = time.Minute            // without a start the pool is emptied
-	cellsPause  = 500 * time.Microsecond // between looks for a quiet moment
-	cellsUrgent = 100 * time.Millisecond // how long the refill waits for one
+	cellsAhead   = 3                      // how many of a network are kept ready
+	cellNetworks = 4                      // how many networks have some: those used last
+	cellsClaimed = 32                     // how many wait for the start of their container
+	cellClaim    = 2 * time.Second        // how long one does
+	cellsIdle    = time.Minute            // without a start on a network its cells are given up
+	cellsPause   = 500 * time.Microsecond // between looks for a quiet moment
+	cellsUrgent  = 100 * time.Millisecond // how long the refill waits for one
 )
 
-// cells is the pool. Its loop makes and gives up cells; nobody waits for it.
+// cells are halves of starts, a pool of them for each network that containers are
+// started on. Its loop makes and gives up cells; nobody waits for it.
 type cells struct {
 	cgroup   string // parent of the cells' groups
 	records  *records
@@ -34,11 +38,19 @@ type cells struct {
 	wake     chan struct{}
 	stop     func() // set by start
 
+	making  sync.Mutex // held while a cell is made, until it is in its pool; taken before mu
 	mu      sync.Mutex
-	ready   []*cell
+	pools   []*pool          // the network used last first; at most cellNetworks
 	claimed map[string]*cell // by container ID
-	used    time.Time        // of the last start that a cell would have fitted
+	surplus []*cell          // to be given up by the loop
 	off     bool
+}
+
+// pool is the cells of one network.
+type pool struct {
+	network string // its ID
+	ready   []*cell
+	used    time.Time // of the last start that a cell would have fitted
 }
 
 func newCells(cgroup string, r *records, n *network.Service, l *link) *cells {
@@ -51,6 +63,7 @@ func newCells(cgroup string, r *records, n *network.Service, l *link) *cells {
 // start begins to keep cells ready, until stop, which waits for the end of what
 // is under way.
 func (p *cells) start() {
+	p.networks.SetEvict(p.leave)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -64,45 +77,78 @@ func (p *cells) start() {
 }
 
 // fitsCell reports whether a container may be what cells are made for. Only
-// what is cheap to see is looked at; NewWake compares the rest.
+// what is cheap to see is looked at; NewWake and network.Bind compare the rest.
 func fitsCell(req *Request) bool {
 	h, c := req.HostConfig, req.Config
-	return h.Runtime == external.Own && !h.Privileged && (h.NetworkMode.IsDefault() || h.NetworkMode.IsBridge()) && h.PidMode == "" && h.UTSMode == "" &&
+	return h.Runtime == external.Own && !h.Privileged && cellNetwork(h.NetworkMode) && h.PidMode == "" && h.UTSMode == "" &&
 		h.IpcMode == container.IPCModePrivate && h.CgroupnsMode == container.CgroupnsModePrivate && h.CgroupParent == "" &&
 		len(h.CapAdd)+len(h.CapDrop)+len(h.Devices)+len(h.DeviceRequests)+len(h.DeviceCgroupRules)+len(h.Sysctls)+len(h.SecurityOpt) == 0 &&
 		c.Hostname == "" && c.Domainname == "" && h.OomScoreAdj == 0 && !asksLink(req)
 }
 
-// asksLink reports whether a request says something of the link that a cell has.
-func asksLink(req *Request) bool {
-	if req.Networking == nil {
-		return false
-	}
-	for _, ep := range req.Networking.EndpointsConfig {
-		if ep != nil && (len(ep.MacAddress) > 0 || len(ep.DriverOpts) > 0 || ep.GwPriority != 0 || ep.IPAMConfig != nil && len(ep.IPAMConfig.LinkLocalIPs) > 0) {
-			return true
-		}
-	}
-	return false
+// cellNetwork recognizes a network of the container's own.
+func cellNetwork(m container.NetworkMode) bool {
+	return m.IsDefault() || m.IsBridge() || m.IsUserDefined()
 }
 
-// newID returns the ID for a new container: that of a ready cell if one fits.
+// asksLink reports whether a request says something of the link that a cell has.
+func asksLink(req *Request) bool {
+	r := &Record{Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking}
+	ref := networksOf(r)[0]
+	if req.Networking == nil || req.Networking.EndpointsConfig[ref] == nil {
+		return false
+	}
+	return len(req.Networking.EndpointsConfig[ref].DriverOpts) > 0 || !networkRequest(r, ref).Plain()
+}
+
+// newID returns the ID for a new container: that of a ready cell of its first network
+// if one fits.
 func (p *cells) newID(req *Request, ids *idrange.Map) string {
 	if ids != nil || !fitsCell(req) {
 		return ident.New()
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.used = time.Now()
-	defer p.poke()
-	if len(p.ready) == 0 {
+	network, ok := p.networks.Reservable(networksOf(&Record{HostConfig: req.HostConfig, Networking: req.Networking})[0])
+	if !ok {
 		return ident.New()
 	}
-	c := p.ready[0]
-	p.ready = p.ready[1:]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.poke()
+	of := p.use(network)
+	if len(of.ready) == 0 || len(p.claimed) >= cellsClaimed {
+		return ident.New()
+	}
+	c := of.ready[0]
+	of.ready = of.ready[1:]
 	c.endAt = time.Now().Add(cellClaim)
 	p.claimed[c.id] = c
 	return c.id
+}
+
+// use returns the pool of a network on which a container is about to be started. If
+// there are too many now, the one not used for longest is given up.
+//
+// Preconditions: p.mu is held.
+func (p *cells) use(network string) *pool {
+	of := &pool{network: network}
+	if at := p.at(network); at >= 0 {
+		of = p.pools[at]
+		p.pools = slices.Delete(p.pools, at, at+1)
+	}
+	of.used = time.Now()
+	p.pools = slices.Insert(p.pools, 0, of)
+	if len(p.pools) > cellNetworks {
+		p.surplus = append(p.surplus, p.pools[cellNetworks].ready...)
+		p.pools = p.pools[:cellNetworks]
+	}
+	return of
+}
+
+// at is the place of a network's pool, -1 if it has none.
+//
+// Preconditions: p.mu is held.
+func (p *cells) at(network string) int {
+	return slices.IndexFunc(p.pools, func(of *pool) bool { return of.network == network })
 }
 
 // take returns the container's cell, nil if it has none. It is the caller's.
@@ -114,7 +160,7 @@ func (p *cells) take(id string) *cell {
 	return c
 }
 
-// poke lets the loop look at the pool.
+// poke lets the loop look at the pools.
 func (p *cells) poke() {
 	select {
 	case p.wake <- struct{}{}:
@@ -122,7 +168,7 @@ func (p *cells) poke() {
 	}
 }
 
-// run keeps the pool filled while containers are started, and empties it when
+// run keeps the pools filled while containers are started, and empties them when
 // none were for a while, and at the end.
 func (p *cells) run(ctx context.Context) {
 	tick := time.NewTicker(cellClaim)
@@ -135,32 +181,57 @@ func (p *cells) run(ctx context.Context) {
 		case <-p.wake:
 		case <-tick.C:
 		}
-		for _, c := range p.stale() {
-			p.evict(c)
-		}
-		for ctx.Err() == nil && p.wanted() {
-			p.quiet(ctx)
-			c, err := p.make(ctx)
-			if err != nil {
-				slog.Debug("make a cell", "err", err)
-				break
+		for more := true; more && ctx.Err() == nil; {
+			p.evictAll(p.stale())
+			network := p.wanted()
+			if more = network != ""; more {
+				p.quiet(ctx)
+				p.refill(ctx, network)
 			}
-			p.add(c)
 		}
 	}
 }
 
-// wanted reports whether the pool should have one more cell.
-func (p *cells) wanted() bool {
+// wanted returns the network that should have one more cell, "" if none should.
+func (p *cells) wanted() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.off && len(p.ready) < cellsAhead && time.Since(p.used) < cellsIdle
+	for _, of := range p.pools {
+		if !p.off && len(of.ready) < cellsAhead {
+			return of.network
+		}
+	}
+	return ""
 }
 
-func (p *cells) add(c *cell) {
+// refill makes one cell for a network. If that cannot be done, the network is left
+// until its next start.
+func (p *cells) refill(ctx context.Context, network string) {
+	p.making.Lock()
+	defer p.making.Unlock()
+	c, err := p.make(ctx, network)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ready = append(p.ready, c)
+	at := p.at(network)
+	switch {
+	case err != nil:
+		slog.Debug("make a cell", "network", network, "err", err)
+		if at >= 0 {
+			p.drain(at)
+		}
+	case at < 0: // nobody wants it any more
+		p.surplus = append(p.surplus, c)
+	default:
+		p.pools[at].ready = append(p.pools[at].ready, c)
+	}
+}
+
+// drain gives a pool up.
+//
+// Preconditions: p.mu is held.
+func (p *cells) drain(at int) {
+	p.surplus = append(p.surplus, p.pools[at].ready...)
+	p.pools = slices.Delete(p.pools, at, at+1)
 }
 
 // quiet waits for a moment without starts, but not for long.
@@ -170,35 +241,63 @@ func (p *cells) quiet(ctx context.Context) {
 	}
 }
 
-// stale takes the cells out that are to be given up: claimed ones whose start
-// did not come, and all if there are no starts at all.
+// stale takes the cells out that are to be given up: claimed ones whose start did not
+// come, those of networks without starts, and surplus.
 func (p *cells) stale() []*cell {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var old []*cell
+	for at := len(p.pools) - 1; at >= 0; at-- {
+		if time.Since(p.pools[at].used) > cellsIdle {
+			p.drain(at)
+		}
+	}
+	old := p.surplus
+	p.surplus = nil
+	return append(old, p.unclaim(func(c *cell) bool { return time.Now().After(c.endAt) })...)
+}
+
+// unclaim takes claimed cells out.
+//
+// Preconditions: p.mu is held.
+func (p *cells) unclaim(which func(*cell) bool) (list []*cell) {
 	for id, c := range p.claimed {
-		if time.Now().After(c.endAt) {
-			old = append(old, c)
+		if which(c) {
+			list = append(list, c)
 			delete(p.claimed, id)
 		}
 	}
-	if time.Since(p.used) > cellsIdle {
-		old = append(old, p.ready...)
-		p.ready = nil
-	}
-	return old
+	return list
 }
 
-// takeAll takes all cells out of the pool.
-//
-// Preconditions: p.mu is held.
-func (p *cells) takeAll() []*cell {
-	all := p.ready
-	p.ready = nil
-	for id, c := range p.claimed {
-		all = append(all, c)
-		delete(p.claimed, id)
+// leave gives up the cells of a network, one that is being made too.
+func (p *cells) leave(network string) {
+	p.making.Lock()
+	defer p.making.Unlock()
+	own := func(c *cell) bool { return c.network == network }
+	p.mu.Lock()
+	if at := p.at(network); at >= 0 {
+		p.drain(at)
 	}
+	list := p.unclaim(own)
+	for _, c := range p.surplus {
+		if own(c) {
+			list = append(list, c)
+		}
+	}
+	p.surplus = slices.DeleteFunc(p.surplus, own)
+	p.mu.Unlock()
+	p.evictAll(list)
+}
+
+// takeAll takes all cells out of the pools.
+func (p *cells) takeAll() []*cell {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.pools) > 0 {
+		p.drain(0)
+	}
+	all := append(p.surplus, p.unclaim(func(*cell) bool { return true })...)
+	p.surplus = nil
 	return all
 }
 
@@ -206,19 +305,13 @@ func (p *cells) takeAll() []*cell {
 func (p *cells) empty() {
 	p.mu.Lock()
 	p.off = true
-	all := p.takeAll()
 	p.mu.Unlock()
-	for _, c := range all {
-		p.evict(c)
-	}
+	p.evictAll(p.takeAll())
 }
 
 // drop forgets all cells: their children ended with the keeper that had them.
 func (p *cells) drop() {
-	p.mu.Lock()
-	all := p.takeAll()
-	p.mu.Unlock()
-	for _, c := range all {
+	for _, c := range p.takeAll() {
 		p.abandon(c)
 	}
 }

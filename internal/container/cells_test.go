@@ -1,12 +1,17 @@
 package container
 
 import (
+	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
@@ -76,6 +81,67 @@ func TestEachSettingFitsACellOrNot(t *testing.T) {
 	}
 	if seen != len(kind) {
 		t.Errorf("%d settings, %d in the lists", seen, len(kind))
+	}
+}
+
+func TestWhatIsAskedOfALinkFitsNoCell(t *testing.T) {
+	fresh := func(mode container.NetworkMode, ep *network.EndpointSettings) *Request {
+		return &Request{Config: &container.Config{}, HostConfig: &container.HostConfig{
+			Runtime: external.Own, NetworkMode: mode, IpcMode: container.IPCModePrivate, CgroupnsMode: container.CgroupnsModePrivate,
+		}, Networking: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"one": ep, "two": {DriverOpts: map[string]string{"x": "y"}}}}}
+	}
+	for _, fits := range []*network.EndpointSettings{
+		{}, nil, {Aliases: []string{"www"}, Links: []string{"a:b"}, GwPriority: 3}, {MacAddress: []byte{2, 0, 0, 0, 0, 1}},
+		{IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: netip.MustParseAddr("10.0.0.7")}},
+	} {
+		if !fitsCell(fresh("one", fits)) {
+			t.Errorf("%+v fits no cell", fits)
+		}
+	}
+	for _, asks := range []*network.EndpointSettings{
+		{DriverOpts: map[string]string{"x": "y"}}, {DriverOpts: map[string]string{spec.OptionInterfaceName: "wan"}},
+		{DriverOpts: map[string]string{spec.OptionSysctls: "net.ipv4.conf.IFNAME.log_martians=1"}},
+		{IPAMConfig: &network.EndpointIPAMConfig{LinkLocalIPs: []netip.Addr{netip.MustParseAddr("169.254.9.9")}}},
+	} {
+		if fitsCell(fresh("one", asks)) {
+			t.Errorf("%+v fits a cell", asks)
+		}
+	}
+	if r := fresh("two", nil); r.Networking.EndpointsConfig["two"].DriverOpts == nil || fitsCell(r) {
+		t.Error("an option fits a cell")
+	}
+}
+
+func TestFewNetworksHaveCells(t *testing.T) {
+	p := newCells("", nil, nil, nil)
+	made := map[string]*cell{}
+	for _, network := range []string{"a", "b", "c", "d", "a", "e"} {
+		of := p.use(network)
+		if made[network] == nil {
+			made[network] = &cell{id: network, network: network}
+			of.ready = append(of.ready, made[network])
+		}
+	}
+	if p.at("b") >= 0 || p.at("a") != 1 || p.at("e") != 0 || len(p.pools) != cellNetworks {
+		t.Errorf("%+v", p.pools)
+	}
+	if old := p.stale(); !slices.Equal(old, []*cell{made["b"]}) {
+		t.Errorf("given up: %+v", old)
+	}
+	if p.wanted() != "e" {
+		t.Error("the network used last is not the first:", p.wanted())
+	}
+	p.pools[p.at("d")].used = time.Now().Add(-2 * cellsIdle)
+	p.claimed["x"] = &cell{id: "x", network: "c", endAt: time.Now().Add(-time.Second)}
+	p.claimed["y"] = &cell{id: "y", network: "c", endAt: time.Now().Add(time.Hour)}
+	if old := p.stale(); len(old) != 2 || old[0] != made["d"] || old[1].id != "x" {
+		t.Errorf("given up: %+v", old)
+	}
+	if p.take("x") != nil || p.take("y") == nil || p.take("y") != nil {
+		t.Error("claims")
+	}
+	if all := p.takeAll(); len(all) != 3 || len(p.pools) != 0 || p.wanted() != "" {
+		t.Errorf("all: %+v", all)
 	}
 }
 

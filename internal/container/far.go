@@ -26,7 +26,7 @@ func (s *Service) newFar() *far {
 	f := &far{exits: s.exits, link: s.link, cells: s.cells, events: s.events}
 	f.reunion = &reunion{
 		defaults: &s.cfg.Defaults, index: s.index, execs: s.execs, records: s.records, groups: s.groups, strays: &s.strays, work: s.work,
-		giveBack: s.exits.giveBack, gone: f.reportGone, heldPorts: s.networks.HeldSockets,
+		giveBack: s.exits.giveBack, gone: f.reportGone, heldPorts: s.networks.HeldSockets, resume: s.starts.launcher.resumeNames,
 	}
 	return f
 }

@@ -161,7 +161,7 @@ func (l *launch) prepare(ctx context.Context) error {
 		}
 		slog.Debug("a cell does not fit", "container", l.view.ID, "why", err)
 		l.process = nil
-		if err := errors.Join(l.evictCell(ctx), l.removeCellGroup()); err != nil {
+		if err := l.evictCell(ctx); err != nil {
 			return err
 		}
 	}
@@ -276,7 +276,7 @@ func (l *launch) release(ctx context.Context) error {
 	var err error
 	switch {
 	case l.cell != nil:
-		err = errors.Join(l.evictCell(ctx), l.removeCellGroup())
+		err = l.evictCell(ctx)
 	case l.process != nil: // with a child, if the keeper was killed before it answered
 		err = errors.Join(l.process.cgroup.Kill(), l.process.remove(), l.groups.remove(l.view.ID, l.process.cgroup))
 	}

@@ -2,6 +2,7 @@ package container
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -9,9 +10,12 @@ import (
 	"sync"
 
 	"github.com/moby/moby/api/types/container"
+	api "github.com/moby/moby/api/types/network"
 
+	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/network/etc"
 )
@@ -53,8 +57,8 @@ func (l *links) of(to string) []string {
 	return l.by[to]
 }
 
-// linked are the lines for the containers that one on the default network is linked to.
-// Those that do not run have none.
+// linked are the lines for the containers that one on the default network is linked to,
+// whose ports it may reach from then on. Those that do not run have none.
 func (lr *launcher) linked(v *View) (hosts []etc.Host, err error) {
 	for _, link := range defaultLinks(v.Record) {
 		target, alias := network.SplitLink(link)
@@ -72,13 +76,105 @@ func (lr *launcher) linked(v *View) (hosts []etc.Host, err error) {
 			hosts = append(hosts, etc.Host{Name: strings.Join(names, " "), IP: ip})
 		}
 	}
-	return hosts, nil
+	return hosts, lr.networks.SetLinks(v.ID, linkedPorts(lr.index, v.Record))
+}
+
+// linkedPorts are the ports that a container may reach by its links: those that the other
+// exposes.
+func linkedPorts(ix *index.Index[*Container], r *Record) map[string][]network.Port {
+	to := map[string][]network.Port{}
+	for _, link := range defaultLinks(r) {
+		target, _ := network.SplitLink(link)
+		other, err := ix.Find(target)
+		if err != nil {
+			continue // it is gone
+		}
+		v := other.View()
+		exposed := maps.Clone(v.Config.ExposedPorts)
+		if exposed == nil {
+			exposed = api.PortSet{}
+		}
+		for port := range v.HostConfig.PortBindings {
+			exposed[port] = struct{}{}
+		}
+		for port := range exposed {
+			to[other.ID] = append(to[other.ID], network.Port{Proto: string(port.Proto()), Container: port.Num()})
+		}
+	}
+	return to
+}
+
+// RemoveLink takes a link away, by its name PARENT/ALIAS: the parent's program finds no
+// such host any more. It is the parent's that runs, too.
+func (cs *Connections) RemoveLink(name string) error {
+	name = strings.Trim(name, "/")
+	at := strings.LastIndexByte(name, '/')
+	if at < 0 {
+		if _, err := cs.index.Find(name); err != nil {
+			return err
+		}
+		return errdefs.New(errdefs.Conflict, "Conflict, cannot remove the default link name of the container")
+	}
+	parent, alias := name[:at], name[at+1:]
+	none := errdefs.New(errdefs.NotFound, "No such container: %s", name)
+	if _, err := cs.index.Find(parent); err != nil {
+		return none
+	}
+	return cs.with(parent, func(c *Container, v *View) error {
+		links := defaultLinks(v.Record)
+		rest := slices.DeleteFunc(slices.Clone(links), func(l string) bool { _, a := network.SplitLink(l); return a == alias })
+		if len(rest) == len(links) {
+			return none
+		}
+		host := *v.HostConfig
+		host.Links = rest
+		if err := cs.keep(c, withRecord(v.Record, func(r *Record) { r.HostConfig = &host })); err != nil {
+			return err
+		}
+		if now := c.View(); c.process != nil && now.Alive() {
+			return cs.rewriteHosts(now)
+		}
+		return nil
+	})
+}
+
+// LinkNames are the names that links give containers, PARENT/ALIAS, by the container's ID.
+func (s *Service) LinkNames() map[string][]string {
+	names := map[string][]string{}
+	for _, v := range s.List() {
+		for _, link := range defaultLinks(v.Record) {
+			target, alias := network.SplitLink(link)
+			if other, err := s.index.Find(target); err == nil {
+				names[other.ID] = append(names[other.ID], v.Name+"/"+alias)
+			}
+		}
+	}
+	return names
 }
 
 // noTarget is Docker's error of a link to nothing. It is no NotFound: clients would take
 // that for the image's.
 func noTarget(target string, err error) error {
 	return errdefs.New(errdefs.InvalidArgument, "could not get container for %s: %w", target, err)
+}
+
+// resumeNames goes on to answer the name queries of a container that an earlier engine
+// started, and to tell it the addresses of what it is linked to.
+func (lr *launcher) resumeNames(v *View) error {
+	for _, link := range defaultLinks(v.Record) {
+		target, _ := network.SplitLink(link)
+		if other, err := lr.index.Find(target); err == nil {
+			lr.links.add(other.ID, v.ID)
+		}
+	}
+	if err := lr.networks.SetLinks(v.ID, linkedPorts(lr.index, v.Record)); err != nil {
+		return err
+	}
+	ns, err := netns.OfProcess(v.Pid)
+	if err != nil {
+		return err
+	}
+	return errors.Join(lr.networks.ServeNames(v.ID, addresses(v), ns), ns.Close())
 }
 
 // defaultLinks are the links that a container has on the default network.

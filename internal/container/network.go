@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -14,7 +15,6 @@ import (
 
 	api "github.com/moby/moby/api/types/network"
 
-	own "github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/netns"
@@ -109,12 +109,22 @@ func (l *launch) attach(ctx context.Context, ref string, first bool) (*network.E
 	switch {
 	case !first:
 		return l.networks.Connect(ctx, req, l.net.list[0].NetNS)
-	case l.cell != nil: // it stands on the network bridge
-		ep, err := l.networks.Bind(l.view.ID, l.view.Name)
-		if err == nil && req.Limits != (own.NetworkLimits{}) {
-			err = l.networks.Limit(l.view.ID, req.Limits)
-		}
-		return ep, err
+	case l.cell != nil:
+		return l.bind(ctx, req)
+	}
+	return l.networks.Attach(ctx, req)
+}
+
+// bind gives the container the place of its cell. If that is not what is asked for, or
+// its network is not any more, the cell is given up with it.
+func (l *launch) bind(ctx context.Context, req network.Request) (*network.Endpoint, error) {
+	e, err := l.networks.Bind(req)
+	if err == nil {
+		return e, nil
+	}
+	slog.Debug("a cell does not fit", "container", l.view.ID, "why", err)
+	if err := errors.Join(l.evictCell(ctx), l.networks.Release(ctx, l.view.ID)); err != nil {
+		return nil, err
 	}
 	return l.networks.Attach(ctx, req)
 }

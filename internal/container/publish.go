@@ -43,23 +43,25 @@ func (cs *Connections) Publish(ctx context.Context, ref string, add, remove api.
 func (cs *Connections) republish(ctx context.Context, c *Container, was, r *Record) error {
 	now, before := *c.View(), *c.View()
 	now.Record, before.Record = r, was
-	err := cs.retainPorts(&before, &now)
+	taken, err := cs.retainPorts(&before, &now)
 	if err == nil {
 		err = cs.publishPorts(ctx, &now)
 	}
-	if err != nil {
-		err = errors.Join(err, cs.publishPorts(context.Background(), &before))
+	if err != nil { // with the numbers that they had, and what was opened
+		_, again := cs.networks.Publish(context.Background(), c.ID, taken)
+		err = errors.Join(err, again, cs.publishPorts(context.Background(), &before))
 	}
 	return errors.Join(err, cs.networks.FreeRest(c.ID))
 }
 
-// retainPorts takes back the published ports that are not asked for any more.
-func (lr *launcher) retainPorts(before, now *View) error {
+// retainPorts takes back the published ports that are not asked for any more, and returns
+// them.
+func (lr *launcher) retainPorts(before, now *View) ([]network.Port, error) {
 	var lists [2][]network.Port
 	for i, v := range []*View{before, now} {
 		var err error
 		if lists[i], err = network.WantedPorts(v.HostConfig.PortBindings, v.Config.ExposedPorts, v.HostConfig.PublishAllPorts); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	return lr.networks.Retain(now.ID, lists[0], lists[1])

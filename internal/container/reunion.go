@@ -34,6 +34,7 @@ type reunion struct {
 	work     *work
 
 	heldPorts func(id string) []*os.File // sockets that reserve a container's host ports
+	resume    func(*View) error          // of a container's network, what is the engine's
 }
 
 // adopter is a keeper that is to have what we believe to run, and nothing else.
@@ -133,7 +134,11 @@ func (r *reunion) settleStart(conn adopter, c *Container, p *keeper.Process, end
 	v := *c.View()
 	v.Pid, v.Ticks, v.Record = p.Pid, p.StartTicks, withRecord(v.Record, ours.live.begin)
 	c.adopt(&v)
-	return r.records.putLive(c.ID, ours.live)
+	err := r.records.putLive(c.ID, ours.live)
+	if v.Network != nil && len(v.Network.Records) > 0 {
+		err = errors.Join(err, r.resume(&v))
+	}
+	return err
 }
 
 // neverStarted gives back what a start had acquired that was cut off.

@@ -290,7 +290,7 @@ func (e *Engine) ContainerResize(ctx context.Context, ref string, rows, cols uin
 // ContainerRemove takes a container away.
 func (e *Engine) ContainerRemove(ctx context.Context, ref string, o api.RemoveOptions) error {
 	if o.Link {
-		return errdefs.New(errdefs.NotImplemented, "links between containers are not offered: remove the container itself, without --link")
+		return e.containers.Connections().RemoveLink(ref)
 	}
 	remove := e.containers.Remove
 	if o.Depend {

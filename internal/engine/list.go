@@ -28,6 +28,7 @@ func (e *Engine) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 	}
 	all = all || o.All || o.Limit > 0
 	list := []container.Summary{}
+	links := e.containers.LinkNames()
 	for _, v := range e.containers.List() {
 		if o.Limit > 0 && len(list) == o.Limit {
 			break
@@ -36,6 +37,10 @@ func (e *Engine) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 			continue
 		}
 		s := e.summary(ctx, v)
+		for _, name := range links[v.ID] {
+			s.Names = append(s.Names, "/"+name)
+		}
+		slices.Sort(s.Names)
 		if o.Size {
 			s.SizeRw, s.SizeRootFs, err = e.sizes(ctx, v)
 			if errdefs.Is(err, errdefs.NotFound) || errors.Is(err, fs.ErrNotExist) {

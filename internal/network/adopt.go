@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/vlan"
 )
@@ -22,7 +25,7 @@ type Report struct {
 	Gone    []string // containers whose link has disappeared; Release them
 	Removed []string // what was left over in the kernel
 	Lost    []error  // what could not be kept as it was
-	Unsure  []string // containers that may have been in the middle of a connect or disconnect; Settle them
+	Unsure  []string // containers that may have been in the middle of a connect or disconnect, or whose way out is another now; Settle them
 }
 
 // Adopt makes the kernel and the service agree on which endpoints there are:
@@ -63,10 +66,15 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
 			}
 		}
-		published = append(published, bindings(e, e.Ports)...)
+		s.keepServable(e, &r)
+		ways := s.ways(e, e.Ports)
+		if err := s.relayTo(ways); err != nil {
+			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
+		}
+		published = append(published, bindings(ways)...)
 	}
-	for _, f := range kept {
-		f.Close()
+	for k, f := range kept {
+		s.ports.closeUnused(k, f)
 	}
 	if err := errors.Join(s.removeRest(links, &r), s.removeBridges(&r)); err != nil {
 		return r, err
@@ -74,7 +82,26 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	if err := errors.Join(s.forwarding(), s.restoreRoutes()); err != nil {
 		return r, err
 	}
+	all, err := s.host.Links()
+	if err != nil {
+		return r, err
+	}
+	s.bridgesCame(all)
 	return r, s.wall.Apply(firewall.State{Networks: s.rules(), Bindings: published, Guard: maps.Clone(s.guarded)})
+}
+
+// keepServable gives up the ports of an endpoint that only a relay could serve, if there is
+// none any more.
+func (s *Service) keepServable(e *Endpoint, r *Report) {
+	if s.relay != nil {
+		return
+	}
+	for _, p := range s.takePorts(e, func(p Port) bool { w := s.way(e, p); return !p.opened() && !w.translated && !w.relayed }) {
+		r.Lost = append(r.Lost, fmt.Errorf("container %s: port %s/%s of the host is not served without --userland-proxy", ident.Short(e.ContainerID), p.key().addr, p.Proto))
+		if err := s.ports.giveBack(p); err != nil {
+			r.Lost = append(r.Lost, err)
+		}
+	}
 }
 
 // keptPorts sorts sockets by the port they reserve; others are closed.
@@ -88,6 +115,9 @@ func keptPorts(held []*os.File) map[hostPort]*os.File {
 			continue
 		}
 		kept[k] = f
+		if hostport.Both(f) {
+			kept[k.other()] = f
+		}
 	}
 	return kept
 }
@@ -132,6 +162,9 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	if !n.linked() {
 		e.Exit, e.Exit6 = false, false // of the host's network, or one that could not be brought up
 	} else {
+		if n.rec.Name == "bridge" && e.IP6.IsValid() && !n.rec.has(v6) {
+			s.turnOff6(e, r)
+		}
 		if err := n.claim(e); err != nil {
 			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
 			return nil
@@ -153,6 +186,16 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 	s.add(e)
 	r.Adopted++
 	return e
+}
+
+// turnOff6 takes IPv6 from an endpoint of the default network, which was told to have none
+// any more. Settle takes it from the container's link.
+func (s *Service) turnOff6(e *Endpoint, r *Report) {
+	r.Removed = append(r.Removed, fmt.Sprintf("address %s of container %s: the default network has no IPv6 any more", e.IP6.Addr(), ident.Short(e.ContainerID)))
+	e.IP6, e.Exit6, e.off6 = netip.Prefix{}, false, true
+	if !slices.Contains(r.Unsure, e.ContainerID) {
+		r.Unsure = append(r.Unsure, e.ContainerID)
+	}
 }
 
 // adoptChild looks whether the link of an endpoint without an end at the host is there.
@@ -219,7 +262,7 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 			return err
 		}
 		for _, ip := range known {
-			if !s.hasAddr(ip) {
+			if !s.has(n.rec.ID, ip) {
 				b.DelNeighbour(n.link.Index(), ip)
 				r.Removed = append(r.Removed, "neighbour "+ip.String())
 			}
@@ -231,20 +274,61 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 // removeBridges removes the links of networks that were never acknowledged, or
 // whose removal was cut off.
 func (s *Service) removeBridges(r *Report) error {
-	links, err := s.host.Links()
+	own, begun, err := s.strayLinks()
 	if err != nil {
 		return err
 	}
-	var b netlink.Batch
-	for _, l := range links {
-		known := slices.ContainsFunc(s.all(), func(n *Network) bool {
-			return n.settings.link == l.Name || n.settings.vlan != nil && n.settings.vlan.Name() == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
-		})
-		if l.Alias != s.cfg.alias() || known {
-			continue
+	if len(begun) > 0 {
+		time.Sleep(beginning)
+		_, still, err := s.strayLinks()
+		if err != nil {
+			return err
 		}
+		for _, l := range begun {
+			if slices.ContainsFunc(still, func(k netlink.Link) bool { return k.Index == l.Index && k.Name == l.Name }) {
+				own = append(own, l)
+			}
+		}
+	}
+	var b netlink.Batch
+	for _, l := range own {
 		b.DelLink(l.Index)
 		r.Removed = append(r.Removed, l.Kind+" "+l.Name)
 	}
 	return s.host.Do(&b)
+}
+
+// beginning is far longer than an engine takes between the first two messages for a
+// bridge.
+const beginning = 100 * time.Millisecond
+
+// strayLinks are those of this engine that no network has, and the beginnings of
+// bridges, which do not say whose they are: an engine that lives makes more of its own soon.
+func (s *Service) strayLinks() (own, begun []netlink.Link, err error) {
+	links, err := s.host.Links()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, l := range links {
+		known := slices.ContainsFunc(s.all(), func(n *Network) bool {
+			return n.settings.link == l.Name || n.settings.vlan != nil && n.settings.vlan.Name() == l.Name || n.link != nil && n.link.Index() == l.Index // it may have been renamed
+		})
+		switch {
+		case known:
+			continue
+		case l.Alias == s.cfg.alias():
+			own = append(own, l)
+			continue
+		case l.Kind != "bridge":
+			continue
+		}
+		finished, err := bridge.Finished(s.host, l)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !finished {
+			begun = append(begun, l)
+		}
+	}
+	return own, begun, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/network/firewall"
 )
 
@@ -39,6 +40,75 @@ func BenchmarkAttach(b *testing.B) {
 	slices.Sort(all)
 	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "median-µs")
 	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-µs")
+}
+
+// BenchmarkAttachNamed measures what a start on a network with names waits for: cold,
+// with a name server made in the new namespace, and with an endpoint that was made
+// ahead. The floor is the kernel's part of a cold one: a namespace and a pair of links.
+func BenchmarkAttachNamed(b *testing.B) {
+	ctx := context.Background()
+	for _, way := range []string{"floor", "cold", "ahead"} {
+		b.Run(way, func(b *testing.B) {
+			s := openService(b, Config{})
+			named(b, s, "one", "10.1.0.0/16")
+			r := newReservers(s)
+			var all []time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				req := Request{ContainerID: ident.New(), Network: "one", Name: "web", Aliases: []string{"www"}}
+				var e *Endpoint
+				var err error
+				if way == "ahead" {
+					e = r.reserve(b, "one")
+					req.ContainerID = e.ContainerID
+				}
+				b.StartTimer()
+				start := time.Now()
+				took := func() { all = append(all, time.Since(start)) }
+				switch way {
+				case "floor":
+					floorOfAttach(b, s, took)
+				case "cold":
+					e, err = s.Attach(ctx, req)
+					must(b, err)
+					must(b, s.ServeNames(e.ContainerID, nil, e.NetNS))
+					took()
+				case "ahead":
+					_, err = s.Bind(req)
+					must(b, err)
+					must(b, s.ServeNames(e.ContainerID, nil, e.NetNS))
+					took()
+				}
+				b.StopTimer()
+				if e != nil {
+					r.bound(e)
+					must(b, s.Release(ctx, e.ContainerID))
+				}
+				settle(s)
+				b.StartTimer()
+			}
+			slices.Sort(all)
+			b.ReportMetric(float64(all[len(all)/2].Microseconds()), "median-µs")
+			b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-µs")
+		})
+	}
+}
+
+// floorOfAttach makes a namespace and a pair of links with one end in it, and gives
+// them up when it has told that they are there.
+func floorOfAttach(b *testing.B, s *Service, made func()) {
+	ns, err := s.maker.New(func() error { return nil })
+	must(b, err)
+	defer ns.Close()
+	var batch, gone netlink.Batch
+	index := int(s.index.Add(1) & (1<<30 - 1))
+	batch.AddVeth(netlink.Veth{Name: "floor", Index: index, PeerName: "eth0", PeerIndex: 2, PeerNS: int(ns.Fd())})
+	must(b, s.host.Do(&batch))
+	made()
+	b.StopTimer()
+	gone.DelLink(index)
+	must(b, s.host.Do(&gone))
+	b.StartTimer()
 }
 
 // settle waits until nothing leaves any more.
@@ -76,7 +146,7 @@ func BenchmarkPublish(b *testing.B) {
 		_, err := s.Publish(context.Background(), e.ContainerID, []Port{{Proto: "tcp", Container: 80}})
 		must(b, err)
 		b.StopTimer()
-		must(b, s.unpublish(e, v4))
+		must(b, s.unpublish(e))
 		b.StartTimer()
 	}
 }

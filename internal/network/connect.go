@@ -12,6 +12,9 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
+	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/vlan"
 	"github.com/tare-engine/tare/internal/undo"
 )
@@ -63,7 +66,7 @@ func (s *Service) connectMore(e *Endpoint, r Request, ns *os.File) (err error) {
 	if ns == nil {
 		return nil
 	}
-	if err := quiet(ns, e); err != nil {
+	if err := s.quiet(ns, e); err != nil {
 		return err
 	}
 	inside, err := socketIn(ns)
@@ -149,58 +152,110 @@ func (e *Endpoint) ways() (n int) {
 	return n
 }
 
-// settleExit moves the default routes and the published ports to the endpoints that
-// are to be the ways out. left has just left the table, nil if none has. If there is
-// no way out any more, nothing is published.
+// settleExit moves the default routes and the host's ports to the endpoints that are to
+// be the ways out. left has just left the table, nil if none has. Where there is no way
+// out any more, or one by which ports are opened instead, they are not published.
 func (s *Service) settleExit(containerID string, left *Endpoint, ns *os.File) error {
 	best := s.bestExits(containerID)
+	before := s.published(containerID, left)
 	var errs []error
+	moved := false
 	for _, f := range families {
-		errs = append(errs, s.moveExit(containerID, f, left, best[f], ns))
+		m, err := s.moveExit(containerID, f, left, best[f], ns)
+		moved = moved || m
+		errs = append(errs, err)
+	}
+	if moved {
+		errs = append(errs, s.movePorts(containerID, before))
 	}
 	return errors.Join(errs...)
 }
 
-// moveExit is settleExit for one family.
-func (s *Service) moveExit(containerID string, f family, left, to *Endpoint, ns *os.File) error {
+// moveExit is settleExit for one family's route.
+func (s *Service) moveExit(containerID string, f family, left, to *Endpoint, ns *os.File) (moved bool, err error) {
 	from := s.Exit(containerID, f)
 	if from == nil && left != nil && *left.exit(f) {
 		from = left
 	}
-	switch {
-	case from == to:
-		return nil
-	case to == nil:
-		return s.unpublish(from, f)
+	if from == to {
+		return false, nil
 	}
-	if ns != nil && to.made() {
+	if to != nil && ns != nil && to.made() {
 		if err := s.reroute(containerID, f, to, ns); err != nil {
-			return err
+			return false, err
 		}
 	}
-	var ports []Port
-	if from != nil {
-		ports = s.takePorts(from, translated(f))
-	}
 	s.mu.Lock()
-	*to.exit(f) = true
+	defer s.mu.Unlock()
+	if to != nil {
+		*to.exit(f) = true
+	}
 	if from != nil {
 		*from.exit(f) = false
 	}
-	if to.translates(f) {
+	return true, nil
+}
+
+// published is how the host's ports of a container are served, by the endpoints at which
+// they are published. Those that are opened at its own addresses do not move.
+func (s *Service) published(containerID string, left *Endpoint) map[*Endpoint][]way {
+	list := s.Endpoints(containerID)
+	if left != nil {
+		list = append(list, left)
+	}
+	all := map[*Endpoint][]way{}
+	for _, e := range list {
+		if ports := slices.DeleteFunc(slices.Clone(s.portsOf(e)), Port.opened); len(ports) > 0 {
+			all[e] = s.ways(e, ports)
+		}
+	}
+	return all
+}
+
+// movePorts publishes the host's ports of a container at its ways out, which were others
+// before. Those that cannot lead there stay reserved for it.
+func (s *Service) movePorts(containerID string, before map[*Endpoint][]way) error {
+	exits := s.exits(containerID)
+	now := map[*Endpoint][]Port{}
+	var errs []error
+	for from, ways := range before {
+		var gone []way
+		for _, w := range ways {
+			to := exits.of(w.port)
+			if to != nil {
+				now[to] = append(now[to], w.port)
+			}
+			if to == nil || s.way(to, w.port) != w {
+				gone = append(gone, w)
+			}
+		}
+		s.takePorts(from, func(p Port) bool { return !p.opened() })
+		errs = append(errs, s.unserveWays(from, gone))
+		s.forgetWays(from, gone)
+		for _, w := range gone {
+			if exits.of(w.port) == nil {
+				s.ports.park(w.port)
+			}
+		}
+	}
+	for to, ports := range now {
+		errs = append(errs, s.serve(to, ports), s.hairpin(to, ports))
+		s.mu.Lock()
 		to.Ports = merge(to.Ports, ports)
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
-	switch {
-	case len(ports) == 0:
-		return nil
-	case !to.translates(f):
-		return s.withdraw(from, ports)
+	return errors.Join(errs...)
+}
+
+// forgetWays is forgetFlows for what is not served like that any more.
+func (s *Service) forgetWays(e *Endpoint, gone []way) {
+	var ports []Port
+	for _, w := range gone {
+		if w.translated {
+			ports = append(ports, w.port)
+		}
 	}
-	err := s.unbind(from, ports)
-	err = errors.Join(err, s.wall.Add(bindings(to, ports)...), s.hairpin(to, ports))
-	s.forgetFlows(from, ports, true)
-	return err
+	s.forgetFlows(e, ports, true)
 }
 
 // reroute has the container's default route of a family lead to an endpoint. What its
@@ -252,6 +307,13 @@ func (s *Service) Settle(containerID string, ns *os.File) error {
 			}
 		}
 	}
+	for _, e := range list {
+		if e.off6 {
+			if err := off6(ns, e); err != nil {
+				return err
+			}
+		}
+	}
 	if err := s.settleExit(containerID, nil, ns); err != nil {
 		return err
 	}
@@ -268,4 +330,14 @@ func (s *Service) Settle(containerID string, ns *os.File) error {
 		}
 	}
 	return nil
+}
+
+// off6 has an endpoint's link in the container know no IPv6 any more.
+func off6(ns *os.File, e *Endpoint) error {
+	name := cmp.Or(e.IfaceName, bridge.InterfaceName(e.Iface))
+	err := netns.Do(ns, func() error { return sysctl.Write("net/ipv6/conf/"+name+"/disable_ipv6", "1") })
+	if errors.Is(err, os.ErrNotExist) { // the container's root has named it otherwise
+		return nil
+	}
+	return err
 }

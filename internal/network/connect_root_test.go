@@ -129,8 +129,19 @@ func TestPublishedPortsMove(t *testing.T) {
 	if _, err := ask(nil, "tcp", "127.0.0.1:8080"); err == nil {
 		t.Error("a port of a container without a way out is published")
 	}
-	if held := s.HeldSockets(e.ContainerID); len(held) != 1 {
+	if held := s.HeldSockets(e.ContainerID); len(held) != 1 { // for both families
 		t.Error("somebody else may take the port")
+	}
+	if _, err := ask(nil, "tcp", "[::1]:8080"); err == nil {
+		t.Error("a port of a container without a way out is served on ::1")
+	}
+	_, err = s.Connect(context.Background(), Request{ContainerID: e.ContainerID, Name: "me", Network: "a"}, ns)
+	must(t, err)
+	_, err = s.Publish(context.Background(), e.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}})
+	must(t, err)
+	reached()
+	if _, err := askFor(20*time.Second, nil, "tcp", "[::1]:8080"); err != nil {
+		t.Error(err)
 	}
 }
 

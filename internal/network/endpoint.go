@@ -41,6 +41,8 @@ type Request struct {
 	Priority    int    // the endpoint with the highest is the way out
 	Limits      api.NetworkLimits
 	Later       bool // without a namespace: Enter makes the link when there is one
+
+	ahead bool // of Reserve
 }
 
 // Endpoint is a container's place in a network. Name, Index, Exit, Exit6, Limits and Ports change
@@ -56,11 +58,13 @@ type Endpoint struct {
 	NetNS *os.File
 
 	network *Network
-	second  int       // number of the link by which limited packets go (package limit); the limits' lock guards it
-	ahead   bool      // made by Reserve and not bound yet; the table's lock guards it
-	gone    bool      // the link has disappeared already; the table's lock guards it, and what follows
-	since   time.Time // when that was seen
-	told    bool      // that it was somebody else
+	second  int           // number of the link by which limited packets go (package limit); the limits' lock guards it
+	inside  *netlink.Conn // in NetNS, while it is ahead
+	off6    bool          // adopted with IPv6, which it has not any more
+	ahead   bool          // made by Reserve and not bound yet; the table's lock guards it
+	gone    bool          // the link has disappeared already; the table's lock guards it, and what follows
+	since   time.Time     // when that was seen
+	told    bool          // that it was somebody else
 }
 
 // Record is what has to be known of an endpoint to adopt it after a restart.
@@ -114,33 +118,22 @@ func (m *MAC) UnmarshalText(b []byte) error {
 // CloseNetNS closes the engine's descriptor of the namespace, once a process
 // lives in it.
 func (e *Endpoint) CloseNetNS() error {
-	if e.NetNS == nil {
-		return nil
+	var err error
+	if e.inside != nil {
+		err = e.inside.Close()
+		e.inside = nil
 	}
-	err := e.NetNS.Close()
-	e.NetNS = nil
+	if e.NetNS != nil {
+		err = errors.Join(err, e.NetNS.Close())
+		e.NetNS = nil
+	}
 	return err
 }
 
 // Attach makes an endpoint with a new network namespace. For the host network
 // there is no namespace; for none it has a loopback only.
 func (s *Service) Attach(ctx context.Context, r Request) (*Endpoint, error) {
-	return s.attach(ctx, r, false)
-}
-
-// Bind makes a reserved endpoint an ordinary one, with the name of its container.
-func (s *Service) Bind(containerID, name string) (*Endpoint, error) {
-	e, err := s.bind(containerID, name)
-	if err == nil {
-		s.changed(e, true)
-	}
-	return e, err
-}
-
-// Reserve is Attach for a container that does not exist yet: the endpoint shows
-// nowhere until Bind.
-func (s *Service) Reserve(ctx context.Context, r Request) (*Endpoint, error) {
-	return s.attach(ctx, r, true)
+	return s.attach(ctx, r)
 }
 
 // Check reports what is wrong with a request, without making anything.
@@ -203,13 +196,12 @@ func (s *Service) takeIP(n *Network, f family, ip netip.Addr) (netip.Addr, error
 	return ip, errdefs.As(errdefs.Forbidden, err)
 }
 
-func (s *Service) attach(ctx context.Context, r Request, ahead bool) (_ *Endpoint, err error) {
+func (s *Service) attach(ctx context.Context, r Request) (_ *Endpoint, err error) {
 	e, err := s.begin(ctx, r, true)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { s.enroll(e, err) }()
-	e.ahead = ahead
 	failpoint.Hit("start/network-booked")
 	switch n := e.network; {
 	case n.linked():
@@ -235,10 +227,10 @@ func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, 
 	if err != nil {
 		return nil, err
 	}
-	e := &Endpoint{network: n, NetworkName: n.rec.Name, Record: Record{
+	e := &Endpoint{network: n, NetworkName: n.rec.Name, ahead: r.ahead, Record: Record{
 		ContainerID: r.ContainerID, Name: r.Name, NetworkID: n.rec.ID, EndpointID: ident.New(), MAC: MAC(r.MAC), Priority: r.Priority,
 		Hostname: r.Hostname, Aliases: r.Aliases, Links: r.Links, LinkLocal: r.LinkLocal, Sysctls: r.Sysctls, Limits: r.Limits}}
-	return e, s.book(e.ContainerID, e.Name, n, first)
+	return e, s.book(e, first)
 }
 
 // isolate makes a namespace with nothing but loopback.
@@ -260,7 +252,7 @@ func (s *Service) isolate(e *Endpoint) error {
 // it. Loopback has ::1 all the same, as in Docker.
 func (s *Service) newNS(ipv6 bool) (ns *os.File, inside *netlink.Conn, err error) {
 	ns, err = s.maker.New(func() error {
-		if err := bridge.Default(ipv6); err != nil {
+		if err := bridge.Default(s.parameters, ipv6); err != nil {
 			return err
 		}
 		var err error
@@ -283,13 +275,18 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 	if r.Later {
 		return nil
 	}
-	ns, inside, err := s.newNS(e.IP6.IsValid())
+	ns, inside, err := s.newNS(e.network.rec.has(v6))
 	if err != nil {
 		return err
 	}
 	u.Add(ns.Close)
 	failpoint.Hit("start/network-namespace")
-	if err := errors.Join(s.connectLink(e, ns, inside), inside.Close()); err != nil {
+	err = s.connectLink(e, ns, inside)
+	if err == nil && e.ahead {
+		e.NetNS, e.inside = ns, inside
+		return nil
+	}
+	if err := errors.Join(err, inside.Close()); err != nil {
 		return err
 	}
 	if err := s.limitNew(e); err != nil {
@@ -299,14 +296,30 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 	return nil
 }
 
-// place gives the endpoint its addresses, and a link that is not made yet. The
-// caller gives the addresses back by leaving.add.
+// place gives the endpoint its addresses, unless it is ahead, and a link that is not made
+// yet. The caller gives the addresses back by leaving.add.
 func (s *Service) place(e *Endpoint, r Request) (err error) {
 	n := e.network
 	e.Iface = s.freeIface(e.ContainerID)
 	if e.IfaceName, err = s.ifaceName(e.ContainerID, r.IfaceName, n.settings.prefix, e.Iface); err != nil {
 		return err
 	}
+	if !e.ahead {
+		if err := s.takeIPs(e, r); err != nil {
+			return err
+		}
+	}
+	if n.link == nil {
+		return nil
+	}
+	e.Routed = s.leaving.ports(n) > s.maxPorts && n.gated() // its own is counted, as it is booked
+	e.Link = mark + ident.Short(e.EndpointID)
+	return nil
+}
+
+// takeIPs gives the endpoint its addresses: those that are asked for, or any.
+func (s *Service) takeIPs(e *Endpoint, r Request) error {
+	n := e.network
 	for _, f := range families {
 		if !n.rec.has(f) {
 			continue
@@ -322,11 +335,6 @@ func (s *Service) place(e *Endpoint, r Request) (err error) {
 	if e.MAC == nil && n.rec.Driver != vlan.Ipvlan {
 		e.MAC = MAC(bridge.MACOf(e.addrs()[0]))
 	}
-	if n.link == nil {
-		return nil
-	}
-	e.Routed = s.leaving.ports(n) > s.maxPorts && len(n.link.Gateways) == len(e.addrs()) // its own is counted, as it is booked
-	e.Link = mark + ident.Short(e.EndpointID)
 	return nil
 }
 
@@ -382,12 +390,13 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 // connectPair makes the pair, with another index as long as somebody has the
 // one that was tried.
 func (s *Service) connectPair(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
+	connect := e.network.link.Connect
+	if e.ahead {
+		connect = e.network.link.Pair
+	}
 	for range 100 {
 		e.Index = s.nextIndex()
-		err := e.network.link.Connect(s.host, inside, int(ns.Fd()), bridge.Endpoint{
-			Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
-			Iface: e.Iface, IfaceName: e.IfaceName,
-		})
+		err := connect(s.host, inside, int(ns.Fd()), s.driven(e))
 		switch {
 		case err == nil && e.Routed:
 			return s.wall.AddLink(e.network.link.Name, e.Link)
@@ -396,6 +405,14 @@ func (s *Service) connectPair(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 		}
 	}
 	return errors.New("no free interface index")
+}
+
+// driven is the endpoint in the driver's words.
+func (s *Service) driven(e *Endpoint) bridge.Endpoint {
+	return bridge.Endpoint{
+		Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
+		Iface: e.Iface, IfaceName: e.IfaceName,
+	}
 }
 
 // Enter makes the links of endpoints that were attached without a namespace, in
@@ -422,7 +439,7 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) ([
 		if e.made() || e.NetNS != nil {
 			return nil, fmt.Errorf("network %s: the endpoint of container %s waits for no namespace", e.NetworkName, ident.Short(containerID))
 		}
-		if err := quiet(ns, e); err != nil {
+		if err := s.quiet(ns, e); err != nil {
 			return nil, err
 		}
 		if err := s.enter(e, ns, inside); err != nil {
@@ -441,6 +458,7 @@ func (s *Service) enter(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 	}
 	s.mu.Lock()
 	e.Index, e.Netns, e.Iface = made.Index, made.Netns, made.Iface
+	s.linked(e)
 	s.mu.Unlock()
 	failpoint.Hit("start/network-entered")
 	if err := s.limitNew(e); err != nil {
@@ -459,8 +477,8 @@ func socketIn(ns *os.File) (inside *netlink.Conn, err error) {
 }
 
 // quiet has the link of an endpoint that comes into a namespace next know IPv6 or not.
-func quiet(ns *os.File, e *Endpoint) error {
-	return netns.Do(ns, func() error { return bridge.Default(e.IP6.IsValid()) })
+func (s *Service) quiet(ns *os.File, e *Endpoint) error {
+	return netns.Do(ns, func() error { return bridge.Default(s.parameters, e.IP6.IsValid()) })
 }
 
 // Release takes a container's endpoints back: its published ports are free when
@@ -470,9 +488,9 @@ func (s *Service) Release(ctx context.Context, containerID string) error {
 	list := s.Endpoints(containerID)
 	var errs []error
 	for _, e := range list {
-		errs = append(errs, s.unpublish(e, v4), s.unpublish(e, v6))
+		errs = append(errs, s.unpublish(e))
 	}
-	errs = append(errs, s.ports.releaseAll(containerID))
+	errs = append(errs, s.ports.releaseAll(containerID), s.dropLinks(containerID))
 	failpoint.Hit("stop/network-unpublished")
 	s.removeAll(containerID)
 	s.resolvers.leave(containerID)

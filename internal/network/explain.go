@@ -62,6 +62,7 @@ func (s *Service) facts() (explain.Facts, error) {
 		have.Forwarding, have.Bridged = forward != "0" && forward != "", bridged == "1"
 	}
 	f.Networks, f.Endpoints = s.explained()
+	f.Relays, f.Linked = s.relayed(), s.waysBetween()
 	return f, nil
 }
 
@@ -99,7 +100,7 @@ func (s *Service) explained() (networks []explain.Network, endpoints []explain.E
 			f := familyOf(a)
 			x.IP, x.Exit, x.Ports = a, *e.exit(f), nil
 			for _, p := range e.Ports {
-				if ofFamily(f)(p) && !p.opened() {
+				if familyOf(p.HostIP) == f && !p.opened() {
 					x.Ports = append(x.Ports, explain.Port{Proto: p.Proto, Host: netip.AddrPortFrom(p.HostIP, p.Host), Container: p.Container})
 				}
 			}
@@ -107,6 +108,32 @@ func (s *Service) explained() (networks []explain.Network, endpoints []explain.E
 		}
 	}
 	return networks, endpoints
+}
+
+// relayed are the ports that the relay serves, in the words of package explain.
+func (s *Service) relayed() (all []explain.Relay) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := range s.every() {
+		for _, w := range s.ways(e, e.Ports) {
+			if w.relayed {
+				all = append(all, explain.Relay{Name: e.Name, Proto: w.port.Proto, Host: netip.AddrPortFrom(w.port.HostIP, w.port.Host), To: w.to})
+			}
+		}
+	}
+	return all
+}
+
+// waysBetween are what links of containers open, in the words of package explain.
+func (s *Service) waysBetween() (all []explain.Linked) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, to := range s.opened {
+		for _, l := range flat(to) {
+			all = append(all, explain.Linked{Proto: l.Proto, From: l.From, To: l.To})
+		}
+	}
+	return all
 }
 
 // outside names the link to a neighbour of the host; empty if it has none.

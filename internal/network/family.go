@@ -34,6 +34,9 @@ func (f family) all() netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
+// other is the other one.
+func (f family) other() family { return of(f, v6, v4) }
+
 // of chooses between what there is once of each family.
 func of[T any](f family, four, six T) T {
 	if f == v4 {

@@ -27,6 +27,7 @@ type leaving struct {
 
 	mu   sync.Mutex         // taken after the table's
 	wait map[int]*departure // by index of the link
+	of   map[*Network]int   // how many of them are ports of the network's bridge
 }
 
 type departure struct {
@@ -43,7 +44,7 @@ const (
 )
 
 func newLeaving(s *Service, w *netlink.Watch) *leaving {
-	return &leaving{s: s, watch: w, kick: make(chan struct{}, 1), wait: map[int]*departure{}}
+	return &leaving{s: s, watch: w, kick: make(chan struct{}, 1), wait: map[int]*departure{}, of: map[*Network]int{}}
 }
 
 // add takes over the address of an endpoint that is no longer in the table: its
@@ -62,6 +63,9 @@ func (l *leaving) add(e *Endpoint) {
 	if !gone {
 		l.mu.Lock()
 		l.wait[e.Index] = &departure{e: e, since: time.Now(), freed: make(chan struct{})}
+		if !e.Routed {
+			l.of[e.network]++
+		}
 		l.mu.Unlock()
 	}
 	l.s.mu.Unlock()
@@ -87,21 +91,11 @@ func (l *leaving) ports(n *Network) (count int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, booked := range l.s.booked {
-		if booked == n {
+		if booked.network == n {
 			count++
 		}
 	}
-	for e := range l.s.every() {
-		if e.network == n && !e.Routed {
-			count++
-		}
-	}
-	for _, d := range l.wait {
-		if d.e.network == n && !d.e.Routed {
-			count++
-		}
-	}
-	return count
+	return count + l.s.ported[n] + l.of[n]
 }
 
 // free gives the address back. The link is gone.
@@ -137,6 +131,7 @@ func (l *leaving) run(ctx context.Context) {
 		if c.Lost {
 			l.compare()
 		}
+		l.s.bridgesCame(c.Bridges)
 		for _, i := range c.Gone {
 			l.linkGone(i)
 		}
@@ -163,19 +158,15 @@ func (l *leaving) linkGone(index int) {
 		d.gone = true
 	}
 	l.mu.Unlock()
-	if d == nil {
-		for e := range l.s.every() {
-			if e.Index == index {
-				e.gone, e.since = true, time.Now()
-				unexpected = true
-			}
-		}
+	if e := l.s.links[index]; d == nil && e != nil {
+		e.gone, e.since = true, time.Now()
+		unexpected = true
 	}
 	l.s.mu.Unlock()
 	if first {
 		l.free(d.e)
 		l.mu.Lock()
-		delete(l.wait, index)
+		l.remove(d)
 		l.mu.Unlock()
 		close(d.freed)
 	}
@@ -183,6 +174,19 @@ func (l *leaving) linkGone(index int) {
 		l.look()
 	}
 	l.s.bridgeGone(index)
+	l.s.foreignGone(index)
+}
+
+// remove takes out what has left.
+//
+// Preconditions: l.mu is held.
+func (l *leaving) remove(d *departure) {
+	delete(l.wait, d.e.Index)
+	if n := d.e.network; !d.e.Routed {
+		if l.of[n]--; l.of[n] == 0 {
+			delete(l.of, n)
+		}
+	}
 }
 
 // compare finds out by listing which links have disappeared.
@@ -213,6 +217,12 @@ func (l *leaving) compare() {
 	l.s.mu.Unlock()
 	for _, i := range missing {
 		l.linkGone(i)
+	}
+	l.s.bridgesCame(links)
+	for _, i := range l.s.wall.Bridges() {
+		if !there[i] {
+			l.s.foreignGone(i)
+		}
 	}
 }
 

@@ -268,29 +268,6 @@ func TestNetworksWithoutLinks(t *testing.T) {
 	}
 }
 
-func TestReservedEndpointShowsWhenBound(t *testing.T) {
-	s := openService(t, Config{})
-	id := ident.New()
-	e, err := s.Reserve(context.Background(), Request{ContainerID: id})
-	must(t, err)
-	shown := func() int {
-		in, err := s.Inspect("bridge")
-		must(t, err)
-		return len(in.Containers)
-	}
-	if shown() != 0 {
-		t.Error("shown before it is bound")
-	}
-	b, err := s.Bind(id, "web")
-	must(t, err)
-	if b != e || shown() != 1 {
-		t.Error("not shown")
-	}
-	if _, err := s.Bind(id, "web"); err == nil {
-		t.Error("bound twice")
-	}
-}
-
 func TestChosenSubnetAvoidsTheHosts(t *testing.T) {
 	newNeighbour(t)
 	c, err := netlink.Open()

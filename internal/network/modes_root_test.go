@@ -93,7 +93,8 @@ func TestRoutedNetwork(t *testing.T) {
 		}
 	}
 
-	must(t, s.Retain(e.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}}, nil))
+	_, err := s.Retain(e.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}}, nil)
+	must(t, err)
 	wantNoAnswer(t, "closed", world, "tcp", "10.1.0.2:80")
 	if len(e.Ports) > 0 {
 		t.Error(e.Ports)
@@ -137,6 +138,110 @@ func TestRoutedBesideTranslated(t *testing.T) {
 	if strings.Contains(allRules(t), "10.2.0.2 ") || !strings.Contains(before, "10.2.0.2 ") {
 		t.Error(allRules(t))
 	}
+}
+
+// TestPortsMoveBetweenModes: when the way out is one by which ports are opened, those of the
+// host lead nowhere and stay the container's; they come back, carried ones too, with a way
+// out by which they are translated.
+func TestPortsMoveBetweenModes(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	makeNetwork(t, s, six("plain", "10.1.0.0/24"))
+	makeNetwork(t, s, mode("zone", modeRouted, "10.2.0.0/24", "fd02::/64"))
+	alone := mode("alone", modeIsolated, "10.3.0.0/24")
+	alone.Internal = true
+	makeNetwork(t, s, alone)
+	toHost(t, world, "10.2.0.0/24", "fd02::/64")
+	e := attachTo(t, s, "plain", Request{})
+	id, ns := e.ContainerID, e.NetNS
+	other := attachTo(t, s, "plain", Request{})
+	for _, proto := range []string{"tcp", "udp"} {
+		serve(t, ns, proto, "[::]:80")
+	}
+	wanted := []Port{{Proto: "tcp", Container: 80, Host: 8080}, {Proto: "udp", Container: 80, Host: 8080}}
+	// As the container's owner does it after each change of its networks.
+	again := func() {
+		t.Helper()
+		_, err := s.Publish(context.Background(), id, wanted)
+		must(t, err)
+	}
+	served := func(when string, want bool) {
+		t.Helper()
+		for _, proto := range []string{"tcp", "udp"} {
+			for _, addr := range []string{"127.0.0.1:8080", "[::1]:8080"} {
+				if want {
+					wantAnyAnswer(t, when, nil, proto, addr)
+				} else {
+					wantNoAnswer(t, when, nil, proto, addr)
+				}
+			}
+			if want {
+				wantAnyAnswer(t, when, world, proto, "[2001:db8::1]:8080")
+			} else {
+				wantNoAnswer(t, when, world, proto, "[2001:db8::1]:8080")
+			}
+		}
+	}
+	taken := func() {
+		t.Helper()
+		if _, err := s.Publish(context.Background(), other.ContainerID, wanted[:1]); !errdefs.Is(err, errdefs.Conflict) {
+			t.Error("another container has the port:", err)
+		}
+	}
+	again()
+	served("translated, and carried", true)
+	for range 2 {
+		_, err := s.Connect(context.Background(), Request{ContainerID: id, Name: "c", Network: "zone", Priority: 1}, ns)
+		must(t, err)
+		again()
+		served("opened", false)
+		taken()
+		wantAnyAnswer(t, "opened", world, "tcp", "10.2.0.2:80")
+		wantAnyAnswer(t, "opened", world, "udp", "[fd02::2]:80")
+		must(t, s.Disconnect(id, "zone", ns))
+		again()
+		served("translated again", true)
+	}
+	_, err := s.Connect(context.Background(), Request{ContainerID: id, Name: "c", Network: "alone", Priority: 1}, ns)
+	must(t, err)
+	again()
+	served("beside an isolated network", true)
+	must(t, s.Disconnect(id, "plain", ns))
+	again()
+	served("isolated", false)
+	taken()
+	rules := allRules(t)
+	if strings.Contains(rules, "8080") {
+		t.Error(rules)
+	}
+	must(t, s.Release(context.Background(), id))
+	if len(s.ports.held)+len(s.ports.of)+len(s.ports.numbers) > 0 {
+		t.Errorf("left: %+v", s.ports)
+	}
+	publish(t, s, other, wanted...)
+}
+
+// TestRoutedFamilyIsNotCarried: a network that is routed by one family and translated by
+// the other has ports of the host by the latter only.
+func TestRoutedFamilyIsNotCarried(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	r := six("mixed", "10.1.0.0/24", "fd01::/64")
+	r.Options = map[string]string{optionMode6: modeRouted}
+	makeNetwork(t, s, r)
+	e := attachTo(t, s, "mixed", Request{})
+	serve(t, e.NetNS, "tcp", "[::]:80")
+	got := publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080}, Port{Proto: "tcp", Container: 80, Host: 8081, HostIP: netip.IPv6Loopback()})
+	for _, p := range got {
+		if !p.opened() && p.HostIP.Is6() {
+			t.Errorf("published: %+v", got)
+		}
+	}
+	wantAnyAnswer(t, "translated", world, "tcp", "192.0.2.1:8080")
+	for _, addr := range []string{"[::1]:8080", "[::1]:8081", "127.0.0.1:8081"} {
+		wantNoAnswer(t, "not carried", nil, "tcp", addr)
+	}
+	wantNoAnswer(t, "not carried", world, "tcp", "[2001:db8::1]:8080")
 }
 
 // TestRoutedIsAdopted: opened ports stay open when the engine is killed.
@@ -186,8 +291,14 @@ func TestTrustedInterfaces(t *testing.T) {
 		if list[0].NetworkName != "one" {
 			continue
 		}
-		must(t, s.Retain(id, []Port{{Proto: "tcp", Container: 80, HostIP: netip.MustParseAddr("127.0.0.1")}}, nil))
+		_, err := s.Retain(id, []Port{{Proto: "tcp", Container: 80, HostIP: netip.MustParseAddr("127.0.0.1")}}, nil)
+		must(t, err)
 		wantAnswer(t, "still published elsewhere", world, "tcp", "10.1.0.2:80", "192.0.2.2")
+		taken, err := s.Publish(context.Background(), id, []Port{{Proto: "tcp", Container: 80, Host: 8090}, {Proto: "tcp", Container: 80, Host: 8090, HostIP: netip.MustParseAddr("127.0.0.1")}})
+		if err == nil {
+			t.Error("published twice:", taken)
+		}
+		wantAnswer(t, "after a failure too", world, "tcp", "10.1.0.2:80", "192.0.2.2")
 		must(t, s.Release(context.Background(), id))
 		wantNoAnswer(t, "released", world, "tcp", "10.1.0.2:80")
 		break

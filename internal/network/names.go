@@ -29,7 +29,11 @@ func (e *Endpoint) Names() []string {
 	return list
 }
 
+// add has an endpoint found, unless its container does not exist yet.
 func (n names) add(e *Endpoint) {
+	if e.ahead {
+		return
+	}
 	for _, name := range e.Names() {
 		of := n[e.NetworkID]
 		if of == nil {
@@ -42,6 +46,9 @@ func (n names) add(e *Endpoint) {
 }
 
 func (n names) drop(e *Endpoint) {
+	if e.ahead {
+		return
+	}
 	of := n[e.NetworkID]
 	for _, name := range e.Names() {
 		name = strings.ToLower(name)
@@ -65,7 +72,7 @@ func (t *table) Addresses(containerID, name string) (addrs []netip.Addr, known b
 	defer t.mu.Unlock()
 	own := slices.Clone(t.endpoints[containerID])
 	slices.SortStableFunc(own, func(a, b *Endpoint) int { return order(b) - order(a) })
-	found := t.linked(own, name)
+	found := t.called(own, name)
 	for _, e := range own {
 		if len(found) == 0 {
 			found = t.names.lookup(e.NetworkID, name)
@@ -89,10 +96,10 @@ func order(e *Endpoint) int {
 	return 0
 }
 
-// linked finds what the container itself calls another one.
+// called finds what the container itself calls another one.
 //
 // Preconditions: t.mu is held.
-func (t *table) linked(own []*Endpoint, name string) []*Endpoint {
+func (t *table) called(own []*Endpoint, name string) []*Endpoint {
 	for _, e := range own {
 		for _, link := range e.Links {
 			target, alias := SplitLink(link)
@@ -102,8 +109,8 @@ func (t *table) linked(own []*Endpoint, name string) []*Endpoint {
 			if found := t.names.lookup(e.NetworkID, target); len(found) > 0 {
 				return found
 			}
-			for other := range t.every() {
-				if other.NetworkID == e.NetworkID && other.ContainerID == target {
+			for _, other := range t.endpoints[target] {
+				if other.NetworkID == e.NetworkID {
 					return []*Endpoint{other}
 				}
 			}
@@ -136,14 +143,13 @@ func (t *table) ofContainer(name string) (addrs []netip.Addr) {
 	return addrs
 }
 
-// hostOf returns the endpoint of a network that has an address.
+// hostOf returns the endpoint of a network that has an address, of a container that
+// exists.
 //
 // Preconditions: t.mu is held.
 func (t *table) hostOf(networkID string, addr netip.Addr) *Endpoint {
-	for e := range t.every() {
-		if e.NetworkID == networkID && slices.Contains(e.addrs(), addr) {
-			return e
-		}
+	if e := t.hosts[spot{networkID, addr}]; e != nil && !e.ahead {
+		return e
 	}
 	return nil
 }

@@ -138,6 +138,14 @@ func (n *Network) linkAddrs() (all []netip.Prefix) {
 	return all
 }
 
+// gated says that the network's link has an address of each family that containers have
+// one of.
+func (n *Network) gated() bool {
+	return !slices.ContainsFunc(families[:], func(f family) bool {
+		return n.rec.has(f) && !slices.ContainsFunc(n.link.Gateways, func(g netip.Prefix) bool { return familyOf(g.Addr()) == f })
+	})
+}
+
 // linkMAC is the link's hardware address, which follows from the first of its network's,
 // so that containers find the one they know if the link was lost.
 func (n *Network) linkMAC() net.HardwareAddr {
@@ -270,8 +278,16 @@ func (n *Network) predefined() bool { return Predefined(n.rec.Name) }
 // rules is what the firewall is to know of a network without endpoints.
 func (n *Network) rules() firewall.Network {
 	return firewall.Network{
-		Name: n.link.Name, Link: n.link.Name, Subnets: n.rec.prefixes(),
+		Name: n.link.Name, Link: n.link.Name, Subnets: n.rec.prefixes(), Hosts: addrsOf(n.link.Gateways),
 		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Internal: n.rec.Internal,
 		Unprotected: n.settings.having(modeUnprotected), Routed: n.settings.having(modeRouted), Trusted: n.settings.trusted,
 	}
+}
+
+// addrsOf are addresses without their lengths.
+func addrsOf(list []netip.Prefix) (all []netip.Addr) {
+	for _, p := range list {
+		all = append(all, p.Addr())
+	}
+	return all
 }

@@ -64,8 +64,3 @@ func (s *Service) closeRest(containerID string, wanted []Port) error {
 
 // opened says that a port is the container's own, none of the host.
 func (p Port) opened() bool { return p.Host == 0 }
-
-// translated chooses what is published by a family at ports of the host.
-func translated(f family) func(Port) bool {
-	return func(p Port) bool { return familyOf(p.HostIP) == f && !p.opened() }
-}

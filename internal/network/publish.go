@@ -7,12 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
-	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -35,7 +35,7 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 	}
 	exits := s.exits(containerID)
 	got := s.toOpen(containerID, wanted)
-	if len(wanted) == 0 || len(exits)+len(got) == 0 { // what does not lead out has nothing published, as with Docker
+	if len(wanted) == 0 || len(exits.byFamily)+len(got) == 0 { // what does not lead out has nothing published, as with Docker
 		return nil, ctx.Err()
 	}
 	var u undo.Stack
@@ -46,7 +46,7 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 	}
 	claimed := claims{}
 	for _, p := range wanted {
-		if len(exits) == 0 || len(places(exits, p.HostIP)) == 0 && s.opensOnly(containerID, p) {
+		if len(exits.byFamily) == 0 || len(exits.places(p)) == 0 && s.opensOnly(containerID, p) {
 			continue
 		}
 		ports, fresh, err := s.reserve(containerID, exits, p, claimed)
@@ -57,15 +57,15 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 			u.Add(func() error { return s.ports.giveBack(p) })
 		}
 		for _, p := range ports {
-			e := exits[familyOf(p.HostIP)]
+			e := exits.of(p)
 			got[e] = append(got[e], p)
 		}
 		all = append(all, ports...)
 	}
 	failpoint.Hit("start/ports-reserved")
 	for e, ports := range got {
-		u.Add(func() error { return s.unbind(e, ports) })
-		if err := s.wall.Add(bindings(e, ports)...); err != nil {
+		u.Add(func() error { return s.unserve(e, ports) })
+		if err := s.serve(e, ports); err != nil {
 			return nil, programming(errdefs.Internal, e, err)
 		}
 	}
@@ -84,18 +84,6 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 	return all, nil
 }
 
-// exits are the ways out of a container by family, as far as ports of the host can lead
-// to it there.
-func (s *Service) exits(containerID string) map[family]*Endpoint {
-	exits := map[family]*Endpoint{}
-	for _, f := range families {
-		if e := s.Exit(containerID, f); e != nil && e.translates(f) {
-			exits[f] = e
-		}
-	}
-	return exits
-}
-
 // hairpin lets an endpoint reach itself by published ports, if it has a port of the
 // bridge; before it has, Enter does that.
 func (s *Service) hairpin(e *Endpoint, ports []Port) error {
@@ -108,13 +96,14 @@ func (s *Service) hairpin(e *Endpoint, ports []Port) error {
 // merge adds the ports that are not there yet, in a new slice: readers may have
 // the old one.
 func merge(have, more []Port) []Port {
-	all := append([]Port(nil), have...)
+	all := slices.Clone(have)
+	known := make(map[Port]bool, len(all))
+	for _, p := range all {
+		known[p] = true
+	}
 	for _, p := range more {
-		known := false
-		for _, h := range have {
-			known = known || h == p
-		}
-		if !known {
+		if !known[p] {
+			known[p] = true
 			all = append(all, p)
 		}
 	}
@@ -122,10 +111,10 @@ func merge(have, more []Port) []Port {
 }
 
 // refused is the kind of an error of reserving: the port is in the way, unless
-// the request is wrong by itself.
+// the request is wrong by itself, or the kernel lacks the protocol.
 func refused(err error) errdefs.Kind {
-	if errdefs.Is(err, errdefs.InvalidArgument) {
-		return errdefs.InvalidArgument
+	if k := errdefs.KindOf(err); k == errdefs.InvalidArgument || k == errdefs.NotImplemented {
+		return k
 	}
 	return errdefs.Conflict
 }
@@ -137,10 +126,10 @@ func programming(k errdefs.Kind, e *Endpoint, err error) error {
 
 // reserve reserves one wanted port where it is to be published; fresh are those that
 // were not the container's before.
-func (s *Service) reserve(containerID string, exits map[family]*Endpoint, p Port, claimed claims) (ports, fresh []Port, err error) {
+func (s *Service) reserve(containerID string, exits exits, p Port, claimed claims) (ports, fresh []Port, err error) {
 	p, ports, at := s.claim(exits, p, claimed)
 	if len(ports)+len(at) == 0 {
-		return nil, nil, errdefs.New(errdefs.InvalidArgument, "port %d/%s cannot be published: the container has no way out by the protocol of the host's address", p.Container, p.Proto)
+		return nil, nil, exits.unreachable(p)
 	}
 	if len(at) == 0 {
 		return ports, nil, nil
@@ -149,43 +138,14 @@ func (s *Service) reserve(containerID string, exits map[family]*Endpoint, p Port
 	return append(ports, fresh...), fresh, err
 }
 
-// places are the addresses of the host where a port is published. One that names none
-// is on all of both families, as far as the container can be reached by them, unless
-// its network says another address.
-func places(exits map[family]*Endpoint, asked netip.Addr) (all []netip.Addr) {
-	if asked.IsValid() {
-		if exits[familyOf(asked)] == nil {
-			return nil
-		}
-		return []netip.Addr{asked}
-	}
-	var own netip.Addr // of the network of the first way out
-	for _, f := range families {
-		e := exits[f]
-		if e == nil {
-			continue
-		}
-		if !own.IsValid() {
-			own = e.network.settings.hostIP
-		}
-		switch {
-		case own.IsUnspecified():
-			all = append(all, f.all())
-		case familyOf(own) == f:
-			all = append(all, own)
-		}
-	}
-	return all
-}
-
 // claims are published ports that stand for wanted ones, each for one.
 type claims map[Port]bool
 
 // claim finds where a wanted port is published already, and where it is to be: there
 // with the same number.
-func (s *Service) claim(exits map[family]*Endpoint, p Port, claimed claims) (_ Port, have []Port, rest []netip.Addr) {
-	for _, a := range places(exits, p.HostIP) {
-		list := s.portsOf(exits[familyOf(a)])
+func (s *Service) claim(exits exits, p Port, claimed claims) (_ Port, have []Port, rest []netip.Addr) {
+	for _, a := range exits.places(p) {
+		list := s.portsOf(exits.of(Port{Proto: p.Proto, HostIP: a}))
 		at := slices.IndexFunc(list, func(h Port) bool { return h.HostIP == a && p.satisfied(h) && !claimed[h] })
 		if at < 0 {
 			rest = append(rest, a)
@@ -199,9 +159,9 @@ func (s *Service) claim(exits map[family]*Endpoint, p Port, claimed claims) (_ P
 }
 
 // Retain takes back the published ports of a container that were wanted before and are
-// not any more. They stay reserved for it, so that it may publish them otherwise, until
-// FreeRest.
-func (s *Service) Retain(containerID string, before, wanted []Port) error {
+// not any more, and returns them. They stay reserved for it, so that it may publish them
+// otherwise, or again, until FreeRest.
+func (s *Service) Retain(containerID string, before, wanted []Port) (taken []Port, _ error) {
 	exits := s.exits(containerID)
 	claimed, left := claims{}, claims{}
 	rest := slices.Clone(wanted)
@@ -216,17 +176,18 @@ func (s *Service) Retain(containerID string, before, wanted []Port) error {
 		}
 	}
 	var errs []error
-	for f, e := range exits {
-		gone := s.takePorts(e, func(have Port) bool { return familyOf(have.HostIP) == f && left[have] })
+	for _, e := range s.Endpoints(containerID) {
+		gone := s.takePorts(e, func(have Port) bool { return left[have] })
 		errs = append(errs, s.withdraw(e, gone))
+		taken = append(taken, gone...)
 	}
-	return errors.Join(append(errs, s.closeRest(containerID, wanted))...)
+	return taken, errors.Join(append(errs, s.closeRest(containerID, wanted))...)
 }
 
 // FreeRest gives up ports that are reserved for a container and not published. Of one
 // that has no way out all stay: they are published when it has one.
 func (s *Service) FreeRest(containerID string) error {
-	if len(s.exits(containerID)) == 0 {
+	if len(s.exits(containerID).byFamily) == 0 {
 		return nil
 	}
 	return s.ports.releaseParked(containerID)
@@ -242,11 +203,10 @@ func (p Port) offers(host uint16) bool {
 	return p.Host == 0 || p.Host <= host && host <= max(p.Host, p.HostEnd)
 }
 
-// unpublish takes the ports of an endpoint back that are published by one family. They
-// stay the container's until Release: who keeps them reserved for it has their sockets
-// as well.
-func (s *Service) unpublish(e *Endpoint, f family) error {
-	return s.withdraw(e, s.takePorts(e, ofFamily(f)))
+// unpublish takes the ports of an endpoint back. They stay the container's until Release:
+// who keeps them reserved for it has their sockets as well.
+func (s *Service) unpublish(e *Endpoint) error {
+	return s.withdraw(e, s.takePorts(e, func(Port) bool { return true }))
 }
 
 // withdraw takes back what was published of an endpoint until now, and parks it.
@@ -254,34 +214,12 @@ func (s *Service) withdraw(e *Endpoint, ports []Port) error {
 	if len(ports) == 0 {
 		return nil
 	}
+	err := s.unserve(e, ports)
 	for _, p := range ports {
 		s.ports.park(p)
 	}
-	err := s.unbind(e, ports)
 	s.forgetFlows(e, ports, true)
 	return err
-}
-
-// unbind has the firewall forget ports of an endpoint, as far as what the endpoint still
-// has published does not stand for the same.
-func (s *Service) unbind(e *Endpoint, ports []Port) error {
-	stay := bindings(e, s.portsOf(e))
-	return s.wall.Remove(slices.DeleteFunc(bindings(e, ports), func(b firewall.Binding) bool { return slices.Contains(stay, b) })...)
-}
-
-// bindings says ports of an endpoint in the firewall's terms.
-func bindings(e *Endpoint, ports []Port) []firewall.Binding {
-	var all []firewall.Binding
-	for _, p := range ports {
-		to := netip.AddrPortFrom(e.ip(familyOf(p.HostIP)).Addr(), p.Container)
-		if !p.opened() {
-			all = append(all, firewall.Binding{Proto: p.Proto, From: netip.AddrPortFrom(p.HostIP, p.Host), To: to})
-		}
-		if open := (firewall.Binding{Proto: p.Proto, To: to}); (p.opened() || len(e.network.settings.trusted) > 0) && !slices.Contains(all, open) {
-			all = append(all, open)
-		}
-	}
-	return all
 }
 
 // HeldSockets returns the sockets that reserve a container's ports, and those of its
@@ -291,11 +229,16 @@ func (s *Service) HeldSockets(containerID string) []*os.File {
 	return append(s.ports.files(containerID), s.resolvers.Sockets(containerID)...)
 }
 
-// bindError is what Docker says of a port that the kernel refused.
+// bindError is what Docker says of a port that the kernel refused. SCTP is something
+// that kernels may be without.
 func bindError(p Port, err error) error {
 	var no syscall.Errno
 	if errors.As(err, &no) {
 		err = no
 	}
-	return fmt.Errorf("failed to bind host port %s/%s: %w", p.key().addr, p.Proto, err)
+	err = fmt.Errorf("failed to bind host port %s/%s: %w", p.key().addr, p.Proto, err)
+	if no == syscall.EPROTONOSUPPORT || no == syscall.ESOCKTNOSUPPORT {
+		return errdefs.New(errdefs.NotImplemented, "%w: this kernel has no %s", err, strings.ToUpper(p.Proto))
+	}
+	return err
 }

@@ -5,9 +5,12 @@ package network
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,6 +23,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/bridge"
+	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
@@ -118,7 +122,7 @@ func TestTakenPort(t *testing.T) {
 	want(Port{Proto: "tcp", Container: 80, Host: 9090}, "failed to bind host port 0.0.0.0:9090/tcp: address already in use")
 	want(Port{Proto: "tcp", Container: 80, Host: 9091, HostIP: netip.MustParseAddr("203.0.113.9")}, "failed to bind host port 203.0.113.9:9091/tcp: cannot assign requested address")
 	want(Port{Proto: "tcp", Container: 80, HostIP: netip.MustParseAddr("203.0.113.9")}, "failed to bind host port 203.0.113.9:"+itoa(uintptr(first()))+"/tcp: cannot assign requested address")
-	if _, err := s.Publish(context.Background(), b.ContainerID, []Port{{Proto: "tcp", Container: 80, HostIP: netip.IPv6Loopback()}}); !errdefs.Is(err, errdefs.InvalidArgument) {
+	if _, err := s.Publish(context.Background(), b.ContainerID, []Port{{Proto: "sctp", Container: 80, HostIP: netip.IPv6Loopback()}}); !errdefs.Is(err, errdefs.InvalidArgument) {
 		t.Error(err)
 	}
 	if len(b.Ports) != 0 || len(s.HeldSockets(b.ContainerID)) != 0 {
@@ -148,7 +152,9 @@ func TestChosenPorts(t *testing.T) {
 		Port{Proto: "tcp", Container: 82, Host: 8000, HostEnd: 8005}, Port{Proto: "tcp", Container: 83, Host: 8000, HostEnd: 8005})
 	var hosts []uint16
 	for _, p := range got {
-		hosts = append(hosts, p.Host)
+		if p.HostIP.Is4() {
+			hosts = append(hosts, p.Host)
+		}
 	}
 	want := []uint16{begin, begin + 1, begin, 8000, 8001}
 	for i := range want {
@@ -157,7 +163,7 @@ func TestChosenPorts(t *testing.T) {
 		}
 	}
 	again := publish(t, s, a, Port{Proto: "tcp", Container: 80})
-	if again[0] != got[0] || len(a.Ports) != 5 {
+	if again[0] != got[0] || len(a.Ports) != 2*len(want) {
 		t.Errorf("publishing again: %v, %v", again, a.Ports)
 	}
 }
@@ -244,6 +250,87 @@ func TestHostDoesNotBecomeRouter(t *testing.T) {
 	if !strings.Contains(nft(t, "list", "chain", "inet", "tare", "forward"), "iifgroup") {
 		t.Error("no rule")
 	}
+}
+
+// TestGuardSparesBridgesOfOthers: where the filter sees what stays on bridges, two
+// machines on one that is no engine's go on reaching each other, and the guard drops what
+// they send through the host.
+func TestGuardSparesBridgesOfOthers(t *testing.T) {
+	if err := sysctl.Write("net/bridge/bridge-nf-call-iptables", "1"); err != nil {
+		t.Skip("this kernel has no br_netfilter:", err)
+	}
+	t.Cleanup(func() { must(t, sysctl.Write("net/bridge/bridge-nf-call-iptables", "0")) })
+	world := newNeighbour(t)
+	must(t, sysctl.Write("net/ipv4/ip_forward", "0"))
+	early := newOtherBridge(t, 200, "198.51.100.")
+	s := openService(t, Config{})
+	if !s.guarded[4] {
+		t.Fatal("no guard")
+	}
+	late := newOtherBridge(t, 210, "203.0.113.")
+	serve(t, world, "tcp", "192.0.2.2:80")
+	for name, seg := range map[string]otherBridge{"early": early, "late": late} {
+		serve(t, seg.b, "tcp", "0.0.0.0:80")
+		if _, err := askFor(20*time.Second, seg.a, "tcp", seg.subnet+"3:80"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		must(t, netns.Do(world, func() error { return exec.Command("ip", "route", "add", seg.subnet+"0/24", "via", "192.0.2.1").Run() }))
+		if got, err := askFor(time.Second, seg.a, "tcp", "192.0.2.2:80"); err == nil {
+			t.Errorf("%s: forwarded to the world: %s", name, got)
+		}
+	}
+	nft(t, "flush ruleset")
+	eventually(t, "the rules are restored with both", func() bool {
+		return strings.Count(allRules(t), "\"segment") == 4
+	})
+	var b netlink.Batch
+	b.DelLink(200)
+	must(t, s.host.Do(&b))
+	eventually(t, "a bridge that is gone is forgotten", func() bool { return !slices.Contains(s.wall.Bridges(), 200) })
+	if err := s.wall.Apply(firewall.State{Networks: s.rules(), Guard: s.guarded}); err != nil {
+		t.Error(err)
+	}
+}
+
+// otherBridge is a bridge of another program with two machines, and the host, on it.
+type otherBridge struct {
+	a, b   *os.File
+	subnet string // its first three numbers
+}
+
+// newOtherBridge makes one whose links have indexes from one on.
+func newOtherBridge(t *testing.T, index int, subnet string) otherBridge {
+	t.Helper()
+	host, err := netlink.Open()
+	must(t, err)
+	defer host.Close()
+	m := netns.NewMaker(1)
+	defer m.Close()
+	name := fmt.Sprint("segment", index)
+	must(t, exec.Command("ip", "link", "add", name, "index", fmt.Sprint(index), "type", "bridge").Run())
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", name).Run() })
+	must(t, exec.Command("ip", "addr", "add", subnet+"1/24", "dev", name).Run())
+	must(t, exec.Command("ip", "link", "set", name, "up").Run())
+	seg := otherBridge{subnet: subnet}
+	for i, ns := range []**os.File{&seg.a, &seg.b} {
+		var in *netlink.Conn
+		*ns, err = m.New(func() (err error) { in, err = netlink.Open(); return })
+		must(t, err)
+		t.Cleanup(func() { (*ns).Close() })
+		defer in.Close()
+		var h, n, c netlink.Batch
+		h.AddVeth(netlink.Veth{Name: fmt.Sprint(name, "p", i), Index: index + 1 + i, Master: index, PeerName: "eth0", PeerIndex: 2, PeerNS: int((*ns).Fd())})
+		must(t, host.Do(&h))
+		n.SetUp(1)
+		n.AddAddr(2, netlink.Addr{Prefix: netip.MustParsePrefix(fmt.Sprint(subnet, i+2, "/24"))})
+		n.SetUp(2)
+		n.AddRoute(netlink.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr(subnet + "1"), Index: 2})
+		must(t, in.Do(&n))
+		c.Settle(index + 1 + i)
+		c.Settle(index)
+		must(t, host.Do(&c))
+	}
+	return seg
 }
 
 // A client that never stops sending from one port follows the published port

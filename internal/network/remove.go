@@ -29,6 +29,9 @@ func (s *Service) Remove(ref string) (network.Network, error) {
 	if err := s.close(n); err != nil {
 		return was, err
 	}
+	if s.evict != nil {
+		s.evict(n.rec.ID)
+	}
 	if err := s.deleteRecord(n.rec.ID); err != nil {
 		s.reopen(n)
 		return was, err

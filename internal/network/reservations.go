@@ -3,8 +3,10 @@ package network
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,9 +18,17 @@ import (
 // reservations are the host's ports that containers have. Each is a socket that
 // keeps other programs off.
 type reservations struct {
-	mu   sync.Mutex
-	held map[hostPort]reservation
-	last map[string]uint16 // chosen last, by protocol
+	mu      sync.Mutex
+	held    map[hostPort]reservation
+	numbers map[number][]netip.Addr      // the addresses of held
+	of      map[string]map[hostPort]bool // those of held by container
+	last    map[string]uint16            // chosen last, by protocol
+}
+
+// number is a port of all addresses.
+type number struct {
+	proto string
+	port  uint16
 }
 
 type hostPort struct {
@@ -29,12 +39,13 @@ type hostPort struct {
 type reservation struct {
 	container string
 	file      *os.File
+	both      bool // the file is that of the same port of the other family as well
 	parked    bool // not published: the container has no way out
 	again     bool // was parked before
 }
 
 func newReservations() *reservations {
-	return &reservations{held: map[hostPort]reservation{}, last: map[string]uint16{}}
+	return &reservations{held: map[hostPort]reservation{}, numbers: map[number][]netip.Addr{}, of: map[string]map[hostPort]bool{}, last: map[string]uint16{}}
 }
 
 func (p Port) key() hostPort { return hostPort{p.Proto, netip.AddrPortFrom(p.HostIP, p.Host)} }
@@ -66,8 +77,9 @@ func (r *reservations) take(container string, p Port, at []netip.Addr) ([]Port, 
 // Preconditions: r.mu is held.
 func (r *reservations) takeAll(container string, p Port, at []netip.Addr) (got []Port, err error) {
 	p.HostEnd = 0
+	both := slices.Contains(at, v4.all()) && slices.Contains(at, v6.all())
 	for _, p.HostIP = range at {
-		if err := r.takeOne(container, p); err != nil {
+		if err := r.takeOne(container, p, both); err != nil {
 			for _, p := range got {
 				err = errors.Join(err, r.untake(p))
 			}
@@ -78,10 +90,11 @@ func (r *reservations) takeAll(container string, p Port, at []netip.Addr) (got [
 	return got, nil
 }
 
-// takeOne reserves exactly one port.
+// takeOne reserves exactly one port; with both the same of the other family is to come, by
+// the same socket.
 //
 // Preconditions: r.mu is held.
-func (r *reservations) takeOne(container string, p Port) error {
+func (r *reservations) takeOne(container string, p Port, both bool) error {
 	if h, ok := r.held[p.key()]; ok && h.container == container && h.parked {
 		h.parked, h.again = false, true
 		r.held[p.key()] = h
@@ -90,12 +103,79 @@ func (r *reservations) takeOne(container string, p Port) error {
 	if r.taken(p) {
 		return fmt.Errorf("Bind for %s failed: %w", p.key().addr, errAllocated)
 	}
-	f, err := hostport.Reserve(p.Proto, p.key().addr)
+	other, held := r.held[p.key().other()]
+	switch {
+	case held && other.container == container && other.both && p.HostIP.IsUnspecified():
+		r.hold(p.key(), reservation{container: container, file: other.file, both: true})
+		return nil
+	case held:
+		both = false
+	}
+	reserve := func() (*os.File, error) { return hostport.Reserve(p.Proto, p.key().addr) }
+	if both {
+		reserve = func() (*os.File, error) { return hostport.ReserveBoth(p.Proto, p.Host) }
+	}
+	f, err := reserve()
 	if err != nil {
 		return bindError(p, err)
 	}
-	r.held[p.key()] = reservation{container: container, file: f}
+	r.hold(p.key(), reservation{container: container, file: f, both: both})
 	return nil
+}
+
+// other is the same port of all addresses of the other family.
+func (k hostPort) other() hostPort {
+	return hostPort{k.proto, netip.AddrPortFrom(familyOf(k.addr.Addr()).other().all(), k.addr.Port())}
+}
+
+// closeUnheld closes the socket of a reservation that is gone, unless it is of another too.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) closeUnheld(k hostPort, h reservation) error {
+	if h.file == nil || h.both && r.held[k.other()].file == h.file {
+		return nil
+	}
+	return h.file.Close()
+}
+
+// hold books a port.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) hold(k hostPort, h reservation) {
+	if _, ok := r.held[k]; !ok {
+		n := number{k.proto, k.addr.Port()}
+		r.numbers[n] = append(r.numbers[n], k.addr.Addr())
+	}
+	r.unlist(k)
+	if r.of[h.container] == nil {
+		r.of[h.container] = map[hostPort]bool{}
+	}
+	r.of[h.container][k] = true
+	r.held[k] = h
+}
+
+// unhold undoes hold.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) unhold(k hostPort) {
+	n := number{k.proto, k.addr.Port()}
+	rest := slices.DeleteFunc(r.numbers[n], func(a netip.Addr) bool { return a == k.addr.Addr() })
+	if r.numbers[n] = rest; len(rest) == 0 {
+		delete(r.numbers, n)
+	}
+	r.unlist(k)
+	delete(r.held, k)
+}
+
+// unlist takes a port out of the list of the container that has it.
+//
+// Preconditions: r.mu is held.
+func (r *reservations) unlist(k hostPort) {
+	container := r.held[k].container
+	delete(r.of[container], k)
+	if len(r.of[container]) == 0 {
+		delete(r.of, container)
+	}
 }
 
 // errAllocated says that a container has the port.
@@ -104,13 +184,9 @@ var errAllocated = errors.New("port is already allocated")
 // taken reports whether a container has the port on an address that overlaps:
 // the unspecified address is all of its family.
 func (r *reservations) taken(p Port) bool {
-	for k := range r.held {
-		if k.proto == p.Proto && k.addr.Port() == p.Host && k.addr.Addr().Is4() == p.HostIP.Is4() &&
-			(k.addr.Addr() == p.HostIP || k.addr.Addr().IsUnspecified() || p.HostIP.IsUnspecified()) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.numbers[number{p.Proto, p.Host}], func(a netip.Addr) bool {
+		return a.Is4() == p.HostIP.Is4() && (a == p.HostIP || a.IsUnspecified() || p.HostIP.IsUnspecified())
+	})
 }
 
 // takeAny reserves the next free port of the kernel's range for clients, as
@@ -160,8 +236,18 @@ func (r *reservations) adopt(container string, p Port, kept *os.File) error {
 			err = bindError(p, err)
 		}
 	}
-	r.held[p.key()] = reservation{container: container, file: kept}
+	r.hold(p.key(), reservation{container: container, file: kept, both: kept != nil && hostport.Both(kept)})
 	return err
+}
+
+// closeUnused closes a socket that was kept for a port which nobody has, unless it is that
+// of the other family's.
+func (r *reservations) closeUnused(k hostPort, f *os.File) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held[k.other()].file != f {
+		f.Close()
+	}
 }
 
 // giveBack undoes take: what had been parked is again.
@@ -188,11 +274,11 @@ func (r *reservations) untake(p Port) error {
 // Preconditions: r.mu is held.
 func (r *reservations) drop(p Port) error {
 	h, ok := r.held[p.key()]
-	delete(r.held, p.key())
-	if !ok || h.file == nil {
+	r.unhold(p.key())
+	if !ok {
 		return nil
 	}
-	return h.file.Close()
+	return r.closeUnheld(p.key(), h)
 }
 
 // park keeps a port for its container, which has nothing published now.
@@ -207,36 +293,44 @@ func (r *reservations) park(p Port) {
 
 // releaseAll gives all ports of a container back.
 func (r *reservations) releaseAll(container string) error {
-	return r.releaseIf(func(h reservation) bool { return h.container == container })
+	return r.releaseIf(container, func(reservation) bool { return true })
 }
 
 // releaseParked gives those back that are not published.
 func (r *reservations) releaseParked(container string) error {
-	return r.releaseIf(func(h reservation) bool { return h.container == container && h.parked })
+	return r.releaseIf(container, func(h reservation) bool { return h.parked })
 }
 
-func (r *reservations) releaseIf(match func(reservation) bool) error {
+func (r *reservations) releaseIf(container string, match func(reservation) bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var errs []error
-	for k, h := range r.held {
+	for k := range r.of[container] {
+		h := r.held[k]
 		if !match(h) {
 			continue
 		}
-		delete(r.held, k)
-		if h.file != nil {
-			errs = append(errs, h.file.Close())
-		}
+		r.unhold(k)
+		errs = append(errs, r.closeUnheld(k, h))
 	}
 	return errors.Join(errs...)
+}
+
+// socket is that of a reserved port; nil if there is none.
+func (r *reservations) socket(p Port) *os.File {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held[p.key()].file
 }
 
 func (r *reservations) files(container string) []*os.File {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []*os.File
-	for _, h := range r.held {
-		if h.container == container && h.file != nil {
+	for k := range r.of[container] {
+		h := r.held[k]
+		twice := h.both && k.addr.Addr().Is4() && r.held[k.other()].file == h.file
+		if h.file != nil && !twice {
 			all = append(all, h.file)
 		}
 	}
@@ -245,13 +339,11 @@ func (r *reservations) files(container string) []*os.File {
 
 func (r *reservations) close() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	containers := slices.Collect(maps.Keys(r.of))
+	r.mu.Unlock()
 	var errs []error
-	for _, h := range r.held {
-		if h.file != nil {
-			errs = append(errs, h.file.Close())
-		}
+	for _, container := range containers {
+		errs = append(errs, r.releaseAll(container))
 	}
-	clear(r.held)
 	return errors.Join(errs...)
 }

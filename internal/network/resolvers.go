@@ -176,8 +176,8 @@ func (d directory) Name(containerID string, addr netip.Addr) (name string, ours 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if containerID == hostID {
-		for e := range d.every() {
-			if slices.Contains(e.addrs(), addr) && !e.ahead {
+		for _, n := range d.all() {
+			if e := d.hostOf(n.rec.ID, addr); e != nil {
 				return e.Name + hostDomain, true
 			}
 		}

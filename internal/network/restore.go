@@ -41,8 +41,8 @@ func (s *Service) lessened(indexes []int) {
 	}
 	var touched []*Endpoint
 	s.mu.Lock()
-	for e := range s.every() {
-		if !e.gone && slices.Contains(indexes, e.Index) {
+	for _, i := range indexes {
+		if e := s.links[i]; e != nil && !e.gone {
 			touched = append(touched, e)
 		}
 	}

@@ -4,9 +4,17 @@ package network
 
 import (
 	"context"
+	"errors"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
+	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
 func TestEndpointsBeyondTheBridge(t *testing.T) {
@@ -57,4 +65,51 @@ func TestEndpointsBeyondTheBridge(t *testing.T) {
 	wantAnswer(t, "restored", world, "tcp", "192.0.2.1:8080", "192.0.2.2")
 	wantAnswer(t, "restored", c.NetNS, "tcp", a.IP.Addr().String()+":80", c.IP.Addr().String())
 	must(t, s.Release(context.Background(), c.ContainerID))
+}
+
+// TestNoIPv6BesideTheBridge has a container whose network has no IPv6, and which has no
+// port of the bridge, send some all the same, and be a router.
+func TestNoIPv6BesideTheBridge(t *testing.T) {
+	newNeighbour(t)
+	s := openService(t, Config{})
+	s.maxPorts = 1
+	attach(t, s)
+	e := attach(t, s)
+	if !e.Routed {
+		t.Fatal("it has a port")
+	}
+	heard, err := net.ListenPacket("udp", "[::]:81")
+	must(t, err)
+	defer heard.Close()
+	host, gateway := networktest.HostOut6.Addr(), e.Gateway
+	send := func(to netip.Addr) {
+		t.Helper()
+		c, err := net.Dial("udp", netip.AddrPortFrom(to, 81).String())
+		must(t, err)
+		_, err = c.Write([]byte(to.String()))
+		must(t, errors.Join(err, c.Close()))
+	}
+	must(t, netns.Do(e.NetNS, func() error {
+		must(t, sysctl.Write("net/ipv6/conf/eth0/disable_ipv6", "0"))
+		c, err := netlink.Open()
+		must(t, err)
+		defer c.Close()
+		var b netlink.Batch
+		b.AddAddr(2, netlink.Addr{Prefix: netip.MustParsePrefix("fd99::2/64")})
+		b.AddNeighbour(2, host, s.all()[0].link.MAC)
+		b.AddRoute(netlink.Route{Dst: netip.PrefixFrom(host, 128), Index: 2})
+		must(t, c.Do(&b))
+		for range 10 {
+			send(host)
+		}
+		send(gateway) // the one that is heard
+		return nil
+	}))
+	must(t, heard.SetDeadline(time.Now().Add(20*time.Second)))
+	got := make([]byte, 100)
+	n, _, err := heard.ReadFrom(got)
+	must(t, err)
+	if string(got[:n]) != gateway.String() {
+		t.Errorf("what was sent to %s has come by IPv6", got[:n])
+	}
 }

@@ -37,10 +37,13 @@ import (
 
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/linux/proc"
+	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/dns"
 	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/ipam"
+	"github.com/tare-engine/tare/internal/network/relay"
 )
 
 // Config describes the networks of an engine.
@@ -82,6 +85,9 @@ type Config struct {
 	// Options are the drivers' of networks that do not say otherwise, by driver. Those
 	// that are always there do not have them.
 	Options map[string]map[string]string
+	// NoRelay leaves clients on ::1, and those of a family that a container has not,
+	// without an answer: nothing of the engine's is between a client and a container.
+	NoRelay bool
 
 	// HostNames is where the host's programs may ask for NAME.tare; zero: nowhere.
 	HostNames netip.Addr
@@ -119,10 +125,14 @@ type Service struct {
 	index    atomic.Uint32 // of the link made last
 	leaving  *leaving
 	ports    *reservations
-	maxPorts int // bridge.MaxPorts, smaller in tests
+	relay    *relay.Relay // nil: NoRelay
+	maxPorts int          // bridge.MaxPorts, smaller in tests
 
-	limits    limits
-	destroyed atomic.Bool // links are not to be restored
+	limits     limits
+	parameters *sysctl.Tree // of containers' namespaces
+
+	evict     func(networkID string) // see SetEvict; nil: nobody reserves
+	destroyed atomic.Bool            // links are not to be restored
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 
@@ -148,7 +158,7 @@ func Open(cfg Config) (_ *Service, err error) {
 	}
 	s := &Service{
 		cfg: cfg, log: log, networks: &networks{dir: cfg.Dir, log: log}, table: newTable(), ports: newReservations(), maxPorts: bridge.MaxPorts,
-		limits: limits{links: map[int]*Endpoint{}},
+		limits: limits{links: map[int]*Endpoint{}}, parameters: sysctl.NewTree(proc.New),
 	}
 	if s.cfg.Link == "" {
 		s.cfg.Link = cfg.named("tare0", "tare-")
@@ -183,6 +193,11 @@ func Open(cfg Config) (_ *Service, err error) {
 	if err != nil {
 		return nil, errors.Join(err, s.wall.Close(), watch.Close())
 	}
+	if !cfg.NoRelay {
+		if s.relay, err = relay.Open(s.log); err != nil {
+			return nil, errors.Join(err, s.wall.Close(), watch.Close(), names.Close())
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.leaving = newLeaving(s, watch)
@@ -206,7 +221,12 @@ func (s *Service) Close() error {
 	s.leaving.watch.Close()
 	s.done.Wait()
 	s.maker.Close()
-	err := errors.Join(s.resolvers.Close(), s.LeaveNames(), s.ports.close(), s.wall.Close(), s.host.Close())
+	s.parameters.Close()
+	var err error
+	if s.relay != nil {
+		err = s.relay.Close()
+	}
+	err = errors.Join(err, s.resolvers.Close(), s.LeaveNames(), s.ports.close(), s.wall.Close(), s.host.Close())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := range s.every() {

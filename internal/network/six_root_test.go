@@ -229,8 +229,9 @@ func TestWaysOutByFamily(t *testing.T) {
 		}
 		_, err = s.Publish(context.Background(), e.ContainerID, []Port{{Proto: "tcp", Container: 80, Host: 8080}})
 		must(t, err)
+		wantAnyAnswer(t, "published", nil, "tcp", "[::1]:8080")
 		if six == "" {
-			wantNoAnswer(t, "published", nil, "tcp", "[2001:db8::1]:8080")
+			wantAnswer(t, "carried", nil, "tcp", "[2001:db8::1]:8080", s.Exit(e.ContainerID, v4).Gateway.String())
 		} else {
 			wantAnswer(t, "published", nil, "tcp", "[2001:db8::1]:8080", "2001:db8::1")
 		}
@@ -426,4 +427,41 @@ func TestDefaultNetworkWithIPv6(t *testing.T) {
 	if !e.IP6.IsValid() || !e.Exit6 {
 		t.Errorf("%+v", e.Record)
 	}
+}
+
+// TestIPv6IsTurnedOff: who had it on the default network goes on by IPv4.
+func TestIPv6IsTurnedOff(t *testing.T) {
+	newNeighbour(t)
+	cfg := Config{EngineID: "e9", Dir: t.TempDir(), IPv6: true}
+	s, _ := reopen(t, cfg, nil, nil)
+	e := attach(t, s)
+	stop := process(t, e.NetNS)
+	ns := dup(t, []*os.File{e.NetNS})[0]
+	defer ns.Close()
+	serve(t, e.NetNS, "tcp", ":80")
+	publish(t, s, e, Port{Proto: "tcp", Container: 80, Host: 8080})
+	held := dup(t, s.HeldSockets(e.ContainerID))
+	abandon(t, s)
+	cfg.IPv6 = false
+	s, r := reopen(t, cfg, []Record{roundTrip(t, e.Record)}, held)
+	defer func() { must(t, s.Destroy()); must(t, s.Close()) }()
+	if len(r.Lost) > 0 || !slices.Contains(r.Unsure, e.ContainerID) || len(r.Removed) != 1 || !strings.Contains(r.Removed[0], "the default network has no IPv6 any more") {
+		t.Errorf("%+v", r)
+	}
+	must(t, s.Settle(e.ContainerID, ns))
+	if got := s.Endpoints(e.ContainerID)[0]; got.IP6.IsValid() || got.Exit6 || !got.Exit || len(got.Ports) != 2 {
+		t.Errorf("%+v", got.Record)
+	}
+	in, err := socketIn(ns)
+	must(t, err)
+	defer in.Close()
+	routes, err := in.Routes(int(v6))
+	must(t, err)
+	if slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Index == e.Iface }) {
+		t.Errorf("left in the container: %v", routes)
+	}
+	wantAnyAnswer(t, "by IPv4", nil, "tcp", "127.0.0.1:8080")
+	wantAnyAnswer(t, "carried to IPv4", nil, "tcp", "[::1]:8080")
+	must(t, s.Release(context.Background(), e.ContainerID))
+	stop()
 }

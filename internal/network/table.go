@@ -17,12 +17,26 @@ import (
 type table struct {
 	mu        sync.Mutex
 	endpoints map[string][]*Endpoint // by container, in the order in which they came
-	booked    map[string]*Network    // of containers whose endpoints are being made
+	booked    map[string]*Endpoint   // by container: those that are being made
 	names     names
+	opened    opened
+
+	links  map[int]*Endpoint  // by the link's index
+	hosts  map[spot]*Endpoint // by network and address
+	ported map[*Network]int   // how many have a port of the network's bridge
+}
+
+// spot is an address in a network.
+type spot struct {
+	networkID string
+	addr      netip.Addr
 }
 
 func newTable() *table {
-	return &table{endpoints: map[string][]*Endpoint{}, booked: map[string]*Network{}, names: names{}}
+	return &table{
+		endpoints: map[string][]*Endpoint{}, booked: map[string]*Endpoint{}, names: names{}, opened: opened{},
+		links: map[int]*Endpoint{}, hosts: map[spot]*Endpoint{}, ported: map[*Network]int{},
+	}
 }
 
 // every is the endpoints of all containers.
@@ -60,36 +74,38 @@ func (t *table) Exit(containerID string, f family) *Endpoint {
 	return nil
 }
 
-// book keeps a place for one more endpoint of the container. Of a network there
-// is one.
-func (t *table) book(containerID, name string, n *Network, first bool) error {
+// book keeps a place for one more endpoint of its container. Of a network there is
+// one.
+func (t *table) book(e *Endpoint, first bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch have := t.endpoints[containerID]; {
+	n := e.network
+	switch have := t.endpoints[e.ContainerID]; {
 	case slices.ContainsFunc(have, func(e *Endpoint) bool { return e.network == n }):
-		return errdefs.New(errdefs.Forbidden, "endpoint with name %s already exists in network %s", name, n.rec.Name)
-	case first && len(have) > 0 || t.booked[containerID] != nil:
-		return errdefs.New(errdefs.Conflict, "container %s is attached to a network already", ident.Short(containerID))
+		return errdefs.New(errdefs.Forbidden, "endpoint with name %s already exists in network %s", e.Name, n.rec.Name)
+	case first && len(have) > 0 || t.booked[e.ContainerID] != nil:
+		return errdefs.New(errdefs.Conflict, "container %s is attached to a network already", ident.Short(e.ContainerID))
 	case n.removed:
 		return errdefs.New(errdefs.NotFound, "network %s not found", n.rec.Name)
 	}
-	t.booked[containerID] = n
+	t.booked[e.ContainerID] = e
 	return nil
 }
 
 // close keeps containers from being attached to a network that is to be removed,
-// unless one is, or is about to be.
+// unless one is, or is about to be. Endpoints ahead do not count, and are no longer
+// bound.
 func (t *table) close(n *Network) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var active []string
 	for e := range t.every() {
-		if e.network == n {
+		if e.network == n && !e.ahead {
 			active = append(active, fmt.Sprintf("name:%q id:%q", e.Name, ident.Short(e.ContainerID)))
 		}
 	}
-	for id, other := range t.booked {
-		if other == n {
+	for id, e := range t.booked {
+		if e.network == n && !e.ahead {
 			active = append(active, fmt.Sprintf("id:%q", ident.Short(id)))
 		}
 	}
@@ -137,6 +153,22 @@ func (t *table) enroll(e *Endpoint, err error) {
 func (t *table) add(e *Endpoint) {
 	t.endpoints[e.ContainerID] = append(t.endpoints[e.ContainerID], e)
 	t.names.add(e)
+	if !e.Routed {
+		t.ported[e.network]++
+	}
+	for _, a := range e.addrs() {
+		t.hosts[spot{e.NetworkID, a}] = e
+	}
+	t.linked(e)
+}
+
+// linked notes that an endpoint has its link.
+//
+// Preconditions: t.mu is held.
+func (t *table) linked(e *Endpoint) {
+	if e.Index != 0 {
+		t.links[e.Index] = e
+	}
 }
 
 // remove takes one endpoint out.
@@ -148,6 +180,15 @@ func (t *table) remove(e *Endpoint) {
 	if t.endpoints[e.ContainerID] = rest; len(rest) == 0 {
 		delete(t.endpoints, e.ContainerID)
 	}
+	if !e.Routed {
+		if t.ported[e.network]--; t.ported[e.network] == 0 {
+			delete(t.ported, e.network)
+		}
+	}
+	for _, a := range e.addrs() {
+		delete(t.hosts, spot{e.NetworkID, a})
+	}
+	delete(t.links, e.Index)
 }
 
 // removeAll takes all endpoints of a container out.
@@ -157,18 +198,6 @@ func (t *table) removeAll(containerID string) {
 	for _, e := range t.endpoints[containerID] {
 		t.remove(e)
 	}
-}
-
-// bind makes a reserved endpoint an ordinary one.
-func (t *table) bind(containerID, name string) (*Endpoint, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	list := t.endpoints[containerID]
-	if len(list) != 1 || !list[0].ahead {
-		return nil, fmt.Errorf("no endpoint is reserved for container %s", ident.Short(containerID))
-	}
-	list[0].ahead, list[0].Name = false, name
-	return list[0], nil
 }
 
 // Rename gives a container's endpoints the container's new name.
@@ -205,19 +234,9 @@ func (t *table) takePorts(e *Endpoint, which func(Port) bool) (taken []Port) {
 	return taken
 }
 
-// ofFamily chooses what is published by a family.
-func ofFamily(f family) func(Port) bool {
-	return func(p Port) bool { return familyOf(p.HostIP) == f }
-}
-
-// hasAddr reports whether an endpoint has the address.
-func (t *table) hasAddr(ip netip.Addr) bool {
+// has reports whether an endpoint of a network has an address.
+func (t *table) has(networkID string, ip netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for e := range t.every() {
-		if slices.Contains(e.addrs(), ip) {
-			return true
-		}
-	}
-	return false
+	return t.hosts[spot{networkID, ip}] != nil
 }

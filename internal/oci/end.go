@@ -77,8 +77,8 @@ func (c *Container) thaw() error {
 }
 
 // Delete removes a container that is not running any more, or with force any,
-// also one that is being made or started. warn takes what failed and does not
-// matter.
+// also one that is being made or started. A poststop hook of the container that asks
+// for that by force has it already. warn takes what failed and does not matter.
 func (r Root) Delete(id string, force bool, warn func(format string, args ...any)) error {
 	lock := r.Lock
 	if force {
@@ -87,6 +87,9 @@ func (r Root) Delete(id string, force bool, warn func(format string, args ...any
 	c, err := lock(id)
 	if errors.Is(err, ErrNotExist) && force {
 		return r.deleteUnrecorded(id)
+	}
+	if errors.Is(err, errOwnHook) && force {
+		return nil
 	}
 	if err != nil {
 		return err

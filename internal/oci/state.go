@@ -125,12 +125,12 @@ func (r Root) Open(id string) (*Container, error) {
 }
 
 // Lock reads a container's record for a change: nobody else changes it until
-// Close.
+// Close. Hooks of the container that is being changed are refused.
 func (r Root) Lock(id string) (*Container, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(filepath.Join(r.Dir, id), syscall.LOCK_EX)
+	lock, err := r.lock(id)
 	if err != nil {
 		return nil, err
 	}

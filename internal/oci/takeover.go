@@ -61,6 +61,8 @@ func (r Root) lockFromHolder(id string) (*os.File, error) {
 	switch {
 	case !errors.Is(err, syscall.EWOULDBLOCK):
 		return lock, err
+	case r.beingRemoved(id) && unseen == nil && process.Descends(os.Getpid(), pid):
+		return nil, waitsForUs(id, pid)
 	case r.beingRemoved(id):
 		return lockDir(dir, syscall.LOCK_EX)
 	case unseen != nil:
@@ -71,6 +73,35 @@ func (r Root) lockFromHolder(id string) (*os.File, error) {
 		return nil, err
 	}
 	return lockDir(dir, syscall.LOCK_EX|syscall.LOCK_NB)
+}
+
+// errOwnHook is of a change to a container that is asked for by one of its hooks: who runs
+// the hook holds the lock until it has ended.
+var errOwnHook = errors.New("which waits for this hook of it")
+
+func waitsForUs(id string, pid int) error {
+	return fmt.Errorf("container %s is being changed by process %d, %w", id, pid, errOwnHook)
+}
+
+// lock locks a container's directory as soon as nobody else has it, which must not be who
+// waits for us.
+func (r Root) lock(id string) (*os.File, error) {
+	dir := filepath.Join(r.Dir, id)
+	f, err := lockDir(dir, syscall.LOCK_EX|syscall.LOCK_NB)
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return f, err
+	}
+	if f, err = os.Open(dir); err == nil {
+		holder, pid, unseen := process.FlockHolder(f)
+		f.Close()
+		if unseen == nil {
+			holder.Close()
+			if process.Descends(os.Getpid(), pid) {
+				return nil, waitsForUs(id, pid)
+			}
+		}
+	}
+	return lockDir(dir, syscall.LOCK_EX)
 }
 
 // beingRemoved reports whether nothing is left of a container that ran but its

@@ -158,6 +158,12 @@ func command(name string, args ...string) error {
 	return nil
 }
 
+// outputOf is what a program prints.
+func outputOf(name string, args ...string) (string, error) {
+	out, err := exec.Command(name, args...).Output()
+	return string(out), err
+}
+
 // tareCLI is our own command line against our own engine.
 func (b *bench) tareCLI(args ...string) error {
 	return command(filepath.Join(b.o.bin, "tare"), append([]string{"-H", "unix://" + b.tare.socket}, args...)...)

@@ -3,7 +3,7 @@
 // line, and Tare through `tare` and through the docker command line. It prints a
 // table for docs/benchmarks.md.
 //
-//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,memory,probes,dirty,logs,attach,load,storage,images,registry,network]
+//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,starts,memory,probes,dirty,logs,attach,load,storage,images,registry,copies,network,crowd,crowd-names]
 //
 // It needs root. Everything runs in a network and mount namespace of its own, on
 // an ext4 in a file on tmpfs, and is taken away at the end. Contestants of a row
@@ -38,6 +38,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "directory with tare, tared, tare-keeper")
 	flag.IntVar(&o.rounds, "rounds", 100, "rounds of each row")
 	flag.IntVar(&o.sleepers, "sleepers", 1000, "containers of the row with many")
+	flag.IntVar(&o.crowd, "crowd", 3000, "containers on one network, of the section crowd")
 	flag.BoolVar(&o.reference, "docker", true, "measure Debian's dockerd, podman and containerd too")
 	only := flag.String("only", "", "sections to run, all if empty")
 	flag.Parse()
@@ -48,9 +49,9 @@ func main() {
 }
 
 type options struct {
-	bin              string
-	rounds, sleepers int
-	reference        bool
+	bin                     string
+	rounds, sleepers, crowd int
+	reference               bool
 }
 
 // enterBox runs this program again in namespaces of its own.
@@ -103,6 +104,7 @@ var sections = []struct {
 	{"runtime", (*bench).runtimes},
 	{"exec", (*bench).execs},
 	{"many", (*bench).atOnce},
+	{"starts", (*bench).starts},
 	{"memory", (*bench).memory},
 	{"probes", (*bench).probes},
 	{"dirty", (*bench).dirty},
@@ -114,6 +116,8 @@ var sections = []struct {
 	{"registry", (*bench).registry},
 	{"copies", (*bench).copies},
 	{"network", (*bench).network},
+	{"crowd", (*bench).crowd},
+	{"crowd-names", (*bench).crowdNames},
 }
 
 func kernel() string {

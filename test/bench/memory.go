@@ -74,6 +74,23 @@ func (b *bench) own() cost {
 	return c
 }
 
+// processOf is the name of a process and its resident memory in KB, by its directory
+// in /proc.
+func processOf(dir string) (comm string, rss int) {
+	text, _ := os.ReadFile(dir + "/status")
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		switch {
+		case len(f) < 2:
+		case f[0] == "Name:":
+			comm = f[1]
+		case f[0] == "VmRSS:":
+			rss, _ = strconv.Atoi(f[1])
+		}
+	}
+	return comm, rss
+}
+
 // kernelMemory is what the kernel keeps for its objects, in KB: slab caches,
 // kernel stacks, page tables, per-CPU areas.
 func kernelMemory() int {

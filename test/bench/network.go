@@ -45,7 +45,12 @@ func (b *bench) network() error {
 		return err
 	}
 	defer end()
-	rows = append(rows, floor)
+	byHand, endByHand, err := netByHand(self)
+	if err != nil {
+		return err
+	}
+	defer endByHand()
+	rows = append(append(rows, floor), byHand...)
 	for i, e := range b.engines() {
 		own, err := e.netRows(self, i)
 		if err != nil {
@@ -118,6 +123,54 @@ func netFloor(self string) (*netRow, func(), error) {
 	}, end, nil
 }
 
+// netByHand are the least that a published port needs of the kernel: a bridge, forwarding
+// and one rule of destination NAT, in namespaces that stand for a host, a container and
+// another machine.
+func netByHand(self string) ([]*netRow, func(), error) {
+	const host, inside, outside = "bench-h", "bench-c", "bench-o"
+	const bulk, conn = "19900", "19901"
+	var server *exec.Cmd
+	end := func() {
+		if server != nil && server.Process != nil {
+			server.Process.Kill()
+			server.Wait()
+		}
+		_ = errors.Join(command("ip", "netns", "del", inside), command("ip", "netns", "del", outside), command("ip", "netns", "del", host))
+	}
+	for _, c := range []string{
+		"netns add " + host, "netns add " + inside, "netns add " + outside, "-n " + host + " link set lo up",
+		"-n " + host + " link add b0 type bridge", "-n " + host + " addr add 10.46.0.1/24 dev b0", "-n " + host + " link set b0 up",
+		"-n " + host + " link add c0 type veth peer name e0 netns " + inside, "-n " + host + " link set c0 master b0", "-n " + host + " link set c0 up",
+		"-n " + inside + " addr add 10.46.0.2/24 dev e0", "-n " + inside + " link set e0 up", "-n " + inside + " route add default via 10.46.0.1",
+		"-n " + host + " link add o0 type veth peer name e0 netns " + outside, "-n " + host + " addr add 198.51.100.1/24 dev o0", "-n " + host + " link set o0 up",
+		"-n " + outside + " addr add 198.51.100.2/24 dev e0", "-n " + outside + " link set e0 up",
+		"netns exec " + host + " sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.b0.route_localnet=1",
+		"netns exec " + host + " nft add table ip n",
+		"netns exec " + host + " nft add chain ip n in { type nat hook prerouting priority -100 ; }",
+		"netns exec " + host + " nft add chain ip n out { type nat hook output priority -100 ; }",
+		"netns exec " + host + " nft add chain ip n post { type nat hook postrouting priority 100 ; }",
+		"netns exec " + host + " nft add rule ip n in tcp dport { " + bulk + " , " + conn + " } dnat to 10.46.0.2 : tcp dport map { " + bulk + " : " + bulkPort + " , " + conn + " : " + connectPort + " }",
+		"netns exec " + host + " nft add rule ip n out ip daddr 127.0.0.1 tcp dport { " + bulk + " , " + conn + " } dnat to 10.46.0.2 : tcp dport map { " + bulk + " : " + bulkPort + " , " + conn + " : " + connectPort + " }",
+		"netns exec " + host + " nft add rule ip n post ip saddr 127.0.0.1 oifname b0 masquerade",
+	} {
+		if err := command("ip", strings.Fields(c)...); err != nil {
+			end()
+			return nil, nil, fmt.Errorf("%s: %w", c, err)
+		}
+	}
+	server = exec.Command("ip", "netns", "exec", inside, self)
+	server.Env = append(os.Environ(), netMode+"=server")
+	if err := server.Start(); err != nil {
+		end()
+		return nil, nil, err
+	}
+	in := func(ns string) []string { return []string{"ip", "netns", "exec", ns, "env", netMode + "=client", self} }
+	return []*netRow{
+		{name: "floor: by hand, host's loopback to published port", client: in(host), to: "127.0.0.1", bulk: bulk, conn: conn},
+		{name: "floor: by hand, another machine to published port", client: in(outside), to: "198.51.100.1", bulk: bulk, conn: conn},
+	}, end, nil
+}
+
 // netRows starts a server in a container of an engine, whose ports are published, and
 // returns the ways to it.
 func (e *engine) netRows(self string, n int) ([]*netRow, error) {
@@ -143,6 +196,7 @@ func (e *engine) netRows(self string, n int) ([]*netRow, error) {
 			to: ip, bulk: bulkPort, conn: connectPort},
 		{name: e.name + ": host to container", client: here, to: ip, bulk: bulkPort, conn: connectPort},
 		{name: e.name + ": host's loopback to published port", client: here, to: "127.0.0.1", bulk: bulk, conn: conn},
+		{name: e.name + ": host's [::1] to published port", client: here, to: "::1", bulk: bulk, conn: conn},
 		{name: e.name + ": another machine to published port", client: append([]string{"ip", "netns", "exec", netOutside}, here...),
 			to: "192.0.2.1", bulk: bulk, conn: conn},
 	}, nil
@@ -167,8 +221,11 @@ const netMode = "TARE_BENCH_NET"
 
 // netMain is the server or the client.
 func netMain(mode string, args []string) error {
-	if mode == "server" {
+	switch mode {
+	case "server":
 		return netServe()
+	case "names":
+		return namesMain(args)
 	}
 	if len(args) != 2 {
 		return errors.New("the client wants two addresses")

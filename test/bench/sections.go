@@ -10,11 +10,14 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/test/fixture"
 )
 
@@ -193,6 +196,58 @@ func (b *bench) atOnce() error {
 	}
 	fmt.Println()
 	return nil
+}
+
+// starts starts containers that have been created, all at once, by requests of one
+// running client, on each kind of network.
+func (b *bench) starts() error {
+	const at = 100
+	c, err := b.client()
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if _, err := c.NetworkCreate(ctx, network.CreateRequest{Name: "bench-starts"}); err != nil {
+		return err
+	}
+	fmt.Printf("| %d containers that are there, started at once | median s | best s |\n|---|---|---|\n", at)
+	for _, name := range []string{"none", "bridge", "bench-starts"} {
+		var all []time.Duration
+		for range max(1, min(10, b.o.rounds)) {
+			took, err := b.startAtOnce(c, name, at)
+			if err != nil {
+				return err
+			}
+			all = append(all, took)
+		}
+		slices.Sort(all)
+		fmt.Printf("| network %s | %.2f | %.2f |\n", name, all[len(all)/2].Seconds(), all[0].Seconds())
+	}
+	fmt.Println()
+	return c.NetworkRemove(ctx, "bench-starts")
+}
+
+// startAtOnce creates containers, starts them, which is timed, and removes them.
+func (b *bench) startAtOnce(c *client.Client, network string, n int) (time.Duration, error) {
+	ctx := context.Background()
+	ids := make([]string, n)
+	for i := range ids {
+		made, err := c.ContainerCreate(ctx, api.CreateOptions{}, container.CreateRequest{
+			Config:     &container.Config{Image: fixture.Image, Cmd: []string{"sleep", "36000"}},
+			HostConfig: &container.HostConfig{NetworkMode: container.NetworkMode(network)},
+		})
+		if err != nil {
+			return 0, err
+		}
+		ids[i] = made.ID
+	}
+	time.Sleep(3 * time.Second) // what was made ahead for some of them is given up
+	var next atomic.Int64
+	took, err := together(n, func() error { return c.ContainerStart(ctx, ids[next.Add(1)-1]) })
+	next.Store(0)
+	_, rerr := together(n, func() error { return c.ContainerRemove(ctx, ids[next.Add(1)-1], api.RemoveOptions{Force: true}) })
+	time.Sleep(time.Second)
+	return took, errors.Join(err, rerr)
 }
 
 func together(n int, do func() error) (time.Duration, error) {

@@ -271,11 +271,29 @@ var engineOperations = []operation{
 		func(b *box, ack bool) { b.connected("net", ack, false) }},
 	{"network rm", func(b *box) { b.must("network", "create", "--subnet", "10.99.0.0/24", "net") },
 		func(b *box) error { return b.try("network", "rm", "net") },
+		(*box).networkRemoved},
+	{"network rm beside cells", func(b *box) {
+		b.must("network", "create", "--subnet", "10.99.0.0/24", "net")
+		b.must("run", "--rm", "--network", "net", "--rootfs", b.rootfs(), "true")
+	},
+		func(b *box) error { return b.try("network", "rm", "net") },
+		(*box).networkRemoved},
+	{"run on a network", func(b *box) {
+		b.must("network", "create", "--subnet", "10.99.0.0/24", "net")
+		b.must("run", "--rm", "--network", "net", "--rootfs", b.rootfs(), "true")
+	},
+		func(b *box) error {
+			return b.try("run", "-d", "--name", "box", "--network", "net", "--rootfs", b.rootfs(), "sleep", "1000")
+		},
 		func(b *box, ack bool) {
-			if _, absent := b.tare("network", "inspect", "net"); ack && absent == nil {
-				b.t.Error("the removal of a network was acknowledged, and it is there")
+			if state := b.state("box"); ack && !b.rebooted && state != "running" {
+				b.t.Errorf("a run was acknowledged, and the container is %q", state)
 			}
-			b.networkGone(false)
+			if b.state("box") == "running" && !b.finds("box", b.must("inspect", "-f", "{{.NetworkSettings.Networks.net.IPAddress}}", "box")) {
+				b.t.Error("the container does not find its own name")
+			}
+			b.try("rm", "-f", "box")
+			b.networkGone(true)
 		}},
 	{"network connect", func(b *box) {
 		b.must("network", "create", "--subnet", "10.99.0.0/24", "net")
@@ -386,6 +404,15 @@ func (b *box) wholeImage(ref, file string, acknowledged bool) {
 
 // macvlan makes the network "net" on a link that is the engine's too.
 var macvlan = []string{"network", "create", "-d", "macvlan", "--subnet", "10.99.0.0/24", "net"}
+
+// networkRemoved checks that the network "net" is gone if that was acknowledged.
+func (b *box) networkRemoved(acknowledged bool) {
+	b.t.Helper()
+	if _, absent := b.tare("network", "inspect", "net"); acknowledged && absent == nil {
+		b.t.Error("the removal of a network was acknowledged, and it is there")
+	}
+	b.networkGone(false)
+}
 
 // networkGone uses the network "net" and removes it; it must be there if that was
 // acknowledged. flags make it again.

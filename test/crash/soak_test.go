@@ -41,6 +41,7 @@ var soakKinds = []soakKind{
 	{name: "both", env: "TARE_SOAK_BOTH", rounds: 50, engine: true, keeper: true, work: (*workload).containers},
 	{name: "a keeper that is upgraded", env: "TARE_SOAK_UPGRADE", rounds: 50, engine: true, keeper: true, upgrade: true, work: (*workload).containers},
 	{name: "tared in pulls", env: "TARE_SOAK_PULL", rounds: 50, engine: true, work: (*workload).pulls},
+	{name: "tared in changes of networks", env: "TARE_SOAK_CONNECT", rounds: 50, engine: true, work: (*workload).connects},
 	{name: "power", env: "TARE_SOAK_POWER", rounds: 50, power: true, work: (*workload).everything},
 }
 
@@ -153,6 +154,7 @@ func (b *box) soakRound(k soakKind, repository string) time.Duration {
 	took := time.Since(began)
 	clients.Wait()
 	w.check()
+	w.checkNetworks()
 	b.clear()
 	return took
 }

@@ -24,6 +24,7 @@ type workload struct {
 	kept   map[string]bool // containers that must be there; whether they run
 	gone   []string        // containers that must not
 	images map[string]bool // names that must be there; false: that must not
+	joined map[string]bool // networks in which the container "box" must be; false: must not
 	cutNow bool            // with the next answer
 	ended  bool            // nothing that is noted counts any more
 }
@@ -34,7 +35,7 @@ func newWorkload(b *box, repository string) *workload {
 	b.must("export", "-o", b.path("files.tar"), "made")
 	return &workload{
 		b: b, repository: repository, stop: make(chan struct{}),
-		kept: map[string]bool{"box": true, "made": false}, images: map[string]bool{},
+		kept: map[string]bool{"box": true, "made": false}, images: map[string]bool{}, joined: map[string]bool{},
 	}
 }
 
@@ -140,6 +141,47 @@ func (w *workload) pulls(client string, n int) {
 		return
 	}
 	w.removes(ref)
+}
+
+// connects has the container "box" come into a network, or leave it. Clients have
+// networks of their own.
+func (w *workload) connects(client string, n int) {
+	name, change := "soak-"+client, [...]string{"connect", "disconnect"}[n%2]
+	if n == 0 && w.b.try("network", "create", name) != nil {
+		return
+	}
+	w.note(func() { delete(w.joined, name) })
+	if w.b.try("network", change, name, "box") == nil {
+		w.note(func() { w.joined[name] = change == "connect" })
+	}
+}
+
+// checkNetworks looks whether the container "box" is in the networks that were
+// acknowledged, its namespace too, and takes them away.
+func (w *workload) checkNetworks() {
+	b := w.b
+	all := slices.DeleteFunc(strings.Fields(b.must("network", "ls", "--format", "{{.Name}}")), func(s string) bool { return !strings.HasPrefix(s, "soak-") })
+	if len(all)+len(w.joined) == 0 {
+		return
+	}
+	in := strings.Fields(b.must("inspect", "-f", "{{range $n, $e := .NetworkSettings.Networks}}{{$n}} {{end}}", "box"))
+	for name, want := range w.joined {
+		if got := slices.Contains(in, name); got != want {
+			b.t.Errorf("in network %s: %v, and was acknowledged to be %v", name, got, want)
+		}
+	}
+	if links := strings.Count(b.must("exec", "box", "busybox", "ip", "-o", "link"), " eth"); links != len(in) {
+		b.t.Errorf("in networks %q, and with %d links", in, links)
+	}
+	for _, name := range in {
+		if strings.HasPrefix(name, "soak-") && b.try("exec", "box", "busybox", "nslookup", "box."+name, "127.0.0.11") != nil {
+			b.t.Errorf("no names of %s are answered", name)
+		}
+	}
+	b.must("rm", "-f", "box")
+	for _, name := range all {
+		b.must("network", "rm", name)
+	}
 }
 
 // everything is one thing with containers or images.

@@ -182,15 +182,9 @@ func ValidatePorts(h *container.HostConfig, c *container.Config) error {
 		if err := validatePort(port); err != nil {
 			return err
 		}
-		if port.Proto() == network.SCTP {
-			return missing("PortBindings", port)
-		}
 		for _, b := range bindings {
 			if !validHostPort(b.HostPort) {
 				return invalid("invalid port specification: %q", shown(b.HostPort))
-			}
-			if b.HostIP.Is6() && b.HostIP.IsLoopback() {
-				return missing("PortBindings.HostIp", b.HostIP)
 			}
 		}
 	}

@@ -164,7 +164,6 @@ func TestBadHostConfig(t *testing.T) {
 		`{"PortBindings":{"80/tcp":[{"HostPort":"x"}]}}`:                              `invalid port specification: "x"`,
 		`{"PortBindings":{"80/tcp":[{"HostPort":"9-8"}]}}`:                            `invalid port specification: "9-8"`,
 		`{"PortBindings":{"80/foo":[{}]}}`:                                            `invalid port specification: "80/foo"`,
-		`{"PortBindings":{"80/sctp":[{}]}}`:                                           "PortBindings=80/sctp is not supported yet",
 		`{"MaskedPaths":["x"]}`:                                                       `invalid path "x" in MaskedPaths: must be absolute`,
 		`{"ReadonlyPaths":["/a/.."]}`:                                                 `invalid path "/a/.." in ReadonlyPaths`,
 		`{"VolumesFrom":["x:rshared"]}`:                                               "invalid mode: rshared",

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"os"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -38,21 +39,31 @@ func (l *children) freePorts(id string) {
 	}
 }
 
-// heldPorts returns duplicates of the host ports of all processes.
-func (l *children) heldPorts() (ports []*os.File, err error) {
+// heldPorts are the host ports of all processes. They stay the list's, which may close them.
+func (l *children) heldPorts() (ports []*os.File) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.byID {
-		for _, f := range c.ports {
-			fd, err := rawfd.DupFile(f)
-			if err != nil {
-				wire.CloseFiles(ports)
-				return nil, err
-			}
-			ports = append(ports, os.NewFile(uintptr(fd), "port"))
-		}
+		ports = append(ports, c.ports...)
 	}
-	return ports, nil
+	return ports
+}
+
+// duplicates are those of the files that are open still: of all at once there may be more
+// than the keeper may have.
+func duplicates(files []*os.File) (all []*os.File, err error) {
+	for _, f := range files {
+		fd, err := rawfd.DupFile(f)
+		if errors.Is(err, os.ErrClosed) {
+			continue
+		}
+		if err != nil {
+			wire.CloseFiles(all)
+			return nil, err
+		}
+		all = append(all, os.NewFile(uintptr(fd), "port"))
+	}
+	return all, nil
 }
 
 // hold does wire.OpHold.
@@ -72,15 +83,16 @@ func (k *Keeper) hold(m *wire.Message) error {
 // last engine asked for are waited for: their ports are among them.
 func (k *Keeper) sendHeld(s *session, request uint64) error {
 	k.engine.settle()
-	ports, err := k.children.heldPorts()
-	if err != nil {
-		return s.reply(request, wire.ErrorOf(err), nil)
-	}
-	defer wire.CloseFiles(ports)
-	for rest := ports; ; {
+	for rest := k.children.heldPorts(); ; {
 		n := min(len(rest), wire.MaxFiles)
 		last := n == len(rest)
-		if err := s.reply(request, wire.HeldReply{Last: last}, rest[:n]); err != nil || last {
+		ports, err := duplicates(rest[:n])
+		if err != nil {
+			return s.reply(request, wire.ErrorOf(err), nil)
+		}
+		err = s.reply(request, wire.HeldReply{Last: last}, ports)
+		wire.CloseFiles(ports)
+		if err != nil || last {
 			return err
 		}
 		rest = rest[n:]

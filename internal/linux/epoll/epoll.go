@@ -80,13 +80,21 @@ func (p *Poller) Remove(fd int) error {
 }
 
 // Wait blocks until something is ready and fills events from the front.
-func (p *Poller) Wait(events []Event) (int, error) {
+func (p *Poller) Wait(events []Event) (int, error) { return p.look(events, true) }
+
+// Poll is Wait for what is ready now; there may be nothing.
+func (p *Poller) Poll(events []Event) (int, error) { return p.look(events, false) }
+
+func (p *Poller) look(events []Event, wait bool) (int, error) {
 	var buf [128]unix.EpollEvent
 	n, err := 0, error(nil)
 	rerr := p.raw.Read(func(uintptr) bool {
 		n, err = unix.EpollWait(p.fd, buf[:min(len(buf), len(events))], 0)
-		return n != 0 && err != unix.EINTR
+		return !wait || n != 0 && err != unix.EINTR
 	})
+	if err == unix.EINTR {
+		n, err = 0, nil
+	}
 	if rerr != nil {
 		return 0, fmt.Errorf("epoll: %w", rerr)
 	}

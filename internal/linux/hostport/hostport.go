@@ -1,7 +1,7 @@
 // Package hostport reserves port numbers of the host for traffic that the
 // firewall sends elsewhere.
 //
-// A reservation is a socket bound to the port that never receives: it only
+// A reservation is a socket bound to the port that does not receive until Receive: it only
 // makes the kernel refuse the port to everybody else.
 package hostport
 
@@ -15,7 +15,25 @@ import (
 
 // Reserve reserves a port for a protocol (tcp, udp or sctp). EADDRINUSE says
 // that somebody has it.
-func Reserve(proto string, addr netip.AddrPort) (_ *os.File, err error) {
+func Reserve(proto string, addr netip.AddrPort) (*os.File, error) { return reserve(proto, addr, 1) }
+
+// ReserveBoth is Reserve of a port of all addresses of both families, by one socket.
+func ReserveBoth(proto string, port uint16) (*os.File, error) {
+	return reserve(proto, netip.AddrPortFrom(netip.IPv6Unspecified(), port), 0)
+}
+
+// Both tells a socket of ReserveBoth from others.
+func Both(f *os.File) bool {
+	fd, err := number(f)
+	if err != nil {
+		return false
+	}
+	only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY) // an error of IPv4
+	return err == nil && only == 0
+}
+
+// reserve reserves; only6 is the option of that name, of sockets of IPv6.
+func reserve(proto string, addr netip.AddrPort, only6 int) (_ *os.File, err error) {
 	typ, number := unix.SOCK_STREAM, 0
 	switch proto {
 	case "tcp":
@@ -40,7 +58,7 @@ func Reserve(proto string, addr netip.AddrPort) (_ *os.File, err error) {
 		}
 	}()
 	if family == unix.AF_INET6 {
-		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only6)
 	}
 	if proto == "tcp" {
 		err = bindStream(fd, sockaddr(addr))
@@ -77,12 +95,89 @@ func bindStream(fd int, sa unix.Sockaddr) error {
 
 // bindDatagram binds and drops whatever arrives.
 func bindDatagram(fd int, sa unix.Sockaddr) error {
+	if err := dropAll(fd); err != nil {
+		return err
+	}
+	return os.NewSyscallError("bind", unix.Bind(fd, sa))
+}
+
+// dropAll has a socket receive nothing.
+func dropAll(fd int) error {
 	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
 	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
+	return os.NewSyscallError("setsockopt", err)
+}
+
+// backlog is how many connections may wait to be accepted.
+const backlog = 4096
+
+// Receive has a reservation of TCP or UDP receive: connections to accept, which do not
+// delay small segments, or datagrams that tell to which address they came. It is no error
+// if it does already. All who have the socket see it: it does not block any more.
+func Receive(f *os.File) error {
+	fd, err := number(f)
+	if err != nil {
+		return err
+	}
+	proto, addr, err := Of(f)
+	if err != nil {
+		return err
+	}
+	switch proto {
+	case "tcp":
+		err = listenAgain(fd)
+	case "udp":
+		level, option := unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
+		if addr.Addr().Is4() {
+			level, option = unix.IPPROTO_IP, unix.IP_PKTINFO
+		}
+		if err = unix.SetsockoptInt(fd, level, option, 1); err == nil {
+			if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err == unix.ENOENT {
+				err = nil
+			}
+		}
+	default:
+		return fmt.Errorf("a port of %s can only be reserved", proto)
+	}
 	if err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
-	return os.NewSyscallError("bind", unix.Bind(fd, sa))
+	return os.NewSyscallError("fcntl", unix.SetNonblock(fd, true))
+}
+
+// listenAgain is the second half of bindStream the other way round. Connections of before
+// that are in TIME_WAIT are not minded here either.
+func listenAgain(fd int) error {
+	for _, o := range [][3]int{
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, {unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
+	} {
+		if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
+			return err
+		}
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return err
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+}
+
+// Refuse undoes Receive. Connections that were accepted stay.
+func Refuse(f *os.File) error {
+	fd, err := number(f)
+	if err != nil {
+		return err
+	}
+	proto, _, err := Of(f)
+	if err != nil {
+		return err
+	}
+	if proto != "tcp" {
+		return dropAll(fd)
+	}
+	if err = unix.Shutdown(fd, unix.SHUT_RDWR); err == unix.ENOTCONN { // it did not listen
+		err = nil
+	}
+	return os.NewSyscallError("shutdown", err)
 }
 
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
@@ -95,7 +190,10 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 // Of returns what a socket made by Reserve reserves: it tells descriptors
 // apart that came back from another process.
 func Of(f *os.File) (proto string, addr netip.AddrPort, err error) {
-	fd := int(f.Fd())
+	fd, err := number(f)
+	if err != nil {
+		return "", addr, err
+	}
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
 		return "", addr, os.NewSyscallError("getsockname", err)
@@ -121,4 +219,23 @@ func Of(f *os.File) (proto string, addr netip.AddrPort, err error) {
 		addr = netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
 	}
 	return proto, addr, nil
+}
+
+// Knows6 reports whether the host has ::1: IPv6 is neither missing nor turned off.
+func Knows6() bool {
+	f, err := Reserve("udp", netip.AddrPortFrom(netip.IPv6Loopback(), 0))
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
+}
+
+// number is that of a descriptor, valid while f is open. File.Fd would make it block.
+func number(f *os.File) (n int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	err = raw.Control(func(fd uintptr) { n = int(fd) })
+	return n, err
 }

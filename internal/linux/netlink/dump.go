@@ -72,15 +72,24 @@ func parseLink(body []byte) Link {
 			l.Group = native.Uint32(v)
 		case t == unix.IFLA_MTU && len(v) >= 4:
 			l.MTU = int(native.Uint32(v))
-		case t == unix.IFLA_LINKINFO:
+		}
+	})
+	l.Kind = kindOf(body)
+	return l
+}
+
+// kindOf is the kind of the link that a message is about.
+func kindOf(body []byte) (kind string) {
+	attrs(body[unix.SizeofIfInfomsg:], func(t int, v []byte) {
+		if t == unix.IFLA_LINKINFO {
 			attrs(v, func(t int, v []byte) {
 				if t == unix.IFLA_INFO_KIND {
-					l.Kind = str(v)
+					kind = str(v)
 				}
 			})
 		}
 	})
-	return l
+	return kind
 }
 
 // str is a C string.

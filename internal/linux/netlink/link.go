@@ -111,6 +111,14 @@ func (b *Batch) SetAlias(index int, alias string) {
 	b.end()
 }
 
+// SetMAC gives a link another hardware address.
+func (b *Batch) SetMAC(index int, mac net.HardwareAddr) {
+	b.begin(unix.RTM_NEWLINK, 0, "set hardware address of link %d", index)
+	b.ifinfo(index, 0, 0)
+	b.attr(unix.IFLA_ADDRESS, mac)
+	b.end()
+}
+
 // SetNoLinkLocal keeps the kernel from giving a link an IPv6 address of its own
 // accord.
 func (b *Batch) SetNoLinkLocal(index int) {
@@ -124,6 +132,27 @@ func (b *Batch) SetNoLinkLocal(index int) {
 	b.end()
 	b.ignore(unix.EAFNOSUPPORT) // no IPv6, and so no address
 }
+
+// SetRouteLocalnet has the kernel take packets of 127.0.0.0/8 on a link for ones that
+// can be routed.
+func (b *Batch) SetRouteLocalnet(index int) {
+	b.begin(unix.RTM_NEWLINK, 0, "set route_localnet of link %d", index)
+	b.ifinfo(index, 0, 0)
+	b.nest(unix.IFLA_AF_SPEC)
+	b.nest(unix.AF_INET)
+	b.nest(inetConf)
+	b.attr32(routeLocalnet, 1)
+	b.endNest()
+	b.endNest()
+	b.endNest()
+	b.end()
+}
+
+// Of linux/if_link.h and linux/ip.h.
+const (
+	inetConf      = 1  // IFLA_INET_CONF
+	routeLocalnet = 26 // IPV4_DEVCONF_ROUTE_LOCALNET
+)
 
 // SetGroup puts a link into a group, a number that firewall rules can match.
 func (b *Batch) SetGroup(index int, group uint32) {

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch tells of links of a namespace that disappear, or that somebody changes.
+// Watch tells of links of a namespace that disappear, or that somebody changes, and of
+// bridges in it.
 type Watch struct {
 	f   *os.File
 	own uint32
@@ -39,10 +40,11 @@ func (w *Watch) Close() error { return w.f.Close() }
 
 // Changes are what has happened to links since the last time, by their numbers.
 type Changes struct {
-	Gone     []int // they have disappeared
-	Lessened []int // they are down now, have left their bridge, or lost an address
-	Unqueued []int // their queue was removed, or is another
-	Lost     bool  // reports were dropped: look at the list of links
+	Gone     []int  // they have disappeared
+	Lessened []int  // they are down now, have left their bridge, or lost an address
+	Unqueued []int  // their queue was removed, or is another
+	Bridges  []Link // that have come, or have changed
+	Lost     bool   // reports were dropped: look at the list of links
 }
 
 // Next waits for changes. After Close it returns os.ErrClosed.
@@ -61,7 +63,7 @@ func (w *Watch) Next() (Changes, error) {
 		if err != nil {
 			return Changes{Lost: true}, nil
 		}
-		if len(c.Gone)+len(c.Lessened)+len(c.Unqueued) > 0 {
+		if len(c.Gone)+len(c.Lessened)+len(c.Unqueued)+len(c.Bridges) > 0 {
 			return c, nil
 		}
 	}
@@ -84,8 +86,14 @@ func (c *Changes) add(m message, own uint32) {
 			c.Gone = append(c.Gone, index)
 		}
 	case unix.RTM_NEWLINK:
-		if len(m.body) >= unix.SizeofIfInfomsg && native.Uint32(m.body[8:])&unix.IFF_UP == 0 {
+		if len(m.body) < unix.SizeofIfInfomsg {
+			return
+		}
+		if native.Uint32(m.body[8:])&unix.IFF_UP == 0 {
 			c.Lessened = append(c.Lessened, index)
+		}
+		if m.body[0] == unix.AF_UNSPEC && kindOf(m.body) == "bridge" {
+			c.Bridges = append(c.Bridges, parseLink(m.body))
 		}
 	case unix.RTM_DELADDR:
 		c.Lessened = append(c.Lessened, index)

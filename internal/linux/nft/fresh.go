@@ -20,14 +20,31 @@ func Replace(t *Table) error {
 	if len(t.Sets) > 0 {
 		return errors.New("nftables: a table with sets")
 	}
-	messages, err := program(t)
+	err := transactTable(t, (*nftables.Conn).CreateTable)
+	if errors.Is(err, syscall.EEXIST) {
+		err = transactTable(t, replaceTable)
+	}
 	if err != nil {
 		return fmt.Errorf("nftables table inet %s: %w", t.Name, err)
 	}
-	if err := transact(messages); err != nil {
-		return fmt.Errorf("nftables table inet %s: %w", t.Name, err)
-	}
 	return nil
+}
+
+// replaceTable makes a table in the place of one of its name. The kernel waits some
+// milliseconds with what is deleted until no packet is on its way in it.
+func replaceTable(c *nftables.Conn, h *nftables.Table) *nftables.Table {
+	c.AddTable(h) // so that there is one to be deleted
+	c.DelTable(h)
+	return c.AddTable(h)
+}
+
+// transactTable makes a table in one transaction.
+func transactTable(t *Table, begin func(*nftables.Conn, *nftables.Table) *nftables.Table) error {
+	messages, err := program(t, begin)
+	if err != nil {
+		return err
+	}
+	return transact(messages)
 }
 
 // errWritten ends the library's flush once its messages are known.
@@ -35,7 +52,7 @@ var errWritten = errors.New("written")
 
 // program is the transaction that makes a table. Only its last message asks for an
 // answer; what fails is told all the same.
-func program(t *Table) (messages []netlink.Message, err error) {
+func program(t *Table, begin func(*nftables.Conn, *nftables.Table) *nftables.Table) (messages []netlink.Message, err error) {
 	c, err := nftables.New(nftables.WithTestDial(func(m []netlink.Message) ([]netlink.Message, error) {
 		messages = append(messages, m...)
 		return nil, errWritten
@@ -43,9 +60,7 @@ func program(t *Table) (messages []netlink.Message, err error) {
 	if err != nil {
 		return nil, err
 	}
-	h := c.AddTable(handle(t.Name)) // so that there is one to be deleted
-	c.DelTable(h)
-	c.AddTable(h)
+	h := begin(c, handle(t.Name))
 	for _, ch := range t.Chains {
 		chain := c.AddChain(ch.handle(h))
 		for _, r := range ch.Rules {

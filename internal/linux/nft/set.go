@@ -46,6 +46,11 @@ func LinkJumps(name string) *Set {
 	return &Set{Name: name, isMap: true, key: nftables.TypeIFName, data: nftables.TypeVerdict}
 }
 
+// LinkPairs is a set of pairs of links, by their indexes; see LinkPair.
+func LinkPairs(name string) *Set {
+	return &Set{Name: name, concat: true, key: nftables.MustConcatSetType(nftables.TypeIFIndex, nftables.TypeIFIndex)}
+}
+
 // Family is a version of the Internet protocol: a set has addresses of one.
 type Family int
 
@@ -95,11 +100,32 @@ func AddrPortSet(name string, f Family) *Set {
 	return &Set{Name: name, concat: true, key: nftables.MustConcatSetType(f.addr(), nftables.TypeInetProto, nftables.TypeInetService)}
 }
 
+// WaySet is a set of (source, destination, protocol, port of the destination); see
+// WayElement.
+func WaySet(name string, f Family) *Set {
+	return &Set{Name: name, concat: true, key: nftables.MustConcatSetType(f.addr(), f.addr(), nftables.TypeInetProto, nftables.TypeInetService)}
+}
+
+// WayElement is the way from an address to a port of another of the same family.
+func WayElement(proto string, from netip.Addr, to netip.AddrPort) (Element, error) {
+	n, err := protocol(proto)
+	if FamilyOf(from) != FamilyOf(to.Addr()) {
+		return Element{}, fmt.Errorf("way from %s to %s: not of one family", from, to)
+	}
+	key := append(append(from.AsSlice(), to.Addr().AsSlice()...), pad(n)...)
+	return Element{key: string(appendPort(key, to.Port()))}, err
+}
+
 // LinkElement is the name of a link.
 func LinkElement(name string) Element { return Element{key: string(ifname(name))} }
 
 // LinkJump leads from a link to a chain.
 func LinkJump(link, chain string) Element { return Element{key: string(ifname(link)), chain: chain} }
+
+// LinkPair is what comes in on one link and goes out on another, or the same.
+func LinkPair(in, out int) Element {
+	return Element{key: string(native(uint32(in))) + string(native(uint32(out)))}
+}
 
 // PrefixJump leads from the addresses of a prefix to a chain. Prefixes of one
 // map must not overlap.

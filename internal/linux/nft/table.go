@@ -157,6 +157,19 @@ func NotGroups(group uint32) Statement {
 	}
 }
 
+// NotPairIn matches packets that come in and go out by no pair of links of a set.
+func NotPairIn(s *Set) Statement {
+	return Statement{
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: word}, &expr.Meta{Key: expr.MetaKeyOIF, Register: word + 1},
+		&expr.Lookup{SourceRegister: word, SetName: s.Name, Invert: true},
+	}
+}
+
+// FromGroup matches packets that came in on a link of a link group.
+func FromGroup(group uint32) Statement {
+	return Statement{meta(expr.MetaKeyIIFGROUP), cmp(expr.CmpOpEq, native(group))}
+}
+
 // Of matches packets of a family: the table sees both.
 func Of(f Family) Statement {
 	return Statement{meta(expr.MetaKeyNFPROTO), cmp(expr.CmpOpEq, []byte{f.number()})}
@@ -221,6 +234,12 @@ func SrcIn(p netip.Prefix) Statement { return addrIn(FamilyOf(p.Addr()).src(), p
 // DstIn matches packets to a prefix.
 func DstIn(p netip.Prefix) Statement { return addrIn(FamilyOf(p.Addr()).dst(), p) }
 
+// DstNot matches packets of an address's family to another.
+func DstNot(a netip.Addr) Statement {
+	f := FamilyOf(a)
+	return append(Of(f), load(expr.PayloadBaseNetworkHeader, f.dst(), f.len(), reg), cmp(expr.CmpOpNeq, a.AsSlice()))
+}
+
 // DstLocal matches packets to an address of the host itself.
 func DstLocal() Statement {
 	return Statement{&expr.Fib{Register: reg, ResultADDRTYPE: true, FlagDADDR: true}, cmp(expr.CmpOpEq, native(unix.RTN_LOCAL))}
@@ -243,6 +262,10 @@ func Established() Statement {
 
 // DNATed matches packets of connections whose destination was translated.
 func DNATed() Statement { return ctBit(expr.CtKeySTATUS, 1<<5) } // IPS_DST_NAT
+
+// Notrack keeps the packet out of the table of connections. It has to be said before
+// connections are tracked (PriorityRaw).
+func Notrack() Statement { return Statement{&expr.Notrack{}} }
 
 // Accept ends the chain's hook.
 func Accept() Statement { return Statement{&expr.Verdict{Kind: expr.VerdictAccept}} }
@@ -285,6 +308,17 @@ func destination(f Family) Statement {
 		load(expr.PayloadBaseNetworkHeader, f.dst(), f.len(), word),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: word + words},
 		load(expr.PayloadBaseTransportHeader, portOffset, 2, word+words+1))
+}
+
+// WayIn matches packets whose way is in a set.
+func WayIn(s *Set, f Family) Statement {
+	words := f.len() / 4
+	return append(Of(f),
+		load(expr.PayloadBaseNetworkHeader, f.src(), f.len(), word),
+		load(expr.PayloadBaseNetworkHeader, f.dst(), f.len(), word+words),
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: word + 2*words},
+		load(expr.PayloadBaseTransportHeader, portOffset, 2, word+2*words+1),
+		&expr.Lookup{SourceRegister: word, SetName: s.Name})
 }
 
 // dnat looks the first registers up in a map to (address, port) and translates.

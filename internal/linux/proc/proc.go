@@ -14,7 +14,11 @@ import (
 // written through it reaches the kernel and nothing else, whatever anyone has
 // mounted over /proc. "self" in it is the process that uses it. It belongs to
 // the caller's PID namespace and is made once.
-var Private = sync.OnceValues(func() (*os.File, error) {
+var Private = sync.OnceValues(New)
+
+// New is Private made anew, with nothing in the kernel's memory of names. It is the
+// caller's.
+func New() (*os.File, error) {
 	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("fsopen proc", err)
@@ -33,7 +37,7 @@ var Private = sync.OnceValues(func() (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
-})
+}
 
 // Check fails unless f is on a procfs.
 func Check(f *os.File) error {

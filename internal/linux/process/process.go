@@ -69,6 +69,20 @@ func Parent(pid int) (int, error) {
 	return int(n), err
 }
 
+// Descends reports whether a process is a child of another, or of its children.
+func Descends(pid, from int) bool {
+	for pid > 1 {
+		parent, err := Parent(pid)
+		if err != nil {
+			return false
+		}
+		if pid = parent; pid == from {
+			return true
+		}
+	}
+	return false
+}
+
 // exiting is PF_EXITING of include/linux/sched.h: set before the files of a
 // process are closed, while its pidfd says that it has ended only behind that.
 const exiting = 0x4

@@ -1,11 +1,13 @@
 // Package sock uses internet sockets without Go's poller: who waits for thousands of
-// them with one epoll (package epoll) reads, writes and accepts here. Nothing blocks.
+// them with one epoll (package epoll) reads, writes and accepts here. Nothing blocks, but
+// for Carry.
 package sock
 
 import (
 	"errors"
 	"net/netip"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,10 +57,26 @@ func Own(f *os.File) (netip.AddrPort, error) {
 }
 
 func addrPort(sa unix.Sockaddr) netip.AddrPort {
-	if sa, ok := sa.(*unix.SockaddrInet4); ok {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		a := netip.AddrFrom16(sa.Addr)
+		if sa.ZoneId != 0 {
+			a = a.WithZone(strconv.Itoa(int(sa.ZoneId)))
+		}
+		return netip.AddrPortFrom(a, uint16(sa.Port))
 	}
 	return netip.AddrPort{}
+}
+
+// sockaddr undoes addrPort.
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	zone, _ := strconv.ParseUint(a.Addr().Zone(), 10, 32)
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: uint32(zone)}
 }
 
 // Unblock returns a socket's number, once nothing blocks that is done with it or a
@@ -71,14 +89,17 @@ func Unblock(f *os.File) (int, error) {
 	return fd, os.NewSyscallError("fcntl", unix.SetNonblock(fd, true))
 }
 
-// Receive takes a datagram from an IPv4 socket, cut to the buffer; ok is false if
-// there is none.
+// Receive takes a datagram, cut to the buffer; ok is false if there is none. Of a
+// connected socket it passes over what says that nobody listened.
 func Receive(f *os.File, buf []byte) (n int, from netip.AddrPort, ok bool) {
 	fd, err := number(f)
 	if err != nil {
 		return 0, from, false
 	}
 	n, sa, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
+	for errors.Is(err, unix.ECONNREFUSED) {
+		n, sa, err = unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
+	}
 	if err != nil {
 		return 0, from, false
 	}

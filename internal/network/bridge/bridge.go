@@ -32,6 +32,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 )
@@ -55,6 +56,7 @@ type Link struct {
 
 	options Options
 	index   atomic.Int64 // changes when somebody deletes the bridge
+	answers atomic.Int64 // the index of the bridge that answers for routed endpoints
 }
 
 // Index returns the bridge's number in the kernel.
@@ -91,6 +93,7 @@ func Ensure(c *netlink.Conn, o Options) (*Link, error) {
 		if l, err = add(c, o, o.MAC); err != nil {
 			return nil, err
 		}
+		failpoint.Hit("network/bridge-begun")
 	}
 	link := &Link{Name: o.Name, MAC: l.MAC, Gateways: o.Gateways, MTU: o.MTU, options: o}
 	link.index.Store(int64(l.Index))
@@ -215,17 +218,17 @@ func (l *Link) setParameters() error {
 	if _, err := sysctl.Set("net/ipv4/conf/"+l.Name+"/route_localnet", "1"); err != nil {
 		return err
 	}
-	return setIPv6("net/ipv6/conf/"+l.Name, l.ipv6())
+	return setIPv6(sysctl.Write, "net/ipv6/conf/"+l.Name, l.ipv6())
 }
 
 // Default has the links that will come into the calling thread's network namespace
 // know IPv6 or not.
-func Default(ipv6 bool) error { return setIPv6("net/ipv6/conf/default", ipv6) }
+func Default(t *sysctl.Tree, ipv6 bool) error { return setIPv6(t.Write, "net/ipv6/conf/default", ipv6) }
 
 // setIPv6 turns IPv6 on or off for links. Advertisements of routers are not believed,
 // also if somebody turns it on later; addresses are used without a search for others
 // that have them.
-func setIPv6(dir string, on bool) error {
+func setIPv6(write func(name, value string) error, dir string, on bool) error {
 	disable := "1"
 	if on {
 		disable = "0"
@@ -234,7 +237,7 @@ func setIPv6(dir string, on bool) error {
 		if p[0] == "accept_dad" && !on {
 			continue
 		}
-		err := sysctl.Write(dir+"/"+p[0], p[1])
+		err := write(dir+"/"+p[0], p[1])
 		if errors.Is(err, syscall.ENOENT) && !on {
 			return nil // the kernel has no IPv6
 		}
@@ -337,10 +340,35 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 		return err
 	}
 	n.SetUp(loIndex)
+	n.SetUp(e.Iface)
+	l.address(&n, e)
+	if err := inside.Do(&n); err != nil {
+		return err
+	}
+	var c netlink.Batch
+	l.settle(&c, e)
+	return host.Do(&c)
+}
+
+// settle has the links of an endpoint carry packets: or the first ones of a container
+// that starts at once are lost, and a lost SYN costs it a second. The bridge comes up with
+// its first port.
+func (l *Link) settle(c *netlink.Batch, e Endpoint) {
+	c.Settle(e.Index)
+	if !e.Routed {
+		c.Settle(l.Index())
+	}
+}
+
+// address gives a container's link what it has of IP.
+func (l *Link) address(n *netlink.Batch, e Endpoint) {
+	if e.Routed {
+		l.addressRouted(n, e)
+		return
+	}
 	for _, a := range e.Addrs {
 		n.AddAddr(e.Iface, netlink.Addr{Prefix: a.Prefix})
 	}
-	n.SetUp(e.Iface)
 	for _, a := range e.Addrs {
 		if own := l.gateway(a.Addr()); own.IsValid() {
 			n.AddNeighbour(e.Iface, own, l.MAC)
@@ -349,15 +377,58 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 			n.AddRoute(DefaultRoute(a.Gateway, e.Iface))
 		}
 	}
+}
+
+// Pair makes the links of an endpoint whose addresses are not known yet; Assign follows.
+// Errors are those of Connect.
+func (l *Link) Pair(host, inside *netlink.Conn, ns int, e Endpoint) error {
+	var h, n netlink.Batch
+	v := e.veth(l, ns)
+	if e.Routed {
+		v.Master, v.MAC = 0, l.MAC
+	}
+	h.AddVeth(v)
+	h.SetAlias(e.Index, e.Alias)
+	h.SetNoLinkLocal(e.Index)
+	switch {
+	case e.Routed:
+		h.SetRouteLocalnet(e.Index)
+	case l.options.NoICC:
+		h.SetIsolated(e.Index)
+	}
+	if err := host.Do(&h); err != nil {
+		return err
+	}
+	if e.Routed {
+		if err := l.routeIPv6("net/ipv6/conf/" + e.Name); err != nil {
+			return err
+		}
+	}
+	n.SetUp(loIndex)
+	return inside.Do(&n)
+}
+
+// Assign gives an endpoint of Pair its addresses; its link comes up with them, as one of
+// IPv6 follows from the hardware address. After an error the namespace is to be dropped,
+// and Forget called.
+func (l *Link) Assign(host, inside *netlink.Conn, e Endpoint) error {
+	var h, n netlink.Batch
+	n.SetMAC(e.Iface, e.MAC)
+	n.SetUp(e.Iface)
+	l.address(&n, e)
 	if err := inside.Do(&n); err != nil {
 		return err
 	}
-	// Or the first packets of a container that starts at once are lost, and a
-	// lost SYN costs it a second. The bridge comes up with its first port.
-	var c netlink.Batch
-	c.Settle(e.Index)
-	c.Settle(l.Index())
-	return host.Do(&c)
+	if e.Routed {
+		if err := l.AnswerForRouted(host, e); err != nil {
+			return err
+		}
+		l.route(&h, e)
+	} else {
+		l.know(&h, e)
+	}
+	l.settle(&h, e)
+	return host.Do(&h)
 }
 
 // Hairpin prepares an endpoint for reaching itself by way of a published port

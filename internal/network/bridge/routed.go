@@ -26,24 +26,40 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 	h.AddVeth(v)
 	h.SetAlias(e.Index, e.Alias)
 	h.SetNoLinkLocal(e.Index)
+	h.SetRouteLocalnet(e.Index)
 	if err := host.Do(&h); err != nil {
 		return err
 	}
-	// What the container sends comes to the host's own link: it is no router there.
-	if err := setIPv6("net/ipv6/conf/"+e.Name, l.ipv6()); err != nil {
-		return err
-	}
-	if err := sysctl.Write("net/ipv4/conf/"+e.Name+"/route_localnet", "1"); err != nil {
+	if err := l.routeIPv6("net/ipv6/conf/" + e.Name); err != nil {
 		return err
 	}
 	if err := l.routeTo(host, e); err != nil {
 		return err
 	}
 	n.SetUp(loIndex)
+	n.SetUp(e.Iface)
+	l.addressRouted(&n, e)
+	if err := inside.Do(&n); err != nil {
+		return err
+	}
+	var c netlink.Batch
+	l.settle(&c, e)
+	return host.Do(&c)
+}
+
+// route leads the host to a routed endpoint.
+func (l *Link) route(h *netlink.Batch, e Endpoint) {
+	for _, a := range e.Addrs {
+		h.AddRoute(netlink.Route{Dst: alone(a.Addr()), Src: l.gateway(a.Addr()), Index: e.Index})
+		h.AddNeighbour(e.Index, a.Addr(), e.MAC)
+	}
+}
+
+// addressRouted is address of a routed endpoint.
+func (l *Link) addressRouted(n *netlink.Batch, e Endpoint) {
 	for _, a := range e.Addrs {
 		n.AddAddr(e.Iface, netlink.Addr{Prefix: a.Prefix, NoPrefixRoute: true})
 	}
-	n.SetUp(e.Iface)
 	for _, a := range e.Addrs {
 		gateway := l.gateway(a.Addr())
 		n.AddNeighbour(e.Iface, gateway, l.MAC)
@@ -53,21 +69,27 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 			n.AddRoute(DefaultRoute(a.Gateway, e.Iface))
 		}
 	}
-	if err := inside.Do(&n); err != nil {
+}
+
+// routeIPv6 prepares the host's end of a pair beside the bridge for what the container
+// sends, which is no router there. Without addresses of IPv6 nothing of that gets through
+// the firewall. To turn it off there is only a parameter, and whoever writes it spins while
+// others change links, which on a full network they do always.
+func (l *Link) routeIPv6(dir string) error {
+	if !l.ipv6() {
+		return nil
+	}
+	if err := sysctl.Write(dir+"/accept_ra", "0"); err != nil {
 		return err
 	}
-	var c netlink.Batch
-	c.Settle(e.Index)
-	return host.Do(&c)
+	_, err := sysctl.Set(dir+"/disable_ipv6", "0")
+	return err
 }
 
 // routeTo tells the host where an endpoint beside the bridge is.
 func (l *Link) routeTo(host *netlink.Conn, e Endpoint) error {
 	var b netlink.Batch
-	for _, a := range e.Addrs {
-		b.AddRoute(netlink.Route{Dst: alone(a.Addr()), Src: l.gateway(a.Addr()), Index: e.Index})
-		b.AddNeighbour(e.Index, a.Addr(), e.MAC)
-	}
+	l.route(&b, e)
 	return host.Do(&b)
 }
 
@@ -92,6 +114,24 @@ func alone(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 // that is meant for networks with several such routers. Connect does it for each
 // routed endpoint. For addresses of IPv6 the kernel has to be told each.
 func (l *Link) AnswerForRouted(host *netlink.Conn, e Endpoint) error {
+	if err := l.answerAtAll(); err != nil {
+		return err
+	}
+	var b netlink.Batch
+	for _, a := range e.Addrs {
+		if a.Addr().Is6() {
+			b.AddProxy(l.Index(), a.Addr())
+		}
+	}
+	return host.Do(&b)
+}
+
+// answerAtAll sets the bridge's parameters for it, once.
+func (l *Link) answerAtAll() error {
+	index := l.index.Load()
+	if l.answers.Load() == index {
+		return nil
+	}
 	for _, g := range l.Gateways {
 		family, what := "ipv4", "proxy_arp"
 		if g.Addr().Is6() {
@@ -104,11 +144,6 @@ func (l *Link) AnswerForRouted(host *netlink.Conn, e Endpoint) error {
 			return err
 		}
 	}
-	var b netlink.Batch
-	for _, a := range e.Addrs {
-		if a.Addr().Is6() {
-			b.AddProxy(l.Index(), a.Addr())
-		}
-	}
-	return host.Do(&b)
+	l.answers.Store(index)
+	return nil
 }

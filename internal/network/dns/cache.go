@@ -3,6 +3,7 @@ package dns
 import (
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -10,6 +11,8 @@ import (
 
 // What a cache holds at most: of a hostile container too.
 const (
+	allReplies   = 16 << 20 // bytes, of all caches
+	perReply     = 200      // bytes, of the cache's own
 	maxReplies   = 128
 	maxReplySize = 1232
 	maxAge       = time.Hour
@@ -19,12 +22,15 @@ const (
 // cache are replies of upstreams, by the query without its id. A different query that
 // means the same is another one.
 type cache struct {
+	room *room
+
 	mu      sync.Mutex
 	replies map[string]cached
+	closed  bool
 }
 
 type cached struct {
-	reply   *dns.Msg
+	reply   []byte
 	stored  time.Time
 	expires time.Time
 }
@@ -37,7 +43,10 @@ func (c *cache) get(query []byte, now time.Time) []byte {
 	if !ok || !now.Before(hit.expires) {
 		return nil
 	}
-	r := hit.reply.Copy()
+	r := &dns.Msg{}
+	if r.Unpack(hit.reply) != nil {
+		return nil
+	}
 	r.Id = binary.BigEndian.Uint16(query)
 	age := uint32(now.Sub(hit.stored) / time.Second)
 	for _, section := range [][]dns.RR{r.Answer, r.Ns, r.Extra} {
@@ -71,17 +80,69 @@ func (c *cache) put(query, reply []byte, now time.Time) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	key := string(query[2:])
+	c.drop(key)
+	for have, of := range c.replies { // the order of a map: any of them
+		if len(c.replies) < maxReplies && now.Before(of.expires) && c.room.has(size(key, reply)) {
+			break
+		}
+		c.drop(have)
+	}
+	if !c.room.take(size(key, reply)) {
+		return
+	}
 	if c.replies == nil {
 		c.replies = map[string]cached{}
 	}
-	for key, have := range c.replies { // the order of a map: any of them
-		if len(c.replies) < maxReplies && now.Before(have.expires) {
-			break
-		}
+	c.replies[key] = cached{append([]byte(nil), reply...), now, now.Add(age)}
+}
+
+// drop forgets a reply; there may be none.
+//
+// Preconditions: c.mu is held.
+func (c *cache) drop(key string) {
+	if have, ok := c.replies[key]; ok {
+		c.room.give(size(key, have.reply))
 		delete(c.replies, key)
 	}
-	c.replies[string(query[2:])] = cached{r, now, now.Add(age)}
 }
+
+// close forgets all for good.
+func (c *cache) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for key := range c.replies {
+		c.drop(key)
+	}
+}
+
+// size is what a reply takes of the room.
+func size(key string, reply []byte) int64 { return int64(len(key) + len(reply) + perReply) }
+
+// room is a number of bytes that several share.
+type room struct{ left atomic.Int64 }
+
+func newRoom(bytes int64) *room {
+	r := &room{}
+	r.left.Store(bytes)
+	return r
+}
+
+func (r *room) has(n int64) bool { return r.left.Load() >= n }
+
+func (r *room) take(n int64) bool {
+	if r.left.Add(-n) >= 0 {
+		return true
+	}
+	r.give(n)
+	return false
+}
+
+func (r *room) give(n int64) { r.left.Add(n) }
 
 // lifetime is how long a reply may be kept; 0 if it may not.
 func lifetime(r *dns.Msg) time.Duration {

@@ -54,7 +54,7 @@ func TestCache(t *testing.T) {
 		{"failure", dns.RcodeServerFailure, "", soa, 0},
 	} {
 		q := query("a.example.", dns.TypeA)
-		var cache cache
+		cache := cache{room: newRoom(1 << 20)}
 		cache.put(mustPack(t, q), replyTo(t, q, c.code, c.answers, c.authority), now)
 		q.Id++
 		if c.age > 0 {
@@ -78,15 +78,44 @@ func TestCache(t *testing.T) {
 }
 
 func TestCacheIsBounded(t *testing.T) {
-	var c cache
-	for i := range 3 * maxReplies {
+	all := newRoom(1 << 20)
+	c := cache{room: all}
+	put := func(c *cache, i int) bool {
 		q := query(fmt.Sprintf("n%d.example.", i), dns.TypeA)
 		c.put(mustPack(t, q), replyTo(t, q, dns.RcodeSuccess, q.Question[0].Name+" 60 IN A 192.0.2.1", ""), now)
-		if c.get(mustPack(t, q), now) == nil {
+		return c.get(mustPack(t, q), now) != nil
+	}
+	for i := range 3 * maxReplies {
+		if !put(&c, i) {
 			t.Fatal("the newest is not there")
 		}
 	}
 	if len(c.replies) > maxReplies {
 		t.Error(len(c.replies))
+	}
+
+	// with little room for all caches together
+	c.close()
+	if put(&c, 0) || all.left.Load() != 1<<20 {
+		t.Error("closed, it keeps", 1<<20-all.left.Load())
+	}
+	little := newRoom(10 * 300)
+	a, b := cache{room: little}, cache{room: little}
+	for i := range 100 {
+		if !put(&a, i) {
+			t.Fatal("the newest is not there")
+		}
+	}
+	put(&b, 1)
+	put(&b, 1) // the same
+	if n := len(a.replies) + len(b.replies); n == 0 || n > 14 || little.left.Load() < 0 {
+		t.Error(len(a.replies), len(b.replies), little.left.Load())
+	}
+	a.close()
+	if !put(&b, 2) {
+		t.Error("there is room, and it is not used")
+	}
+	if b.close(); little.left.Load() != 10*300 {
+		t.Error("room is lost:", little.left.Load())
 	}
 }

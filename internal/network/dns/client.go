@@ -2,14 +2,12 @@ package dns
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"os"
 	"time"
 
 	"github.com/miekg/dns"
 
-	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/sock"
 )
 
@@ -36,14 +34,11 @@ func (c *client) take(query []byte, from netip.AddrPort) {
 		c.send(reply, from)
 		return
 	}
-	if !c.busy.enter(maxQueries) {
+	if reply = c.cache.get(query, time.Now()); reply != nil {
+		c.send(reply, from)
 		return
 	}
-	query = append([]byte(nil), query...)
-	go func() {
-		defer c.busy.leave()
-		c.send(c.forward(query, true), from)
-	}()
+	c.ask(query, true, func(reply []byte) { c.send(reply, from) })
 }
 
 // send sends a reply; a client that takes none loses it.
@@ -76,49 +71,6 @@ func (c *client) reply(query []byte, udp bool) (reply []byte, forward bool) {
 	return reply, false
 }
 
-// forward answers from the cache or asks upstreams. The same query that is asked
-// twice is forwarded once.
-func (c *client) forward(query []byte, udp bool) []byte {
-	if b := c.cache.get(query, time.Now()); b != nil {
-		return b
-	}
-	key := string(query[2:])
-	if !udp {
-		key += "tcp"
-	}
-	v, err, _ := c.flights.Do(key, func() (any, error) {
-		b, err := c.exchange(query, udp)
-		if err == nil {
-			c.cache.put(query, b, time.Now())
-		}
-		return b, err
-	})
-	if err != nil {
-		c.server.log.Debug("name query", "container", c.id, "err", err)
-		return failure(query)
-	}
-	reply := append([]byte(nil), v.([]byte)...)
-	copy(reply[:2], query[:2])
-	return reply
-}
-
-func (c *client) exchange(query []byte, udp bool) ([]byte, error) {
-	upstreams := c.server.names.Upstreams(c.id)
-	if len(upstreams) == 0 {
-		return nil, errNoUpstream
-	}
-	var ns *os.File
-	var err error
-	if !c.use(func() { ns, err = netns.OfSocket(c.sockets.UDP) }) {
-		return nil, net.ErrClosed
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer ns.Close()
-	return exchange(c.ctx, ns, query, upstreams, udp)
-}
-
 // failure tells that nobody could be asked.
 func failure(query []byte) []byte {
 	q, _ := parse(query)
@@ -140,18 +92,21 @@ func (c *client) acceptSome() (more bool) {
 		if !open || conn == nil {
 			return false
 		}
-		if !c.conns.enter(maxConns) {
+		t := c.server.conns.enter(c, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }, time.Now())
+		if t == nil {
 			conn.Close()
 			continue
 		}
-		go c.serve(conn)
+		go func() {
+			defer c.server.conns.leave(t)
+			c.serve(conn)
+		}()
 	}
 	return true
 }
 
 // serve answers the queries of one connection, one after the other.
 func (c *client) serve(f *os.File) {
-	defer c.conns.leave()
 	defer f.Close()
 	stop := context.AfterFunc(c.ctx, func() { _ = f.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -165,10 +120,22 @@ func (c *client) serve(f *os.File) {
 		}
 		reply, forward := c.reply(query, false)
 		if forward {
-			reply = c.forward(query, false)
+			reply = c.forwarded(query)
 		}
 		if len(reply) == 0 || writeFramed(f, reply) != nil {
 			return
 		}
 	}
+}
+
+// forwarded waits for the reply to a query that came by TCP; nil if there is none.
+func (c *client) forwarded(query []byte) []byte {
+	if reply := c.cache.get(query, time.Now()); reply != nil {
+		return reply
+	}
+	told := make(chan []byte, 1)
+	if !c.ask(query, false, func(reply []byte) { told <- reply }) {
+		return nil
+	}
+	return <-told
 }

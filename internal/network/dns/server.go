@@ -3,7 +3,8 @@
 // Each of their network namespaces has a UDP and a TCP socket, to which packets for
 // 127.0.0.11, port 53, are led (Listen). One loop waits for all of them: a container
 // that asks nothing costs no goroutine. Names of containers are answered at once;
-// for others upstreams are asked, each query on a goroutine of its own.
+// for others upstreams are asked, each query on a goroutine of its own. How many there
+// are is bounded, for each container and for all together, and shared out.
 //
 //	s, err := dns.Open(names, log)
 //	sockets, err := dns.Listen(ns)
@@ -20,8 +21,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/tare-engine/tare/internal/linux/epoll"
 	"github.com/tare-engine/tare/internal/linux/rawfd"
 	"github.com/tare-engine/tare/internal/linux/sock"
@@ -29,10 +28,13 @@ import (
 
 // Server answers queries from many namespaces.
 type Server struct {
-	names Names
-	log   *slog.Logger
-	poll  *epoll.Poller
-	done  sync.WaitGroup
+	names   Names
+	log     *slog.Logger
+	poll    *epoll.Poller
+	done    sync.WaitGroup
+	queries *shares // that upstreams are asked
+	conns   *shares // of clients
+	room    *room   // of the clients' caches
 
 	mu      sync.Mutex
 	last    uint64             // key given last
@@ -46,7 +48,10 @@ func Open(names Names, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{names: names, log: log, poll: poll, clients: map[string]*client{}, byKey: map[uint64]*client{}}
+	s := &Server{
+		names: names, log: log, poll: poll, clients: map[string]*client{}, byKey: map[uint64]*client{},
+		queries: newShares(allQueries, maxQueries, long), conns: newShares(allConns, maxConns, idle), room: newRoom(allReplies),
+	}
 	s.done.Go(s.loop)
 	return s, nil
 }
@@ -70,7 +75,7 @@ func (s *Server) Close() error {
 // Add has a container's queries answered. The sockets become the server's, unless
 // there is an error: a container has one pair.
 func (s *Server) Add(containerID string, sockets Sockets) error {
-	c := &client{server: s, id: containerID, sockets: sockets}
+	c := &client{server: s, id: containerID, sockets: sockets, cache: cache{room: s.room}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,19 +131,21 @@ func (s *Server) Remove(containerID string) {
 
 // atOnce is how many queries of a container are taken before the others have their
 // turn.
-const atOnce = 64
+const atOnce = 16
 
-// loop takes what comes to the sockets.
+// loop takes what comes to the sockets: some of each by turns, and looks in between
+// whether others have got something, so that who is flooded holds up nobody else.
 func (s *Server) loop() {
 	events := make([]epoll.Event, 128)
 	more := map[uint64]bool{} // sockets that were not read to the end
 	for {
-		n := 0
-		if len(more) == 0 {
-			var err error
-			if n, err = s.poll.Wait(events); err != nil {
-				return // closed
-			}
+		wait := s.poll.Wait
+		if len(more) > 0 {
+			wait = s.poll.Poll
+		}
+		n, err := wait(events)
+		if err != nil {
+			return // closed
 		}
 		for _, e := range events[:n] {
 			more[e.Key] = true
@@ -176,12 +183,12 @@ type client struct {
 	ctx     context.Context // ends with the client
 	cancel  context.CancelFunc
 
-	using   sync.RWMutex // held for reading while a socket is used
-	closed  bool         // guarded by using
-	busy    gate
-	conns   gate
-	cache   cache
-	flights singleflight.Group
+	using  sync.RWMutex // held for reading while a socket is used
+	closed bool         // guarded by using
+	cache  cache
+
+	mu      sync.Mutex
+	flights map[string]*flight // by the query without its id, and how it came
 }
 
 // use calls f while the sockets are open; it returns false if they are not.
@@ -203,6 +210,7 @@ func (c *client) close() {
 		return
 	}
 	c.closed = true
+	c.cache.close()
 	for _, f := range c.sockets.Files() {
 		if fd, err := rawfd.Number(f); err == nil {
 			_ = c.server.poll.Remove(fd) // it has duplicates elsewhere
@@ -213,33 +221,14 @@ func (c *client) close() {
 	}
 }
 
-// What one container may have going on at once, as with Docker; more is not
+// What containers may have going on at once, each and all together. More is not
 // answered, and asked again.
 const (
-	maxQueries = 1024
+	maxQueries = 256 // that upstreams are asked
+	allQueries = 1024
+	maxSame    = 16 // who wait for the reply to one
 	maxConns   = 64
-	idle       = 10 * time.Second // of a connection
+	allConns   = 1024
+	idle       = 10 * time.Second       // of a connection
+	long       = 200 * time.Millisecond // of a query that is likely not answered
 )
-
-// gate counts what goes on.
-type gate struct {
-	mu sync.Mutex
-	n  int
-}
-
-// enter reports whether there is room for one more; leave gives it back.
-func (g *gate) enter(most int) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.n >= most {
-		return false
-	}
-	g.n++
-	return true
-}
-
-func (g *gate) leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.n--
-}

@@ -28,6 +28,8 @@ type Facts struct {
 	Links     []trace.Link
 	Networks  []Network
 	Endpoints []Endpoint
+	Relays    []Relay
+	Linked    []Linked
 	Host      Host
 	V4, V6    Family
 }
@@ -87,16 +89,33 @@ type Port struct {
 	Container uint16
 }
 
+// Relay is a published port whose packets the engine takes itself, if no rule translates
+// them, and carries to a container.
+type Relay struct {
+	Name  string // of the container
+	Proto string
+	Host  netip.AddrPort
+	To    netip.AddrPort // may be of the other version of IP
+}
+
+// Linked is a way from one container to a port of another where those of their network do
+// not reach each other otherwise.
+type Linked struct {
+	Proto string
+	From  netip.Addr
+	To    netip.AddrPort
+}
+
 // way is one packet's.
 type way struct {
 	Facts
 	Family
-	six  bool       // it is a packet of IPv6
-	all  []Endpoint // also those of the other version
-	walk *trace.Walk
-	p    trace.Packet
-	from party
-	to   *Endpoint // that the packet is to reach, if it was named
+	whole Facts // also of the other version
+	six   bool  // it is a packet of IPv6
+	walk  *trace.Walk
+	p     trace.Packet
+	from  party
+	to    *Endpoint // that the packet is to reach, if it was named
 	// translated is the rule that has changed the destination; nil if none has.
 	translated *api.FilterPlace
 	ex         api.NetworkExplanation
@@ -116,7 +135,7 @@ type party struct {
 // question that cannot be understood, NotFound one about a container that has no
 // endpoint.
 func Explain(f Facts, o api.NetworkExplainOptions) (api.NetworkExplanation, error) {
-	w := &way{Facts: f, walk: trace.New(f.Rules, f.Host), asks: o}
+	w := &way{whole: f, walk: trace.New(f.Rules, f.Host), asks: o}
 	w.ex.Steps = []api.NetworkStep{}
 	var err error
 	if err = w.parsePort(); err != nil {
@@ -183,7 +202,7 @@ func parseAddr(s string) (netip.Addr, bool) {
 // out: that of an address; that which a container has; else IPv4, unless the host is
 // asked for whose neighbours have IPv6 only.
 func (w *way) chooseFamily() error {
-	w.six = w.asks.IPv6 || w.asks.From == "" && !w.V4.Outside.IsValid() && w.V6.Outside.IsValid()
+	w.six = w.asks.IPv6 || w.asks.From == "" && !w.whole.V4.Outside.IsValid() && w.whole.V6.Outside.IsValid()
 	said := ""
 	if w.asks.IPv6 {
 		said = "IPv6"
@@ -204,20 +223,24 @@ func (w *way) chooseFamily() error {
 			w.six = true
 		}
 	}
-	w.Family = w.V4
-	if w.six {
-		w.Family = w.V6
-	}
-	w.all = w.Endpoints
-	w.Endpoints = slices.DeleteFunc(slices.Clone(w.Endpoints), func(e Endpoint) bool { return e.IP.IsValid() && e.IP.Is6() != w.six })
-	w.Networks = slices.DeleteFunc(slices.Clone(w.Networks), func(n Network) bool { return n.Gateway.Is6() != w.six })
+	w.goesBy(w.six)
 	return nil
+}
+
+// goesBy makes it a packet of IPv6, or of IPv4, and leaves out what is of the other.
+func (w *way) goesBy(six bool) {
+	w.six, w.Facts, w.Family = six, w.whole, w.whole.V4
+	if six {
+		w.Family = w.whole.V6
+	}
+	w.Endpoints = slices.DeleteFunc(slices.Clone(w.Endpoints), func(e Endpoint) bool { return e.IP.IsValid() && e.IP.Is6() != six })
+	w.Networks = slices.DeleteFunc(slices.Clone(w.Networks), func(n Network) bool { return n.Subnet.Addr().Is6() != six })
 }
 
 // only6 reports whether a name is that of a container which has addresses of IPv6 only.
 func (w *way) only6(ref string) bool {
 	has := map[bool]bool{}
-	for _, e := range w.Endpoints {
+	for _, e := range w.whole.Endpoints {
 		if ref != "" && e.is(ref) && e.IP.IsValid() {
 			has[e.IP.Is6()] = true
 		}
@@ -319,7 +342,7 @@ func (w *way) container(ref string, sender *Endpoint) (*Endpoint, error) {
 			found = e
 		}
 	}
-	if found == nil && slices.ContainsFunc(w.all, func(e Endpoint) bool { return e.is(ref) }) {
+	if found == nil && slices.ContainsFunc(w.whole.Endpoints, func(e Endpoint) bool { return e.is(ref) }) {
 		return nil, errdefs.New(errdefs.InvalidArgument, "container %s has no address of %s", ref, w.version())
 	}
 	if found == nil {

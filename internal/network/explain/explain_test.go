@@ -53,7 +53,7 @@ func facts() Facts {
 	return Facts{
 		Rules: &ruleset.Ruleset{}, Table: "tare", V4: Family{Forwarding: true, Outside: netip.MustParseAddr("192.0.2.2")}, V6: Family{Forwarding: true, Outside: netip.MustParseAddr("2001:db8::2")}, Host: host{map[string]string{"192.0.2.1:22": "process sshd (7)"}},
 		Links:    []trace.Link{{Name: "out0"}, {Name: "br0", Kind: "bridge"}, {Name: "br1", Kind: "bridge"}, {Name: "lo"}},
-		Networks: []Network{{Name: "n0", Link: "br0", Gateway: netip.MustParseAddr("fd00::1"), ICC: true}, {Name: "n0", Link: "br0", Gateway: netip.MustParseAddr("10.0.0.1"), ICC: true}, {Name: "n1", Link: "br1", Gateway: netip.MustParseAddr("10.0.1.1")}},
+		Networks: []Network{{Name: "n0", Link: "br0", Subnet: netip.MustParsePrefix("fd00::/64"), Gateway: netip.MustParseAddr("fd00::1"), ICC: true}, {Name: "n0", Link: "br0", Subnet: netip.MustParsePrefix("10.0.0.0/24"), Gateway: netip.MustParseAddr("10.0.0.1"), ICC: true}, {Name: "n1", Link: "br1", Subnet: netip.MustParsePrefix("10.0.1.0/24"), Gateway: netip.MustParseAddr("10.0.1.1")}},
 		Endpoints: []Endpoint{
 			{ContainerID: "aa1", Name: "web", Network: "n0", IP: netip.MustParseAddr("10.0.0.2"), Exit: true, Ports: []Port{
 				{"tcp", netip.MustParseAddrPort("127.0.0.1:8001"), 80}, {"tcp", netip.MustParseAddrPort("0.0.0.0:8002"), 80}, {"tcp", netip.MustParseAddrPort("127.0.0.1:8003"), 81}}},
@@ -65,6 +65,14 @@ func facts() Facts {
 			{ContainerID: "cc4", Name: "bare", Network: "none"},
 			{ContainerID: "cc5", Name: "open", Network: "host"},
 		},
+	}
+}
+
+// relays has the engine carry the ports of web and six.
+func relays(f *Facts) {
+	f.Relays = []Relay{
+		{"web", "tcp", netip.MustParseAddrPort("[::]:8002"), netip.MustParseAddrPort("10.0.0.2:80")},
+		{"six", "tcp", netip.MustParseAddrPort("[::]:8006"), netip.MustParseAddrPort("[fd00::6]:80")},
 	}
 }
 
@@ -132,7 +140,12 @@ func TestEnds(t *testing.T) {
 		{api.NetworkExplainOptions{To: "10.0.0.2", Port: "80"}, func(f *Facts) { f.V4.Forwarding = false }, api.VerdictBlocked, "forwards nothing: net.ipv4.ip_forward is 0"},
 		{api.NetworkExplainOptions{To: "fd00::6", Port: "80"}, func(f *Facts) { f.V6.Forwarding = false }, api.VerdictBlocked, "forwards nothing: net.ipv6.conf.all.forwarding is 0"},
 		{api.NetworkExplainOptions{IPv6: true, From: "six", To: "peer", Port: "80"}, nil, api.VerdictPasses, "reaches container peer at [fd00::3]:80"},
-		{api.NetworkExplainOptions{From: "host", Port: "[::1]:8006"}, nil, api.VerdictBlocked, "published ports are not reached at ::1"},
+		{api.NetworkExplainOptions{From: "host", Port: "[::1]:8006"}, nil, api.VerdictBlocked, "container six has published [::1]:8006/tcp, but clients at ::1 are not served"},
+		{api.NetworkExplainOptions{From: "host", Port: "[::1]:8006"}, relays, api.VerdictPasses, "reaches container six at [fd00::6]:80"},
+		{api.NetworkExplainOptions{From: "host", To: "six", Port: "80"}, func(f *Facts) { relays(f); f.Endpoints[5].PID = 9 }, api.VerdictBlocked, "no program there listens at 80/tcp"},
+		{api.NetworkExplainOptions{Port: "[2001:db8::1]:8002"}, relays, api.VerdictPasses, "reaches container web at 10.0.0.2:80"},
+		{api.NetworkExplainOptions{Port: "[2001:db8::1]:8002"}, nil, api.VerdictBlocked, "no process of the host listens there"},
+		{api.NetworkExplainOptions{Port: "8002"}, relays, api.VerdictBlocked, "published 192.0.2.1:8002/tcp, but the rule"}, // of the other version
 		{api.NetworkExplainOptions{From: "2001:db8::2", Port: "[::1]:8006"}, nil, api.VerdictBlocked, "the kernel takes no packets for ::1 from other machines"},
 		{api.NetworkExplainOptions{Port: "22"}, nil, api.VerdictPasses, "process sshd (7) of the host has the port"},
 		{api.NetworkExplainOptions{Port: "8003"}, nil, api.VerdictBlocked, "published the port at 127.0.0.1:8003 only"},

@@ -126,6 +126,9 @@ func (w *way) bridged() bool {
 		return false
 	}
 	n := w.network(from.Network)
+	if slices.Contains(w.Linked, Linked{Proto: w.p.Proto, From: w.p.Src.Addr(), To: w.p.Dst}) {
+		return false // the host sends it on
+	}
 	if !n.ICC {
 		return w.blocked("tare network create without --opt com.docker.network.bridge.enable_icc=false; of the default network it is tared's --icc",
 			"containers of network %s do not reach each other (its ports on bridge %s are isolated)", n.Name, n.Link)
@@ -162,6 +165,12 @@ func (w *way) fromHost() {
 		w.p.Src = netip.AddrPortFrom(w.Host.Source(w.p.Dst.Addr()), 0)
 		w.ex.From = fmt.Sprintf("%s (%s)", w.p.Src.Addr(), w.from.what)
 	}
+	w.carried()
+}
+
+// carried is the way of a packet that the host sends by a link that has been chosen.
+func (w *way) carried() {
+	w.p.Out = w.link(w.Host.Via(w.p.Dst.Addr()))
 	if w.hook("output") {
 		return
 	}
@@ -266,6 +275,9 @@ func (w *way) answer() bool {
 
 // host ends at the host itself, where a process may receive.
 func (w *way) host() {
+	if w.relayed() {
+		return
+	}
 	at := w.p.Dst
 	program, elsewhere, err := w.Host.Listener(0, w.p.Proto, at)
 	switch {
@@ -282,12 +294,39 @@ func (w *way) host() {
 	}
 }
 
-// hostAnswers is the way back from a process of the host.
-func (w *way) hostAnswers(program string) {
+// relayed is the way of a packet that the engine takes itself, and carries on by a
+// connection of the host's with a container; false if it carries none from there.
+func (w *way) relayed() bool {
+	i := slices.IndexFunc(w.Relays, func(r Relay) bool {
+		all := r.Host.Addr().IsUnspecified() && r.Host.Addr().Is6() == w.six
+		return r.Proto == w.p.Proto && r.Host.Port() == w.p.Dst.Port() && (all || r.Host.Addr() == w.p.Dst.Addr())
+	})
+	if i < 0 {
+		return false
+	}
+	r := w.Relays[i]
+	if w.backFromHost() {
+		return true
+	}
+	w.step("relay", "the engine takes what is sent to %s, and carries it to container %s at %s", r.Host, r.Name, r.To)
+	w.goesBy(r.To.Addr().Is6())
+	w.from = party{addr: w.Host.Source(r.To.Addr()), host: true, what: "the host"}
+	w.p = trace.Packet{Proto: r.Proto, Src: netip.AddrPortFrom(w.from.addr, 0), Dst: r.To, State: "new"}
+	w.carried()
+	return true
+}
+
+// backFromHost is the way back from the host itself; true if it ends.
+func (w *way) backFromHost() bool {
 	there := w.p
 	w.p.Src, w.p.Dst, w.p.In, w.p.Out = there.Dst, there.Src, trace.Link{}, there.In
 	w.p.State, w.p.Reply = "established", true
-	if w.hooks("output", "postrouting", "egress") {
+	return w.hooks("output", "postrouting", "egress")
+}
+
+// hostAnswers is the way back from a process of the host.
+func (w *way) hostAnswers(program string) {
+	if w.backFromHost() {
 		return
 	}
 	w.ex.Verdict = api.VerdictPasses
@@ -308,7 +347,9 @@ func (w *way) publishedHere(at netip.AddrPort) bool {
 	case i < 0:
 		return false
 	case w.six && at.Addr().IsLoopback():
-		return w.blocked("ask at 127.0.0.1, or at an address of the host", "published ports are not reached at %s: the kernel cannot send an answer back there", at.Addr())
+		return w.blocked("ask at 127.0.0.1, or at an address of the host",
+			"container %s has published %s/%s, but clients at %s are not served: the kernel cannot send an answer back there, and the engine carries none (not of sctp, and nothing with --userland-proxy=false)",
+			w.Endpoints[i].Name, at, w.p.Proto, at.Addr())
 	}
 	return w.blocked("ask again in two seconds: the engine puts it back", "container %s has published %s/%s, but the rule that leads there is gone: another program has changed table inet %s",
 		w.Endpoints[i].Name, at, w.p.Proto, w.Table)

@@ -7,7 +7,10 @@
 // places:
 //
 //	prerouting, raw   packets to 127.0.0.0/8 from outside are dropped: the
-//	                  bridges let such addresses through (route_localnet)
+//	                  bridges let such addresses through (route_localnet); and
+//	                  what containers beside a bridge send by a protocol that
+//	                  their network has not. Those between containers of one
+//	                  network are not tracked as connections
 //	prerouting, nat   a published port of the host becomes the container's;
 //	output, nat       the same for clients on the host itself
 //	forward           tare-user, the administrator's chain, comes first; then
@@ -31,6 +34,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/tare-engine/tare/internal/linux/nft"
@@ -54,6 +58,7 @@ type Network struct {
 	Name    string // for the names of its chain
 	Link    string
 	Subnets []netip.Prefix // of one family each
+	Hosts   []netip.Addr   // the host's own in these
 	ICC     bool           // its containers reach each other
 	// Masquerade has its containers go out with the host's address.
 	Masquerade bool
@@ -68,7 +73,8 @@ type Network struct {
 	Routed map[Family]bool
 	// Trusted are links by which packets to opened ports come as well.
 	Trusted []string
-	// Beside are links of the network's containers that are no bridge ports.
+	// Beside are links of the network's containers that are no bridge ports. If the
+	// network has no subnet of IPv6, nothing of that comes in there.
 	Beside []string
 }
 
@@ -87,7 +93,8 @@ type State struct {
 	Networks []Network
 	Bindings []Binding
 	// Guard drops forwarded packets of the families that are no container's:
-	// forwarding was off before the engine turned it on.
+	// forwarding was off before the engine turned it on. What stays on a bridge of
+	// somebody else's (AddBridge) is not forwarded.
 	Guard map[Family]bool
 }
 
@@ -101,6 +108,8 @@ type Firewall struct {
 	mu      sync.Mutex
 	state   State                // without bindings
 	bound   map[Binding]struct{} // what the maps hold
+	linked  map[Link]struct{}
+	bridges map[int]bool // of others, by index
 	applied bool
 }
 
@@ -115,7 +124,7 @@ func Open(cfg Config) (*Firewall, error) {
 		conn.Close()
 		return nil, err
 	}
-	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}}
+	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}, linked: map[Link]struct{}{}, bridges: map[int]bool{}}
 	if cfg.Integrate {
 		if f.every, err = conn.NewWatch("", ""); err != nil {
 			watch.Close()
@@ -180,6 +189,48 @@ func (f *Firewall) Guard(family Family) error {
 		return nil
 	}
 	return f.apply()
+}
+
+// AddBridge tells of a bridge that is no engine's: where the filter sees what stays on
+// bridges (br_netfilter), the guard lets that pass. It may be known already.
+func (f *Firewall) AddBridge(index int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.bridges[index] {
+		return nil
+	}
+	f.bridges[index] = true
+	return f.changeBridge(index, (*nft.Batch).Add)
+}
+
+// RemoveBridge tells that it is gone; it may not have been known.
+func (f *Firewall) RemoveBridge(index int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.bridges[index] {
+		return nil
+	}
+	delete(f.bridges, index)
+	return f.changeBridge(index, (*nft.Batch).Delete)
+}
+
+// Bridges are those that are known.
+func (f *Firewall) Bridges() []int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Keys(f.bridges))
+}
+
+// changeBridge brings a bridge into the set, or out of it.
+//
+// Preconditions: f.mu is held.
+func (f *Firewall) changeBridge(index int, do func(*nft.Batch, *nft.Set, ...nft.Element)) error {
+	if !f.applied {
+		return nil
+	}
+	var b nft.Batch
+	do(&b, newSets().bridges, nft.LinkPair(index, index))
+	return f.do(&b)
 }
 
 // Add publishes ports.

@@ -6,7 +6,7 @@ import (
 )
 
 func newFirewall() *Firewall {
-	return &Firewall{cfg: Config{Table: "t"}, bound: map[Binding]struct{}{}}
+	return &Firewall{cfg: Config{Table: "t"}, bound: map[Binding]struct{}{}, bridges: map[int]bool{}}
 }
 
 func TestTableHoldsElementsNotRules(t *testing.T) {

@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -16,9 +18,13 @@ type sets struct {
 	addrPorts byFamily // (address, protocol, port) → container
 	open      byFamily // (address, protocol, port) of containers that are reached at their own
 	links     *nft.Set // of all networks
+	bridges   *nft.Set // in and out of a bridge of somebody else's
+	only4     *nft.Set // links beside the bridges of networks without IPv6
 	to        *nft.Set // link → chain of what goes out there
 	from      *nft.Set // link → chain of what comes in there; of internal networks
+	inside    *nft.Set // link → chain of what comes in there, before connections are tracked
 	sources   byFamily // subnet → chain of what leaves it
+	linked    *nft.Set // ways between containers that do not reach each other otherwise
 }
 
 // byFamily is a set for addresses of each family.
@@ -34,14 +40,15 @@ func both(name string, newSet func(string, nft.Family) *nft.Set) byFamily {
 // newSets returns them without elements.
 func newSets() sets {
 	return sets{
-		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap),
-		open: both("open", nft.AddrPortSet), links: nft.LinkSet("links"),
-		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), sources: both("sources", nft.PrefixJumps),
+		ports: both("ports", nft.PortMap), addrPorts: both("address-ports", nft.AddrPortMap), open: both("open", nft.AddrPortSet),
+		links: nft.LinkSet("links"), bridges: nft.LinkPairs("bridges"), only4: nft.LinkSet("ipv4-only"),
+		to: nft.LinkJumps("to"), from: nft.LinkJumps("from"), inside: nft.LinkJumps("inside"), sources: both("sources", nft.PrefixJumps),
+		linked: nft.WaySet("linked", nft.IPv4),
 	}
 }
 
 func (s sets) all() []*nft.Set {
-	list := append(s.published(), s.links, s.to, s.from)
+	list := append(s.published(), s.links, s.bridges, s.only4, s.to, s.from, s.inside, s.linked)
 	for _, f := range families {
 		list = append(list, s.sources[f])
 	}
@@ -72,8 +79,11 @@ func (f *Firewall) table() (*nft.Table, error) {
 		bindings = append(bindings, b)
 	}
 	s := newSets()
-	if err := s.bind(bindings); err != nil {
+	if err := errors.Join(s.bind(bindings), s.link(slices.Collect(maps.Keys(f.linked)))); err != nil {
 		return nil, err
+	}
+	for index := range f.bridges {
+		s.bridges.Elements = append(s.bridges.Elements, nft.LinkPair(index, index))
 	}
 	t := &nft.Table{Name: f.cfg.Table, Sets: s.all(), Chains: f.chains(s)}
 	for _, n := range f.state.Networks {
@@ -109,7 +119,7 @@ func (f *Firewall) chains(s sets) []nft.Chain {
 	var publish, postrouting []nft.Rule
 	for _, family := range families {
 		if f.state.Guard[family] {
-			forward = append(forward, nft.Rule{nft.Of(family), nft.NotGroups(f.cfg.Group), nft.Drop()})
+			forward = append(forward, nft.Rule{nft.Of(family), nft.NotGroups(f.cfg.Group), nft.NotPairIn(s.bridges), nft.Drop()})
 		}
 		// One address before all.
 		publish = append(publish, nft.Rule{nft.DNATByAddrPort(s.addrPorts[family], family)}, nft.Rule{nft.DNATByPort(s.ports[family], family)})
@@ -122,7 +132,7 @@ func (f *Firewall) chains(s sets) []nft.Chain {
 	translate := []nft.Rule{{nft.DstLocal(), nft.Jump("publish")}}
 	return []nft.Chain{
 		{Name: userChain, Keep: true},
-		{Name: "raw", Hook: nft.Prerouting, Priority: nft.PriorityRaw, Rules: martians()},
+		{Name: "raw", Hook: nft.Prerouting, Priority: nft.PriorityRaw, Rules: append(s.martians(), nft.Rule{nft.FromGroup(f.cfg.Group), nft.JumpByIIf(s.inside)})},
 		{Name: "publish", Rules: publish},
 		{Name: "prerouting", Hook: nft.NATPrerouting, Priority: nft.PriorityDstNAT, Rules: translate},
 		{Name: "output", Hook: nft.NATOutput, Priority: nft.PriorityDstNAT, Rules: translate},
@@ -136,11 +146,15 @@ func linkSet(n Network) string      { return "links-" + n.Name }
 func toChain(n Network) string      { return "to-" + n.Name }
 func fromChain(n Network) string    { return "from-" + n.Name }
 func sourcesChain(n Network) string { return "sources-" + n.Name }
+func insideChain(n Network) string  { return "inside-" + n.Name }
 
 // chainsOf are the chains of a network.
 func chainsOf(n Network) []nft.Chain {
 	links := nft.LinkSet(linkSet(n))
 	list := []nft.Chain{toNetwork(n, links), sources(n, links)}
+	if n.ICC {
+		list = append(list, untracked(n))
+	}
 	if n.Internal {
 		list = append(list, nft.Chain{Name: fromChain(n), Rules: []nft.Rule{{nft.OIfNotIn(links), nft.Drop()}}})
 	}
@@ -168,6 +182,12 @@ func linkMembers(n Network, link string, s sets) []member {
 		{set: s.links, element: nft.LinkElement(link)},
 		{set: s.to, element: nft.LinkJump(link, toChain(n))},
 	}
+	if link != n.Link && !slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		list = append(list, member{set: s.only4, element: nft.LinkElement(link)})
+	}
+	if n.ICC {
+		list = append(list, member{set: s.inside, element: nft.LinkJump(link, insideChain(n))})
+	}
 	if n.Internal {
 		list = append(list, member{set: s.from, element: nft.LinkJump(link, fromChain(n))})
 	}
@@ -180,13 +200,31 @@ func loopback() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{1
 // loopback6 is ::1.
 func loopback6() netip.Prefix { return netip.PrefixFrom(netip.IPv6Loopback(), 128) }
 
-// martians drops what pretends to be loopback and came from outside. The kernel
-// does so only for links without route_localnet.
-func martians() []nft.Rule {
+// martians drops what pretends to be loopback and came from outside, which the kernel
+// does for links without route_localnet only; and IPv6 where there is none.
+func (s sets) martians() []nft.Rule {
 	return []nft.Rule{
+		{nft.Of(nft.IPv6), nft.IIfIn(s.only4), nft.Drop()},
 		{nft.NotIIfName("lo"), nft.DstIn(loopback()), nft.Drop()},
 		{nft.NotIIfName("lo"), nft.SrcIn(loopback()), nft.Drop()},
 	}
+}
+
+// untracked spares packets between containers of a network the tracking of connections: the
+// filter lets them through whatever they belong to, and translates none. It sees them where
+// bridges are filtered (br_netfilter), and beside the bridge.
+func untracked(n Network) nft.Chain {
+	c := nft.Chain{Name: insideChain(n)}
+	for _, p := range n.Subnets {
+		r := nft.Rule{nft.SrcIn(p), nft.DstIn(p)}
+		for _, a := range n.Hosts {
+			if p.Contains(a) {
+				r = append(r, nft.DstNot(a))
+			}
+		}
+		c.Rules = append(c.Rules, append(r, nft.Notrack()))
+	}
+	return c
 }
 
 // toNetwork says what reaches the containers of a network.
@@ -202,6 +240,8 @@ func toNetwork(n Network, links *nft.Set) nft.Chain {
 	}
 	if n.ICC {
 		c.Rules = append(c.Rules, nft.Rule{nft.IIfIn(links), nft.Accept()})
+	} else {
+		c.Rules = append(c.Rules, nft.Rule{nft.IIfIn(links), nft.WayIn(newSets().linked, nft.IPv4), nft.Accept()})
 	}
 	c.Rules = append(c.Rules, nft.Rule{nft.Drop()})
 	return c
