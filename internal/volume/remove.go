@@ -47,7 +47,7 @@ func (s *Service) take(e *entry) (garbage string, err error) {
 		return "", err
 	}
 	failpoint.Hit("volume-rm/unmounted")
-	garbage = filepath.Join(s.cfg.Dir, gonePrefix+ident.New()[:12])
+	garbage = filepath.Join(s.cfg.Dir, gonePrefix+ident.Short(ident.New()))
 	if err := os.Rename(s.dir(v.Name), garbage); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
