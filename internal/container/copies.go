@@ -193,7 +193,7 @@ func (x *Copies) inside(ctx context.Context, c *Container, write bool, f func(v 
 
 // visit is inside, once.
 func (x *Copies) visit(c *Container, write bool, f func(v *View, root *os.File) error) error {
-	rights := confine.Options{Keep: []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap}}
+	rights := confine.Options{Keep: confine.FileCapabilities()}
 	if ids := c.View().IDs; ids != nil {
 		rights.As = &confine.IDs{UID: int(ids.HostUID(0)), GID: int(ids.HostGID(0))}
 	}

@@ -172,7 +172,7 @@ func (s *Service) unpack(ctx context.Context, dir string, r io.Reader) error {
 	}
 	rights := confine.Options{
 		Dir:     root,
-		Keep:    []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap},
+		Keep:    confine.FileCapabilities(),
 		Reserve: []confine.Capability{confine.SysAdmin},
 	}
 	err = confine.Run(rights, func() error {
