@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/confine"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/mount"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
@@ -311,21 +311,11 @@ func (x *views) sharedRoot(id string) (root *os.File, err error) {
 	if len(here) == 0 {
 		return nil, nil
 	}
-	err = onThread(func() error {
+	err = confine.OnThread(func() error {
 		root, err = mount.RootOf(here[0].ns)
 		return err
 	})
 	return root, err
-}
-
-// onThread calls f on a thread that ends with it.
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with the goroutine
-		done <- f()
-	}()
-	return <-done
 }
 
 // wanted says which mounts of a running container a visitor sees: those that hold

@@ -92,6 +92,18 @@ func Run(o Options, f func() error) error {
 	return err
 }
 
+// OnThread calls f on a thread that ends with it, with all rights: f may take the
+// thread to where no other is to be.
+func OnThread(f func() error) (err error) {
+	done := make(chan struct{})
+	go onOwnThread(func() {
+		defer close(done)
+		err = f()
+	})
+	<-done
+	return err
+}
+
 // onOwnThread runs f on a thread that ends with the calling goroutine. The
 // first thread of a process cannot end and is what /proc/self shows: if it is
 // the one, another goroutine gets another thread while this one holds it.
