@@ -5,8 +5,6 @@ import (
 	"os"
 	"os/exec"
 
-	"github.com/moby/sys/mountinfo"
-
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/linux/mount"
 )
@@ -35,24 +33,8 @@ func Sweep(c Config) error {
 		}
 		errs = append(errs, g.Kill(), g.Remove(), g.Close())
 	}
-	if err := unmountBelow(c.ExecRoot); err != nil {
+	if err := mount.DetachBelow(c.ExecRoot); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	return errors.Join(append(errs, c.groups().Remove(), cgroup.Parent(c.Cgroup).Remove(), os.RemoveAll(c.ExecRoot))...)
-}
-
-// unmountBelow unmounts everything below a directory, the newest first.
-func unmountBelow(dir string) error {
-	if _, err := os.Stat(dir); os.IsNotExist(err) {
-		return nil
-	}
-	list, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for i := len(list) - 1; i >= 0; i-- {
-		errs = append(errs, mount.Detach(list[i].Mountpoint))
-	}
-	return errors.Join(errs...)
 }

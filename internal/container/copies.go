@@ -6,10 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
-	"runtime"
-	"strings"
-	"sync"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -20,9 +16,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/idrange"
-	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/confine"
-	"github.com/tare-engine/tare/internal/linux/mount"
 )
 
 // Copies are what clients look at, take out of and bring into the files of
@@ -199,7 +193,7 @@ func (x *Copies) inside(ctx context.Context, c *Container, write bool, f func(v 
 
 // visit is inside, once.
 func (x *Copies) visit(c *Container, write bool, f func(v *View, root *os.File) error) error {
-	rights := confine.Options{Keep: []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap}}
+	rights := confine.Options{Keep: confine.FileCapabilities()}
 	if ids := c.View().IDs; ids != nil {
 		rights.As = &confine.IDs{UID: int(ids.HostUID(0)), GID: int(ids.HostGID(0))}
 	}
@@ -216,103 +210,4 @@ func (x *Copies) visit(c *Container, write bool, f func(v *View, root *os.File) 
 		err = e
 	}
 	return err
-}
-
-// views are the namespaces of threads that are at the files of containers.
-type views struct {
-	records *records
-	layers  *layer.Service
-	ids     *ids
-	volumes *volumes
-
-	mu   sync.Mutex
-	open map[string][]*visit // by container, those whose root may be changed
-}
-
-// visit is one thread at the files of a container.
-type visit struct {
-	view *View
-	root *os.File
-	ns   *os.File // its mount namespace; nil: its root is not the one that the container runs on
-}
-
-func (x *views) leave(h *visit) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	err := h.root.Close()
-	if h.ns == nil {
-		return err
-	}
-	list := x.open[h.view.ID]
-	for i, o := range list {
-		if o == h {
-			list = append(list[:i:i], list[i+1:]...)
-		}
-	}
-	x.open[h.view.ID] = list
-	if len(list) == 0 {
-		delete(x.open, h.view.ID)
-	}
-	return errors.Join(err, h.ns.Close())
-}
-
-// mountRoot mounts the root of a container that does not run, detached. Its layer
-// is mounted once at a time: while a thread is at its files, that one's mount is
-// copied.
-//
-// Preconditions: the container's mu is held.
-func (x *views) mountRoot(ctx context.Context, v *View) (*os.File, error) {
-	if root, err := x.sharedRoot(v.ID); root != nil || err != nil {
-		return root, err
-	}
-	ns, done, err := x.ids.open(v.IDs)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	if v.Rootfs != "" {
-		return openHostRoot(v.Rootfs, ns)
-	}
-	return x.layers.Mount(ctx, v.ID, ns)
-}
-
-// sharedRoot copies the root mount of a thread at the files of a container; nil
-// if there is none.
-func (x *views) sharedRoot(id string) (root *os.File, err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	here := x.open[id]
-	if len(here) == 0 {
-		return nil, nil
-	}
-	err = onThread(func() error {
-		root, err = mount.RootOf(here[0].ns)
-		return err
-	})
-	return root, err
-}
-
-// onThread calls f on a thread that ends with it.
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with the goroutine
-		done <- f()
-	}()
-	return <-done
-}
-
-// wanted says which mounts of a running container a visitor sees: those that hold
-// files, as with Docker. What the kernel serves is neither read nor written.
-func wanted(p, fstype string) bool {
-	switch fstype {
-	case "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "securityfs", "debugfs", "tracefs", "pstore", "bpf",
-		"efivarfs", "configfs", "fusectl", "binfmt_misc", "rpc_pipefs", "nsfs", "autofs", "hugetlbfs", "selinuxfs", "smackfs":
-		return false
-	}
-	if p == "/dev/shm" {
-		return true
-	}
-	first, _, _ := strings.Cut(path.Clean(p)[1:], "/")
-	return first != "proc" && first != "sys" && first != "dev"
 }

@@ -6,19 +6,41 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/confine"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/mount"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/linux/rawfd"
 )
+
+// views are the namespaces of threads that are at the files of containers.
+type views struct {
+	records *records
+	layers  *layer.Service
+	ids     *ids
+	volumes *volumes
+
+	mu   sync.Mutex
+	open map[string][]*visit // by container, those whose root may be changed
+}
+
+// visit is one thread at the files of a container.
+type visit struct {
+	view *View
+	root *os.File
+	ns   *os.File // its mount namespace; nil: its root is not the one that the container runs on
+}
 
 // errJustEnded says that a container's process ended while its files were looked
 // for: they are to be had again when that is settled.
@@ -94,6 +116,26 @@ func (x *views) share(h *visit) error {
 	h.ns = ns
 	x.open[h.view.ID] = append(x.open[h.view.ID], h)
 	return nil
+}
+
+func (x *views) leave(h *visit) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	err := h.root.Close()
+	if h.ns == nil {
+		return err
+	}
+	list := x.open[h.view.ID]
+	for i, o := range list {
+		if o == h {
+			list = append(list[:i:i], list[i+1:]...)
+		}
+	}
+	x.open[h.view.ID] = list
+	if len(list) == 0 {
+		delete(x.open, h.view.ID)
+	}
+	return errors.Join(err, h.ns.Close())
 }
 
 // runningView is what the first process of a container sees.
@@ -238,4 +280,55 @@ func openHeld(m specs.Mount) (*os.File, error) {
 		}
 	}
 	return tree, nil
+}
+
+// mountRoot mounts the root of a container that does not run, detached. Its layer
+// is mounted once at a time: while a thread is at its files, that one's mount is
+// copied.
+//
+// Preconditions: the container's mu is held.
+func (x *views) mountRoot(ctx context.Context, v *View) (*os.File, error) {
+	if root, err := x.sharedRoot(v.ID); root != nil || err != nil {
+		return root, err
+	}
+	ns, done, err := x.ids.open(v.IDs)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if v.Rootfs != "" {
+		return openHostRoot(v.Rootfs, ns)
+	}
+	return x.layers.Mount(ctx, v.ID, ns)
+}
+
+// sharedRoot copies the root mount of a thread at the files of a container; nil
+// if there is none.
+func (x *views) sharedRoot(id string) (root *os.File, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	here := x.open[id]
+	if len(here) == 0 {
+		return nil, nil
+	}
+	err = confine.OnThread(func() error {
+		root, err = mount.RootOf(here[0].ns)
+		return err
+	})
+	return root, err
+}
+
+// wanted says which mounts of a running container a visitor sees: those that hold
+// files, as with Docker. What the kernel serves is neither read nor written.
+func wanted(p, fstype string) bool {
+	switch fstype {
+	case "proc", "sysfs", "cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "securityfs", "debugfs", "tracefs", "pstore", "bpf",
+		"efivarfs", "configfs", "fusectl", "binfmt_misc", "rpc_pipefs", "nsfs", "autofs", "hugetlbfs", "selinuxfs", "smackfs":
+		return false
+	}
+	if p == "/dev/shm" {
+		return true
+	}
+	first, _, _ := strings.Cut(path.Clean(p)[1:], "/")
+	return first != "proc" && first != "sys" && first != "dev"
 }

@@ -173,7 +173,7 @@ func unpackConfined(ctx context.Context, root *os.File, r io.Reader, o untar.Opt
 	o.Raise = func(f func() error) error { return confine.Raise(confine.SysAdmin, f) }
 	rights := confine.Options{
 		Dir:     root,
-		Keep:    []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap},
+		Keep:    confine.FileCapabilities(),
 		Reserve: []confine.Capability{confine.SysAdmin},
 	}
 	err = confine.Run(rights, func() (err error) {

@@ -24,8 +24,8 @@ import (
 
 // Export writes all files of a volume as a tar stream, with its directory. The volume
 // is in use meanwhile; what runs may change it, as with the export of a container.
-func (s *Service) Export(ctx context.Context, name string, out io.Writer) error {
-	user := "export-" + ident.New()[:12]
+func (s *Service) Export(ctx context.Context, name string, out io.Writer) (err error) {
+	user := "export-" + ident.Short(ident.New())
 	v, err := s.Acquire(name, user)
 	if err != nil {
 		return err
@@ -34,7 +34,7 @@ func (s *Service) Export(ctx context.Context, name string, out io.Writer) error 
 	if err := s.look(ctx, name, user); err != nil {
 		return err
 	}
-	defer s.endLook(name, user)
+	defer func() { err = errors.Join(err, s.endLook(name, user)) }()
 	root, err := os.Open(v.Mountpoint)
 	if err != nil {
 		return err
@@ -172,7 +172,7 @@ func (s *Service) unpack(ctx context.Context, dir string, r io.Reader) error {
 	}
 	rights := confine.Options{
 		Dir:     root,
-		Keep:    []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap},
+		Keep:    confine.FileCapabilities(),
 		Reserve: []confine.Capability{confine.SysAdmin},
 	}
 	err = confine.Run(rights, func() error {

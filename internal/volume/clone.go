@@ -16,7 +16,6 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
-	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/syncfs"
 	"github.com/tare-engine/tare/internal/linux/treecopy"
 )
@@ -62,39 +61,6 @@ func (s *Service) cloneInto(ctx context.Context, e *entry, from string) error {
 	}
 	e.publish(&View{Record: rec, Mountpoint: s.Path(rec.Name)})
 	return nil
-}
-
-// add puts an entry for a new volume into the table, with its lock taken. A name that
-// is taken, also by one that is being made, is Conflict. It never waits, so that who
-// holds another volume may call it.
-func (s *Service) add(name string) (*entry, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.volumes[name] != nil {
-		return nil, errdefs.New(errdefs.Conflict, "there is a volume %s already", name)
-	}
-	e := &entry{name: name, mounters: map[string]bool{}}
-	e.mu.Lock()
-	s.volumes[name] = e
-	return e, nil
-}
-
-// holdMade is hold for who holds an entry of add: one that is being made is not there,
-// as its maker may be waiting for ours.
-func (s *Service) holdMade(name string) (*entry, error) {
-	for {
-		s.mu.Lock()
-		e := s.volumes[name]
-		s.mu.Unlock()
-		if e == nil || e.view.Load() == nil {
-			return nil, missing(name)
-		}
-		e.mu.Lock()
-		if !e.gone {
-			return e, nil
-		}
-		e.mu.Unlock()
-	}
 }
 
 // contentOf is the name of what has all files of a volume that is idle.
@@ -199,11 +165,4 @@ func (s *Service) move(from, to string) error {
 		return errors.Join(err, os.Rename(s.dir(to), s.dir(from)))
 	}
 	return nil
-}
-
-// stage makes a directory beside the volumes for what is to become one, or a part of
-// one; what a kill leaves of it the next Open deletes.
-func (s *Service) stage() (string, error) {
-	dir := filepath.Join(s.cfg.Dir, newPrefix+ident.New()[:12])
-	return dir, os.Mkdir(dir, 0o701)
 }

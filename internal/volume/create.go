@@ -71,38 +71,6 @@ func withAnonymous(labels map[string]string) map[string]string {
 	return all
 }
 
-// holdOrAdd returns the volume of a name with its lock taken; if there is none, an
-// empty entry.
-func (s *Service) holdOrAdd(name string) (_ *entry, added bool) {
-	for {
-		s.mu.Lock()
-		e := s.volumes[name]
-		if e == nil {
-			e = &entry{name: name, mounters: map[string]bool{}}
-			e.mu.Lock()
-			s.volumes[name] = e
-			s.mu.Unlock()
-			return e, true
-		}
-		s.mu.Unlock()
-		e.mu.Lock()
-		if !e.gone {
-			return e, false
-		}
-		e.mu.Unlock()
-	}
-}
-
-// forget takes a volume out of the table.
-//
-// Preconditions: e.mu is held.
-func (s *Service) forget(e *entry) {
-	e.gone = true
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.volumes, e.name)
-}
-
 // make makes the volume of an entry.
 //
 // Preconditions: e.mu is held.
@@ -129,13 +97,13 @@ func (s *Service) make(ctx context.Context, e *entry, r Request) error {
 func (s *Service) place(rec Record, user string, fill func(dir string) error) (err error) {
 	var u undo.Stack
 	defer u.Run(&err)
-	dir, err := os.MkdirTemp(s.cfg.Dir, newPrefix)
+	dir, err := s.stage()
 	if err != nil {
 		return err
 	}
 	u.Add(func() error { return deleteTree(dir) })
 	failpoint.Hit("volume/directory-made")
-	if err := errors.Join(os.Chmod(dir, 0o701), os.Mkdir(filepath.Join(dir, Files), 0o755)); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, Files), 0o755); err != nil {
 		return err
 	}
 	if user != "" {
@@ -156,6 +124,16 @@ func (s *Service) place(rec Record, user string, fill func(dir string) error) (e
 	u.Add(func() error { return deleteTree(s.dir(rec.Name)) })
 	failpoint.Hit("volume/renamed")
 	return s.cfg.Store.SyncDirs(s.cfg.Dir)
+}
+
+// stage makes a directory beside the volumes for what is to become one, or a part of
+// one; what a kill leaves of it the next Open deletes.
+func (s *Service) stage() (string, error) {
+	dir := filepath.Join(s.cfg.Dir, newPrefix+ident.Short(ident.New()))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o701) // whatever the umask is
 }
 
 // Tie ties a volume to a container that is about to go and to take it along: it goes,

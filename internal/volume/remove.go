@@ -10,11 +10,11 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/sys/mountinfo"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/linux/mount"
 )
 
 // Remove takes a volume away with its files. One that a container has, running or
@@ -47,7 +47,7 @@ func (s *Service) take(e *entry) (garbage string, err error) {
 		return "", err
 	}
 	failpoint.Hit("volume-rm/unmounted")
-	garbage = filepath.Join(s.cfg.Dir, gonePrefix+ident.New()[:12])
+	garbage = filepath.Join(s.cfg.Dir, gonePrefix+ident.Short(ident.New()))
 	if err := os.Rename(s.dir(v.Name), garbage); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
@@ -78,27 +78,24 @@ func (s *Service) clear(v *View) error {
 			return err
 		}
 	}
-	inside, err := mountinfo.GetMounts(mountinfo.PrefixFilter(s.dir(v.Name)))
+	inside, err := mount.Below(s.dir(v.Name))
 	if err != nil {
 		return err
 	}
 	if len(inside) > 0 {
-		return errdefs.New(errdefs.Conflict, "something is mounted at %s: unmount it first", inside[0].Mountpoint)
+		return errdefs.New(errdefs.Conflict, "something is mounted at %s: unmount it first", inside[0])
 	}
 	return nil
 }
 
 // deleteTree removes a directory of ours with all in it, if it is there.
 func deleteTree(dir string) error {
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	mounts, err := mount.Below(dir)
 	if err != nil {
 		return err
 	}
 	if len(mounts) > 0 { // what is mounted there is not ours to delete
-		return fmt.Errorf("delete %s: something is mounted at %s", dir, mounts[0].Mountpoint)
+		return fmt.Errorf("delete %s: something is mounted at %s", dir, mounts[0])
 	}
 	return os.RemoveAll(dir)
 }

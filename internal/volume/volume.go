@@ -21,10 +21,10 @@
 //
 //	s, err := volume.Open(volume.Config{…})
 //	v, made, err := s.Create(ctx, volume.Request{Name: "db", User: id})
-//	path, err := s.Mount(ctx, "db", id)
+//	path, err := s.Mount(ctx, "db", volume.Mounting{User: id, Destination: "/data"})
 //	…                                          // the container runs
 //	err = s.Unmount("db", id)
-//	err = s.Release("db", id)
+//	s.Release("db", id)
 package volume
 
 import (
@@ -37,7 +37,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/events"
@@ -92,24 +91,10 @@ type Service struct {
 	cfg      Config
 	deleting sync.WaitGroup
 
-	mu      sync.Mutex
-	volumes map[string]*entry
+	mu      sync.Mutex        // held for a look into volumes only, never while waiting for an entry
+	volumes map[string]*entry // by name: see table.go
 
 	measuring measuring
-}
-
-// entry is one volume. Whoever changes it holds mu from the decision until it is on
-// disk; readers take the view. It is in the table before it is made, and no more
-// when it is gone.
-type entry struct {
-	name string
-	view atomic.Pointer[View] // nil: it is being made
-
-	mu       sync.Mutex
-	gone     bool            // whoever waited for mu looks for the name again
-	users    []string        // containers that have acquired it, in that order; several times if they have it several times
-	mounters map[string]bool // containers that have it mounted
-	tied     bool            // the file "for" is there
 }
 
 // View is the picture of a volume that readers get: never changed once it is stored.
@@ -171,10 +156,10 @@ func Open(cfg Config) (*Service, error) {
 
 // load reads one record.
 func (s *Service) load(name string) error {
-	e := &entry{name: name, mounters: map[string]bool{}}
+	e := newEntry(name)
 	var r Record
 	if err := r.read(filepath.Join(s.dir(name), recordFile), name); err != nil {
-		to := filepath.Join(s.cfg.Dir, damagedPrefix+name+"-"+ident.New()[:12])
+		to := filepath.Join(s.cfg.Dir, damagedPrefix+name+"-"+ident.Short(ident.New()))
 		slog.Error("a volume's record cannot be read; the volume is set aside", "volume", name, "cause", err, "kept", to, "err", os.Rename(s.dir(name), to))
 		return nil
 	}
@@ -198,25 +183,9 @@ func (s *Service) Path(name string) string { return filepath.Join(s.dir(name), F
 
 func (s *Service) dir(name string) string { return filepath.Join(s.cfg.Dir, name) }
 
-func (e *entry) publish(v *View) {
-	v.Users = slices.Compact(slices.Sorted(slices.Values(e.users)))
-	e.view.Store(v)
-}
-
-// changed stores the view with the users that there are now.
-//
-// Preconditions: e.mu is held.
-func (e *entry) changed() {
-	v := *e.view.Load()
-	e.publish(&v)
-}
-
 // Get returns the picture of a volume.
 func (s *Service) Get(name string) (*View, error) {
-	s.mu.Lock()
-	e := s.volumes[name]
-	s.mu.Unlock()
-	if e != nil {
+	if e := s.find(name); e != nil {
 		if v := e.view.Load(); v != nil {
 			return v, nil
 		}
@@ -240,23 +209,6 @@ func (s *Service) List() []*View {
 	}
 	slices.SortFunc(list, func(a, b *View) int { return strings.Compare(a.Name, b.Name) })
 	return list
-}
-
-// hold returns the volume with its lock taken, or NotFound.
-func (s *Service) hold(name string) (*entry, error) {
-	for {
-		s.mu.Lock()
-		e := s.volumes[name]
-		s.mu.Unlock()
-		if e == nil {
-			return nil, missing(name)
-		}
-		e.mu.Lock()
-		if !e.gone {
-			return e, nil
-		}
-		e.mu.Unlock()
-	}
 }
 
 // driver returns a driver by its name, "" for the first.

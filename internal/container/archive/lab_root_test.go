@@ -56,7 +56,7 @@ func (l *lab) inside(mounts []mount.Placed, f func(root *os.File) error) error {
 	view := &mount.View{Root: tree, Mounts: mounts}
 	var root *os.File
 	rights := confine.Options{
-		Keep: []confine.Capability{confine.Chown, confine.DACOverride, confine.FOwner, confine.FSetID, confine.MkNod, confine.SetFCap},
+		Keep: confine.FileCapabilities(),
 		Enter: func() (err error) {
 			defer view.Close()
 			root, err = view.Enter()

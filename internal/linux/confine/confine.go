@@ -6,7 +6,7 @@
 // has: the kernel counts capabilities, no_new_privs and Landlock domains per
 // thread, and the Go runtime never makes a thread from one that is locked.
 //
-//	err := confine.Run(confine.Options{Dir: root, Keep: []string{...}}, func() error { ... })
+//	err := confine.Run(confine.Options{Dir: root, Keep: confine.FileCapabilities()}, func() error { ... })
 //
 // Go code of a confined function is as trustworthy as before: this is against
 // what a bug of ours makes the kernel do, not against foreign machine code.
@@ -25,7 +25,7 @@ import (
 // Capability is the number of a capability.
 type Capability int
 
-// What changing files of all owners takes.
+// Capabilities that a thread may keep; the last is for attributes trusted.*.
 const (
 	Chown       Capability = unix.CAP_CHOWN
 	DACOverride Capability = unix.CAP_DAC_OVERRIDE
@@ -35,6 +35,11 @@ const (
 	SetFCap     Capability = unix.CAP_SETFCAP
 	SysAdmin    Capability = unix.CAP_SYS_ADMIN
 )
+
+// FileCapabilities are what it takes to make and change files of all kinds and owners.
+func FileCapabilities() []Capability {
+	return []Capability{Chown, DACOverride, FOwner, FSetID, MkNod, SetFCap}
+}
 
 // Options of a Run.
 type Options struct {
@@ -72,15 +77,8 @@ func Run(o Options, f func() error) error {
 				trouble = fmt.Sprintf("%v\n%s", trouble, debug.Stack())
 			}
 		}()
-		if o.Enter != nil {
-			err = o.Enter()
-		}
-		if err == nil {
-			if err = o.confine(); err != nil {
-				err = fmt.Errorf("confine thread: %w", err)
-			} else {
-				err = f()
-			}
+		if err = o.begin(); err == nil {
+			err = f()
 		}
 		ended = true
 	})
@@ -91,6 +89,18 @@ func Run(o Options, f func() error) error {
 	case !ended:
 		runtime.Goexit() // as f did
 	}
+	return err
+}
+
+// OnThread calls f on a thread that ends with it, with all rights: f may take the
+// thread to where no other is to be.
+func OnThread(f func() error) (err error) {
+	done := make(chan struct{})
+	go onOwnThread(func() {
+		defer close(done)
+		err = f()
+	})
+	<-done
 	return err
 }
 
@@ -110,6 +120,19 @@ func onOwnThread(f func()) {
 	}()
 	<-done
 	runtime.UnlockOSThread()
+}
+
+// begin takes the thread to where f runs, with the rights that f has.
+func (o Options) begin() error {
+	if o.Enter != nil {
+		if err := o.Enter(); err != nil {
+			return err
+		}
+	}
+	if err := o.confine(); err != nil {
+		return fmt.Errorf("confine thread: %w", err)
+	}
+	return nil
 }
 
 func (o Options) confine() error {

@@ -120,14 +120,15 @@ func TestCapabilitiesAreLessAndTheProcessKeepsItsOwn(t *testing.T) {
 
 // The first thread of the process cannot end: it must never be the one.
 func TestTheFirstThreadIsSpared(t *testing.T) {
+	spared := func() error {
+		if unix.Gettid() == unix.Getpid() {
+			t.Error("it is the first thread")
+		}
+		return nil
+	}
 	for range 50 {
 		runtime.LockOSThread()
-		err := Run(Options{}, func() error {
-			if unix.Gettid() == unix.Getpid() {
-				t.Error("confined the first thread")
-			}
-			return nil
-		})
+		err := errors.Join(Run(Options{}, spared), OnThread(spared))
 		runtime.UnlockOSThread()
 		if err != nil {
 			t.Fatal(err)

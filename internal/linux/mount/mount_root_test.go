@@ -178,3 +178,40 @@ func TestAttributesChangeOnOldKernels(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestBelow: the kernel's paths are without the links by which a directory is called.
+func TestBelow(t *testing.T) {
+	private(t)
+	dir, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := errors.Join(os.Symlink(dir, link), os.MkdirAll(dir+"/a", 0o700), os.Mkdir(dir+"-beside", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(dir + "-beside") })
+	for _, at := range []string{"/a", "/a", "/a/b", "-beside"} {
+		if err := errors.Join(os.MkdirAll(dir+at, 0o700), MoveTo(tmpfs(t, 0), dir+at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := Below(link)
+	if want := dir + "/a " + dir + "/a " + dir + "/a/b"; err != nil || strings.Join(list, " ") != want {
+		t.Errorf("%q, %v, want %s", list, err, want)
+	}
+	if list, err := Below(dir + "/a/b"); err != nil || len(list) != 1 {
+		t.Errorf("itself: %q, %v", list, err)
+	}
+	if list, err := Below(dir + "/none"); err != nil || len(list) != 0 {
+		t.Errorf("nothing: %q, %v", list, err)
+	}
+	if err := DetachBelow(link); err != nil {
+		t.Error(err)
+	}
+	if list, err := Below(dir); err != nil || len(list) != 0 {
+		t.Errorf("left: %q, %v", list, err)
+	}
+	if list, err := Below(dir + "-beside"); err != nil || len(list) != 1 {
+		t.Errorf("beside: %q, %v", list, err)
+	}
+	if err := Detach(dir + "-beside"); err != nil {
+		t.Error(err)
+	}
+}

@@ -2,9 +2,12 @@ package mount
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
-	"sort"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +41,45 @@ func mounts(proc *os.File) ([]entry, error) {
 	return parse(b), nil
 }
 
+// Below lists the mounts at and below a trusted directory, links in its path
+// followed, parents before what lies in them. Of one that is not there it is empty.
+func Below(dir string) (paths []string, err error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	host, err := proc()
+	if err != nil {
+		return nil, err
+	}
+	list, err := mounts(host)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range list {
+		if m.path == real || strings.HasPrefix(m.path, strings.TrimSuffix(real, "/")+"/") {
+			paths = append(paths, m.path)
+		}
+	}
+	return paths, nil
+}
+
+// DetachBelow detaches what Below lists.
+func DetachBelow(dir string) error {
+	list, err := Below(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range slices.Backward(list) {
+		errs = append(errs, Detach(path))
+	}
+	return errors.Join(errs...)
+}
+
 func parse(mountinfo []byte) []entry {
 	var list []entry
 	for line := range bytes.Lines(mountinfo) {
@@ -45,7 +87,7 @@ func parse(mountinfo []byte) []entry {
 			list = append(list, e)
 		}
 	}
-	sort.SliceStable(list, func(i, j int) bool { return strings.Count(list[i].path, "/") < strings.Count(list[j].path, "/") })
+	slices.SortStableFunc(list, func(a, b entry) int { return strings.Count(a.path, "/") - strings.Count(b.path, "/") })
 	return list
 }
 
@@ -92,11 +134,11 @@ func (e entry) clone() (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), e.path)
 	defer f.Close()
-	var st unix.Statx_t
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
-		return nil, &os.PathError{Op: "statx", Path: e.path, Err: err}
+	id, err := idOf(f)
+	if err != nil {
+		return nil, err
 	}
-	if st.Mnt_id != e.id {
+	if id != e.id {
 		return nil, nil
 	}
 	m, err := CloneOf(f, false)

@@ -1,0 +1,117 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	mounttypes "github.com/moby/moby/api/types/mount"
+
+	"github.com/tare-engine/tare/internal/container/spec"
+	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/inroot"
+	"github.com/tare-engine/tare/internal/linux/mount"
+)
+
+// Parts of volumes, and images, have no path of their own: while a container starts
+// they are mounted below EXECROOT/mounts, where its process takes them from.
+
+func (vs *volumes) partPath(id string, n int) string {
+	return filepath.Join(vs.records.parts(), id+"-"+strconv.Itoa(n))
+}
+
+// part mounts a part of a volume, which is found by descriptor, at a place that its
+// container's process is to take it from.
+func (vs *volumes) part(m spec.Mount, at string) (string, error) {
+	root, err := os.Open(m.Source)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	f, err := inroot.Open(root, m.Subpath, inroot.OPath, 0)
+	if err != nil {
+		return "", errdefs.New(errdefs.InvalidArgument, "cannot access path %s: %w", filepath.Join(m.Source, m.Subpath), err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	tree, err := mount.CloneOf(f, true)
+	if err != nil {
+		return "", err
+	}
+	defer tree.Close()
+	return at, vs.attach(tree, at, info.IsDir())
+}
+
+// attach attaches a detached tree among the parts.
+func (vs *volumes) attach(tree *os.File, at string, dir bool) error {
+	if err := os.MkdirAll(vs.records.parts(), 0o700); err != nil {
+		return err
+	}
+	var err error
+	if dir {
+		err = os.Mkdir(at, 0o700)
+	} else {
+		err = os.WriteFile(at, nil, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	return mount.MoveTo(tree, at)
+}
+
+// wholeMark is at the end of the place of a whole image of which a part is mounted.
+const wholeMark = "-whole"
+
+// mountImage mounts the files of an image, or a part of them, read-only.
+func (vs *volumes) mountImage(ctx context.Context, m spec.Mount, at string) (string, error) {
+	tree, err := vs.layers.View(ctx, m.Chain)
+	if err != nil {
+		return "", fmt.Errorf("image %s: %w", m.Name, err)
+	}
+	defer tree.Close()
+	if err := mount.SetAttr(tree, mount.Change{Set: mount.ReadOnly}); err != nil {
+		return "", err
+	}
+	if m.Subpath == "" {
+		return at, vs.attach(tree, at, true)
+	}
+	m.Source = at + wholeMark
+	if err := vs.attach(tree, m.Source, true); err != nil {
+		return "", err
+	}
+	return vs.part(m, at)
+}
+
+// endParts takes the parts away after a start: the container has its own by then.
+func (vs *volumes) endParts(v *View) {
+	for i, m := range v.Mounts {
+		if m.Subpath != "" || m.Type == mounttypes.TypeImage {
+			path := vs.partPath(v.ID, i)
+			if err := errors.Join(dropPart(path), dropPart(path+wholeMark)); err != nil {
+				slog.Warn("unmount a part of a volume or image", "container", v.ID, "err", err)
+			}
+		}
+	}
+}
+
+func dropPart(path string) error { return errors.Join(mount.Detach(path), removeFile(path)) }
+
+// dropParts takes away what starts have left that were cut off.
+func (vs *volumes) dropParts() error {
+	list, err := os.ReadDir(vs.records.parts())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, f := range list {
+		err = errors.Join(err, dropPart(filepath.Join(vs.records.parts(), f.Name())))
+	}
+	return err
+}
