@@ -104,7 +104,11 @@ func TestWhatOthersTakeIsRestored(t *testing.T) {
 					return false
 				}
 			}
-			_, err := ask(nil, "tcp", netip.AddrPortFrom(d.all[1].IP6.Addr(), 80).String())
+			if _, err := ask(nil, "tcp", netip.AddrPortFrom(d.all[1].IP6.Addr(), 80).String()); err != nil {
+				return false
+			}
+			// What neighbours know of each other comes back by itself, in its time.
+			_, err := ask(d.all[1].NetNS, "tcp", netip.AddrPortFrom(d.all[0].IP6.Addr(), 80).String())
 			return err == nil
 		})
 		d.whole(t, line)

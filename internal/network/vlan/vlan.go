@@ -217,15 +217,27 @@ func settle(inside *netlink.Conn, e Endpoint) error {
 	b.SetUp(loopback)
 	b.SetAlias(e.Index, e.Alias)
 	b.SetName(e.Index, e.Name)
-	for _, a := range e.Addrs {
-		b.AddAddr(e.Index, netlink.Addr{Prefix: a})
+	if err := inside.Do(&b); err != nil {
+		return err
 	}
-	return inside.Do(&b)
+	for _, a := range e.Addrs {
+		err := patiently(taken, func() error { // ipvlan: no two links of a parent have one
+			var b netlink.Batch
+			b.AddAddr(e.Index, netlink.Addr{Prefix: a})
+			return inside.Do(&b)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// taken reports whether what is asked for belongs to another link of the parent.
+func taken(err error) bool { return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EBUSY) }
 
 // up takes the link up, with the ways out over it.
 func up(inside *netlink.Conn, e Endpoint) error {
-	taken := func(err error) bool { return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EBUSY) }
 	err := patiently(taken, func() error {
 		var b netlink.Batch
 		b.SetUp(e.Index)
@@ -243,7 +255,7 @@ func up(inside *netlink.Conn, e Endpoint) error {
 }
 
 // patience is for the kernel to remove the link of a container that has just ended, which
-// had the same hardware address, or the parent for itself.
+// had the same hardware address, the same address with ipvlan, or the parent for itself.
 const patience = 5 * time.Second
 
 // patiently tries as long as the error is one that goes away.
