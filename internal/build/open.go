@@ -97,6 +97,7 @@ func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 	if err != nil {
 		return nil, err
 	}
+	made.SourceManager.Register(imageSource{made.ImageSource})
 	b.worker = &builderWorker{Worker: made}
 	if err := b.control(&u); err != nil {
 		return nil, err
