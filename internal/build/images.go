@@ -41,9 +41,10 @@ var _ images.Store = (*imageStore)(nil)
 // borrowTime is how long blobs of a base image stay when nobody has taken them.
 const borrowTime = time.Hour
 
-// Get finds an image and has its blobs in BuildKit's store, as links to ours.
+// Get finds an image, for the platform of the context, and has its blobs in BuildKit's
+// store, as links to ours.
 func (s *imageStore) Get(ctx context.Context, name string) (images.Image, error) {
-	i, err := s.images.Resolve(ctx, name)
+	i, err := s.images.ResolveToRun(ctx, name, platformOf(ctx))
 	if errdefs.Is(err, errdefs.NotFound) {
 		return images.Image{}, fmt.Errorf("image %q: %w", name, cerrdefs.ErrNotFound)
 	}

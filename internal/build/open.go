@@ -3,9 +3,11 @@ package build
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/diff/apply"
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
@@ -64,6 +66,7 @@ type builder struct {
 	grpc       *grpc.Server
 	conns      *connections
 	snapshots  *snapshot.Snapshotter
+	steps      *steps
 	ended      context.CancelFunc
 }
 
@@ -97,6 +100,7 @@ func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 	if err != nil {
 		return nil, err
 	}
+	made.SourceManager.Register(imageSource{made.ImageSource})
 	b.worker = &builderWorker{Worker: made}
 	if err := b.control(&u); err != nil {
 		return nil, err
@@ -152,6 +156,7 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 	if err != nil {
 		return o, err
 	}
+	b.steps = &steps{Executor: exec}
 	id, err := base.ID(b.cfg.Root)
 	if err != nil {
 		return o, err
@@ -160,7 +165,7 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 		ID: id, Root: b.cfg.Root, Labels: map[string]string{label.Executor: "oci", label.Snapshotter: snapshot.Name},
 		Platforms: []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}, GCPolicy: gcPolicy(b.cfg),
 		BuildkitVersion:  bkclient.BuildkitVersion{Package: "github.com/moby/buildkit", Version: buildkitVersion()},
-		NetworkProviders: networks, Executor: exec, Snapshotter: known, ContentStore: store,
+		NetworkProviders: networks, Executor: b.steps, Snapshotter: known, ContentStore: store,
 		Applier: apply.NewFileSystemApplier(store), Differ: walking.NewWalkingDiff(store),
 		ImageStore:    &imageStore{images: b.cfg.Images, content: b.cfg.Content, store: store, leases: leases, blobs: in("content")},
 		RegistryHosts: b.cfg.Registries.Hosts, LeaseManager: leases, GarbageCollect: mdb.GarbageCollect,
@@ -238,10 +243,16 @@ func (b *builder) control(u *undo.Stack) error {
 // without confinement is not among them (rule R15).
 var entitlements = []string{"network.host", "device"}
 
-// close ends everything that is under way.
+// endTime is how long the steps of builds that are cut off may take to end.
+const endTime = 5 * time.Second
+
+// close ends everything that is under way, and takes away what steps have needed.
 func (b *builder) close() error {
 	b.ended()
 	b.conns.Close()
-	b.grpc.Stop()
-	return errors.Join(b.controller.Close(), b.snapshots.Close())
+	b.grpc.Stop() // and with their connections the builds
+	if !b.steps.wait(endTime) {
+		slog.Warn("steps of builds have not ended: they are killed")
+	}
+	return errors.Join(Sweep(b.cfg), b.controller.Close(), b.snapshots.Close())
 }

@@ -73,7 +73,7 @@ func build() error {
 	}
 	for _, args := range [][]string{
 		{"mount", "-t", "tmpfs", "tare-crash", "/run/netns"},
-		{"go", "build", "-tags", "failpoint", "-o", bin, "../../cmd/tared", "../../cmd/tare-keeper", "../../cmd/tare", "../../cmd/tare-init"},
+		{"go", "build", "-tags", "failpoint", "-o", bin, "../../cmd/tared", "../../cmd/tare-keeper", "../../cmd/tare", "../../cmd/tare-init", "../../cmd/tare-build", "../../cmd/tare-runtime"},
 		{"go", "build", "-tags", "failpoint", "-ldflags", "-X main.version=other", "-o", other + "/", "../../cmd/tared", "../../cmd/tare-keeper", "../../cmd/tare-init"},
 	} {
 		cmd := exec.Command(args[0], args[1:]...)

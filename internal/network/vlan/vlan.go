@@ -234,7 +234,9 @@ func settle(inside *netlink.Conn, e Endpoint) error {
 }
 
 // taken reports whether what is asked for belongs to another link of the parent.
-func taken(err error) bool { return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EBUSY) }
+func taken(err error) bool {
+	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EBUSY)
+}
 
 // up takes the link up, with the ways out over it.
 func up(inside *netlink.Conn, e Endpoint) error {
