@@ -82,12 +82,9 @@ func (o *request) listed(a map[string]string) error {
 		}
 		a["build-arg:"+k] = v
 	}
-	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY", "SOURCE_DATE_EPOCH"} {
-		for _, n := range []string{name, strings.ToLower(name)} {
-			if v := os.Getenv(n); v != "" && name == "SOURCE_DATE_EPOCH" && a["build-arg:"+n] == "" {
-				a["build-arg:"+n] = v
-			}
-		}
+	const epoch = "SOURCE_DATE_EPOCH" // of reproducible builds, as buildx has it
+	if v := os.Getenv(epoch); v != "" && a["build-arg:"+epoch] == "" {
+		a["build-arg:"+epoch] = v
 	}
 	for _, l := range o.Labels {
 		k, v, _ := strings.Cut(l, "=")
