@@ -65,6 +65,15 @@ func TestAttrs(t *testing.T) {
 	}
 }
 
+func TestProxiesAreArgumentsUnlessTheBuildHasIts(t *testing.T) {
+	o := parsed(t, "--build-arg", "http_proxy=")
+	o.proxies = []string{"HTTP_PROXY=http://p", "http_proxy=http://p"}
+	a, err := o.attrs()
+	if own, given := a["build-arg:http_proxy"]; err != nil || !given || own != "" || a["build-arg:HTTP_PROXY"] != "http://p" {
+		t.Errorf("%q, %v", a, err)
+	}
+}
+
 func TestInputs(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), nil, 0o600); err != nil {

@@ -50,10 +50,11 @@ func (c *cli) execBuild(args []string) error {
 	if err != nil {
 		return err
 	}
-	way := struct {
-		Socket string
-		Dial   []string
-	}{}
+	way := struct { // engine of cmd/tare-build
+		Socket  string
+		Dial    []string
+		Proxies []string
+	}{Proxies: proxyEnv(config.Proxies, e.host)}
 	if socket, ok := strings.CutPrefix(e.host, "unix://"); ok {
 		way.Socket = socket
 	} else {
