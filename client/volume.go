@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"github.com/moby/moby/api/types/volume"
+
 	"github.com/tare-engine/tare/api"
 )
 

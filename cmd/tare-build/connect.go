@@ -17,10 +17,11 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 )
 
-// engine says how the engine is reached.
+// engine says how an engine is reached, and what its builds get.
 type engine struct {
-	Socket string   // path of its socket
-	Dial   []string // or a command whose standard input and output lead to it
+	Socket  string   // path of its socket
+	Dial    []string // or a command whose standard input and output lead to it
+	Proxies []string // NAME=VALUE, arguments of its builds that do not say otherwise
 }
 
 // client returns a client of the engine's BuildKit. It does not dial.

@@ -15,80 +15,104 @@ import (
 	"github.com/tonistiigi/fsutil"
 )
 
+// dockerfile is where a Dockerfile is: in a stream, or in a directory of this machine,
+// or, with neither, in a context that the engine reads.
+type dockerfile struct {
+	stream io.Reader
+	dir    string
+	name   string // "": Dockerfile
+}
+
 // inputs gives the solver the context and the Dockerfile.
-func (o *request) inputs(s *bkclient.SolveOpt) error {
+func (o *request) inputs(s *bkclient.SolveOpt) (err error) {
 	s.LocalMounts = map[string]fsutil.FS{}
-	var dockerfile io.Reader // that is no file
-	dir, name := "", o.File
+	d := dockerfile{name: o.File}
 	switch {
-	case o.Context == "-" && o.File == "-":
-		return errors.New("invalid argument: can't use stdin for both build context and dockerfile")
 	case o.Context == "-":
-		in := bufio.NewReaderSize(os.Stdin, 1024)
-		head, err := in.Peek(512)
-		if err != nil && err != io.EOF {
-			return fmt.Errorf("failed to read the context from STDIN: %w", err)
-		}
-		if isArchive(head) {
-			up := uploadprovider.New()
-			s.FrontendAttrs["context"] = up.Add(io.NopCloser(in))
-			s.Session = append(s.Session, up)
-			break
-		}
-		if o.File != "" {
-			return errors.New("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
-		}
-		dockerfile = in
-		empty, err := o.temporary()
-		if err != nil {
-			return err
-		}
-		if err := mountLocal(s, "context", empty); err != nil {
-			return err
-		}
+		d, err = o.contextFromInput(s)
 	case isRemote(o.Context):
 		s.FrontendAttrs["context"] = o.Context
 	default:
-		if info, err := os.Stat(o.Context); err != nil || !info.IsDir() {
-			return fmt.Errorf("unable to prepare context: path %q not found", o.Context)
-		}
-		if err := mountLocal(s, "context", o.Context); err != nil {
-			return err
-		}
-		if abs, err := filepath.Abs(o.Context); err == nil {
-			s.SharedKey = filepath.Base(abs)
-		}
-		dir, name = o.Context, "Dockerfile"
-		if o.File != "" {
-			dir, name = filepath.Split(o.File)
-			dir = filepath.Clean(dir)
-		}
+		d, err = o.contextDir(s)
+	}
+	if err != nil {
+		return err
 	}
 	if o.File == "-" {
-		dockerfile = os.Stdin
+		d.stream = os.Stdin
 	}
-	if dockerfile != nil {
-		var err error
-		if dir, err = o.temporary(); err != nil {
-			return err
-		}
-		if err := writeFile(filepath.Join(dir, "Dockerfile"), dockerfile); err != nil {
-			return err
-		}
-		name = "Dockerfile"
-	}
-	if dir != "" {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("failed to read dockerfile: open %s: no such file or directory", filepath.Join(dir, name))
-		}
-		if err := mountLocal(s, "dockerfile", dir); err != nil {
-			return err
-		}
-	}
-	if name != "" {
-		s.FrontendAttrs["filename"] = name
+	if err := o.dockerfile(s, d); err != nil {
+		return err
 	}
 	return o.named(s)
+}
+
+// contextFromInput reads the context, an archive, or only the Dockerfile from standard
+// input.
+func (o *request) contextFromInput(s *bkclient.SolveOpt) (dockerfile, error) {
+	if o.File == "-" {
+		return dockerfile{}, errors.New("invalid argument: can't use stdin for both build context and dockerfile")
+	}
+	in := bufio.NewReaderSize(os.Stdin, 1024)
+	head, err := in.Peek(512)
+	if err != nil && err != io.EOF {
+		return dockerfile{}, fmt.Errorf("failed to read the context from STDIN: %w", err)
+	}
+	if isArchive(head) {
+		up := uploadprovider.New()
+		s.FrontendAttrs["context"] = up.Add(io.NopCloser(in))
+		s.Session = append(s.Session, up)
+		return dockerfile{name: o.File}, nil
+	}
+	if o.File != "" {
+		return dockerfile{}, errors.New("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
+	}
+	empty, err := o.temporary()
+	if err != nil {
+		return dockerfile{}, err
+	}
+	return dockerfile{stream: in}, mountLocal(s, "context", empty)
+}
+
+// contextDir makes a directory of this machine the context.
+func (o *request) contextDir(s *bkclient.SolveOpt) (dockerfile, error) {
+	if info, err := os.Stat(o.Context); err != nil || !info.IsDir() {
+		return dockerfile{}, fmt.Errorf("unable to prepare context: path %q not found", o.Context)
+	}
+	if abs, err := filepath.Abs(o.Context); err == nil {
+		s.SharedKey = filepath.Base(abs)
+	}
+	d := dockerfile{dir: o.Context, name: "Dockerfile"}
+	if o.File != "" {
+		d.dir, d.name = filepath.Split(o.File)
+		d.dir = filepath.Clean(d.dir)
+	}
+	return d, mountLocal(s, "context", o.Context)
+}
+
+// dockerfile gives the solver the Dockerfile.
+func (o *request) dockerfile(s *bkclient.SolveOpt, d dockerfile) (err error) {
+	if d.stream != nil {
+		d.name = "Dockerfile"
+		if d.dir, err = o.temporary(); err != nil {
+			return err
+		}
+		if err := writeFile(filepath.Join(d.dir, d.name), d.stream); err != nil {
+			return err
+		}
+	}
+	if d.dir != "" {
+		if _, err := os.Stat(filepath.Join(d.dir, d.name)); err != nil {
+			return fmt.Errorf("failed to read dockerfile: open %s: no such file or directory", filepath.Join(d.dir, d.name))
+		}
+		if err := mountLocal(s, "dockerfile", d.dir); err != nil {
+			return err
+		}
+	}
+	if d.name != "" {
+		s.FrontendAttrs["filename"] = d.name
+	}
+	return nil
 }
 
 // named adds further contexts, by their names.

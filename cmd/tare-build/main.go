@@ -46,7 +46,7 @@ func newCommand() *cobra.Command {
 			if err := json.Unmarshal([]byte(os.Getenv("TARE_BUILD_ENGINE")), &e); err != nil {
 				return errors.New("run this program as `tare build`")
 			}
-			o.Context = args[0]
+			o.Context, o.proxies = args[0], e.Proxies
 			return o.run(cmd.Context(), &e)
 		},
 	}

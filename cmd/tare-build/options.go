@@ -16,7 +16,8 @@ import (
 // request is a build on its way.
 type request struct {
 	buildopts.Options
-	made []string // directories for this build
+	proxies []string // see engine
+	made    []string // directories for this build
 }
 
 // mode is how progress is shown.
@@ -82,12 +83,14 @@ func (o *request) listed(a map[string]string) error {
 		}
 		a["build-arg:"+k] = v
 	}
-	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY", "SOURCE_DATE_EPOCH"} {
-		for _, n := range []string{name, strings.ToLower(name)} {
-			if v := os.Getenv(n); v != "" && name == "SOURCE_DATE_EPOCH" && a["build-arg:"+n] == "" {
-				a["build-arg:"+n] = v
-			}
+	for _, p := range o.proxies {
+		if k, v, _ := strings.Cut(p, "="); !has(a, "build-arg:"+k) {
+			a["build-arg:"+k] = v
 		}
+	}
+	const epoch = "SOURCE_DATE_EPOCH" // of reproducible builds, as buildx has it
+	if v := os.Getenv(epoch); v != "" && !has(a, "build-arg:"+epoch) {
+		a["build-arg:"+epoch] = v
 	}
 	for _, l := range o.Labels {
 		k, v, _ := strings.Cut(l, "=")
@@ -119,6 +122,8 @@ func (o *request) listed(a map[string]string) error {
 	}
 	return nil
 }
+
+func has(a map[string]string, key string) bool { _, ok := a[key]; return ok }
 
 // attestations adds what is to be told about the build.
 func (o *request) attestations(a map[string]string) error {

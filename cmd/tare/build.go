@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -15,7 +13,7 @@ import (
 	"github.com/tare-engine/tare/cmd/tare/buildopts"
 )
 
-// buildProgram lies beside this one. What a client of builds is made of takes longer
+// buildProgram is a program of its own: what a client of builds is made of takes longer
 // to start than all other commands.
 const buildProgram = "tare-build"
 
@@ -48,30 +46,29 @@ func (c *cli) execBuild(args []string) error {
 	if err != nil {
 		return notInitialized(err.Error())
 	}
-	self, err := os.Executable()
+	cmd, err := c.beside(buildProgram, args)
 	if err != nil {
 		return err
 	}
-	program := filepath.Join(filepath.Dir(self), buildProgram)
-	if _, err := os.Stat(program); err != nil {
-		return fmt.Errorf("%s must lie beside %s to build: %w", buildProgram, self, err)
-	}
-	way := struct {
-		Socket string
-		Dial   []string
-	}{}
+	way := struct { // engine of cmd/tare-build
+		Socket  string
+		Dial    []string
+		Proxies []string
+	}{Proxies: proxyEnv(config.Proxies, e.host)}
 	if socket, ok := strings.CutPrefix(e.host, "unix://"); ok {
 		way.Socket = socket
 	} else {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
 		way.Dial = append(append([]string{self}, c.global.again()...), "system", "dial-stdio")
 	}
 	doc, err := json.Marshal(way)
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(program, args...)
 	cmd.Env = append(os.Environ(), "TARE_BUILD_ENGINE="+string(doc), "TARE_BUILD_CONFIG="+config.path())
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.in, c.out, c.err
 	return become(cmd)
 }
 

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/term"
 	"github.com/spf13/cobra"
 
 	"github.com/tare-engine/tare/client"
@@ -202,7 +201,7 @@ func (x *copying) outOfContainer(ctx context.Context) error {
 	}
 	defer in.Close()
 	if x.to.path == stream {
-		return archive.Rename(x.out, in, from.Name, nameOf(from))
+		return archive.Rename(x.out, in, from.Name, from.Called())
 	}
 	to, err := archive.FindTarget(x.to.path)
 	if err != nil {
@@ -218,14 +217,6 @@ func (x *copying) outOfContainer(ctx context.Context) error {
 		x.meter.done(to.Path)
 	}
 	return err
-}
-
-// nameOf is what a source is called where it goes.
-func nameOf(s archive.Source) string {
-	if s.As != "" {
-		return s.As
-	}
-	return s.Name
 }
 
 // source opens the archive of the container's path.
@@ -285,12 +276,4 @@ func (x *copying) between(ctx context.Context) error {
 		return err
 	}
 	return x.send(ctx, to, dir, func(w io.Writer) error { return archive.Rename(w, in, from.Name, name) })
-}
-
-// newMeter shows nothing if it is told so, or there is nobody to see it.
-func newMeter(out *os.File, quiet bool) *meter {
-	if quiet || !term.IsTerminal(out.Fd()) {
-		return &meter{}
-	}
-	return &meter{out: out}
 }

@@ -235,6 +235,15 @@ func (o *createOptions) withImage(ctx context.Context, c *cli, cl *client.Client
 // addProxies passes the proxies of the configuration file on to the
 // container, except where it has its own.
 func addProxies(config *container.Config, proxies map[string]proxy, host string) {
+	for _, e := range proxyEnv(proxies, host) {
+		if name, _, _ := strings.Cut(e, "="); !hasEnv(config.Env, name) {
+			config.Env = append(config.Env, e)
+		}
+	}
+}
+
+// proxyEnv is the proxies of the configuration file for an engine, as NAME=VALUE.
+func proxyEnv(proxies map[string]proxy, host string) (env []string) {
 	p, ok := proxies[host]
 	if !ok {
 		p = proxies["default"]
@@ -242,15 +251,11 @@ func addProxies(config *container.Config, proxies map[string]proxy, host string)
 	for _, v := range []struct{ name, value string }{
 		{"HTTP_PROXY", p.HTTPProxy}, {"HTTPS_PROXY", p.HTTPSProxy}, {"NO_PROXY", p.NoProxy}, {"FTP_PROXY", p.FTPProxy}, {"ALL_PROXY", p.AllProxy},
 	} {
-		if v.value == "" {
-			continue
-		}
-		for _, name := range []string{v.name, strings.ToLower(v.name)} {
-			if !hasEnv(config.Env, name) {
-				config.Env = append(config.Env, name+"="+v.value)
-			}
+		if v.value != "" {
+			env = append(env, v.name+"="+v.value, strings.ToLower(v.name)+"="+v.value)
 		}
 	}
+	return env
 }
 
 func hasEnv(env []string, name string) bool {

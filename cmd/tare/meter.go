@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
+
+	"github.com/moby/term"
 
 	"github.com/tare-engine/tare/cmd/tare/format"
 )
@@ -17,6 +20,14 @@ type meter struct {
 	bytes int64
 	shown bool
 	next  time.Time
+}
+
+// newMeter shows nothing if it is told so, or there is nobody to see it.
+func newMeter(out *os.File, quiet bool) *meter {
+	if quiet || !term.IsTerminal(out.Fd()) {
+		return &meter{}
+	}
+	return &meter{out: out}
 }
 
 // meterPace is how often the figure changes; what is quicker shows none.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
+
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
 )

@@ -1,14 +1,6 @@
 package main
 
-import (
-	"errors"
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 // newUnionCommand hands over to tare-union: union mounts need no engine.
 func newUnionCommand(c *cli) *cobra.Command {
@@ -25,33 +17,11 @@ mount(8): 1 for wrong use, 32 for a failure.`,
 			if len(args) == 1 && (args[0] == "--help" || args[0] == "-h") {
 				return cmd.Help()
 			}
-			return runBeside(c, "tare-union", args)
+			union, err := c.beside("tare-union", args)
+			if err != nil {
+				return err
+			}
+			return become(union)
 		},
 	}
-}
-
-// runBeside runs a program of ours that is beside this one, or else in PATH, with
-// our streams.
-func runBeside(c *cli, name string, args []string) error {
-	path := name
-	if self, err := os.Executable(); err == nil {
-		if at := filepath.Join(filepath.Dir(self), name); isFile(at) {
-			path = at
-		}
-	}
-	cmd := exec.Command(path, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.in, c.out, c.err
-	err := cmd.Run()
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		return &exitError{code: e.ExitCode()}
-	}
-	if err != nil {
-		return fmt.Errorf("%s must be beside this program or in PATH: %w", name, err)
-	}
-	return nil
-}
-
-func isFile(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Mode().IsRegular()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
+
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/cmd/tare/opts"

@@ -10,6 +10,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
+
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
 	"github.com/tare-engine/tare/cmd/tare/format"

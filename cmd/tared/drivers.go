@@ -67,7 +67,11 @@ func firstDriver(root string, options []string) (layer.Driver, error) {
 		opened, err := d.open(root, options...)
 		if err == nil {
 			if first != nil {
-				slog.Warn("the storage driver "+drivers[0].name+" cannot be used here; "+d.name+" is used instead, which takes more time and space", "err", first)
+				cost := ""
+				if opened.Form() == layer.Whole {
+					cost = ", which takes more time and space"
+				}
+				slog.Warn("the storage driver "+drivers[0].name+" cannot be used here; "+d.name+" is used instead"+cost, "err", first)
 			}
 			return opened, nil
 		}

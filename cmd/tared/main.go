@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -24,6 +25,10 @@ import (
 
 // Set by the linker.
 var version, commit, built = "dev", "unknown", ""
+
+// init keeps the process's first thread for main: it cannot end, and is what /proc/self
+// shows. So it is never one of those that go to other namespaces for good.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	if err := run(os.Args[1:]); err != nil && !errors.Is(err, pflag.ErrHelp) {

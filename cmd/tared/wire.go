@@ -118,7 +118,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 		return nil, err
 	}
 	if p.volumes, err = volume.Open(volume.Config{
-		Dir: filepath.Join(cfg.DataRoot, "volumes"), Store: store.NewReserved(reserve), Events: events, Drivers: []volume.Driver{local.Driver{}},
+		Dir: volumesDir(cfg), Store: store.NewReserved(reserve), Events: events, Drivers: []volume.Driver{local.Driver{}},
 	}); err != nil {
 		return nil, err
 	}
@@ -349,8 +349,11 @@ func uninstall(cfg *Config) error {
 		return err
 	}
 	defer p.close()
-	return errors.Join(p.networks.Destroy(), build.Sweep(buildConfig(cfg, id, "")), image.UnmountAll(imageMounts(cfg)), container.RemoveGroups(cgroupParent(cfg, id)))
+	return errors.Join(p.networks.Destroy(), build.Sweep(buildConfig(cfg, id, "")), image.UnmountAll(imageMounts(cfg)),
+		container.UnmountParts(cfg.ExecRoot), volume.UnmountAll(volumesDir(cfg)), container.RemoveGroups(cgroupParent(cfg, id)))
 }
 
 // imageMounts is where images are mounted whose user named no place.
 func imageMounts(cfg *Config) string { return filepath.Join(cfg.ExecRoot, "images") }
+
+func volumesDir(cfg *Config) string { return filepath.Join(cfg.DataRoot, "volumes") }

@@ -165,7 +165,7 @@ func (b *boot) adoptVolumes() error {
 		b.volumes.adopt(c.View())
 	}
 	b.volumes.service.Settle(func(id string) bool { return b.there(id) || b.records.damaged(id) })
-	return b.volumes.dropParts()
+	return b.records.dropParts()
 }
 
 // endRun ends the run of a container, if its record knows of one, that went down

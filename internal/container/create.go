@@ -44,20 +44,11 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	var u undo.Stack
 	defer u.Run(&err)
 
-	if err := cr.groups.check(req.HostConfig); err != nil {
-		return nil, err
-	}
-	if err := cr.networks.CheckLimits(spec.OwnOf(req.HostConfig).Network); err != nil {
-		return nil, err
-	}
-	if err := checkDonors(req.HostConfig, cr.index); err != nil {
+	if err := cr.check(req); err != nil {
 		return nil, err
 	}
 	requires, err := cr.required(req)
 	if err != nil {
-		return nil, err
-	}
-	if err := cr.checkNewLinks(req.HostConfig); err != nil {
 		return nil, err
 	}
 	size, err := cr.limit(req)
@@ -107,6 +98,20 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	cr.volumes.created(c)
 	cr.events.publish(c.View(), events.ActionCreate)
 	return c.View(), nil
+}
+
+// check refuses what cannot be had here, before anything is made.
+func (cr *creations) check(req Request) error {
+	if err := cr.groups.check(req.HostConfig); err != nil {
+		return err
+	}
+	if err := cr.networks.CheckLimits(spec.OwnOf(req.HostConfig).Network); err != nil {
+		return err
+	}
+	if err := checkDonors(req.HostConfig, cr.index); err != nil {
+		return err
+	}
+	return cr.checkNewLinks(req.HostConfig)
 }
 
 func newRecord(id string, req Request) *Record {

@@ -105,13 +105,16 @@ func (vs *volumes) endParts(v *View) {
 func dropPart(path string) error { return errors.Join(mount.Detach(path), removeFile(path)) }
 
 // dropParts takes away what starts have left that were cut off.
-func (vs *volumes) dropParts() error {
-	list, err := os.ReadDir(vs.records.parts())
+func (r *records) dropParts() error {
+	list, err := os.ReadDir(r.parts())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, f := range list {
-		err = errors.Join(err, dropPart(filepath.Join(vs.records.parts(), f.Name())))
+		err = errors.Join(err, dropPart(filepath.Join(r.parts(), f.Name())))
 	}
 	return err
 }
+
+// UnmountParts does so for an engine that does not run any more, of that exec root.
+func UnmountParts(execRoot string) error { return (&records{execRoot: execRoot}).dropParts() }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/moby/moby/api/types/plugin"
+
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 

@@ -38,13 +38,16 @@ func (s *Server) pruneBuildCache(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	o := api.BuildPruneOptions{All: r.flag("all"), Filters: f}
-	for key, n := range map[string]*int64{"reserved-space": &o.Reserved, "max-used-space": &o.MaxUsed, "min-free-space": &o.MinFree, "keep-storage": &o.Reserved} {
-		v, err := r.number(key)
+	for _, bound := range []struct {
+		key string
+		to  *int64
+	}{{"keep-storage", &o.Reserved}, {"reserved-space", &o.Reserved}, {"max-used-space", &o.MaxUsed}, {"min-free-space", &o.MinFree}} { // the newer word counts
+		v, err := r.number(bound.key)
 		if err != nil {
-			return errdefs.New(errdefs.InvalidArgument, "%s is in bytes and expects an integer: %w", key, err)
+			return errdefs.New(errdefs.InvalidArgument, "%s is in bytes and expects an integer: %w", bound.key, err)
 		}
 		if v != nil {
-			*n = int64(*v)
+			*bound.to = int64(*v)
 		}
 	}
 	report, err := s.backend.BuildPrune(r.Context(), o)

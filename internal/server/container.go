@@ -9,6 +9,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 )

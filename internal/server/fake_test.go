@@ -29,6 +29,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 )

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/moby/moby/api/types"
+
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 )

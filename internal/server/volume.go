@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/moby/moby/api/types/volume"
+
 	"github.com/tare-engine/tare/api"
 )
 

@@ -22,9 +22,10 @@ type walk struct {
 // Unknown is the size of a volume that cannot be told.
 const Unknown = -1
 
-// Size is what the files of a volume take on disk, in bytes, a file with several
-// names once. It is Unknown of one whose files are not in the data root, or are gone.
-// What has been counted is never used again: it would not be true for long.
+// Size is the sizes of the files of a volume added up, in bytes, as Docker does it, a
+// file with several names once; of a volume with a limit it is what its disk takes. It
+// is Unknown of one whose files are not in the data root, or are gone. What has been
+// counted is never used again: it would not be true for long.
 func (s *Service) Size(ctx context.Context, v *View) (int64, error) {
 	d, err := s.driver(v.Driver)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/mount"
 )
 
 // Acquire notes that a container has a volume, which is not removed before Release.
@@ -165,6 +166,19 @@ func (s *Service) settle(name string, there func(string) bool) error {
 	err = s.Remove(name)
 	if errdefs.Is(err, errdefs.Conflict) { // another container has it
 		return s.Keep(name)
+	}
+	return err
+}
+
+// UnmountAll unmounts what an engine that does not run any more has mounted of the
+// volumes in dir, which is its Config.Dir.
+func UnmountAll(dir string) error {
+	volumes, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, v := range volumes {
+		err = errors.Join(err, mount.Detach(filepath.Join(dir, v.Name(), Files)))
 	}
 	return err
 }

@@ -153,6 +153,23 @@ func TestRemoveDoesNotReachWhatIsMountedInside(t *testing.T) {
 	}
 }
 
+func TestUnmountAll(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, newFake())
+	make1(t, s, Request{Name: "plain"})
+	for _, name := range []string{"aa", "bb"} {
+		if err := mount.Classic("tmpfs", make1(t, s, Request{Name: name}).Mountpoint, "tmpfs", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(UnmountAll(dir), UnmountAll(dir), UnmountAll(dir+"/none")); err != nil {
+		t.Error(err)
+	}
+	if left, err := mount.Below(dir); err != nil || len(left) != 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
 func TestExportAndImport(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, newFake())

@@ -26,6 +26,14 @@ type Source struct {
 	Dir  bool
 }
 
+// Called is the name of a source where it goes.
+func (s Source) Called() string {
+	if s.As != "" {
+		return s.As
+	}
+	return s.Name
+}
+
 // Target is where a copy is to go.
 type Target struct {
 	Path   string // with its slash or "/." at the end, if it has one
@@ -43,13 +51,9 @@ var (
 // the source is called there. split cuts the last component off a path of the
 // target's system.
 func Place(s Source, t Target, split func(string) (dir, base string)) (dir, name string, err error) {
-	name = s.Name
-	if s.As != "" {
-		name = s.As
-	}
 	switch {
 	case t.Exists && t.Dir:
-		return t.Path, name, nil
+		return t.Path, s.Called(), nil
 	case t.Exists && s.Dir:
 		return "", "", ErrDirectory
 	case !t.Exists && !s.Dir && endsInDirectory(t.Path):

@@ -24,7 +24,10 @@ type Driver struct {
 	size  int64 // of containers that name none; 0: no limit
 }
 
-var _ layer.Driver = (*Driver)(nil)
+var _ interface {
+	layer.Driver
+	layer.Deleter
+} = (*Driver)(nil)
 
 // errNoQuota has dockerd's text.
 var errNoQuota = errors.New("Filesystem does not support, or has not enabled quotas") //lint:ignore ST1005 dockerd's text

@@ -87,9 +87,6 @@ func mustOpen(t *testing.T, dir string) *os.File {
 func TestQuota(t *testing.T) {
 	dir := volume(t)
 	must(t, Create(dir+"/a"), os.WriteFile(dir+"/a/f", make([]byte, 1<<20), 0o600))
-	if on, err := QuotaEnabled(dir); on || err != nil {
-		t.Errorf("enabled: %v, %v", on, err)
-	}
 	if err := Limit(dir+"/a", 1<<20); !errors.Is(err, ErrNoQuota) {
 		t.Errorf("limit without quota: %v", err)
 	}

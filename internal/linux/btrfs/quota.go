@@ -24,15 +24,6 @@ func EnableQuota(path string) error {
 	})
 }
 
-// QuotaEnabled reports whether the file system that has path has quota groups.
-func QuotaEnabled(path string) (on bool, err error) {
-	err = at(path, "look at quota of", func(f *os.File) (err error) {
-		on, err = quotaOn(f)
-		return err
-	})
-	return on, err
-}
-
 func quotaOn(f *os.File) (bool, error) {
 	items, err := search(f, quotaTree, key{0, typeQuotaOn, 0}, key{0, typeQuotaOn, 0})
 	if err == unix.ENOENT { // there is no such tree

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -42,8 +43,11 @@ func (w *treeWalk) below(dir *os.File) error {
 				return err
 			}
 		}
-		if err != nil || len(names) == 0 {
-			return nil // the end; or it has been removed
+		if errors.Is(err, io.EOF) || errors.Is(err, unix.ENOENT) { // the end; or it has been removed
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 }

@@ -120,7 +120,7 @@ func openDisk(path string) (*os.File, error) {
 func mountDisk(dir, at string) error {
 	m, err := openDisk(filepath.Join(dir, diskFile))
 	if err != nil {
-		return fmt.Errorf("failed to mount local volume: %w", err)
+		return err
 	}
 	return errors.Join(mount.MoveTo(m, at), m.Close())
 }

@@ -34,48 +34,45 @@ var (
 // Name is the driver's name.
 func (Driver) Name() string { return "local" }
 
-// known are the options, in the order of complaints, each with what it needs beside it.
-var known = []struct {
+// option is one that a volume may have, with those that it needs beside it.
+type option struct {
 	name  string
 	needs []string
-}{
-	{"device", []string{"type"}}, {"type", []string{"device"}}, {"o", []string{"device", "type"}}, {"size", nil},
+}
+
+// options are in the order of complaints.
+func options() []option {
+	return []option{{"device", []string{"type"}}, {"type", []string{"device"}}, {"o", []string{"device", "type"}}, {"size", nil}}
 }
 
 // Check refuses what no volume can have, in Docker's words.
-func (Driver) Check(options map[string]string) error {
-	for name := range options {
-		if !slices.ContainsFunc(known, func(o struct {
-			name  string
-			needs []string
-		}) bool {
-			return o.name == name
-		}) {
+func (Driver) Check(given map[string]string) error {
+	known := options()
+	for name, value := range given {
+		if !slices.ContainsFunc(known, func(o option) bool { return o.name == name }) {
 			return errdefs.New(errdefs.InvalidArgument, "invalid option: %q", name)
 		}
-	}
-	for _, o := range known {
-		if _, given := options[o.name]; !given {
-			continue
-		}
-		for _, need := range o.needs {
-			if _, given := options[need]; !given {
-				return errdefs.New(errdefs.InvalidArgument, "missing required option: %q", need)
-			}
-		}
-	}
-	for name, value := range options {
 		if strings.ContainsRune(value, 0) || len(value) > maxOption {
 			return errdefs.New(errdefs.InvalidArgument, "invalid value of option %q", name)
 		}
 	}
-	if _, limited := options["size"]; !limited {
+	for _, o := range known {
+		if _, has := given[o.name]; !has {
+			continue
+		}
+		for _, need := range o.needs {
+			if _, has := given[need]; !has {
+				return errdefs.New(errdefs.InvalidArgument, "missing required option: %q", need)
+			}
+		}
+	}
+	if _, limited := given["size"]; !limited {
 		return nil
 	}
-	if _, given := options["type"]; given {
+	if _, typed := given["type"]; typed {
 		return errdefs.New(errdefs.InvalidArgument, "option \"size\" limits files in the data root: it does not go with \"type\"")
 	}
-	_, err := sizeOf(options)
+	_, err := sizeOf(given)
 	return err
 }
 
@@ -118,17 +115,21 @@ func (Driver) Mounts(options map[string]string) bool {
 
 // Mount mounts them.
 func (Driver) Mount(ctx context.Context, dir, at string, options map[string]string) error {
+	if err := mountAt(ctx, dir, at, options); err != nil {
+		return fmt.Errorf("failed to mount local volume: %w", err)
+	}
+	return nil
+}
+
+func mountAt(ctx context.Context, dir, at string, options map[string]string) error {
 	if options["type"] == "" {
 		return mountDisk(dir, at)
 	}
 	o, err := resolveAddress(ctx, options["type"], options["o"])
 	if err != nil {
-		return fmt.Errorf("failed to mount local volume: %w", err)
+		return err
 	}
-	if err := mount.Classic(options["device"], at, options["type"], o); err != nil {
-		return fmt.Errorf("failed to mount local volume: %w", err)
-	}
-	return nil
+	return mount.Classic(options["device"], at, options["type"], o)
 }
 
 // Content is the directory of a volume without options, and the file of one with a
