@@ -399,7 +399,7 @@ func (s *Service) connectPair(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 		err := connect(s.host, inside, int(ns.Fd()), s.driven(e))
 		switch {
 		case err == nil && e.Routed:
-			return s.wall.AddLink(e.network.link.Name, e.Link)
+			return s.wall.AddBeside(e.network.link.Name, e.Link)
 		case !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.EBUSY):
 			return err
 		}

@@ -62,7 +62,7 @@ func (s *Service) facts() (explain.Facts, error) {
 		have.Forwarding, have.Bridged = forward != "0" && forward != "", bridged == "1"
 	}
 	f.Networks, f.Endpoints = s.explained()
-	f.Relays, f.Linked = s.relayed(), s.waysBetween()
+	f.Relays, f.Linked = s.relayed(), s.linkedWays()
 	return f, nil
 }
 
@@ -124,13 +124,13 @@ func (s *Service) relayed() (all []explain.Relay) {
 	return all
 }
 
-// waysBetween are what links of containers open, in the words of package explain.
-func (s *Service) waysBetween() (all []explain.Linked) {
+// linkedWays are what links of containers open, in the words of package explain.
+func (s *Service) linkedWays() (all []explain.Linked) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, to := range s.opened {
-		for _, l := range flat(to) {
-			all = append(all, explain.Linked{Proto: l.Proto, From: l.From, To: l.To})
+	for _, to := range s.linkWays {
+		for _, w := range flat(to) {
+			all = append(all, explain.Linked{Proto: w.Proto, From: w.From, To: w.To})
 		}
 	}
 	return all

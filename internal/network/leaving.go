@@ -107,7 +107,7 @@ func (l *leaving) free(e *Endpoint) {
 	switch {
 	case e.Index == 0, removed:
 	case e.Routed:
-		err = errors.Join(err, l.s.wall.RemoveLink(e.network.link.Name, e.Link))
+		err = errors.Join(err, l.s.wall.RemoveBeside(e.network.link.Name, e.Link))
 		fallthrough
 	default:
 		err = errors.Join(err, e.network.link.Forget(l.s.host, bridge.Endpoint{Addrs: e.linkAddrs(), Routed: e.Routed}))

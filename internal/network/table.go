@@ -19,7 +19,7 @@ type table struct {
 	endpoints map[string][]*Endpoint // by container, in the order in which they came
 	booked    map[string]*Endpoint   // by container: those that are being made
 	names     names
-	opened    opened
+	linkWays  linkWays
 
 	links  map[int]*Endpoint  // by the link's index
 	hosts  map[spot]*Endpoint // by network and address
@@ -34,7 +34,7 @@ type spot struct {
 
 func newTable() *table {
 	return &table{
-		endpoints: map[string][]*Endpoint{}, booked: map[string]*Endpoint{}, names: names{}, opened: opened{},
+		endpoints: map[string][]*Endpoint{}, booked: map[string]*Endpoint{}, names: names{}, linkWays: linkWays{},
 		links: map[int]*Endpoint{}, hosts: map[spot]*Endpoint{}, ported: map[*Network]int{},
 	}
 }

@@ -108,7 +108,7 @@ type Firewall struct {
 	mu      sync.Mutex
 	state   State                // without bindings
 	bound   map[Binding]struct{} // what the maps hold
-	linked  map[Link]struct{}
+	linked  map[Way]struct{}
 	bridges map[int]bool // of others, by index
 	applied bool
 }
@@ -124,7 +124,7 @@ func Open(cfg Config) (*Firewall, error) {
 		conn.Close()
 		return nil, err
 	}
-	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}, linked: map[Link]struct{}{}, bridges: map[int]bool{}}
+	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}, linked: map[Way]struct{}{}, bridges: map[int]bool{}}
 	if cfg.Integrate {
 		if f.every, err = conn.NewWatch("", ""); err != nil {
 			watch.Close()
