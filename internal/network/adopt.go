@@ -76,7 +76,7 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	for k, f := range kept {
 		s.ports.closeUnused(k, f)
 	}
-	if err := errors.Join(s.removeRest(links, &r), s.removeBridges(&r)); err != nil {
+	if err := errors.Join(s.removeRest(links, &r), s.removeNetworkLinks(&r)); err != nil {
 		return r, err
 	}
 	if err := errors.Join(s.forwarding(), s.restoreRoutes()); err != nil {
@@ -86,7 +86,7 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	if err != nil {
 		return r, err
 	}
-	s.bridgesCame(all)
+	s.foreignCame(all)
 	return r, s.wall.Apply(firewall.State{Networks: s.rules(), Bindings: published, Guard: maps.Clone(s.guarded)})
 }
 
@@ -271,9 +271,9 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 	return s.host.Do(&b)
 }
 
-// removeBridges removes the links of networks that were never acknowledged, or
+// removeNetworkLinks removes the links of networks that were never acknowledged, or
 // whose removal was cut off.
-func (s *Service) removeBridges(r *Report) error {
+func (s *Service) removeNetworkLinks(r *Report) error {
 	own, begun, err := s.strayLinks()
 	if err != nil {
 		return err

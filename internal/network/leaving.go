@@ -131,7 +131,7 @@ func (l *leaving) run(ctx context.Context) {
 		if c.Lost {
 			l.compare()
 		}
-		l.s.bridgesCame(c.Bridges)
+		l.s.foreignCame(c.Bridges)
 		for _, i := range c.Gone {
 			l.linkGone(i)
 		}
@@ -218,7 +218,7 @@ func (l *leaving) compare() {
 	for _, i := range missing {
 		l.linkGone(i)
 	}
-	l.s.bridgesCame(links)
+	l.s.foreignCame(links)
 	for _, i := range l.s.wall.Bridges() {
 		if !there[i] {
 			l.s.foreignGone(i)

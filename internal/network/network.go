@@ -194,7 +194,7 @@ func (s *Service) gateway6(last netip.Prefix, others map[string]record) (netip.P
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	if !s.cfg.IPv6 && !(s.cfg.IPv6Auto && (last.IsValid() || slices.ContainsFunc(inUse, leadsOut))) {
+	if !s.cfg.IPv6 && !(s.cfg.IPv6Auto && (last.IsValid() || slices.ContainsFunc(inUse, worldwide))) {
 		return netip.Prefix{}, nil
 	}
 	for _, r := range others {
@@ -217,8 +217,8 @@ func (s *Service) gateway6(last netip.Prefix, others map[string]record) (netip.P
 	return netip.PrefixFrom(ipam.First(subnet), subnet.Bits()), nil
 }
 
-// leadsOut recognizes a route to the world.
-func leadsOut(dst netip.Prefix) bool {
+// worldwide recognizes the destination of a route to the world.
+func worldwide(dst netip.Prefix) bool {
 	world := netip.MustParsePrefix("2000::/3") // RFC 4291, section 2.4
 	return dst.Overlaps(world) && dst.Bits() <= world.Bits()
 }
