@@ -129,7 +129,7 @@ func (s *Service) Disconnect(containerID, ref string, ns *os.File) error {
 func (s *Service) bestExits(containerID string) map[family]*Endpoint {
 	list := s.Endpoints(containerID)
 	slices.SortStableFunc(list, func(a, b *Endpoint) int {
-		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(b.ways(), a.ways()), cmp.Compare(a.NetworkName, b.NetworkName))
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(b.leads(), a.leads()), cmp.Compare(a.NetworkName, b.NetworkName))
 	})
 	best := map[family]*Endpoint{}
 	for _, e := range list {
@@ -142,10 +142,10 @@ func (s *Service) bestExits(containerID string) map[family]*Endpoint {
 	return best
 }
 
-// ways counts the families by which an endpoint leads out.
-func (e *Endpoint) ways() (n int) {
+// leads counts the families by which an endpoint leads out.
+func (e *Endpoint) leads() (n int) {
 	for _, f := range families {
-		if e.gateway(f).IsValid() {
+		if e.leadsOut(f) {
 			n++
 		}
 	}
