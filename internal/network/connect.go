@@ -79,9 +79,9 @@ func (s *Service) connectMore(e *Endpoint, r Request, ns *os.File) (err error) {
 	return s.limitNew(e)
 }
 
-// deleteLink deletes the pair of an endpoint now; it may be gone. Others wait for
-// that (netlink.Batch.DelLink), so it is for links that nobody else removes, and
-// for addresses that somebody asks for, or links of which nobody hears that they go.
+// deleteLink deletes the link of an endpoint now; it may be gone. Others wait for that
+// (netlink.Batch.DelLink), so it is for links that nobody else removes, or of which nobody
+// hears that they go, and for addresses that somebody asks for.
 func (s *Service) deleteLink(e *Endpoint) error {
 	if e.Netns != nil {
 		return vlan.Delete(s.host, *e.Netns, s.hangs(e))

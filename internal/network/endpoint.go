@@ -45,9 +45,10 @@ type Request struct {
 	ahead bool // of Reserve
 }
 
-// Endpoint is a container's place in a network. Name, Index, Exit, Exit6, Limits and Ports change
-// under the table's lock, by calls for its container only, of which the caller makes
-// one at a time: he reads them without the lock. The rest stays as it was made.
+// Endpoint is a container's place in a network. What changes of it (its name, ways out,
+// limits and ports; with Enter its link; with Bind almost all) does so under the table's
+// lock, by calls for its container only, of which the caller makes one at a time: he reads
+// it without the lock.
 type Endpoint struct {
 	Record
 	Gateway     netip.Addr // zero if it leads nowhere

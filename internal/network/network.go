@@ -22,7 +22,7 @@ type Network struct {
 	settings settings
 	link     *bridge.Link // nil for host and none, if the default network is off, and if it could not be made
 	segments []segment
-	parent   *vlan.Parent // of macvlan and ipvlan; nil as above
+	parent   *vlan.Parent // of macvlan and ipvlan, also while it is not there; nil for others
 	removed  bool         // guarded by the table's lock: nothing is attached any more
 }
 

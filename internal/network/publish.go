@@ -26,9 +26,9 @@ type Port struct {
 }
 
 // Publish makes ports of the container reachable on the host, or opens them where it is
-// reached at its own addresses, and returns them
-// with the addresses and ports that were chosen. Either all are published or
-// none. Ports published earlier stay; naming one of them again is no error.
+// reached at its own addresses, and returns them with the addresses and ports that were
+// chosen. Either all are published or none. Ports published earlier stay; naming one of
+// them again is no error.
 func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port) (_ []Port, err error) {
 	if len(s.Endpoints(containerID)) == 0 {
 		return nil, errdefs.New(errdefs.NotFound, "container %s is not attached to a network", ident.Short(containerID))

@@ -12,6 +12,12 @@
 //	…                                            // the container runs in ep.NetNS
 //	err = s.Release(ctx, id)
 //
+// An endpoint with its namespace may also be there before its container (Reserve, Bind), or
+// come into a namespace that somebody else makes (Request.Later, Enter).
+//
+// Locks, in the order in which they are taken: networks.making, limits, table (whose lock
+// guards endpoints, too), leaving. Who holds that of reservations or resolvers takes none.
+//
 // What an endpoint consists of lives in the kernel and dies by itself: the
 // link pair goes when the last process, descriptor or socket has left the
 // namespace. Only then is its address given to somebody else. What outlives a
@@ -136,7 +142,7 @@ type Service struct {
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 
-	guarded map[firewall.Family]bool // forwarding was off before us; set by Adopt and, with making held, by Create
+	guarded map[firewall.Family]bool // forwarding was off before us; set by Adopt, then guarded by networks.making
 	*networks
 	*table
 	resolvers *resolvers

@@ -1,9 +1,8 @@
 // Package bridge makes the links of bridge networks.
 //
 // A network is one Linux bridge that bears the gateway's address, unless it has none or
-// another machine has it. An endpoint
-// is a veth pair: one end is a port of the bridge, the other is eth0 in the
-// container's network namespace.
+// another machine has it. An endpoint is a veth pair: one end is a port of the bridge, the
+// other is eth0 in the container's network namespace.
 //
 //	host                                   container
 //	tare0  172.17.0.1/16 (bridge)
@@ -37,8 +36,9 @@ import (
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 )
 
-// Group is the link group of all bridges of all engines. Rules of one engine
-// for "everything that is no container's" spare the others' by it.
+// Group is the link group of what bridge networks of all engines have at the host: bridges,
+// ends of pairs, second links of limits. Rules of one engine for "everything that is no
+// container's" spare the others' by it.
 const Group = 0x7a9e
 
 // Alias begins the aliases of all engines' links.

@@ -43,7 +43,7 @@ import (
 // Config names the table.
 type Config struct {
 	Table string // "tare", or with the engine's id
-	Group uint32 // link group of all bridges of all engines
+	Group uint32 // link group of the links of all engines (bridge.Group)
 	// Integrate has other programs' chains that drop what containers send or receive
 	// accept it.
 	Integrate bool
