@@ -175,7 +175,7 @@ func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Repor
 		case !ok || l.Name != e.Link:
 			e.told = true // the caller tells
 			r.goneIs(e)
-		case e.Routed || !l.Up || l.Master != n.link.Index():
+		case e.Beside || !l.Up || l.Master != n.link.Index():
 			if err := s.reconnect(e); err != nil {
 				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
 			}

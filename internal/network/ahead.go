@@ -112,7 +112,7 @@ func (t *table) bookAhead(n *Network, r Request) (*Endpoint, error) {
 	case !r.Plain():
 		return nil, fmt.Errorf("the endpoint reserved for container %s has a link already", ident.Short(r.ContainerID))
 	}
-	t.booked[r.ContainerID] = &Endpoint{network: n, Record: Record{ContainerID: r.ContainerID, Routed: list[0].Routed}}
+	t.booked[r.ContainerID] = &Endpoint{network: n, Record: Record{ContainerID: r.ContainerID, Beside: list[0].Beside}}
 	return list[0], nil
 }
 

@@ -80,7 +80,7 @@ type Record struct {
 	MAC         MAC          `json:"mac,omitempty"`
 	Link        string       `json:"link,omitempty"` // the host's end
 	Index       int          `json:"index,omitempty"`
-	Routed      bool         `json:"routed,omitempty"` // beside the bridge
+	Beside      bool         `json:"routed,omitempty"` // the bridge: without a port of it
 	Netns       *int         `json:"netns,omitempty"`  // the host's number for the container's namespace, of links without an end at the host
 	Iface       int          `json:"iface,omitempty"`  // of the link's other end
 	IfaceName   string       `json:"ifaceName,omitempty"`
@@ -313,7 +313,7 @@ func (s *Service) place(e *Endpoint, r Request) (err error) {
 	if n.link == nil {
 		return nil
 	}
-	e.Routed = s.leaving.ports(n) > s.maxPorts && n.gated() // its own is counted, as it is booked
+	e.Beside = s.leaving.ports(n) > s.maxPorts && n.gated() // its own is counted, as it is booked
 	e.Link = mark + ident.Short(e.EndpointID)
 	return nil
 }
@@ -399,7 +399,7 @@ func (s *Service) connectPair(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 		e.Index = s.nextIndex()
 		err := connect(s.host, inside, int(ns.Fd()), s.driven(e))
 		switch {
-		case err == nil && e.Routed:
+		case err == nil && e.Beside:
 			return s.wall.AddBeside(e.network.link.Name, e.Link)
 		case !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.EBUSY):
 			return err
@@ -411,7 +411,7 @@ func (s *Service) connectPair(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 // driven is the endpoint in the driver's words.
 func (s *Service) driven(e *Endpoint) bridge.Endpoint {
 	return bridge.Endpoint{
-		Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC), Routed: e.Routed,
+		Name: e.Link, Index: e.Index, Alias: s.cfg.alias() + ":" + e.ContainerID, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC), Beside: e.Beside,
 		Iface: e.Iface, IfaceName: e.IfaceName,
 	}
 }

@@ -92,7 +92,7 @@ func (s *Service) explained() (networks []explain.Network, endpoints []explain.E
 		if e.ahead || e.network.parent != nil {
 			continue
 		}
-		x := explain.Endpoint{ContainerID: e.ContainerID, Name: e.Name, Network: e.NetworkName, Link: e.Link, Routed: e.Routed}
+		x := explain.Endpoint{ContainerID: e.ContainerID, Name: e.Name, Network: e.NetworkName, Link: e.Link, Beside: e.Beside}
 		if e.network.link == nil {
 			endpoints = append(endpoints, x)
 		}

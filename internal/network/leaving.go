@@ -63,7 +63,7 @@ func (l *leaving) add(e *Endpoint) {
 	if !gone {
 		l.mu.Lock()
 		l.wait[e.Index] = &departure{e: e, since: time.Now(), freed: make(chan struct{})}
-		if !e.Routed {
+		if !e.Beside {
 			l.of[e.network]++
 		}
 		l.mu.Unlock()
@@ -106,11 +106,11 @@ func (l *leaving) free(e *Endpoint) {
 	l.s.mu.Unlock()
 	switch {
 	case e.Index == 0, removed:
-	case e.Routed:
+	case e.Beside:
 		err = errors.Join(err, l.s.wall.RemoveBeside(e.network.link.Name, e.Link))
 		fallthrough
 	default:
-		err = errors.Join(err, e.network.link.Forget(l.s.host, bridge.Endpoint{Addrs: e.linkAddrs(), Routed: e.Routed}))
+		err = errors.Join(err, e.network.link.Forget(l.s.host, bridge.Endpoint{Addrs: e.linkAddrs(), Beside: e.Beside}))
 	}
 	if err != nil {
 		l.s.log.Warn("endpoint released", "addresses", e.addrs(), "err", err)
@@ -182,7 +182,7 @@ func (l *leaving) linkGone(index int) {
 // Preconditions: l.mu is held.
 func (l *leaving) remove(d *departure) {
 	delete(l.wait, d.e.Index)
-	if n := d.e.network; !d.e.Routed {
+	if n := d.e.network; !d.e.Beside {
 		if l.of[n]--; l.of[n] == 0 {
 			delete(l.of, n)
 		}

@@ -250,7 +250,7 @@ func (s *Service) rules() []firewall.Network {
 		}
 		f := n.rules()
 		for e := range s.every() {
-			if e.network == n && e.Routed {
+			if e.network == n && e.Beside {
 				f.Beside = append(f.Beside, e.Link)
 			}
 		}

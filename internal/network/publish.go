@@ -87,7 +87,7 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 // hairpin lets an endpoint reach itself by published ports, if it has a port of the
 // bridge; before it has, Enter does that.
 func (s *Service) hairpin(e *Endpoint, ports []Port) error {
-	if e.Routed || e.Index == 0 || !slices.ContainsFunc(ports, func(p Port) bool { return !p.opened() }) {
+	if e.Beside || e.Index == 0 || !slices.ContainsFunc(ports, func(p Port) bool { return !p.opened() }) {
 		return nil
 	}
 	return e.network.link.Hairpin(s.host, e.Index)

@@ -32,7 +32,7 @@ func newDamaged(t *testing.T) *damaged {
 		serve(t, e.NetNS, "tcp", "[::]:80")
 		d.all = append(d.all, e)
 	}
-	if d.all[0].Routed || !d.all[1].Routed {
+	if d.all[0].Beside || !d.all[1].Beside {
 		t.Fatal("both are on the bridge, or beside it")
 	}
 	publish(t, d.s, d.all[0], Port{Proto: "tcp", Container: 80, Host: 8080})

@@ -316,8 +316,8 @@ func TestIPv6BesideTheBridge(t *testing.T) {
 		serve(t, e.NetNS, "tcp", "[::]:80")
 		all = append(all, e)
 	}
-	if all[0].Routed || !all[1].Routed || !all[2].Routed {
-		t.Fatal(all[0].Routed, all[1].Routed, all[2].Routed)
+	if all[0].Beside || !all[1].Beside || !all[2].Beside {
+		t.Fatal(all[0].Beside, all[1].Beside, all[2].Beside)
 	}
 	for _, x := range all {
 		wantAnswer(t, "host", nil, "tcp", "["+x.IP6.Addr().String()+"]:80", "fd01::1")

@@ -153,7 +153,7 @@ func (t *table) enroll(e *Endpoint, err error) {
 func (t *table) add(e *Endpoint) {
 	t.endpoints[e.ContainerID] = append(t.endpoints[e.ContainerID], e)
 	t.names.add(e)
-	if !e.Routed {
+	if !e.Beside {
 		t.ported[e.network]++
 	}
 	for _, a := range e.addrs() {
@@ -180,7 +180,7 @@ func (t *table) remove(e *Endpoint) {
 	if t.endpoints[e.ContainerID] = rest; len(rest) == 0 {
 		delete(t.endpoints, e.ContainerID)
 	}
-	if !e.Routed {
+	if !e.Beside {
 		if t.ported[e.network]--; t.ported[e.network] == 0 {
 			delete(t.ported, e.network)
 		}
