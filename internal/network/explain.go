@@ -35,7 +35,7 @@ func (s *Service) Explain(o api.NetworkExplainOptions, pid func(containerID stri
 
 // facts are what an explanation is made of.
 func (s *Service) facts() (explain.Facts, error) {
-	f := explain.Facts{Table: s.cfg.named("tare", "tare_")}
+	f := explain.Facts{Table: s.cfg.table()}
 	var err error
 	if f.Rules, err = ruleset.Read(); err != nil {
 		return f, err

@@ -136,7 +136,13 @@ func Open(cfg Config) (*Firewall, error) {
 }
 
 // Close disconnects. The rules stay.
-func (f *Firewall) Close() error { return f.conn.Close() }
+func (f *Firewall) Close() error {
+	_ = f.watch.Close() // Watch, if it was called, has closed it, and WatchOthers the other
+	if f.every != nil {
+		_ = f.every.Close()
+	}
+	return f.conn.Close()
+}
 
 // Destroy removes the table.
 func (f *Firewall) Destroy() error {
