@@ -37,7 +37,7 @@ func (s *Service) Reserve(ctx context.Context, r Request) (_ *Endpoint, err erro
 		return nil, errdefs.New(errdefs.Forbidden, "network %s has no endpoints ahead", r.Network)
 	}
 	r.ahead = true
-	e, err := s.attach(ctx, r)
+	e, err := s.Attach(ctx, r)
 	if err != nil {
 		return nil, err
 	}

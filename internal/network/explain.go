@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/ruleset"
@@ -31,6 +33,15 @@ func (s *Service) Explain(o api.NetworkExplainOptions, pid func(containerID stri
 		f.Endpoints[i].PID = pid(f.Endpoints[i].ContainerID)
 	}
 	return explain.Explain(f, o)
+}
+
+// unseen refuses a container whose packets do not pass the host's rules.
+func (s *Service) unseen(containerID string) error {
+	list := s.Endpoints(containerID)
+	if len(list) == 0 || slices.ContainsFunc(list, func(e *Endpoint) bool { return e.network.parent == nil }) {
+		return nil
+	}
+	return errdefs.New(errdefs.InvalidArgument, "container %s is in the %s network %s only: its packets do not pass the host's firewall", list[0].Name, list[0].network.rec.Driver, list[0].NetworkName)
 }
 
 // facts are what an explanation is made of.

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/tare-engine/tare/internal/ident"
@@ -337,8 +336,9 @@ func TestDeletedBridgeIsRestored(t *testing.T) {
 	e.NetNS = ns
 	check("deleted while the engine was away")
 	must(t, s.Release(context.Background(), e.ContainerID))
+	index := s.all()[0].link.Index()
 	must(t, s.Destroy())
-	time.Sleep(100 * time.Millisecond) // nothing may come back within
+	s.leaving.linkGone(index) // as the kernel tells
 	for _, l := range links(t, "e4") {
 		if l == "tare-e4" {
 			t.Error("restored after Destroy")
