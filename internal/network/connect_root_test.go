@@ -149,11 +149,8 @@ func TestPublishedPortsMove(t *testing.T) {
 // container, and goes on where the way out was.
 func TestConnectedIsAdopted(t *testing.T) {
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
-	s1, err := Open(cfg)
-	must(t, err)
-	_, err = s1.Adopt(context.Background(), nil, nil)
-	must(t, err)
-	_, err = s1.Create(network.CreateRequest{Name: "a"})
+	s1, _ := reopen(t, cfg, nil, nil)
+	_, err := s1.Create(network.CreateRequest{Name: "a"})
 	must(t, err)
 	e, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "me"})
 	must(t, err)
@@ -167,11 +164,8 @@ func TestConnectedIsAdopted(t *testing.T) {
 		records = append(records, e.Record)
 	}
 	must(t, s1.Close())
-	s2, err := Open(cfg)
-	must(t, err)
+	s2, r := reopen(t, cfg, records, nil)
 	defer func() { must(t, s2.Close()) }()
-	r, err := s2.Adopt(context.Background(), records, nil)
-	must(t, err)
 	if r.Adopted != 2 || len(r.Lost) > 0 || len(r.Removed) > 0 {
 		t.Errorf("%+v", r)
 	}
@@ -192,11 +186,8 @@ func TestConnectedIsAdopted(t *testing.T) {
 // out and the move to it.
 func TestSettleAfterAKill(t *testing.T) {
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
-	s1, err := Open(cfg)
-	must(t, err)
-	_, err = s1.Adopt(context.Background(), nil, nil)
-	must(t, err)
-	_, err = s1.Create(network.CreateRequest{Name: "a"})
+	s1, _ := reopen(t, cfg, nil, nil)
+	_, err := s1.Create(network.CreateRequest{Name: "a"})
 	must(t, err)
 	first, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "me"})
 	must(t, err)

@@ -107,6 +107,8 @@ func abandon(t *testing.T, s *Service) {
 	must(t, s.Close())
 }
 
+// reopen opens a service as the next engine does, on what is there, and adopts it. It stays
+// the caller's.
 func reopen(t *testing.T, cfg Config, records []Record, held []*os.File) (*Service, Report) {
 	t.Helper()
 	s, err := Open(cfg)

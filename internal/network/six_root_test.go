@@ -264,10 +264,7 @@ func TestWaysOutByFamily(t *testing.T) {
 func TestIPv6IsAdopted(t *testing.T) {
 	world := newNeighbour(t)
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
-	s1, err := Open(cfg)
-	must(t, err)
-	_, err = s1.Adopt(context.Background(), nil, nil)
-	must(t, err)
+	s1, _ := reopen(t, cfg, nil, nil)
 	makeNetwork(t, s1, six("n", "fd01::/64"))
 	e := attachTo(t, s1, "n", Request{})
 	ns, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", e.NetNS.Fd()))
@@ -376,11 +373,8 @@ func TestDefaultNetworkWithIPv6(t *testing.T) {
 	gateway := func(cfg Config) string {
 		t.Helper()
 		cfg.EngineID, cfg.Default = "e1", true
-		s, err := Open(cfg)
-		must(t, err)
+		s, _ := reopen(t, cfg, nil, nil)
 		defer func() { must(t, s.Close()) }()
-		_, err = s.Adopt(context.Background(), nil, nil)
-		must(t, err)
 		in, err := s.Inspect("bridge")
 		must(t, err)
 		if in.EnableIPv6 != (len(in.IPAM.Config) == 2) {
