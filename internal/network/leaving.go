@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/network/bridge"
 )
 
@@ -21,9 +20,8 @@ import (
 // taken off the bridge and deleted, here in the background, where the tens of
 // milliseconds that takes hold up nobody who waits.
 type leaving struct {
-	s     *Service
-	watch *netlink.Watch
-	kick  chan struct{}
+	s    *Service
+	kick chan struct{}
 
 	mu   sync.Mutex         // taken after the table's
 	wait map[int]*departure // by index of the link
@@ -43,8 +41,8 @@ const (
 	perRound = 4 // links deleted in one go
 )
 
-func newLeaving(s *Service, w *netlink.Watch) *leaving {
-	return &leaving{s: s, watch: w, kick: make(chan struct{}, 1), wait: map[int]*departure{}, of: map[*Network]int{}}
+func newLeaving(s *Service) *leaving {
+	return &leaving{s: s, kick: make(chan struct{}, 1), wait: map[int]*departure{}, of: map[*Network]int{}}
 }
 
 // add takes over the address of an endpoint that is no longer in the table: its
@@ -118,29 +116,6 @@ func (l *leaving) free(e *Endpoint) {
 	e.network.giveBack(e.addrs())
 }
 
-// run follows the kernel's reports until the watch is closed.
-func (l *leaving) run(ctx context.Context) {
-	var timers sync.WaitGroup
-	timers.Go(func() { l.late(ctx) })
-	defer timers.Wait()
-	for {
-		c, err := l.watch.Next()
-		if err != nil {
-			return
-		}
-		if c.Lost {
-			l.compare()
-		}
-		l.s.foreignCame(c.Bridges)
-		for _, i := range c.Gone {
-			l.linkGone(i)
-		}
-		down := l.staying(c.Lessened)
-		l.s.lessened(down)
-		l.s.limitsGone(append(l.staying(c.Unqueued), c.Gone...), down)
-	}
-}
-
 // staying leaves out links that are about to disappear.
 func (l *leaving) staying(links []int) []int {
 	l.mu.Lock()
@@ -148,7 +123,7 @@ func (l *leaving) staying(links []int) []int {
 	return slices.DeleteFunc(links, func(i int) bool { return l.wait[i] != nil })
 }
 
-// linkGone notes that a link has disappeared.
+// linkGone notes that an endpoint's link has disappeared; it may be no endpoint's.
 func (l *leaving) linkGone(index int) {
 	l.s.mu.Lock()
 	l.mu.Lock()
@@ -173,8 +148,6 @@ func (l *leaving) linkGone(index int) {
 	if unexpected {
 		l.look()
 	}
-	l.s.bridgeGone(index)
-	l.s.foreignGone(index)
 }
 
 // remove takes out what has left.
@@ -185,43 +158,6 @@ func (l *leaving) remove(d *departure) {
 	if n := d.e.network; !d.e.Beside {
 		if l.of[n]--; l.of[n] == 0 {
 			delete(l.of, n)
-		}
-	}
-}
-
-// compare finds out by listing which links have disappeared.
-func (l *leaving) compare() {
-	links, err := l.s.host.Links()
-	if err != nil {
-		l.s.log.Warn("list links", "err", err)
-		return
-	}
-	there := make(map[int]bool, len(links))
-	for _, k := range links {
-		there[k.Index] = true
-	}
-	var missing []int
-	l.s.mu.Lock()
-	l.mu.Lock()
-	for i, d := range l.wait {
-		if !there[i] && !d.gone {
-			missing = append(missing, i)
-		}
-	}
-	l.mu.Unlock()
-	for e := range l.s.every() {
-		if e.Index != 0 && !there[e.Index] {
-			missing = append(missing, e.Index)
-		}
-	}
-	l.s.mu.Unlock()
-	for _, i := range missing {
-		l.linkGone(i)
-	}
-	l.s.foreignCame(links)
-	for _, i := range l.s.wall.Bridges() {
-		if !there[i] {
-			l.s.foreignGone(i)
 		}
 	}
 }

@@ -340,7 +340,7 @@ func TestDeletedBridgeIsRestored(t *testing.T) {
 	must(t, s.Release(context.Background(), e.ContainerID))
 	index := s.all()[0].link.Index()
 	must(t, s.Destroy())
-	s.leaving.linkGone(index) // as the kernel tells
+	s.linkGone(index) // as the kernel tells
 	for _, l := range links(t, "e4") {
 		if l == "tare-e4" {
 			t.Error("restored after Destroy")

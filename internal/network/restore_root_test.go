@@ -123,6 +123,25 @@ func TestWhatOthersTakeIsRestored(t *testing.T) {
 	}
 }
 
+// TestLostReportsAreMadeUpFor: where the kernel had no room for its reports, what others have
+// done is seen all the same.
+func TestLostReportsAreMadeUpFor(t *testing.T) {
+	world := newNeighbour(t)
+	serve(t, world, "tcp", "[::]:80")
+	d := newDamaged(t)
+	d.whole(t, "before")
+	d.s.stop() // nobody hears reports now
+	for _, line := range []string{"ip link del BRIDGE", "ip addr flush dev BRIDGE", "ip link set PORT nomaster", "ip link set BESIDE down"} {
+		line = d.replace(line)
+		shell(t, line)
+		d.s.compareLinks()
+		d.whole(t, line)
+	}
+	if d.log.has("level=ERROR") {
+		t.Error(d.log.b.String())
+	}
+}
+
 // TestRouteThatIsRemovedIsTold, and put back by the next engine.
 func TestRouteThatIsRemovedIsTold(t *testing.T) {
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}

@@ -29,7 +29,6 @@
 package network
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -143,8 +142,8 @@ type Service struct {
 
 	evict     func(networkID string) // see SetEvict; nil: nobody reserves
 	destroyed atomic.Bool            // links are not to be restored
-	stop      context.CancelFunc
-	done      sync.WaitGroup
+	stop      func()                 // ends what goes on in the background, and waits for that
+	done      sync.WaitGroup         // of what goes on
 
 	guarded map[firewall.Family]bool // forwarding was off before us; set by Adopt, then guarded by networks.making
 	*networks
@@ -230,22 +229,10 @@ func (s *Service) openNames(u *undo.Stack) error {
 	return s.serveHost(s.cfg.HostNames)
 }
 
-// watch follows in the background what happens to links and rules, until Close.
-func (s *Service) watch(links *netlink.Watch) {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
-	s.leaving = newLeaving(s, links)
-	s.done.Go(func() { s.leaving.run(ctx) })
-	s.done.Go(func() { s.wall.Watch(ctx) })
-	s.done.Go(func() { s.wall.WatchOthers(ctx) })
-}
-
 // Close stops the background work. Endpoints, links and rules stay: containers
 // run on, and the next engine adopts them.
 func (s *Service) Close() error {
 	s.stop()
-	s.leaving.watch.Close()
-	s.done.Wait()
 	s.maker.Close()
 	s.parameters.Close()
 	var err error
