@@ -20,13 +20,8 @@ func (l *Link) connectBeside(host, inside *netlink.Conn, ns int, e Endpoint) err
 	if err := l.answerFor(host, e); err != nil {
 		return err
 	}
-	v := e.veth(l, ns)
-	v.Master, v.MAC = 0, l.MAC
 	var h, n netlink.Batch
-	h.AddVeth(v)
-	h.SetAlias(e.Index, e.Alias)
-	h.SetNoLinkLocal(e.Index)
-	h.SetRouteLocalnet(e.Index)
+	l.pair(&h, ns, e)
 	if err := host.Do(&h); err != nil {
 		return err
 	}

@@ -312,12 +312,23 @@ func DefaultRoute(gateway netip.Addr, iface int) netlink.Route {
 	return netlink.Route{Dst: everywhere, Gateway: gateway, Index: iface}
 }
 
-// veth is the endpoint's pair, as far as it is the same with and without a
-// bridge port.
-func (e Endpoint) veth(l *Link, ns int) netlink.Veth {
-	return netlink.Veth{
+// pair makes the endpoint's links, as far as they do not depend on its addresses.
+func (l *Link) pair(h *netlink.Batch, ns int, e Endpoint) {
+	v := netlink.Veth{
 		Name: e.Name, Index: e.Index, Master: l.Index(), Group: Group, MTU: l.MTU,
 		PeerName: cmp.Or(e.IfaceName, InterfaceName(e.Iface)), PeerIndex: e.Iface, PeerMAC: e.MAC, PeerNS: ns,
+	}
+	if e.Beside {
+		v.Master, v.MAC = 0, l.MAC
+	}
+	h.AddVeth(v)
+	h.SetAlias(e.Index, e.Alias)
+	h.SetNoLinkLocal(e.Index)
+	switch {
+	case e.Beside:
+		h.SetRouteLocalnet(e.Index)
+	case l.options.NoICC:
+		h.SetIsolated(e.Index)
 	}
 }
 
@@ -329,13 +340,8 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 		return l.connectBeside(host, inside, ns, e)
 	}
 	var h, n netlink.Batch
-	h.AddVeth(e.veth(l, ns))
-	h.SetAlias(e.Index, e.Alias)
-	h.SetNoLinkLocal(e.Index)
+	l.pair(&h, ns, e)
 	l.know(&h, e)
-	if l.options.NoICC {
-		h.SetIsolated(e.Index)
-	}
 	if err := host.Do(&h); err != nil {
 		return err
 	}
@@ -383,19 +389,7 @@ func (l *Link) address(n *netlink.Batch, e Endpoint) {
 // Errors are those of Connect.
 func (l *Link) Pair(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	var h, n netlink.Batch
-	v := e.veth(l, ns)
-	if e.Beside {
-		v.Master, v.MAC = 0, l.MAC
-	}
-	h.AddVeth(v)
-	h.SetAlias(e.Index, e.Alias)
-	h.SetNoLinkLocal(e.Index)
-	switch {
-	case e.Beside:
-		h.SetRouteLocalnet(e.Index)
-	case l.options.NoICC:
-		h.SetIsolated(e.Index)
-	}
+	l.pair(&h, ns, e)
 	if err := host.Do(&h); err != nil {
 		return err
 	}
