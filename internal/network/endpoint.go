@@ -13,7 +13,6 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/linux/netlink"
-	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/vlan"
 )
 
@@ -171,20 +170,6 @@ func (n *Network) checkIP(f family, ip netip.Addr) error {
 
 // made says that an endpoint has its link.
 func (e *Endpoint) made() bool { return e.Index != 0 || e.Netns != nil }
-
-// leadsOut says that a container with an endpoint can go out by it.
-func (e *Endpoint) leadsOut(f family) bool {
-	n := e.network
-	return e.gateway(f).IsValid() || n.parent != nil && n.parent.Layer3() && !n.rec.Internal && e.ip(f).IsValid()
-}
-
-// defaultRoute is the way out by an endpoint.
-func (e *Endpoint) defaultRoute(f family) netlink.Route {
-	if g := *e.gateway(f); g.IsValid() {
-		return bridge.DefaultRoute(g, e.Iface)
-	}
-	return netlink.Route{Dst: netip.PrefixFrom(f.all(), 0), Index: e.Iface}
-}
 
 // Release takes a container's endpoints back: its published ports are free when
 // it returns, its addresses when the kernel has removed the links. It is no error
