@@ -150,7 +150,7 @@ func (s *Service) Settle(containerID string, ns *os.File) error {
 		return err
 	}
 	for _, f := range families {
-		to := s.Exit(containerID, f)
+		to := s.exitOf(containerID, f)
 		s.mu.Lock()
 		there := to != nil && to.made() && !to.gone
 		s.mu.Unlock()

@@ -50,7 +50,7 @@ func expectExit(t *testing.T, s *Service, e *Endpoint, want string) {
 			found = append(found, fmt.Sprint(r.Index))
 		}
 	}
-	got, exit := []string{}, s.Exit(e.ContainerID, v4)
+	got, exit := []string{}, s.exitOf(e.ContainerID, v4)
 	if exit != nil {
 		got = append(got, fmt.Sprint(exit.Iface))
 	}
@@ -169,11 +169,11 @@ func TestConnectedIsAdopted(t *testing.T) {
 	if r.Adopted != 2 || len(r.Lost) > 0 || len(r.Removed) > 0 {
 		t.Errorf("%+v", r)
 	}
-	if x := s2.Exit(e.ContainerID, v4); x == nil || x.NetworkName != "a" {
+	if x := s2.exitOf(e.ContainerID, v4); x == nil || x.NetworkName != "a" {
 		t.Errorf("%+v", x)
 	}
 	must(t, s2.Disconnect(e.ContainerID, "a", ns))
-	if x := s2.Exit(e.ContainerID, v4); x == nil || x.NetworkName != "bridge" {
+	if x := s2.exitOf(e.ContainerID, v4); x == nil || x.NetworkName != "bridge" {
 		t.Errorf("%+v", x)
 	}
 	must(t, s2.Release(context.Background(), e.ContainerID))

@@ -76,7 +76,7 @@ func (s *Service) settleExit(containerID string, left *Endpoint, ns *os.File) er
 
 // moveExit is settleExit for one family's route.
 func (s *Service) moveExit(containerID string, f family, left, to *Endpoint, ns *os.File) (moved bool, err error) {
-	from := s.Exit(containerID, f)
+	from := s.exitOf(containerID, f)
 	if from == nil && left != nil && *left.exit(f) {
 		from = left
 	}

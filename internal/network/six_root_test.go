@@ -214,7 +214,7 @@ func TestWaysOutByFamily(t *testing.T) {
 		for f, name := range map[family]string{v4: four, v6: six} {
 			routes, err := in.Routes(int(f))
 			must(t, err)
-			exit, got := s.Exit(e.ContainerID, f), []int{}
+			exit, got := s.exitOf(e.ContainerID, f), []int{}
 			for _, r := range routes {
 				if r.Dst.Bits() == 0 {
 					got = append(got, r.Index)
@@ -231,7 +231,7 @@ func TestWaysOutByFamily(t *testing.T) {
 		must(t, err)
 		wantAnyAnswer(t, "published", nil, "tcp", "[::1]:8080")
 		if six == "" {
-			wantAnswer(t, "carried", nil, "tcp", "[2001:db8::1]:8080", s.Exit(e.ContainerID, v4).Gateway.String())
+			wantAnswer(t, "carried", nil, "tcp", "[2001:db8::1]:8080", s.exitOf(e.ContainerID, v4).Gateway.String())
 		} else {
 			wantAnswer(t, "published", nil, "tcp", "[2001:db8::1]:8080", "2001:db8::1")
 		}

@@ -61,9 +61,9 @@ func (t *table) Endpoints(containerID string) []*Endpoint {
 	return slices.Clone(t.endpoints[containerID])
 }
 
-// Exit returns the endpoint by which a container goes out, and where its ports
+// exitOf returns the endpoint by which a container goes out, and where its ports
 // are published; nil if there is none. Of IPv6 it may be another than of IPv4.
-func (t *table) Exit(containerID string, f family) *Endpoint {
+func (t *table) exitOf(containerID string, f family) *Endpoint {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.endpoints[containerID] {
