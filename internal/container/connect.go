@@ -54,7 +54,7 @@ func (cs *Connections) Connect(ctx context.Context, ref, networkRef string, sett
 			settings = &api.EndpointSettings{}
 		}
 		r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { all[network] = settings })
-		if c.process == nil || !v.Alive() {
+		if !c.runs() {
 			if cs.named(v.Record, id) != "" {
 				return errdefs.New(errdefs.Forbidden, "endpoint with name %s already exists in network %s", v.Name, network)
 			}
@@ -81,7 +81,7 @@ func (cs *Connections) Connect(ctx context.Context, ref, networkRef string, sett
 // not start.
 func (cs *Connections) Disconnect(ref, networkRef string) error {
 	return cs.with(ref, func(c *Container, v *View) error {
-		runs := c.process != nil && v.Alive()
+		runs := c.runs()
 		id, network, err := cs.networks.Find(networkRef)
 		name := cs.named(v.Record, id)
 		if errdefs.Is(err, errdefs.NotFound) && !runs && slices.Contains(networksOf(v.Record), networkRef) {
@@ -178,7 +178,7 @@ func (cs *Connections) named(r *Record, networkID string) string {
 	return ""
 }
 
-// keep makes the record of a container that does not run durable. Half of its
+// keep is write for a record that asks for other networks, or names in them: half of the
 // start that was done ahead does not fit any more.
 //
 // Preconditions: c.mu is held.
@@ -186,6 +186,13 @@ func (cs *Connections) keep(c *Container, r *Record) error {
 	if cell := cs.cells.take(c.ID); cell != nil {
 		cs.cells.evict(cell)
 	}
+	return cs.write(c, r)
+}
+
+// write makes another record of a container durable, and shows it.
+//
+// Preconditions: c.mu is held.
+func (cs *Connections) write(c *Container, r *Record) error {
 	if err := cs.records.put(r); err != nil {
 		return err
 	}
@@ -193,9 +200,9 @@ func (cs *Connections) keep(c *Container, r *Record) error {
 	return nil
 }
 
-// change changes the networks of a running container and notes what came of it. If
-// do fails it has taken back what it did. A kill in between leaves the next engine two records that disagree: it goes by
-// the live one, and the next start by the durable one.
+// change changes the networks of a running container and notes what came of it. If do
+// fails it has taken back what it did. A kill in between leaves the next engine two records
+// that disagree: it goes by the live one, and the next start by the durable one.
 //
 // Preconditions: c.mu is held.
 func (cs *Connections) change(c *Container, r *Record, do func(ns *os.File) error) error {

@@ -63,6 +63,12 @@ func (c *Container) goes() bool { return c.View().AutoRemove() && c.renewals.Loa
 // View returns the container's current picture.
 func (c *Container) View() *View { return c.view.Load() }
 
+// runs reports whether there is a process that can be changed: also one of which the engine
+// does not know yet that it has ended.
+//
+// Preconditions: c.mu is held.
+func (c *Container) runs() bool { return c.process != nil && c.View().Alive() }
+
 // publish stores a changed view. It panics on a step that state.go does not
 // list: that is a bug of ours.
 //

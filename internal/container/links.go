@@ -131,8 +131,8 @@ func (cs *Connections) RemoveLink(name string) error {
 		if err := cs.keep(c, withRecord(v.Record, func(r *Record) { r.HostConfig = &host })); err != nil {
 			return err
 		}
-		if now := c.View(); c.process != nil && now.Alive() {
-			return cs.rewriteHosts(now)
+		if c.runs() {
+			return cs.rewriteHosts(c.View())
 		}
 		return nil
 	})
@@ -220,7 +220,7 @@ func (lr *launcher) relink(id string) error {
 			continue
 		}
 		c.mu.Lock()
-		if v := c.View(); c.process != nil && v.Alive() && len(defaultLinks(v.Record)) > 0 {
+		if v := c.View(); c.runs() && len(defaultLinks(v.Record)) > 0 {
 			errs = append(errs, lr.rewriteHosts(v))
 		}
 		c.mu.Unlock()

@@ -362,7 +362,7 @@ func (a *attachment) started() error {
 	return errors.Join(errs...)
 }
 
-// release takes the place in the network back after a failed start.
+// releaseNetwork takes the place in the network back after a failed start.
 func (l *launch) releaseNetwork(ctx context.Context) error {
 	var err error
 	if l.net != nil && l.net.shared != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/container/spec"
 )
 
@@ -28,21 +29,24 @@ func (cs *Connections) SetOptions(ref string, options map[string]string) error {
 			return cannotUpdate(v.ID, err)
 		}
 		r := withRecord(v.Record, func(r *Record) { r.HostConfig = &host })
-		if c.process == nil || !v.Alive() {
-			if err := cs.records.put(r); err != nil {
-				return err
-			}
-			c.publish(func(v *View) { v.Record = r })
-		} else if err := cs.change(c, r, func(*os.File) error {
-			err := cs.networks.Limit(c.ID, now)
-			if err != nil {
-				err = cannotUpdate(c.ID, errors.Join(err, cs.networks.Limit(c.ID, was)))
-			}
-			return err
-		}); err != nil {
-			return err
+		var err error
+		if c.runs() {
+			err = cs.change(c, r, func(*os.File) error { return cs.relimit(c.ID, was, now) })
+		} else {
+			err = cs.write(c, r) // a cell that it has gets its limits when it is bound
 		}
-		cs.events.publish(c.View(), events.ActionUpdate)
-		return nil
+		if err == nil {
+			cs.events.publish(c.View(), events.ActionUpdate)
+		}
+		return err
 	})
+}
+
+// relimit gives a running container other limits, or else those that it had.
+func (cs *Connections) relimit(id string, was, now api.NetworkLimits) error {
+	err := cs.networks.Limit(id, now)
+	if err != nil {
+		err = cannotUpdate(id, errors.Join(err, cs.networks.Limit(id, was)))
+	}
+	return err
 }

@@ -27,7 +27,7 @@ func (cs *Connections) Publish(ctx context.Context, ref string, add, remove api.
 		if err != nil {
 			return err
 		}
-		if c.process == nil || !v.Alive() {
+		if !c.runs() {
 			err = cs.keep(c, r)
 		} else {
 			err = cs.change(c, r, func(*os.File) error { return cs.republish(ctx, c, v.Record, r) })

@@ -28,6 +28,13 @@ type Report struct {
 	Unsure  []string // containers that may have been in the middle of a connect or disconnect, or whose way out is another now; Settle them
 }
 
+// lose notes what could not be kept of a container; nil is nothing.
+func (r *Report) lose(containerID string, err error) {
+	if err != nil {
+		r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(containerID), err))
+	}
+}
+
 // Adopt makes the kernel and the service agree on which endpoints there are:
 // those of the records. Everything else that bears the engine's id is removed.
 // held are sockets of reserved ports and name servers that outlived the last engine; the service
@@ -53,30 +60,16 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 			continue
 		}
 		delete(links, e.Index)
-		if err := s.adoptLimits(e, links); err != nil {
-			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
-		}
-		for _, p := range e.Ports {
-			if p.opened() {
-				continue
-			}
-			f := kept[p.key()]
-			delete(kept, p.key())
-			if err := s.ports.adopt(e.ContainerID, p, f); err != nil {
-				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
-			}
-		}
-		s.keepServable(e, &r)
+		r.lose(e.ContainerID, s.adoptLimits(e, links))
+		s.adoptPorts(e, kept, &r)
 		ways := s.ways(e, e.Ports)
-		if err := s.relayTo(ways); err != nil {
-			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
-		}
+		r.lose(e.ContainerID, s.relayTo(ways))
 		published = append(published, bindings(ways)...)
 	}
 	for k, f := range kept {
 		s.ports.closeUnused(k, f)
 	}
-	if err := errors.Join(s.removeRest(links, &r), s.removeBridges(&r)); err != nil {
+	if err := errors.Join(s.removeRest(links, &r), s.removeNetworkLinks(&r)); err != nil {
 		return r, err
 	}
 	if err := errors.Join(s.forwarding(), s.restoreRoutes()); err != nil {
@@ -86,8 +79,21 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 	if err != nil {
 		return r, err
 	}
-	s.bridgesCame(all)
+	s.foreignCame(all)
 	return r, s.wall.Apply(firewall.State{Networks: s.rules(), Bindings: published, Guard: maps.Clone(s.guarded)})
+}
+
+// adoptPorts books the host's ports of an endpoint, with the sockets that were kept for them.
+func (s *Service) adoptPorts(e *Endpoint, kept map[hostPort]*os.File, r *Report) {
+	for _, p := range e.Ports {
+		if p.opened() {
+			continue
+		}
+		f := kept[p.key()]
+		delete(kept, p.key())
+		r.lose(e.ContainerID, s.ports.adopt(e.ContainerID, p, f))
+	}
+	s.keepServable(e, r)
 }
 
 // keepServable gives up the ports of an endpoint that only a relay could serve, if there is
@@ -97,10 +103,8 @@ func (s *Service) keepServable(e *Endpoint, r *Report) {
 		return
 	}
 	for _, p := range s.takePorts(e, func(p Port) bool { w := s.way(e, p); return !p.opened() && !w.translated && !w.relayed }) {
-		r.Lost = append(r.Lost, fmt.Errorf("container %s: port %s/%s of the host is not served without --userland-proxy", ident.Short(e.ContainerID), p.key().addr, p.Proto))
-		if err := s.ports.giveBack(p); err != nil {
-			r.Lost = append(r.Lost, err)
-		}
+		r.lose(e.ContainerID, fmt.Errorf("port %s/%s of the host is not served without --userland-proxy", p.key().addr, p.Proto))
+		r.lose(e.ContainerID, s.ports.giveBack(p))
 	}
 }
 
@@ -151,41 +155,49 @@ func (s *Service) unfinished(l netlink.Link) bool {
 	return false
 }
 
-// adoptEndpoint books the endpoint of a record.
+// adoptEndpoint books the endpoint of a record; nil if it cannot be kept.
 func (s *Service) adoptEndpoint(rec Record, links map[int]netlink.Link, r *Report) *Endpoint {
 	n, err := s.find(rec.NetworkID)
 	if err != nil {
-		r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
+		r.lose(rec.ContainerID, err)
 		return nil
 	}
 	e := &Endpoint{Record: rec, network: n, NetworkName: n.rec.Name}
-	if !n.linked() {
-		e.Exit, e.Exit6 = false, false // of the host's network, or one that could not be brought up
+	if n.linked() {
+		err = s.adoptLink(e, links, r)
 	} else {
-		if n.rec.Name == "bridge" && e.IP6.IsValid() && !n.rec.has(v6) {
-			s.turnOff6(e, r)
-		}
-		if err := n.claim(e); err != nil {
-			r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
-			return nil
-		}
-		switch l, ok := links[e.Index]; {
-		case n.parent != nil:
-			s.adoptChild(e, r)
-		case !ok || l.Name != e.Link:
-			e.told = true // the caller tells
-			r.goneIs(e)
-		case e.Routed || !l.Up || l.Master != n.link.Index():
-			if err := s.reconnect(e); err != nil {
-				r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(rec.ContainerID), err))
-			}
-		}
+		e.Exit, e.Exit6 = false, false // of the host's network, or one that could not be brought up
+	}
+	if err != nil {
+		r.lose(rec.ContainerID, err)
+		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.add(e)
 	r.Adopted++
 	return e
+}
+
+// adoptLink claims the addresses of an endpoint and looks after its link.
+func (s *Service) adoptLink(e *Endpoint, links map[int]netlink.Link, r *Report) error {
+	n := e.network
+	if n.rec.Name == "bridge" && e.IP6.IsValid() && !n.rec.has(v6) {
+		s.turnOff6(e, r)
+	}
+	if err := n.claim(e); err != nil {
+		return err
+	}
+	switch l, ok := links[e.Index]; {
+	case n.parent != nil:
+		s.adoptChild(e, r)
+	case !ok || l.Name != e.Link:
+		e.told = true // the caller tells
+		r.goneIs(e)
+	case e.Beside || !l.Up || l.Master != n.link.Index():
+		r.lose(e.ContainerID, s.reconnect(e))
+	}
+	return nil
 }
 
 // turnOff6 takes IPv6 from an endpoint of the default network, which was told to have none
@@ -204,9 +216,7 @@ func (s *Service) adoptChild(e *Endpoint, r *Report) {
 	if e.Netns != nil {
 		there, err = vlan.Own(s.host, *e.Netns, s.hangs(e))
 	}
-	if err != nil {
-		r.Lost = append(r.Lost, fmt.Errorf("container %s: %w", ident.Short(e.ContainerID), err))
-	}
+	r.lose(e.ContainerID, err)
 	if !there && err == nil {
 		r.goneIs(e)
 	}
@@ -271,9 +281,9 @@ func (s *Service) removeRest(links map[int]netlink.Link, r *Report) error {
 	return s.host.Do(&b)
 }
 
-// removeBridges removes the links of networks that were never acknowledged, or
+// removeNetworkLinks removes the links of networks that were never acknowledged, or
 // whose removal was cut off.
-func (s *Service) removeBridges(r *Report) error {
+func (s *Service) removeNetworkLinks(r *Report) error {
 	own, begun, err := s.strayLinks()
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func (s *Service) Reserve(ctx context.Context, r Request) (_ *Endpoint, err erro
 		return nil, errdefs.New(errdefs.Forbidden, "network %s has no endpoints ahead", r.Network)
 	}
 	r.ahead = true
-	e, err := s.attach(ctx, r)
+	e, err := s.Attach(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (t *table) bookAhead(n *Network, r Request) (*Endpoint, error) {
 	case !r.Plain():
 		return nil, fmt.Errorf("the endpoint reserved for container %s has a link already", ident.Short(r.ContainerID))
 	}
-	t.booked[r.ContainerID] = &Endpoint{network: n, Record: Record{ContainerID: r.ContainerID, Routed: list[0].Routed}}
+	t.booked[r.ContainerID] = &Endpoint{network: n, Record: Record{ContainerID: r.ContainerID, Beside: list[0].Beside}}
 	return list[0], nil
 }
 

@@ -217,8 +217,8 @@ func TestBoundEndpointsReachAll(t *testing.T) {
 		s.maxPorts = most
 		for _, name := range []string{"bridge", "n"} {
 			e := r.reserve(t, name)
-			if e.Routed != (most == 0) {
-				t.Fatal(e.Routed)
+			if e.Beside != (most == 0) {
+				t.Fatal(e.Beside)
 			}
 			_, err := s.Bind(Request{ContainerID: e.ContainerID, Network: name, Name: "web"})
 			must(t, err)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -30,13 +29,8 @@ func (s *Service) createConfiguration(r network.CreateRequest) (string, error) {
 			}
 		}
 	}
-	rec := record{
-		Version: recordVersion, ID: ident.New(), Name: r.Name, Driver: "null", Created: time.Now().UTC(),
-		Configuration: &configuration{EnableIPv4: r.EnableIPv4, EnableIPv6: r.EnableIPv6}, Options: r.Options, Labels: r.Labels,
-	}
-	if r.IPAM != nil {
-		rec.IPAM = *r.IPAM
-	}
+	rec := newRecord(r)
+	rec.Driver, rec.Configuration = "null", &configuration{EnableIPv4: r.EnableIPv4, EnableIPv6: r.EnableIPv6}
 	if err := s.putRecord(rec); err != nil {
 		return "", err
 	}

@@ -50,7 +50,7 @@ func expectExit(t *testing.T, s *Service, e *Endpoint, want string) {
 			found = append(found, fmt.Sprint(r.Index))
 		}
 	}
-	got, exit := []string{}, s.Exit(e.ContainerID, v4)
+	got, exit := []string{}, s.exitOf(e.ContainerID, v4)
 	if exit != nil {
 		got = append(got, fmt.Sprint(exit.Iface))
 	}
@@ -149,11 +149,8 @@ func TestPublishedPortsMove(t *testing.T) {
 // container, and goes on where the way out was.
 func TestConnectedIsAdopted(t *testing.T) {
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
-	s1, err := Open(cfg)
-	must(t, err)
-	_, err = s1.Adopt(context.Background(), nil, nil)
-	must(t, err)
-	_, err = s1.Create(network.CreateRequest{Name: "a"})
+	s1, _ := reopen(t, cfg, nil, nil)
+	_, err := s1.Create(network.CreateRequest{Name: "a"})
 	must(t, err)
 	e, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "me"})
 	must(t, err)
@@ -167,19 +164,16 @@ func TestConnectedIsAdopted(t *testing.T) {
 		records = append(records, e.Record)
 	}
 	must(t, s1.Close())
-	s2, err := Open(cfg)
-	must(t, err)
+	s2, r := reopen(t, cfg, records, nil)
 	defer func() { must(t, s2.Close()) }()
-	r, err := s2.Adopt(context.Background(), records, nil)
-	must(t, err)
 	if r.Adopted != 2 || len(r.Lost) > 0 || len(r.Removed) > 0 {
 		t.Errorf("%+v", r)
 	}
-	if x := s2.Exit(e.ContainerID, v4); x == nil || x.NetworkName != "a" {
+	if x := s2.exitOf(e.ContainerID, v4); x == nil || x.NetworkName != "a" {
 		t.Errorf("%+v", x)
 	}
 	must(t, s2.Disconnect(e.ContainerID, "a", ns))
-	if x := s2.Exit(e.ContainerID, v4); x == nil || x.NetworkName != "bridge" {
+	if x := s2.exitOf(e.ContainerID, v4); x == nil || x.NetworkName != "bridge" {
 		t.Errorf("%+v", x)
 	}
 	must(t, s2.Release(context.Background(), e.ContainerID))
@@ -192,11 +186,8 @@ func TestConnectedIsAdopted(t *testing.T) {
 // out and the move to it.
 func TestSettleAfterAKill(t *testing.T) {
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
-	s1, err := Open(cfg)
-	must(t, err)
-	_, err = s1.Adopt(context.Background(), nil, nil)
-	must(t, err)
-	_, err = s1.Create(network.CreateRequest{Name: "a"})
+	s1, _ := reopen(t, cfg, nil, nil)
+	_, err := s1.Create(network.CreateRequest{Name: "a"})
 	must(t, err)
 	first, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "me"})
 	must(t, err)

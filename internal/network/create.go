@@ -7,14 +7,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
-	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/ipam"
 	"github.com/tare-engine/tare/internal/undo"
@@ -37,32 +35,8 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 	if r.ConfigOnly {
 		return s.createConfiguration(r)
 	}
-	r, from, err := s.configured(r)
+	n, err := s.requested(r)
 	if err != nil {
-		return "", err
-	}
-	rec := record{
-		ConfigFrom: from, Version: recordVersion, ID: ident.New(), Name: r.Name, Driver: driverOf(r), Created: time.Now().UTC(),
-		Internal: r.Internal, Attachable: r.Attachable, Options: r.Options, Labels: r.Labels,
-	}
-	if r.IPAM != nil {
-		rec.IPAM = *r.IPAM
-	}
-	set, err := settingsOf(&rec)
-	if err != nil {
-		return "", err
-	}
-	if err := set.check(r.Internal); err != nil {
-		return "", err
-	}
-	if err := s.address(&rec, r, set); err != nil {
-		return "", err
-	}
-	n, err := newNetwork(rec)
-	if err != nil {
-		return "", err
-	}
-	if err := s.conflict(n); err != nil {
 		return "", err
 	}
 	var u undo.Stack
@@ -81,13 +55,40 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 		}
 	}
 	failpoint.Hit("network/rules-made")
-	if err := s.putRecord(rec); err != nil {
-		return "", errors.Join(err, s.deleteRecord(rec.ID))
+	if err := s.putRecord(n.rec); err != nil {
+		return "", errors.Join(err, s.deleteRecord(n.rec.ID))
 	}
 	failpoint.Hit("network/recorded")
-	all := append(slices.Clone(s.all()), n)
-	s.set(all)
-	return rec.ID, nil
+	s.set(append(slices.Clone(s.all()), n))
+	return n.rec.ID, nil
+}
+
+// requested is the network that a request describes, of which nothing is in the kernel or
+// on disk yet.
+//
+// Preconditions: s.making is held.
+func (s *Service) requested(r network.CreateRequest) (*Network, error) {
+	r, from, err := s.configured(r)
+	if err != nil {
+		return nil, err
+	}
+	rec := newRecord(r)
+	rec.ConfigFrom = from
+	set, err := settingsOf(&rec)
+	if err != nil {
+		return nil, err
+	}
+	if err := set.check(r.Internal); err != nil {
+		return nil, err
+	}
+	if err := s.address(&rec, r, set); err != nil {
+		return nil, err
+	}
+	n, err := newNetwork(rec)
+	if err != nil {
+		return nil, err
+	}
+	return n, s.conflict(n)
 }
 
 // guard has the firewall know a network.

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/ruleset"
@@ -33,9 +35,18 @@ func (s *Service) Explain(o api.NetworkExplainOptions, pid func(containerID stri
 	return explain.Explain(f, o)
 }
 
+// unseen refuses a container whose packets do not pass the host's rules.
+func (s *Service) unseen(containerID string) error {
+	list := s.Endpoints(containerID)
+	if len(list) == 0 || slices.ContainsFunc(list, func(e *Endpoint) bool { return e.network.parent == nil }) {
+		return nil
+	}
+	return errdefs.New(errdefs.InvalidArgument, "container %s is in the %s network %s only: its packets do not pass the host's firewall", list[0].Name, list[0].network.rec.Driver, list[0].NetworkName)
+}
+
 // facts are what an explanation is made of.
 func (s *Service) facts() (explain.Facts, error) {
-	f := explain.Facts{Table: s.cfg.named("tare", "tare_")}
+	f := explain.Facts{Table: s.cfg.table()}
 	var err error
 	if f.Rules, err = ruleset.Read(); err != nil {
 		return f, err
@@ -62,7 +73,7 @@ func (s *Service) facts() (explain.Facts, error) {
 		have.Forwarding, have.Bridged = forward != "0" && forward != "", bridged == "1"
 	}
 	f.Networks, f.Endpoints = s.explained()
-	f.Relays, f.Linked = s.relayed(), s.waysBetween()
+	f.Relays, f.Linked = s.relayed(), s.linkedWays()
 	return f, nil
 }
 
@@ -92,7 +103,7 @@ func (s *Service) explained() (networks []explain.Network, endpoints []explain.E
 		if e.ahead || e.network.parent != nil {
 			continue
 		}
-		x := explain.Endpoint{ContainerID: e.ContainerID, Name: e.Name, Network: e.NetworkName, Link: e.Link, Routed: e.Routed}
+		x := explain.Endpoint{ContainerID: e.ContainerID, Name: e.Name, Network: e.NetworkName, Link: e.Link, Beside: e.Beside}
 		if e.network.link == nil {
 			endpoints = append(endpoints, x)
 		}
@@ -124,13 +135,13 @@ func (s *Service) relayed() (all []explain.Relay) {
 	return all
 }
 
-// waysBetween are what links of containers open, in the words of package explain.
-func (s *Service) waysBetween() (all []explain.Linked) {
+// linkedWays are what links of containers open, in the words of package explain.
+func (s *Service) linkedWays() (all []explain.Linked) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, to := range s.opened {
-		for _, l := range flat(to) {
-			all = append(all, explain.Linked{Proto: l.Proto, From: l.From, To: l.To})
+	for _, to := range s.linkWays {
+		for _, w := range flat(to) {
+			all = append(all, explain.Linked{Proto: w.Proto, From: w.From, To: w.To})
 		}
 	}
 	return all

@@ -3,7 +3,6 @@
 package network
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -121,10 +120,7 @@ func TestIntegrationIsTakenBack(t *testing.T) {
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
 	for _, integrate := range []bool{false, true, false, true} {
 		cfg.Integrate = integrate
-		s, err := Open(cfg)
-		must(t, err)
-		_, err = s.Adopt(context.Background(), nil, nil)
-		must(t, err)
+		s, _ := reopen(t, cfg, nil, nil)
 		if got := list(); (got == before) == integrate || strings.Contains(nft(t, "list", "table", "inet", "mild"), "tare0") {
 			t.Errorf("integration %v: %s", integrate, got)
 		}

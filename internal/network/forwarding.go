@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/tare-engine/tare/internal/linux/host"
-	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/firewall"
@@ -82,25 +81,6 @@ func (s *Service) forward(f family) error {
 		}
 	}
 	return sysctl.Write(forwardingOf(f), "1")
-}
-
-// bridgesCame tells the firewall of those of links that are bridges of somebody else's.
-func (s *Service) bridgesCame(links []netlink.Link) {
-	for _, l := range links {
-		if l.Kind != "bridge" || l.Group == bridge.Group {
-			continue
-		}
-		if err := s.wall.AddBridge(l.Index); err != nil {
-			s.log.Warn("what stays on a bridge of another program may be dropped", "link", l.Name, "err", err)
-		}
-	}
-}
-
-// foreignGone tells it that one is gone.
-func (s *Service) foreignGone(index int) {
-	if err := s.wall.RemoveBridge(index); err != nil {
-		s.log.Warn("rules for a bridge of another program stay until the next start", "index", index, "err", err)
-	}
 }
 
 // keepRouters has the host's links go on to believe the advertisements of routers, by

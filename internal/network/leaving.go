@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/network/bridge"
 )
 
@@ -21,9 +20,8 @@ import (
 // taken off the bridge and deleted, here in the background, where the tens of
 // milliseconds that takes hold up nobody who waits.
 type leaving struct {
-	s     *Service
-	watch *netlink.Watch
-	kick  chan struct{}
+	s    *Service
+	kick chan struct{}
 
 	mu   sync.Mutex         // taken after the table's
 	wait map[int]*departure // by index of the link
@@ -43,8 +41,8 @@ const (
 	perRound = 4 // links deleted in one go
 )
 
-func newLeaving(s *Service, w *netlink.Watch) *leaving {
-	return &leaving{s: s, watch: w, kick: make(chan struct{}, 1), wait: map[int]*departure{}, of: map[*Network]int{}}
+func newLeaving(s *Service) *leaving {
+	return &leaving{s: s, kick: make(chan struct{}, 1), wait: map[int]*departure{}, of: map[*Network]int{}}
 }
 
 // add takes over the address of an endpoint that is no longer in the table: its
@@ -63,7 +61,7 @@ func (l *leaving) add(e *Endpoint) {
 	if !gone {
 		l.mu.Lock()
 		l.wait[e.Index] = &departure{e: e, since: time.Now(), freed: make(chan struct{})}
-		if !e.Routed {
+		if !e.Beside {
 			l.of[e.network]++
 		}
 		l.mu.Unlock()
@@ -106,39 +104,16 @@ func (l *leaving) free(e *Endpoint) {
 	l.s.mu.Unlock()
 	switch {
 	case e.Index == 0, removed:
-	case e.Routed:
-		err = errors.Join(err, l.s.wall.RemoveLink(e.network.link.Name, e.Link))
+	case e.Beside:
+		err = errors.Join(err, l.s.wall.RemoveBeside(e.network.link.Name, e.Link))
 		fallthrough
 	default:
-		err = errors.Join(err, e.network.link.Forget(l.s.host, bridge.Endpoint{Addrs: e.linkAddrs(), Routed: e.Routed}))
+		err = errors.Join(err, e.network.link.Forget(l.s.host, bridge.Endpoint{Addrs: e.linkAddrs(), Beside: e.Beside}))
 	}
 	if err != nil {
 		l.s.log.Warn("endpoint released", "addresses", e.addrs(), "err", err)
 	}
 	e.network.giveBack(e.addrs())
-}
-
-// run follows the kernel's reports until the watch is closed.
-func (l *leaving) run(ctx context.Context) {
-	var timers sync.WaitGroup
-	timers.Go(func() { l.late(ctx) })
-	defer timers.Wait()
-	for {
-		c, err := l.watch.Next()
-		if err != nil {
-			return
-		}
-		if c.Lost {
-			l.compare()
-		}
-		l.s.bridgesCame(c.Bridges)
-		for _, i := range c.Gone {
-			l.linkGone(i)
-		}
-		down := l.staying(c.Lessened)
-		l.s.lessened(down)
-		l.s.limitsGone(append(l.staying(c.Unqueued), c.Gone...), down)
-	}
 }
 
 // staying leaves out links that are about to disappear.
@@ -148,7 +123,7 @@ func (l *leaving) staying(links []int) []int {
 	return slices.DeleteFunc(links, func(i int) bool { return l.wait[i] != nil })
 }
 
-// linkGone notes that a link has disappeared.
+// linkGone notes that an endpoint's link has disappeared; it may be no endpoint's.
 func (l *leaving) linkGone(index int) {
 	l.s.mu.Lock()
 	l.mu.Lock()
@@ -173,8 +148,6 @@ func (l *leaving) linkGone(index int) {
 	if unexpected {
 		l.look()
 	}
-	l.s.bridgeGone(index)
-	l.s.foreignGone(index)
 }
 
 // remove takes out what has left.
@@ -182,46 +155,9 @@ func (l *leaving) linkGone(index int) {
 // Preconditions: l.mu is held.
 func (l *leaving) remove(d *departure) {
 	delete(l.wait, d.e.Index)
-	if n := d.e.network; !d.e.Routed {
+	if n := d.e.network; !d.e.Beside {
 		if l.of[n]--; l.of[n] == 0 {
 			delete(l.of, n)
-		}
-	}
-}
-
-// compare finds out by listing which links have disappeared.
-func (l *leaving) compare() {
-	links, err := l.s.host.Links()
-	if err != nil {
-		l.s.log.Warn("list links", "err", err)
-		return
-	}
-	there := make(map[int]bool, len(links))
-	for _, k := range links {
-		there[k.Index] = true
-	}
-	var missing []int
-	l.s.mu.Lock()
-	l.mu.Lock()
-	for i, d := range l.wait {
-		if !there[i] && !d.gone {
-			missing = append(missing, i)
-		}
-	}
-	l.mu.Unlock()
-	for e := range l.s.every() {
-		if e.Index != 0 && !there[e.Index] {
-			missing = append(missing, e.Index)
-		}
-	}
-	l.s.mu.Unlock()
-	for _, i := range missing {
-		l.linkGone(i)
-	}
-	l.s.bridgesCame(links)
-	for _, i := range l.s.wall.Bridges() {
-		if !there[i] {
-			l.s.foreignGone(i)
 		}
 	}
 }

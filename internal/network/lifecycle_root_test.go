@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/tare-engine/tare/internal/ident"
@@ -108,6 +107,8 @@ func abandon(t *testing.T, s *Service) {
 	must(t, s.Close())
 }
 
+// reopen opens a service as the next engine does, on what is there, and adopts it. It stays
+// the caller's.
 func reopen(t *testing.T, cfg Config, records []Record, held []*os.File) (*Service, Report) {
 	t.Helper()
 	s, err := Open(cfg)
@@ -337,8 +338,9 @@ func TestDeletedBridgeIsRestored(t *testing.T) {
 	e.NetNS = ns
 	check("deleted while the engine was away")
 	must(t, s.Release(context.Background(), e.ContainerID))
+	index := s.all()[0].link.Index()
 	must(t, s.Destroy())
-	time.Sleep(100 * time.Millisecond) // nothing may come back within
+	s.linkGone(index) // as the kernel tells
 	for _, l := range links(t, "e4") {
 		if l == "tare-e4" {
 			t.Error("restored after Destroy")

@@ -64,8 +64,8 @@ func TestRatesAreKept(t *testing.T) {
 	for _, routed := range []bool{false, true} {
 		e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "c", Limits: api.NetworkLimits{RateIn: slow}})
 		must(t, err)
-		if e.Routed != routed {
-			t.Fatal(e.Routed)
+		if e.Beside != routed {
+			t.Fatal(e.Beside)
 		}
 		check := func(what string, in, out bool) {
 			t.Helper()

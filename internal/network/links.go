@@ -10,9 +10,9 @@ import (
 	"github.com/tare-engine/tare/internal/network/firewall"
 )
 
-// opened are ways between containers of the default network, where it has none otherwise
+// linkWays are ways between containers of the default network, where it has none otherwise
 // (NoICC), by who uses them and to whom they lead. The table's lock guards it.
-type opened map[string]map[string][]firewall.Link
+type linkWays map[string]map[string][]firewall.Way
 
 // SetLinks lets a container reach ports of others by the default network, and no more than
 // these, if its containers do not reach each other anyway. Ports name a protocol and a
@@ -23,7 +23,7 @@ func (s *Service) SetLinks(from string, to map[string][]Port) error {
 	if err != nil || n.link == nil || n.settings.icc {
 		return err
 	}
-	now := map[string][]firewall.Link{}
+	now := map[string][]firewall.Way{}
 	source := s.addressIn(from, n)
 	for id, ports := range to {
 		dest := s.addressIn(id, n)
@@ -31,39 +31,39 @@ func (s *Service) SetLinks(from string, to map[string][]Port) error {
 			continue
 		}
 		for _, p := range ports {
-			now[id] = append(now[id], firewall.Link{Proto: p.Proto, From: source, To: netip.AddrPortFrom(dest, p.Container)})
+			now[id] = append(now[id], firewall.Way{Proto: p.Proto, From: source, To: netip.AddrPortFrom(dest, p.Container)})
 		}
 	}
 	s.mu.Lock()
-	before := flat(s.opened[from])
-	if s.opened[from] = now; len(now) == 0 {
-		delete(s.opened, from)
+	before := flat(s.linkWays[from])
+	if s.linkWays[from] = now; len(now) == 0 {
+		delete(s.linkWays, from)
 	}
 	s.mu.Unlock()
 	wanted := flat(now)
-	gone := slices.DeleteFunc(slices.Clone(before), func(l firewall.Link) bool { return slices.Contains(wanted, l) })
+	gone := slices.DeleteFunc(slices.Clone(before), func(w firewall.Way) bool { return slices.Contains(wanted, w) })
 	if len(wanted) == 0 {
-		return s.wall.RemoveLinks(gone...)
+		return s.wall.RemoveWays(gone...)
 	}
 	// Ports of the bridge are isolated from each other: the host answers for the others'
 	// addresses, and sends on what the firewall lets through.
-	return errors.Join(s.wall.RemoveLinks(gone...), s.wall.AddLinks(wanted...), sysctl.Write("net/ipv4/conf/"+n.link.Name+"/proxy_arp_pvlan", "1"))
+	return errors.Join(s.wall.RemoveWays(gone...), s.wall.AddWays(wanted...), sysctl.Write("net/ipv4/conf/"+n.link.Name+"/proxy_arp_pvlan", "1"))
 }
 
 // dropLinks closes the ways from a container and to it.
 func (s *Service) dropLinks(id string) error {
 	s.mu.Lock()
-	gone := flat(s.opened[id])
-	delete(s.opened, id)
-	for _, to := range s.opened {
+	gone := flat(s.linkWays[id])
+	delete(s.linkWays, id)
+	for _, to := range s.linkWays {
 		gone = append(gone, to[id]...)
 		delete(to, id)
 	}
 	s.mu.Unlock()
-	return s.wall.RemoveLinks(gone...)
+	return s.wall.RemoveWays(gone...)
 }
 
-func flat(by map[string][]firewall.Link) []firewall.Link {
+func flat(by map[string][]firewall.Way) []firewall.Way {
 	return slices.Concat(slices.Collect(maps.Values(by))...)
 }
 

@@ -46,8 +46,8 @@ func TestLinksOpenPorts(t *testing.T) {
 	link(Port{Proto: "tcp", Container: 81})
 	must(t, s.Release(context.Background(), child.ContainerID))
 	wantNoAnswer(t, "released", parent.NetNS, "tcp", addr+":81")
-	if len(s.opened[parent.ContainerID]) > 0 {
-		t.Errorf("left: %v", s.opened)
+	if len(s.linkWays[parent.ContainerID]) > 0 {
+		t.Errorf("left: %v", s.linkWays)
 	}
 }
 
@@ -56,7 +56,7 @@ func TestLinksNeedNoRules(t *testing.T) {
 	s := openService(t, Config{})
 	a, b := attach(t, s), attach(t, s)
 	must(t, s.SetLinks(a.ContainerID, map[string][]Port{b.ContainerID: {{Proto: "tcp", Container: 80}}}))
-	if len(s.opened) > 0 {
-		t.Errorf("%v", s.opened)
+	if len(s.linkWays) > 0 {
+		t.Errorf("%v", s.linkWays)
 	}
 }

@@ -98,6 +98,21 @@ func (s *Service) bridgeOptions(n *Network) map[string]string {
 	}
 }
 
+// Settings says an endpoint in the API's terms.
+func (e *Endpoint) Settings() *network.EndpointSettings {
+	s := &network.EndpointSettings{NetworkID: e.NetworkID, EndpointID: e.EndpointID, DNSNames: e.Names()}
+	if e.IP.IsValid() {
+		s.IPAddress, s.IPPrefixLen, s.Gateway = e.IP.Addr(), e.IP.Bits(), e.Gateway
+	}
+	if e.IP6.IsValid() {
+		s.GlobalIPv6Address, s.GlobalIPv6PrefixLen, s.IPv6Gateway = e.IP6.Addr(), e.IP6.Bits(), e.Gateway6
+	}
+	if len(e.addrs()) > 0 {
+		s.MacAddress = network.HardwareAddr(e.MAC)
+	}
+	return s
+}
+
 // Pools are where subnets come from that nobody has named; none if the engine does not say.
 func (s *Service) Pools() []ipam.Range { return s.cfg.Pools }
 

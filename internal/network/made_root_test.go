@@ -47,10 +47,7 @@ func bridges(t *testing.T, s *Service) (names []string) {
 // network with a container, and the beginning and the end of two others.
 func TestMadeNetworksSurviveTheEngine(t *testing.T) {
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
-	s1, err := Open(cfg)
-	must(t, err)
-	_, err = s1.Adopt(context.Background(), nil, nil)
-	must(t, err)
+	s1, _ := reopen(t, cfg, nil, nil)
 	id, err := s1.Create(network.CreateRequest{
 		Name: "n", IPAM: subnet("10.1.0.0/24"), Labels: map[string]string{"a": "b"}, Options: map[string]string{optionICC: "false"}, Internal: true,
 	})
@@ -65,11 +62,8 @@ func TestMadeNetworksSurviveTheEngine(t *testing.T) {
 	must(t, err)
 	must(t, s1.Close())
 
-	s2, err := Open(cfg)
-	must(t, err)
+	s2, r := reopen(t, cfg, []Record{e.Record}, nil)
 	defer func() { must(t, s2.Close()) }()
-	r, err := s2.Adopt(context.Background(), []Record{e.Record}, nil)
-	must(t, err)
 	if r.Adopted != 1 || len(r.Lost) > 0 || !slices.Contains(r.Removed, "bridge cut0") {
 		t.Errorf("%+v", r)
 	}
@@ -115,11 +109,8 @@ func TestDamagedRecordOfANetwork(t *testing.T) {
 	bad, err := s.Create(network.CreateRequest{Name: "bad"})
 	must(t, err)
 	must(t, os.WriteFile(s.recordFile(bad), []byte("{"), 0600))
-	again, err := Open(cfg)
-	must(t, err)
+	again, _ := reopen(t, cfg, nil, nil)
 	defer again.Close()
-	_, err = again.Adopt(context.Background(), nil, nil)
-	must(t, err)
 	if _, err := again.Inspect(good); err != nil {
 		t.Error(err)
 	}
@@ -140,11 +131,8 @@ func TestNetworkOfUnreadableOptions(t *testing.T) {
 	rec := n.rec
 	rec.Options = map[string]string{optionMTU: "large"}
 	must(t, s.putRecord(rec))
-	again, err := Open(cfg)
-	must(t, err)
+	again, _ := reopen(t, cfg, nil, nil)
 	defer again.Close()
-	_, err = again.Adopt(context.Background(), nil, nil)
-	must(t, err)
 	if in, err := again.Inspect("n"); err != nil || in.ID != id {
 		t.Error(in.ID, err)
 	}
@@ -198,11 +186,8 @@ func TestSubnetsOfNoHosts(t *testing.T) {
 // there all the same, so that it can be removed and its name is not given twice.
 func TestNetworkThatCannotBeBroughtUp(t *testing.T) {
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
-	s1, err := Open(cfg)
-	must(t, err)
-	_, err = s1.Adopt(context.Background(), nil, nil)
-	must(t, err)
-	_, err = s1.Create(network.CreateRequest{Name: "n", IPAM: subnet("10.1.0.0/24"), Options: map[string]string{optionName: "odd0"}})
+	s1, _ := reopen(t, cfg, nil, nil)
+	_, err := s1.Create(network.CreateRequest{Name: "n", IPAM: subnet("10.1.0.0/24"), Options: map[string]string{optionName: "odd0"}})
 	must(t, err)
 	e, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "c", Network: "n"})
 	must(t, err)
@@ -417,17 +402,14 @@ func generation(t *testing.T) uint32 {
 // once after a flush, and by the next engine.
 func TestTableOfManyChangesIsTheWholeOne(t *testing.T) {
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
-	s1, err := Open(cfg)
-	must(t, err)
-	_, err = s1.Adopt(context.Background(), nil, nil)
-	must(t, err)
+	s1, _ := reopen(t, cfg, nil, nil)
 	for i := range 6 {
 		_, err := s1.Create(network.CreateRequest{Name: fmt.Sprint("n", i), Internal: i%2 == 0, IPAM: subnet(fmt.Sprintf("10.1.%d.0/24", i)),
 			Options: map[string]string{optionName: fmt.Sprint("odd", i)}})
 		must(t, err)
 	}
 	for _, name := range []string{"n2", "n3"} {
-		_, err = s1.Remove(name)
+		_, err := s1.Remove(name)
 		must(t, err)
 	}
 	bits := allRules(t)
@@ -436,7 +418,7 @@ func TestTableOfManyChangesIsTheWholeOne(t *testing.T) {
 	}
 	nft(t, "flush ruleset")
 	eventually(t, "the rules are restored:\n"+bits, func() bool { return allRules(t) == bits })
-	_, err = s1.Create(network.CreateRequest{Name: "n2", IPAM: subnet("10.1.2.0/24"), Options: map[string]string{optionName: "odd2"}})
+	_, err := s1.Create(network.CreateRequest{Name: "n2", IPAM: subnet("10.1.2.0/24"), Options: map[string]string{optionName: "odd2"}})
 	must(t, err)
 	_, err = s1.Remove("n2")
 	must(t, err)

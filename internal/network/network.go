@@ -22,7 +22,7 @@ type Network struct {
 	settings settings
 	link     *bridge.Link // nil for host and none, if the default network is off, and if it could not be made
 	segments []segment
-	parent   *vlan.Parent // of macvlan and ipvlan; nil as above
+	parent   *vlan.Parent // of macvlan and ipvlan, also while it is not there; nil for others
 	removed  bool         // guarded by the table's lock: nothing is attached any more
 }
 
@@ -194,7 +194,7 @@ func (s *Service) gateway6(last netip.Prefix, others map[string]record) (netip.P
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	if !s.cfg.IPv6 && !(s.cfg.IPv6Auto && (last.IsValid() || slices.ContainsFunc(inUse, leadsOut))) {
+	if !s.cfg.IPv6 && !(s.cfg.IPv6Auto && (last.IsValid() || slices.ContainsFunc(inUse, worldwide))) {
 		return netip.Prefix{}, nil
 	}
 	for _, r := range others {
@@ -217,8 +217,8 @@ func (s *Service) gateway6(last netip.Prefix, others map[string]record) (netip.P
 	return netip.PrefixFrom(ipam.First(subnet), subnet.Bits()), nil
 }
 
-// leadsOut recognizes a route to the world.
-func leadsOut(dst netip.Prefix) bool {
+// worldwide recognizes the destination of a route to the world.
+func worldwide(dst netip.Prefix) bool {
 	world := netip.MustParsePrefix("2000::/3") // RFC 4291, section 2.4
 	return dst.Overlaps(world) && dst.Bits() <= world.Bits()
 }
@@ -250,7 +250,7 @@ func (s *Service) rules() []firewall.Network {
 		}
 		f := n.rules()
 		for e := range s.every() {
-			if e.network == n && e.Routed {
+			if e.network == n && e.Beside {
 				f.Beside = append(f.Beside, e.Link)
 			}
 		}

@@ -2,7 +2,6 @@ package network
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,27 +95,4 @@ func PortMap(ports []Port, exposed network.PortSet) network.PortMap {
 		}
 	}
 	return m
-}
-
-// Settings says an endpoint in the API's terms.
-func (e *Endpoint) Settings() *network.EndpointSettings {
-	s := &network.EndpointSettings{NetworkID: e.NetworkID, EndpointID: e.EndpointID, DNSNames: e.Names()}
-	if e.IP.IsValid() {
-		s.IPAddress, s.IPPrefixLen, s.Gateway = e.IP.Addr(), e.IP.Bits(), e.Gateway
-	}
-	if e.IP6.IsValid() {
-		s.GlobalIPv6Address, s.GlobalIPv6PrefixLen, s.IPv6Gateway = e.IP6.Addr(), e.IP6.Bits(), e.Gateway6
-	}
-	if len(e.addrs()) > 0 {
-		s.MacAddress = network.HardwareAddr(e.MAC)
-	}
-	return s
-}
-
-// hostIP is where a port is published that names no address.
-func (c Config) hostIP() netip.Addr {
-	if c.HostIP.IsValid() {
-		return c.HostIP
-	}
-	return netip.IPv4Unspecified()
 }

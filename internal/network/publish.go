@@ -26,9 +26,9 @@ type Port struct {
 }
 
 // Publish makes ports of the container reachable on the host, or opens them where it is
-// reached at its own addresses, and returns them
-// with the addresses and ports that were chosen. Either all are published or
-// none. Ports published earlier stay; naming one of them again is no error.
+// reached at its own addresses, and returns them with the addresses and ports that were
+// chosen. Either all are published or none. Ports published earlier stay; naming one of
+// them again is no error.
 func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port) (_ []Port, err error) {
 	if len(s.Endpoints(containerID)) == 0 {
 		return nil, errdefs.New(errdefs.NotFound, "container %s is not attached to a network", ident.Short(containerID))
@@ -87,7 +87,7 @@ func (s *Service) Publish(ctx context.Context, containerID string, wanted []Port
 // hairpin lets an endpoint reach itself by published ports, if it has a port of the
 // bridge; before it has, Enter does that.
 func (s *Service) hairpin(e *Endpoint, ports []Port) error {
-	if e.Routed || e.Index == 0 || !slices.ContainsFunc(ports, func(p Port) bool { return !p.opened() }) {
+	if e.Beside || e.Index == 0 || !slices.ContainsFunc(ports, func(p Port) bool { return !p.opened() }) {
 		return nil
 	}
 	return e.network.link.Hairpin(s.host, e.Index)

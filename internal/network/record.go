@@ -39,6 +39,18 @@ type record struct {
 
 const recordVersion = 1
 
+// newRecord is the record of a network that is to be made, with an ID of its own.
+func newRecord(r network.CreateRequest) record {
+	rec := record{
+		Version: recordVersion, ID: ident.New(), Name: r.Name, Driver: driverOf(r), Created: time.Now().UTC(),
+		Internal: r.Internal, Attachable: r.Attachable, Options: r.Options, Labels: r.Labels,
+	}
+	if r.IPAM != nil {
+		rec.IPAM = *r.IPAM
+	}
+	return rec
+}
+
 // read reads a record that this version of the engine knows.
 func (r *record) read(file string) error {
 	switch err := store.Get(file, r); {

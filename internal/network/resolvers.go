@@ -219,7 +219,7 @@ func (d directory) Upstreams(containerID string) []dns.Upstream {
 	if err != nil {
 		d.log.Warn("name servers of the host", "err", err)
 	}
-	return hostUpstreams(b, d.Exit(containerID, v4) != nil, d.Exit(containerID, v6) != nil)
+	return hostUpstreams(b, d.exitOf(containerID, v4) != nil, d.exitOf(containerID, v6) != nil)
 }
 
 // hostUpstreams are the servers of the host's resolv.conf for a container, which has a

@@ -76,7 +76,7 @@ func (s *Service) restoreBridge(n *Network) {
 
 func (s *Service) restorePort(e *Endpoint) {
 	l, ok, err := s.host.LinkByName(e.Link)
-	if err == nil && (!ok || l.Up && (e.Routed || l.Master == e.network.link.Index())) {
+	if err == nil && (!ok || l.Up && (e.Beside || l.Master == e.network.link.Index())) {
 		return
 	}
 	if err == nil {
@@ -116,8 +116,8 @@ func (s *Service) reconnectAll(n *Network) error {
 // answer for one beside it.
 func (s *Service) reconnect(e *Endpoint) error {
 	on := bridge.Endpoint{Index: e.Index, Addrs: e.linkAddrs(), MAC: net.HardwareAddr(e.MAC)}
-	if e.Routed {
-		return e.network.link.ReconnectRouted(s.host, on)
+	if e.Beside {
+		return e.network.link.ReconnectBeside(s.host, on)
 	}
 	err := e.network.link.Reconnect(s.host, on)
 	if err == nil {

@@ -32,7 +32,7 @@ func newDamaged(t *testing.T) *damaged {
 		serve(t, e.NetNS, "tcp", "[::]:80")
 		d.all = append(d.all, e)
 	}
-	if d.all[0].Routed || !d.all[1].Routed {
+	if d.all[0].Beside || !d.all[1].Beside {
 		t.Fatal("both are on the bridge, or beside it")
 	}
 	publish(t, d.s, d.all[0], Port{Proto: "tcp", Container: 80, Host: 8080})
@@ -117,6 +117,25 @@ func TestWhatOthersTakeIsRestored(t *testing.T) {
 		if !d.log.has(text) {
 			t.Errorf("the log lacks %q", text)
 		}
+	}
+	if d.log.has("level=ERROR") {
+		t.Error(d.log.b.String())
+	}
+}
+
+// TestLostReportsAreMadeUpFor: where the kernel had no room for its reports, what others have
+// done is seen all the same.
+func TestLostReportsAreMadeUpFor(t *testing.T) {
+	world := newNeighbour(t)
+	serve(t, world, "tcp", "[::]:80")
+	d := newDamaged(t)
+	d.whole(t, "before")
+	d.s.stop() // nobody hears reports now
+	for _, line := range []string{"ip link del BRIDGE", "ip addr flush dev BRIDGE", "ip link set PORT nomaster", "ip link set BESIDE down"} {
+		line = d.replace(line)
+		shell(t, line)
+		d.s.compareLinks()
+		d.whole(t, line)
 	}
 	if d.log.has("level=ERROR") {
 		t.Error(d.log.b.String())

@@ -12,6 +12,12 @@
 //	…                                            // the container runs in ep.NetNS
 //	err = s.Release(ctx, id)
 //
+// An endpoint with its namespace may also be there before its container (Reserve, Bind), or
+// come into a namespace that somebody else makes (Request.Later, Enter).
+//
+// Locks, in the order in which they are taken: networks.making, limits, table (whose lock
+// guards endpoints, too), leaving. Who holds that of reservations or resolvers takes none.
+//
 // What an endpoint consists of lives in the kernel and dies by itself: the
 // link pair goes when the last process, descriptor or socket has left the
 // namespace. Only then is its address given to somebody else. What outlives a
@@ -23,7 +29,6 @@
 package network
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +49,7 @@ import (
 	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/ipam"
 	"github.com/tare-engine/tare/internal/network/relay"
+	"github.com/tare-engine/tare/internal/undo"
 )
 
 // Config describes the networks of an engine.
@@ -115,6 +121,9 @@ func (c Config) named(plain, with string) string {
 	return with + c.EngineID
 }
 
+// table is the name of the engine's table of the packet filter.
+func (c Config) table() string { return c.named("tare", "tare_") }
+
 // Service owns networks and endpoints of one engine.
 type Service struct {
 	cfg      Config
@@ -133,10 +142,10 @@ type Service struct {
 
 	evict     func(networkID string) // see SetEvict; nil: nobody reserves
 	destroyed atomic.Bool            // links are not to be restored
-	stop      context.CancelFunc
-	done      sync.WaitGroup
+	stop      func()                 // ends what goes on in the background, and waits for that
+	done      sync.WaitGroup         // of what goes on
 
-	guarded map[firewall.Family]bool // forwarding was off before us; set by Adopt and, with making held, by Create
+	guarded map[firewall.Family]bool // forwarding was off before us; set by Adopt, then guarded by networks.making
 	*networks
 	*table
 	resolvers *resolvers
@@ -152,74 +161,78 @@ func Open(cfg Config) (_ *Service, err error) {
 	if err := cfg.checkOptions(); err != nil {
 		return nil, err
 	}
-	log := cfg.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	s := &Service{
-		cfg: cfg, log: log, networks: &networks{dir: cfg.Dir, log: log}, table: newTable(), ports: newReservations(), maxPorts: bridge.MaxPorts,
-		limits: limits{links: map[int]*Endpoint{}}, parameters: sysctl.NewTree(proc.New),
-	}
-	if s.cfg.Link == "" {
-		s.cfg.Link = cfg.named("tare0", "tare-")
-	}
-	if s.cfg.MTU == 0 {
-		s.cfg.MTU = defaultMTU
-	}
-	// High numbers, and different ones in each engine, so that the kernel's own
-	// choice and ours do not meet.
-	s.index.Store(1<<20 + rand.Uint32N(1<<28))
-
+	s := newService(cfg)
+	var u undo.Stack
+	defer u.Run(&err)
 	if s.host, err = netlink.Open(); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.host.Close()
-		}
-	}()
+	u.Add(s.host.Close)
 	if err := s.openNetworks(); err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
 	if s.wall, err = firewall.Open(firewall.Config{
-		Table: cfg.named("tare", "tare_"), Group: bridge.Group, Integrate: cfg.Integrate, Outside: s.outside, Log: s.log}); err != nil {
+		Table: s.cfg.table(), Group: bridge.Group, Integrate: cfg.Integrate, Outside: s.outside, Log: s.log}); err != nil {
 		return nil, err
 	}
+	u.Add(s.wall.Close)
 	watch, err := netlink.NewWatch(s.host)
 	if err != nil {
-		return nil, errors.Join(err, s.wall.Close())
+		return nil, err
 	}
-	names, err := dns.Open(directory{s}, s.log)
-	if err != nil {
-		return nil, errors.Join(err, s.wall.Close(), watch.Close())
+	u.Add(watch.Close)
+	if err := s.openNames(&u); err != nil {
+		return nil, err
 	}
 	if !cfg.NoRelay {
 		if s.relay, err = relay.Open(s.log); err != nil {
-			return nil, errors.Join(err, s.wall.Close(), watch.Close(), names.Close())
+			return nil, err
 		}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
-	s.leaving = newLeaving(s, watch)
-	s.done.Go(func() { s.leaving.run(ctx) })
-	s.done.Go(func() { s.wall.Watch(ctx) })
-	s.done.Go(func() { s.wall.WatchOthers(ctx) })
 	s.maker = netns.NewMaker(makers)
-	s.resolvers = &resolvers{Server: names, servers: map[string][]string{}}
-	if cfg.HostNames.IsValid() {
-		if err := s.serveHost(cfg.HostNames); err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
-	}
+	s.watch(watch)
 	return s, nil
+}
+
+// newService is a service without anything of the kernel's.
+func newService(cfg Config) *Service {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Link == "" {
+		cfg.Link = cfg.named("tare0", "tare-")
+	}
+	if cfg.MTU == 0 {
+		cfg.MTU = defaultMTU
+	}
+	s := &Service{
+		cfg: cfg, log: cfg.Log, networks: &networks{dir: cfg.Dir, log: cfg.Log}, table: newTable(), ports: newReservations(), maxPorts: bridge.MaxPorts,
+		limits: limits{links: map[int]*Endpoint{}}, parameters: sysctl.NewTree(proc.New),
+	}
+	// High numbers, and different ones in each engine, so that the kernel's own
+	// choice and ours do not meet.
+	s.index.Store(1<<20 + rand.Uint32N(1<<28))
+	return s
+}
+
+// openNames opens the name servers, and that of the host if it is to have one.
+func (s *Service) openNames(u *undo.Stack) error {
+	names, err := dns.Open(directory{s}, s.log)
+	if err != nil {
+		return err
+	}
+	u.Add(names.Close)
+	s.resolvers = &resolvers{Server: names, servers: map[string][]string{}}
+	if !s.cfg.HostNames.IsValid() {
+		return nil
+	}
+	return s.serveHost(s.cfg.HostNames)
 }
 
 // Close stops the background work. Endpoints, links and rules stay: containers
 // run on, and the next engine adopts them.
 func (s *Service) Close() error {
 	s.stop()
-	s.leaving.watch.Close()
-	s.done.Wait()
 	s.maker.Close()
 	s.parameters.Close()
 	var err error

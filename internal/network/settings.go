@@ -96,6 +96,14 @@ func (c Config) settings() settings {
 	return settings{link: c.Link, icc: !c.NoICC, masquerade: true, hostIP: c.hostIP(), mtu: c.MTU, prefix: defaultPrefix}
 }
 
+// hostIP is where a port is published that names no address.
+func (c Config) hostIP() netip.Addr {
+	if c.HostIP.IsValid() {
+		return c.HostIP
+	}
+	return netip.IPv4Unspecified()
+}
+
 // settingsOf reads the options of a network.
 func settingsOf(r *record) (settings, error) {
 	if onParent(r.Driver) {

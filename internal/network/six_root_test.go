@@ -214,7 +214,7 @@ func TestWaysOutByFamily(t *testing.T) {
 		for f, name := range map[family]string{v4: four, v6: six} {
 			routes, err := in.Routes(int(f))
 			must(t, err)
-			exit, got := s.Exit(e.ContainerID, f), []int{}
+			exit, got := s.exitOf(e.ContainerID, f), []int{}
 			for _, r := range routes {
 				if r.Dst.Bits() == 0 {
 					got = append(got, r.Index)
@@ -231,7 +231,7 @@ func TestWaysOutByFamily(t *testing.T) {
 		must(t, err)
 		wantAnyAnswer(t, "published", nil, "tcp", "[::1]:8080")
 		if six == "" {
-			wantAnswer(t, "carried", nil, "tcp", "[2001:db8::1]:8080", s.Exit(e.ContainerID, v4).Gateway.String())
+			wantAnswer(t, "carried", nil, "tcp", "[2001:db8::1]:8080", s.exitOf(e.ContainerID, v4).Gateway.String())
 		} else {
 			wantAnswer(t, "published", nil, "tcp", "[2001:db8::1]:8080", "2001:db8::1")
 		}
@@ -264,10 +264,7 @@ func TestWaysOutByFamily(t *testing.T) {
 func TestIPv6IsAdopted(t *testing.T) {
 	world := newNeighbour(t)
 	cfg := Config{EngineID: "e1", Default: true, Dir: t.TempDir()}
-	s1, err := Open(cfg)
-	must(t, err)
-	_, err = s1.Adopt(context.Background(), nil, nil)
-	must(t, err)
+	s1, _ := reopen(t, cfg, nil, nil)
 	makeNetwork(t, s1, six("n", "fd01::/64"))
 	e := attachTo(t, s1, "n", Request{})
 	ns, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", e.NetNS.Fd()))
@@ -316,8 +313,8 @@ func TestIPv6BesideTheBridge(t *testing.T) {
 		serve(t, e.NetNS, "tcp", "[::]:80")
 		all = append(all, e)
 	}
-	if all[0].Routed || !all[1].Routed || !all[2].Routed {
-		t.Fatal(all[0].Routed, all[1].Routed, all[2].Routed)
+	if all[0].Beside || !all[1].Beside || !all[2].Beside {
+		t.Fatal(all[0].Beside, all[1].Beside, all[2].Beside)
 	}
 	for _, x := range all {
 		wantAnswer(t, "host", nil, "tcp", "["+x.IP6.Addr().String()+"]:80", "fd01::1")
@@ -376,11 +373,8 @@ func TestDefaultNetworkWithIPv6(t *testing.T) {
 	gateway := func(cfg Config) string {
 		t.Helper()
 		cfg.EngineID, cfg.Default = "e1", true
-		s, err := Open(cfg)
-		must(t, err)
+		s, _ := reopen(t, cfg, nil, nil)
 		defer func() { must(t, s.Close()) }()
-		_, err = s.Adopt(context.Background(), nil, nil)
-		must(t, err)
 		in, err := s.Inspect("bridge")
 		must(t, err)
 		if in.EnableIPv6 != (len(in.IPAM.Config) == 2) {

@@ -19,7 +19,7 @@ type table struct {
 	endpoints map[string][]*Endpoint // by container, in the order in which they came
 	booked    map[string]*Endpoint   // by container: those that are being made
 	names     names
-	opened    opened
+	linkWays  linkWays
 
 	links  map[int]*Endpoint  // by the link's index
 	hosts  map[spot]*Endpoint // by network and address
@@ -34,7 +34,7 @@ type spot struct {
 
 func newTable() *table {
 	return &table{
-		endpoints: map[string][]*Endpoint{}, booked: map[string]*Endpoint{}, names: names{}, opened: opened{},
+		endpoints: map[string][]*Endpoint{}, booked: map[string]*Endpoint{}, names: names{}, linkWays: linkWays{},
 		links: map[int]*Endpoint{}, hosts: map[spot]*Endpoint{}, ported: map[*Network]int{},
 	}
 }
@@ -61,9 +61,9 @@ func (t *table) Endpoints(containerID string) []*Endpoint {
 	return slices.Clone(t.endpoints[containerID])
 }
 
-// Exit returns the endpoint by which a container goes out, and where its ports
+// exitOf returns the endpoint by which a container goes out, and where its ports
 // are published; nil if there is none. Of IPv6 it may be another than of IPv4.
-func (t *table) Exit(containerID string, f family) *Endpoint {
+func (t *table) exitOf(containerID string, f family) *Endpoint {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.endpoints[containerID] {
@@ -153,7 +153,7 @@ func (t *table) enroll(e *Endpoint, err error) {
 func (t *table) add(e *Endpoint) {
 	t.endpoints[e.ContainerID] = append(t.endpoints[e.ContainerID], e)
 	t.names.add(e)
-	if !e.Routed {
+	if !e.Beside {
 		t.ported[e.network]++
 	}
 	for _, a := range e.addrs() {
@@ -180,7 +180,7 @@ func (t *table) remove(e *Endpoint) {
 	if t.endpoints[e.ContainerID] = rest; len(rest) == 0 {
 		delete(t.endpoints, e.ContainerID)
 	}
-	if !e.Routed {
+	if !e.Beside {
 		if t.ported[e.network]--; t.ported[e.network] == 0 {
 			delete(t.ported, e.network)
 		}

@@ -3,17 +3,14 @@ package network
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"regexp"
-	"slices"
 	"strconv"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
-	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/vlan"
 )
 
@@ -144,32 +141,6 @@ func (s *Service) hasOther(e *Endpoint) bool {
 		}
 	}
 	return false
-}
-
-// made says that an endpoint has its link.
-func (e *Endpoint) made() bool { return e.Index != 0 || e.Netns != nil }
-
-// leadsOut says that a container with an endpoint can go out by it.
-func (e *Endpoint) leadsOut(f family) bool {
-	n := e.network
-	return e.gateway(f).IsValid() || n.parent != nil && n.parent.Layer3() && !n.rec.Internal && e.ip(f).IsValid()
-}
-
-// defaultRoute is the way out by an endpoint.
-func (e *Endpoint) defaultRoute(f family) netlink.Route {
-	if g := *e.gateway(f); g.IsValid() {
-		return bridge.DefaultRoute(g, e.Iface)
-	}
-	return netlink.Route{Dst: netip.PrefixFrom(f.all(), 0), Index: e.Iface}
-}
-
-// unseen refuses a container whose packets do not pass the host's rules.
-func (s *Service) unseen(containerID string) error {
-	list := s.Endpoints(containerID)
-	if len(list) == 0 || slices.ContainsFunc(list, func(e *Endpoint) bool { return e.network.parent == nil }) {
-		return nil
-	}
-	return errdefs.New(errdefs.InvalidArgument, "container %s is in the %s network %s only: its packets do not pass the host's firewall", list[0].Name, list[0].network.rec.Driver, list[0].NetworkName)
 }
 
 // removeStrays removes the links in a container's namespace, of ours, of which there is

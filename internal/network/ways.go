@@ -26,7 +26,7 @@ type exits struct {
 func (s *Service) exits(containerID string) exits {
 	x := exits{map[family]*Endpoint{}, map[family]bool{}, s.relay != nil, sync.OnceValue(hostport.Knows6)}
 	for _, f := range families {
-		switch e := s.Exit(containerID, f); {
+		switch e := s.exitOf(containerID, f); {
 		case e == nil:
 		case e.translates(f):
 			x.byFamily[f] = e

@@ -112,7 +112,7 @@ func Send(f *os.File, b []byte, to netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Sendto(fd, b, unix.MSG_DONTWAIT, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+	err = unix.Sendto(fd, b, unix.MSG_DONTWAIT, sockaddr(to))
 	if errors.Is(err, unix.EAGAIN) {
 		return nil
 	}

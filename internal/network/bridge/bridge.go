@@ -1,9 +1,8 @@
 // Package bridge makes the links of bridge networks.
 //
 // A network is one Linux bridge that bears the gateway's address, unless it has none or
-// another machine has it. An endpoint
-// is a veth pair: one end is a port of the bridge, the other is eth0 in the
-// container's network namespace.
+// another machine has it. An endpoint is a veth pair: one end is a port of the bridge, the
+// other is eth0 in the container's network namespace.
 //
 //	host                                   container
 //	tare0  172.17.0.1/16 (bridge)
@@ -37,8 +36,9 @@ import (
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 )
 
-// Group is the link group of all bridges of all engines. Rules of one engine
-// for "everything that is no container's" spare the others' by it.
+// Group is the link group of what bridge networks of all engines have at the host: bridges,
+// ends of pairs, second links of limits. Rules of one engine for "everything that is no
+// container's" spare the others' by it.
 const Group = 0x7a9e
 
 // Alias begins the aliases of all engines' links.
@@ -56,7 +56,7 @@ type Link struct {
 
 	options Options
 	index   atomic.Int64 // changes when somebody deletes the bridge
-	answers atomic.Int64 // the index of the bridge that answers for routed endpoints
+	answers atomic.Int64 // the index of the bridge that answers for endpoints beside it
 }
 
 // Index returns the bridge's number in the kernel.
@@ -266,8 +266,8 @@ type Endpoint struct {
 	Alias string
 	Addrs []Addr
 	MAC   net.HardwareAddr
-	// Routed makes the endpoint without a port of the bridge; see MaxPorts.
-	Routed bool
+	// Beside makes the endpoint without a port of the bridge; see MaxPorts.
+	Beside bool
 	Iface  int // number of the container's end, from FirstIface on
 	// IfaceName is the name of the container's end; empty: InterfaceName(Iface).
 	IfaceName string
@@ -312,12 +312,23 @@ func DefaultRoute(gateway netip.Addr, iface int) netlink.Route {
 	return netlink.Route{Dst: everywhere, Gateway: gateway, Index: iface}
 }
 
-// veth is the endpoint's pair, as far as it is the same with and without a
-// bridge port.
-func (e Endpoint) veth(l *Link, ns int) netlink.Veth {
-	return netlink.Veth{
+// pair makes the endpoint's links, as far as they do not depend on its addresses.
+func (l *Link) pair(h *netlink.Batch, ns int, e Endpoint) {
+	v := netlink.Veth{
 		Name: e.Name, Index: e.Index, Master: l.Index(), Group: Group, MTU: l.MTU,
 		PeerName: cmp.Or(e.IfaceName, InterfaceName(e.Iface)), PeerIndex: e.Iface, PeerMAC: e.MAC, PeerNS: ns,
+	}
+	if e.Beside {
+		v.Master, v.MAC = 0, l.MAC
+	}
+	h.AddVeth(v)
+	h.SetAlias(e.Index, e.Alias)
+	h.SetNoLinkLocal(e.Index)
+	switch {
+	case e.Beside:
+		h.SetRouteLocalnet(e.Index)
+	case l.options.NoICC:
+		h.SetIsolated(e.Index)
 	}
 }
 
@@ -325,17 +336,12 @@ func (e Endpoint) veth(l *Link, ns int) netlink.Veth {
 // namespace, inside a socket in it. EEXIST says that the index is in use. After
 // any other error, dropping the namespace removes what was made.
 func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
-	if e.Routed {
-		return l.connectRouted(host, inside, ns, e)
+	if e.Beside {
+		return l.connectBeside(host, inside, ns, e)
 	}
 	var h, n netlink.Batch
-	h.AddVeth(e.veth(l, ns))
-	h.SetAlias(e.Index, e.Alias)
-	h.SetNoLinkLocal(e.Index)
+	l.pair(&h, ns, e)
 	l.know(&h, e)
-	if l.options.NoICC {
-		h.SetIsolated(e.Index)
-	}
 	if err := host.Do(&h); err != nil {
 		return err
 	}
@@ -355,15 +361,15 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 // its first port.
 func (l *Link) settle(c *netlink.Batch, e Endpoint) {
 	c.Settle(e.Index)
-	if !e.Routed {
+	if !e.Beside {
 		c.Settle(l.Index())
 	}
 }
 
 // address gives a container's link what it has of IP.
 func (l *Link) address(n *netlink.Batch, e Endpoint) {
-	if e.Routed {
-		l.addressRouted(n, e)
+	if e.Beside {
+		l.addressBeside(n, e)
 		return
 	}
 	for _, a := range e.Addrs {
@@ -383,23 +389,11 @@ func (l *Link) address(n *netlink.Batch, e Endpoint) {
 // Errors are those of Connect.
 func (l *Link) Pair(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	var h, n netlink.Batch
-	v := e.veth(l, ns)
-	if e.Routed {
-		v.Master, v.MAC = 0, l.MAC
-	}
-	h.AddVeth(v)
-	h.SetAlias(e.Index, e.Alias)
-	h.SetNoLinkLocal(e.Index)
-	switch {
-	case e.Routed:
-		h.SetRouteLocalnet(e.Index)
-	case l.options.NoICC:
-		h.SetIsolated(e.Index)
-	}
+	l.pair(&h, ns, e)
 	if err := host.Do(&h); err != nil {
 		return err
 	}
-	if e.Routed {
+	if e.Beside {
 		if err := l.routeIPv6("net/ipv6/conf/" + e.Name); err != nil {
 			return err
 		}
@@ -419,8 +413,8 @@ func (l *Link) Assign(host, inside *netlink.Conn, e Endpoint) error {
 	if err := inside.Do(&n); err != nil {
 		return err
 	}
-	if e.Routed {
-		if err := l.AnswerForRouted(host, e); err != nil {
+	if e.Beside {
+		if err := l.answerFor(host, e); err != nil {
 			return err
 		}
 		l.route(&h, e)
@@ -448,7 +442,7 @@ func (l *Link) Forget(host *netlink.Conn, e Endpoint) error {
 	for _, a := range e.Addrs {
 		switch {
 		case !l.gateway(a.Addr()).IsValid():
-		case !e.Routed:
+		case !e.Beside:
 			b.DelNeighbour(l.Index(), a.Addr())
 		case a.Addr().Is6():
 			b.DelProxy(l.Index(), a.Addr()) // all else the kernel has removed

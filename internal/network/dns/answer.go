@@ -24,8 +24,8 @@ type Names interface {
 // ttl is for how many seconds clients may believe an answer of ours, as with Docker.
 const ttl = 600
 
-// parse reads a query; ok says that it can be answered, reply is what to say if not.
-// Both are nothing if the message deserves no answer.
+// parse reads a query; q is nil if it cannot be answered, and reply what to say then, nil if
+// the message deserves no answer.
 func parse(b []byte) (q *dns.Msg, reply *dns.Msg) {
 	q = &dns.Msg{}
 	if err := q.Unpack(b); err != nil {

@@ -97,10 +97,10 @@ func (c *client) acceptSome() (more bool) {
 			conn.Close()
 			continue
 		}
-		go func() {
+		c.server.done.Go(func() {
 			defer c.server.conns.leave(t)
 			c.serve(conn)
-		}()
+		})
 	}
 	return true
 }

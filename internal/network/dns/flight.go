@@ -53,7 +53,7 @@ func (c *client) ask(query []byte, udp bool, tell func(reply []byte)) bool {
 	}
 	c.flights[key] = f
 	query = append([]byte(nil), query...)
-	go func() {
+	c.server.done.Go(func() {
 		defer f.cancel()
 		reply := c.forward(f.ctx, query, udp)
 		c.server.queries.leave(t)
@@ -63,7 +63,7 @@ func (c *client) ask(query []byte, udp bool, tell func(reply []byte)) bool {
 		for _, w := range f.waiting {
 			w.answer(reply)
 		}
-	}()
+	})
 	return true
 }
 

@@ -31,10 +31,10 @@ type Server struct {
 	names   Names
 	log     *slog.Logger
 	poll    *epoll.Poller
-	done    sync.WaitGroup
-	queries *shares // that upstreams are asked
-	conns   *shares // of clients
-	room    *room   // of the clients' caches
+	done    sync.WaitGroup // the loop, connections, and queries that upstreams are asked
+	queries *shares        // that upstreams are asked
+	conns   *shares        // of clients
+	room    *room          // of the clients' caches
 
 	mu      sync.Mutex
 	last    uint64             // key given last
@@ -56,7 +56,8 @@ func Open(names Names, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// Close ends the server; the sockets too, of which others may have duplicates.
+// Close ends the server, and what is under way; the sockets too, of which others may have
+// duplicates.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	ids := make([]string, 0, len(s.clients))

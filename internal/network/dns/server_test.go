@@ -238,3 +238,27 @@ func TestRemoveEndsWhatIsUnderWay(t *testing.T) {
 		t.Error("somebody listens")
 	}
 }
+
+// TestCloseWaitsForWhatIsUnderWay: who waits for a reply has been told when the server is
+// closed.
+func TestCloseWaitsForWhatIsUnderWay(t *testing.T) {
+	asked := make(chan struct{}, 16)
+	silent := upstream(t, "udp", func(*dns.Msg) *dns.Msg { asked <- struct{}{}; return nil })
+	s, err := Open(&fake{upstreams: []Upstream{silent}}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sockets, err := Bind(netip.AddrPortFrom(Address, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Add("c", sockets); err != nil {
+		t.Fatal(err)
+	}
+	told := false
+	s.clients["c"].ask(mustPack(t, query("example.org.", dns.TypeA)), true, func([]byte) { told = true })
+	<-asked
+	if err := s.Close(); err != nil || !told {
+		t.Error("under way:", err)
+	}
+}

@@ -77,7 +77,7 @@ type Endpoint struct {
 	Network     string     // name
 	IP          netip.Addr // zero in the networks host and none
 	Link        string     // the host's end
-	Routed      bool       // beside the bridge
+	Beside      bool       // the bridge: without a port of it
 	Exit        bool       // the container's way out
 	Ports       []Port
 }
@@ -443,7 +443,7 @@ func (w *way) link(name string) trace.Link {
 
 // enters is the link by which an endpoint's packets come to the host.
 func (w *way) enters(e *Endpoint) trace.Link {
-	if e.Routed {
+	if e.Beside {
 		return w.link(e.Link)
 	}
 	return w.link(w.network(e.Network).Link)

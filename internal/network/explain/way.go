@@ -122,7 +122,7 @@ func (w *way) forwarding() string {
 // stays on the bridge.
 func (w *way) bridged() bool {
 	to, from := w.at(w.p.Dst.Addr()), w.from.ep
-	if to == nil || to.Network != from.Network || to.Routed || from.Routed {
+	if to == nil || to.Network != from.Network || to.Beside || from.Beside {
 		return false
 	}
 	n := w.network(from.Network)

@@ -43,7 +43,7 @@ import (
 // Config names the table.
 type Config struct {
 	Table string // "tare", or with the engine's id
-	Group uint32 // link group of all bridges of all engines
+	Group uint32 // link group of the links of all engines (bridge.Group)
 	// Integrate has other programs' chains that drop what containers send or receive
 	// accept it.
 	Integrate bool
@@ -108,7 +108,7 @@ type Firewall struct {
 	mu      sync.Mutex
 	state   State                // without bindings
 	bound   map[Binding]struct{} // what the maps hold
-	linked  map[Link]struct{}
+	linked  map[Way]struct{}
 	bridges map[int]bool // of others, by index
 	applied bool
 }
@@ -124,7 +124,7 @@ func Open(cfg Config) (*Firewall, error) {
 		conn.Close()
 		return nil, err
 	}
-	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}, linked: map[Link]struct{}{}, bridges: map[int]bool{}}
+	f := &Firewall{cfg: cfg, conn: conn, watch: watch, bound: map[Binding]struct{}{}, linked: map[Way]struct{}{}, bridges: map[int]bool{}}
 	if cfg.Integrate {
 		if f.every, err = conn.NewWatch("", ""); err != nil {
 			watch.Close()
@@ -136,7 +136,13 @@ func Open(cfg Config) (*Firewall, error) {
 }
 
 // Close disconnects. The rules stay.
-func (f *Firewall) Close() error { return f.conn.Close() }
+func (f *Firewall) Close() error {
+	_ = f.watch.Close() // Watch, if it was called, has closed it, and WatchOthers the other
+	if f.every != nil {
+		_ = f.every.Close()
+	}
+	return f.conn.Close()
+}
 
 // Destroy removes the table.
 func (f *Firewall) Destroy() error {

@@ -89,19 +89,19 @@ func (f *Firewall) do(change *nft.Batch) error {
 	return f.apply()
 }
 
-// AddLink lets a network's containers have a link beside the bridge.
-func (f *Firewall) AddLink(network, link string) error {
-	return f.changeLink(network, link, (*nft.Batch).Add, func(n *Network) { n.Beside = append(n.Beside, link) })
+// AddBeside lets a network's containers have a link beside the bridge.
+func (f *Firewall) AddBeside(network, link string) error {
+	return f.changeBeside(network, link, (*nft.Batch).Add, func(n *Network) { n.Beside = append(n.Beside, link) })
 }
 
-// RemoveLink takes such a link back.
-func (f *Firewall) RemoveLink(network, link string) error {
-	return f.changeLink(network, link, (*nft.Batch).Delete, func(n *Network) {
+// RemoveBeside takes such a link back.
+func (f *Firewall) RemoveBeside(network, link string) error {
+	return f.changeBeside(network, link, (*nft.Batch).Delete, func(n *Network) {
 		n.Beside = slices.DeleteFunc(n.Beside, func(s string) bool { return s == link })
 	})
 }
 
-func (f *Firewall) changeLink(network, link string, do func(*nft.Batch, *nft.Set, ...nft.Element), book func(*Network)) error {
+func (f *Firewall) changeBeside(network, link string, do func(*nft.Batch, *nft.Set, ...nft.Element), book func(*Network)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	at := f.at(network)

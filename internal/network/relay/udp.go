@@ -53,8 +53,8 @@ func (p udpPort) turn() bool {
 			p.relay.log.Debug("datagram of a published port", "to", p.to, "err", err)
 			continue
 		}
-		if sock.SendFrom(f.socket, buf[:n], p.to, netip.Addr{}) != nil { // the last one's error: nobody listened then
-			_ = sock.SendFrom(f.socket, buf[:n], p.to, netip.Addr{})
+		if sock.Send(f.socket, buf[:n], p.to) != nil { // the last one's error: nobody listened then
+			_ = sock.Send(f.socket, buf[:n], p.to)
 		}
 	}
 	return true

@@ -11,22 +11,17 @@ import (
 // refuses the 1,024th; the administrator may want a few.
 const MaxPorts = 1000
 
-// connectRouted makes an endpoint beside the bridge: a route for its one
+// connectBeside makes an endpoint beside the bridge: a route for its one
 // address leads to the host's end of the pair, and the container sends
 // everything to the gateway, whose hardware address is the same there. It has
 // an address of the same subnet and reaches, and is reached by, the same
 // others; broadcasts end at the host.
-func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) error {
-	if err := l.AnswerForRouted(host, e); err != nil {
+func (l *Link) connectBeside(host, inside *netlink.Conn, ns int, e Endpoint) error {
+	if err := l.answerFor(host, e); err != nil {
 		return err
 	}
-	v := e.veth(l, ns)
-	v.Master, v.MAC = 0, l.MAC
 	var h, n netlink.Batch
-	h.AddVeth(v)
-	h.SetAlias(e.Index, e.Alias)
-	h.SetNoLinkLocal(e.Index)
-	h.SetRouteLocalnet(e.Index)
+	l.pair(&h, ns, e)
 	if err := host.Do(&h); err != nil {
 		return err
 	}
@@ -38,7 +33,7 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 	}
 	n.SetUp(loIndex)
 	n.SetUp(e.Iface)
-	l.addressRouted(&n, e)
+	l.addressBeside(&n, e)
 	if err := inside.Do(&n); err != nil {
 		return err
 	}
@@ -47,7 +42,7 @@ func (l *Link) connectRouted(host, inside *netlink.Conn, ns int, e Endpoint) err
 	return host.Do(&c)
 }
 
-// route leads the host to a routed endpoint.
+// route leads the host to an endpoint beside the bridge.
 func (l *Link) route(h *netlink.Batch, e Endpoint) {
 	for _, a := range e.Addrs {
 		h.AddRoute(netlink.Route{Dst: alone(a.Addr()), Src: l.gateway(a.Addr()), Index: e.Index})
@@ -55,8 +50,8 @@ func (l *Link) route(h *netlink.Batch, e Endpoint) {
 	}
 }
 
-// addressRouted is address of a routed endpoint.
-func (l *Link) addressRouted(n *netlink.Batch, e Endpoint) {
+// addressBeside is address of an endpoint beside the bridge.
+func (l *Link) addressBeside(n *netlink.Batch, e Endpoint) {
 	for _, a := range e.Addrs {
 		n.AddAddr(e.Iface, netlink.Addr{Prefix: a.Prefix, NoPrefixRoute: true})
 	}
@@ -93,9 +88,9 @@ func (l *Link) routeTo(host *netlink.Conn, e Endpoint) error {
 	return host.Do(&b)
 }
 
-// ReconnectRouted is Reconnect for an endpoint beside the bridge.
-func (l *Link) ReconnectRouted(host *netlink.Conn, e Endpoint) error {
-	if err := l.AnswerForRouted(host, e); err != nil {
+// ReconnectBeside is Reconnect for an endpoint beside the bridge.
+func (l *Link) ReconnectBeside(host *netlink.Conn, e Endpoint) error {
+	if err := l.answerFor(host, e); err != nil {
 		return err
 	}
 	var b netlink.Batch
@@ -109,11 +104,11 @@ func (l *Link) ReconnectRouted(host *netlink.Conn, e Endpoint) error {
 // alone is the prefix of one address.
 func alone(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// AnswerForRouted makes the host answer, on the bridge, when a container asks
-// for the hardware address of a routed one; at once, not after the random delay
+// answerFor makes the host answer, on the bridge, when a container asks
+// for the hardware address of one beside it; at once, not after the random delay
 // that is meant for networks with several such routers. Connect does it for each
-// routed endpoint. For addresses of IPv6 the kernel has to be told each.
-func (l *Link) AnswerForRouted(host *netlink.Conn, e Endpoint) error {
+// such endpoint. For addresses of IPv6 the kernel has to be told each.
+func (l *Link) answerFor(host *netlink.Conn, e Endpoint) error {
 	if err := l.answerAtAll(); err != nil {
 		return err
 	}

@@ -22,8 +22,8 @@ func TestEndpointsBeyondTheBridge(t *testing.T) {
 	s := openService(t, Config{})
 	s.maxPorts = 2
 	a, _, b, c := attach(t, s), attach(t, s), attach(t, s), attach(t, s)
-	if a.Routed || !b.Routed || !c.Routed {
-		t.Fatal(a.Routed, b.Routed, c.Routed)
+	if a.Beside || !b.Beside || !c.Beside {
+		t.Fatal(a.Beside, b.Beside, c.Beside)
 	}
 	for _, e := range []*Endpoint{a, b, c} {
 		for _, proto := range []string{"tcp", "udp"} {
@@ -75,7 +75,7 @@ func TestNoIPv6BesideTheBridge(t *testing.T) {
 	s.maxPorts = 1
 	attach(t, s)
 	e := attach(t, s)
-	if !e.Routed {
+	if !e.Beside {
 		t.Fatal("it has a port")
 	}
 	heard, err := net.ListenPacket("udp", "[::]:81")

@@ -1,0 +1,194 @@
+package network
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"syscall"
+
+	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/network/bridge"
+)
+
+// leadsOut says that a container with an endpoint can go out by it.
+func (e *Endpoint) leadsOut(f family) bool {
+	n := e.network
+	return e.gateway(f).IsValid() || n.parent != nil && n.parent.Layer3() && !n.rec.Internal && e.ip(f).IsValid()
+}
+
+// defaultRoute is the way out by an endpoint.
+func (e *Endpoint) defaultRoute(f family) netlink.Route {
+	if g := *e.gateway(f); g.IsValid() {
+		return bridge.DefaultRoute(g, e.Iface)
+	}
+	return netlink.Route{Dst: netip.PrefixFrom(f.all(), 0), Index: e.Iface}
+}
+
+// bestExits are the endpoints that are to be the ways out, as with Docker: of those that
+// lead out by a family the one of the highest priority, of these one that leads out by
+// both, of these the first by the network's name. A family that leads nowhere has none.
+func (s *Service) bestExits(containerID string) map[family]*Endpoint {
+	list := s.Endpoints(containerID)
+	slices.SortStableFunc(list, func(a, b *Endpoint) int {
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(b.leads(), a.leads()), cmp.Compare(a.NetworkName, b.NetworkName))
+	})
+	best := map[family]*Endpoint{}
+	for _, e := range list {
+		for _, f := range families {
+			if best[f] == nil && e.leadsOut(f) {
+				best[f] = e
+			}
+		}
+	}
+	return best
+}
+
+// leads counts the families by which an endpoint leads out.
+func (e *Endpoint) leads() (n int) {
+	for _, f := range families {
+		if e.leadsOut(f) {
+			n++
+		}
+	}
+	return n
+}
+
+// settleExit moves the default routes and the host's ports to the endpoints that are to
+// be the ways out. left has just left the table, nil if none has. Where there is no way
+// out any more, or one by which ports are opened instead, they are not published.
+func (s *Service) settleExit(containerID string, left *Endpoint, ns *os.File) error {
+	best := s.bestExits(containerID)
+	before := s.published(containerID, left)
+	var errs []error
+	moved := false
+	for _, f := range families {
+		m, err := s.moveExit(containerID, f, left, best[f], ns)
+		moved = moved || m
+		errs = append(errs, err)
+	}
+	if moved {
+		errs = append(errs, s.movePorts(containerID, before))
+	}
+	return errors.Join(errs...)
+}
+
+// moveExit is settleExit for one family's route.
+func (s *Service) moveExit(containerID string, f family, left, to *Endpoint, ns *os.File) (moved bool, err error) {
+	from := s.exitOf(containerID, f)
+	if from == nil && left != nil && *left.exit(f) {
+		from = left
+	}
+	if from == to {
+		return false, nil
+	}
+	if to != nil && ns != nil && to.made() {
+		if err := s.reroute(containerID, f, to, ns); err != nil {
+			return false, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if to != nil {
+		*to.exit(f) = true
+	}
+	if from != nil {
+		*from.exit(f) = false
+	}
+	return true, nil
+}
+
+// published is how the host's ports of a container are served, by the endpoints at which
+// they are published. Those that are opened at its own addresses do not move.
+func (s *Service) published(containerID string, left *Endpoint) map[*Endpoint][]way {
+	list := s.Endpoints(containerID)
+	if left != nil {
+		list = append(list, left)
+	}
+	all := map[*Endpoint][]way{}
+	for _, e := range list {
+		if ports := slices.DeleteFunc(slices.Clone(s.portsOf(e)), Port.opened); len(ports) > 0 {
+			all[e] = s.ways(e, ports)
+		}
+	}
+	return all
+}
+
+// movePorts publishes the host's ports of a container at its ways out, which were others
+// before. Those that cannot lead there stay reserved for it.
+func (s *Service) movePorts(containerID string, before map[*Endpoint][]way) error {
+	exits := s.exits(containerID)
+	now := map[*Endpoint][]Port{}
+	var errs []error
+	for from, ways := range before {
+		var gone []way
+		for _, w := range ways {
+			to := exits.of(w.port)
+			if to != nil {
+				now[to] = append(now[to], w.port)
+			}
+			if to == nil || s.way(to, w.port) != w {
+				gone = append(gone, w)
+			}
+		}
+		s.takePorts(from, func(p Port) bool { return !p.opened() })
+		errs = append(errs, s.unserveWays(from, gone))
+		s.forgetWays(from, gone)
+		for _, w := range gone {
+			if exits.of(w.port) == nil {
+				s.ports.park(w.port)
+			}
+		}
+	}
+	for to, ports := range now {
+		errs = append(errs, s.serve(to, ports), s.hairpin(to, ports))
+		s.mu.Lock()
+		to.Ports = merge(to.Ports, ports)
+		s.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+// forgetWays is forgetFlows for what is not served like that any more.
+func (s *Service) forgetWays(e *Endpoint, gone []way) {
+	var ports []Port
+	for _, w := range gone {
+		if w.translated {
+			ports = append(ports, w.port)
+		}
+	}
+	s.forgetFlows(e, ports, true)
+}
+
+// reroute has the container's default route of a family lead to an endpoint. What its
+// root has made of the routes otherwise is his business.
+func (s *Service) reroute(containerID string, f family, to *Endpoint, ns *os.File) error {
+	inside, err := socketIn(ns)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	routes, err := inside.Routes(int(f))
+	if err != nil {
+		return err
+	}
+	ours := s.Endpoints(containerID)
+	for _, r := range routes {
+		others := slices.ContainsFunc(ours, func(e *Endpoint) bool { return e != to && e.Iface == r.Index })
+		if r.Dst.Bits() != 0 || !others {
+			continue
+		}
+		var b netlink.Batch
+		b.DelRoute(r)
+		if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	var b netlink.Batch
+	b.AddRoute(to.defaultRoute(f))
+	if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.EEXIST) {
+		return err
+	}
+	return nil
+}
