@@ -52,7 +52,7 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := set.check(r.Internal); err != nil {
+	if err := set.check(r.Internal, enabled(r, v6)); err != nil {
 		return "", err
 	}
 	if err := s.address(&rec, r, set); err != nil {
