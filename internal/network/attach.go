@@ -171,7 +171,7 @@ func (s *Service) takeIPs(e *Endpoint, r Request) error {
 // whose last link is about to go, as when a container starts again, goes at once.
 func (s *Service) takeIP(n *Network, f family, ip netip.Addr) (netip.Addr, error) {
 	if !ip.IsValid() {
-		return n.take(f)
+		return s.takeAny(n, f)
 	}
 	err := n.claimIP(ip)
 	if errors.Is(err, ipam.ErrInUse) {
@@ -179,6 +179,20 @@ func (s *Service) takeIP(n *Network, f family, ip netip.Addr) (netip.Addr, error
 		err = n.claimIP(ip) // also if it was freed in between
 	}
 	return ip, errdefs.As(errdefs.Forbidden, err)
+}
+
+// takeAny gives any address of a network. If all are in use, those that are leaving go at
+// once, until one is free.
+func (s *Service) takeAny(n *Network, f family) (netip.Addr, error) {
+	a, err := n.take(f)
+	for err != nil {
+		leaves, ok := s.leaving.next(n, f)
+		if !ok || !s.leaving.hasten(n, leaves) {
+			return n.take(f) // one may have been freed in between
+		}
+		a, err = n.take(f)
+	}
+	return a, nil
 }
 
 // freeIface is the lowest number of a link that the container has not.

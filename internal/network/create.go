@@ -78,7 +78,7 @@ func (s *Service) requested(r network.CreateRequest) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := set.check(r.Internal); err != nil {
+	if err := set.check(r.Internal, enabled(r, v6)); err != nil {
 		return nil, err
 	}
 	if err := s.address(&rec, r, set); err != nil {

@@ -187,9 +187,25 @@ func (l *leaving) round() bool {
 	return l.s.tellMissing() || waiting
 }
 
-// hasten frees an address now if it is leaving. It waits for the kernel to delete
-// the link, some tens of milliseconds.
-func (l *leaving) hasten(n *Network, ip netip.Addr) {
+// next is the address of a network that has been leaving for longest, if there is one.
+func (l *leaving) next(n *Network, f family) (ip netip.Addr, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var first *departure
+	for _, d := range l.wait {
+		if d.e.network == n && d.e.ip(f).IsValid() && (first == nil || d.since.Before(first.since)) {
+			first = d
+		}
+	}
+	if first == nil {
+		return netip.Addr{}, false
+	}
+	return first.e.ip(f).Addr(), true
+}
+
+// hasten frees an address now if it is leaving, and reports whether it was and is free. It
+// waits for the kernel to delete the link, some tens of milliseconds.
+func (l *leaving) hasten(n *Network, ip netip.Addr) bool {
 	l.mu.Lock()
 	var found *departure
 	for _, d := range l.wait {
@@ -198,12 +214,11 @@ func (l *leaving) hasten(n *Network, ip netip.Addr) {
 		}
 	}
 	l.mu.Unlock()
-	if found == nil {
-		return
+	if found == nil || !l.drop(found) {
+		return false
 	}
-	if l.drop(found) {
-		<-found.freed
-	}
+	<-found.freed
+	return true
 }
 
 // drop deletes the link of an endpoint that is leaving, also when the kernel has

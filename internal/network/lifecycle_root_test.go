@@ -5,6 +5,7 @@ package network
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -16,10 +17,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/network"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/network/ipam"
 	"github.com/tare-engine/tare/internal/network/networktest"
 )
 
@@ -52,6 +55,35 @@ func left(t *testing.T, s *Service) (n int) {
 		}
 	}
 	return n + len(links(t, s.cfg.EngineID)) - 1
+}
+
+// A network is not full because the links of those who left it are not gone yet.
+func TestAddressesThatLeaveAreFreeForTheNext(t *testing.T) {
+	s := openService(t, Config{})
+	_, err := s.Create(network.CreateRequest{Name: "small", IPAM: subnet("10.91.0.0/29")})
+	must(t, err)
+	all := map[string]*Endpoint{}
+	for i := range 20 {
+		e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "small"})
+		if err != nil {
+			t.Fatalf("endpoint %d: %v", i, err)
+		}
+		all[e.ContainerID] = e
+		for id, e := range all {
+			if len(all) == 5 { // all that there is
+				must(t, s.Release(context.Background(), id))
+				delete(all, id)
+				defer e.CloseNetNS() // somebody keeps the namespace alive
+			}
+		}
+	}
+	for range 5 - len(all) {
+		_, err = s.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "small"})
+		must(t, err)
+	}
+	if _, err = s.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "small"}); !errors.Is(err, ipam.ErrExhausted) {
+		t.Errorf("a sixth endpoint: %v", err)
+	}
 }
 
 func TestReleasedEndpointsLeaveNothing(t *testing.T) {

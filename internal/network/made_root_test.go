@@ -23,6 +23,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/netlink"
+	"github.com/tare-engine/tare/internal/network/bridge"
 )
 
 func subnet(s string) *network.IPAM {
@@ -444,5 +445,35 @@ func TestNetworkComesAfterAFlush(t *testing.T) {
 		if got := strings.Contains(allRules(t), "10.1.0.0/24"); got != (what == "create") || !strings.Contains(allRules(t), "to-tare0") {
 			t.Errorf("%s: %s", what, allRules(t))
 		}
+	}
+}
+
+// TestTooSmallPackets: a network whose links the kernel would not have is refused, and a bridge
+// that cannot be finished is gone.
+func TestTooSmallPackets(t *testing.T) {
+	s := openService(t, Config{})
+	newNeighbour(t)
+	for _, c := range []struct {
+		driver, mtu string
+		ipv6        bool
+		want        string
+	}{
+		{"bridge", "67", false, "invalid MTU number: 67: want 68 to 65535 bytes, or 0 for the default"},
+		{"bridge", "1279", true, "invalid MTU number: 1279: want 1280 to 65535 bytes, or 0 for the default"},
+		{"macvlan", "1", false, "invalid MTU number: 1: want 68 to 65535 bytes, or 0 for the default"},
+		{"bridge", "68", false, ""}, {"bridge", "1280", true, ""}, {"bridge", "0", true, ""},
+	} {
+		_, err := s.Create(network.CreateRequest{Name: "n", Driver: c.driver, EnableIPv6: &c.ipv6, Options: map[string]string{optionMTU: c.mtu}})
+		if c.want == "" {
+			must(t, err)
+			_, err := s.Remove("n")
+			must(t, err)
+		} else if !errdefs.Is(err, errdefs.InvalidArgument) || err.Error() != c.want {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	_, err := bridge.Ensure(s.host, bridge.Options{Name: "half", MTU: 1279, Gateways: []netip.Prefix{netip.MustParsePrefix("fd01::1/64")}})
+	if _, there, lerr := s.host.LinkByName("half"); err == nil || lerr != nil || there {
+		t.Errorf("half a bridge: %v, %v, %v", there, err, lerr)
 	}
 }

@@ -278,16 +278,8 @@ func (n *Network) predefined() bool { return Predefined(n.rec.Name) }
 // rules is what the firewall is to know of a network without endpoints.
 func (n *Network) rules() firewall.Network {
 	return firewall.Network{
-		Name: n.link.Name, Link: n.link.Name, Subnets: n.rec.prefixes(), Hosts: addrsOf(n.link.Gateways),
+		Name: n.link.Name, Link: n.link.Name, Subnets: n.rec.prefixes(),
 		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Internal: n.rec.Internal,
 		Unprotected: n.settings.having(modeUnprotected), Routed: n.settings.having(modeRouted), Trusted: n.settings.trusted,
 	}
-}
-
-// addrsOf are addresses without their lengths.
-func addrsOf(list []netip.Prefix) (all []netip.Addr) {
-	for _, p := range list {
-		all = append(all, p.Addr())
-	}
-	return all
 }

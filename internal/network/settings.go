@@ -61,8 +61,18 @@ func (s settings) gateway(f family, internal, named bool) bool {
 	return s.mode(f) != modeIsolated && !(f == v4 && s.inhibit && internal)
 }
 
-// check refuses settings that a network cannot have.
-func (s settings) check(internal bool) error {
+// check refuses settings that a network to be made cannot have.
+func (s settings) check(internal, ipv6 bool) error {
+	mtu, least := s.mtu, 68 // RFC 791
+	if s.vlan != nil {
+		mtu = s.vlan.MTU
+	}
+	if ipv6 {
+		least = 1280 // RFC 8200; the kernel takes IPv6 away from smaller links
+	}
+	if mtu != 0 && mtu < least {
+		return errdefs.New(errdefs.InvalidArgument, "invalid MTU number: %d: want %d to 65535 bytes, or 0 for the default", mtu, least)
+	}
 	for _, f := range families {
 		if s.mode(f) == modeIsolated && !internal {
 			return errdefs.New(errdefs.InvalidArgument, "gateway mode 'isolated' can only be used for an internal network")

@@ -3,9 +3,13 @@
 package network
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/conntrack"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 )
@@ -45,4 +49,34 @@ func TestContainersOfANetworkAreNotTracked(t *testing.T) {
 	if len(direct) > 0 || len(published) != 2 {
 		t.Errorf("tracked: %v, and by the published port %v", direct, published)
 	}
+}
+
+// TestHostsThatOthersGaveTheirAddressAreTracked: what goes to an address of the host's that the
+// engine has not given it is tracked, so that a published port leads back, and the host's own
+// rules know its connections.
+func TestHostsThatOthersGaveTheirAddressAreTracked(t *testing.T) {
+	const bridged = "net/bridge/bridge-nf-call-iptables"
+	if was, err := sysctl.Read(bridged); err == nil {
+		must(t, sysctl.Write(bridged, "1"))
+		t.Cleanup(func() { must(t, sysctl.Write(bridged, was)) })
+	}
+	newNeighbour(t)
+	s := openService(t, Config{})
+	_, err := s.Create(network.CreateRequest{Name: "n", IPAM: subnet("10.60.0.0/24"), Options: map[string]string{
+		"com.docker.network.bridge.inhibit_ipv4": "true", "com.docker.network.bridge.name": "inhibited",
+	}})
+	must(t, err)
+	shell(t, "ip address add 10.60.0.1/24 dev inhibited")
+	join := func() *Endpoint {
+		e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "n"})
+		must(t, err)
+		return e
+	}
+	a, b := join(), join()
+	serve(t, b.NetNS, "tcp", "0.0.0.0:80")
+	publish(t, s, b, Port{Proto: "tcp", Container: 80, Host: 8080})
+	wantAnswer(t, "hairpin", a.NetNS, "tcp", "192.0.2.1:8080", "10.60.0.1")
+	nft(t, "add table ip fw; add chain ip fw input { type filter hook input priority 0; policy drop; }; add rule ip fw input ct state established accept")
+	t.Cleanup(func() { nft(t, "delete table ip fw") })
+	wantAnswer(t, "host to container", nil, "tcp", b.IP.Addr().String()+":80", "10.60.0.1")
 }

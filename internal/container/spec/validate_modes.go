@@ -127,7 +127,7 @@ func ValidateEndpoint(name string, e *network.EndpointSettings, mode container.N
 		return invalid("invalid config for network %s: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks", shown(name))
 	case len(e.MacAddress) > 0 && (mode.IsHost() || mode.IsContainer() || mode.IsNone()):
 		return invalid("conflicting options: mac-address and the network mode")
-	case len(e.MacAddress) > 0 && (len(e.MacAddress) != 6 || e.MacAddress[0]&1 == 1):
+	case len(e.MacAddress) > 0 && (len(e.MacAddress) != 6 || e.MacAddress[0]&1 == 1 || e.MacAddress.String() == "00:00:00:00:00:00"): // is_valid_ether_addr
 		return invalid("invalid MAC address: %s", e.MacAddress)
 	}
 	for _, option := range sortedKeysOf(e.DriverOpts) {

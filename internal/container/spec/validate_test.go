@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -418,6 +420,19 @@ func BenchmarkSpecOf(b *testing.B) {
 	for b.Loop() {
 		if _, err := Of(in); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestHardwareAddressesOfNobody(t *testing.T) {
+	for _, mac := range []string{"00:00:00:00:00:00", "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "02:42:ac:11:00:02:00:00"} {
+		a, err := net.ParseMAC(mac)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = ValidateEndpoint("n", &network.EndpointSettings{MacAddress: network.HardwareAddr(a)}, "n")
+		if !errdefs.Is(err, errdefs.InvalidArgument) || err.Error() != "invalid MAC address: "+mac {
+			t.Errorf("%s: %v", mac, err)
 		}
 	}
 }

@@ -234,15 +234,14 @@ func SrcIn(p netip.Prefix) Statement { return addrIn(FamilyOf(p.Addr()).src(), p
 // DstIn matches packets to a prefix.
 func DstIn(p netip.Prefix) Statement { return addrIn(FamilyOf(p.Addr()).dst(), p) }
 
-// DstNot matches packets of an address's family to another.
-func DstNot(a netip.Addr) Statement {
-	f := FamilyOf(a)
-	return append(Of(f), load(expr.PayloadBaseNetworkHeader, f.dst(), f.len(), reg), cmp(expr.CmpOpNeq, a.AsSlice()))
-}
-
 // DstLocal matches packets to an address of the host itself.
 func DstLocal() Statement {
 	return Statement{&expr.Fib{Register: reg, ResultADDRTYPE: true, FlagDADDR: true}, cmp(expr.CmpOpEq, native(unix.RTN_LOCAL))}
+}
+
+// DstNotLocal matches packets to no address of the host itself.
+func DstNotLocal() Statement {
+	return Statement{&expr.Fib{Register: reg, ResultADDRTYPE: true, FlagDADDR: true}, cmp(expr.CmpOpNeq, native(unix.RTN_LOCAL))}
 }
 
 // ctBit matches packets whose connection has one of the bits of a key.

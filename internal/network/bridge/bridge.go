@@ -76,7 +76,8 @@ type Options struct {
 	NoICC bool
 }
 
-// Ensure makes the bridge, or brings one made earlier into the state described.
+// Ensure makes the bridge, or brings one made earlier into the state described. What it has
+// made is gone after an error.
 func Ensure(c *netlink.Conn, o Options) (*Link, error) {
 	l, ok, err := c.LinkByName(o.Name)
 	if err != nil {
@@ -97,7 +98,13 @@ func Ensure(c *netlink.Conn, o Options) (*Link, error) {
 	}
 	link := &Link{Name: o.Name, MAC: l.MAC, Gateways: o.Gateways, MTU: o.MTU, options: o}
 	link.index.Store(int64(l.Index))
-	return link, link.configure(c, l)
+	err = link.configure(c, l)
+	if err != nil && !ok {
+		var b netlink.Batch
+		b.DelLink(l.Index)
+		err = errors.Join(err, c.Do(&b))
+	}
+	return link, err
 }
 
 // Restore makes the bridge anew after somebody has deleted it, with the same

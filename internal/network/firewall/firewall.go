@@ -58,7 +58,6 @@ type Network struct {
 	Name    string // for the names of its chain
 	Link    string
 	Subnets []netip.Prefix // of one family each
-	Hosts   []netip.Addr   // the host's own in these
 	ICC     bool           // its containers reach each other
 	// Masquerade has its containers go out with the host's address.
 	Masquerade bool

@@ -212,17 +212,12 @@ func (s sets) martians() []nft.Rule {
 
 // untracked spares packets between containers of a network the tracking of connections: the
 // filter lets them through whatever they belong to, and translates none. It sees them where
-// bridges are filtered (br_netfilter), and beside the bridge.
+// bridges are filtered (br_netfilter), and beside the bridge. What goes to the host is tracked,
+// by whatever address, which may be one that somebody else has given it.
 func untracked(n Network) nft.Chain {
 	c := nft.Chain{Name: insideChain(n)}
 	for _, p := range n.Subnets {
-		r := nft.Rule{nft.SrcIn(p), nft.DstIn(p)}
-		for _, a := range n.Hosts {
-			if p.Contains(a) {
-				r = append(r, nft.DstNot(a))
-			}
-		}
-		c.Rules = append(c.Rules, append(r, nft.Notrack()))
+		c.Rules = append(c.Rules, nft.Rule{nft.SrcIn(p), nft.DstIn(p), nft.DstNotLocal(), nft.Notrack()})
 	}
 	return c
 }
