@@ -155,7 +155,9 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 	}
 	u.Add(monitor.Close)
 	networks := map[pb.NetMode]bknetwork.Provider{
-		pb.NetMode_UNSET: &bridged{b.cfg.Networks}, pb.NetMode_HOST: bknetwork.NewHostProvider(), pb.NetMode_NONE: bknetwork.NewNoneProvider(),
+		pb.NetMode_UNSET: confined{&bridged{b.cfg.Networks}},
+		pb.NetMode_HOST:  confined{bknetwork.NewHostProvider()},
+		pb.NetMode_NONE:  confined{bknetwork.NewNoneProvider()},
 	}
 	devices, err := b.devices()
 	if err != nil {
