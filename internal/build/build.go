@@ -14,6 +14,7 @@
 //	records.db        what BuildKit knows of snapshots
 //	cache.db          which step led to which result
 //	history.db        builds that were
+//	used              which boot it is in use by; not there when all of it is on disk
 package build
 
 import (
@@ -85,7 +86,11 @@ func (s *Service) get(ctx context.Context) (*builder, error) {
 		return s.opened, nil
 	}
 	ctx = context.WithoutCancel(ctx) // others come after who came first
-	b, err := open(ctx, s.cfg)
+	var b *builder
+	err := intact(s.cfg.Root)
+	if err == nil {
+		b, err = open(ctx, s.cfg)
+	}
 	if err != nil {
 		slog.Warn("the build cache is damaged and begun anew", "dir", s.cfg.Root, "err", err.Error())
 		if derr := s.cfg.Layers.Discard(s.cfg.Root); derr != nil {

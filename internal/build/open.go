@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -78,11 +79,19 @@ func bolts() *bolt.Options {
 func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
+	defer func() {
+		if p := recover(); p != nil { // bbolt's way to say that a database is damaged
+			err = fmt.Errorf("%v", p)
+		}
+	}()
 	temporary := filepath.Join(cfg.ExecRoot, "tmp")
 	for _, dir := range []string{cfg.Root, temporary} {
 		if err := os.MkdirAll(dir, 0700); err != nil {
 			return nil, err
 		}
+	}
+	if err := use(cfg.Root); err != nil {
+		return nil, err
 	}
 	// BuildKit mounts at temporary places: Sweep is to find them.
 	mount.SetTempMountLocation(temporary)
@@ -146,7 +155,9 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 	}
 	u.Add(monitor.Close)
 	networks := map[pb.NetMode]bknetwork.Provider{
-		pb.NetMode_UNSET: &bridged{b.cfg.Networks}, pb.NetMode_HOST: bknetwork.NewHostProvider(), pb.NetMode_NONE: bknetwork.NewNoneProvider(),
+		pb.NetMode_UNSET: confined{&bridged{b.cfg.Networks}},
+		pb.NetMode_HOST:  confined{bknetwork.NewHostProvider()},
+		pb.NetMode_NONE:  confined{bknetwork.NewNoneProvider()},
 	}
 	devices, err := b.devices()
 	if err != nil {
@@ -254,5 +265,5 @@ func (b *builder) close() error {
 	if !b.steps.wait(endTime) {
 		slog.Warn("steps of builds have not ended: they are killed")
 	}
-	return errors.Join(Sweep(b.cfg), b.controller.Close(), b.snapshots.Close())
+	return errors.Join(Sweep(b.cfg), b.controller.Close(), b.snapshots.Close(), disuse(b.cfg.Root))
 }

@@ -72,6 +72,69 @@ func stepEnds(t *testing.T, group string, end func(*box)) {
 	removeGroups(t, group)
 }
 
+// TestDamagedBuildCacheIsBegunAnew damages what a stopped engine has of its build
+// cache: the next one builds all the same, and lives.
+func TestDamagedBuildCacheIsBegunAnew(t *testing.T) {
+	b := newBox(t)
+	b.up()
+	loadHello(b)
+	b.context("FROM " + fixture.Image + "\nRUN true\n")
+	for _, name := range []string{"names.db", "records.db", "cache.db", "history.db", "snapshots.db"} {
+		for how, damage := range map[string]func([]byte) []byte{
+			"half": func(p []byte) []byte { return p[:len(p)/2] },
+			"zero": func(p []byte) []byte { return make([]byte, len(p)) },
+			"noise": func(p []byte) []byte {
+				for i := 8192; i < min(len(p), 20480); i++ {
+					p[i] = byte(i * 7)
+				}
+				return p
+			},
+		} {
+			t.Log(name, how)
+			b.must("build", "-q", b.path("context"))
+			b.down()
+			b.rewrite("data/build/overlay/"+name, damage)
+			b.up()
+			b.must("build", "-q", "--no-cache", b.path("context"))
+		}
+	}
+	b.down()
+}
+
+// TestBuildCacheEndsWithThePower has a cache that was in use when the machine went
+// down begun anew: nobody has written it to disk.
+func TestBuildCacheEndsWithThePower(t *testing.T) {
+	b := newBox(t)
+	b.up()
+	loadHello(b)
+	b.context("FROM " + fixture.Image + "\nRUN cat /proc/sys/kernel/random/uuid >/id\n")
+	b.must("build", "-t", "first", b.path("context"))
+	b.kill()
+	b.up()
+	b.must("build", "-t", "killed", b.path("context"))
+	b.kill()
+	b.rewrite("data/build/overlay/used", func([]byte) []byte { return []byte("another boot") })
+	b.up()
+	b.must("build", "-t", "cut", b.path("context"))
+	id := func(name string) string { return b.must("run", "--rm", name, "cat", "/id") }
+	if first := id("first"); id("killed") != first || id("cut") == first {
+		t.Errorf("a step gave %q, after a kill %q, after a power cut %q", first, id("killed"), id("cut"))
+	}
+	b.down()
+}
+
+// rewrite changes what is in a file.
+func (b *box) rewrite(name string, change func([]byte) []byte) {
+	b.t.Helper()
+	p, err := os.ReadFile(b.path(name))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(b.path(name), change(p), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 // context makes a directory with a Dockerfile.
 func (b *box) context(dockerfile string) {
 	b.t.Helper()

@@ -132,3 +132,19 @@ func unique(list []string) []string {
 func isBelow(p, dir string) bool {
 	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
 }
+
+// Confine adds to a container's configuration that others have made what containers
+// get that do not say otherwise: the paths that they do not see, and the bound of their
+// tasks.
+func Confine(s *specs.Spec) {
+	for _, path := range defaultMaskedPaths() {
+		if !slices.Contains(s.Linux.MaskedPaths, path) {
+			s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, path)
+		}
+	}
+	if s.Linux.Resources == nil {
+		s.Linux.Resources = &specs.LinuxResources{}
+	}
+	limit := int64(defaultPidsLimit)
+	s.Linux.Resources.Pids = &specs.LinuxPids{Limit: &limit}
+}
