@@ -41,6 +41,7 @@ type transportError struct {
 	text   string
 	broken bool // the connection, so the same request may do
 	final  bool // repeating does not help
+	plain  bool // the other end speaks plain HTTP
 }
 
 func (e *transportError) Error() string { return e.text }

@@ -2,7 +2,9 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 )
@@ -22,8 +24,43 @@ func (c *Client) Hosts(name string) ([]docker.RegistryHost, error) {
 			attempts = c.cfg.Attempts
 		}
 		h := s.host
-		h.Client = &http.Client{Transport: &transport{s: s, home: s.host.Host, attempts: attempts}, CheckRedirect: s.redirect}
+		var t http.RoundTripper = &transport{s: s, home: s.host.Host, attempts: attempts}
+		if s.plain && h.Scheme == "https" {
+			t = &fallback{RoundTripper: t, host: h.Host}
+		}
+		h.Client = &http.Client{Transport: t, CheckRedirect: s.redirect}
 		hosts = append(hosts, h)
 	}
 	return hosts, nil
+}
+
+// fallback is the transport to a host that may speak plain HTTP, and is asked over TLS
+// until it has shown that it does. To no other host, after a redirect, it is spoken.
+type fallback struct {
+	http.RoundTripper
+	host  string
+	plain atomic.Bool
+}
+
+// RoundTrip does a request.
+func (f *fallback) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" || req.URL.Host != f.host {
+		return f.RoundTripper.RoundTrip(req)
+	}
+	again := req.Clone(req.Context())
+	again.URL.Scheme = "http"
+	if f.plain.Load() {
+		return f.RoundTripper.RoundTrip(again)
+	}
+	resp, err := f.RoundTripper.RoundTrip(req)
+	if e, ok := errors.AsType[*transportError](err); !ok || !e.plain {
+		return resp, err
+	}
+	f.plain.Store(true)
+	if req.GetBody != nil { // the body is read
+		if again.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	return f.RoundTripper.RoundTrip(again)
 }

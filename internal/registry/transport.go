@@ -235,7 +235,7 @@ func wireError(outer context.Context, cause, err error) error {
 	e := &transportError{text: err.Error()}
 	// http.Client does the same, if it sees the error itself.
 	if r, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(r.RecordHeader[:]) == "HTTP/" {
-		e.text = http.ErrSchemeMismatch.Error()
+		e.text, e.plain = http.ErrSchemeMismatch.Error(), true
 	}
 	if inner, ok := errors.AsType[*transportError](err); ok {
 		e.final = inner.final
