@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -142,7 +143,8 @@ func (x *views) leave(h *visit) error {
 func runningView(pidfd *os.File) (*mount.View, error) {
 	view, err := mount.ViewOf(pidfd, wanted)
 	ended, e := kernel.Ended(pidfd)
-	if e != nil || !ended {
+	// One that is about to end has lost its namespaces already: ESRCH.
+	if e != nil || !ended && !errors.Is(err, syscall.ESRCH) {
 		return view, errors.Join(err, e)
 	}
 	if view != nil {

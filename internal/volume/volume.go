@@ -126,7 +126,7 @@ const (
 // Open reads all records. One that cannot be read is set aside and named.
 func Open(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, volumes: map[string]*entry{}}
-	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
+	if err := os.MkdirAll(cfg.Dir, 0o710); err != nil {
 		return nil, err
 	}
 	dirs, err := os.ReadDir(cfg.Dir)
