@@ -284,10 +284,14 @@ func (s *Service) reroute(containerID string, f family, to *Endpoint, ns *os.Fil
 	}
 	var b netlink.Batch
 	b.AddRoute(to.defaultRoute(f))
-	if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.EEXIST) {
+	switch err := inside.Do(&b); {
+	case err == nil || errors.Is(err, syscall.EEXIST):
+		return nil
+	case len(to.Sysctls) > 0:
+		return errdefs.New(errdefs.InvalidArgument, "network %s: the sysctls of the endpoint leave no way out by IPv%d: %w", to.NetworkName, f, err)
+	default:
 		return err
 	}
-	return nil
 }
 
 // Settle puts right the endpoints of a container that was adopted, and its way
