@@ -9,8 +9,8 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"syscall"
 	"sync"
+	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 

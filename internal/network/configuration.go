@@ -94,7 +94,11 @@ func (c Config) checkOptions() error {
 		if driver != "bridge" && !onParent(driver) {
 			return fmt.Errorf("options for networks of the driver %q, which there is not", driver)
 		}
-		if _, err := settingsOf(&record{ID: ident.New(), Driver: driver, Options: options}); err != nil {
+		set, err := settingsOf(&record{ID: ident.New(), Driver: driver, Options: options})
+		if err == nil {
+			err = set.check(true, false)
+		}
+		if err != nil {
 			return fmt.Errorf("options for networks of the driver %s: %w", driver, err)
 		}
 	}

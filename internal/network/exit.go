@@ -8,6 +8,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/network/bridge"
 )
@@ -187,8 +188,12 @@ func (s *Service) reroute(containerID string, f family, to *Endpoint, ns *os.Fil
 	}
 	var b netlink.Batch
 	b.AddRoute(to.defaultRoute(f))
-	if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.EEXIST) {
+	switch err := inside.Do(&b); {
+	case err == nil || errors.Is(err, syscall.EEXIST):
+		return nil
+	case len(to.Sysctls) > 0:
+		return errdefs.New(errdefs.InvalidArgument, "network %s: the sysctls of the endpoint leave no way out by IPv%d: %w", to.NetworkName, f, err)
+	default:
 		return err
 	}
-	return nil
 }

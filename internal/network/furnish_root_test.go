@@ -164,3 +164,21 @@ func TestIPAMDrivers(t *testing.T) {
 		t.Errorf("%+v, %v", in.IPAM, err)
 	}
 }
+
+// TestSysctlsThatLeaveNoWayOut are the request's fault, and leave nothing.
+func TestSysctlsThatLeaveNoWayOut(t *testing.T) {
+	s := openService(t, Config{})
+	makeNetwork(t, s, network.CreateRequest{Name: "six", EnableIPv6: new(true), IPAM: subnet("fd01::/64")})
+	first := attach(t, s)
+	before := len(links(t, s.cfg.EngineID))
+	_, err := s.Connect(context.Background(), Request{
+		ContainerID: first.ContainerID, Name: "c", Network: "six", Sysctls: []Sysctl{{"net.ipv6.conf.IFNAME.disable_ipv6", "1"}},
+	}, first.NetNS)
+	if !errdefs.Is(err, errdefs.InvalidArgument) || !strings.Contains(err.Error(), "network six: the sysctls of the endpoint leave no way out by IPv6") {
+		t.Error(err)
+	}
+	if n := len(s.Endpoints(first.ContainerID)); n != 1 {
+		t.Errorf("%d endpoints", n)
+	}
+	eventually(t, "the link is gone", func() bool { return len(links(t, s.cfg.EngineID)) == before })
+}

@@ -472,6 +472,18 @@ func TestTooSmallPackets(t *testing.T) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
+	for _, c := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{MTU: 1279, IPv6: true, Subnet6: netip.MustParsePrefix("fd01::/64")}, "1279: want 1280 to 65535 bytes"},
+		{Config{Options: map[string]map[string]string{"macvlan": {optionMTU: "67"}}}, "macvlan: invalid MTU number: 67: want 68 to 65535 bytes"},
+	} {
+		c.cfg.EngineID, c.cfg.Default, c.cfg.Dir = "e2", true, t.TempDir()
+		if _, err := Open(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.want, err)
+		}
+	}
 	_, err := bridge.Ensure(s.host, bridge.Options{Name: "half", MTU: 1279, Gateways: []netip.Prefix{netip.MustParsePrefix("fd01::1/64")}})
 	if _, there, lerr := s.host.LinkByName("half"); err == nil || lerr != nil || there {
 		t.Errorf("half a bridge: %v, %v, %v", there, err, lerr)

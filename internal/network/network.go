@@ -96,6 +96,9 @@ func (s *Service) openBridge(n *Network, others map[string]record) (err error) {
 	if n.rec.Gateway6, err = s.gateway6(n.rec.Gateway6, others); err != nil {
 		return err
 	}
+	if err := n.settings.check(true, n.rec.has(v6)); err != nil {
+		return err
+	}
 	if err := n.openSubnets(); err != nil {
 		return err
 	}
