@@ -324,6 +324,8 @@ func TestSettings(t *testing.T) {
 		{optionMTU, "70000", "invalid MTU number: 70000"},
 		{optionMTU, "x", "failed to parse com.docker.network.driver.mtu value: x"},
 		{optionHostIP, "::1", "failed to parse com.docker.network.bridge.host_binding_ipv4 value: ::1 (nil ip)"},
+		{optionSource, "::1", "failed to parse com.docker.network.host_ipv4 value: ::1 (not an address of IPv4 that a host has)"},
+		{optionSource6, "x", "failed to parse com.docker.network.host_ipv6 value: x"},
 		{optionMode, "x", "failed to parse com.docker.network.bridge.gateway_mode_ipv4 value: x (unknown gateway mode x)"},
 		{optionMode6, "routed", ""},
 		{optionInhibit, "x", "failed to parse com.docker.network.bridge.inhibit_ipv4 value: x"},
@@ -340,6 +342,19 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s=%s: %v", c.name, c.value, err)
 		}
 	}
+}
+
+// TestContainersGoOutWithAnAddressThatIsChosen, by either family.
+func TestContainersGoOutWithAnAddressThatIsChosen(t *testing.T) {
+	world := newNeighbour(t)
+	s := openService(t, Config{})
+	shell(t, "ip addr add 192.0.2.77/24 dev out0; ip addr add 2001:db8::77/64 dev out0 nodad")
+	six := true
+	makeNetwork(t, s, network.CreateRequest{Name: "chosen", EnableIPv6: &six, Options: map[string]string{optionSource: "192.0.2.77", optionSource6: "2001:db8::77"}})
+	e := attachTo(t, s, "chosen", Request{})
+	serve(t, world, "tcp", "[::]:80")
+	wantAnswer(t, "IPv4", e.NetNS, "tcp", "192.0.2.2:80", "192.0.2.77")
+	wantAnswer(t, "IPv6", e.NetNS, "tcp", "[2001:db8::2]:80", "2001:db8::77")
 }
 
 // TestNetworksComeAndGoAlone: a network adds its chains, sets and elements to the

@@ -282,7 +282,7 @@ func (n *Network) predefined() bool { return Predefined(n.rec.Name) }
 func (n *Network) rules() firewall.Network {
 	return firewall.Network{
 		Name: n.link.Name, Link: n.link.Name, Subnets: n.rec.prefixes(),
-		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Internal: n.rec.Internal,
+		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Sources: n.settings.sources, Internal: n.rec.Internal,
 		Unprotected: n.settings.having(modeUnprotected), Routed: n.settings.having(modeRouted), Trusted: n.settings.trusted,
 	}
 }

@@ -22,6 +22,7 @@ type settings struct {
 	icc        bool   // containers reach each other
 	masquerade bool   // containers go out with the host's address
 	hostIP     netip.Addr
+	sources    map[firewall.Family]netip.Addr // with which containers go out; none: that of the link
 	mtu        int
 	modes      map[family]string // the gateway's; empty: modeNAT
 	inhibit    bool              // the link has no address of IPv4: somebody else gives it one
@@ -91,6 +92,8 @@ const (
 	optionICC        = optionPrefix + "enable_icc"
 	optionMasquerade = optionPrefix + "enable_ip_masquerade"
 	optionHostIP     = optionPrefix + "host_binding_ipv4"
+	optionSource     = "com.docker.network.host_ipv4"
+	optionSource6    = "com.docker.network.host_ipv6"
 	optionInhibit    = optionPrefix + "inhibit_ipv4"
 	optionTrusted    = optionPrefix + "trusted_host_interfaces"
 	optionMode       = optionPrefix + "gateway_mode_ipv4"
@@ -127,7 +130,7 @@ func settingsOf(r *record) (settings, error) {
 func bridgeSettings(id string, options map[string]string) (settings, error) {
 	s := settings{
 		link: cmp.Or(options[optionName], "br-"+ident.Short(id)), icc: true, masquerade: true, hostIP: netip.IPv4Unspecified(), mtu: defaultMTU,
-		modes: map[family]string{}, prefix: defaultPrefix,
+		modes: map[family]string{}, prefix: defaultPrefix, sources: map[firewall.Family]netip.Addr{},
 	}
 	for name, value := range options {
 		var err error
@@ -142,6 +145,10 @@ func bridgeSettings(id string, options map[string]string) (settings, error) {
 			if s.hostIP, err = netip.ParseAddr(value); err != nil || !s.hostIP.Is4() {
 				err = fmt.Errorf("nil ip")
 			}
+		case optionSource:
+			s.sources[firewall.Family(v4)], err = leavingAs(value, v4)
+		case optionSource6:
+			s.sources[firewall.Family(v6)], err = leavingAs(value, v6)
 		case optionMTU:
 			if s.mtu, err = strconv.Atoi(value); err == nil && (s.mtu < 0 || s.mtu > 65535) {
 				return s, errdefs.New(errdefs.InvalidArgument, "invalid MTU number: %d", s.mtu)
@@ -166,6 +173,15 @@ func bridgeSettings(id string, options map[string]string) (settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// leavingAs reads an address with which containers go out.
+func leavingAs(value string, f family) (netip.Addr, error) {
+	a, err := netip.ParseAddr(value)
+	if err == nil && (familyOf(a) != f || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast()) {
+		err = fmt.Errorf("not an address of IPv%d that a host has", f)
+	}
+	return a, err
 }
 
 // checkMode refuses what is no mode of a gateway.

@@ -283,6 +283,14 @@ func Jump(chain string) Statement {
 // Masquerade gives the connection the address of the link as its source.
 func Masquerade() Statement { return Statement{&expr.Masq{}} }
 
+// SNAT gives the connection an address of the host as its source.
+func SNAT(a netip.Addr) Statement {
+	return Statement{
+		&expr.Immediate{Register: word, Data: a.AsSlice()},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(FamilyOf(a).number()), RegAddrMin: word},
+	}
+}
+
 // DNATByPort translates the destination by a map from (protocol, port).
 func DNATByPort(m *Set, f Family) Statement {
 	return append(append(Of(f),

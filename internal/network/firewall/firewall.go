@@ -61,6 +61,9 @@ type Network struct {
 	ICC     bool           // its containers reach each other
 	// Masquerade has its containers go out with the host's address.
 	Masquerade bool
+	// Sources are the addresses that they go out with then; that of the link if there is
+	// none of the family.
+	Sources map[Family]netip.Addr
 	// Internal cuts its containers off from everything but each other and the
 	// host.
 	Internal bool

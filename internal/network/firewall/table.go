@@ -262,7 +262,11 @@ func sources(n Network, links *nft.Set) nft.Chain {
 	c := nft.Chain{Name: sourcesChain(n)}
 	for _, family := range families {
 		if n.Masquerade && !n.Internal && !n.Routed[family] { // out into the world
-			c.Rules = append(c.Rules, nft.Rule{nft.Of(family), nft.OIfNotIn(links), nft.Masquerade()})
+			hide := nft.Masquerade()
+			if a, ok := n.Sources[family]; ok {
+				hide = nft.SNAT(a)
+			}
+			c.Rules = append(c.Rules, nft.Rule{nft.Of(family), nft.OIfNotIn(links), hide})
 		}
 	}
 	// Container to container by way of a published port of the host: the answer
