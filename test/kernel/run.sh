@@ -45,6 +45,7 @@ with_init=(internal/linux/systemd cmd/tare-runtime test/script)
 pattern() {
 	case $1 in
 	internal/layer/overlay) echo "TestSuite/(FreshContainer|WhiteoutsHide|MetadataIsKept|ChangesAreExact|ContainersHaveIDs|DiffIsALayer|ExportIsTheWholeRoot|ViewsAreReadOnly|SizeIsALimit)" ;;
+	internal/network) echo "Test(EndpointAhead|BoundEndpointsReach|KilledEngine|NetworksWithoutLinks|RatesAreKept|LimitsThat|DelayAndLoss|MadeNetworks|TableOfMany|Names$|PublishedPort|PublishedSCTP|PublishedForTheOther|GuardSpares|HostDoesNotBecome|UDPClient|IPv6Network|Macvlan$|MacvlanModes|Ipvlan|RoutedNetwork|IsolatedNetwork|TooSmall)" ;;
 	internal/runtime) echo "Test(Default|Masks|Privileged|Exec|Cell|Namespaces|HostNamespaces|Binds)" ;;
 	test/script) echo "TestTare/sessions/(hello|limits|exec|namespaces|security|oom|apparmor|userns)$" ;;
 	esac
