@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -344,14 +343,6 @@ func (l *lab) deletesHeld(t *testing.T, hooks specs.Hooks, command, file string,
 		time.Sleep(5 * time.Millisecond)
 	}
 	if kill {
-		if command != "start" || file == l.dir+"/hangs" { // a hook that the runtime runs is noted soon after it has begun
-			noted := filepath.Join(l.root, "h", "hook")
-			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-				if _, err := os.Stat(noted); err == nil {
-					break
-				}
-			}
-		}
 		if err := held.Process.Kill(); err != nil {
 			t.Error(err)
 		}

@@ -75,7 +75,7 @@ func hookEnv(h specs.Hook) []string { return append([]string{}, h.Env...) }
 
 // runHook starts one hook by start and waits for it: its state on stdin, its
 // output kept for the error's text.
-func (c *Container) runHook(h specs.Hook, state []byte, start func(stdio [3]*os.File) (int, error)) error {
+func (c *Container) runHook(h specs.Hook, state []byte, start func(stdio [3]*os.File) (int, error)) (err error) {
 	in, err := fileOf("state", state)
 	if err != nil {
 		return err
@@ -86,32 +86,41 @@ func (c *Container) runHook(h specs.Hook, state []byte, start func(stdio [3]*os.
 		return err
 	}
 	defer out.Close()
+	if err := c.noteHook(out, 0); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(c.file(hookFile))) }()
 	pid, err := start([3]*os.File{in, out, out})
 	if err != nil {
 		return err
 	}
-	if err := c.noteHook(pid); err != nil {
+	if err := c.noteHook(out, pid); err != nil {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // ours, and not reaped
 		wait(pid)
 		return err
 	}
 	ws, err := waitHook(pid, h.Timeout)
-	if e := os.Remove(c.file(hookFile)); err == nil {
-		err = e
-	}
 	if err == nil && !(ws.Exited() && ws.ExitStatus() == 0) {
 		err = fmt.Errorf("%s, stdout: %s", statusText(ws), outputOf(out))
 	}
 	return err
 }
 
-// noteHook writes down which hook runs: should we be killed, Delete ends it.
-func (c *Container) noteHook(pid int) error {
-	ticks, err := process.StartTicks(pid)
+// noteHook writes down which hook runs: should we be killed, Delete ends it. Before
+// there is a process, with pid 0, it can be known by its output.
+func (c *Container) noteHook(out *os.File, pid int) error {
+	st, err := out.Stat()
 	if err != nil {
 		return err
 	}
-	return writeFile(c.file(hookFile), fmt.Appendln(nil, pid, ticks), 0o600)
+	var ticks uint64
+	if pid != 0 {
+		if ticks, err = process.StartTicks(pid); err != nil {
+			return err
+		}
+	}
+	id := process.FileIDOf(st)
+	return writeFile(c.file(hookFile), fmt.Appendln(nil, pid, ticks, id.Dev, id.Ino), 0o600)
 }
 
 // endHook ends a hook whose runtime was killed, with all that descends from it.
@@ -122,23 +131,34 @@ func (c *Container) endHook() error {
 	}
 	var pid int
 	var ticks uint64
+	var out process.FileID
 	if err == nil {
-		_, err = fmt.Sscan(string(b), &pid, &ticks)
+		_, err = fmt.Sscan(string(b), &pid, &ticks, &out.Dev, &out.Ino)
 	}
 	if err != nil {
 		return err
 	}
-	pidfd, err := process.Reopen(pid, ticks)
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
+	for {
+		var pidfd *os.File
+		if pid != 0 {
+			pidfd, err = process.Reopen(pid, ticks)
+		} else {
+			pidfd, pid, err = process.Holder(out)
+		}
+		if errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c.root.debug("container %s: ends the hook of a runtime that was killed, process %d", c.ID, pid)
+		ended, err := process.KillTree(pidfd, pid, endTime*time.Millisecond)
+		pidfd.Close()
+		if err != nil || !ended || ticks != 0 {
+			return err
+		}
+		pid = 0 // who else has its output
 	}
-	if err != nil {
-		return err
-	}
-	defer pidfd.Close()
-	c.root.debug("container %s: ends the hook of a runtime that was killed, process %d", c.ID, pid)
-	_, err = process.KillTree(pidfd, pid, endTime*time.Millisecond)
-	return err
 }
 
 // fileOf returns a pipe with the bytes to read in it, or, what no pipe holds,

@@ -19,7 +19,7 @@ const (
 	stateFile  = "state.json"
 	configFile = "config.json"
 	fifoFile   = "exec.fifo"
-	hookFile   = "hook" // pid and start time of the hook that runs, if one does
+	hookFile   = "hook" // pid and start time of the hook that runs, if one does, and device and inode of its output
 )
 
 // Errors whose texts other programs know.

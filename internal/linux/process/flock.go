@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // FlockHolder returns a pidfd of a process that holds an flock on the open file
@@ -18,6 +17,7 @@ func FlockHolder(f *os.File) (pidfd *os.File, pid int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	id := FileIDOf(st)
 	locks, err := os.Open("/proc/locks")
 	if err != nil {
 		return nil, 0, err
@@ -26,12 +26,12 @@ func FlockHolder(f *os.File) (pidfd *os.File, pid int, err error) {
 	lines := bufio.NewScanner(locks)
 	for lines.Scan() {
 		pid, inode := parseLock(lines.Text())
-		if pid == 0 || inode != inodeOf(st) {
+		if pid == 0 || inode != id.Ino {
 			continue
 		}
 		// Looked at behind the pidfd: the pid cannot have become another's.
 		if fd, err := Open(pid); err == nil {
-			if holdsFlock(pid, st) {
+			if holdsFlock(pid, id) {
 				return fd, pid, nil
 			}
 			fd.Close()
@@ -61,21 +61,10 @@ func parseLock(line string) (pid int, inode uint64) {
 	return pid, inode
 }
 
-func inodeOf(st os.FileInfo) uint64 { return st.Sys().(*syscall.Stat_t).Ino }
-
 // holdsFlock reports whether a process has the file open with an flock on it.
-func holdsFlock(pid int, st os.FileInfo) bool {
-	dir := "/proc/" + strconv.Itoa(pid)
-	fds, err := os.ReadDir(dir + "/fd")
-	if err != nil {
-		return false
-	}
-	for _, fd := range fds {
-		open, err := os.Stat(dir + "/fd/" + fd.Name())
-		if err != nil || !os.SameFile(open, st) {
-			continue
-		}
-		if info, err := os.ReadFile(dir + "/fdinfo/" + fd.Name()); err == nil && bytes.Contains(info, []byte("FLOCK")) {
+func holdsFlock(pid int, id FileID) bool {
+	for fd := range descriptors(pid, id) {
+		if info, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/fdinfo/" + fd); err == nil && bytes.Contains(info, []byte("FLOCK")) {
 			return true
 		}
 	}
