@@ -108,6 +108,7 @@ func (p *cells) evict(c *cell) {
 
 // abandon gives back what a cell held whose child is gone.
 func (p *cells) abandon(c *cell) {
+	defer p.gone(c.id)
 	if err := errors.Join(p.networks.Release(context.Background(), c.id), c.group.Kill(), c.group.Remove()); err != nil {
 		slog.Warn("give up a cell", "id", c.id, "err", err)
 	}

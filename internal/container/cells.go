@@ -40,9 +40,10 @@ type cells struct {
 
 	making  sync.Mutex // held while a cell is made, until it is in its pool; taken before mu
 	mu      sync.Mutex
-	pools   []*pool          // the network used last first; at most cellNetworks
-	claimed map[string]*cell // by container ID
-	surplus []*cell          // to be given up by the loop
+	pools   []*pool                  // the network used last first; at most cellNetworks
+	claimed map[string]*cell         // by container ID
+	leaving map[string]chan struct{} // claims that are being given up, by container ID: closed when they are
+	surplus []*cell                  // to be given up by the loop
 	off     bool
 }
 
@@ -56,7 +57,7 @@ type pool struct {
 func newCells(cgroup string, r *records, n *network.Service, l *link) *cells {
 	return &cells{
 		cgroup: cgroup, records: r, networks: n, link: l,
-		wake: make(chan struct{}, 1), claimed: map[string]*cell{}, stop: func() {},
+		wake: make(chan struct{}, 1), claimed: map[string]*cell{}, leaving: map[string]chan struct{}{}, stop: func() {},
 	}
 }
 
@@ -151,13 +152,28 @@ func (p *cells) at(network string) int {
 	return slices.IndexFunc(p.pools, func(of *pool) bool { return of.network == network })
 }
 
-// take returns the container's cell, nil if it has none. It is the caller's.
+// take returns the container's cell, nil if it has none. It is the caller's. One that
+// is being given up is gone when take returns: it bears the container's ID, and what
+// ends it would end what is started meanwhile.
 func (p *cells) take(id string) *cell {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := p.claimed[id]
+	c, leaving := p.claimed[id], p.leaving[id]
 	delete(p.claimed, id)
+	p.mu.Unlock()
+	if leaving != nil {
+		<-leaving
+	}
 	return c
+}
+
+// gone lets the container of a cell that was given up start.
+func (p *cells) gone(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if leaving := p.leaving[id]; leaving != nil {
+		close(leaving)
+		delete(p.leaving, id)
+	}
 }
 
 // poke lets the loop look at the pools.
@@ -256,7 +272,7 @@ func (p *cells) stale() []*cell {
 	return append(old, p.unclaim(func(c *cell) bool { return time.Now().After(c.endAt) })...)
 }
 
-// unclaim takes claimed cells out.
+// unclaim takes claimed cells out, to be given up.
 //
 // Preconditions: p.mu is held.
 func (p *cells) unclaim(which func(*cell) bool) (list []*cell) {
@@ -264,6 +280,7 @@ func (p *cells) unclaim(which func(*cell) bool) (list []*cell) {
 		if which(c) {
 			list = append(list, c)
 			delete(p.claimed, id)
+			p.leaving[id] = make(chan struct{})
 		}
 	}
 	return list

@@ -137,7 +137,15 @@ func TestFewNetworksHaveCells(t *testing.T) {
 	if old := p.stale(); len(old) != 2 || old[0] != made["d"] || old[1].id != "x" {
 		t.Errorf("given up: %+v", old)
 	}
-	if p.take("x") != nil || p.take("y") == nil || p.take("y") != nil {
+	taken := make(chan *cell)
+	go func() { taken <- p.take("x") }()
+	select {
+	case <-taken:
+		t.Error("a container starts beside the cell of its ID that is being given up")
+	case <-time.After(20 * time.Millisecond):
+	}
+	p.gone("x")
+	if <-taken != nil || p.take("x") != nil || p.take("y") == nil || p.take("y") != nil {
 		t.Error("claims")
 	}
 	if all := p.takeAll(); len(all) != 3 || len(p.pools) != 0 || p.wanted() != "" {
