@@ -94,10 +94,11 @@ func (p *cells) evictAll(list []*cell) {
 	}
 }
 
-// evict ends a cell's child and gives back what it held.
+// evict ends a cell's child and gives back what it held. While the keeper is being
+// replaced nobody waits for it, as a start may wait for us: the group is killed.
 func (p *cells) evict(c *cell) {
 	var err error
-	if conn, cerr := p.link.wait(); cerr == nil {
+	if conn, cerr := p.link.now(); cerr == nil {
 		err = conn.Evict(context.Background(), c.id)
 	}
 	if err != nil {
