@@ -13,10 +13,13 @@ import (
 	"github.com/tare-engine/tare/test/fixture"
 )
 
-// The ports of the server that runs in containers, and how long each is asked.
+// The ports of the server that runs in containers, and how long each is asked. What comes
+// from the host by different ways comes from one address: each way has a port of its own,
+// or connections would meet those of another way that are not forgotten yet.
 const (
-	bulkPort, connectPort = "9000", "9001"
-	asked                 = 2 * time.Second
+	bulkPort, connectPort       = "9000", "9001"
+	loopbackPort, loopback6Port = "9002", "9003"
+	asked                       = 2 * time.Second
 )
 
 // traffic is what a row measures.
@@ -174,9 +177,13 @@ func netByHand(self string) ([]*netRow, func(), error) {
 // netRows starts a server in a container of an engine, whose ports are published, and
 // returns the ways to it.
 func (e *engine) netRows(self string, n int) ([]*netRow, error) {
-	bulk, conn := fmt.Sprint(19000+10*n), fmt.Sprint(19001+10*n)
+	published := func(port string) string { return fmt.Sprint(10*(n+1)) + port[1:] } // 9001 as 10001
+	bulk, conn := published(bulkPort), published(connectPort)
 	mount := []string{"-v", self + ":/netbench:ro", "--network", "net-bench"}
-	server := append([]string{"run", "-d", "--name", "net-server", "-e", netMode + "=server", "-p", bulk + ":" + bulkPort, "-p", conn + ":" + connectPort}, mount...)
+	server := append([]string{"run", "-d", "--name", "net-server", "-e", netMode + "=server"}, mount...)
+	for _, port := range []string{bulkPort, connectPort, loopbackPort, loopback6Port} {
+		server = append(server, "-p", published(port)+":"+port)
+	}
 	client := append([]string{"run", "-d", "--name", "net-client"}, mount...)
 	err := errors.Join(
 		e.docker("network", "create", "--subnet", fmt.Sprintf("10.45.%d.0/24", n), "net-bench"),
@@ -195,8 +202,8 @@ func (e *engine) netRows(self string, n int) ([]*netRow, error) {
 		{name: e.name + ": container to container", client: []string{"docker", "-H", "unix://" + e.socket, "exec", "-e", netMode + "=client", "net-client", "/netbench"},
 			to: ip, bulk: bulkPort, conn: connectPort},
 		{name: e.name + ": host to container", client: here, to: ip, bulk: bulkPort, conn: connectPort},
-		{name: e.name + ": host's loopback to published port", client: here, to: "127.0.0.1", bulk: bulk, conn: conn},
-		{name: e.name + ": host's [::1] to published port", client: here, to: "::1", bulk: bulk, conn: conn},
+		{name: e.name + ": host's loopback to published port", client: here, to: "127.0.0.1", bulk: bulk, conn: published(loopbackPort)},
+		{name: e.name + ": host's [::1] to published port", client: here, to: "::1", bulk: bulk, conn: published(loopback6Port)},
 		{name: e.name + ": another machine to published port", client: append([]string{"ip", "netns", "exec", netOutside}, here...),
 			to: "192.0.2.1", bulk: bulk, conn: conn},
 	}, nil
@@ -243,15 +250,19 @@ func netMain(mode string, args []string) error {
 }
 
 // netServe swallows what comes to one port, and says one byte to each who comes to the
-// other.
+// others.
 func netServe() error {
 	bulk, err := net.Listen("tcp", ":"+bulkPort)
 	if err != nil {
 		return err
 	}
-	conn, err := net.Listen("tcp", ":"+connectPort)
-	if err != nil {
-		return err
+	greeted := make(chan error)
+	for _, port := range []string{connectPort, loopbackPort, loopback6Port} {
+		l, err := net.Listen("tcp", ":"+port)
+		if err != nil {
+			return err
+		}
+		go func() { greeted <- greet(l) }()
 	}
 	go func() {
 		for {
@@ -270,8 +281,12 @@ func netServe() error {
 			}()
 		}
 	}()
+	return <-greeted
+}
+
+func greet(l net.Listener) error {
 	for {
-		c, err := conn.Accept()
+		c, err := l.Accept()
 		if err != nil {
 			return err
 		}
