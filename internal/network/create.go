@@ -49,6 +49,11 @@ func (s *Service) Create(r network.CreateRequest) (_ string, err error) {
 	}
 	u.Add(func() error { return s.takeDown(n) })
 	failpoint.Hit("network/link-made")
+	if n.parent != nil {
+		if err := n.parent.Fits(s.host); err != nil {
+			return "", err
+		}
+	}
 	if n.link != nil {
 		if err := s.guard(n, &u); err != nil {
 			return "", err

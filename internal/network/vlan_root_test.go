@@ -455,3 +455,36 @@ func TestMacvlanKnowsIPv6OrNot(t *testing.T) {
 		}))
 	}
 }
+
+// TestMacvlanMTU: it is not above the parent's, and a parent that is the network's own has it.
+func TestMacvlanMTU(t *testing.T) {
+	s := openService(t, Config{})
+	shell(t, "ip link add up0 type veth peer name up1; ip link set up0 up")
+	wide := func(parent string) network.CreateRequest {
+		r := lan("wide", nil, "10.1.0.0/24")
+		r.Options = map[string]string{optionMTU: "9000"}
+		if parent != "" {
+			r.Options[optionParent] = parent
+		}
+		return r
+	}
+	parents := []string{"up0"}
+	vlans, err := s.host.HasKind("vlan")
+	must(t, err)
+	if vlans {
+		parents = append(parents, "up0.7")
+	}
+	for _, parent := range parents {
+		_, err := s.Create(wide(parent))
+		if !errdefs.Is(err, errdefs.InvalidArgument) || !strings.Contains(err.Error(), "9000 is wanted, "+parent+" has 1500") {
+			t.Error(err)
+		}
+	}
+	if _, ok, err := s.host.LinkByName("up0.7"); err != nil || ok {
+		t.Error("its link is left", err)
+	}
+	makeNetwork(t, s, wide(""))
+	must(t, s.Release(context.Background(), attachTo(t, s, "wide", Request{}).ContainerID))
+	_, err = s.Remove("wide")
+	must(t, err)
+}

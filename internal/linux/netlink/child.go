@@ -79,11 +79,15 @@ func (b *Batch) AddVLAN(name string, index, parent, id int) {
 	b.end()
 }
 
-// AddSink makes a link of a kind that loses whatever is sent by it: dummy, or ifb. It is up.
-func (b *Batch) AddSink(kind, name string, index int) {
+// AddSink makes a link of a kind that loses whatever is sent by it: dummy, or ifb. It is up. mtu 0 is
+// the kernel's.
+func (b *Batch) AddSink(kind, name string, index, mtu int) {
 	b.begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, "add %s %s", kind, name)
 	b.ifinfo(index, unix.IFF_UP, unix.IFF_UP)
 	b.attrStr(unix.IFLA_IFNAME, name)
+	if mtu != 0 {
+		b.attr32(unix.IFLA_MTU, uint32(mtu))
+	}
 	b.nest(unix.IFLA_LINKINFO)
 	b.attrStr(unix.IFLA_INFO_KIND, kind)
 	b.endNest()

@@ -58,6 +58,16 @@ func (p *Parent) Ensure(c *netlink.Conn) error {
 	return err
 }
 
+// Fits refuses (InvalidArgument) an MTU of containers' links that is above the parent's,
+// which the kernel does not give to macvlan.
+func (p *Parent) Fits(c *netlink.Conn) error {
+	l, ok, err := c.LinkByName(p.Name())
+	if err != nil || !ok || p.Kind != Macvlan || p.MTU <= l.MTU {
+		return err
+	}
+	return errdefs.New(errdefs.InvalidArgument, "the MTU of a macvlan network is not above its parent's: %d is wanted, %s has %d", p.MTU, l.Name, l.MTU)
+}
+
 // find returns the parent's index. It changes when somebody makes the link anew.
 func (p *Parent) find(c *netlink.Conn) (int, error) {
 	l, ok, err := c.LinkByName(p.Name())
@@ -96,7 +106,7 @@ func (p *Parent) makeVLAN(c *netlink.Conn) (int, error) {
 // makeSink makes a link that loses all, of the first kind that the kernel has.
 func (p *Parent) makeSink(c *netlink.Conn) (int, error) {
 	for _, kind := range []string{"dummy", "ifb"} {
-		index, err := p.make(c, func(b *netlink.Batch, index int) { b.AddSink(kind, p.Own, index) })
+		index, err := p.make(c, func(b *netlink.Batch, index int) { b.AddSink(kind, p.Own, index, p.MTU) })
 		if !errors.Is(err, syscall.EOPNOTSUPP) {
 			return index, err
 		}
@@ -181,6 +191,9 @@ func (p *Parent) Connect(host, inside *netlink.Conn, ns *os.File, e Endpoint) (*
 	}
 	occupied := func(err error) bool { return p.Passthru() && errors.Is(err, syscall.EINVAL) }
 	if err := patiently(occupied, func() error { return p.add(host, e, parent, ns) }); err != nil {
+		if err := p.Fits(host); err != nil {
+			return nil, err
+		}
 		return nil, errdefs.New(errdefs.Conflict, "failed to create the %s port: %w", p.Kind, errno(err))
 	}
 	failpoint.Hit("network/child-added")
