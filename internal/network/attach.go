@@ -141,7 +141,7 @@ func (s *Service) place(e *Endpoint, r Request) (err error) {
 	if n.link == nil {
 		return nil
 	}
-	e.Beside = s.leaving.ports(n) > s.maxPorts && n.gated() // its own is counted, as it is booked
+	e.Beside = n.gated() && (n.apart() || s.leaving.ports(n) > s.maxPorts) // its own is counted, as it is booked
 	e.Link = mark + ident.Short(e.EndpointID)
 	return nil
 }

@@ -73,7 +73,7 @@ func (s *Service) facts() (explain.Facts, error) {
 		have.Forwarding, have.Bridged = forward != "0" && forward != "", bridged == "1"
 	}
 	f.Networks, f.Endpoints = s.explained()
-	f.Relays, f.Linked = s.relayed(), s.linkedWays()
+	f.Relays = s.relayed()
 	return f, nil
 }
 
@@ -130,18 +130,6 @@ func (s *Service) relayed() (all []explain.Relay) {
 			if w.relayed {
 				all = append(all, explain.Relay{Name: e.Name, Proto: w.port.Proto, Host: netip.AddrPortFrom(w.port.HostIP, w.port.Host), To: w.to})
 			}
-		}
-	}
-	return all
-}
-
-// linkedWays are what links of containers open, in the words of package explain.
-func (s *Service) linkedWays() (all []explain.Linked) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, to := range s.linkWays {
-		for _, w := range flat(to) {
-			all = append(all, explain.Linked{Proto: w.Proto, From: w.From, To: w.To})
 		}
 	}
 	return all

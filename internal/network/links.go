@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/firewall"
 )
 
@@ -45,9 +44,7 @@ func (s *Service) SetLinks(from string, to map[string][]Port) error {
 	if len(wanted) == 0 {
 		return s.wall.RemoveWays(gone...)
 	}
-	// Ports of the bridge are isolated from each other: the host answers for the others'
-	// addresses, and sends on what the firewall lets through.
-	return errors.Join(s.wall.RemoveWays(gone...), s.wall.AddWays(wanted...), sysctl.Write("net/ipv4/conf/"+n.link.Name+"/proxy_arp_pvlan", "1"))
+	return errors.Join(s.wall.RemoveWays(gone...), s.wall.AddWays(wanted...))
 }
 
 // dropLinks closes the ways from a container and to it.

@@ -149,6 +149,12 @@ func (n *Network) gated() bool {
 	})
 }
 
+// apart says that the network's containers don't reach each other, by their own addresses.
+// They are beside the bridge then, if they can be: where bridges are filtered
+// (br_netfilter), what is translated from a port of the bridge to another one is not routed
+// but bridged, which keeps them from published ports too.
+func (n *Network) apart() bool { return !n.settings.icc }
+
 // linkMAC is the link's hardware address, which follows from the first of its network's,
 // so that containers find the one they know if the link was lost.
 func (n *Network) linkMAC() net.HardwareAddr {
@@ -280,9 +286,13 @@ func (n *Network) predefined() bool { return Predefined(n.rec.Name) }
 
 // rules is what the firewall is to know of a network without endpoints.
 func (n *Network) rules() firewall.Network {
+	gateways := map[firewall.Family]netip.Addr{}
+	for _, g := range slices.Backward(n.link.Gateways) { // the first counts
+		gateways[firewall.Family(familyOf(g.Addr()))] = g.Addr()
+	}
 	return firewall.Network{
 		Name: n.link.Name, Link: n.link.Name, Subnets: n.rec.prefixes(),
-		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Sources: n.settings.sources, Internal: n.rec.Internal,
+		ICC: n.settings.icc, Masquerade: n.settings.masquerade, Sources: n.settings.sources, Gateways: gateways, Internal: n.rec.Internal,
 		Unprotected: n.settings.having(modeUnprotected), Routed: n.settings.having(modeRouted), Trusted: n.settings.trusted,
 	}
 }

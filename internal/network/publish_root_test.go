@@ -361,13 +361,26 @@ func TestUDPClientFollowsPublishedPort(t *testing.T) {
 	}
 }
 
+// TestContainersAreKeptApart, but for what they publish, whether bridges are filtered or not,
+// and where the host has no address on the bridge too.
 func TestContainersAreKeptApart(t *testing.T) {
 	world := newNeighbour(t)
 	s := openService(t, Config{NoICC: true})
-	for _, filtered := range []string{"0", "1"} {
+	quiet := six("quiet", "10.1.0.0/24")
+	quiet.EnableIPv6 = new(false)
+	quiet.Options = map[string]string{optionICC: "false", optionInhibit: "true"}
+	makeNetwork(t, s, quiet)
+	for i, filtered := range []string{"0", "1"} {
 		sysctl.Write("net/bridge/bridge-nf-call-iptables", filtered)
-		a, b := attach(t, s), attach(t, s)
+		a, b := attachTo(t, s, "quiet", Request{}), attachTo(t, s, "quiet", Request{})
 		serve(t, b.NetNS, "tcp", "0.0.0.0:80")
+		wantNoAnswer(t, "sibling on the bridge", a.NetNS, "tcp", b.IP.Addr().String()+":80")
+		a, b = attach(t, s), attach(t, s)
+		serve(t, b.NetNS, "tcp", "0.0.0.0:80")
+		publish(t, s, b, Port{Proto: "tcp", Container: 80, Host: uint16(8080 + i)})
+		for _, e := range []*Endpoint{a, b} {
+			wantAnswer(t, "published", e.NetNS, "tcp", fmt.Sprint("192.0.2.1:", 8080+i), "172.17.0.1")
+		}
 		serve(t, world, "tcp", "192.0.2.2:8"+filtered)
 		wantNoAnswer(t, "sibling", a.NetNS, "tcp", b.IP.Addr().String()+":80")
 		wantAnswer(t, "host", nil, "tcp", b.IP.Addr().String()+":80", "172.17.0.1")

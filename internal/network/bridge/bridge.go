@@ -71,7 +71,7 @@ type Options struct {
 	// KeepAddrs leaves the bridge addresses that somebody else has given to it.
 	KeepAddrs bool
 	MTU       int
-	// NoICC keeps endpoints from reaching each other on the bridge. (Whether the
+	// NoICC keeps endpoints that have ports of the bridge from reaching each other there. (Whether the
 	// host's firewall sees what stays on a bridge depends on br_netfilter.)
 	NoICC bool
 }

@@ -46,6 +46,9 @@ func owner(p api.FilterPlace) string {
 	return ""
 }
 
+// together says how containers of a network come to reach each other.
+const together = "tare network create without --opt com.docker.network.bridge.enable_icc=false; of the default network it is tared's --icc"
+
 // ownAdvice explains our own rules.
 func (w *way) ownAdvice(p api.FilterPlace) string {
 	name, _ := strings.CutPrefix(p.Chain, "to-")
@@ -57,6 +60,8 @@ func (w *way) ownAdvice(p api.FilterPlace) string {
 		return "127.0.0.0/8 is not reached from other machines: publish the port at an address of the host"
 	case strings.HasPrefix(p.Chain, "from-") || to && n.Internal:
 		return "the network is internal: connect the container to one that is not (tare network connect)"
+	case to && w.from.ep != nil && w.from.ep.Network == n.Name:
+		return fmt.Sprintf("containers of network %s do not reach each other: %s", n.Name, together)
 	case to && w.from.ep != nil:
 		return fmt.Sprintf("networks are kept apart: connect both containers to one network (tare network connect %s CONTAINER), or publish the port", n.Name)
 	case to:

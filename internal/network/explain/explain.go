@@ -29,7 +29,6 @@ type Facts struct {
 	Networks  []Network
 	Endpoints []Endpoint
 	Relays    []Relay
-	Linked    []Linked
 	Host      Host
 	V4, V6    Family
 }
@@ -96,14 +95,6 @@ type Relay struct {
 	Proto string
 	Host  netip.AddrPort
 	To    netip.AddrPort // may be of the other version of IP
-}
-
-// Linked is a way from one container to a port of another where those of their network do
-// not reach each other otherwise.
-type Linked struct {
-	Proto string
-	From  netip.Addr
-	To    netip.AddrPort
 }
 
 // way is one packet's.

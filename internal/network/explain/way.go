@@ -126,12 +126,8 @@ func (w *way) bridged() bool {
 		return false
 	}
 	n := w.network(from.Network)
-	if slices.Contains(w.Linked, Linked{Proto: w.p.Proto, From: w.p.Src.Addr(), To: w.p.Dst}) {
-		return false // the host sends it on
-	}
 	if !n.ICC {
-		return w.blocked("tare network create without --opt com.docker.network.bridge.enable_icc=false; of the default network it is tared's --icc",
-			"containers of network %s do not reach each other (its ports on bridge %s are isolated)", n.Name, n.Link)
+		return w.blocked(together, "containers of network %s do not reach each other (its ports on bridge %s are isolated)", n.Name, n.Link)
 	}
 	w.step("bridge", "from %s to %s on %s", from.Link, to.Link, n.Link)
 	if w.Bridged {

@@ -64,6 +64,9 @@ type Network struct {
 	// Sources are the addresses that they go out with then; that of the link if there is
 	// none of the family.
 	Sources map[Family]netip.Addr
+	// Gateways are the host's addresses in the network, which its containers see of each
+	// other by way of published ports; those of the link there if there is none.
+	Gateways map[Family]netip.Addr
 	// Internal cuts its containers off from everything but each other and the
 	// host.
 	Internal bool

@@ -270,7 +270,14 @@ func sources(n Network, links *nft.Set) nft.Chain {
 		}
 	}
 	// Container to container by way of a published port of the host: the answer
-	// must come back here to be translated.
-	c.Rules = append(c.Rules, nft.Rule{nft.OIfIn(links), nft.DNATed(), nft.Masquerade()})
+	// must come back here to be translated. (Links beside the bridge have no address that
+	// the kernel could take.)
+	for _, family := range families {
+		hide := nft.Masquerade()
+		if a, ok := n.Gateways[family]; ok {
+			hide = nft.SNAT(a)
+		}
+		c.Rules = append(c.Rules, nft.Rule{nft.Of(family), nft.OIfIn(links), nft.DNATed(), hide})
+	}
 	return c
 }
