@@ -400,6 +400,7 @@ func TestBridgeOfTheHost(t *testing.T) {
 	}
 	newNeighbour(t)
 	ip("link", "add", "brx", "type", "bridge")
+	defer ip("link", "del", "brx")
 	ip("addr", "add", "10.77.0.1/24", "dev", "brx")
 	for _, group := range []string{"0", strconv.Itoa(bridge.Group)} {
 		ip("link", "set", "brx", "group", group)

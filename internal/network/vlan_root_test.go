@@ -460,6 +460,7 @@ func TestMacvlanKnowsIPv6OrNot(t *testing.T) {
 func TestMacvlanMTU(t *testing.T) {
 	s := openService(t, Config{})
 	shell(t, "ip link add up0 type veth peer name up1; ip link set up0 up")
+	defer shell(t, "ip link del up0")
 	wide := func(parent string) network.CreateRequest {
 		r := lan("wide", nil, "10.1.0.0/24")
 		r.Options = map[string]string{optionMTU: "9000"}
