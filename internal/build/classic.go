@@ -1,6 +1,9 @@
 package build
 
 import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +57,9 @@ func (s *Service) Classic(ctx context.Context, o Order, archive io.Reader, out f
 		return "", err
 	}
 	defer c.Close()
-	solve := o.solveOpt(archive)
+	plain := recognizable(archive)
+	defer plain.Close()
+	solve := o.solveOpt(plain)
 	status := make(chan *bkclient.SolveStatus)
 	shown := make(chan struct{})
 	go func() {
@@ -70,6 +75,25 @@ func (s *Service) Classic(ctx context.Context, o Order, archive io.Reader, out f
 		return "", failure(ctx, err)
 	}
 	return resp.ExporterResponse[exptypes.ExporterImageConfigDigestKey], nil
+}
+
+// recognizable is an archive that BuildKit knows as one. It looks at the first kilobyte and
+// takes for a Dockerfile what has no whole header in it, as a tar whose first entry has an
+// extended header (PAX, GNU). Packed, it is told by its first bytes. To be closed.
+func recognizable(archive io.Reader) io.ReadCloser {
+	const header, magic, typeflag = 512, 257, 156
+	r := bufio.NewReaderSize(archive, 64<<10)
+	h, _ := r.Peek(header)
+	if len(h) < header || !bytes.HasPrefix(h[magic:], []byte("ustar")) || !strings.ContainsRune("xgLK", rune(h[typeflag])) {
+		return io.NopCloser(r)
+	}
+	packed, w := io.Pipe()
+	go func() {
+		z, _ := gzip.NewWriterLevel(w, gzip.NoCompression) // there is such a level
+		_, err := io.Copy(z, r)
+		w.CloseWithError(errors.Join(err, z.Close()))
+	}()
+	return packed
 }
 
 // failure words the error of a build as Docker's first builder did. It is the
@@ -94,7 +118,7 @@ type StepError struct {
 
 func (e *StepError) Error() string { return e.Text }
 
-func (o *Order) solveOpt(archive io.Reader) bkclient.SolveOpt {
+func (o *Order) solveOpt(archive io.ReadCloser) bkclient.SolveOpt {
 	var names []string
 	for _, n := range o.Names {
 		names = append(names, n.String())
@@ -107,7 +131,7 @@ func (o *Order) solveOpt(archive io.Reader) bkclient.SolveOpt {
 	if o.Remote != "" {
 		s.FrontendAttrs["context"] = o.Remote
 	} else {
-		s.FrontendAttrs["context"] = up.Add(io.NopCloser(archive))
+		s.FrontendAttrs["context"] = up.Add(archive)
 		s.Session = append(s.Session, up)
 	}
 	if o.HostNetwork {
@@ -171,7 +195,12 @@ func (t *teller) tell(st *bkclient.SolveStatus) {
 		}
 	}
 	for _, l := range st.Logs {
-		t.say(string(l.Data))
+		const stderr = 2
+		if text := string(l.Data); l.Stream == stderr {
+			t.say("\x1b[91m" + text + "\x1b[0m")
+		} else {
+			t.say(text)
+		}
 	}
 }
 

@@ -130,15 +130,10 @@ func ValidateEndpoint(name string, e *network.EndpointSettings, mode container.N
 	case len(e.MacAddress) > 0 && (len(e.MacAddress) != 6 || e.MacAddress[0]&1 == 1 || e.MacAddress.String() == "00:00:00:00:00:00"): // is_valid_ether_addr
 		return invalid("invalid MAC address: %s", e.MacAddress)
 	}
-	for _, option := range sortedKeysOf(e.DriverOpts) {
-		switch option {
-		case OptionInterfaceName:
-		case OptionSysctls:
-			if _, err := netlinks.ParseSysctls(e.DriverOpts[option]); err != nil {
-				return err
-			}
-		default:
-			return missing("EndpointsConfig.DriverOpts", map[string]string{option: e.DriverOpts[option]})
+	// Options of other drivers are kept and mean nothing, as with Docker.
+	if list, ok := e.DriverOpts[OptionSysctls]; ok {
+		if _, err := netlinks.ParseSysctls(list); err != nil {
+			return err
 		}
 	}
 	return nil
