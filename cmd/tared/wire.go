@@ -133,6 +133,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 		slog.Warn("what builds have left could not all be removed", "err", err)
 	}
 	builds.Layers, builds.Images, builds.Content, builds.Networks, builds.Registries = p.layers, p.images, blobs, p.networks, p.registries
+	builds.Events = events
 	p.builds = build.New(builds)
 	p.engine = engine.New(engine.Config{
 		ID: id, DataRoot: cfg.DataRoot, MountDir: imageMounts(cfg), Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,

@@ -27,6 +27,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/build/snapshot"
 	"github.com/tare-engine/tare/internal/content"
+	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/network"
@@ -49,6 +50,7 @@ type Config struct {
 	Content    *content.Store
 	Networks   *network.Service
 	Registries *registry.Client
+	Events     *event.Log
 }
 
 // Service builds. It may be used by many at once.

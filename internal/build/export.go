@@ -3,12 +3,17 @@ package build
 import (
 	"context"
 	"maps"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/tare-engine/tare/internal/event"
 )
 
 // exporterMoby is what clients of Docker call the exporter to the engine's images.
@@ -22,7 +27,8 @@ const danglingPrefix = "tare-dangling"
 // registry is glad of packed ones.
 type toImages struct {
 	exporter.Exporter
-	store content.Provider
+	store  content.Provider
+	events *event.Log
 }
 
 // Resolve reads what the client wants.
@@ -31,8 +37,7 @@ func (e *toImages) Resolve(ctx context.Context, id int, attrs map[string]string)
 	if attrs == nil {
 		attrs = map[string]string{}
 	}
-	nameless := attrs[string(exptypes.OptKeyName)] == ""
-	if nameless {
+	if attrs[string(exptypes.OptKeyName)] == "" {
 		attrs[string(exptypes.OptKeyDanglingPrefix)] = danglingPrefix
 	}
 	const compression = "compression"
@@ -40,15 +45,16 @@ func (e *toImages) Resolve(ctx context.Context, id int, attrs map[string]string)
 		attrs[compression] = "uncompressed"
 	}
 	i, err := e.Exporter.Resolve(ctx, id, attrs)
-	return &imageExport{i, e.store, nameless}, err
+	return &imageExport{ExporterInstance: i, store: e.store, events: e.events, name: attrs[string(exptypes.OptKeyName)]}, err
 }
 
 // imageExport tells the client the image's ID here. Of an image without a name that
 // is the digest too: nothing else is sure to lead to it later.
 type imageExport struct {
 	exporter.ExporterInstance
-	store    content.Provider
-	nameless bool
+	store  content.Provider
+	events *event.Log
+	name   string // several are separated by commas
 }
 
 // Export makes the image.
@@ -60,9 +66,20 @@ func (e *imageExport) Export(ctx context.Context, src *exporter.Source, info exp
 	if m, err := images.Manifest(ctx, e.store, ref.Descriptor(), platforms.Default()); err == nil { // else it is for other machines
 		id := m.Config.Digest.String()
 		resp[exptypes.ExporterImageConfigDigestKey] = id
-		if e.nameless {
+		if e.name == "" {
 			resp[exptypes.ExporterImageDigestKey] = id
 		}
+		e.tell(id)
 	}
 	return resp, finalize, ref, nil
+}
+
+// tell says that the image is there, and its names.
+func (e *imageExport) tell(id string) {
+	e.events.Publish(events.ImageEventType, events.ActionCreate, id, map[string]string{"name": id})
+	for name := range strings.SplitSeq(e.name, ",") {
+		if named, err := reference.ParseNormalizedNamed(name); err == nil {
+			e.events.Publish(events.ImageEventType, events.ActionTag, id, map[string]string{"name": reference.FamiliarString(reference.TagNameOnly(named))})
+		}
+	}
 }

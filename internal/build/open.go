@@ -110,7 +110,7 @@ func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 		return nil, err
 	}
 	made.SourceManager.Register(imageSource{made.ImageSource})
-	b.worker = &builderWorker{Worker: made}
+	b.worker = &builderWorker{made, b.cfg.Events}
 	if err := b.control(&u); err != nil {
 		return nil, err
 	}

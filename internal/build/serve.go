@@ -18,7 +18,7 @@ func (b *builder) serve() {
 	b.conns = &connections{come: make(chan net.Conn), gone: make(chan struct{})}
 	b.grpc = grpc.NewServer(
 		grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
-		grpc.MaxRecvMsgSize(defaults.DefaultMaxRecvMsgSize), grpc.MaxSendMsgSize(defaults.DefaultMaxSendMsgSize),
+		grpc.MaxRecvMsgSize(defaults.DefaultMaxRecvMsgSize), grpc.MaxSendMsgSize(defaults.DefaultMaxSendMsgSize), traced(),
 	)
 	b.controller.Register(b.grpc)
 	go b.grpc.Serve(b.conns) // until close

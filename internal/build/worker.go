@@ -7,10 +7,15 @@ import (
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/worker/base"
+
+	"github.com/tare-engine/tare/internal/event"
 )
 
 // builderWorker is BuildKit's worker, whose images go to the engine.
-type builderWorker struct{ *base.Worker }
+type builderWorker struct {
+	*base.Worker
+	events *event.Log
+}
 
 // Exporter returns the exporter that a client asks for.
 func (w *builderWorker) Exporter(name string, sm *session.Manager) (exporter.Exporter, error) {
@@ -18,7 +23,7 @@ func (w *builderWorker) Exporter(name string, sm *session.Manager) (exporter.Exp
 		return w.Worker.Exporter(name, sm)
 	}
 	e, err := w.Worker.Exporter(bkclient.ExporterImage, sm)
-	return &toImages{e, w.ContentStore()}, err
+	return &toImages{e, w.ContentStore(), w.events}, err
 }
 
 // buildkitVersion is that of the module.

@@ -82,6 +82,30 @@ func (s *Server) h2c(r *request, serve func(context.Context, net.Conn) error) er
 	return serve(ctx, conn)
 }
 
+// preface is how a client begins that knows beforehand that HTTP/2 is spoken (RFC 9113,
+// section 3.4), as far as it looks like a request.
+const preface = "PRI * HTTP/2.0\r\n\r\n"
+
+// isPreface reports whether a request is that. No browser sends it in clear.
+func isPreface(r *http.Request) bool {
+	return r.Method == "PRI" && r.ProtoMajor == 2 && r.URL.Path == "*" && r.Host == "" && len(r.Header) == 0
+}
+
+// prior serves BuildKit's API to a client that begins with HTTP/2, without /grpc. There
+// is nothing else that is spoken so here.
+func (s *Server) prior(r *request) error {
+	if err := s.backend.BuildReady(r.Context()); err != nil {
+		return err
+	}
+	conn, buffered, err := r.takeOver()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	return s.backend.BuildGRPC(ctx, &begunConn{Conn: conn, begun: bytes.NewReader(append([]byte(preface), buffered...))})
+}
+
 // upgrade takes the connection over and tells the client that it speaks another
 // protocol from now on. What was read already comes first.
 func (r *request) upgrade(protocol string) (net.Conn, error) {
@@ -94,20 +118,29 @@ func (r *request) upgrade(protocol string) (net.Conn, error) {
 		return nil, err
 	}
 	head.WriteString("\r\n")
-	c, rw, err := http.NewResponseController(r.w).Hijack()
+	c, buffered, err := r.takeOver()
 	if err != nil {
 		return nil, err
 	}
-	r.hijacked = true
-	_ = c.SetDeadline(time.Time{})
 	_ = c.SetWriteDeadline(time.Now().Add(headTime))
 	if _, err := c.Write(head.Bytes()); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
 	_ = c.SetWriteDeadline(time.Time{})
+	return &begunConn{Conn: c, begun: bytes.NewReader(buffered)}, nil
+}
+
+// takeOver takes the connection from the server, and what it has read of it ahead.
+func (r *request) takeOver() (net.Conn, []byte, error) {
+	c, rw, err := http.NewResponseController(r.w).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	r.hijacked = true
+	_ = c.SetDeadline(time.Time{})
 	buffered, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	return &begunConn{Conn: c, begun: bytes.NewReader(bytes.Clone(buffered))}, nil
+	return c, bytes.Clone(buffered), nil
 }
 
 // begunConn is a connection of which the beginning was read already.

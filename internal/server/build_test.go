@@ -55,3 +55,25 @@ func TestBuildsWantHTTP2(t *testing.T) {
 		}
 	}
 }
+
+// TestBuildsWithoutAsking: BuildKit's clients may begin with HTTP/2, all of which is handed
+// over; what is not quite that is a request of HTTP/1.
+func TestBuildsWithoutAsking(t *testing.T) {
+	path := newServer(t, &fake{})
+	for first, want := range map[string]string{
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n":            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nlate",
+		"PRI * HTTP/2.0\r\nHost: x\r\n\r\nSM\r\n\r\n": "HTTP/1.1 ",
+		"PRI / HTTP/2.0\r\n\r\nSM\r\n\r\n":            "HTTP/1.1 ",
+	} {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, first, "late")
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+			t.Errorf("%q: %q, %v", first, got, err)
+		}
+	}
+}

@@ -114,7 +114,7 @@ func New(b Backend, c Config) *Server {
 		ConnContext:       withConn,
 		ConnState:         s.conns.note,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		// Only HTTP/1.1: attach takes the connection over.
+		// Only HTTP/1.1: attach takes the connection over. HTTP/2 is BuildKit's (prior).
 		Protocols: http1(),
 	}
 	return s
@@ -173,6 +173,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 }
 
 func (s *Server) handle(w http.ResponseWriter, r *request) error {
+	if isPreface(r.Request) {
+		return s.prior(r)
+	}
 	if err := s.checkDoor(r.Request); err != nil {
 		return err
 	}
