@@ -70,6 +70,11 @@ func (all *Execs) Create(ref string, req container.ExecCreateRequest) (string, e
 		}
 	}
 	x := &Exec{ID: ident.New(), Container: c.ID, Request: req, done: newTurn()}
+	if req.User != "" { // that there is such a user is said now, as Docker does
+		if _, err := look(context.Background(), c, func() (*execProgram, error) { return all.program(c, x) }); err != nil {
+			return "", err
+		}
+	}
 	all.add(x)
 	all.events.publish(v, events.Action(string(events.ActionExecCreate)+": "+commandLine(req.Cmd)), "execID", x.ID)
 	return x.ID, nil

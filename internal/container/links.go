@@ -138,6 +138,16 @@ func (cs *Connections) RemoveLink(name string) error {
 	})
 }
 
+// linkTo returns what a container's links name with an alias: a name or an ID.
+func linkTo(c *Container, alias string) string {
+	for _, link := range defaultLinks(c.View().Record) {
+		if target, a := network.SplitLink(link); a == alias {
+			return target
+		}
+	}
+	return ""
+}
+
 // LinkNames are the names that links give containers, PARENT/ALIAS, by the container's ID.
 func (s *Service) LinkNames() map[string][]string {
 	names := map[string][]string{}

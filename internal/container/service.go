@@ -109,6 +109,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, volumeSer
 		records: &records{dataRoot: cfg.DataRoot, execRoot: cfg.ExecRoot, store: store},
 		index:   index.New[*Container](),
 	}
+	s.index.Link = linkTo
 	s.groups = &groups{parent: cfg.Cgroup, systemd: cfg.Defaults.Systemd, units: cfg.Units, records: s.records, home: external.Home(cfg.ExecRoot)}
 	s.link = &link{dial: dial.open, work: s.work}
 	s.execs = &Execs{execTable: newExecTable(), defaults: &s.cfg.Defaults, index: s.index, link: s.link, records: s.records, events: s.events}

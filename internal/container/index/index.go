@@ -24,6 +24,10 @@ type Item interface{ Label() Label }
 // Index finds items by ID, by name and by the beginning of an ID. Safe for
 // concurrent use.
 type Index[T Item] struct {
+	// Link returns what an item calls another one by, ALIAS of ITEM/ALIAS; "" if there is
+	// no such. May be nil; is set before use, and called without locks.
+	Link func(of T, alias string) (ref string)
+
 	mu     sync.RWMutex
 	byID   map[string]T
 	byName map[string]string // name → ID; a name may be reserved before its item is there
@@ -79,9 +83,26 @@ func (x *Index[T]) Get(id string) T {
 	return x.byID[id]
 }
 
-// Find resolves what a user calls a container: its ID, its name, or the
-// beginning of one ID. The errors are Docker's.
+// Find resolves what a user calls a container: its ID, its name, the beginning of one ID,
+// or the name that a link gives it, PARENT/ALIAS. The errors are Docker's.
 func (x *Index[T]) Find(ref string) (found T, err error) {
+	found, err = x.find(ref)
+	name := strings.Trim(ref, "/")
+	at := strings.LastIndexByte(name, '/')
+	if err == nil || at < 0 || x.Link == nil {
+		return found, err
+	}
+	parent, none := x.find(name[:at])
+	if none != nil {
+		return found, err
+	}
+	if to := x.Link(parent, name[at+1:]); to != "" {
+		return x.find(to)
+	}
+	return found, err
+}
+
+func (x *Index[T]) find(ref string) (found T, err error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if c, ok := x.byID[ref]; ok {

@@ -13,7 +13,7 @@ func Mounts(h *container.HostConfig, rules MountRules) []container.MountPoint {
 		return list // it was checked at create; a record of before shows none
 	}
 	for _, m := range points {
-		if m.typ == mount.TypeTmpfs && len(h.Tmpfs) > 0 && h.Tmpfs[m.target] != "" {
+		if _, ok := h.Tmpfs[m.target]; ok && m.typ == mount.TypeTmpfs {
 			continue // --tmpfs shows in HostConfig only
 		}
 		list = append(list, container.MountPoint{
