@@ -24,7 +24,7 @@ func (e *Endpoint) defaultRoute(f family) netlink.Route {
 	if g := *e.gateway(f); g.IsValid() {
 		return bridge.DefaultRoute(g, e.Iface)
 	}
-	return netlink.Route{Dst: netip.PrefixFrom(f.all(), 0), Index: e.Iface}
+	return netlink.Route{Dst: netip.PrefixFrom(unspecified(f), 0), Index: e.Iface}
 }
 
 // bestExits are the endpoints that are to be the ways out, as with Docker: of those that

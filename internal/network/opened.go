@@ -22,7 +22,7 @@ func (e *Endpoint) opens(wanted []Port) (ports []Port) {
 			continue
 		}
 		for _, p := range wanted {
-			o := Port{Proto: p.Proto, Container: p.Container, HostIP: f.all()}
+			o := Port{Proto: p.Proto, Container: p.Container, HostIP: unspecified(f)}
 			if (!p.HostIP.IsValid() || familyOf(p.HostIP) == f) && !slices.Contains(ports, o) {
 				ports = append(ports, o)
 			}

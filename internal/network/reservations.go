@@ -77,7 +77,7 @@ func (r *reservations) take(container string, p Port, at []netip.Addr) ([]Port, 
 // Preconditions: r.mu is held.
 func (r *reservations) takeAll(container string, p Port, at []netip.Addr) (got []Port, err error) {
 	p.HostEnd = 0
-	both := slices.Contains(at, v4.all()) && slices.Contains(at, v6.all())
+	both := slices.Contains(at, unspecified(v4)) && slices.Contains(at, unspecified(v6))
 	for _, p.HostIP = range at {
 		if err := r.takeOne(container, p, both); err != nil {
 			for _, p := range got {
@@ -125,7 +125,7 @@ func (r *reservations) takeOne(container string, p Port, both bool) error {
 
 // other is the same port of all addresses of the other family.
 func (k hostPort) other() hostPort {
-	return hostPort{k.proto, netip.AddrPortFrom(familyOf(k.addr.Addr()).other().all(), k.addr.Port())}
+	return hostPort{k.proto, netip.AddrPortFrom(unspecified(opposite(familyOf(k.addr.Addr()))), k.addr.Port())}
 }
 
 // closeUnheld closes the socket of a reservation that is gone, unless it is of another too.

@@ -145,7 +145,7 @@ type Service struct {
 	stop      func()                 // ends what goes on in the background, and waits for that
 	done      sync.WaitGroup         // of what goes on
 
-	guarded map[firewall.Family]bool // forwarding was off before us; set by Adopt, then guarded by networks.making
+	guarded map[family]bool // forwarding was off before us; set by Adopt, then guarded by networks.making
 	*networks
 	*table
 	resolvers *resolvers

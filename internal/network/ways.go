@@ -46,7 +46,7 @@ func (x exits) of(p Port) *Endpoint {
 	case x.opens[f]:
 		return nil
 	case x.byFamily[f] == nil && relays:
-		return x.byFamily[f.other()]
+		return x.byFamily[opposite(f)]
 	case p.HostIP == netip.IPv6Loopback() && !relays:
 		return nil
 	}
@@ -70,7 +70,7 @@ func (x exits) places(p Port) (all []netip.Addr) {
 	own := x.hostIP()
 	for _, f := range families {
 		if p.HostIP = own; own.IsUnspecified() {
-			p.HostIP = f.all()
+			p.HostIP = unspecified(f)
 		}
 		if familyOf(p.HostIP) != f || x.of(p) == nil || f == v6 && x.byFamily[v6] == nil && !x.host6() {
 			continue
@@ -118,7 +118,7 @@ func (s *Service) way(e *Endpoint, p Port) way {
 	f := familyOf(p.HostIP)
 	w := way{port: p, translated: *e.exit(f) && !p.opened(), open: p.opened() || len(e.network.settings.trusted) > 0}
 	if !w.translated && !p.opened() {
-		f = f.other()
+		f = opposite(f)
 	}
 	w.to = netip.AddrPortFrom(e.ip(f).Addr(), p.Container)
 	loopback := p.HostIP == netip.IPv6Loopback()
