@@ -40,7 +40,7 @@ type reservation struct {
 	container string
 	file      *os.File
 	both      bool // the file is that of the same port of the other family as well
-	parked    bool // not published: the container has no way out
+	parked    bool // not published now, and kept for the container
 	again     bool // was parked before
 }
 
@@ -281,7 +281,7 @@ func (r *reservations) drop(p Port) error {
 	return r.closeUnheld(p.key(), h)
 }
 
-// park keeps a port for its container, which has nothing published now.
+// park keeps a port for its container while it is not published.
 func (r *reservations) park(p Port) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
