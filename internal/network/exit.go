@@ -182,7 +182,7 @@ func (s *Service) reroute(containerID string, f family, to *Endpoint, ns *os.Fil
 		}
 		var b netlink.Batch
 		b.DelRoute(r)
-		if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.ESRCH) {
+		if err := inside.Do(&b); err != nil {
 			return err
 		}
 	}

@@ -273,7 +273,7 @@ func (n *Network) exit(a netip.Addr) netip.Addr {
 	if n.rec.Internal {
 		return netip.Addr{}
 	}
-	s, _ := n.of(a)
+	s, _ := n.segmentOf(a)
 	return s.gateway
 }
 

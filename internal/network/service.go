@@ -34,7 +34,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -269,13 +268,4 @@ func (s *Service) changed(e *Endpoint, connected bool) {
 	if s.cfg.Changed != nil && !e.ahead {
 		s.cfg.Changed(s.describe(e.network), e.ContainerID, connected)
 	}
-}
-
-// readFile is os.ReadFile without an error for a file that is not there.
-func readFile(name string) ([]byte, error) {
-	b, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	return b, err
 }

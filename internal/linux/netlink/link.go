@@ -13,6 +13,9 @@ const (
 	genModeNone  = 1 // IN6_ADDR_GEN_MODE_NONE
 )
 
+// Loopback is the index of lo in each namespace.
+const Loopback = 1
+
 // Veth describes a pair of links. The caller chooses both indexes, so that the
 // messages after it in a batch can name them; EEXIST says that one is in use.
 type Veth struct {
