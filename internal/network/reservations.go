@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 )
@@ -346,4 +347,18 @@ func (r *reservations) close() error {
 		errs = append(errs, r.releaseAll(container))
 	}
 	return errors.Join(errs...)
+}
+
+// bindError is what Docker says of a port that the kernel refused. SCTP is something
+// that kernels may be without.
+func bindError(p Port, err error) error {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		err = no
+	}
+	err = fmt.Errorf("failed to bind host port %s/%s: %w", p.key().addr, p.Proto, err)
+	if no == syscall.EPROTONOSUPPORT || no == syscall.ESOCKTNOSUPPORT {
+		return errdefs.New(errdefs.NotImplemented, "%w: this kernel has no %s", err, strings.ToUpper(p.Proto))
+	}
+	return err
 }

@@ -34,6 +34,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -47,7 +48,6 @@ import (
 	"github.com/tare-engine/tare/internal/network/dns"
 	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/ipam"
-	"github.com/tare-engine/tare/internal/network/relay"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -132,9 +132,7 @@ type Service struct {
 	wall     *firewall.Firewall
 	index    atomic.Uint32 // of the link made last
 	leaving  *leaving
-	ports    *reservations
-	relay    *relay.Relay // nil: NoRelay
-	maxPorts int          // bridge.MaxPorts, smaller in tests
+	maxPorts int // bridge.MaxPorts, smaller in tests
 
 	limits     limits
 	parameters *sysctl.Tree // of containers' namespaces
@@ -147,6 +145,7 @@ type Service struct {
 	guarded map[family]bool // forwarding was off before us; set by Adopt, then guarded by networks.making
 	*networks
 	*table
+	*publications
 	resolvers *resolvers
 }
 
@@ -183,10 +182,8 @@ func Open(cfg Config) (_ *Service, err error) {
 	if err := s.openNames(&u); err != nil {
 		return nil, err
 	}
-	if !cfg.NoRelay {
-		if s.relay, err = relay.Open(s.log); err != nil {
-			return nil, err
-		}
+	if err := s.openPublications(); err != nil {
+		return nil, err
 	}
 	s.maker = netns.NewMaker(makers)
 	s.watch(watch)
@@ -205,7 +202,7 @@ func newService(cfg Config) *Service {
 		cfg.MTU = defaultMTU
 	}
 	s := &Service{
-		cfg: cfg, log: cfg.Log, networks: &networks{dir: cfg.Dir, log: cfg.Log}, table: newTable(), ports: newReservations(), maxPorts: bridge.MaxPorts,
+		cfg: cfg, log: cfg.Log, networks: &networks{dir: cfg.Dir, log: cfg.Log}, table: newTable(), maxPorts: bridge.MaxPorts,
 		limits: limits{links: map[int]*Endpoint{}}, parameters: sysctl.NewTree(proc.New),
 	}
 	// High numbers, and different ones in each engine, so that the kernel's own
@@ -261,6 +258,13 @@ func (s *Service) Destroy() error {
 		}
 	}
 	return errors.Join(append(errs, s.wall.Destroy())...)
+}
+
+// HeldSockets returns the sockets that reserve a container's ports, and those of its
+// name server. They stay the service's; a process that outlives the engine may hold
+// duplicates and give them to Adopt.
+func (s *Service) HeldSockets(containerID string) []*os.File {
+	return append(s.ports.files(containerID), s.resolvers.Sockets(containerID)...)
 }
 
 // changed tells that an endpoint has come or gone, unless nobody saw it.
