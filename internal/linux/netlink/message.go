@@ -42,9 +42,6 @@ type op struct {
 	ignore []unix.Errno
 }
 
-// Len returns the number of messages.
-func (b *Batch) Len() int { return len(b.ops) }
-
 // ignore makes errors of the last message with these numbers count as success.
 func (b *Batch) ignore(e ...unix.Errno) {
 	b.ops[len(b.ops)-1].ignore = e
