@@ -196,9 +196,9 @@ func (s *Service) takeAny(n *Network, f family) (netip.Addr, error) {
 }
 
 // freeIface is the lowest number of a link that the container has not.
-func (s *Service) freeIface(containerID string) int {
+func (t *table) freeIface(containerID string) int {
 	iface := bridge.FirstIface
-	for _, e := range s.Endpoints(containerID) {
+	for _, e := range t.Endpoints(containerID) {
 		if e.Iface >= iface {
 			iface = e.Iface + 1
 		}
@@ -208,9 +208,9 @@ func (s *Service) freeIface(containerID string) int {
 
 // ifaceName is the name of one more link of a container: the one that is asked for, or
 // the first of its network's way that none has.
-func (s *Service) ifaceName(containerID, asked, prefix string, iface int) (string, error) {
+func (t *table) ifaceName(containerID, asked, prefix string, iface int) (string, error) {
 	taken := func(name string) bool {
-		return name == "lo" || slices.ContainsFunc(s.Endpoints(containerID), func(e *Endpoint) bool {
+		return name == "lo" || slices.ContainsFunc(t.Endpoints(containerID), func(e *Endpoint) bool {
 			return cmp.Or(e.IfaceName, bridge.InterfaceName(e.Iface)) == name
 		})
 	}

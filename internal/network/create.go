@@ -358,8 +358,8 @@ func newNetwork(rec record) (n *Network, err error) {
 }
 
 // conflict refuses a network whose addresses or link another one has.
-func (s *Service) conflict(n *Network) error {
-	for _, other := range s.all() {
+func (ns *networks) conflict(n *Network) error {
+	for _, other := range ns.all() {
 		for _, a := range n.rec.prefixes() {
 			if slices.ContainsFunc(other.rec.prefixes(), a.Overlaps) {
 				return errdefs.New(errdefs.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")

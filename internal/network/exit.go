@@ -30,8 +30,8 @@ func (e *Endpoint) defaultRoute(f family) netlink.Route {
 // bestExits are the endpoints that are to be the ways out, as with Docker: of those that
 // lead out by a family the one of the highest priority, of these one that leads out by
 // both, of these the first by the network's name. A family that leads nowhere has none.
-func (s *Service) bestExits(containerID string) map[family]*Endpoint {
-	list := s.Endpoints(containerID)
+func (t *table) bestExits(containerID string) map[family]*Endpoint {
+	list := t.Endpoints(containerID)
 	slices.SortStableFunc(list, func(a, b *Endpoint) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(b.leads(), a.leads()), cmp.Compare(a.NetworkName, b.NetworkName))
 	})

@@ -35,8 +35,8 @@ func (s *Service) Explain(o api.NetworkExplainOptions, pid func(containerID stri
 }
 
 // unseen refuses a container whose packets do not pass the host's rules.
-func (s *Service) unseen(containerID string) error {
-	list := s.Endpoints(containerID)
+func (t *table) unseen(containerID string) error {
+	list := t.Endpoints(containerID)
 	if len(list) == 0 || slices.ContainsFunc(list, func(e *Endpoint) bool { return e.network.parent == nil }) {
 		return nil
 	}
