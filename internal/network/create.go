@@ -214,7 +214,7 @@ func (s *Service) address(rec *record, r network.CreateRequest, set settings) er
 		if !enabled(r, f) {
 			continue
 		}
-		if err := s.addressOf(rec, f, set.gateway(f, rec.Internal, rec.asked(f).Gateway.IsValid())); err != nil {
+		if err := s.addressOf(rec, f, set.hasGateway(f, rec.Internal, rec.asked(f).Gateway.IsValid())); err != nil {
 			return err
 		}
 	}

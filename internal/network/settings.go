@@ -52,9 +52,9 @@ func (s settings) having(mode string) map[family]bool {
 	return m
 }
 
-// gateway says that a network has an address of a family by which containers may go out.
+// hasGateway says that a network has an address of a family by which containers may go out.
 // Of networks without a link of the engine's it is another machine's, which has to be named.
-func (s settings) gateway(f family, internal, named bool) bool {
+func (s settings) hasGateway(f family, internal, named bool) bool {
 	if s.vlan != nil {
 		return named
 	}
