@@ -84,27 +84,27 @@ func (s *Service) Adopt(ctx context.Context, records []Record, held []*os.File) 
 }
 
 // adoptPorts books the host's ports of an endpoint, with the sockets that were kept for them.
-func (s *Service) adoptPorts(e *Endpoint, kept map[hostPort]*os.File, r *Report) {
+func (ps *publications) adoptPorts(e *Endpoint, kept map[hostPort]*os.File, r *Report) {
 	for _, p := range e.Ports {
 		if p.opened() {
 			continue
 		}
 		f := kept[p.key()]
 		delete(kept, p.key())
-		r.lose(e.ContainerID, s.ports.adopt(e.ContainerID, p, f))
+		r.lose(e.ContainerID, ps.ports.adopt(e.ContainerID, p, f))
 	}
-	s.keepServable(e, r)
+	ps.keepServable(e, r)
 }
 
 // keepServable gives up the ports of an endpoint that only a relay could serve, if there is
 // none any more.
-func (s *Service) keepServable(e *Endpoint, r *Report) {
-	if s.relay != nil {
+func (ps *publications) keepServable(e *Endpoint, r *Report) {
+	if ps.relay != nil {
 		return
 	}
-	for _, p := range s.takePorts(e, func(p Port) bool { w := s.way(e, p); return !p.opened() && !w.translated && !w.relayed }) {
+	for _, p := range ps.takePorts(e, func(p Port) bool { w := ps.way(e, p); return !p.opened() && !w.translated && !w.relayed }) {
 		r.lose(e.ContainerID, fmt.Errorf("port %s/%s of the host is not served without --userland-proxy", p.key().addr, p.Proto))
-		r.lose(e.ContainerID, s.ports.giveBack(p))
+		r.lose(e.ContainerID, ps.ports.giveBack(p))
 	}
 }
 

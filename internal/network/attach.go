@@ -69,7 +69,7 @@ func (s *Service) isolate(e *Endpoint) error {
 		return err
 	}
 	var b netlink.Batch
-	b.SetUp(1) // lo
+	b.SetUp(netlink.Loopback)
 	if err := errors.Join(inside.Do(&b), inside.Close()); err != nil {
 		return errors.Join(err, ns.Close())
 	}
@@ -158,7 +158,7 @@ func (s *Service) takeIPs(e *Endpoint, r Request) error {
 			n.giveBack(e.addrs())
 			return err
 		}
-		within, _ := n.of(ip)
+		within, _ := n.segmentOf(ip)
 		*e.ip(f), *e.gateway(f) = netip.PrefixFrom(ip, within.Subnet().Bits()), n.exit(ip)
 	}
 	if e.MAC == nil && n.rec.Driver != vlan.Ipvlan {
@@ -196,9 +196,9 @@ func (s *Service) takeAny(n *Network, f family) (netip.Addr, error) {
 }
 
 // freeIface is the lowest number of a link that the container has not.
-func (s *Service) freeIface(containerID string) int {
+func (t *table) freeIface(containerID string) int {
 	iface := bridge.FirstIface
-	for _, e := range s.Endpoints(containerID) {
+	for _, e := range t.Endpoints(containerID) {
 		if e.Iface >= iface {
 			iface = e.Iface + 1
 		}
@@ -208,9 +208,9 @@ func (s *Service) freeIface(containerID string) int {
 
 // ifaceName is the name of one more link of a container: the one that is asked for, or
 // the first of its network's way that none has.
-func (s *Service) ifaceName(containerID, asked, prefix string, iface int) (string, error) {
+func (t *table) ifaceName(containerID, asked, prefix string, iface int) (string, error) {
 	taken := func(name string) bool {
-		return name == "lo" || slices.ContainsFunc(s.Endpoints(containerID), func(e *Endpoint) bool {
+		return name == "lo" || slices.ContainsFunc(t.Endpoints(containerID), func(e *Endpoint) bool {
 			return cmp.Or(e.IfaceName, bridge.InterfaceName(e.Iface)) == name
 		})
 	}
@@ -288,7 +288,7 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) ([
 	defer inside.Close()
 	if !linked {
 		var b netlink.Batch
-		b.SetUp(1) // lo
+		b.SetUp(netlink.Loopback)
 		return []Record{list[0].Record}, errors.Join(inside.Do(&b), ctx.Err())
 	}
 	var records []Record
@@ -296,7 +296,7 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) ([
 		if e.made() || e.NetNS != nil {
 			return nil, fmt.Errorf("network %s: the endpoint of container %s waits for no namespace", e.NetworkName, ident.Short(containerID))
 		}
-		if err := s.quiet(ns, e); err != nil {
+		if err := s.preset(ns, e); err != nil {
 			return nil, err
 		}
 		if err := s.enter(e, ns, inside); err != nil {
@@ -333,7 +333,7 @@ func socketIn(ns *os.File) (inside *netlink.Conn, err error) {
 	return inside, err
 }
 
-// quiet has the link of an endpoint that comes into a namespace next know IPv6 or not.
-func (s *Service) quiet(ns *os.File, e *Endpoint) error {
+// preset has the link of an endpoint that comes into a namespace next know IPv6 or not.
+func (s *Service) preset(ns *os.File, e *Endpoint) error {
 	return netns.Do(ns, func() error { return bridge.Default(s.parameters, e.IP6.IsValid()) })
 }

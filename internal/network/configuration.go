@@ -47,8 +47,8 @@ type configuration struct {
 // configured is a request with what it takes from a configuration, and that one's id;
 // "" if it names none.
 //
-// Preconditions: s.making is held.
-func (s *Service) configured(r network.CreateRequest) (_ network.CreateRequest, id string, err error) {
+// Preconditions: ns.making is held.
+func (ns *networks) configured(r network.CreateRequest) (_ network.CreateRequest, id string, err error) {
 	from := sourceOf(r)
 	if from == "" {
 		return r, "", nil
@@ -56,7 +56,7 @@ func (s *Service) configured(r network.CreateRequest) (_ network.CreateRequest, 
 	if r.IPAM != nil && (len(r.IPAM.Config) > 0 || len(r.IPAM.Options) > 0) || len(r.Options) > 0 || r.EnableIPv4 != nil && !*r.EnableIPv4 || r.EnableIPv6 != nil && *r.EnableIPv6 {
 		return r, "", errdefs.New(errdefs.Forbidden, "user specified configurations are not supported if the network depends on a configuration network")
 	}
-	n, err := s.find(from)
+	n, err := ns.find(from)
 	if err != nil {
 		return r, "", err
 	}

@@ -65,7 +65,7 @@ func (s *Service) connectMore(e *Endpoint, r Request, ns *os.File) (err error) {
 	if ns == nil {
 		return nil
 	}
-	if err := s.quiet(ns, e); err != nil {
+	if err := s.preset(ns, e); err != nil {
 		return err
 	}
 	inside, err := socketIn(ns)

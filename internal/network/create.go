@@ -214,7 +214,7 @@ func (s *Service) address(rec *record, r network.CreateRequest, set settings) er
 		if !enabled(r, f) {
 			continue
 		}
-		if err := s.addressOf(rec, f, set.gateway(f, rec.Internal, rec.asked(f).Gateway.IsValid())); err != nil {
+		if err := s.addressOf(rec, f, set.hasGateway(f, rec.Internal, rec.asked(f).Gateway.IsValid())); err != nil {
 			return err
 		}
 	}
@@ -358,8 +358,8 @@ func newNetwork(rec record) (n *Network, err error) {
 }
 
 // conflict refuses a network whose addresses or link another one has.
-func (s *Service) conflict(n *Network) error {
-	for _, other := range s.all() {
+func (ns *networks) conflict(n *Network) error {
+	for _, other := range ns.all() {
 		for _, a := range n.rec.prefixes() {
 			if slices.ContainsFunc(other.rec.prefixes(), a.Overlaps) {
 				return errdefs.New(errdefs.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")

@@ -151,7 +151,7 @@ func (s *Service) Check(r Request) error {
 // checkIP refuses an address that an endpoint cannot ask for.
 func (n *Network) checkIP(f family, ip netip.Addr) error {
 	var why string
-	switch s, ok := n.of(ip); {
+	switch s, ok := n.segmentOf(ip); {
 	case !ip.IsValid():
 		return nil
 	case familyOf(ip) != f || ip.Zone() != "":

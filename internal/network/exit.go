@@ -24,14 +24,14 @@ func (e *Endpoint) defaultRoute(f family) netlink.Route {
 	if g := *e.gateway(f); g.IsValid() {
 		return bridge.DefaultRoute(g, e.Iface)
 	}
-	return netlink.Route{Dst: netip.PrefixFrom(f.all(), 0), Index: e.Iface}
+	return netlink.Route{Dst: netip.PrefixFrom(unspecified(f), 0), Index: e.Iface}
 }
 
 // bestExits are the endpoints that are to be the ways out, as with Docker: of those that
 // lead out by a family the one of the highest priority, of these one that leads out by
 // both, of these the first by the network's name. A family that leads nowhere has none.
-func (s *Service) bestExits(containerID string) map[family]*Endpoint {
-	list := s.Endpoints(containerID)
+func (t *table) bestExits(containerID string) map[family]*Endpoint {
+	list := t.Endpoints(containerID)
 	slices.SortStableFunc(list, func(a, b *Endpoint) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(b.leads(), a.leads()), cmp.Compare(a.NetworkName, b.NetworkName))
 	})
@@ -100,68 +100,6 @@ func (s *Service) moveExit(containerID string, f family, left, to *Endpoint, ns 
 	return true, nil
 }
 
-// published is how the host's ports of a container are served, by the endpoints at which
-// they are published. Those that are opened at its own addresses do not move.
-func (s *Service) published(containerID string, left *Endpoint) map[*Endpoint][]way {
-	list := s.Endpoints(containerID)
-	if left != nil {
-		list = append(list, left)
-	}
-	all := map[*Endpoint][]way{}
-	for _, e := range list {
-		if ports := slices.DeleteFunc(slices.Clone(s.portsOf(e)), Port.opened); len(ports) > 0 {
-			all[e] = s.ways(e, ports)
-		}
-	}
-	return all
-}
-
-// movePorts publishes the host's ports of a container at its ways out, which were others
-// before. Those that cannot lead there stay reserved for it.
-func (s *Service) movePorts(containerID string, before map[*Endpoint][]way) error {
-	exits := s.exits(containerID)
-	now := map[*Endpoint][]Port{}
-	var errs []error
-	for from, ways := range before {
-		var gone []way
-		for _, w := range ways {
-			to := exits.of(w.port)
-			if to != nil {
-				now[to] = append(now[to], w.port)
-			}
-			if to == nil || s.way(to, w.port) != w {
-				gone = append(gone, w)
-			}
-		}
-		s.takePorts(from, func(p Port) bool { return !p.opened() })
-		errs = append(errs, s.unserveWays(from, gone))
-		s.forgetWays(from, gone)
-		for _, w := range gone {
-			if exits.of(w.port) == nil {
-				s.ports.park(w.port)
-			}
-		}
-	}
-	for to, ports := range now {
-		errs = append(errs, s.serve(to, ports), s.hairpin(to, ports))
-		s.mu.Lock()
-		to.Ports = merge(to.Ports, ports)
-		s.mu.Unlock()
-	}
-	return errors.Join(errs...)
-}
-
-// forgetWays is forgetFlows for what is not served like that any more.
-func (s *Service) forgetWays(e *Endpoint, gone []way) {
-	var ports []Port
-	for _, w := range gone {
-		if w.translated {
-			ports = append(ports, w.port)
-		}
-	}
-	s.forgetFlows(e, ports, true)
-}
-
 // reroute has the container's default route of a family lead to an endpoint. What its
 // root has made of the routes otherwise is his business.
 func (s *Service) reroute(containerID string, f family, to *Endpoint, ns *os.File) error {
@@ -182,7 +120,7 @@ func (s *Service) reroute(containerID string, f family, to *Endpoint, ns *os.Fil
 		}
 		var b netlink.Batch
 		b.DelRoute(r)
-		if err := inside.Do(&b); err != nil && !errors.Is(err, syscall.ESRCH) {
+		if err := inside.Do(&b); err != nil {
 			return err
 		}
 	}

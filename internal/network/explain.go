@@ -15,7 +15,6 @@ import (
 	"github.com/tare-engine/tare/internal/linux/ruleset"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/explain"
-	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/trace"
 )
 
@@ -36,8 +35,8 @@ func (s *Service) Explain(o api.NetworkExplainOptions, pid func(containerID stri
 }
 
 // unseen refuses a container whose packets do not pass the host's rules.
-func (s *Service) unseen(containerID string) error {
-	list := s.Endpoints(containerID)
+func (t *table) unseen(containerID string) error {
+	list := t.Endpoints(containerID)
 	if len(list) == 0 || slices.ContainsFunc(list, func(e *Endpoint) bool { return e.network.parent == nil }) {
 		return nil
 	}
@@ -136,12 +135,12 @@ func (s *Service) relayed() (all []explain.Relay) {
 }
 
 // outside names the link to a neighbour of the host; empty if it has none.
-func (s *Service) outside(f firewall.Family) string {
+func (s *Service) outside(f family) string {
 	h, err := newHostFacts(s.host, s.cfg.alias())
 	if err != nil {
 		return ""
 	}
-	a := h.outside(family(f))
+	a := h.outside(f)
 	if !a.IsValid() {
 		return ""
 	}
@@ -243,7 +242,7 @@ func (h *hostFacts) outside(f family) (found netip.Addr) {
 		if l.Name == "lo" || strings.HasPrefix(l.Alias, h.alias) {
 			continue
 		}
-		switch own := h.Addr(l.Name, f.all()); {
+		switch own := h.Addr(l.Name, unspecified(f)); {
 		case r.Dst.Bits() == 0 && r.Gateway.IsValid() && !r.Gateway.IsLinkLocalUnicast():
 			return r.Gateway
 		case r.Dst.Bits() == 0:

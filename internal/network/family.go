@@ -6,11 +6,12 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/tare-engine/tare/internal/network/bridge"
+	"github.com/tare-engine/tare/internal/network/firewall"
 )
 
 // family is a version of the Internet protocol. A network has addresses of one or of
 // both, and a container a way out by each, which may be different networks.
-type family int
+type family = firewall.Family
 
 const (
 	v4 family = 4
@@ -26,16 +27,11 @@ func familyOf(a netip.Addr) family {
 	return v6
 }
 
-// all is the unspecified address.
-func (f family) all() netip.Addr {
-	if f == v4 {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
-}
+// unspecified is the address that stands for all of a family.
+func unspecified(f family) netip.Addr { return of(f, netip.IPv4Unspecified(), netip.IPv6Unspecified()) }
 
-// other is the other one.
-func (f family) other() family { return of(f, v6, v4) }
+// opposite is the other family.
+func opposite(f family) family { return of(f, v6, v4) }
 
 // of chooses between what there is once of each family.
 func of[T any](f family, four, six T) T {

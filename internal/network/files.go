@@ -1,7 +1,9 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"unicode"
@@ -110,6 +112,15 @@ func hostResolver() (etc.Resolver, error) {
 		}
 	}
 	return r, nil
+}
+
+// readFile is os.ReadFile without an error for a file that is not there.
+func readFile(name string) ([]byte, error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
 }
 
 // hostGateway is the address by which containers reach the host.

@@ -12,7 +12,7 @@ import (
 // ports just published that did not get to the container, or, once it is
 // released, those that still go there. It works in the background: the table
 // of connections may be long.
-func (s *Service) forgetFlows(e *Endpoint, ports []Port, released bool) {
+func (ps *publications) forgetFlows(e *Endpoint, ports []Port, released bool) {
 	udp := map[uint16]bool{}
 	for _, p := range ports {
 		if p.Proto == "udp" {
@@ -23,14 +23,14 @@ func (s *Service) forgetFlows(e *Endpoint, ports []Port, released bool) {
 		return
 	}
 	ours := e.addrs()
-	s.done.Go(func() {
+	ps.done.Go(func() {
 		local := localAddrs()
 		_, err := conntrack.ForgetUDP(func(f conntrack.Flow) bool {
 			stale := released == slices.Contains(ours, f.Server.Addr())
 			return stale && udp[f.To.Port()] && local[f.To.Addr()]
 		})
 		if err != nil {
-			s.log.Warn("stale UDP connections", "err", err)
+			ps.log.Warn("stale UDP connections", "err", err)
 		}
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 	"github.com/tare-engine/tare/internal/network/bridge"
-	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/store"
 )
 
@@ -38,7 +37,7 @@ func (s *Service) forwarding() error {
 	if err != nil {
 		return err
 	}
-	s.guarded = map[firewall.Family]bool{}
+	s.guarded = map[family]bool{}
 	for _, f := range families {
 		var r forwardingRecord
 		path := s.forwardingFile(f)
@@ -46,7 +45,7 @@ func (s *Service) forwarding() error {
 			s.log.Warn("record cannot be read", "file", path, "err", err)
 		}
 		if r.Boot == boot {
-			s.guarded[firewall.Family(f)] = true
+			s.guarded[f] = true
 		}
 	}
 	used6 := slices.ContainsFunc(s.all(), func(n *Network) bool { return n.link != nil && n.rec.Gateway6.IsValid() })
@@ -71,8 +70,8 @@ func (s *Service) forward(f family) error {
 	if err := store.New().Put(s.forwardingFile(f), forwardingRecord{boot}); err != nil {
 		return err
 	}
-	s.guarded[firewall.Family(f)] = true
-	if err := s.wall.Guard(firewall.Family(f)); err != nil {
+	s.guarded[f] = true
+	if err := s.wall.Guard(f); err != nil {
 		return err
 	}
 	if f == v6 {

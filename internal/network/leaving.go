@@ -102,12 +102,10 @@ func (l *leaving) free(e *Endpoint) {
 	l.s.mu.Lock()
 	removed := e.network.removed
 	l.s.mu.Unlock()
-	switch {
-	case e.Index == 0, removed:
-	case e.Beside:
-		err = errors.Join(err, l.s.wall.RemoveBeside(e.network.link.Name, e.Link))
-		fallthrough
-	default:
+	if e.Index != 0 && !removed {
+		if e.Beside {
+			err = errors.Join(err, l.s.wall.RemoveBeside(e.network.link.Name, e.Link))
+		}
 		err = errors.Join(err, e.network.link.Forget(l.s.host, bridge.Endpoint{Addrs: e.linkAddrs(), Beside: e.Beside}))
 	}
 	if err != nil {

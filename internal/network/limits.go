@@ -26,8 +26,7 @@ func (s *Service) CheckLimits(l api.NetworkLimits) error {
 	if err != nil {
 		return err
 	}
-	const loopback = 1
-	_, err = limit.Set(inside, limit.Link{Name: "lo", Index: loopback, Alias: s.cfg.alias(), Group: bridge.Group}, l)
+	_, err = limit.Set(inside, limit.Link{Name: "lo", Index: netlink.Loopback, Alias: s.cfg.alias(), Group: bridge.Group}, l)
 	return errors.Join(refusal(err), inside.Close(), ns.Close())
 }
 

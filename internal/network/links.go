@@ -65,8 +65,8 @@ func flat(by map[string][]firewall.Way) []firewall.Way {
 }
 
 // addressIn is a container's IPv4 address in a network; zero if it has none.
-func (s *Service) addressIn(id string, n *Network) netip.Addr {
-	for _, e := range s.Endpoints(id) {
+func (t *table) addressIn(id string, n *Network) netip.Addr {
+	for _, e := range t.Endpoints(id) {
 		if e.network == n {
 			return e.IP.Addr()
 		}

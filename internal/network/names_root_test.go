@@ -219,7 +219,7 @@ func TestNamesForTheHost(t *testing.T) {
 	must(t, err)
 	ask := func(name string, kind uint16) string {
 		t.Helper()
-		r, _, err := (&dns.Client{}).Exchange((&dns.Msg{}).SetQuestion(name, kind), at+":53")
+		r, _, err := (&dns.Client{Timeout: 10 * time.Second}).Exchange((&dns.Msg{}).SetQuestion(name, kind), at+":53")
 		must(t, err)
 		var got []string
 		for _, rr := range r.Answer {

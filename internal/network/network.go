@@ -273,7 +273,7 @@ func (n *Network) exit(a netip.Addr) netip.Addr {
 	if n.rec.Internal {
 		return netip.Addr{}
 	}
-	s, _ := n.of(a)
+	s, _ := n.segmentOf(a)
 	return s.gateway
 }
 
@@ -286,9 +286,9 @@ func (n *Network) predefined() bool { return Predefined(n.rec.Name) }
 
 // rules is what the firewall is to know of a network without endpoints.
 func (n *Network) rules() firewall.Network {
-	gateways := map[firewall.Family]netip.Addr{}
+	gateways := map[family]netip.Addr{}
 	for _, g := range slices.Backward(n.link.Gateways) { // the first counts
-		gateways[firewall.Family(familyOf(g.Addr()))] = g.Addr()
+		gateways[familyOf(g.Addr())] = g.Addr()
 	}
 	return firewall.Network{
 		Name: n.link.Name, Link: n.link.Name, Subnets: n.rec.prefixes(),

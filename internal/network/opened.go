@@ -22,7 +22,7 @@ func (e *Endpoint) opens(wanted []Port) (ports []Port) {
 			continue
 		}
 		for _, p := range wanted {
-			o := Port{Proto: p.Proto, Container: p.Container, HostIP: f.all()}
+			o := Port{Proto: p.Proto, Container: p.Container, HostIP: unspecified(f)}
 			if (!p.HostIP.IsValid() || familyOf(p.HostIP) == f) && !slices.Contains(ports, o) {
 				ports = append(ports, o)
 			}
@@ -32,10 +32,10 @@ func (e *Endpoint) opens(wanted []Port) (ports []Port) {
 }
 
 // toOpen are the ports of a container's endpoints that are to be opened and are not.
-func (s *Service) toOpen(containerID string, wanted []Port) map[*Endpoint][]Port {
+func (ps *publications) toOpen(containerID string, wanted []Port) map[*Endpoint][]Port {
 	all := map[*Endpoint][]Port{}
-	for _, e := range s.Endpoints(containerID) {
-		have := s.portsOf(e)
+	for _, e := range ps.Endpoints(containerID) {
+		have := ps.portsOf(e)
 		for _, p := range e.opens(wanted) {
 			if !slices.Contains(have, p) {
 				all[e] = append(all[e], p)
@@ -47,17 +47,17 @@ func (s *Service) toOpen(containerID string, wanted []Port) map[*Endpoint][]Port
 
 // opensOnly says that a wanted port is opened at the container's addresses, and nowhere
 // else: it names a family by which the container is routed.
-func (s *Service) opensOnly(containerID string, p Port) bool {
-	return slices.ContainsFunc(s.Endpoints(containerID), func(e *Endpoint) bool { return len(e.opens([]Port{p})) > 0 })
+func (ps *publications) opensOnly(containerID string, p Port) bool {
+	return slices.ContainsFunc(ps.Endpoints(containerID), func(e *Endpoint) bool { return len(e.opens([]Port{p})) > 0 })
 }
 
 // closeRest closes the opened ports of a container that are not wanted.
-func (s *Service) closeRest(containerID string, wanted []Port) error {
+func (ps *publications) closeRest(containerID string, wanted []Port) error {
 	var errs []error
-	for _, e := range s.Endpoints(containerID) {
+	for _, e := range ps.Endpoints(containerID) {
 		want := e.opens(wanted)
-		gone := s.takePorts(e, func(p Port) bool { return p.opened() && !slices.Contains(want, p) })
-		errs = append(errs, s.withdraw(e, gone))
+		gone := ps.takePorts(e, func(p Port) bool { return p.opened() && !slices.Contains(want, p) })
+		errs = append(errs, ps.withdraw(e, gone))
 	}
 	return errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/hostport"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
 )
@@ -40,7 +41,7 @@ type reservation struct {
 	container string
 	file      *os.File
 	both      bool // the file is that of the same port of the other family as well
-	parked    bool // not published: the container has no way out
+	parked    bool // not published now, and kept for the container
 	again     bool // was parked before
 }
 
@@ -77,7 +78,7 @@ func (r *reservations) take(container string, p Port, at []netip.Addr) ([]Port, 
 // Preconditions: r.mu is held.
 func (r *reservations) takeAll(container string, p Port, at []netip.Addr) (got []Port, err error) {
 	p.HostEnd = 0
-	both := slices.Contains(at, v4.all()) && slices.Contains(at, v6.all())
+	both := slices.Contains(at, unspecified(v4)) && slices.Contains(at, unspecified(v6))
 	for _, p.HostIP = range at {
 		if err := r.takeOne(container, p, both); err != nil {
 			for _, p := range got {
@@ -125,7 +126,7 @@ func (r *reservations) takeOne(container string, p Port, both bool) error {
 
 // other is the same port of all addresses of the other family.
 func (k hostPort) other() hostPort {
-	return hostPort{k.proto, netip.AddrPortFrom(familyOf(k.addr.Addr()).other().all(), k.addr.Port())}
+	return hostPort{k.proto, netip.AddrPortFrom(unspecified(opposite(familyOf(k.addr.Addr()))), k.addr.Port())}
 }
 
 // closeUnheld closes the socket of a reservation that is gone, unless it is of another too.
@@ -281,7 +282,7 @@ func (r *reservations) drop(p Port) error {
 	return r.closeUnheld(p.key(), h)
 }
 
-// park keeps a port for its container, which has nothing published now.
+// park keeps a port for its container while it is not published.
 func (r *reservations) park(p Port) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -346,4 +347,18 @@ func (r *reservations) close() error {
 		errs = append(errs, r.releaseAll(container))
 	}
 	return errors.Join(errs...)
+}
+
+// bindError is what Docker says of a port that the kernel refused. SCTP is something
+// that kernels may be without.
+func bindError(p Port, err error) error {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		err = no
+	}
+	err = fmt.Errorf("failed to bind host port %s/%s: %w", p.key().addr, p.Proto, err)
+	if no == syscall.EPROTONOSUPPORT || no == syscall.ESOCKTNOSUPPORT {
+		return errdefs.New(errdefs.NotImplemented, "%w: this kernel has no %s", err, strings.ToUpper(p.Proto))
+	}
+	return err
 }

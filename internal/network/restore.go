@@ -176,10 +176,10 @@ func (s *Service) restoreRoutes() error {
 }
 
 // missing are the endpoints whose links somebody has deleted while their containers run.
-func (s *Service) missing() (all []*Endpoint) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for e := range s.every() {
+func (t *table) missing() (all []*Endpoint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := range t.every() {
 		if e.gone && time.Since(e.since) > grace {
 			all = append(all, e)
 		}

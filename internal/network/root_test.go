@@ -5,6 +5,7 @@ package network
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"testing"
 
 	"github.com/tare-engine/tare/internal/ident"
@@ -57,6 +58,21 @@ func openService(t testing.TB, cfg Config) *Service {
 		}
 	})
 	return s
+}
+
+// filterBridges has the host's rules of a program (iptables, ip6tables) see what stays on
+// bridges, or not, until the test ends; false: this kernel has none of that (br_netfilter).
+func filterBridges(t *testing.T, program string, on bool) bool {
+	t.Helper()
+	name := "net/bridge/bridge-nf-call-" + program
+	was, err := sysctl.Read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	must(t, err)
+	must(t, sysctl.Write(name, map[bool]string{true: "1", false: "0"}[on]))
+	t.Cleanup(func() { must(t, sysctl.Write(name, was)) })
+	return true
 }
 
 func attach(t testing.TB, s *Service) *Endpoint {

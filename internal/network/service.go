@@ -48,7 +48,6 @@ import (
 	"github.com/tare-engine/tare/internal/network/dns"
 	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/ipam"
-	"github.com/tare-engine/tare/internal/network/relay"
 	"github.com/tare-engine/tare/internal/undo"
 )
 
@@ -133,9 +132,7 @@ type Service struct {
 	wall     *firewall.Firewall
 	index    atomic.Uint32 // of the link made last
 	leaving  *leaving
-	ports    *reservations
-	relay    *relay.Relay // nil: NoRelay
-	maxPorts int          // bridge.MaxPorts, smaller in tests
+	maxPorts int // bridge.MaxPorts, smaller in tests
 
 	limits     limits
 	parameters *sysctl.Tree // of containers' namespaces
@@ -145,9 +142,10 @@ type Service struct {
 	stop      func()                 // ends what goes on in the background, and waits for that
 	done      sync.WaitGroup         // of what goes on
 
-	guarded map[firewall.Family]bool // forwarding was off before us; set by Adopt, then guarded by networks.making
+	guarded map[family]bool // forwarding was off before us; set by Adopt, then guarded by networks.making
 	*networks
 	*table
+	*publications
 	resolvers *resolvers
 }
 
@@ -184,10 +182,8 @@ func Open(cfg Config) (_ *Service, err error) {
 	if err := s.openNames(&u); err != nil {
 		return nil, err
 	}
-	if !cfg.NoRelay {
-		if s.relay, err = relay.Open(s.log); err != nil {
-			return nil, err
-		}
+	if err := s.openPublications(); err != nil {
+		return nil, err
 	}
 	s.maker = netns.NewMaker(makers)
 	s.watch(watch)
@@ -206,7 +202,7 @@ func newService(cfg Config) *Service {
 		cfg.MTU = defaultMTU
 	}
 	s := &Service{
-		cfg: cfg, log: cfg.Log, networks: &networks{dir: cfg.Dir, log: cfg.Log}, table: newTable(), ports: newReservations(), maxPorts: bridge.MaxPorts,
+		cfg: cfg, log: cfg.Log, networks: &networks{dir: cfg.Dir, log: cfg.Log}, table: newTable(), maxPorts: bridge.MaxPorts,
 		limits: limits{links: map[int]*Endpoint{}}, parameters: sysctl.NewTree(proc.New),
 	}
 	// High numbers, and different ones in each engine, so that the kernel's own
@@ -264,18 +260,16 @@ func (s *Service) Destroy() error {
 	return errors.Join(append(errs, s.wall.Destroy())...)
 }
 
+// HeldSockets returns the sockets that reserve a container's ports, and those of its
+// name server. They stay the service's; a process that outlives the engine may hold
+// duplicates and give them to Adopt.
+func (s *Service) HeldSockets(containerID string) []*os.File {
+	return append(s.ports.files(containerID), s.resolvers.Sockets(containerID)...)
+}
+
 // changed tells that an endpoint has come or gone, unless nobody saw it.
 func (s *Service) changed(e *Endpoint, connected bool) {
 	if s.cfg.Changed != nil && !e.ahead {
 		s.cfg.Changed(s.describe(e.network), e.ContainerID, connected)
 	}
-}
-
-// readFile is os.ReadFile without an error for a file that is not there.
-func readFile(name string) ([]byte, error) {
-	b, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	return b, err
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
-	"github.com/tare-engine/tare/internal/network/firewall"
 	"github.com/tare-engine/tare/internal/network/vlan"
 )
 
@@ -22,7 +21,7 @@ type settings struct {
 	icc        bool   // containers reach each other
 	masquerade bool   // containers go out with the host's address
 	hostIP     netip.Addr
-	sources    map[firewall.Family]netip.Addr // with which containers go out; none: that of the link
+	sources    map[family]netip.Addr // with which containers go out; none: that of the link
 	mtu        int
 	modes      map[family]string // the gateway's; empty: modeNAT
 	inhibit    bool              // the link has no address of IPv4: somebody else gives it one
@@ -43,19 +42,19 @@ const (
 func (s settings) mode(f family) string { return cmp.Or(s.modes[f], modeNAT) }
 
 // having are the families of a mode.
-func (s settings) having(mode string) map[firewall.Family]bool {
-	m := map[firewall.Family]bool{}
+func (s settings) having(mode string) map[family]bool {
+	m := map[family]bool{}
 	for _, f := range families {
 		if s.mode(f) == mode {
-			m[firewall.Family(f)] = true
+			m[f] = true
 		}
 	}
 	return m
 }
 
-// gateway says that a network has an address of a family by which containers may go out.
+// hasGateway says that a network has an address of a family by which containers may go out.
 // Of networks without a link of the engine's it is another machine's, which has to be named.
-func (s settings) gateway(f family, internal, named bool) bool {
+func (s settings) hasGateway(f family, internal, named bool) bool {
 	if s.vlan != nil {
 		return named
 	}
@@ -130,7 +129,7 @@ func settingsOf(r *record) (settings, error) {
 func bridgeSettings(id string, options map[string]string) (settings, error) {
 	s := settings{
 		link: cmp.Or(options[optionName], "br-"+ident.Short(id)), icc: true, masquerade: true, hostIP: netip.IPv4Unspecified(), mtu: defaultMTU,
-		modes: map[family]string{}, prefix: defaultPrefix, sources: map[firewall.Family]netip.Addr{},
+		modes: map[family]string{}, prefix: defaultPrefix, sources: map[family]netip.Addr{},
 	}
 	for name, value := range options {
 		var err error
@@ -146,9 +145,9 @@ func bridgeSettings(id string, options map[string]string) (settings, error) {
 				err = fmt.Errorf("nil ip")
 			}
 		case optionSource:
-			s.sources[firewall.Family(v4)], err = leavingAs(value, v4)
+			s.sources[v4], err = leavingAs(value, v4)
 		case optionSource6:
-			s.sources[firewall.Family(v6)], err = leavingAs(value, v6)
+			s.sources[v6], err = leavingAs(value, v6)
 		case optionMTU:
 			if s.mtu, err = strconv.Atoi(value); err == nil && (s.mtu < 0 || s.mtu > 65535) {
 				return s, errdefs.New(errdefs.InvalidArgument, "invalid MTU number: %d", s.mtu)

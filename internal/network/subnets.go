@@ -73,8 +73,8 @@ func (n *Network) openSubnets() error {
 	return nil
 }
 
-// of is the subnet that an address is of.
-func (n *Network) of(a netip.Addr) (segment, bool) {
+// segmentOf is the subnet that an address is of.
+func (n *Network) segmentOf(a netip.Addr) (segment, bool) {
 	for _, s := range n.segments {
 		if s.Subnet().Contains(a) {
 			return s, true
@@ -98,7 +98,7 @@ func (n *Network) take(f family) (a netip.Addr, err error) {
 
 // claimIP marks one address as used.
 func (n *Network) claimIP(a netip.Addr) error {
-	s, ok := n.of(a)
+	s, ok := n.segmentOf(a)
 	if !ok {
 		return errors.New("the network has no such addresses any more")
 	}
@@ -108,7 +108,7 @@ func (n *Network) claimIP(a netip.Addr) error {
 // giveBack frees addresses of an endpoint that has no link.
 func (n *Network) giveBack(addrs []netip.Addr) {
 	for _, a := range addrs {
-		if s, ok := n.of(a); ok {
+		if s, ok := n.segmentOf(a); ok {
 			s.Release(a)
 		}
 	}

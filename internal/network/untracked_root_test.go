@@ -11,17 +11,12 @@ import (
 
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/conntrack"
-	"github.com/tare-engine/tare/internal/linux/sysctl"
 )
 
 // TestContainersOfANetworkAreNotTracked as connections, where bridges are filtered; what
 // comes by a published port is.
 func TestContainersOfANetworkAreNotTracked(t *testing.T) {
-	const bridged = "net/bridge/bridge-nf-call-iptables"
-	if was, err := sysctl.Read(bridged); err == nil {
-		must(t, sysctl.Write(bridged, "1"))
-		t.Cleanup(func() { must(t, sysctl.Write(bridged, was)) })
-	} else {
+	if !filterBridges(t, "iptables", true) {
 		t.Log("this kernel has no br_netfilter: nothing of a bridge is tracked")
 	}
 	world := newNeighbour(t)
@@ -55,11 +50,7 @@ func TestContainersOfANetworkAreNotTracked(t *testing.T) {
 // engine has not given it is tracked, so that a published port leads back, and the host's own
 // rules know its connections.
 func TestHostsThatOthersGaveTheirAddressAreTracked(t *testing.T) {
-	const bridged = "net/bridge/bridge-nf-call-iptables"
-	if was, err := sysctl.Read(bridged); err == nil {
-		must(t, sysctl.Write(bridged, "1"))
-		t.Cleanup(func() { must(t, sysctl.Write(bridged, was)) })
-	}
+	filterBridges(t, "iptables", true)
 	newNeighbour(t)
 	s := openService(t, Config{})
 	_, err := s.Create(network.CreateRequest{Name: "n", IPAM: subnet("10.60.0.0/24"), Options: map[string]string{

@@ -132,10 +132,10 @@ func (s *Service) connectChild(e *Endpoint, ns *os.File, inside *netlink.Conn) e
 }
 
 // hasOther says that there is another endpoint in the network of one that is being made.
-func (s *Service) hasOther(e *Endpoint) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for other := range s.every() {
+func (t *table) hasOther(e *Endpoint) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for other := range t.every() {
 		if other.network == e.network && other.ContainerID != e.ContainerID {
 			return true
 		}

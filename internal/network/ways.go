@@ -23,10 +23,10 @@ type exits struct {
 	host6    func() bool          // the host has IPv6
 }
 
-func (s *Service) exits(containerID string) exits {
-	x := exits{map[family]*Endpoint{}, map[family]bool{}, s.relay != nil, sync.OnceValue(hostport.Knows6)}
+func (ps *publications) exits(containerID string) exits {
+	x := exits{map[family]*Endpoint{}, map[family]bool{}, ps.relay != nil, sync.OnceValue(hostport.Knows6)}
 	for _, f := range families {
-		switch e := s.exitOf(containerID, f); {
+		switch e := ps.exitOf(containerID, f); {
 		case e == nil:
 		case e.translates(f):
 			x.byFamily[f] = e
@@ -46,7 +46,7 @@ func (x exits) of(p Port) *Endpoint {
 	case x.opens[f]:
 		return nil
 	case x.byFamily[f] == nil && relays:
-		return x.byFamily[f.other()]
+		return x.byFamily[opposite(f)]
 	case p.HostIP == netip.IPv6Loopback() && !relays:
 		return nil
 	}
@@ -70,7 +70,7 @@ func (x exits) places(p Port) (all []netip.Addr) {
 	own := x.hostIP()
 	for _, f := range families {
 		if p.HostIP = own; own.IsUnspecified() {
-			p.HostIP = f.all()
+			p.HostIP = unspecified(f)
 		}
 		if familyOf(p.HostIP) != f || x.of(p) == nil || f == v6 && x.byFamily[v6] == nil && !x.host6() {
 			continue
@@ -114,24 +114,24 @@ type way struct {
 }
 
 // way is the present one of a port.
-func (s *Service) way(e *Endpoint, p Port) way {
+func (ps *publications) way(e *Endpoint, p Port) way {
 	f := familyOf(p.HostIP)
 	w := way{port: p, translated: *e.exit(f) && !p.opened(), open: p.opened() || len(e.network.settings.trusted) > 0}
 	if !w.translated && !p.opened() {
-		f = f.other()
+		f = opposite(f)
 	}
 	w.to = netip.AddrPortFrom(e.ip(f).Addr(), p.Container)
 	loopback := p.HostIP == netip.IPv6Loopback()
 	left := !w.translated || loopback || p.HostIP == netip.IPv6Unspecified()
-	w.relayed = s.relay != nil && relayable(p.Proto) && *e.exit(f) && left && !p.opened()
+	w.relayed = ps.relay != nil && relayable(p.Proto) && *e.exit(f) && left && !p.opened()
 	w.translated = w.translated && !loopback
 	return w
 }
 
-func (s *Service) ways(e *Endpoint, ports []Port) []way {
+func (ps *publications) ways(e *Endpoint, ports []Port) []way {
 	all := make([]way, len(ports))
 	for i, p := range ports {
-		all[i] = s.way(e, p)
+		all[i] = ps.way(e, p)
 	}
 	return all
 }
@@ -153,20 +153,20 @@ func bindings(ways []way) []firewall.Binding {
 }
 
 // serve has ports of an endpoint lead to it.
-func (s *Service) serve(e *Endpoint, ports []Port) error {
-	ways := s.ways(e, ports)
-	return errors.Join(s.wall.Add(bindings(ways)...), s.relayTo(ways))
+func (ps *publications) serve(e *Endpoint, ports []Port) error {
+	ways := ps.ways(e, ports)
+	return errors.Join(ps.wall.Add(bindings(ways)...), ps.relayTo(ways))
 }
 
 // relayTo has the relay serve what is its part.
-func (s *Service) relayTo(ways []way) error {
+func (ps *publications) relayTo(ways []way) error {
 	var errs []error
 	for _, w := range ways {
 		if !w.relayed {
 			continue
 		}
-		if socket := s.ports.socket(w.port); socket != nil {
-			errs = append(errs, s.relay.Serve(socket, w.to))
+		if socket := ps.ports.socket(w.port); socket != nil {
+			errs = append(errs, ps.relay.Serve(socket, w.to))
 		}
 	}
 	return errors.Join(errs...)
@@ -174,21 +174,21 @@ func (s *Service) relayTo(ways []way) error {
 
 // unserve takes serve back, as far as what the endpoint still has published does not stand
 // for the same.
-func (s *Service) unserve(e *Endpoint, ports []Port) error {
-	return s.unserveWays(e, s.ways(e, ports))
+func (ps *publications) unserve(e *Endpoint, ports []Port) error {
+	return ps.unserveWays(e, ps.ways(e, ports))
 }
 
 // unserveWays is unserve for ways that may have been an endpoint's until now.
-func (s *Service) unserveWays(e *Endpoint, gone []way) error {
-	stay := s.ways(e, s.portsOf(e))
+func (ps *publications) unserveWays(e *Endpoint, gone []way) error {
+	stay := ps.ways(e, ps.portsOf(e))
 	still := bindings(stay)
-	errs := []error{s.wall.Remove(slices.DeleteFunc(bindings(gone), func(b firewall.Binding) bool { return slices.Contains(still, b) })...)}
+	errs := []error{ps.wall.Remove(slices.DeleteFunc(bindings(gone), func(b firewall.Binding) bool { return slices.Contains(still, b) })...)}
 	for _, w := range gone {
 		if !w.relayed || slices.Contains(stay, w) {
 			continue
 		}
-		if socket := s.ports.socket(w.port); socket != nil {
-			errs = append(errs, s.relay.Stop(socket))
+		if socket := ps.ports.socket(w.port); socket != nil {
+			errs = append(errs, ps.relay.Stop(socket))
 		}
 	}
 	return errors.Join(errs...)

@@ -42,18 +42,20 @@ func (b *bench) network() error {
 	if err != nil {
 		return err
 	}
+	// Its files are this run's: the mount namespace is.
+	if err := errors.Join(os.MkdirAll("/run/netns", 0755), command("mount", "-t", "tmpfs", "tare-bench", "/run/netns")); err != nil {
+		return err
+	}
+	defer func() { _ = command("umount", "/run/netns") }()
 	var rows []*netRow
-	floor, end, err := netFloor(self)
-	if err != nil {
-		return err
+	for _, set := range []func(string) (*stage, error){netFloor, netByHand} {
+		s, err := set(self)
+		if err != nil {
+			return err
+		}
+		defer s.end()
+		rows = append(rows, s.rows...)
 	}
-	defer end()
-	byHand, endByHand, err := netByHand(self)
-	if err != nil {
-		return err
-	}
-	defer endByHand()
-	rows = append(append(rows, floor), byHand...)
 	for i, e := range b.engines() {
 		own, err := e.netRows(self, i)
 		if err != nil {
@@ -61,22 +63,15 @@ func (b *bench) network() error {
 		}
 		rows = append(rows, own...)
 	}
-	for range max(1, b.o.rounds) {
+	rounds := max(1, b.o.rounds)
+	for range rounds {
 		for _, r := range rows {
-			got, err := r.measure()
-			if err != nil {
+			if err := r.measure(); err != nil {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
-			r.best.megabytes = max(r.best.megabytes, got.megabytes)
-			r.best.connections = max(r.best.connections, got.connections)
 		}
 	}
-	fmt.Printf("| TCP for %s, best of %d | MB/s | of the floor | connections/s | of the floor |\n|---|---|---|---|---|\n", asked, max(1, b.o.rounds))
-	for _, r := range rows {
-		fmt.Printf("| %s | %.0f | %.2f | %.0f | %.2f |\n", r.name, r.best.megabytes, r.best.megabytes/floor.best.megabytes,
-			r.best.connections, r.best.connections/floor.best.connections)
-	}
-	fmt.Println()
+	printTraffic(rows, rounds)
 	var errs []error
 	for _, e := range b.engines() {
 		errs = append(errs, e.docker("rm", "-f", "net-server", "net-client"), e.docker("network", "rm", "net-bench"))
@@ -84,94 +79,116 @@ func (b *bench) network() error {
 	return errors.Join(errs...)
 }
 
+// printTraffic prints rows, of which the first is the floor.
+func printTraffic(rows []*netRow, rounds int) {
+	fmt.Printf("| TCP for %s, best of %d | MB/s | of the floor | connections/s | of the floor |\n|---|---|---|---|---|\n", asked, rounds)
+	floor := rows[0].best
+	for _, r := range rows {
+		fmt.Printf("| %s | %.0f | %.2f | %.0f | %.2f |\n", r.name, r.best.megabytes, r.best.megabytes/floor.megabytes,
+			r.best.connections, r.best.connections/floor.connections)
+	}
+	fmt.Println()
+}
+
+// stage is namespaces with a server in one of them, and the rows that ask it.
+type stage struct {
+	namespaces []string
+	server     *exec.Cmd // nil: not started
+	rows       []*netRow
+}
+
+// set makes the namespaces, has ip do what commands say, and starts the server in one of them.
+func (s *stage) set(self, server string, commands ...string) error {
+	for _, ns := range s.namespaces {
+		if err := command("ip", "netns", "add", ns); err != nil {
+			return err
+		}
+	}
+	for _, c := range commands {
+		if err := command("ip", strings.Fields(c)...); err != nil {
+			return fmt.Errorf("%s: %w", c, err)
+		}
+	}
+	c := exec.Command("ip", "netns", "exec", server, self)
+	c.Env = append(os.Environ(), netMode+"=server")
+	if err := c.Start(); err != nil {
+		return err
+	}
+	s.server = c
+	return nil
+}
+
+// end takes away what is there of a stage.
+func (s *stage) end() {
+	if s.server != nil {
+		s.server.Process.Kill()
+		s.server.Wait()
+	}
+	for _, ns := range s.namespaces {
+		_ = command("ip", "netns", "del", ns)
+	}
+}
+
+// clientIn is the command of a client in a namespace.
+func clientIn(ns, self string) []string {
+	return []string{"ip", "netns", "exec", ns, "env", netMode + "=client", self}
+}
+
 // netOutside is a namespace beside the engines', as another machine is.
 const netOutside = "bench-out"
 
 // netFloor is a veth pair between two namespaces, with a server in one. It makes
 // netOutside too.
-func netFloor(self string) (*netRow, func(), error) {
+func netFloor(self string) (*stage, error) {
 	const a, z = "bench-a", "bench-z"
-	var server *exec.Cmd
-	end := func() {
-		if server != nil && server.Process != nil {
-			server.Process.Kill()
-			server.Wait()
-		}
-		_ = errors.Join(command("ip", "netns", "del", a), command("ip", "netns", "del", z), command("ip", "netns", "del", netOutside), command("umount", "/run/netns"))
+	s := &stage{namespaces: []string{a, z, netOutside}, rows: []*netRow{
+		{name: "floor: a veth pair", client: clientIn(z, self), to: "10.44.0.1", bulk: bulkPort, conn: connectPort},
+	}}
+	err := s.set(self, a,
+		"-n "+a+" link add e0 type veth peer name e0 netns "+z,
+		"-n "+a+" addr add 10.44.0.1/24 dev e0", "-n "+z+" addr add 10.44.0.2/24 dev e0",
+		"-n "+a+" link set e0 up", "-n "+z+" link set e0 up",
+		"link add out0 type veth peer name e0 netns "+netOutside, "addr add 192.0.2.1/24 dev out0", "link set out0 up",
+		"-n "+netOutside+" addr add 192.0.2.2/24 dev e0", "-n "+netOutside+" link set e0 up")
+	if err != nil {
+		s.end()
+		return nil, err
 	}
-	// Its files are this run's: the mount namespace is.
-	if err := errors.Join(os.MkdirAll("/run/netns", 0755), command("mount", "-t", "tmpfs", "tare-bench", "/run/netns")); err != nil {
-		return nil, nil, err
-	}
-	for _, c := range []string{
-		"netns add " + a, "netns add " + z, "-n " + a + " link add e0 type veth peer name e0 netns " + z,
-		"-n " + a + " addr add 10.44.0.1/24 dev e0", "-n " + z + " addr add 10.44.0.2/24 dev e0",
-		"-n " + a + " link set e0 up", "-n " + z + " link set e0 up",
-		"netns add " + netOutside, "link add out0 type veth peer name e0 netns " + netOutside, "addr add 192.0.2.1/24 dev out0", "link set out0 up",
-		"-n " + netOutside + " addr add 192.0.2.2/24 dev e0", "-n " + netOutside + " link set e0 up",
-	} {
-		if err := command("ip", strings.Fields(c)...); err != nil {
-			end()
-			return nil, nil, err
-		}
-	}
-	server = exec.Command("ip", "netns", "exec", a, self)
-	server.Env = append(os.Environ(), netMode+"=server")
-	if err := server.Start(); err != nil {
-		end()
-		return nil, nil, err
-	}
-	return &netRow{
-		name: "floor: a veth pair", client: []string{"ip", "netns", "exec", z, "env", netMode + "=client", self}, to: "10.44.0.1", bulk: bulkPort, conn: connectPort,
-	}, end, nil
+	return s, nil
 }
 
-// netByHand are the least that a published port needs of the kernel: a bridge, forwarding
+// netByHand is the least that a published port needs of the kernel: a bridge, forwarding
 // and one rule of destination NAT, in namespaces that stand for a host, a container and
 // another machine.
-func netByHand(self string) ([]*netRow, func(), error) {
+func netByHand(self string) (*stage, error) {
 	const host, inside, outside = "bench-h", "bench-c", "bench-o"
 	const bulk, conn = "19900", "19901"
-	var server *exec.Cmd
-	end := func() {
-		if server != nil && server.Process != nil {
-			server.Process.Kill()
-			server.Wait()
-		}
-		_ = errors.Join(command("ip", "netns", "del", inside), command("ip", "netns", "del", outside), command("ip", "netns", "del", host))
+	const nft, translated = "netns exec " + host + " nft add ",
+		" tcp dport { " + bulk + " , " + conn + " } dnat to 10.46.0.2 : tcp dport map { " + bulk + " : " + bulkPort + " , " + conn + " : " + connectPort + " }"
+	s := &stage{namespaces: []string{host, inside, outside}, rows: []*netRow{
+		{name: "floor: by hand, host's loopback to published port", client: clientIn(host, self), to: "127.0.0.1", bulk: bulk, conn: conn},
+		{name: "floor: by hand, another machine to published port", client: clientIn(outside, self), to: "198.51.100.1", bulk: bulk, conn: conn},
+	}}
+	err := s.set(self, inside,
+		"-n "+host+" link set lo up",
+		"-n "+host+" link add b0 type bridge", "-n "+host+" addr add 10.46.0.1/24 dev b0", "-n "+host+" link set b0 up",
+		"-n "+host+" link add c0 type veth peer name e0 netns "+inside, "-n "+host+" link set c0 master b0", "-n "+host+" link set c0 up",
+		"-n "+inside+" addr add 10.46.0.2/24 dev e0", "-n "+inside+" link set e0 up", "-n "+inside+" route add default via 10.46.0.1",
+		"-n "+host+" link add o0 type veth peer name e0 netns "+outside, "-n "+host+" addr add 198.51.100.1/24 dev o0", "-n "+host+" link set o0 up",
+		"-n "+outside+" addr add 198.51.100.2/24 dev e0", "-n "+outside+" link set e0 up",
+		"netns exec "+host+" sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.b0.route_localnet=1",
+		nft+"table ip n",
+		nft+"chain ip n in { type nat hook prerouting priority -100 ; }",
+		nft+"chain ip n out { type nat hook output priority -100 ; }",
+		nft+"chain ip n post { type nat hook postrouting priority 100 ; }",
+		nft+"rule ip n in"+translated,
+		nft+"rule ip n out ip daddr 127.0.0.1"+translated,
+		nft+"rule ip n post ip saddr 127.0.0.1 oifname b0 masquerade")
+	if err != nil {
+		s.end()
+		return nil, err
 	}
-	for _, c := range []string{
-		"netns add " + host, "netns add " + inside, "netns add " + outside, "-n " + host + " link set lo up",
-		"-n " + host + " link add b0 type bridge", "-n " + host + " addr add 10.46.0.1/24 dev b0", "-n " + host + " link set b0 up",
-		"-n " + host + " link add c0 type veth peer name e0 netns " + inside, "-n " + host + " link set c0 master b0", "-n " + host + " link set c0 up",
-		"-n " + inside + " addr add 10.46.0.2/24 dev e0", "-n " + inside + " link set e0 up", "-n " + inside + " route add default via 10.46.0.1",
-		"-n " + host + " link add o0 type veth peer name e0 netns " + outside, "-n " + host + " addr add 198.51.100.1/24 dev o0", "-n " + host + " link set o0 up",
-		"-n " + outside + " addr add 198.51.100.2/24 dev e0", "-n " + outside + " link set e0 up",
-		"netns exec " + host + " sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.b0.route_localnet=1",
-		"netns exec " + host + " nft add table ip n",
-		"netns exec " + host + " nft add chain ip n in { type nat hook prerouting priority -100 ; }",
-		"netns exec " + host + " nft add chain ip n out { type nat hook output priority -100 ; }",
-		"netns exec " + host + " nft add chain ip n post { type nat hook postrouting priority 100 ; }",
-		"netns exec " + host + " nft add rule ip n in tcp dport { " + bulk + " , " + conn + " } dnat to 10.46.0.2 : tcp dport map { " + bulk + " : " + bulkPort + " , " + conn + " : " + connectPort + " }",
-		"netns exec " + host + " nft add rule ip n out ip daddr 127.0.0.1 tcp dport { " + bulk + " , " + conn + " } dnat to 10.46.0.2 : tcp dport map { " + bulk + " : " + bulkPort + " , " + conn + " : " + connectPort + " }",
-		"netns exec " + host + " nft add rule ip n post ip saddr 127.0.0.1 oifname b0 masquerade",
-	} {
-		if err := command("ip", strings.Fields(c)...); err != nil {
-			end()
-			return nil, nil, fmt.Errorf("%s: %w", c, err)
-		}
-	}
-	server = exec.Command("ip", "netns", "exec", inside, self)
-	server.Env = append(os.Environ(), netMode+"=server")
-	if err := server.Start(); err != nil {
-		end()
-		return nil, nil, err
-	}
-	in := func(ns string) []string { return []string{"ip", "netns", "exec", ns, "env", netMode + "=client", self} }
-	return []*netRow{
-		{name: "floor: by hand, host's loopback to published port", client: in(host), to: "127.0.0.1", bulk: bulk, conn: conn},
-		{name: "floor: by hand, another machine to published port", client: in(outside), to: "198.51.100.1", bulk: bulk, conn: conn},
-	}, end, nil
+	return s, nil
 }
 
 // netRows starts a server in a container of an engine, whose ports are published, and
@@ -209,18 +226,23 @@ func (e *engine) netRows(self string, n int) ([]*netRow, error) {
 	}, nil
 }
 
-// measure runs the client once.
-func (r *netRow) measure() (t traffic, err error) {
+// measure runs the client once, and keeps what is best.
+func (r *netRow) measure() error {
 	args := append(r.client[1:], net.JoinHostPort(r.to, r.bulk), net.JoinHostPort(r.to, r.conn))
 	out, err := exec.Command(r.client[0], args...).Output()
 	if err != nil {
 		if x, ok := errors.AsType[*exec.ExitError](err); ok {
 			err = fmt.Errorf("%w: %s", err, x.Stderr)
 		}
-		return t, err
+		return err
 	}
-	_, err = fmt.Sscan(string(out), &t.megabytes, &t.connections)
-	return t, err
+	var got traffic
+	if _, err := fmt.Sscan(string(out), &got.megabytes, &got.connections); err != nil {
+		return err
+	}
+	r.best.megabytes = max(r.best.megabytes, got.megabytes)
+	r.best.connections = max(r.best.connections, got.connections)
+	return nil
 }
 
 // netMode is set for this program where it is the server or client of a row.

@@ -42,7 +42,7 @@ func (c *Conn) LinkByName(name string) (l Link, ok bool, err error) {
 		return Link{}, false, nil // the kernel has no such names
 	}
 	var b Batch
-	b.u8(make([]byte, unix.SizeofIfInfomsg)...)
+	b.ifinfo(0, 0, 0)
 	b.attrStr(unix.IFLA_IFNAME, name)
 	err = c.get(unix.RTM_GETLINK, b.buf, func(m message) {
 		if m.typ == unix.RTM_NEWLINK && len(m.body) >= unix.SizeofIfInfomsg {

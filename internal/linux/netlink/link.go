@@ -9,9 +9,14 @@ import (
 
 // From the kernel's headers.
 const (
-	vethInfoPeer = 1 // VETH_INFO_PEER
-	genModeNone  = 1 // IN6_ADDR_GEN_MODE_NONE
+	vethInfoPeer  = 1  // VETH_INFO_PEER
+	genModeNone   = 1  // IN6_ADDR_GEN_MODE_NONE
+	inetConf      = 1  // IFLA_INET_CONF
+	routeLocalnet = 26 // IPV4_DEVCONF_ROUTE_LOCALNET
 )
+
+// Loopback is the index of lo in each namespace.
+const Loopback = 1
 
 // Veth describes a pair of links. The caller chooses both indexes, so that the
 // messages after it in a batch can name them; EEXIST says that one is in use.
@@ -147,12 +152,6 @@ func (b *Batch) SetRouteLocalnet(index int) {
 	b.endNest()
 	b.end()
 }
-
-// Of linux/if_link.h and linux/ip.h.
-const (
-	inetConf      = 1  // IFLA_INET_CONF
-	routeLocalnet = 26 // IPV4_DEVCONF_ROUTE_LOCALNET
-)
 
 // SetGroup puts a link into a group, a number that firewall rules can match.
 func (b *Batch) SetGroup(index int, group uint32) {

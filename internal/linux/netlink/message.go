@@ -2,7 +2,7 @@
 // routes and neighbours.
 //
 // Messages are collected in a Batch and sent with one system call; the kernel
-// executes them in order and the Conn returns the first error:
+// executes them in order and the Conn returns the errors of those that failed:
 //
 //	c, err := netlink.Open()            // of the calling thread's network namespace
 //	var b netlink.Batch
@@ -41,9 +41,6 @@ type op struct {
 	what   string
 	ignore []unix.Errno
 }
-
-// Len returns the number of messages.
-func (b *Batch) Len() int { return len(b.ops) }
 
 // ignore makes errors of the last message with these numbers count as success.
 func (b *Batch) ignore(e ...unix.Errno) {

@@ -35,8 +35,8 @@ func TestBatchIsASequenceOfAlignedMessages(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || n != b.Len() || len(b.nests) != 0 {
-		t.Errorf("%d messages of %d, %d open attributes, %v", n, b.Len(), len(b.nests), err)
+	if err != nil || n != len(b.ops) || len(b.nests) != 0 {
+		t.Errorf("%d messages of %d, %d open attributes, %v", n, len(b.ops), len(b.nests), err)
 	}
 }
 

@@ -91,8 +91,7 @@ type answer struct {
 func NewMaker(threads int) *Maker {
 	m := &Maker{work: make(chan request)}
 	for range threads {
-		m.done.Add(1)
-		go m.loop()
+		m.done.Go(m.loop)
 	}
 	return m
 }
@@ -113,7 +112,6 @@ func (m *Maker) New(setup func() error) (*os.File, error) {
 }
 
 func (m *Maker) loop() {
-	defer m.done.Done()
 	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
 	home, err := Open()
 	for r := range m.work {

@@ -31,7 +31,7 @@ func (l *Link) connectBeside(host, inside *netlink.Conn, ns int, e Endpoint) err
 	if err := l.routeTo(host, e); err != nil {
 		return err
 	}
-	n.SetUp(loIndex)
+	n.SetUp(netlink.Loopback)
 	n.SetUp(e.Iface)
 	l.addressBeside(&n, e)
 	if err := inside.Do(&n); err != nil {

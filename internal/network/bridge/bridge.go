@@ -304,11 +304,9 @@ func (l *Link) know(h *netlink.Batch, e Endpoint) {
 	h.AddForwarding(e.Index, e.MAC)
 }
 
-// The container's links have the same numbers in each namespace: lo, eth0, eth1 …
-const (
-	loIndex    = 1
-	FirstIface = 2
-)
+// FirstIface is the number of a container's first link, behind that of lo. The next has the
+// next one, in each namespace.
+const FirstIface = netlink.Loopback + 1
 
 // DefaultRoute is the route out by a gateway, over the container's link of that number.
 func DefaultRoute(gateway netip.Addr, iface int) netlink.Route {
@@ -352,7 +350,7 @@ func (l *Link) Connect(host, inside *netlink.Conn, ns int, e Endpoint) error {
 	if err := host.Do(&h); err != nil {
 		return err
 	}
-	n.SetUp(loIndex)
+	n.SetUp(netlink.Loopback)
 	n.SetUp(e.Iface)
 	l.address(&n, e)
 	if err := inside.Do(&n); err != nil {
@@ -405,7 +403,7 @@ func (l *Link) Pair(host, inside *netlink.Conn, ns int, e Endpoint) error {
 			return err
 		}
 	}
-	n.SetUp(loIndex)
+	n.SetUp(netlink.Loopback)
 	return inside.Do(&n)
 }
 

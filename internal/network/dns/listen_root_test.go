@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -68,7 +69,7 @@ func TestListen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, _, err := (&dns.Client{Net: proto}).ExchangeWithConn(query("web.", dns.TypeA), &dns.Conn{Conn: conn})
+		r, _, err := (&dns.Client{Net: proto, Timeout: 10 * time.Second}).ExchangeWithConn(query("web.", dns.TypeA), &dns.Conn{Conn: conn})
 		if err != nil || !is(r, "10.1.0.2") {
 			t.Errorf("%s: %v %v", proto, r, err)
 		}

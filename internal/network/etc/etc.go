@@ -165,10 +165,10 @@ func (r Resolver) override(o Resolver) Resolver {
 // which a container cannot reach.
 func fallback() []string { return []string{"8.8.8.8", "8.8.4.4"} }
 
-// Reachable returns r without name servers that a container in a network
+// reachable returns r without name servers that a container in a network
 // namespace of its own cannot reach: those on loopback, and IPv6 ones unless it
 // has IPv6; those of the host's links in any case. If none is left, public ones take their place.
-func (r Resolver) Reachable(ipv6 bool) Resolver {
+func (r Resolver) reachable(ipv6 bool) Resolver {
 	r.Nameservers = slices.DeleteFunc(slices.Clone(r.Nameservers), func(s string) bool {
 		a, err := netip.ParseAddr(s)
 		return err != nil || a.IsLoopback() || a.Is6() && (!ipv6 || a.IsLinkLocalUnicast())
@@ -184,7 +184,7 @@ func (r Resolver) Reachable(ipv6 bool) Resolver {
 // it, with the container's own settings over it.
 func ResolverFile(host, own Resolver, ipv6 bool) []byte {
 	if len(own.Nameservers) == 0 {
-		host = host.Reachable(ipv6)
+		host = host.reachable(ipv6)
 	}
 	return host.override(own).file()
 }

@@ -223,22 +223,11 @@ func (f *Firewall) WatchOthers(ctx context.Context) {
 	if f.every == nil {
 		return
 	}
-	stop := context.AfterFunc(ctx, func() { f.every.Close() })
-	defer stop()
-	for f.every.Next() == nil {
-		if !sleep(ctx, settle) {
-			return
-		}
-		if f.every.Drain() != nil { // closed
-			return
-		}
+	follow(ctx, f.every, func() {
 		f.mu.Lock()
+		defer f.mu.Unlock()
 		if f.applied {
 			f.reintegrate()
 		}
-		f.mu.Unlock()
-		if !sleep(ctx, between) {
-			return
-		}
-	}
+	})
 }

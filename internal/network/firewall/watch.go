@@ -3,6 +3,8 @@ package firewall
 import (
 	"context"
 	"time"
+
+	"github.com/tare-engine/tare/internal/linux/nft"
 )
 
 // Restoring waits for a burst of changes to end, and does not fight a program
@@ -15,16 +17,22 @@ const (
 // Watch restores the table whenever somebody else has changed it, until the
 // context ends.
 func (f *Firewall) Watch(ctx context.Context) {
-	stop := context.AfterFunc(ctx, func() { f.watch.Close() })
+	follow(ctx, f.watch, f.restore)
+}
+
+// follow does something after each burst of changes, until the context ends, which closes
+// the watch.
+func follow(ctx context.Context, w *nft.Watch, do func()) {
+	stop := context.AfterFunc(ctx, func() { w.Close() })
 	defer stop()
-	for f.watch.Next() == nil {
+	for w.Next() == nil {
 		if !sleep(ctx, settle) {
 			return
 		}
-		if f.watch.Drain() != nil { // closed
+		if w.Drain() != nil { // closed
 			return
 		}
-		f.restore()
+		do()
 		if !sleep(ctx, between) {
 			return
 		}

@@ -22,8 +22,8 @@ var ErrInUse = errors.New("Address already in use")
 // ErrExhausted says that a subnet of IPv4 has no free address.
 var ErrExhausted = errors.New("no available IPv4 addresses on this network's address pools")
 
-// ErrExhausted6 is ErrExhausted of IPv6.
-var ErrExhausted6 = errors.New("no available IPv6 addresses on this network's address pools")
+// errExhausted6 is ErrExhausted of IPv6.
+var errExhausted6 = errors.New("no available IPv6 addresses on this network's address pools")
 
 // Pool hands out the addresses of one subnet, the lowest free one first.
 type Pool struct {
@@ -112,7 +112,7 @@ func (p *Pool) Take() (netip.Addr, error) {
 	if p.subnet.Addr().Is4() {
 		return netip.Addr{}, ErrExhausted
 	}
-	return netip.Addr{}, ErrExhausted6
+	return netip.Addr{}, errExhausted6
 }
 
 // Claim marks one address as used.

@@ -60,7 +60,7 @@ func TestChooseAvoidsRoutesOfTheHost(t *testing.T) {
 			t.Errorf("%v: got %s, %v; want %s", c.inUse, s, err, c.want)
 		}
 	}
-	if _, err := Choose(DefaultRanges(), prefixes("172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8")); !errors.Is(err, ErrNoSubnet) {
+	if _, err := Choose(DefaultRanges(), prefixes("172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8")); !errors.Is(err, errNoSubnet) {
 		t.Error(err)
 	}
 }
@@ -86,7 +86,7 @@ func TestIPv6(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if a, err := end.Take(); !errors.Is(err, ErrExhausted6) {
+	if a, err := end.Take(); !errors.Is(err, errExhausted6) {
 		t.Error(a, err)
 	}
 	wide := NewRange(netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("fd00:1::/48"))

@@ -47,8 +47,8 @@ const most = 31
 // VPNs route 0.0.0.0/1 and 128.0.0.0/1, which says nothing about what is in use.
 const vpnBits = 7
 
-// ErrNoSubnet says that every subnet overlaps with a route of the host.
-var ErrNoSubnet = errors.New("all predefined address pools have been fully subnetted")
+// errNoSubnet says that every subnet overlaps with a route of the host.
+var errNoSubnet = errors.New("all predefined address pools have been fully subnetted")
 
 // Choose returns the first subnet of the ranges that overlaps with none of the
 // prefixes in use.
@@ -62,7 +62,7 @@ func Choose(ranges []Range, inUse []netip.Prefix) (netip.Prefix, error) {
 			}
 		}
 	}
-	return netip.Prefix{}, ErrNoSubnet
+	return netip.Prefix{}, errNoSubnet
 }
 
 // within sorts prefixes in use by whether they lie in one subnet of a range, of which

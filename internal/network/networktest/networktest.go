@@ -82,7 +82,7 @@ func newNamespace(t testing.TB) (*os.File, *netlink.Conn) {
 	Must(t, err)
 	t.Cleanup(func() { ns.Close() })
 	var b netlink.Batch
-	b.SetUp(1)
+	b.SetUp(netlink.Loopback)
 	Must(t, in.Do(&b))
 	return ns, in
 }
@@ -102,7 +102,7 @@ func NewNeighbour(t testing.TB) *os.File {
 	ns, in := newNamespace(t)
 	defer in.Close()
 	var h, n netlink.Batch
-	h.SetUp(1)
+	h.SetUp(netlink.Loopback)
 	h.AddVeth(netlink.Veth{Name: "out0", Index: OutIndex, PeerName: "eth0", PeerIndex: neighbourIndex, PeerNS: int(ns.Fd())})
 	h.AddAddr(OutIndex, netlink.Addr{Prefix: HostOut})
 	h.AddAddr(OutIndex, netlink.Addr{Prefix: HostOut6})
@@ -146,7 +146,7 @@ func RouteToHost(t testing.TB, world *os.File, subnets ...string) {
 func RouteLoopbackToHost(t testing.TB, world *os.File) {
 	t.Helper()
 	var b netlink.Batch
-	b.SetDown(1) // without a loopback its addresses are routed like any
+	b.SetDown(netlink.Loopback) // without a loopback its addresses are routed like any
 	Must(t, netns.Do(world, func() error {
 		return errors.Join(do(&b), sysctl.Write("net/ipv4/conf/eth0/route_localnet", "1"))
 	}))

@@ -225,9 +225,8 @@ func (p *Parent) add(host *netlink.Conn, e Endpoint, parent int, ns *os.File) er
 
 // settle gives the link its alias, its name and addresses.
 func settle(inside *netlink.Conn, e Endpoint) error {
-	const loopback = 1
 	var b netlink.Batch
-	b.SetUp(loopback)
+	b.SetUp(netlink.Loopback)
 	b.SetAlias(e.Index, e.Alias)
 	b.SetName(e.Index, e.Name)
 	if err := inside.Do(&b); err != nil {
