@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	mounttypes "github.com/moby/moby/api/types/mount"
 
@@ -33,8 +34,11 @@ func (vs *volumes) part(m spec.Mount, at string) (string, error) {
 		return "", err
 	}
 	defer root.Close()
-	f, err := inroot.Open(root, m.Subpath, inroot.OPath, 0)
-	if err != nil {
+	f, err := inroot.OpenBeneath(root, m.Subpath, inroot.OPath)
+	switch {
+	case errors.Is(err, syscall.EXDEV):
+		return "", errdefs.New(errdefs.InvalidArgument, "path concatenation escapes the base directory, base: %s, subpath: %s", m.Source, m.Subpath)
+	case err != nil:
 		return "", errdefs.New(errdefs.InvalidArgument, "cannot access path %s: %w", filepath.Join(m.Source, m.Subpath), err)
 	}
 	defer f.Close()
@@ -48,6 +52,35 @@ func (vs *volumes) part(m spec.Mount, at string) (string, error) {
 	}
 	defer tree.Close()
 	return at, vs.attach(tree, at, info.IsDir())
+}
+
+// fillPart gives an empty part of a volume what the image has at its target, once, before
+// its container's first start.
+func (vs *volumes) fillPart(ctx context.Context, v *View, m spec.Mount) error {
+	if m.NoCopy || !v.Last.StartedAt.IsZero() {
+		return nil
+	}
+	volume, err := os.Open(m.Source)
+	if err != nil {
+		return err
+	}
+	defer volume.Close()
+	part, err := inroot.OpenBeneath(volume, m.Subpath, os.O_RDONLY|syscall.O_DIRECTORY)
+	if err != nil {
+		return nil //nolint:nilerr // a file, or nothing, which is said when it is mounted
+	}
+	defer part.Close()
+	root, err := vs.image(ctx, v.Record)
+	if err != nil || root == nil {
+		return err
+	}
+	defer root.Close()
+	from, err := inroot.Open(root, m.Target, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil //nolint:nilerr // the image has no such directory
+	}
+	defer from.Close()
+	return vs.service.FillPart(ctx, m.Name, part, from, v.IDs)
 }
 
 // attach attaches a detached tree among the parts.

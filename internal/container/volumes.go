@@ -270,6 +270,9 @@ func (vs *volumes) mount(ctx context.Context, v *View) ([]spec.Mount, error) {
 			return nil, err
 		}
 		if m.Subpath != "" {
+			if err := vs.fillPart(ctx, v, m); err != nil {
+				return nil, err
+			}
 			if m.Source, err = vs.part(m, vs.partPath(v.ID, i)); err != nil {
 				return nil, err
 			}

@@ -38,12 +38,7 @@ func (s *Service) Fill(ctx context.Context, name string, from *os.File, ids *idr
 	if mounts && len(e.mounters) == 0 {
 		return nil
 	}
-	o := treecopy.Options{}
-	if ids != nil {
-		o.Owner = func(uid, gid int) (int, int) {
-			return int(ids.HostUID(uint32(uid))), int(ids.HostGID(uint32(gid)))
-		}
-	}
+	o := ownedBy(ids)
 	empty, err := isEmpty(v.Mountpoint)
 	if err != nil || !empty {
 		return err
@@ -52,6 +47,31 @@ func (s *Service) Fill(ctx context.Context, name string, from *os.File, ids *idr
 		return fillInPlace(ctx, from, v.Mountpoint, o)
 	}
 	return s.fillByRename(ctx, from, v, o)
+}
+
+// FillPart is Fill for a directory of a volume that is mounted.
+func (s *Service) FillPart(ctx context.Context, name string, part, from *os.File, ids *idrange.Map) error {
+	e, err := s.hold(name)
+	if err != nil {
+		return err
+	}
+	defer e.mu.Unlock()
+	empty, err := hasNothing(part)
+	if err != nil || !empty {
+		return err
+	}
+	return fillFiles(ctx, from, part, ownedBy(ids))
+}
+
+// ownedBy has what is copied from an image owned by the users of a container with ids of
+// its own; nil: the host's.
+func ownedBy(ids *idrange.Map) (o treecopy.Options) {
+	if ids != nil {
+		o.Owner = func(uid, gid int) (int, int) {
+			return int(ids.HostUID(uint32(uid))), int(ids.HostGID(uint32(gid)))
+		}
+	}
+	return o
 }
 
 // Own gives an empty volume that nobody has mounted to the root of a container with
@@ -85,11 +105,15 @@ func fillInPlace(ctx context.Context, from *os.File, to string, o treecopy.Optio
 		return err
 	}
 	defer dir.Close()
+	return fillFiles(ctx, from, dir, o)
+}
+
+func fillFiles(ctx context.Context, from, to *os.File, o treecopy.Options) error {
 	o.Fill = true
-	if err := treecopy.CopyFiles(ctx, from, dir, o); err != nil {
+	if err := treecopy.CopyFiles(ctx, from, to, o); err != nil {
 		return fmt.Errorf("fill volume: %w", err)
 	}
-	return syncfs.All(to)
+	return syncfs.Of(to)
 }
 
 func (s *Service) fillByRename(ctx context.Context, from *os.File, v *View, o treecopy.Options) (err error) {
@@ -128,7 +152,11 @@ func isEmpty(dir string) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	names, err := f.Readdirnames(1)
+	return hasNothing(f)
+}
+
+func hasNothing(dir *os.File) (bool, error) {
+	names, err := dir.Readdirnames(1)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}

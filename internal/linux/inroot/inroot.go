@@ -50,6 +50,16 @@ func Open(root *os.File, path string, flags int, mode fs.FileMode) (*os.File, er
 	return f, nil
 }
 
+// OpenBeneath is Open for a path that must not lead out of root: where a symbolic link of
+// it is absolute, or goes up beyond root, it fails with EXDEV.
+func OpenBeneath(root *os.File, path string, flags int) (*os.File, error) {
+	f, err := open(root, path, flags, 0, unix.RESOLVE_BENEATH|ResolveNoMagic)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return f, nil
+}
+
 // OpenExact opens path inside root without following any symbolic link.
 func OpenExact(root *os.File, path string, flags int) (*os.File, error) {
 	f, err := open(root, path, flags, 0, ResolveInRoot|ResolveNoSymlinks)

@@ -16,8 +16,13 @@ func All(dir string) error {
 		return err
 	}
 	defer f.Close()
+	return Of(f)
+}
+
+// Of is All for an open file.
+func Of(f *os.File) error {
 	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return &os.PathError{Op: "syncfs", Path: dir, Err: err}
+		return &os.PathError{Op: "syncfs", Path: f.Name(), Err: err}
 	}
 	return nil
 }

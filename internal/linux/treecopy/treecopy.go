@@ -39,7 +39,7 @@ type Options struct {
 	// Owner gives the owner that a file of uid and gid gets; nil: the same.
 	Owner func(uid, gid int) (int, int)
 	// Fill leaves what is there already, but for directories, which are gone into. A
-	// file appears when it is whole. Files with several names become several files.
+	// file appears when it is whole.
 	Fill bool
 }
 
@@ -149,22 +149,27 @@ func (c *copier) entry(src, dst int, name string) error {
 	if c.o.Fill && kind != unix.S_IFDIR {
 		return c.fill(src, dst, name, &st)
 	}
-	id := inode{st.Dev, st.Ino}
-	if kind != unix.S_IFDIR && st.Nlink > 1 {
-		if first, ok := c.linked[id]; ok {
-			return unix.Linkat(first.dir, first.name, dst, name, 0)
-		}
-		own, err := unix.FcntlInt(uintptr(dst), unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			return err
-		}
-		c.dirs = append(c.dirs, own)
-		c.linked[id] = link{own, name}
-	}
 	if kind == unix.S_IFDIR {
 		return c.subdir(src, dst, name)
 	}
-	return c.leaf(src, dst, name, name, &st)
+	if first, ok := c.linked[inode{st.Dev, st.Ino}]; ok {
+		return unix.Linkat(first.dir, first.name, dst, name, 0)
+	}
+	return errors.Join(c.leaf(src, dst, name, name, &st), c.remember(dst, name, &st))
+}
+
+// remember notes where the first of a file's names was copied to.
+func (c *copier) remember(dst int, name string, st *unix.Stat_t) error {
+	if st.Nlink < 2 {
+		return nil
+	}
+	own, err := unix.FcntlInt(uintptr(dst), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return err
+	}
+	c.dirs = append(c.dirs, own)
+	c.linked[inode{st.Dev, st.Ino}] = link{own, name}
+	return nil
 }
 
 // leaf copies what is no directory, as another name.
@@ -190,6 +195,11 @@ func (c *copier) fill(src, dst int, name string, st *unix.Stat_t) error {
 	if err := unix.Fstatat(dst, name, &have, unix.AT_SYMLINK_NOFOLLOW); err != unix.ENOENT {
 		return err
 	}
+	if first, ok := c.linked[inode{st.Dev, st.Ino}]; ok {
+		if err := unix.Linkat(first.dir, first.name, dst, name, 0); err != unix.ENOENT { // else somebody has removed it
+			return ignore(err, unix.EEXIST)
+		}
+	}
 	as := fillName + strconv.FormatUint(st.Ino, 36)
 	if err := unix.Unlinkat(dst, as, 0); err != nil && err != unix.ENOENT { // of a copy that was cut off
 		return err
@@ -200,6 +210,13 @@ func (c *copier) fill(src, dst int, name string, st *unix.Stat_t) error {
 	err := unix.Renameat2(dst, as, dst, name, unix.RENAME_NOREPLACE)
 	if err == unix.EEXIST { // somebody was faster
 		return unix.Unlinkat(dst, as, 0)
+	}
+	return errors.Join(err, c.remember(dst, name, st))
+}
+
+func ignore(err, what error) error {
+	if err == what {
+		return nil
 	}
 	return err
 }

@@ -44,6 +44,26 @@ func TestFillLeavesWhatIsThere(t *testing.T) {
 	}
 }
 
+// Fill keeps a file with several names one file.
+func TestFillKeepsHardLinks(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	if err := errors.Join(os.WriteFile(from+"/a", []byte("image"), 0o644), os.Mkdir(from+"/d", 0o755), os.Link(from+"/a", from+"/d/b"), os.Link(from+"/a", from+"/c"),
+		os.WriteFile(to+"/c", []byte("own"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := CopyFiles(t.Context(), openDir(t, from), openDir(t, to), Options{Fill: true}); err != nil {
+			t.Fatal(err)
+		}
+		a, err := os.Stat(to + "/a")
+		b, err2 := os.Stat(to + "/d/b")
+		c, err3 := os.ReadFile(to + "/c")
+		if err := errors.Join(err, err2, err3); err != nil || !os.SameFile(a, b) || string(c) != "own" {
+			t.Errorf("%v %v %q %v", a, b, c, err)
+		}
+	}
+}
+
 func TestCopyFile(t *testing.T) {
 	dir := t.TempDir()
 	f, err := os.Create(dir + "/f")
