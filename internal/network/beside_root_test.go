@@ -78,6 +78,10 @@ func TestNoIPv6BesideTheBridge(t *testing.T) {
 	if !e.Beside {
 		t.Fatal("it has a port")
 	}
+	// Also while somebody has emptied the firewall, which else drops what says so.
+	if v, err := sysctl.Read("net/ipv6/conf/" + e.Link + "/accept_ra"); v != "0" || err != nil {
+		t.Errorf("the host believes the container to be a router: %s, %v", v, err)
+	}
 	heard, err := net.ListenPacket("udp", "[::]:81")
 	must(t, err)
 	defer heard.Close()

@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"errors"
 	"net/netip"
+	"syscall"
 
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
@@ -68,16 +70,18 @@ func (l *Link) addressBeside(n *netlink.Batch, e Endpoint) {
 
 // routeIPv6 prepares the host's end of a pair beside the bridge for what the container
 // sends, which is no router there. Without addresses of IPv6 nothing of that gets through
-// the firewall. To turn it off there is only a parameter, and whoever writes it spins while
-// others change links, which on a full network they do always.
+// the firewall, but while others have emptied it. To turn IPv6 off there is only a parameter,
+// and whoever writes it spins while others change links, which on a full network they do
+// always; that about routers is written at once.
 func (l *Link) routeIPv6(dir string) error {
-	if !l.ipv6() {
-		return nil
-	}
-	if err := sysctl.Write(dir+"/accept_ra", "0"); err != nil {
+	err := sysctl.Write(dir+"/accept_ra", "0")
+	switch {
+	case errors.Is(err, syscall.ENOENT) && !l.ipv6():
+		return nil // the kernel has no IPv6
+	case err != nil || !l.ipv6():
 		return err
 	}
-	_, err := sysctl.Set(dir+"/disable_ipv6", "0")
+	_, err = sysctl.Set(dir+"/disable_ipv6", "0")
 	return err
 }
 
