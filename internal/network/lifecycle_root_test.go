@@ -57,6 +57,18 @@ func left(t *testing.T, s *Service) (n int) {
 	return n + len(links(t, s.cfg.EngineID)) - 1
 }
 
+// TestHardwareAddressOfTheGateway: who asks for it has cut himself off, and no one else.
+func TestHardwareAddressOfTheGateway(t *testing.T) {
+	s := openService(t, Config{})
+	serve(t, nil, "tcp", "0.0.0.0:80")
+	other := attach(t, s)
+	e, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "c", MAC: s.all()[0].link.MAC})
+	must(t, err)
+	wantAnswer(t, "beside it", other.NetNS, "tcp", "172.17.0.1:80", other.IP.Addr().String())
+	must(t, s.Release(context.Background(), e.ContainerID))
+	wantAnswer(t, "after it", other.NetNS, "tcp", "172.17.0.1:80", other.IP.Addr().String())
+}
+
 // A network is not full because the links of those who left it are not gone yet.
 func TestAddressesThatLeaveAreFreeForTheNext(t *testing.T) {
 	s := openService(t, Config{})

@@ -20,6 +20,7 @@
 package bridge
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"errors"
@@ -301,7 +302,10 @@ func (l *Link) know(h *netlink.Batch, e Endpoint) {
 		}
 		h.AddNeighbour(l.Index(), a.Addr(), e.MAC)
 	}
-	h.AddForwarding(e.Index, e.MAC)
+	// One that has asked for the bridge's own hardware address does not get what is sent there.
+	if !bytes.Equal(e.MAC, l.MAC) {
+		h.AddForwarding(e.Index, e.MAC)
+	}
 }
 
 // FirstIface is the number of a container's first link, behind that of lo. The next has the
