@@ -135,7 +135,7 @@ func bridgeSettings(id string, options map[string]string) (settings, error) {
 		var err error
 		switch name {
 		case optionName:
-			s.link, err = value, checkLinkName(value)
+			err = checkLinkName(s.link)
 		case optionICC:
 			s.icc, err = strconv.ParseBool(value)
 		case optionMasquerade:
