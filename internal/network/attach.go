@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -129,8 +130,10 @@ func (s *Service) connect(e *Endpoint, r Request) (err error) {
 // yet. The caller gives the addresses back by leaving.add.
 func (s *Service) place(e *Endpoint, r Request) (err error) {
 	n := e.network
-	e.Iface = s.freeIface(e.ContainerID)
-	if e.IfaceName, err = s.ifaceName(e.ContainerID, r.IfaceName, n.settings.prefix, e.Iface); err != nil {
+	var ordinal int
+	e.Iface, ordinal = s.freeIface(e.ContainerID)
+	e.asked = r.IfaceName != ""
+	if e.IfaceName, err = s.ifaceName(e.ContainerID, r.IfaceName, n.settings.prefix, ordinal); err != nil {
 		return err
 	}
 	if !e.ahead {
@@ -195,42 +198,82 @@ func (s *Service) takeAny(n *Network, f family) (netip.Addr, error) {
 	return a, nil
 }
 
-// freeIface is the lowest number of a link that the container has not.
-func (t *table) freeIface(containerID string) int {
-	iface := bridge.FirstIface
+// freeIface is the lowest number of a link above all that the container has, and the one
+// that its name has: the same, counted from the first, unless there are links of others.
+func (t *table) freeIface(containerID string) (iface, ordinal int) {
+	iface = bridge.FirstIface
 	for _, e := range t.Endpoints(containerID) {
-		if e.Iface >= iface {
-			iface = e.Iface + 1
+		if e.Iface < iface {
+			continue
+		}
+		iface = e.Iface + 1
+		ordinal = iface - bridge.FirstIface
+		if n, err := strconv.Atoi(strings.TrimPrefix(e.linkName(), defaultPrefix)); err == nil {
+			ordinal = min(ordinal, n+1)
 		}
 	}
-	return iface
+	return iface, ordinal
 }
+
+// linkName is what the endpoint's link in the container was called when it was made.
+func (e *Endpoint) linkName() string { return cmp.Or(e.IfaceName, bridge.InterfaceName(e.Iface)) }
 
 // ifaceName is the name of one more link of a container: the one that is asked for, or
 // the first of its network's way that none has.
-func (t *table) ifaceName(containerID, asked, prefix string, iface int) (string, error) {
+func (t *table) ifaceName(containerID, asked, prefix string, ordinal int) (string, error) {
 	taken := func(name string) bool {
-		return name == "lo" || slices.ContainsFunc(t.Endpoints(containerID), func(e *Endpoint) bool {
-			return cmp.Or(e.IfaceName, bridge.InterfaceName(e.Iface)) == name
-		})
+		return name == "lo" || slices.ContainsFunc(t.Endpoints(containerID), func(e *Endpoint) bool { return e.linkName() == name })
 	}
 	if asked == "" {
-		number := iface - bridge.FirstIface
 		if prefix != defaultPrefix {
-			number = 0
+			ordinal = 0
 		}
-		for taken(prefix + strconv.Itoa(number)) {
-			number++
-		}
-		return prefix + strconv.Itoa(number), nil
+		return firstName(prefix, ordinal, taken), nil
 	}
 	if err := checkLinkName(asked); err != nil {
 		return "", errdefs.New(errdefs.InvalidArgument, "invalid interface name %q: %w", asked, err)
 	}
 	if taken(asked) {
-		return "", errdefs.New(errdefs.Conflict, "interface name %q is taken in container %s", asked, ident.Short(containerID))
+		return "", errNameTaken(asked, containerID)
 	}
 	return asked, nil
+}
+
+// firstName is the first name from a number on that is not taken.
+func firstName(prefix string, ordinal int, taken func(string) bool) string {
+	for taken(prefix + strconv.Itoa(ordinal)) {
+		ordinal++
+	}
+	return prefix + strconv.Itoa(ordinal)
+}
+
+func errNameTaken(name, containerID string) error {
+	return errdefs.New(errdefs.Conflict, "interface name %q is taken in container %s", name, ident.Short(containerID))
+}
+
+// evade gives a link that is to be made another number, and another name, if links of
+// others in its namespace have them: of the container's root, or tunnels that the kernel
+// makes in each (net.core.fb_tunnels_only_for_init_net).
+func evade(e *Endpoint, inside *netlink.Conn) error {
+	links, err := inside.Links()
+	if err != nil {
+		return err
+	}
+	numbers, names := map[int]bool{}, map[string]bool{}
+	for _, l := range links {
+		numbers[l.Index], names[l.Name] = true, true
+	}
+	for numbers[e.Iface] {
+		e.Iface++
+	}
+	switch {
+	case !names[e.IfaceName]:
+		return nil
+	case e.asked:
+		return errNameTaken(e.IfaceName, e.ContainerID)
+	}
+	e.IfaceName = firstName(e.network.settings.prefix, 0, func(name string) bool { return names[name] })
+	return nil
 }
 
 // connectLink makes the link of an endpoint.
@@ -245,7 +288,7 @@ func (s *Service) connectLink(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 }
 
 // connectPair makes the pair, with another index as long as somebody has the
-// one that was tried.
+// one that was tried, here or there.
 func (s *Service) connectPair(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 	connect := e.network.link.Connect
 	if e.ahead {
@@ -258,6 +301,9 @@ func (s *Service) connectPair(e *Endpoint, ns *os.File, inside *netlink.Conn) er
 		case err == nil && e.Beside:
 			return s.wall.AddBeside(e.network.link.Name, e.Link)
 		case !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.EBUSY):
+			return err
+		}
+		if err := evade(e, inside); err != nil {
 			return err
 		}
 	}
@@ -314,7 +360,7 @@ func (s *Service) enter(e *Endpoint, ns *os.File, inside *netlink.Conn) error {
 		return fmt.Errorf("network %s: %w", e.NetworkName, err)
 	}
 	s.mu.Lock()
-	e.Index, e.Netns, e.Iface = made.Index, made.Netns, made.Iface
+	e.Index, e.Netns, e.Iface, e.IfaceName = made.Index, made.Netns, made.Iface, made.IfaceName
 	s.linked(e)
 	s.mu.Unlock()
 	failpoint.Hit("start/network-entered")

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"github.com/tare-engine/tare/internal/linux/netlink"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/sysctl"
-	"github.com/tare-engine/tare/internal/network/bridge"
 	"github.com/tare-engine/tare/internal/network/vlan"
 	"github.com/tare-engine/tare/internal/undo"
 )
@@ -166,8 +164,7 @@ func (s *Service) Settle(containerID string, ns *os.File) error {
 
 // off6 has an endpoint's link in the container know no IPv6 any more.
 func off6(ns *os.File, e *Endpoint) error {
-	name := cmp.Or(e.IfaceName, bridge.InterfaceName(e.Iface))
-	err := netns.Do(ns, func() error { return sysctl.Write("net/ipv6/conf/"+name+"/disable_ipv6", "1") })
+	err := netns.Do(ns, func() error { return sysctl.Write("net/ipv6/conf/"+e.linkName()+"/disable_ipv6", "1") })
 	if errors.Is(err, os.ErrNotExist) { // the container's root has named it otherwise
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/linux/netns"
 )
 
 // inNetworks makes three networks and a container on the first.
@@ -102,6 +103,53 @@ func TestConnectMovesTheWayOut(t *testing.T) {
 	if n := len(s.Endpoints(e.ContainerID)); n != 4 {
 		t.Error(n)
 	}
+}
+
+// TestLinksOfOthersInTheNamespace: a tunnel of the container's root, or of the kernel's, has the
+// number or the name that a link would have.
+func TestLinksOfOthersInTheNamespace(t *testing.T) {
+	s := openService(t, Config{})
+	e := inNetworks(t, s)
+	foreign := func(ns *os.File, name string) {
+		t.Helper()
+		must(t, netns.Do(ns, func() error { shell(t, "ip link add "+name+" type bridge"); return nil }))
+	}
+	connect := func(name string, r Request, wantName string, wantIface int) {
+		t.Helper()
+		r.ContainerID, r.Name, r.Network = e.ContainerID, "me", name
+		got, err := s.Connect(context.Background(), r, e.NetNS)
+		must(t, err)
+		if got.IfaceName != wantName || got.Iface != wantIface {
+			t.Errorf("%s, number %d; want %s, %d", got.IfaceName, got.Iface, wantName, wantIface)
+		}
+	}
+	foreign(e.NetNS, "tun0")
+	connect("a", Request{}, "eth1", 4)
+	foreign(e.NetNS, "eth2")
+	if _, err := s.Connect(context.Background(), Request{ContainerID: e.ContainerID, Network: "c", IfaceName: "eth2"}, e.NetNS); !errdefs.Is(err, errdefs.Conflict) {
+		t.Error(err)
+	}
+	connect("c", Request{}, "eth3", 6)
+	expectExit(t, s, e, "a")
+
+	later, err := s.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "later", Network: "b", Later: true})
+	must(t, err)
+	ns, inside, err := s.newNS(false)
+	must(t, err)
+	defer ns.Close()
+	must(t, inside.Close())
+	foreign(ns, "tunl0")
+	records, err := s.Enter(context.Background(), later.ContainerID, ns)
+	must(t, err)
+	if r := records[0]; r.IfaceName != "eth0" || r.Iface != 3 {
+		t.Errorf("%+v", r)
+	}
+	second, err := s.Connect(context.Background(), Request{ContainerID: later.ContainerID, Network: "a"}, ns)
+	must(t, err)
+	if second.IfaceName != "eth1" {
+		t.Errorf("%+v", second.Record)
+	}
+	must(t, s.Release(context.Background(), later.ContainerID))
 }
 
 // TestPublishedPortsMove with the way out: they are reached all the time.

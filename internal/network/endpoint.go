@@ -52,6 +52,7 @@ type Endpoint struct {
 	network *Network
 	second  int           // number of the link by which limited packets go (package limit); the limits' lock guards it
 	inside  *netlink.Conn // in NetNS, while it is ahead
+	asked   bool          // its link has a name that was asked for
 	off6    bool          // adopted with IPv6, which it has not any more
 	ahead   bool          // made by Reserve and not bound yet; the table's lock guards it
 	gone    bool          // the link has disappeared already; the table's lock guards it, and what follows
