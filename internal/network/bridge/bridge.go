@@ -309,7 +309,7 @@ func (l *Link) know(h *netlink.Batch, e Endpoint) {
 }
 
 // FirstIface is the number of a container's first link, behind that of lo. The next has the
-// next one, in each namespace.
+// next one, in each namespace; higher ones where links of others are.
 const FirstIface = netlink.Loopback + 1
 
 // DefaultRoute is the route out by a gateway, over the container's link of that number.
