@@ -110,6 +110,9 @@ func (cs *Connections) leave(c *Container, v *View, networkID string, ns *os.Fil
 	if err := cs.networks.Disconnect(c.ID, networkID, ns); err != nil {
 		return err
 	}
+	if len(cs.networks.Endpoints(c.ID)) == 0 {
+		return nil
+	}
 	if err := cs.publishPorts(context.Background(), v); err != nil {
 		slog.Warn("ports of a container are not published in the network by which it goes out now", "container", c.ID, "err", err)
 	}

@@ -124,7 +124,7 @@ func (s *Service) Warnings() ([]string, error) {
 	}
 	lost, err := s.lostRoutes()
 	for _, l := range lost {
-		all = append(all, fmt.Sprintf("WARNING: the host's route to %s, of network %s, was removed: put it back (ip route add %s dev %s), or start the engine again", l.Dst, l.of.rec.Name, l.Dst, l.of.link.Name))
+		all = append(all, fmt.Sprintf("WARNING: the host's route to %s, of network %s, was removed: put it back (ip route add %s dev %s), or start the engine again", l.Dst, l.of.rec.Name, l.Dst, l.link))
 	}
 	for _, e := range s.missing() {
 		all = append(all, fmt.Sprintf("WARNING: container %s has lost its link to network %s: somebody has deleted it; disconnect it from the network and connect it again", e.Name, e.NetworkName))

@@ -127,10 +127,11 @@ func (s *Service) reconnect(e *Endpoint) error {
 }
 
 // lostRoute is a route to a network's subnet, which the kernel had made with the bridge's
-// address, and somebody has removed.
+// address, or to a container beside the bridge, and somebody has removed.
 type lostRoute struct {
 	netlink.Route
-	of *Network
+	of   *Network
+	link string // name of Index
 }
 
 // lostRoutes finds them. Nobody watches routes: a router has many, of which some change
@@ -155,11 +156,30 @@ func (s *Service) lostRoutes() (lost []lostRoute, err error) {
 			}
 			g := *n.rec.gateway(f)
 			if r := (netlink.Route{Dst: g.Masked(), Src: g.Addr(), Index: n.link.Index()}); !have[key{r.Index, r.Dst}] {
-				lost = append(lost, lostRoute{r, n})
+				lost = append(lost, lostRoute{r, n, n.link.Name})
+			}
+		}
+		for _, e := range s.beside() {
+			for _, r := range e.network.link.Routes(bridge.Endpoint{Index: e.Index, Addrs: e.linkAddrs()}) {
+				if familyOf(r.Dst.Addr()) == f && !have[key{r.Index, r.Dst}] {
+					lost = append(lost, lostRoute{r, e.network, e.Link})
+				}
 			}
 		}
 	}
 	return lost, nil
+}
+
+// beside are the endpoints that the host has a route to.
+func (t *table) beside() (all []*Endpoint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := range t.every() {
+		if e.Beside && e.Index != 0 && !e.gone {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // restoreRoutes puts back what was removed while no engine was there.

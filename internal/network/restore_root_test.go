@@ -177,6 +177,15 @@ func TestRouteThatIsRemovedIsTold(t *testing.T) {
 	if len(w) != 2 || !strings.Contains(w[0], "the host's route to 10.1.0.0/24, of network n, was removed") || !strings.Contains(w[1], "fd01::/64") {
 		t.Error(w)
 	}
+	apart := six("apart", "10.2.0.0/24")
+	apart.EnableIPv6, apart.Options = new(false), map[string]string{optionICC: "false"}
+	makeNetwork(t, s, apart)
+	b := attachTo(t, s, "apart", Request{})
+	shell(t, "ip route del "+b.IP.Addr().String())
+	if w, err = s.Warnings(); err != nil || len(w) != 3 || !strings.Contains(w[1]+w[2], "the host's route to 10.2.0.2/32, of network apart, was removed: put it back (ip route add 10.2.0.2/32 dev "+b.Link+")") {
+		t.Error(w, err)
+	}
+	must(t, s.Release(context.Background(), b.ContainerID))
 	abandon(t, s)
 	next, _ := reopen(t, cfg, nil, nil)
 	if w, err = next.Warnings(); err != nil || len(w) > 0 {

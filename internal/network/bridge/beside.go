@@ -44,11 +44,19 @@ func (l *Link) connectBeside(host, inside *netlink.Conn, ns int, e Endpoint) err
 	return host.Do(&c)
 }
 
+// Routes are those by which the host reaches an endpoint beside the bridge.
+func (l *Link) Routes(e Endpoint) (all []netlink.Route) {
+	for _, a := range e.Addrs {
+		all = append(all, netlink.Route{Dst: alone(a.Addr()), Src: l.gateway(a.Addr()), Index: e.Index})
+	}
+	return all
+}
+
 // route leads the host to an endpoint beside the bridge.
 func (l *Link) route(h *netlink.Batch, e Endpoint) {
-	for _, a := range e.Addrs {
-		h.AddRoute(netlink.Route{Dst: alone(a.Addr()), Src: l.gateway(a.Addr()), Index: e.Index})
-		h.AddNeighbour(e.Index, a.Addr(), e.MAC)
+	for _, r := range l.Routes(e) {
+		h.AddRoute(r)
+		h.AddNeighbour(e.Index, r.Dst.Addr(), e.MAC)
 	}
 }
 
