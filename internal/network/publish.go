@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/tare-engine/tare/internal/errdefs"
@@ -44,9 +45,30 @@ type publications struct {
 func (s *Service) openPublications() (err error) {
 	s.publications = &publications{table: s.table, host: s.host, wall: s.wall, ports: newReservations(), log: s.log, done: &s.done}
 	if !s.cfg.NoRelay {
-		s.relay, err = relay.Open(s.log)
+		s.relay, err = relay.Open(s.log, s.cutOff)
 	}
 	return err
+}
+
+// cutOff reports whether an address is of an internal network, whose containers reach no
+// others, by the host's published ports neither. A link-local one has its link as zone.
+func (s *Service) cutOff(a netip.Addr) bool {
+	link, _ := strconv.Atoi(a.Zone())
+	if link != 0 {
+		s.mu.Lock()
+		e := s.links[link]
+		s.mu.Unlock()
+		if e != nil {
+			return e.network.rec.Internal
+		}
+	}
+	return slices.ContainsFunc(s.all(), func(n *Network) bool {
+		if !n.rec.Internal || n.link == nil {
+			return false
+		}
+		hosts := slices.ContainsFunc(n.link.Gateways, func(g netip.Prefix) bool { return g.Addr() == a })
+		return n.link.Index() == link || !hosts && slices.ContainsFunc(n.rec.prefixes(), func(p netip.Prefix) bool { return p.Contains(a) })
+	})
 }
 
 // Publish makes ports of the container reachable on the host, or opens them where it is

@@ -132,3 +132,32 @@ func TestRelayedPortIsAdopted(t *testing.T) {
 	wantAnyAnswer(t, "by the packet filter", nil, "tcp", "127.0.0.1:8080")
 	stop()
 }
+
+// TestInternalNetworksReachNoRelay: who is in an internal network is not served by what the
+// engine carries to others, from whatever address; the host and others are.
+func TestInternalNetworksReachNoRelay(t *testing.T) {
+	newNeighbour(t)
+	s := openService(t, Config{})
+	shut := six("shut", "10.2.0.0/24", "fd02::/64")
+	shut.Internal = true
+	makeNetwork(t, s, shut)
+	makeNetwork(t, s, six("open", "10.3.0.0/24", "fd03::/64"))
+	e := attach(t, s) // IPv4 only: by IPv6 it is carried
+	for _, proto := range []string{"tcp", "udp"} {
+		serve(t, e.NetNS, proto, "0.0.0.0:80")
+		publish(t, s, e, Port{Proto: proto, Container: 80, Host: 8080})
+	}
+	in, other := attachTo(t, s, "shut", Request{LinkLocal: []netip.Addr{netip.MustParseAddr("fe80::99")}}), attachTo(t, s, "open", Request{})
+	shell(t, "ip addr add fe80::1/64 dev "+in.network.link.Name+" nodad") // as the kernel may give it one
+	for _, proto := range []string{"tcp", "udp"} {
+		wantNoAnswer(t, "internal", in.NetNS, proto, "[fd02::1]:8080")
+		wantNoAnswer(t, "internal", in.NetNS, proto, "10.2.0.1:8080")
+		wantNoAnswer(t, "internal, by its link", in.NetNS, proto, "[fe80::1%eth0]:8080")
+		wantAnyAnswer(t, "another network", other.NetNS, proto, "[fd03::1]:8080")
+		wantAnyAnswer(t, "the host", nil, proto, "[fd02::1]:8080")
+	}
+	x, err := s.Explain(api.NetworkExplainOptions{From: in.ContainerID, Port: "[fd02::1]:8080/tcp"}, func(string) int { return 0 })
+	if err != nil || x.Verdict != api.VerdictBlocked || !strings.Contains(x.Reason, "internal") {
+		t.Errorf("%+v, %v", x, err)
+	}
+}

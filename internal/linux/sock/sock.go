@@ -43,15 +43,20 @@ func Bind(proto string, addr netip.AddrPort) (*os.File, error) {
 	return os.NewFile(uintptr(fd), proto+" "+addr.String()), nil
 }
 
-// Own is the address of a socket of IPv4.
-func Own(f *os.File) (netip.AddrPort, error) {
+// Own is the address of a socket.
+func Own(f *os.File) (netip.AddrPort, error) { return address(f, "getsockname", unix.Getsockname) }
+
+// Peer is the address at the other end of a connection.
+func Peer(f *os.File) (netip.AddrPort, error) { return address(f, "getpeername", unix.Getpeername) }
+
+func address(f *os.File, call string, ask func(int) (unix.Sockaddr, error)) (netip.AddrPort, error) {
 	fd, err := number(f)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	sa, err := unix.Getsockname(fd)
+	sa, err := ask(fd)
 	if err != nil {
-		return netip.AddrPort{}, os.NewSyscallError("getsockname", err)
+		return netip.AddrPort{}, os.NewSyscallError(call, err)
 	}
 	return addrPort(sa), nil
 }

@@ -301,6 +301,10 @@ func (w *way) relayed() bool {
 		return false
 	}
 	r := w.Relays[i]
+	if from := w.from.ep; from != nil && w.network(from.Network).Internal {
+		return w.blocked("the network is internal: connect the container to one that is not (tare network connect)",
+			"network %s is internal: the engine carries nothing from it to other containers", from.Network)
+	}
 	if w.backFromHost() {
 		return true
 	}

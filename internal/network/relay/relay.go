@@ -3,7 +3,7 @@
 // routes no answer of another link, and from one family of addresses to a container that
 // has only the other. The container sees an address of the host as the client's.
 //
-//	r, err := relay.Open(log)
+//	r, err := relay.Open(log, refused)
 //	err = r.Serve(socket, to)   // of package hostport; it stays the caller's
 //	…
 //	err = r.Stop(socket)        // before it is closed
@@ -32,6 +32,7 @@ import (
 // Relay serves ports.
 type Relay struct {
 	log     *slog.Logger
+	refused func(client netip.Addr) bool
 	poll    *epoll.Poller
 	done    sync.WaitGroup
 	carrier *sock.Carrier
@@ -66,13 +67,15 @@ type port struct {
 	flows  map[client]*flow // of UDP
 }
 
-// Open starts a relay without ports.
-func Open(log *slog.Logger) (*Relay, error) {
+// Open starts a relay without ports. It does not serve clients that are refused; a
+// link-local address has the number of its link as zone. refused may be called by many at
+// once.
+func Open(log *slog.Logger, refused func(client netip.Addr) bool) (*Relay, error) {
 	poll, err := epoll.New()
 	if err != nil {
 		return nil, err
 	}
-	r := &Relay{log: log, poll: poll, carrier: sock.NewCarrier(), conns: make(chan struct{}, maxConns), byKey: map[uint64]waiting{}, ports: map[*os.File]*port{}}
+	r := &Relay{log: log, refused: refused, poll: poll, carrier: sock.NewCarrier(), conns: make(chan struct{}, maxConns), byKey: map[uint64]waiting{}, ports: map[*os.File]*port{}}
 	r.done.Go(r.loop)
 	return r, nil
 }

@@ -22,7 +22,7 @@ const patience = 20 * time.Second
 // newPort serves a port of ::1 that leads to an address of 127.0.0.1.
 func newPort(t *testing.T, proto string, to net.Addr) (r *Relay, socket *os.File, addr string) {
 	t.Helper()
-	r, err := Open(slog.New(slog.DiscardHandler))
+	r, err := Open(slog.New(slog.DiscardHandler), func(netip.Addr) bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestStopped(t *testing.T) {
 
 // TestSilentPortsCostNoGoroutine: they cost no goroutine.
 func TestSilentPortsCostNoGoroutine(t *testing.T) {
-	r, err := Open(slog.New(slog.DiscardHandler))
+	r, err := Open(slog.New(slog.DiscardHandler), func(netip.Addr) bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,10 @@ func (p tcpPort) turn() bool {
 		if c == nil {
 			return false
 		}
+		if from, err := sock.Peer(c); err != nil || p.relay.refused(from.Addr().Unmap()) {
+			_ = errors.Join(sock.Reset(c), c.Close())
+			continue
+		}
 		select {
 		case p.relay.conns <- struct{}{}:
 			p.relay.done.Go(func() {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"time"
@@ -67,6 +68,9 @@ func (p *port) flow(c client) (*flow, error) {
 	if f := p.flows[c]; f != nil {
 		f.used = time.Now()
 		return f, nil
+	}
+	if p.relay.refused(c.from.Addr().Unmap()) {
+		return nil, fmt.Errorf("%s is refused", c.from)
 	}
 	socket, err := sock.Connect(p.to)
 	if err != nil {
