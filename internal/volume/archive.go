@@ -25,22 +25,36 @@ import (
 // Export writes all files of a volume as a tar stream, with its directory. The volume
 // is in use meanwhile; what runs may change it, as with the export of a container.
 func (s *Service) Export(ctx context.Context, name string, out io.Writer) (err error) {
-	user := "export-" + ident.Short(ident.New())
-	v, err := s.Acquire(name, user)
+	v, giveBack, err := s.borrow(ctx, name, "export-")
 	if err != nil {
 		return err
 	}
-	defer s.Release(name, user)
-	if err := s.look(ctx, name, user); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.endLook(name, user)) }()
+	defer func() { err = errors.Join(err, giveBack()) }()
 	root, err := os.Open(v.Mountpoint)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
 	return totar.Tree(ctx, root, out, totar.Options{Root: true})
+}
+
+// borrow makes the files of a volume appear, which is in use until the function that
+// it returns is called. what begins the name under which others see the user.
+func (s *Service) borrow(ctx context.Context, name, what string) (_ *View, giveBack func() error, err error) {
+	user := what + ident.Short(ident.New())
+	v, err := s.Acquire(name, user)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.look(ctx, name, user); err != nil {
+		s.Release(name, user)
+		return nil, nil, err
+	}
+	return v, func() error {
+		err := s.endLook(name, user)
+		s.Release(name, user)
+		return err
+	}, nil
 }
 
 // look makes the files of a volume appear for us.

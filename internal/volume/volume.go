@@ -95,6 +95,7 @@ type Service struct {
 	volumes map[string]*entry // by name: see table.go
 
 	measuring measuring
+	copies    chan struct{} // one for each copy of files.go
 }
 
 // View is the picture of a volume that readers get: never changed once it is stored.
@@ -125,7 +126,7 @@ const (
 
 // Open reads all records. One that cannot be read is set aside and named.
 func Open(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, volumes: map[string]*entry{}}
+	s := &Service{cfg: cfg, volumes: map[string]*entry{}, copies: make(chan struct{}, maxCopies)}
 	if err := os.MkdirAll(cfg.Dir, 0o710); err != nil {
 		return nil, err
 	}
