@@ -59,7 +59,7 @@ func (s *Service) cloneInto(ctx context.Context, e *entry, from string) error {
 	if err != nil {
 		return err
 	}
-	e.publish(&View{Record: rec, Mountpoint: s.Path(rec.Name)})
+	e.publish(&View{Record: rec, Mountpoint: s.files(rec.Name)})
 	return nil
 }
 
@@ -71,6 +71,9 @@ func (s *Service) contentOf(e *entry) (string, error) {
 		return "", err
 	}
 	v := e.view.Load()
+	if !s.ours(v.Driver) {
+		return "", errdefs.New(errdefs.InvalidArgument, "the files of volume %s are not the engine's: the plugin %s has them", v.Name, v.Driver)
+	}
 	d, err := s.driver(v.Driver)
 	if err != nil {
 		return "", err
@@ -130,6 +133,9 @@ func (s *Service) Rename(from, to string) (*View, error) {
 	if err := e.free(); err != nil {
 		return nil, fmt.Errorf("rename %s: %w", from, err)
 	}
+	if v := e.view.Load(); !s.ours(v.Driver) {
+		return nil, errdefs.New(errdefs.InvalidArgument, "rename %s: the plugin %s knows the volume by its name", from, v.Driver)
+	}
 	if err := s.clear(e.view.Load()); err != nil {
 		return nil, fmt.Errorf("rename %s: %w", from, err)
 	}
@@ -146,7 +152,7 @@ func (s *Service) Rename(from, to string) (*View, error) {
 	rec.Name, rec.Labels = to, maps.Clone(rec.Labels)
 	delete(rec.Labels, AnonymousLabel)
 	next.tied = e.tied
-	next.publish(&View{Record: rec, Mountpoint: s.Path(to)})
+	next.publish(&View{Record: rec, Mountpoint: s.files(to)})
 	s.forget(e)
 	s.tell(events.ActionRename, next.view.Load(), "oldName", from)
 	if err := s.cfg.Store.Put(filepath.Join(s.dir(to), recordFile), rec); err != nil {

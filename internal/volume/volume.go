@@ -6,6 +6,7 @@
 //	                      for          the container with which it was made, as long as that may fail
 //	                      copy/        what an image or a snapshot has for it, being copied
 //	                      snapshots/   copies of its files: see Snapshot
+//	                      mounts/      what its plugin has been told of users: see remote.go
 //	DATAROOT/volumes/.new-*            being made
 //	DATAROOT/volumes/.gone-*           removed, being deleted
 //	DATAROOT/volumes/.damaged-NAME-*   its record cannot be read; kept for whoever wants to look
@@ -84,12 +85,15 @@ type Config struct {
 	Store   *store.Store
 	Events  *event.Log
 	Drivers []Driver // the first is that of volumes which name none
+	Plugins Plugins  // more drivers; nil: none
 }
 
 // Service owns the volumes of an engine. Safe for concurrent use.
 type Service struct {
 	cfg      Config
-	deleting sync.WaitGroup
+	deleting sync.WaitGroup  // what goes on beside requests
+	ctx      context.Context // ends with Close
+	stop     context.CancelFunc
 
 	mu      sync.Mutex        // held for a look into volumes only, never while waiting for an entry
 	volumes map[string]*entry // by name: see table.go
@@ -103,6 +107,10 @@ type View struct {
 	Record
 	Mountpoint string
 	Users      []string // IDs of containers that have it, running or not, each once
+
+	// What its plugin says, if it has one and was asked.
+	Scope  string
+	Status map[string]any
 }
 
 // Anonymous reports whether the engine has made up the volume's name.
@@ -127,6 +135,7 @@ const (
 // Open reads all records. One that cannot be read is set aside and named.
 func Open(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, volumes: map[string]*entry{}, copies: make(chan struct{}, maxCopies)}
+	s.ctx, s.stop = context.WithCancel(context.Background())
 	if err := os.MkdirAll(cfg.Dir, 0o710); err != nil {
 		return nil, err
 	}
@@ -171,16 +180,44 @@ func (s *Service) load(name string) error {
 	if e.tied = err == nil; err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	e.publish(&View{Record: r, Mountpoint: s.Path(name)})
+	e.publish(&View{Record: r, Mountpoint: s.placeOf(r)})
 	s.volumes[name] = e
 	return nil
 }
 
-// Close waits for deletions that are under way.
-func (s *Service) Close() { s.deleting.Wait() }
+// Close waits for deletions that are under way, and leaves what plugins have not been
+// told yet to the next engine.
+func (s *Service) Close() {
+	s.stop()
+	s.deleting.Wait()
+}
 
-// Path is where the files of a volume are seen, which need not exist.
-func (s *Service) Path(name string) string { return filepath.Join(s.dir(name), Files) }
+// Path is where the files of a volume are seen, which need not exist; "" of one whose
+// plugin has not said.
+func (s *Service) Path(name string) string {
+	if e := s.find(name); e != nil {
+		if v := e.view.Load(); v != nil {
+			return v.Mountpoint
+		}
+	}
+	return s.files(name)
+}
+
+// files is where the files of a volume of our own drivers are seen.
+func (s *Service) files(name string) string { return filepath.Join(s.dir(name), Files) }
+
+// placeOf is where the files of a volume with a record are seen, as far as that is known.
+func (s *Service) placeOf(r Record) (path string) {
+	if s.ours(r.Driver) {
+		return s.files(r.Name)
+	}
+	for _, p := range s.notes(r.Name) {
+		if p != "" {
+			path = p
+		}
+	}
+	return path
+}
 
 func (s *Service) dir(name string) string { return filepath.Join(s.cfg.Dir, name) }
 
@@ -227,6 +264,9 @@ func (s *Service) Drivers() []string {
 	names := make([]string, len(s.cfg.Drivers))
 	for i, d := range s.cfg.Drivers {
 		names[i] = d.Name()
+	}
+	if s.cfg.Plugins != nil {
+		names = append(names, s.cfg.Plugins.Known()...)
 	}
 	return names
 }
