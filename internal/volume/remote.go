@@ -326,7 +326,7 @@ func (s *Service) mountRemote(ctx context.Context, e *entry, user string) (err e
 const endPatience = 10 * time.Second
 
 // unmountRemote tells a plugin that a user has a volume no more, as often as it takes. It
-// returns when that is done, or goes on beside.
+// returns when that is done or was tried once, or goes on beside.
 //
 // Preconditions: e.mu is held, and user is not among the mounters.
 func (s *Service) unmountRemote(e *entry, user string) {
@@ -336,21 +336,21 @@ func (s *Service) unmountRemote(e *entry, user string) {
 	}
 }
 
-// endRemote is unmountRemote without waiting.
+// endRemote is unmountRemote without waiting; tried is closed when that would end.
 //
 // Preconditions: e.mu is held.
-func (s *Service) endRemote(e *entry, user string) (done chan struct{}) {
+func (s *Service) endRemote(e *entry, user string) (tried chan struct{}) {
 	before, driver := e.unmounting, e.view.Load().Driver
-	done = make(chan struct{})
+	tried, done := make(chan struct{}), make(chan struct{})
 	e.unmounting = done
 	s.deleting.Go(func() {
 		defer close(done)
 		if before != nil {
 			<-before
 		}
-		s.tellUnmount(driver, e.name, user)
+		s.tellUnmount(e, driver, user, sync.OnceFunc(func() { close(tried) }))
 	})
-	return done
+	return tried
 }
 
 // Between two attempts to tell a plugin something.
@@ -359,7 +359,10 @@ const (
 	lastRetry  = time.Minute
 )
 
-func (s *Service) tellUnmount(driver, name, user string) {
+// tellUnmount calls tried after each attempt. It ends with the volume.
+func (s *Service) tellUnmount(e *entry, driver, user string, tried func()) {
+	defer tried()
+	name := e.name
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		p, err := s.plugin(s.ctx, driver)
 		if err == nil {
@@ -379,10 +382,14 @@ func (s *Service) tellUnmount(driver, name, user string) {
 			}
 			return
 		}
+		tried()
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-time.After(pause):
+		}
+		if s.find(name) != e {
+			return
 		}
 	}
 }
