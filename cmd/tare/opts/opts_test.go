@@ -178,8 +178,8 @@ func FuzzMountSpec(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		m, err := ParseMount(s)
-		if err == nil && (m.Target == "" || m.Type == "") {
+		var m Mounts
+		if m.Set(s) == nil && (m.Values[0].Target == "" || m.Values[0].Type == "") {
 			t.Fatalf("%q: %+v", s, m)
 		}
 	})
