@@ -59,8 +59,9 @@ type VolumeSnapshot struct {
 type VolumeUsage struct {
 	Name         string
 	Driver       string
-	Links        int   // containers that have it
-	Size         int64 // bytes; -1: its files are not in the engine's data root
+	Links        int       // containers that have it
+	Size         int64     // bytes; -1: its files are not in the engine's data root
+	Counted      time.Time // when that was so: what it takes long to count is not counted each time
 	Snapshots    int
 	SnapshotSize int64 // bytes of all of them; where the file system shares data, less
 }

@@ -104,7 +104,7 @@ func (e *Engine) VolumesPrune(ctx context.Context, f api.Filters) (report volume
 		if !e.volumes.Ours(v) || len(v.Users)+len(v.Options) > 0 || !all && !v.Anonymous() || !match(v.Created, v.Labels) {
 			continue
 		}
-		size, err := e.volumes.Size(ctx, v)
+		size, err := e.volumes.SizeNow(ctx, v)
 		if err != nil {
 			return report, err // the client has left
 		}
@@ -123,13 +123,14 @@ func (e *Engine) VolumesPrune(ctx context.Context, f api.Filters) (report volume
 
 // volumeUsage counts what volumes take on disk: those whose files lie there, as with
 // Docker.
-func (e *Engine) volumeUsage(ctx context.Context) (*volume.DiskUsage, error) {
+func (e *Engine) volumeUsage(ctx context.Context, counted *age) (*volume.DiskUsage, error) {
 	du := &volume.DiskUsage{}
 	for _, v := range e.volumes.List() {
-		size, err := e.volumes.Size(ctx, v)
+		size, at, err := e.volumes.Size(ctx, v)
 		if err != nil {
 			return nil, err
 		}
+		counted.add(at)
 		if size == own.Unknown {
 			continue
 		}

@@ -128,7 +128,7 @@ func (e *Engine) VolumeUsage(ctx context.Context, names []string) ([]api.VolumeU
 
 func (e *Engine) usageOf(ctx context.Context, v *own.View) (u api.VolumeUsage, err error) {
 	u = api.VolumeUsage{Name: v.Name, Driver: v.Driver, Links: len(v.Users)}
-	if u.Size, err = e.volumes.Size(ctx, v); err != nil {
+	if u.Size, u.Counted, err = e.volumes.Size(ctx, v); err != nil {
 		return u, err
 	}
 	snapshots, err := e.volumes.Snapshots(v.Name)

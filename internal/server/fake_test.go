@@ -149,6 +149,9 @@ func (f *fake) ContainerInspect(_ context.Context, ref string, size bool) (conta
 }
 
 func (f *fake) ContainerList(_ context.Context, o api.ListOptions) ([]container.Summary, error) {
+	if o.Size {
+		o.Counted(time.Unix(1e9, 5).In(time.FixedZone("", 3600)))
+	}
 	f.filters = o.Filters
 	if err := o.Filters.Validate(api.ContainerFilters); err != nil {
 		return nil, err

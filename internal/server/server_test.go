@@ -317,6 +317,16 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+func TestAnswersSayOfWhichTimeSizesAre(t *testing.T) {
+	c := unixClient(t, newServer(t, &fake{}))
+	for target, want := range map[string]string{"/containers/json": "", "/containers/json?size=1": "2001-09-09T01:46:40.000000005Z"} {
+		res, _ := do(t, c, "GET", target, "", "")
+		if got := res.Header.Get(api.CountedHeader); got != want {
+			t.Errorf("%s: %q, want %q", target, got, want)
+		}
+	}
+}
+
 func TestEveryAnswerHasTheHeaders(t *testing.T) {
 	c := unixClient(t, newServer(t, &fake{}))
 	for _, target := range []string{"/_ping", "/v1.24/_ping", "/v1.99/info", "/nothing", "/containers/x/json"} {

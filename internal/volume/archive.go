@@ -119,6 +119,7 @@ func (s *Service) Import(ctx context.Context, name string, r io.Reader, replace 
 		return nil, err
 	}
 	failpoint.Hit("volume-import/exchanged")
+	s.sizes.Forget(name)
 	return e.view.Load(), s.cfg.Store.SyncDirs(stage, s.dir(name))
 }
 
@@ -177,6 +178,7 @@ func (s *Service) unpack(ctx context.Context, dir string, r io.Reader) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
+	s.count("", dir)
 	root, err := os.Open(dir)
 	if err != nil {
 		return err

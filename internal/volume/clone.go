@@ -55,7 +55,7 @@ func (s *Service) cloneInto(ctx context.Context, e *entry, from string) error {
 	rec := v.Record
 	rec.Name, rec.Created, rec.Labels = e.name, time.Now().UTC().Truncate(time.Second), maps.Clone(rec.Labels)
 	delete(rec.Labels, AnonymousLabel) // it has a name
-	err = s.place(rec, "", func(dir string) error { return copyContent(ctx, s.dir(from), dir, content) })
+	err = s.place(rec, "", func(dir string) error { return s.copyContent(ctx, s.dir(from), dir, content) })
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (e *entry) idle() error {
 }
 
 // copyContent copies the content of one volume's directory into another's, to disk.
-func copyContent(ctx context.Context, from, to, name string) error {
+func (s *Service) copyContent(ctx context.Context, from, to, name string) error {
 	src, dst := filepath.Join(from, name), filepath.Join(to, name)
 	info, err := os.Lstat(src)
 	if err != nil {
@@ -108,6 +108,7 @@ func copyContent(ctx context.Context, from, to, name string) error {
 		if err := os.Mkdir(dst, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
+		s.count("", dst)
 		err = treecopy.Copy(ctx, src, dst)
 	} else {
 		err = treecopy.CopyFile(src, dst)

@@ -125,6 +125,7 @@ func (s *Service) place(rec Record, user string, fill func(dir string) error) (e
 	if err := os.Mkdir(filepath.Join(dir, Files), 0o755); err != nil {
 		return err
 	}
+	s.count(rec.Driver, filepath.Join(dir, Files))
 	if user != "" {
 		if err := os.WriteFile(filepath.Join(dir, forFile), []byte(user), 0o600); err != nil {
 			return err

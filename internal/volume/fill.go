@@ -125,6 +125,7 @@ func (s *Service) fillByRename(ctx context.Context, from *os.File, v *View, o tr
 			err = errors.Join(err, deleteTree(stage))
 		}
 	}()
+	s.count(v.Driver, stage)
 	failpoint.Hit("volume-fill/staged")
 	dir, err := os.Open(stage)
 	if err != nil {

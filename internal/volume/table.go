@@ -124,6 +124,7 @@ func (s *Service) add(name string) (*entry, error) {
 // Preconditions: e.mu is held.
 func (s *Service) forget(e *entry) {
 	e.gone = true
+	s.sizes.Forget(e.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.volumes, e.name)

@@ -46,6 +46,7 @@ import (
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/store"
+	"github.com/tare-engine/tare/internal/tally"
 )
 
 // Driver keeps the files of volumes. Paths that it is given lie in the data root and
@@ -70,6 +71,12 @@ type Driver interface {
 type Sizer interface {
 	// Size is what the files take on disk, in bytes; false: walk.
 	Size(dir string, options map[string]string) (int64, bool)
+}
+
+// Counter is a Driver that can have the file system count files, for Sizer.
+type Counter interface {
+	// Count has it count what will be in the empty directory dir, if it can.
+	Count(dir string)
 }
 
 // Holder is a Driver some of whose volumes have all of their files in the data root.
@@ -98,8 +105,8 @@ type Service struct {
 	mu      sync.Mutex        // held for a look into volumes only, never while waiting for an entry
 	volumes map[string]*entry // by name: see table.go
 
-	measuring measuring
-	copies    chan struct{} // one for each copy of files.go
+	sizes  tally.Tally[int64] // of volumes, by name
+	copies chan struct{}      // one for each copy of files.go
 }
 
 // View is the picture of a volume that readers get: never changed once it is stored.
