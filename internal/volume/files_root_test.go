@@ -9,11 +9,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/swap"
 )
 
 // TestCopiesOfAVolumeStayInside: what lies in a volume leads neither out of it nor to
@@ -41,6 +43,48 @@ func TestCopiesOfAVolumeStayInside(t *testing.T) {
 	}
 	if got := fileOf(t, s, "other"); got != "another's" {
 		t.Errorf("the other volume has %q", got)
+	}
+}
+
+// TestCopiesOfAVolumeThatChanges: a container exchanges a directory for a link to another
+// volume while files are copied: nothing of that one is read or changed.
+func TestCopiesOfAVolumeThatChanges(t *testing.T) {
+	s := open(t, t.TempDir(), newFake())
+	v, other := make1(t, s, Request{Name: "vv"}), make1(t, s, Request{Name: "other"})
+	write(t, other, "another's")
+	a, link := filepath.Join(v.Mountpoint, "a"), filepath.Join(v.Mountpoint, "link")
+	if err := errors.Join(os.Mkdir(a, 0o755), os.WriteFile(a+"/f", []byte("own"), 0o600), os.Symlink(other.Mountpoint, link)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	var swapper sync.WaitGroup
+	swapper.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				_ = swap.Paths(a, link)
+			}
+		}
+	})
+	defer swapper.Wait()
+	defer close(done)
+	through := 0
+	for range 60 {
+		var out bytes.Buffer
+		if s.Pack(t.Context(), "vv", "/a/f", func(container.PathStat) (io.Writer, error) { return &out, nil }) == nil {
+			through++
+		}
+		if bytes.Contains(out.Bytes(), []byte("another's")) {
+			t.Fatal("a file of another volume was given away")
+		}
+		if s.Unpack(t.Context(), "vv", "/a", bytes.NewReader(archiveOf(t, "f")), true) == nil {
+			through++
+		}
+	}
+	if got := fileOf(t, s, "other"); got != "another's" || through == 0 {
+		t.Errorf("the other volume has %q; %d copies went through", got, through)
 	}
 }
 
