@@ -24,8 +24,8 @@ var levels = map[string]int{
 	"internal/build":  4,
 	"internal/image":  3, "internal/container": 3, "internal/oci": 3,
 	"internal/layer": 2, "internal/runtime": 2, "internal/network": 2, "internal/volume": 2, "internal/logs": 2,
-	"internal/content": 1, "internal/store": 1, "internal/event": 1, "internal/keeper": 1, "internal/registry": 1, "internal/dataroot": 1, "internal/union": 1, "client": 1,
-	"api": 0, "internal/errdefs": 0, "internal/undo": 0, "internal/ident": 0, "internal/failpoint": 0, "internal/logfile": 0, "internal/idrange": 0, "internal/manifest": 0, "internal/sigproxy": 0, "internal/linux": 0,
+	"internal/content": 1, "internal/store": 1, "internal/event": 1, "internal/keeper": 1, "internal/registry": 1, "internal/dataroot": 1, "internal/union": 1, "internal/archive": 1, "internal/plugin": 1, "client": 1,
+	"api": 0, "internal/errdefs": 0, "internal/undo": 0, "internal/ident": 0, "internal/failpoint": 0, "internal/logfile": 0, "internal/idrange": 0, "internal/tally": 0, "internal/manifest": 0, "internal/sigproxy": 0, "internal/linux": 0,
 }
 
 // noun returns the row of the table to which a package folder belongs.

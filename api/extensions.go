@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,15 @@ type Extensions struct {
 	Requires    []string      // containers, as the request calls them
 	Startup     StartupProbe
 	Network     NetworkLimits
+	Owners      []BindOwner
+}
+
+// BindOwner says as whose the files of a bind appear that belong to the owner of its
+// source. What these make there belongs to that one.
+type BindOwner struct {
+	Target   string // where the bind is, clean and absolute
+	UID, GID uint32 // of the container
+	Group    bool   // GID was given; else groups are the host's
 }
 
 // StartupProbe has to succeed before the health check begins.
@@ -54,6 +64,7 @@ const LocalTimeZone = "local"
 // ExtensionTable lists all of them, by name. Who adds one adds an entry here,
 // and its row to the table of docs/api.md.
 var ExtensionTable = []Extension{
+	{Name: "bind-owner", Value: "TARGET=UID[:GID]", Usage: "User and group of the container as whose the files of a bind mount appear that belong to the source's owner", List: true, read: readOwners},
 	{Name: "health-on-failure", Value: "none|kill|restart|stop", Usage: "What to do with the container when it becomes unhealthy: none, kill, restart or stop", read: func(v string, x *Extensions) error {
 		if err := oneOf(v, "none", "kill", "restart", "stop"); err != nil {
 			return err
@@ -221,6 +232,40 @@ func (p *StartupProbe) test(value string, test ...string) error {
 	}
 	p.Test = test
 	return nil
+}
+
+// readOwners reads TARGET=UID[:GID], several with commas between them.
+func readOwners(v string, x *Extensions) error {
+	for one := range strings.SplitSeq(v, ",") {
+		i := strings.LastIndexByte(one, '=')
+		if i <= 0 || !path.IsAbs(one[:i]) {
+			return errors.New("must be TARGET=UID[:GID], where TARGET is the absolute path of a bind mount in the container")
+		}
+		o := BindOwner{Target: path.Clean(one[:i])}
+		uid, gid, group := strings.Cut(one[i+1:], ":")
+		var err error
+		if o.UID, err = readID(uid); err == nil && group {
+			o.Group = true
+			o.GID, err = readID(gid)
+		}
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(x.Owners, func(have BindOwner) bool { return have.Target == o.Target }) {
+			return fmt.Errorf("%s is there twice", o.Target)
+		}
+		x.Owners = append(x.Owners, o)
+	}
+	return nil
+}
+
+// readID reads the number of a user or group; the last one is the kernel's "none".
+func readID(s string) (uint32, error) {
+	id, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || id == 1<<32-1 {
+		return 0, errors.New("users and groups must be numbers, such as 1000:1000")
+	}
+	return uint32(id), nil
 }
 
 // isZone reports whether s can be the name of a time zone: words with slashes

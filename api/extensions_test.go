@@ -17,6 +17,7 @@ func TestReadExtensions(t *testing.T) {
 		{"org.example", "tare.x", Extensions{}},
 		{"tare.health-on-failure", "none", Extensions{}},
 		{"tare.health-on-failure", "kill", Extensions{OnUnhealthy: "kill"}},
+		{"tare.bind-owner", "/a=5,/b/=0:7,/c=d=1", Extensions{Owners: []BindOwner{{Target: "/a", UID: 5}, {Target: "/b", GID: 7, Group: true}, {Target: "/c=d", UID: 1}}}},
 		{"tare.health-startup-cmd", "[ -e /x ]", Extensions{Startup: StartupProbe{Test: []string{"CMD-SHELL", "[ -e /x ]"}}}},
 		{"tare.health-startup-cmd", `["test", "-e", "/a b"]`, Extensions{Startup: StartupProbe{Test: []string{"CMD", "test", "-e", "/a b"}}}},
 		{"tare.health-startup-file", "/x", Extensions{Startup: StartupProbe{Test: []string{"FILE", "/x"}}}},
@@ -55,6 +56,14 @@ func TestReadExtensions(t *testing.T) {
 
 func TestReadExtensionsRefuses(t *testing.T) {
 	for _, c := range []struct{ key, value, want string }{
+		{"tare.bind-owner", "", "must be TARGET=UID[:GID]"},
+		{"tare.bind-owner", "a=5", "must be TARGET=UID[:GID]"},
+		{"tare.bind-owner", "/a", "must be TARGET=UID[:GID]"},
+		{"tare.bind-owner", "/a=", "must be numbers"},
+		{"tare.bind-owner", "/a=5:", "must be numbers"},
+		{"tare.bind-owner", "/a=-1", "must be numbers"},
+		{"tare.bind-owner", "/a=4294967295", "must be numbers"},
+		{"tare.bind-owner", "/a=1,/a/=2", "/a is there twice"},
 		{"tare.health-on-failure", "reboot", `invalid tare.health-on-failure "reboot": must be none, kill, restart or stop`},
 		{"tare.health-startup-cmd", "", "must not be empty"},
 		{"tare.health-startup-cmd", "[]", "must not be empty"},
@@ -95,7 +104,7 @@ func TestReadExtensionsRefuses(t *testing.T) {
 		{"tare.tz", ".", "must be local"},
 		{"tare.tz", strings.Repeat("A/", 500) + "A", "...\": must be local"},
 		{"tare.", "x", `unknown annotation "tare."`},
-		{"tare.tiemout", "5", `unknown annotation "tare.tiemout": what begins with "tare." is an option of this engine, which has tare.health-on-failure, `},
+		{"tare.tiemout", "5", `unknown annotation "tare.tiemout": what begins with "tare." is an option of this engine, which has tare.bind-owner, tare.health-on-failure, `},
 	} {
 		_, err := ReadExtensions(map[string]string{c.key: c.value, "org.example": "x"})
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -55,7 +55,15 @@ type ListOptions struct {
 	Limit   int  // the newest n, running or not; zero or less is no limit
 	Size    bool // count the bytes of their read-write layers
 	Filters Filters
+	Counted Counted
 }
+
+// Counted, if it is not nil, is told of which time the oldest of the sizes in an answer is,
+// if that is not now: what it takes long to count is not counted each time.
+type Counted func(at time.Time)
+
+// CountedHeader tells clients so, as RFC 3339 has it.
+const CountedHeader = "Tare-Counted"
 
 // RemoveOptions say what goes away with a container.
 type RemoveOptions struct {
@@ -119,6 +127,7 @@ type SearchOptions struct {
 // DiskUsageOptions choose what is counted; nothing chosen is everything.
 type DiskUsageOptions struct {
 	Containers, Images, Volumes, BuildCache bool
+	Counted                                 Counted
 }
 
 // Filters that the list and prune operations accept.

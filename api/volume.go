@@ -13,6 +13,11 @@ const (
 	// VolumeArchivePath is the files of a volume as a tar stream: GET with name; PUT
 	// with name and replace, a volume.Volume.
 	VolumeArchivePath = "/tare/volumes/archive"
+	// VolumeFilesPath is what is at a path of a volume's files, with name and path: as
+	// Docker's /containers/{id}/archive HEAD and GET tell it in PathStatHeader, GET
+	// answers a tar stream, PUT unpacks one there, which may be compressed
+	// (noOverwriteDirNonDir).
+	VolumeFilesPath = "/tare/volumes/files"
 	// VolumeSnapshotsPath is the snapshots of a volume: GET with name, a list of
 	// VolumeSnapshot; POST a VolumeSnapshotRequest, a VolumeSnapshot; DELETE with name and
 	// snapshot.
@@ -54,8 +59,9 @@ type VolumeSnapshot struct {
 type VolumeUsage struct {
 	Name         string
 	Driver       string
-	Links        int   // containers that have it
-	Size         int64 // bytes; -1: its files are not in the engine's data root
+	Links        int       // containers that have it
+	Size         int64     // bytes; -1: its files are not in the engine's data root
+	Counted      time.Time // when that was so: what it takes long to count is not counted each time
 	Snapshots    int
 	SnapshotSize int64 // bytes of all of them; where the file system shares data, less
 }

@@ -46,7 +46,14 @@ func (c *Client) ContainerExport(ctx context.Context, name string) (io.ReadClose
 
 // ContainerPath describes what is at a path of a container's files.
 func (c *Client) ContainerPath(ctx context.Context, name, path string) (container.PathStat, error) {
-	resp, err := c.do(ctx, call{method: http.MethodHead, path: "/containers/" + segment(name) + "/archive", query: url.Values{"path": {path}}})
+	return c.pathOf(ctx, archiveOf(name), url.Values{"path": {path}})
+}
+
+// archiveOf is the route of a container's files.
+func archiveOf(name string) string { return "/containers/" + segment(name) + "/archive" }
+
+func (c *Client) pathOf(ctx context.Context, route string, q url.Values) (container.PathStat, error) {
+	resp, err := c.do(ctx, call{method: http.MethodHead, path: route, query: q})
 	if err != nil {
 		return container.PathStat{}, err
 	}
@@ -68,7 +75,11 @@ func pathStat(h http.Header) (st container.PathStat, err error) {
 // ContainerArchive returns what is at a path of a container's files as a tar
 // stream, which the caller closes, and says what it is.
 func (c *Client) ContainerArchive(ctx context.Context, name, path string) (io.ReadCloser, container.PathStat, error) {
-	resp, err := c.do(ctx, call{method: http.MethodGet, path: "/containers/" + segment(name) + "/archive", query: url.Values{"path": {path}}})
+	return c.filesOf(ctx, archiveOf(name), url.Values{"path": {path}})
+}
+
+func (c *Client) filesOf(ctx context.Context, route string, q url.Values) (io.ReadCloser, container.PathStat, error) {
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: route, query: q})
 	if err != nil {
 		return nil, container.PathStat{}, err
 	}
@@ -88,10 +99,11 @@ func (c *Client) ContainerExtract(ctx context.Context, name, dir string, archive
 	if asUser {
 		q.Set("copyUIDGID", "true")
 	}
-	resp, err := c.do(ctx, call{
-		method: http.MethodPut, path: "/containers/" + segment(name) + "/archive", query: q,
-		body: archive, header: http.Header{"Content-Type": {"application/x-tar"}},
-	})
+	return c.extractTo(ctx, archiveOf(name), q, archive)
+}
+
+func (c *Client) extractTo(ctx context.Context, route string, q url.Values, archive io.Reader) error {
+	resp, err := c.do(ctx, call{method: http.MethodPut, path: route, query: q, body: archive, header: http.Header{"Content-Type": {"application/x-tar"}}})
 	if err != nil {
 		return err
 	}

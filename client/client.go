@@ -32,6 +32,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/tare-engine/tare/api"
 )
@@ -271,6 +272,19 @@ func decode(resp *http.Response, out any) error {
 // get, post and remove are calls whose answer is JSON.
 func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
 	return fetch[T](ctx, c, call{method: http.MethodGet, path: path, query: query})
+}
+
+// getCounted is get for answers with sizes.
+func getCounted[T any](ctx context.Context, c *Client, path string, query url.Values, counted api.Counted) (out T, err error) {
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query})
+	if err != nil {
+		return out, err
+	}
+	if at, err := time.Parse(time.RFC3339Nano, resp.Header.Get(api.CountedHeader)); err == nil && counted != nil {
+		counted(at)
+	}
+	err = decode(resp, &out)
+	return out, err
 }
 
 func post[T any](ctx context.Context, c *Client, path string, query url.Values, body any) (T, error) {

@@ -134,7 +134,7 @@ func (c *Client) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 	if o.Limit > 0 {
 		q.Set("limit", strconv.Itoa(o.Limit))
 	}
-	return get[[]container.Summary](ctx, c, "/containers/json", q)
+	return getCounted[[]container.Summary](ctx, c, "/containers/json", q, o.Counted)
 }
 
 // ContainerInspect describes a container.

@@ -56,10 +56,10 @@ func (c *Client) Info(ctx context.Context) (system.Info, error) {
 
 // DiskUsageRaw counts what the engine's objects take, in its own words: the
 // shape of the answer changed with version 1.52.
-func (c *Client) DiskUsageRaw(ctx context.Context, verbose bool) (json.RawMessage, error) {
+func (c *Client) DiskUsageRaw(ctx context.Context, verbose bool, counted api.Counted) (json.RawMessage, error) {
 	q := url.Values{}
 	setBool(q, "verbose", verbose)
-	return get[json.RawMessage](ctx, c, "/system/df", q)
+	return getCounted[json.RawMessage](ctx, c, "/system/df", q, counted)
 }
 
 // Events reports what happens, from since (zero: now) to until (zero: for

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/tare-engine/tare/api"
@@ -40,6 +41,23 @@ func (c *Client) VolumeImport(ctx context.Context, name string, files io.Reader,
 		return err
 	}
 	return resp.Body.Close()
+}
+
+// VolumePath describes what is at a path of a volume's files.
+func (c *Client) VolumePath(ctx context.Context, name, path string) (container.PathStat, error) {
+	return c.pathOf(ctx, api.VolumeFilesPath, url.Values{"name": {name}, "path": {path}})
+}
+
+// VolumeFiles returns what is at a path of a volume's files as a tar stream, which the
+// caller closes, and says what it is.
+func (c *Client) VolumeFiles(ctx context.Context, name, path string) (io.ReadCloser, container.PathStat, error) {
+	return c.filesOf(ctx, api.VolumeFilesPath, url.Values{"name": {name}, "path": {path}})
+}
+
+// VolumeExtract unpacks a tar stream into a directory of a volume. A directory there is
+// not replaced by something else, nor the other way round.
+func (c *Client) VolumeExtract(ctx context.Context, name, dir string, archive io.Reader) error {
+	return c.extractTo(ctx, api.VolumeFilesPath, url.Values{"name": {name}, "path": {dir}, "noOverwriteDirNonDir": {"true"}}, archive)
 }
 
 // VolumeSnapshot copies the files of a volume; "" is a name made of the time.

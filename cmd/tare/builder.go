@@ -22,7 +22,7 @@ func newBuilderDuCommand(c *cli) *cobra.Command {
 		Short: "Show what the build cache takes",
 		Args:  noArgs,
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {
-			raw, err := cl.DiskUsageRaw(ctx, true)
+			raw, err := cl.DiskUsageRaw(ctx, true, nil)
 			if err != nil {
 				return err
 			}

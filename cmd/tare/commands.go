@@ -166,6 +166,7 @@ var systemCommands = []command{
 
 var volumeCommands = []command{
 	{name: "clone", build: newVolumeCloneCommand, names: namesVolumes, one: true},
+	{name: "cp", build: newVolumeCpCommand},
 	{name: "create", build: newVolumeCreateCommand},
 	{name: "du", build: newVolumeDuCommand, names: namesVolumes},
 	{name: "export", build: newVolumeExportCommand, names: namesVolumes, one: true},

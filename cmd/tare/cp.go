@@ -24,8 +24,37 @@ type cpOptions struct {
 	from, to               cpPath
 }
 
-// cpPath is one end of a copy.
-type cpPath struct{ container, path string }
+// cpPath is one end of a copy: a path of what has a name at the engine or, without a
+// name, of this machine.
+type cpPath struct{ name, path string }
+
+// remote are the files at the engine that a copy is about.
+type remote interface {
+	kind() string // what has the names
+	stat(ctx context.Context, name, path string) (container.PathStat, error)
+	open(ctx context.Context, name, path string) (io.ReadCloser, container.PathStat, error)
+	extract(ctx context.Context, name, dir string, archive io.Reader) error
+}
+
+// containerFiles are those of containers.
+type containerFiles struct {
+	cl     *client.Client
+	asUser bool
+}
+
+func (containerFiles) kind() string { return "container" }
+
+func (f containerFiles) stat(ctx context.Context, name, path string) (container.PathStat, error) {
+	return f.cl.ContainerPath(ctx, name, path)
+}
+
+func (f containerFiles) open(ctx context.Context, name, path string) (io.ReadCloser, container.PathStat, error) {
+	return f.cl.ContainerArchive(ctx, name, path)
+}
+
+func (f containerFiles) extract(ctx context.Context, name, dir string, archive io.Reader) error {
+	return f.cl.ContainerExtract(ctx, name, dir, archive, f.asUser)
+}
 
 // stream is the path that means STDIN or STDOUT.
 const stream = "-"
@@ -44,7 +73,7 @@ the container; DEST_PATH - writes SRC_PATH to STDOUT as an archive.`,
 		Annotations: aliases("container cp", "cp"),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			o.from, o.to = parseCpPath(args[0]), parseCpPath(args[1])
-			return c.runCp(ctx, cl, o)
+			return c.runCp(ctx, containerFiles{cl, o.archive}, o)
 		}),
 	}
 	f := cmd.Flags()
@@ -54,7 +83,7 @@ the container; DEST_PATH - writes SRC_PATH to STDOUT as an archive.`,
 	return cmd
 }
 
-// parseCpPath reads CONTAINER:PATH, or a local path: one that is absolute or
+// parseCpPath reads NAME:PATH, or a local path: one that is absolute or
 // begins with a dot is local even if it has a colon.
 func parseCpPath(arg string) cpPath {
 	name, p, ok := strings.Cut(arg, ":")
@@ -64,36 +93,37 @@ func parseCpPath(arg string) cpPath {
 	return cpPath{name, p}
 }
 
-func (c *cli) runCp(ctx context.Context, cl *client.Client, o cpOptions) error {
-	x := copying{cl: cl, cpOptions: o, in: c.in, out: c.out, meter: newMeter(c.err, o.quiet)}
+func (c *cli) runCp(ctx context.Context, there remote, o cpOptions) error {
+	x := copying{there: there, cpOptions: o, in: c.in, out: c.out, meter: newMeter(c.err, o.quiet)}
 	switch {
-	case o.from.container != "" && o.to.container != "":
+	case o.from.name != "" && o.to.name != "":
 		return x.between(ctx)
-	case o.to.container != "":
-		return x.intoContainer(ctx)
-	case o.from.container != "":
-		return x.outOfContainer(ctx)
+	case o.to.name != "":
+		return x.bring(ctx)
+	case o.from.name != "":
+		return x.take(ctx)
 	}
-	return errors.New("must specify at least one container source")
+	return fmt.Errorf("must specify at least one %s source", there.kind())
 }
 
 // copying is one copy.
 type copying struct {
 	cpOptions
-	cl    *client.Client
+	there remote
 	in    io.Reader
 	out   io.Writer
 	meter *meter
 }
 
-func (x *copying) intoContainer(ctx context.Context) error {
+// bring copies from this machine to the engine.
+func (x *copying) bring(ctx context.Context) error {
 	to, err := x.target(ctx)
 	if err != nil {
 		return err
 	}
 	if x.from.path == stream {
 		if !to.Dir {
-			return fmt.Errorf("destination \"%s:%s\" must be a directory", x.to.container, x.to.path)
+			return fmt.Errorf("destination \"%s:%s\" must be a directory", x.to.name, x.to.path)
 		}
 		return x.send(ctx, to, to.Path, func(w io.Writer) error { return copyAll(w, x.in) })
 	}
@@ -108,14 +138,14 @@ func (x *copying) intoContainer(ctx context.Context) error {
 	return x.send(ctx, to, dir, func(w io.Writer) error { return from.Pack(w, name) })
 }
 
-// send has the engine unpack what write writes into a directory of the container.
+// send has the engine unpack what write writes into a directory of the one at the engine.
 func (x *copying) send(ctx context.Context, to archive.Target, dir string, write func(io.Writer) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r, w := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
-		b := bufio.NewWriterSize(x.meter.over(w, "Copying to container - "), cpBuffer)
+		b := bufio.NewWriterSize(x.meter.over(w, "Copying to "+x.there.kind()+" - "), cpBuffer)
 		err := write(b)
 		if err == nil {
 			err = b.Flush()
@@ -126,14 +156,14 @@ func (x *copying) send(ctx context.Context, to archive.Target, dir string, write
 		w.CloseWithError(err)
 		written <- err
 	}()
-	err := x.cl.ContainerExtract(ctx, x.to.container, dir, r, x.archive)
+	err := x.there.extract(ctx, x.to.name, dir, r)
 	r.CloseWithError(io.ErrClosedPipe)
 	if werr := <-written; werr != nil && !errors.Is(werr, io.ErrClosedPipe) {
 		err = werr
 	}
 	x.meter.clear()
 	if err == nil {
-		x.meter.done(x.to.container + ":" + to.Path)
+		x.meter.done(x.to.name + ":" + to.Path)
 	}
 	return err
 }
@@ -146,26 +176,26 @@ func copyAll(w io.Writer, r io.Reader) error {
 	return err
 }
 
-// target finds out what is at the container's path. Whatever goes wrong here shows
+// target finds out what is at the engine's path. Whatever goes wrong here shows
 // again when something is brought there.
 func (x *copying) target(ctx context.Context) (archive.Target, error) {
 	to := archive.Target{Path: x.to.path}
-	st, err := x.cl.ContainerPath(ctx, x.to.container, to.Path)
+	st, err := x.there.stat(ctx, x.to.name, to.Path)
 	if err == nil && st.Mode&fs.ModeSymlink != 0 {
 		to.Path = leadsTo(to.Path, st)
-		st, err = x.cl.ContainerPath(ctx, x.to.container, to.Path)
+		st, err = x.there.stat(ctx, x.to.name, to.Path)
 	}
 	if err != nil {
 		return to, ctx.Err()
 	}
 	if what := deviceLike(st.Mode); what != "" {
-		return to, fmt.Errorf("destination \"%s:%s\" must be a directory or a regular file: got %s", x.to.container, x.to.path, what)
+		return to, fmt.Errorf("destination \"%s:%s\" must be a directory or a regular file: got %s", x.to.name, x.to.path, what)
 	}
 	to.Exists, to.Dir = true, st.Mode.IsDir()
 	return to, nil
 }
 
-// leadsTo is where a link of a container leads.
+// leadsTo is where a link at the engine leads.
 func leadsTo(p string, st container.PathStat) string {
 	if path.IsAbs(st.LinkTarget) {
 		return st.LinkTarget
@@ -183,13 +213,14 @@ func deviceLike(m fs.FileMode) string {
 	return ""
 }
 
-// splitInside cuts the last component off a path of a container.
+// splitInside cuts the last component off a path at the engine.
 func splitInside(p string) (dir, base string) {
 	p = path.Clean(p)
 	return path.Dir(p), path.Base(p)
 }
 
-func (x *copying) outOfContainer(ctx context.Context) error {
+// take copies from the engine to this machine.
+func (x *copying) take(ctx context.Context) error {
 	if x.to.path != stream {
 		if err := checkOutput(x.to.path); err != nil {
 			return err
@@ -211,7 +242,7 @@ func (x *copying) outOfContainer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = archive.Unpack(x.meter.from(in, "Copying from container - "), dir, from.Name, name)
+	err = archive.Unpack(x.meter.from(in, "Copying from "+x.there.kind()+" - "), dir, from.Name, name)
 	x.meter.clear()
 	if err == nil {
 		x.meter.done(to.Path)
@@ -219,18 +250,18 @@ func (x *copying) outOfContainer(ctx context.Context) error {
 	return err
 }
 
-// source opens the archive of the container's path.
+// source opens the archive of the engine's path.
 func (x *copying) source(ctx context.Context) (io.ReadCloser, archive.Source, error) {
 	p := x.from.path
 	from := archive.Source{}
 	if x.follow {
-		st, err := x.cl.ContainerPath(ctx, x.from.container, p)
+		st, err := x.there.stat(ctx, x.from.name, p)
 		if err == nil && st.Mode&fs.ModeSymlink != 0 {
 			from.As = path.Base(p)
 			p = leadsTo(p, st)
 		}
 	}
-	in, st, err := x.cl.ContainerArchive(ctx, x.from.container, p)
+	in, st, err := x.there.open(ctx, x.from.name, p)
 	if err != nil {
 		return nil, from, err
 	}
@@ -260,7 +291,7 @@ func checkOutput(p string) error {
 	return nil
 }
 
-// between copies from one container to another, or to another place of the same.
+// between copies from one at the engine to another, or to another place of the same.
 func (x *copying) between(ctx context.Context) error {
 	to, err := x.target(ctx)
 	if err != nil {

@@ -33,7 +33,7 @@ func newDfCommand(c *cli) *cobra.Command {
 		Short: "Show what images, containers and volumes take on the disk",
 		Args:  noArgs,
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {
-			return runDf(ctx, cl, c.out, o)
+			return runDf(ctx, cl, c.out, c.err, o)
 		}),
 	}
 	cmd.Flags().StringVar(&o.format, "format", "", formatHelp)
@@ -41,8 +41,8 @@ func newDfCommand(c *cli) *cobra.Command {
 	return cmd
 }
 
-func runDf(ctx context.Context, cl *client.Client, out io.Writer, o dfOptions) error {
-	raw, err := cl.DiskUsageRaw(ctx, o.verbose)
+func runDf(ctx context.Context, cl *client.Client, out, notes io.Writer, o dfOptions) error {
+	raw, err := cl.DiskUsageRaw(ctx, o.verbose, sizesOf(notes))
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,17 @@ func runDf(ctx context.Context, cl *client.Client, out io.Writer, o dfOptions) e
 		{Title: "RECLAIMABLE", Value: usageRow.Reclaimable},
 	}, usageFields(), rows)
 }
+
+// sizesOf notes that sizes are not of now, if that is worth a line.
+func sizesOf(notes io.Writer) api.Counted {
+	return func(at time.Time) {
+		if d := time.Since(at); d >= worthALine {
+			fmt.Fprintf(notes, "Sizes may be of %s ago: what takes long to count is not counted each time\n", units.HumanDuration(d))
+		}
+	}
+}
+
+const worthALine = 10 * time.Second
 
 // usageFields are what templates see of a line of the summary.
 func usageFields() format.Fields[usageRow] {

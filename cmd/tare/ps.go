@@ -38,7 +38,7 @@ func newPsCommand(c *cli) *cobra.Command {
 			if o.format != "" && o.quiet {
 				fmt.Fprintln(c.err, "WARNING: Ignoring custom format, because both --format and --quiet are set.")
 			}
-			return runPs(ctx, cl, c.out, o)
+			return runPs(ctx, cl, c.out, c.err, o)
 		}),
 	}
 	f := cmd.Flags()
@@ -53,7 +53,7 @@ func newPsCommand(c *cli) *cobra.Command {
 	return cmd
 }
 
-func runPs(ctx context.Context, cl *client.Client, out io.Writer, o psOptions) error {
+func runPs(ctx context.Context, cl *client.Client, out, notes io.Writer, o psOptions) error {
 	if o.latest && o.last < 0 {
 		o.last = 1
 	}
@@ -65,6 +65,7 @@ func runPs(ctx context.Context, cl *client.Client, out io.Writer, o psOptions) e
 		Limit:   o.last,
 		Size:    o.size || strings.Contains(o.format, ".Size"),
 		Filters: o.filters,
+		Counted: sizesOf(notes),
 	})
 	if err != nil {
 		return err

@@ -121,16 +121,26 @@ func runVolumeDu(ctx context.Context, cl *client.Client, out io.Writer, names []
 	}
 	name := func(u usage) string { return u.Name }
 	links := func(u usage) string { return strconv.Itoa(u.Links) }
+	age := func(u usage) string {
+		if u.Size < 0 || u.Counted.IsZero() {
+			return unknown
+		}
+		if d := time.Since(u.Counted); d >= time.Second {
+			return units.HumanDuration(d) + " ago"
+		}
+		return "now"
+	}
 	snapshots := func(u usage) string { return strconv.Itoa(u.Snapshots) }
 	snapshotSize := func(u usage) string { return units.HumanSize(float64(u.SnapshotSize)) }
 	return format.Print(out, text, []format.Column[usage]{
-		{Title: "VOLUME NAME", Value: name}, {Title: "LINKS", Value: links}, {Title: "SIZE", Value: size},
+		{Title: "VOLUME NAME", Value: name}, {Title: "LINKS", Value: links}, {Title: "SIZE", Value: size}, {Title: "COUNTED", Value: age},
 		{Title: "SNAPSHOTS", Value: snapshots}, {Title: "SIZE OF SNAPSHOTS", Value: snapshotSize},
 	}, format.Fields[usage]{Type: "usage", List: []format.Field[usage]{
 		format.Text("Name", "VOLUME NAME", name),
 		format.Text("Driver", "", func(u usage) string { return u.Driver }),
 		format.Text("Links", "", links),
 		format.Text("Size", "", size),
+		format.Text("Counted", "", age),
 		format.Text("Bytes", "", func(u usage) string { return strconv.FormatInt(u.Size, 10) }),
 		format.Text("Snapshots", "", snapshots),
 		format.Text("SnapshotSize", "SIZE OF SNAPSHOTS", snapshotSize),

@@ -28,11 +28,13 @@ import (
 	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/linux/systemd"
 	"github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/plugin"
 	"github.com/tare-engine/tare/internal/registry"
 	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
 	"github.com/tare-engine/tare/internal/volume"
 	"github.com/tare-engine/tare/internal/volume/local"
+	volumeplugin "github.com/tare-engine/tare/internal/volume/plugin"
 )
 
 // Limits of a container's log unless its LogConfig names some.
@@ -119,6 +121,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	}
 	if p.volumes, err = volume.Open(volume.Config{
 		Dir: volumesDir(cfg), Store: store.NewReserved(reserve), Events: events, Drivers: []volume.Driver{local.Driver{}},
+		Plugins: volumeplugin.New(plugin.Docker()),
 	}); err != nil {
 		return nil, err
 	}

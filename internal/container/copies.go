@@ -10,7 +10,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
-	"github.com/tare-engine/tare/internal/container/archive"
+	"github.com/tare-engine/tare/internal/archive"
 	"github.com/tare-engine/tare/internal/container/index"
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"

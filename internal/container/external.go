@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/idmap"
@@ -43,6 +44,9 @@ func (l *launch) prepareExternal() error {
 			return errdefs.New(errdefs.InvalidArgument, "runtime %s: systemd in a container needs native.cgroupdriver=cgroupfs, or our own runtime", name)
 		}
 		r.Args = append(slices.Clone(r.Args), "--systemd-cgroup")
+	}
+	if len(spec.OwnOf(l.view.HostConfig).Owners) > 0 { // older ones would ignore it
+		return errdefs.New(errdefs.InvalidArgument, "runtime %s: %sbind-owner needs our own runtime", name, api.ExtensionPrefix)
 	}
 	c, err := l.home.New(r, l.view.ID)
 	if err != nil {

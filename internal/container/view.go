@@ -19,10 +19,12 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/confine"
+	"github.com/tare-engine/tare/internal/linux/idmap"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/mount"
 	kernel "github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/linux/rawfd"
+	"github.com/tare-engine/tare/internal/runtime"
 )
 
 // views are the namespaces of threads that are at the files of containers.
@@ -271,7 +273,7 @@ func openHeld(m specs.Mount) (*os.File, error) {
 		return nil, err
 	}
 	change := mount.Change{Propagation: mount.Private, Recursive: true}
-	if err := mount.SetAttr(tree, change); err != nil {
+	if err := errors.Join(mount.SetAttr(tree, change), mapOwner(tree, m)); err != nil {
 		tree.Close()
 		return nil, err
 	}
@@ -282,6 +284,19 @@ func openHeld(m specs.Mount) (*os.File, error) {
 		}
 	}
 	return tree, nil
+}
+
+// mapOwner maps the ids of a bind that has an owner of its own.
+func mapOwner(tree *os.File, m specs.Mount) error {
+	if len(m.UIDMappings) == 0 {
+		return nil
+	}
+	ns, err := idmap.Open(runtime.Ranges(m.UIDMappings), runtime.Ranges(m.GIDMappings))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return mount.SetAttr(tree, mount.Change{UserNS: ns, Recursive: slices.Contains(m.Options, "ridmap")})
 }
 
 // mountRoot mounts the root of a container that does not run, detached. Its layer

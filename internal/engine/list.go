@@ -18,6 +18,7 @@ import (
 	own "github.com/tare-engine/tare/internal/container"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/image"
+	"github.com/tare-engine/tare/internal/layer"
 )
 
 // ContainerList returns containers as `ps` shows them, the newest first.
@@ -28,6 +29,7 @@ func (e *Engine) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 	}
 	all = all || o.All || o.Limit > 0
 	list := []container.Summary{}
+	var counted age
 	links := e.containers.LinkNames()
 	for _, v := range e.containers.List() {
 		if o.Limit > 0 && len(list) == o.Limit {
@@ -42,7 +44,8 @@ func (e *Engine) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 		}
 		slices.Sort(s.Names)
 		if o.Size {
-			s.SizeRw, s.SizeRootFs, err = e.sizes(ctx, v)
+			var at time.Time
+			s.SizeRw, s.SizeRootFs, at, err = e.recentSizes(ctx, v)
 			if errdefs.Is(err, errdefs.NotFound) || errors.Is(err, fs.ErrNotExist) {
 				if e.leaves(v.ID) {
 					continue
@@ -52,9 +55,11 @@ func (e *Engine) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 			if err != nil {
 				return nil, err
 			}
+			counted.add(at)
 		}
 		list = append(list, s)
 	}
+	counted.tell(o.Counted)
 	return list, nil
 }
 
@@ -366,6 +371,22 @@ func portFilter(key string, values []string) (func(uint16, string) bool, error) 
 	}, nil
 }
 
+// age is of which time the oldest of several sizes is.
+type age struct{ oldest time.Time }
+
+func (a *age) add(at time.Time) {
+	if !at.IsZero() && (a.oldest.IsZero() || at.Before(a.oldest)) {
+		a.oldest = at
+	}
+}
+
+// tell tells of sizes that are not of now.
+func (a *age) tell(counted api.Counted) {
+	if counted != nil && !a.oldest.IsZero() && time.Since(a.oldest) >= time.Second {
+		counted(a.oldest)
+	}
+}
+
 // sizes returns the bytes of the read-write layer, and of the whole root.
 func (e *Engine) sizes(ctx context.Context, v *own.View) (rw, root int64, err error) {
 	if v.Rootfs != "" {
@@ -375,9 +396,27 @@ func (e *Engine) sizes(ctx context.Context, v *own.View) (rw, root int64, err er
 	if err != nil {
 		return 0, 0, err
 	}
+	rw, root = e.withImage(ctx, v, u)
+	return rw, root, nil
+}
+
+// recentSizes is sizes, of the time that it says.
+func (e *Engine) recentSizes(ctx context.Context, v *own.View) (rw, root int64, at time.Time, err error) {
+	if v.Rootfs != "" {
+		return 0, 0, at, nil
+	}
+	u, at, err := e.layers.Recent(ctx, v.ID)
+	if err != nil {
+		return 0, 0, at, err
+	}
+	rw, root = e.withImage(ctx, v, u)
+	return rw, root, at, nil
+}
+
+func (e *Engine) withImage(ctx context.Context, v *own.View, u layer.Usage) (rw, root int64) {
 	var base int64
 	if img, err := e.images.Resolve(ctx, v.Image); err == nil {
 		base = img.Size
 	}
-	return u.Bytes, base + u.Bytes, nil
+	return u.Bytes, base + u.Bytes
 }

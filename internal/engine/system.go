@@ -222,8 +222,9 @@ func imageNamed(f api.Filters, key string, m *events.Message) bool {
 func (e *Engine) DiskUsage(ctx context.Context, o api.DiskUsageOptions) (system.DiskUsage, error) {
 	all := !o.Containers && !o.Images && !o.Volumes && !o.BuildCache
 	var du system.DiskUsage
+	var counted age
 	if all || o.Containers {
-		cu, err := e.containerUsage(ctx)
+		cu, err := e.containerUsage(ctx, &counted)
 		if err != nil {
 			return du, err
 		}
@@ -237,7 +238,7 @@ func (e *Engine) DiskUsage(ctx context.Context, o api.DiskUsageOptions) (system.
 		du.ImageUsage = iu
 	}
 	if all || o.Volumes {
-		vu, err := e.volumeUsage(ctx)
+		vu, err := e.volumeUsage(ctx, &counted)
 		if err != nil {
 			return du, err
 		}
@@ -250,11 +251,12 @@ func (e *Engine) DiskUsage(ctx context.Context, o api.DiskUsageOptions) (system.
 		}
 		du.BuildCacheUsage = bu
 	}
+	counted.tell(o.Counted)
 	return du, nil
 }
 
-func (e *Engine) containerUsage(ctx context.Context) (*container.DiskUsage, error) {
-	list, err := e.ContainerList(ctx, api.ListOptions{All: true, Size: true})
+func (e *Engine) containerUsage(ctx context.Context, counted *age) (*container.DiskUsage, error) {
+	list, err := e.ContainerList(ctx, api.ListOptions{All: true, Size: true, Counted: counted.add})
 	if err != nil {
 		return nil, err
 	}

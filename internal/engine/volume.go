@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 )
 
 // VolumeList returns the volumes that match.
-func (e *Engine) VolumeList(_ context.Context, f api.Filters) (volume.ListResponse, error) {
+func (e *Engine) VolumeList(ctx context.Context, f api.Filters) (volume.ListResponse, error) {
 	if err := validate(f, api.VolumeFilters); err != nil {
 		return volume.ListResponse{}, err
 	}
@@ -23,7 +24,9 @@ func (e *Engine) VolumeList(_ context.Context, f api.Filters) (volume.ListRespon
 		return volume.ListResponse{}, errdefs.As(errdefs.InvalidArgument, err)
 	}
 	var list volume.ListResponse
-	for _, v := range e.volumes.List() {
+	all, warnings := e.volumes.ListAll(ctx)
+	list.Warnings = warnings
+	for _, v := range all {
 		if f.Has("dangling") && dangling != (len(v.Users) == 0) {
 			continue
 		}
@@ -35,14 +38,21 @@ func (e *Engine) VolumeList(_ context.Context, f api.Filters) (volume.ListRespon
 }
 
 func volumeShape(v *own.View) volume.Volume {
-	return volume.Volume{
-		Name: v.Name, Driver: v.Driver, Mountpoint: v.Mountpoint, Labels: v.Labels, Options: v.Options, Scope: "local", CreatedAt: v.Created.Format(time.RFC3339),
+	shape := volume.Volume{
+		Name: v.Name, Driver: v.Driver, Mountpoint: v.Mountpoint, Labels: v.Labels, Options: v.Options, Scope: "local", Status: v.Status,
 	}
+	if v.Scope != "" {
+		shape.Scope = v.Scope
+	}
+	if !v.Created.IsZero() {
+		shape.CreatedAt = v.Created.Format(time.RFC3339)
+	}
+	return shape
 }
 
 // VolumeInspect returns all that is known of a volume.
-func (e *Engine) VolumeInspect(_ context.Context, name string) (volume.Volume, error) {
-	v, err := e.volumes.Get(name)
+func (e *Engine) VolumeInspect(ctx context.Context, name string) (volume.Volume, error) {
+	v, err := e.volumes.Inspect(ctx, name)
 	if err != nil {
 		return volume.Volume{}, err
 	}
@@ -62,17 +72,24 @@ func (e *Engine) VolumeCreate(ctx context.Context, r volume.CreateRequest) (volu
 }
 
 // VolumeRemove takes a volume away that no container has. By force one that is not there
-// is no error.
+// is no error, and one that its plugin does not remove is forgotten here.
 func (e *Engine) VolumeRemove(_ context.Context, name string, force bool) error {
 	err := e.cfg.Reserve.Use(func() error { return e.volumes.Remove(name) })
-	if force && errdefs.Is(err, errdefs.NotFound) {
+	if !force || err == nil {
+		return err
+	}
+	if _, e2 := e.volumes.Get(name); errdefs.Is(e2, errdefs.NotFound) {
 		return nil
 	}
-	return err
+	if errdefs.Is(err, errdefs.Conflict) || e.volumes.Forget(name) != nil {
+		return err
+	}
+	slog.Warn("a volume is forgotten that its plugin has not removed", "volume", name, "err", err)
+	return nil
 }
 
 // VolumesPrune removes volumes that no container has: anonymous ones, or with the
-// filter all=true all of them. As with Docker those with options stay.
+// filter all=true all of them. As with Docker those with options and those of plugins stay.
 func (e *Engine) VolumesPrune(ctx context.Context, f api.Filters) (report volume.PruneReport, err error) {
 	match, err := pruneFilter(f, api.VolumePruneFilters)
 	if err != nil {
@@ -84,10 +101,10 @@ func (e *Engine) VolumesPrune(ctx context.Context, f api.Filters) (report volume
 	}
 	report.VolumesDeleted = []string{}
 	for _, v := range e.volumes.List() {
-		if len(v.Users)+len(v.Options) > 0 || !all && !v.Anonymous() || !match(v.Created, v.Labels) {
+		if !e.volumes.Ours(v) || len(v.Users)+len(v.Options) > 0 || !all && !v.Anonymous() || !match(v.Created, v.Labels) {
 			continue
 		}
-		size, err := e.volumes.Size(ctx, v)
+		size, err := e.volumes.SizeNow(ctx, v)
 		if err != nil {
 			return report, err // the client has left
 		}
@@ -106,13 +123,14 @@ func (e *Engine) VolumesPrune(ctx context.Context, f api.Filters) (report volume
 
 // volumeUsage counts what volumes take on disk: those whose files lie there, as with
 // Docker.
-func (e *Engine) volumeUsage(ctx context.Context) (*volume.DiskUsage, error) {
+func (e *Engine) volumeUsage(ctx context.Context, counted *age) (*volume.DiskUsage, error) {
 	du := &volume.DiskUsage{}
 	for _, v := range e.volumes.List() {
-		size, err := e.volumes.Size(ctx, v)
+		size, at, err := e.volumes.Size(ctx, v)
 		if err != nil {
 			return nil, err
 		}
+		counted.add(at)
 		if size == own.Unknown {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/tare-engine/tare/api"
@@ -47,6 +48,28 @@ func (e *Engine) VolumeImport(ctx context.Context, name string, files io.Reader,
 		return volume.Volume{}, err
 	}
 	return volumeShape(v), nil
+}
+
+// VolumePath describes what is at a path of a volume's files.
+func (e *Engine) VolumePath(ctx context.Context, name, path string) (container.PathStat, error) {
+	return e.volumes.Stat(ctx, name, path)
+}
+
+// VolumeFiles writes what is at a path of a volume's files as a tar stream; told is called
+// first, with what that is, and returns where to.
+func (e *Engine) VolumeFiles(ctx context.Context, name, path string, told func(container.PathStat) (io.Writer, error)) error {
+	return e.volumes.Pack(ctx, name, path, told)
+}
+
+// VolumeExtract unpacks a tar stream, which may be compressed, into a directory of a volume.
+// With keepKinds a directory is not replaced by something else, nor the other way round.
+func (e *Engine) VolumeExtract(ctx context.Context, name, path string, in io.Reader, keepKinds bool) error {
+	plain, err := image.Decompress(ctx, in)
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	return e.volumes.Unpack(ctx, name, path, plain, keepKinds)
 }
 
 // VolumeSnapshot copies the files of a volume.
@@ -105,7 +128,7 @@ func (e *Engine) VolumeUsage(ctx context.Context, names []string) ([]api.VolumeU
 
 func (e *Engine) usageOf(ctx context.Context, v *own.View) (u api.VolumeUsage, err error) {
 	u = api.VolumeUsage{Name: v.Name, Driver: v.Driver, Links: len(v.Users)}
-	if u.Size, err = e.volumes.Size(ctx, v); err != nil {
+	if u.Size, u.Counted, err = e.volumes.Size(ctx, v); err != nil {
 		return u, err
 	}
 	snapshots, err := e.volumes.Snapshots(v.Name)

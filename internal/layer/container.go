@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -228,6 +229,7 @@ func (s *Service) Remove(ctx context.Context, id string) error {
 		failpoint.Hit("rm/layer-" + n)
 	}
 	_ = os.Remove(dir) // if it was only ours
+	s.recent.Forget(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.containing, id)
@@ -241,6 +243,12 @@ func (s *Service) Usage(ctx context.Context, id string) (Usage, error) {
 		return Usage{}, err
 	}
 	return s.driver.Usage(ctx, r)
+}
+
+// Recent is Usage for who asks often, or of many: of a layer that it takes long to measure
+// it may be what was measured lately (package tally). It says of which time it is.
+func (s *Service) Recent(ctx context.Context, id string) (Usage, time.Time, error) {
+	return s.recent.Get(ctx, id, func() (Usage, error) { return s.Usage(context.WithoutCancel(ctx), id) })
 }
 
 // UsageOf walks a directory that holds what has changed and nothing else. It

@@ -40,6 +40,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/filemeta"
 	"github.com/tare-engine/tare/internal/linux/totar"
+	"github.com/tare-engine/tare/internal/tally"
 )
 
 // ChainID names a chain of layers; "" is the chain of none.
@@ -129,6 +130,7 @@ type Service struct {
 	layers     string // DATAROOT/layers/DRIVER
 	containers string
 	trash      *trash
+	recent     tally.Tally[Usage] // of containers, by ID
 
 	mu         sync.Mutex
 	chains     map[ChainID]*chain   // loaded ones

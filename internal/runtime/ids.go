@@ -176,10 +176,11 @@ func (b *builder) idmapOf(m specs.Mount) (*os.File, error) {
 	if len(uids) == 0 || len(gids) == 0 {
 		return nil, invalid("mounts: %s: uidMappings and gidMappings must be set", m.Destination)
 	}
-	return idmap.Open(ranges(uids), ranges(gids))
+	return idmap.Open(Ranges(uids), Ranges(gids))
 }
 
-func ranges(maps []specs.LinuxIDMapping) []idmap.Range {
+// Ranges is the reverse of Mappings.
+func Ranges(maps []specs.LinuxIDMapping) []idmap.Range {
 	out := make([]idmap.Range, len(maps))
 	for i, m := range maps {
 		out[i] = idmap.Range{Inside: int(m.ContainerID), Outside: int(m.HostID), Size: int(m.Size)}

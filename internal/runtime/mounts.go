@@ -154,6 +154,9 @@ func (b *builder) openBind(m specs.Mount, o mountOptions) (*os.File, error) {
 	for _, c := range changes {
 		if err := mount.SetAttr(f, c); err != nil {
 			f.Close()
+			if c.UserNS != nil {
+				return nil, errdefs.New(errdefs.InvalidArgument, "mount %s at %s: the file system there cannot map owners: %w", m.Source, m.Destination, err)
+			}
 			return nil, err
 		}
 	}

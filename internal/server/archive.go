@@ -34,11 +34,16 @@ func (r *request) archivePath() (string, error) {
 }
 
 func (s *Server) statArchive(_ http.ResponseWriter, r *request) error {
+	return r.statPath(s.backend.ContainerPath, r.name)
+}
+
+// statPath answers what is at the path of the files of what has a name.
+func (r *request) statPath(stat func(ctx context.Context, name, path string) (container.PathStat, error), name string) error {
 	p, err := r.archivePath()
 	if err != nil {
 		return err
 	}
-	st, err := s.backend.ContainerPath(r.Context(), r.name, p)
+	st, err := stat(r.Context(), name, p)
 	if err != nil {
 		return err
 	}
@@ -60,14 +65,17 @@ func (r *request) tellPath(st container.PathStat) error {
 }
 
 func (s *Server) getArchive(_ http.ResponseWriter, r *request) error {
+	return r.sendPath(s.backend.ContainerArchive, r.name)
+}
+
+// sendPath answers an archive of what is at the path of the files of what has a name.
+func (r *request) sendPath(pack func(ctx context.Context, name, path string, told func(container.PathStat) (io.Writer, error)) error, name string) error {
 	p, err := r.archivePath()
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(&archiveAnswer{r: r, contentType: "application/x-tar"}, archiveBuffer)
-	err = s.backend.ContainerArchive(r.Context(), r.name, p, func(st container.PathStat) (io.Writer, error) {
-		return out, r.tellPath(st)
-	})
+	err = pack(r.Context(), name, p, func(st container.PathStat) (io.Writer, error) { return out, r.tellPath(st) })
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func (s *Server) listContainers(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	o := api.ListOptions{All: r.flag("all"), Size: r.flag("size"), Filters: f}
+	o := api.ListOptions{All: r.flag("all"), Size: r.flag("size"), Filters: f, Counted: r.counted}
 	if limit != nil {
 		o.Limit = *limit
 	}

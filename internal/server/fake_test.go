@@ -149,6 +149,9 @@ func (f *fake) ContainerInspect(_ context.Context, ref string, size bool) (conta
 }
 
 func (f *fake) ContainerList(_ context.Context, o api.ListOptions) ([]container.Summary, error) {
+	if o.Size {
+		o.Counted(time.Unix(1e9, 5).In(time.FixedZone("", 3600)))
+	}
 	f.filters = o.Filters
 	if err := o.Filters.Validate(api.ContainerFilters); err != nil {
 		return nil, err
@@ -575,6 +578,31 @@ func (f *fake) VolumeImport(_ context.Context, name string, files io.Reader, rep
 		return volume.Volume{}, errdefs.New(errdefs.Conflict, "volume %s is not empty", name)
 	}
 	return volume.Volume{Name: name, Mountpoint: string(b)}, err
+}
+
+func (f *fake) VolumePath(_ context.Context, name, path string) (container.PathStat, error) {
+	if name == "gone" {
+		return container.PathStat{}, errdefs.New(errdefs.NotFound, "get %s: no such volume", name)
+	}
+	return container.PathStat{Name: path, Size: 3}, nil
+}
+
+func (f *fake) VolumeFiles(ctx context.Context, name, path string, told func(container.PathStat) (io.Writer, error)) error {
+	st, err := f.VolumePath(ctx, name, path)
+	if err != nil {
+		return err
+	}
+	out, err := told(st)
+	if err == nil {
+		_, err = io.WriteString(out, "archive of "+path)
+	}
+	return err
+}
+
+func (f *fake) VolumeExtract(_ context.Context, name, path string, in io.Reader, keepKinds bool) error {
+	b, err := io.ReadAll(in)
+	f.call(fmt.Sprintf("volume extract %s %s %s %v", name, path, b, keepKinds))
+	return err
 }
 
 func (f *fake) VolumeSnapshot(_ context.Context, r api.VolumeSnapshotRequest) (api.VolumeSnapshot, error) {

@@ -227,6 +227,12 @@ func TestAnswers(t *testing.T) {
 		{"GET", api.VolumeArchivePath + "?name=gone", "", "", 404, "get gone: no such volume"},
 		{"PUT", api.VolumeArchivePath + "?name=v&replace=1", "application/x-tar", "bytes", 200, `"Mountpoint":"bytes"`},
 		{"PUT", api.VolumeArchivePath + "?name=v", "application/x-tar", "bytes", 409, "volume v is not empty"},
+		{"HEAD", api.VolumeFilesPath + "?name=v&path=/a", "", "", 200, ""},
+		{"GET", api.VolumeFilesPath + "?name=v&path=/a", "", "", 200, "archive of /a"},
+		{"GET", api.VolumeFilesPath + "?name=gone&path=/a", "", "", 404, "get gone: no such volume"},
+		{"GET", api.VolumeFilesPath + "?name=v", "", "", 400, "bad parameter: pathcannot be empty"},
+		{"PUT", api.VolumeFilesPath + "?name=v&path=/a", "application/x-tar", "tar", 200, ""},
+		{"PUT", api.VolumeFilesPath + "?name=v", "application/x-tar", "tar", 400, "bad parameter: pathcannot be empty"},
 		{"GET", api.VolumeSnapshotsPath + "?name=v", "", "", 200, `"Volume":"v","Name":"s"`},
 		{"POST", api.VolumeSnapshotsPath, "application/json", `{"Volume":"v","Snapshot":"t"}`, 201, `"Name":"t"`},
 		{"DELETE", api.VolumeSnapshotsPath + "?name=v&snapshot=t", "", "", 404, "volume v has no snapshot t"},
@@ -307,6 +313,16 @@ func TestAnswers(t *testing.T) {
 			}
 		} else if !strings.Contains(body, tt.want) || tt.want == "" && body != "" {
 			t.Errorf("%s: body %q, want %q", name, body, tt.want)
+		}
+	}
+}
+
+func TestAnswersSayOfWhichTimeSizesAre(t *testing.T) {
+	c := unixClient(t, newServer(t, &fake{}))
+	for target, want := range map[string]string{"/containers/json": "", "/containers/json?size=1": "2001-09-09T01:46:40.000000005Z"} {
+		res, _ := do(t, c, "GET", target, "", "")
+		if got := res.Header.Get(api.CountedHeader); got != want {
+			t.Errorf("%s: %q, want %q", target, got, want)
 		}
 	}
 }

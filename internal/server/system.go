@@ -59,11 +59,17 @@ func (s *Server) getDiskUsage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	o.Counted = r.counted
 	u, err := s.backend.DiskUsage(r.Context(), o)
 	if err != nil {
 		return err
 	}
 	return r.json(http.StatusOK, diskUsageShape(u, r.version, r.flag("verbose")))
+}
+
+// counted tells the client of which time sizes are.
+func (r *request) counted(at time.Time) {
+	r.w.Header().Set(api.CountedHeader, at.UTC().Format(time.RFC3339Nano))
 }
 
 func diskUsageOptions(r *request) (o api.DiskUsageOptions, err error) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/tare-engine/tare/api"
@@ -22,6 +23,10 @@ type volumeBackend interface {
 	VolumeRename(ctx context.Context, r api.VolumeRenameRequest) (volume.Volume, error)
 	VolumeExport(ctx context.Context, name string, out io.Writer) error
 	VolumeImport(ctx context.Context, name string, files io.Reader, replace bool) (volume.Volume, error)
+	VolumePath(ctx context.Context, name, path string) (container.PathStat, error)
+	// VolumeFiles calls told before it writes anything to what that returns.
+	VolumeFiles(ctx context.Context, name, path string, told func(container.PathStat) (io.Writer, error)) error
+	VolumeExtract(ctx context.Context, name, path string, in io.Reader, keepKinds bool) error
 	VolumeSnapshot(ctx context.Context, r api.VolumeSnapshotRequest) (api.VolumeSnapshot, error)
 	VolumeSnapshots(ctx context.Context, name string) ([]api.VolumeSnapshot, error)
 	VolumeSnapshotRemove(ctx context.Context, name, snapshot string) error

@@ -42,6 +42,26 @@ func (s *Server) importVolume(_ http.ResponseWriter, r *request) error {
 	return r.json(http.StatusOK, v)
 }
 
+func (s *Server) statVolumeFiles(_ http.ResponseWriter, r *request) error {
+	return r.statPath(s.backend.VolumePath, r.text("name"))
+}
+
+func (s *Server) getVolumeFiles(_ http.ResponseWriter, r *request) error {
+	return r.sendPath(s.backend.VolumeFiles, r.text("name"))
+}
+
+func (s *Server) putVolumeFiles(_ http.ResponseWriter, r *request) error {
+	p, err := r.archivePath()
+	if err != nil {
+		return err
+	}
+	if err := s.backend.VolumeExtract(r.Context(), r.text("name"), p, r.Request.Body, r.flag("noOverwriteDirNonDir")); err != nil {
+		return err
+	}
+	r.begin(http.StatusOK, "")
+	return nil
+}
+
 func (s *Server) volumeSnapshots(_ http.ResponseWriter, r *request) error {
 	list, err := s.backend.VolumeSnapshots(r.Context(), r.text("name"))
 	if err != nil {

@@ -25,16 +25,11 @@ import (
 // Export writes all files of a volume as a tar stream, with its directory. The volume
 // is in use meanwhile; what runs may change it, as with the export of a container.
 func (s *Service) Export(ctx context.Context, name string, out io.Writer) (err error) {
-	user := "export-" + ident.Short(ident.New())
-	v, err := s.Acquire(name, user)
+	v, giveBack, err := s.borrow(ctx, name, "export-")
 	if err != nil {
 		return err
 	}
-	defer s.Release(name, user)
-	if err := s.look(ctx, name, user); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.endLook(name, user)) }()
+	defer func() { err = errors.Join(err, giveBack()) }()
 	root, err := os.Open(v.Mountpoint)
 	if err != nil {
 		return err
@@ -43,18 +38,40 @@ func (s *Service) Export(ctx context.Context, name string, out io.Writer) (err e
 	return totar.Tree(ctx, root, out, totar.Options{Root: true})
 }
 
-// look makes the files of a volume appear for us.
-func (s *Service) look(ctx context.Context, name, user string) error {
+// borrow makes the files of a volume appear, which is in use until the function that
+// it returns is called. what begins the name under which others see the user.
+func (s *Service) borrow(ctx context.Context, name, what string) (_ *View, giveBack func() error, err error) {
+	user := what + ident.Short(ident.New())
+	if err := s.adopt(ctx, name); err != nil {
+		return nil, nil, err
+	}
+	if _, err := s.Acquire(name, user); err != nil {
+		return nil, nil, err
+	}
+	giveBack = func() error {
+		err := s.endLook(name, user)
+		s.Release(name, user)
+		return err
+	}
+	v, err := s.look(ctx, name, user)
+	if err != nil {
+		s.Release(name, user)
+		return nil, nil, err
+	}
+	return v, giveBack, nil
+}
+
+// look makes the files of a volume appear for us, and says where.
+func (s *Service) look(ctx context.Context, name, user string) (*View, error) {
 	e, err := s.hold(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer e.mu.Unlock()
-	if err := s.mount(ctx, e); err != nil {
-		return err
+	if err := s.mount(ctx, e, user); err != nil {
+		return nil, err
 	}
-	e.mounters[user] = true
-	return nil
+	return e.view.Load(), nil
 }
 
 // endLook takes look back.
@@ -64,8 +81,7 @@ func (s *Service) endLook(name, user string) error {
 		return nil
 	}
 	defer e.mu.Unlock()
-	delete(e.mounters, user)
-	return s.unmount(e)
+	return s.unmount(e, user)
 }
 
 // Import makes a volume of a tar stream, or fills one: with replace what it has goes,
@@ -99,10 +115,11 @@ func (s *Service) Import(ctx context.Context, name string, r io.Reader, replace 
 	if err := s.canImport(e, replace); err != nil {
 		return nil, err
 	}
-	if err := swap.Paths(filepath.Join(stage, Files), s.Path(name)); err != nil {
+	if err := swap.Paths(filepath.Join(stage, Files), s.files(name)); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("volume-import/exchanged")
+	s.sizes.Forget(name)
 	return e.view.Load(), s.cfg.Store.SyncDirs(stage, s.dir(name))
 }
 
@@ -128,7 +145,7 @@ func (s *Service) canImport(e *entry, replace bool) error {
 	if content != Files {
 		return errdefs.New(errdefs.InvalidArgument, "volume %s has a size: import into another one, and copy", e.name)
 	}
-	empty, err := isEmpty(s.Path(e.name))
+	empty, err := isEmpty(s.files(e.name))
 	if err != nil {
 		return err
 	}
@@ -150,7 +167,7 @@ func (s *Service) importNew(e *entry, stage string) error {
 	if err := s.place(rec, "", func(dir string) error { return swap.Paths(filepath.Join(stage, Files), filepath.Join(dir, Files)) }); err != nil {
 		return err
 	}
-	e.publish(&View{Record: rec, Mountpoint: s.Path(rec.Name)})
+	e.publish(&View{Record: rec, Mountpoint: s.files(rec.Name)})
 	s.tell(events.ActionCreate, e.view.Load())
 	return nil
 }
@@ -161,6 +178,7 @@ func (s *Service) unpack(ctx context.Context, dir string, r io.Reader) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
+	s.count("", dir)
 	root, err := os.Open(dir)
 	if err != nil {
 		return err

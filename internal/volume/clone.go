@@ -55,11 +55,11 @@ func (s *Service) cloneInto(ctx context.Context, e *entry, from string) error {
 	rec := v.Record
 	rec.Name, rec.Created, rec.Labels = e.name, time.Now().UTC().Truncate(time.Second), maps.Clone(rec.Labels)
 	delete(rec.Labels, AnonymousLabel) // it has a name
-	err = s.place(rec, "", func(dir string) error { return copyContent(ctx, s.dir(from), dir, content) })
+	err = s.place(rec, "", func(dir string) error { return s.copyContent(ctx, s.dir(from), dir, content) })
 	if err != nil {
 		return err
 	}
-	e.publish(&View{Record: rec, Mountpoint: s.Path(rec.Name)})
+	e.publish(&View{Record: rec, Mountpoint: s.files(rec.Name)})
 	return nil
 }
 
@@ -71,6 +71,9 @@ func (s *Service) contentOf(e *entry) (string, error) {
 		return "", err
 	}
 	v := e.view.Load()
+	if !s.ours(v.Driver) {
+		return "", errdefs.New(errdefs.InvalidArgument, "the files of volume %s are not the engine's: the plugin %s has them", v.Name, v.Driver)
+	}
 	d, err := s.driver(v.Driver)
 	if err != nil {
 		return "", err
@@ -95,7 +98,7 @@ func (e *entry) idle() error {
 }
 
 // copyContent copies the content of one volume's directory into another's, to disk.
-func copyContent(ctx context.Context, from, to, name string) error {
+func (s *Service) copyContent(ctx context.Context, from, to, name string) error {
 	src, dst := filepath.Join(from, name), filepath.Join(to, name)
 	info, err := os.Lstat(src)
 	if err != nil {
@@ -105,6 +108,7 @@ func copyContent(ctx context.Context, from, to, name string) error {
 		if err := os.Mkdir(dst, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
+		s.count("", dst)
 		err = treecopy.Copy(ctx, src, dst)
 	} else {
 		err = treecopy.CopyFile(src, dst)
@@ -130,6 +134,9 @@ func (s *Service) Rename(from, to string) (*View, error) {
 	if err := e.free(); err != nil {
 		return nil, fmt.Errorf("rename %s: %w", from, err)
 	}
+	if v := e.view.Load(); !s.ours(v.Driver) {
+		return nil, errdefs.New(errdefs.InvalidArgument, "rename %s: the plugin %s knows the volume by its name", from, v.Driver)
+	}
 	if err := s.clear(e.view.Load()); err != nil {
 		return nil, fmt.Errorf("rename %s: %w", from, err)
 	}
@@ -146,7 +153,7 @@ func (s *Service) Rename(from, to string) (*View, error) {
 	rec.Name, rec.Labels = to, maps.Clone(rec.Labels)
 	delete(rec.Labels, AnonymousLabel)
 	next.tied = e.tied
-	next.publish(&View{Record: rec, Mountpoint: s.Path(to)})
+	next.publish(&View{Record: rec, Mountpoint: s.files(to)})
 	s.forget(e)
 	s.tell(events.ActionRename, next.view.Load(), "oldName", from)
 	if err := s.cfg.Store.Put(filepath.Join(s.dir(to), recordFile), rec); err != nil {

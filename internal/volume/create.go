@@ -37,8 +37,9 @@ func (s *Service) Create(ctx context.Context, r Request) (_ *View, made bool, er
 			err = errdefs.New(errdefs.KindOf(err), "create %s: %w", shown(r.Name), err)
 		}
 	}()
-	if r.Driver != "" { // looked up first, as with Docker
-		if _, err := s.driver(r.Driver); err != nil {
+	var p Plugin
+	if !s.ours(r.Driver) { // looked up first, as with Docker
+		if p, err = s.plugin(ctx, r.Driver); err != nil {
 			return nil, false, err
 		}
 	}
@@ -54,7 +55,7 @@ func (s *Service) Create(ctx context.Context, r Request) (_ *View, made bool, er
 		if r.Driver != "" && r.Driver != have.Driver {
 			return nil, false, errdefs.New(errdefs.Conflict, "driver '%s' already has volume '%s': conflict: volume name must be unique", have.Driver, r.Name)
 		}
-	} else if err := s.make(ctx, e, r); err != nil {
+	} else if made, err = s.make(ctx, e, p, r); err != nil {
 		s.forget(e)
 		return nil, false, err
 	}
@@ -71,10 +72,29 @@ func withAnonymous(labels map[string]string) map[string]string {
 	return all
 }
 
-// make makes the volume of an entry.
+// make makes the volume of an entry, with a plugin unless that is nil. made is false if
+// the plugin has it already; one that names no driver may be any plugin's.
 //
 // Preconditions: e.mu is held.
-func (s *Service) make(ctx context.Context, e *entry, r Request) error {
+func (s *Service) make(ctx context.Context, e *entry, p Plugin, r Request) (made bool, err error) {
+	if r.Driver == "" && p == nil {
+		p, _ = s.search(ctx, r.Name)
+	}
+	if p != nil {
+		made, err = s.makeRemote(ctx, e, p, r)
+	} else {
+		made, err = true, s.makeOurs(ctx, e, r)
+	}
+	if err == nil && made {
+		s.tell(events.ActionCreate, e.view.Load())
+	}
+	return made, err
+}
+
+// makeOurs is make for our own drivers.
+//
+// Preconditions: e.mu is held.
+func (s *Service) makeOurs(ctx context.Context, e *entry, r Request) error {
 	d, err := s.driver(r.Driver)
 	if err != nil {
 		return err
@@ -87,8 +107,7 @@ func (s *Service) make(ctx context.Context, e *entry, r Request) error {
 		return err
 	}
 	e.tied = r.User != ""
-	e.publish(&View{Record: rec, Mountpoint: s.Path(rec.Name)})
-	s.tell(events.ActionCreate, e.view.Load())
+	e.publish(&View{Record: rec, Mountpoint: s.files(rec.Name)})
 	return nil
 }
 
@@ -106,6 +125,7 @@ func (s *Service) place(rec Record, user string, fill func(dir string) error) (e
 	if err := os.Mkdir(filepath.Join(dir, Files), 0o755); err != nil {
 		return err
 	}
+	s.count(rec.Driver, filepath.Join(dir, Files))
 	if user != "" {
 		if err := os.WriteFile(filepath.Join(dir, forFile), []byte(user), 0o600); err != nil {
 			return err

@@ -30,11 +30,7 @@ func (s *Service) Fill(ctx context.Context, name string, from *os.File, ids *idr
 	}
 	defer e.mu.Unlock()
 	v := e.view.Load()
-	d, err := s.driver(v.Driver)
-	if err != nil {
-		return err
-	}
-	mounts := d.Mounts(v.Options)
+	mounts := s.Mounts(v)
 	if mounts && len(e.mounters) == 0 {
 		return nil
 	}
@@ -95,6 +91,9 @@ func (s *Service) Own(name string, ids *idrange.Map) error {
 
 // Mounts reports whether the files of a volume have to be mounted to be seen.
 func (s *Service) Mounts(v *View) bool {
+	if !s.ours(v.Driver) {
+		return true
+	}
 	d, err := s.driver(v.Driver)
 	return err == nil && d.Mounts(v.Options)
 }
@@ -126,6 +125,7 @@ func (s *Service) fillByRename(ctx context.Context, from *os.File, v *View, o tr
 			err = errors.Join(err, deleteTree(stage))
 		}
 	}()
+	s.count(v.Driver, stage)
 	failpoint.Hit("volume-fill/staged")
 	dir, err := os.Open(stage)
 	if err != nil {

@@ -17,14 +17,35 @@ import (
 	"github.com/tare-engine/tare/internal/linux/mount"
 )
 
-// Remove takes a volume away with its files. One that a container has, running or
-// not, is Conflict.
+// Remove takes a volume away with its files, also one that only a plugin knows. One that
+// a container has, running or not, is Conflict.
 func (s *Service) Remove(name string) error {
+	e, err := s.holdAny(s.ctx, name)
+	if err != nil {
+		return err
+	}
+	gone, err := s.take(e, false)
+	return s.finish(e, gone, err)
+}
+
+// Forget is Remove for a volume that its plugin does not remove: the plugin may still have
+// it. Those of our own drivers are Conflict.
+func (s *Service) Forget(name string) error {
 	e, err := s.hold(name)
 	if err != nil {
 		return err
 	}
-	gone, err := s.take(e)
+	if s.ours(e.view.Load().Driver) {
+		e.mu.Unlock()
+		return errdefs.New(errdefs.Conflict, "volume %s is no plugin's", name)
+	}
+	gone, err := s.take(e, true)
+	return s.finish(e, gone, err)
+}
+
+// finish deletes what take has left, and gives e.mu up.
+func (s *Service) finish(e *entry, gone string, err error) error {
+	name := e.name
 	e.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
@@ -35,16 +56,22 @@ func (s *Service) Remove(name string) error {
 	return nil
 }
 
-// take makes a volume garbage and returns where that lies.
+// take makes a volume garbage and returns where that lies. With forget its plugin is not
+// told.
 //
 // Preconditions: e.mu is held.
-func (s *Service) take(e *entry) (garbage string, err error) {
+func (s *Service) take(e *entry, forget bool) (garbage string, err error) {
 	v := e.view.Load()
 	if err := e.free(); err != nil {
 		return "", err
 	}
 	if err := s.clear(v); err != nil {
 		return "", err
+	}
+	if !s.ours(v.Driver) && !forget {
+		if err := s.removeRemote(e); err != nil {
+			return "", err
+		}
 	}
 	failpoint.Hit("volume-rm/unmounted")
 	garbage = filepath.Join(s.cfg.Dir, gonePrefix+ident.Short(ident.New()))

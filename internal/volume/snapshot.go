@@ -91,7 +91,7 @@ func (s *Service) TakeSnapshot(ctx context.Context, name, snapshot string) (_ Sn
 		return taken, err
 	}
 	failpoint.Hit("volume-snapshot/staged")
-	if err := copyContent(ctx, s.dir(name), staged, content); err != nil {
+	if err := s.copyContent(ctx, s.dir(name), staged, content); err != nil {
 		return taken, err
 	}
 	if err := s.cfg.Store.Put(filepath.Join(staged, snapshotFile), taken); err != nil {
@@ -174,7 +174,7 @@ func (s *Service) Rollback(ctx context.Context, name, snapshot string) error {
 	if err := errors.Join(deleteTree(staged), os.Mkdir(staged, 0o700)); err != nil {
 		return err
 	}
-	err = copyContent(ctx, from, staged, content)
+	err = s.copyContent(ctx, from, staged, content)
 	if err == nil {
 		err = swap.Paths(filepath.Join(staged, content), filepath.Join(s.dir(name), content))
 	}
@@ -182,6 +182,7 @@ func (s *Service) Rollback(ctx context.Context, name, snapshot string) error {
 		return errors.Join(err, deleteTree(staged))
 	}
 	failpoint.Hit("volume-rollback/exchanged")
+	s.sizes.Forget(name)
 	if err := s.cfg.Store.SyncDirs(staged, s.dir(name)); err != nil {
 		return err
 	}

@@ -20,6 +20,8 @@ type entry struct {
 	users    []string        // containers that have acquired it, in that order; several times if they have it several times
 	mounters map[string]bool // containers that have it mounted
 	tied     bool            // the file "for" is there
+
+	unmounting chan struct{} // closed when the plugin knows of all ends; nil: it does
 }
 
 func newEntry(name string) *entry { return &entry{name: name, mounters: map[string]bool{}} }
@@ -122,6 +124,7 @@ func (s *Service) add(name string) (*entry, error) {
 // Preconditions: e.mu is held.
 func (s *Service) forget(e *entry) {
 	e.gone = true
+	s.sizes.Forget(e.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.volumes, e.name)

@@ -2,68 +2,58 @@ package volume
 
 import (
 	"context"
-	"sync"
+	"time"
 
 	"github.com/tare-engine/tare/internal/linux/disk"
 )
 
-// measuring lets those who ask for sizes at the same time share one walk.
-type measuring struct {
-	mu    sync.Mutex
-	walks map[string]*walk // by name of the volume
-}
-
-type walk struct {
-	done chan struct{} // closed when the rest is settled
-	size int64
-	err  error
-}
-
 // Unknown is the size of a volume that cannot be told.
 const Unknown = -1
 
-// Size is the sizes of the files of a volume added up, in bytes, as Docker does it, a
-// file with several names once; of a volume with a limit it is what its disk takes. It
-// is Unknown of one whose files are not in the data root, or are gone. What has been
-// counted is never used again: it would not be true for long.
-func (s *Service) Size(ctx context.Context, v *View) (int64, error) {
+// Size is what the files of a volume take, in bytes, and the time of which that is. Where
+// the file system counts it, or a volume with a limit has a disk, it is the space on disk,
+// as of now; else the sizes of the files added up, as Docker does it, a file with several
+// names once, which for a volume that it takes long to count is not done each time
+// (package tally). It is Unknown of one whose files are not in the data root, or are gone.
+func (s *Service) Size(ctx context.Context, v *View) (int64, time.Time, error) {
+	now := time.Now()
 	d, err := s.driver(v.Driver)
 	if err != nil {
-		return Unknown, nil
+		return Unknown, now, nil
 	}
 	if z, ok := d.(Sizer); ok {
 		if size, known := z.Size(s.dir(v.Name), v.Options); known {
-			return size, nil
+			return size, now, nil
 		}
 	}
 	if d.Mounts(v.Options) {
-		return Unknown, nil
+		return Unknown, now, nil
 	}
-	m := &s.measuring
-	m.mu.Lock()
-	w := m.walks[v.Name]
-	if w == nil {
-		w = &walk{done: make(chan struct{})}
-		if m.walks == nil {
-			m.walks = map[string]*walk{}
-		}
-		m.walks[v.Name] = w
-		go func() {
-			w.size, w.err = disk.TreeSize(v.Mountpoint)
-			m.mu.Lock()
-			delete(m.walks, v.Name)
-			m.mu.Unlock()
-			close(w.done)
-		}()
+	size, at, err := s.sizes.Get(ctx, v.Name, func() (int64, error) { return disk.TreeSize(v.Mountpoint) })
+	if ctx.Err() != nil {
+		return Unknown, now, ctx.Err()
 	}
-	m.mu.Unlock()
-	select {
-	case <-w.done:
-	case <-ctx.Done():
-		return Unknown, ctx.Err()
+	if err != nil {
+		return Unknown, now, nil
 	}
-	if w.err != nil {
-		return Unknown, nil
+	return size, at, nil
+}
+
+// SizeNow is Size, counted anew.
+func (s *Service) SizeNow(ctx context.Context, v *View) (int64, error) {
+	s.sizes.Forget(v.Name)
+	size, _, err := s.Size(ctx, v)
+	return size, err
+}
+
+// count has the file system count what will be in the empty directory dir of a volume of
+// a driver, if that can.
+func (s *Service) count(driver, dir string) {
+	d, err := s.driver(driver)
+	if err != nil {
+		return
 	}
-	return w.size, nil
+	if c, ok := d.(Counter); ok {
+		c.Count(dir)
+	}
 }

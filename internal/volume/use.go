@@ -63,22 +63,33 @@ func (s *Service) Mount(ctx context.Context, name string, m Mounting) (path stri
 	}
 	defer e.mu.Unlock()
 	v := e.view.Load()
-	if _, err := filepath.EvalSymlinks(v.Mountpoint); errors.Is(err, fs.ErrNotExist) { // as Docker says it of what has been deleted behind its back
+	if _, err := filepath.EvalSymlinks(v.Mountpoint); s.ours(v.Driver) && errors.Is(err, fs.ErrNotExist) { // as Docker says it of what has been deleted behind its back
 		return "", fmt.Errorf("error evaluating symlinks from mount source %q: %w", v.Mountpoint, err)
 	}
-	if err := s.mount(ctx, e); err != nil {
+	if err := s.mount(ctx, e, m.User); err != nil {
 		return "", err
 	}
-	e.mounters[m.User] = true
+	v = e.view.Load()
 	s.tell(events.ActionMount, v, "container", m.User, "destination", m.Destination, "read/write", strconv.FormatBool(!m.ReadOnly), "propagation", m.Propagation)
 	return v.Mountpoint, nil
 }
 
-// mount makes the files appear if they do not yet.
+// mount makes the files appear for a user, if they do not yet.
 //
 // Preconditions: e.mu is held.
-func (s *Service) mount(ctx context.Context, e *entry) error {
+func (s *Service) mount(ctx context.Context, e *entry, user string) error {
+	err := s.appear(ctx, e, user)
+	if err == nil {
+		e.mounters[user] = true
+	}
+	return err
+}
+
+func (s *Service) appear(ctx context.Context, e *entry, user string) error {
 	v := e.view.Load()
+	if !s.ours(v.Driver) {
+		return s.mountRemote(ctx, e, user)
+	}
 	d, err := s.driver(v.Driver)
 	if err != nil {
 		return err
@@ -104,15 +115,26 @@ func (s *Service) Unmount(name, user string) error {
 	if !e.mounters[user] {
 		return nil
 	}
-	delete(e.mounters, user)
 	s.tell(events.ActionUnmount, e.view.Load(), "container", user)
-	return s.unmount(e)
+	return s.unmount(e, user)
 }
 
-// unmount lets the files disappear if nobody has them mounted.
+// unmount takes back the mount of a user.
 //
 // Preconditions: e.mu is held.
-func (s *Service) unmount(e *entry) error {
+func (s *Service) unmount(e *entry, user string) error {
+	delete(e.mounters, user)
+	if !s.ours(e.view.Load().Driver) {
+		s.unmountRemote(e, user)
+		return nil
+	}
+	return s.disappear(e)
+}
+
+// disappear lets the files of a volume of ours disappear if nobody has them mounted.
+//
+// Preconditions: e.mu is held.
+func (s *Service) disappear(e *entry) error {
 	v := e.view.Load()
 	d, err := s.driver(v.Driver)
 	if err != nil || len(e.mounters) > 0 || !d.Mounts(v.Options) {
@@ -148,12 +170,30 @@ func (s *Service) settle(name string, there func(string) bool) error {
 	if err != nil {
 		return nil
 	}
-	err = s.unmount(e)
+	ours := s.ours(e.view.Load().Driver)
+	if ours {
+		err = s.disappear(e)
+	} else {
+		s.settleRemote(e)
+	}
 	tied := e.tied
 	e.mu.Unlock()
 	if err != nil || !tied {
 		return err
 	}
+	if ours {
+		return s.settleTied(name, there)
+	}
+	s.deleting.Go(func() { // the plugin may not answer, or be a container that starts after us
+		if err := s.settleTied(name, there); err != nil {
+			slog.Warn("put a volume right", "volume", name, "err", err)
+		}
+	})
+	return nil
+}
+
+// settleTied removes a volume whose container is not there.
+func (s *Service) settleTied(name string, there func(string) bool) error {
 	b, err := os.ReadFile(filepath.Join(s.dir(name), forFile))
 	if err != nil {
 		return err

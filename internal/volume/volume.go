@@ -6,6 +6,7 @@
 //	                      for          the container with which it was made, as long as that may fail
 //	                      copy/        what an image or a snapshot has for it, being copied
 //	                      snapshots/   copies of its files: see Snapshot
+//	                      mounts/      what its plugin has been told of users: see remote.go
 //	DATAROOT/volumes/.new-*            being made
 //	DATAROOT/volumes/.gone-*           removed, being deleted
 //	DATAROOT/volumes/.damaged-NAME-*   its record cannot be read; kept for whoever wants to look
@@ -45,6 +46,7 @@ import (
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/store"
+	"github.com/tare-engine/tare/internal/tally"
 )
 
 // Driver keeps the files of volumes. Paths that it is given lie in the data root and
@@ -71,6 +73,12 @@ type Sizer interface {
 	Size(dir string, options map[string]string) (int64, bool)
 }
 
+// Counter is a Driver that can have the file system count files, for Sizer.
+type Counter interface {
+	// Count has it count what will be in the empty directory dir, if it can.
+	Count(dir string)
+}
+
 // Holder is a Driver some of whose volumes have all of their files in the data root.
 type Holder interface {
 	// Content is the one name in a volume's directory that has all of its files, written
@@ -84,17 +92,21 @@ type Config struct {
 	Store   *store.Store
 	Events  *event.Log
 	Drivers []Driver // the first is that of volumes which name none
+	Plugins Plugins  // more drivers; nil: none
 }
 
 // Service owns the volumes of an engine. Safe for concurrent use.
 type Service struct {
 	cfg      Config
-	deleting sync.WaitGroup
+	deleting sync.WaitGroup  // what goes on beside requests
+	ctx      context.Context // ends with Close
+	stop     context.CancelFunc
 
 	mu      sync.Mutex        // held for a look into volumes only, never while waiting for an entry
 	volumes map[string]*entry // by name: see table.go
 
-	measuring measuring
+	sizes  tally.Tally[int64] // of volumes, by name
+	copies chan struct{}      // one for each copy of files.go
 }
 
 // View is the picture of a volume that readers get: never changed once it is stored.
@@ -102,6 +114,10 @@ type View struct {
 	Record
 	Mountpoint string
 	Users      []string // IDs of containers that have it, running or not, each once
+
+	// What its plugin says, if it has one and was asked.
+	Scope  string
+	Status map[string]any
 }
 
 // Anonymous reports whether the engine has made up the volume's name.
@@ -125,7 +141,8 @@ const (
 
 // Open reads all records. One that cannot be read is set aside and named.
 func Open(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, volumes: map[string]*entry{}}
+	s := &Service{cfg: cfg, volumes: map[string]*entry{}, copies: make(chan struct{}, maxCopies)}
+	s.ctx, s.stop = context.WithCancel(context.Background())
 	if err := os.MkdirAll(cfg.Dir, 0o710); err != nil {
 		return nil, err
 	}
@@ -170,16 +187,44 @@ func (s *Service) load(name string) error {
 	if e.tied = err == nil; err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	e.publish(&View{Record: r, Mountpoint: s.Path(name)})
+	e.publish(&View{Record: r, Mountpoint: s.placeOf(r)})
 	s.volumes[name] = e
 	return nil
 }
 
-// Close waits for deletions that are under way.
-func (s *Service) Close() { s.deleting.Wait() }
+// Close waits for deletions that are under way, and leaves what plugins have not been
+// told yet to the next engine.
+func (s *Service) Close() {
+	s.stop()
+	s.deleting.Wait()
+}
 
-// Path is where the files of a volume are seen, which need not exist.
-func (s *Service) Path(name string) string { return filepath.Join(s.dir(name), Files) }
+// Path is where the files of a volume are seen, which need not exist; "" of one whose
+// plugin has not said.
+func (s *Service) Path(name string) string {
+	if e := s.find(name); e != nil {
+		if v := e.view.Load(); v != nil {
+			return v.Mountpoint
+		}
+	}
+	return s.files(name)
+}
+
+// files is where the files of a volume of our own drivers are seen.
+func (s *Service) files(name string) string { return filepath.Join(s.dir(name), Files) }
+
+// placeOf is where the files of a volume with a record are seen, as far as that is known.
+func (s *Service) placeOf(r Record) (path string) {
+	if s.ours(r.Driver) {
+		return s.files(r.Name)
+	}
+	for _, p := range s.notes(r.Name) {
+		if p != "" {
+			path = p
+		}
+	}
+	return path
+}
 
 func (s *Service) dir(name string) string { return filepath.Join(s.cfg.Dir, name) }
 
@@ -226,6 +271,9 @@ func (s *Service) Drivers() []string {
 	names := make([]string, len(s.cfg.Drivers))
 	for i, d := range s.cfg.Drivers {
 		names[i] = d.Name()
+	}
+	if s.cfg.Plugins != nil {
+		names = append(names, s.cfg.Plugins.Known()...)
 	}
 	return names
 }

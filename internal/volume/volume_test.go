@@ -409,14 +409,14 @@ func TestSizeCountsAFileWithTwoNamesOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			if size, err := s.Size(t.Context(), v); err != nil || size != 1000+24+1 { // the link is one byte
+			if size, _, err := s.Size(t.Context(), v); err != nil || size != 1000+24+1 { // the link is one byte
 				t.Errorf("%d, %v", size, err)
 			}
 		})
 	}
 	all.Wait()
 	mounted := make1(t, s, Request{Name: "mm", Options: map[string]string{"mounts": "1"}})
-	if size, err := s.Size(t.Context(), mounted); err != nil || size != Unknown {
+	if size, _, err := s.Size(t.Context(), mounted); err != nil || size != Unknown {
 		t.Errorf("%d, %v", size, err)
 	}
 }

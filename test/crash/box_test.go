@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tare-engine/tare/test/fixture/plugin"
 )
 
 // bin holds programs built with failpoints, and other the same ones of another
@@ -65,14 +67,15 @@ func enterBox() int {
 	return 0
 }
 
-// build makes the programs, and a place for the names of network namespaces
-// that ends with our mount namespace.
+// build makes the programs, and places for the names of network namespaces and
+// plugins that end with our mount namespace.
 func build() error {
-	if err := os.MkdirAll("/run/netns", 0755); err != nil {
+	if err := errors.Join(os.MkdirAll("/run/netns", 0755), os.MkdirAll(pluginSockets, 0755)); err != nil {
 		return err
 	}
 	for _, args := range [][]string{
 		{"mount", "-t", "tmpfs", "tare-crash", "/run/netns"},
+		{"mount", "-t", "tmpfs", "tare-crash", pluginSockets},
 		{"go", "build", "-tags", "failpoint", "-o", bin, "../../cmd/tared", "../../cmd/tare-keeper", "../../cmd/tare", "../../cmd/tare-init", "../../cmd/tare-build", "../../cmd/tare-runtime"},
 		{"go", "build", "-tags", "failpoint", "-ldflags", "-X main.version=other", "-o", other + "/", "../../cmd/tared", "../../cmd/tare-keeper", "../../cmd/tare-init"},
 	} {
@@ -95,6 +98,8 @@ type box struct {
 	image  string // in a registry, of operations that have one
 	engine *exec.Cmd
 	ended  chan error
+
+	plugin *plugin.Plugin // with volumes, of operations that have one
 
 	damaged  bool          // its images are, by us
 	mounts   []string      // of its disk, the last one first to go

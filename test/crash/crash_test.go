@@ -36,7 +36,7 @@ type operation struct {
 	verify  func(b *box, acknowledged bool)
 }
 
-var operations = slices.Concat(engineOperations, volumeOperations, volumeCopyOperations)
+var operations = slices.Concat(engineOperations, volumeOperations, volumeCopyOperations, pluginOperations)
 
 var engineOperations = []operation{
 	{"create", nil,

@@ -213,7 +213,9 @@ var volumeCopyOperations = []operation{
 		}},
 }
 
-func (b *box) volumes() []string { return strings.Fields(b.must("volume", "ls", "-q")) }
+func (b *box) volumes() []string {
+	return strings.Fields(b.must("volume", "ls", "-q", "-f", "driver=local"))
+}
 
 // usable says that the volume "vol" is there if that was acknowledged, and that it
 // can be used, or made, if not.

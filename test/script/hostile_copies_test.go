@@ -12,7 +12,7 @@ import (
 )
 
 // copyRounds is how many copies there are each way against a container that
-// swaps what is copied; the races of internal/container/archive are counted.
+// swaps what is copied; the races of internal/archive are counted.
 const copyRounds = 60
 
 // TestHostileCopies copies out of and into containers that mean harm.

@@ -29,6 +29,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/tare-engine/tare/test/fixture/plugin"
 )
 
 // TestMain runs the tests in a network and mount namespace of their own.
@@ -51,8 +53,17 @@ func TestMain(m *testing.M) {
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		panic(string(out))
 	}
+	if err := os.MkdirAll(pluginSockets, 0o755); err != nil { // it is seen only by what runs here
+		panic(err)
+	}
+	if out, err := exec.Command("mount", "-t", "tmpfs", "tare-plugins", pluginSockets).CombinedOutput(); err != nil {
+		panic(string(out))
+	}
 	os.Exit(m.Run())
 }
+
+// pluginSockets is where engines look for plugins.
+const pluginSockets = "/run/docker/plugins"
 
 func TestTare(t *testing.T) {
 	e := startTared(t)
@@ -84,6 +95,7 @@ func run(t *testing.T, e *engine, cli string, files []string) {
 	e.docker = filepath.Join(bin, "docker")
 	e.load(t, "busybox.tar")
 	sites := startRegistries(t)
+	startPlugin(t)
 	t.Run("sessions", func(t *testing.T) {
 		dir := "testdata"
 		if files != nil {
@@ -128,6 +140,17 @@ func run(t *testing.T, e *engine, cli string, files []string) {
 			t.Fatalf("containers left behind: %s", left)
 		}
 	}
+}
+
+// startPlugin starts the volume plugin "fixture", whose volumes are below /var/tmp.
+func startPlugin(t *testing.T) *plugin.Plugin {
+	t.Helper()
+	p, err := plugin.Start(pluginSockets+"/fixture.sock", workdir(t), "global")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Stop() })
+	return p
 }
 
 func setup(env *testscript.Env, e *engine, bin string) error {

@@ -11,6 +11,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/spf13/pflag"
+
+	"github.com/tare-engine/tare/api"
 )
 
 // Container holds the flags that describe a container, shared by run and
@@ -173,6 +175,14 @@ func (c *Container) annotated() map[string]string {
 		if x.given {
 			all[x.Annotation()] = x.value
 		}
+	}
+	if len(c.mounts.Owners) > 0 {
+		key := api.ExtensionPrefix + "bind-owner"
+		owners := c.mounts.Owners
+		if all[key] != "" {
+			owners = append([]string{all[key]}, owners...)
+		}
+		all[key] = strings.Join(owners, ",")
 	}
 	return all
 }

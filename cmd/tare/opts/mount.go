@@ -19,7 +19,11 @@ import (
 //	type=bind,src=/data,dst=/data,readonly
 //	type=tmpfs,dst=/cache,tmpfs-size=64m
 //	type=volume,src=db,dst=/var/lib/db,volume-nocopy
-type Mounts struct{ Values []mount.Mount }
+//	type=bind,src=/data,dst=/data,owner=1000:1000
+type Mounts struct {
+	Values []mount.Mount
+	Owners []string // values of the option bind-owner: TARGET=UID[:GID]
+}
 
 // String is empty: help shows no default.
 func (m *Mounts) String() string { return "" }
@@ -29,36 +33,39 @@ func (m *Mounts) Type() string { return "mount" }
 
 // Set adds a mount.
 func (m *Mounts) Set(s string) error {
-	parsed, err := ParseMount(s)
+	p, err := parseMount(s)
 	if err != nil {
 		return err
 	}
-	m.Values = append(m.Values, parsed)
+	m.Values = append(m.Values, p.m)
+	if p.owner != "" {
+		m.Owners = append(m.Owners, p.m.Target+"="+p.owner)
+	}
 	return nil
 }
 
-// ParseMount reads one value of --mount.
-func ParseMount(s string) (mount.Mount, error) {
+// parseMount reads one value of --mount.
+func parseMount(s string) (*mountParser, error) {
 	s = strings.TrimSpace(s)
 	if s == "" {
-		return mount.Mount{}, errors.New("value is empty")
+		return nil, errors.New("value is empty")
 	}
 	fields, err := csvFields(s)
 	if err != nil {
-		return mount.Mount{}, err
+		return nil, err
 	}
-	p := mountParser{m: mount.Mount{Type: mount.TypeVolume}}
+	p := &mountParser{m: mount.Mount{Type: mount.TypeVolume}}
 	for _, field := range fields {
 		key, value, hasValue := strings.Cut(field, "=")
 		key = strings.ToLower(key)
 		if !hasValue && !mountSwitches[key] {
-			return mount.Mount{}, fmt.Errorf("invalid field '%s' must be a key=value pair", field)
+			return nil, fmt.Errorf("invalid field '%s' must be a key=value pair", field)
 		}
 		if err := p.field(key, value, hasValue, s); err != nil {
-			return mount.Mount{}, err
+			return nil, err
 		}
 	}
-	return p.m, p.check()
+	return p, p.check()
 }
 
 // mountSwitches are the fields that may stand without a value.
@@ -71,6 +78,7 @@ var mountSwitches = map[string]bool{
 type mountParser struct {
 	m         mount.Mount
 	recursive string
+	owner     string
 }
 
 func (p *mountParser) field(key, value string, hasValue bool, all string) (err error) {
@@ -97,6 +105,10 @@ func (p *mountParser) field(key, value string, hasValue bool, all string) (err e
 // typed takes the fields that go with one type of mount.
 func (p *mountParser) typed(key, value string, hasValue bool, all string) (err error) {
 	switch key {
+	case "owner":
+		if p.owner = value; value == "" {
+			return invalidValue(key, value)
+		}
 	case "bind-propagation":
 		p.bind().Propagation = mount.Propagation(strings.ToLower(value))
 	case "bind-nonrecursive":
@@ -169,6 +181,8 @@ func (p *mountParser) check() error {
 		return fmt.Errorf("cannot mix 'bind-*' options with mount type '%s'", m.Type)
 	case m.TmpfsOptions != nil && m.Type != mount.TypeTmpfs:
 		return fmt.Errorf("cannot mix 'tmpfs-*' options with mount type '%s'", m.Type)
+	case p.owner != "" && m.Type != mount.TypeBind:
+		return fmt.Errorf("cannot mix 'owner' with mount type '%s'", m.Type)
 	case m.BindOptions == nil:
 		return nil
 	case (m.BindOptions.ReadOnlyNonRecursive || m.BindOptions.ReadOnlyForceRecursive) && !m.ReadOnly:

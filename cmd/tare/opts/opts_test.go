@@ -173,13 +173,32 @@ func samePort(t *testing.T, port network.Port, b network.PortBinding) {
 	}
 }
 
+func TestOwnersOfMounts(t *testing.T) {
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	var c Container
+	c.Add(f)
+	err := f.Parse([]string{"--bind-owner", "/x=1", "--mount", "type=bind,src=/a,dst=/b,owner=5:6", "--mount", "type=bind,src=/a,dst=/c,owner=7", "--mount", "type=bind,src=/a,dst=/d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Request("image", nil)
+	if err != nil || len(r.HostConfig.Mounts) != 3 || r.HostConfig.Annotations["tare.bind-owner"] != "/x=1,/b=5:6,/c=7" {
+		t.Errorf("%+v, %v", r.HostConfig, err)
+	}
+	for _, s := range []string{"type=volume,src=a,dst=/b,owner=5", "type=bind,src=/a,dst=/b,owner=", "type=bind,src=/a,dst=/b,owner"} {
+		if err := new(Mounts).Set(s); err == nil {
+			t.Errorf("%s is accepted", s)
+		}
+	}
+}
+
 func FuzzMountSpec(f *testing.F) {
 	for _, s := range []string{"type=bind,src=/a,dst=/b,ro", "type=tmpfs,dst=/t,tmpfs-mode=777,tmpfs-size=1g", `"type=volume","dst=/a,b"`, "dst=/x,volume-opt=a=b", "type=bind,bind-recursive=readonly"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		m, err := ParseMount(s)
-		if err == nil && (m.Target == "" || m.Type == "") {
+		var m Mounts
+		if m.Set(s) == nil && (m.Values[0].Target == "" || m.Values[0].Type == "") {
 			t.Fatalf("%q: %+v", s, m)
 		}
 	})

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"os"
+	"slices"
 
 	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -29,15 +30,19 @@ func Held(in Input) ([]specs.Mount, error) {
 		if m.typ == mount.TypeTmpfs {
 			continue
 		}
-		list = append(list, specs.Mount{Destination: m.target, Type: "bind", Source: m.source, Options: m.bindOptions()})
-	}
-	var held []specs.Mount
-	for _, m := range list {
-		if _, err := os.Stat(m.Source); err == nil {
-			held = append(held, m)
+		if _, err := os.Stat(m.source); err != nil {
+			continue
 		}
+		bind, err := b.ownedBind(m)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, bind)
 	}
-	return held, nil
+	return slices.DeleteFunc(list, func(m specs.Mount) bool {
+		_, err := os.Stat(m.Source)
+		return err != nil
+	}), nil
 }
 
 // UserIDs looks a user up in a container's files. "" is root.

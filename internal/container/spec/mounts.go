@@ -16,6 +16,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
@@ -32,6 +33,7 @@ type mountPoint struct {
 	options     []string // of a tmpfs
 	makeSource  bool     // a missing source is made, as -v does
 	volume      WantedVolume
+	owner       *api.BindOwner // of a bind; nil: its files belong to whom the host says
 }
 
 // initTarget is where the reaper of --init appears.
@@ -430,7 +432,11 @@ func (b *specBuilder) userMounts() ([]specs.Mount, error) {
 		if err := b.propagate(&m); err != nil {
 			return nil, err
 		}
-		out = append(out, specs.Mount{Destination: m.target, Type: "bind", Source: m.source, Options: m.bindOptions()})
+		bind, err := b.ownedBind(m)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, bind)
 	}
 	return out, nil
 }

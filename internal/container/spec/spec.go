@@ -90,6 +90,9 @@ func newSpecBuilder(in Input) (*specBuilder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := assignOwners(mounts, in.HostConfig); err != nil {
+		return nil, err
+	}
 	b := &specBuilder{in: in, security: security, mounts: mounts, hostname: in.Config.Hostname, systemd: IsSystemd(in.Config, in.HostConfig)}
 	b.spec = &specs.Spec{
 		Version: specs.Version,

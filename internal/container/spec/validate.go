@@ -100,6 +100,9 @@ func validateMounts(h *container.HostConfig, rules MountRules) error {
 		return err
 	}
 	list, err := mountPoints(h, rules)
+	if err == nil {
+		err = assignOwners(list, h)
+	}
 	for i := 0; i < len(list) && err == nil; i++ {
 		err = list[i].checkSource()
 	}

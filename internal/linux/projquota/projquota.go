@@ -180,6 +180,18 @@ func End(dir string) error {
 	return limit(f, id, 0)
 }
 
+// Free reports whether a directory is in no project, nor what will be made in it.
+func Free(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var a attributes
+	err = ioctl(f, getAttr, &a)
+	return err == nil && a.project == 0 && a.flags&inherit == 0
+}
+
 func projectOf(dir string) (*os.File, uint32, error) {
 	f, err := os.Open(dir)
 	if err != nil {

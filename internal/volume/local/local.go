@@ -26,9 +26,10 @@ import (
 type Driver struct{}
 
 var (
-	_ volume.Driver = Driver{}
-	_ volume.Sizer  = Driver{}
-	_ volume.Holder = Driver{}
+	_ volume.Driver  = Driver{}
+	_ volume.Sizer   = Driver{}
+	_ volume.Counter = Driver{}
+	_ volume.Holder  = Driver{}
 )
 
 // Name is the driver's name.

@@ -52,10 +52,11 @@ func Pack(ctx context.Context, root *os.File, p string, o PackOptions, told func
 type UnpackOptions struct {
 	// Own turns the owner of an entry into that of the file.
 	Own          func(uid, gid int) (int, int, error)
-	RootUID      int  // of the container, on the host
+	RootUID      int  // of the container, on the host; the host's own for a volume
 	UID, GID     int  // of the thread's new files
 	KeepKinds    bool // refuse to replace a directory by something else, and the reverse
 	ReadOnlyRoot bool // the container must not change its root
+	Volume       bool // the root is a volume, not a container's
 }
 
 // Unpack unpacks a tar stream into the directory at p, links followed. Nothing
@@ -75,7 +76,7 @@ func Unpack(ctx context.Context, root *os.File, p string, in io.Reader, o Unpack
 	if !st.IsDir() {
 		return errdefs.New(errdefs.InvalidArgument, "extraction point is not a directory")
 	}
-	if err := writable(root, dir, o.ReadOnlyRoot); err != nil {
+	if err := o.writable(root, dir); err != nil {
 		return err
 	}
 	live := untar.Live{Own: o.Own, KeepKinds: o.KeepKinds, FDs: mount.FDs, Attr: o.attribute, UID: o.UID, GID: o.GID}
@@ -84,7 +85,7 @@ func Unpack(ctx context.Context, root *os.File, p string, in io.Reader, o Unpack
 }
 
 // writable finds out whether the mount that a directory is on may be changed.
-func writable(root, dir *os.File, readOnlyRoot bool) error {
+func (o UnpackOptions) writable(root, dir *os.File) error {
 	inRoot, err := mount.Same(root, dir)
 	if err != nil {
 		return err
@@ -93,7 +94,7 @@ func writable(root, dir *os.File, readOnlyRoot bool) error {
 	switch {
 	case err != nil:
 		return err
-	case inRoot && (readOnlyRoot || a&mount.ReadOnly != 0):
+	case inRoot && !o.Volume && (o.ReadOnlyRoot || a&mount.ReadOnly != 0):
 		return errdefs.New(errdefs.InvalidArgument, "container rootfs is marked read-only")
 	case a&mount.ReadOnly != 0:
 		return errdefs.New(errdefs.InvalidArgument, "mounted volume is marked read-only")

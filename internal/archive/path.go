@@ -1,9 +1,9 @@
-// Package archive describes, packs and unpacks what is at a path of a container's
-// files, as `docker cp` has it.
+// Package archive describes, packs and unpacks what is at a path of the files of a
+// container or volume, as `docker cp` has it.
 //
-// Its functions are called on a thread whose root is the container's (package
-// linux/mount). Paths and archives come from clients, the files belong to the
-// container, which may change them meanwhile.
+// Its functions are called on a thread whose root is the container's or the volume
+// (package linux/mount). Paths and archives come from clients, the files belong to
+// containers, which may change them meanwhile.
 //
 //	/a/link      the link itself
 //	/a/link/     the directory that it leads to, under the name link
