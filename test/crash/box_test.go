@@ -135,18 +135,18 @@ func (b *box) tared(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// arm has the process that comes to a point first killed there. "" arms none.
+// arm has the process that comes to a point first killed there.
 func (b *box) arm(point string) {
 	b.t.Helper()
-	os.Remove(b.path("armed"))
-	if point == "" {
-		return
-	}
 	tmp := b.path("armed.new")
 	if err := errors.Join(os.WriteFile(tmp, []byte(point), 0600), os.Rename(tmp, b.path("armed"))); err != nil {
 		b.t.Fatal(err)
 	}
 }
+
+// disarm ends that, and reports whether the point has been reached: whoever comes there
+// takes the file away before it dies.
+func (b *box) disarm() (struck bool) { return os.Remove(b.path("armed")) != nil }
 
 // struck reports whether the armed point has been reached.
 func (b *box) struck() bool {

@@ -732,8 +732,10 @@ func (b *box) killAt(op operation, point string) bool {
 	}
 	for end := time.Now().Add(time.Second); !b.struck() && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 	}
-	reached := b.struck()
-	b.arm("")
+	reached := b.disarm()
+	if reached {
+		time.Sleep(20 * time.Millisecond) // who has come to the point dies in a moment
+	}
 	if !b.survived() { // else it was the keeper, which the engine replaces
 		b.up() // a client may be waiting for it
 	}
