@@ -127,7 +127,7 @@ func (u Union) withDir(request string, b union.Branch) error {
 	if err != nil {
 		return err
 	}
-	d, err := clone(list[0])
+	d, err := clone(list[0], nil)
 	if err != nil {
 		return err
 	}
