@@ -42,4 +42,3 @@ func self(t *testing.T) string {
 	}
 	return p
 }
-

@@ -7,6 +7,7 @@ package union
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -43,6 +44,9 @@ func New(program, root string, options ...string) (*Driver, error) {
 			return nil, layer.NotKeyValue(o)
 		}
 		return nil, fmt.Errorf("unknown option %s: storage driver union has none", key)
+	}
+	if program == "" {
+		return nil, errors.New("storage driver union: the program tare-union is missing; it belongs beside tared")
 	}
 	d := &Driver{root: root, program: program}
 	scratch := filepath.Join(root, "layers", d.Name())
