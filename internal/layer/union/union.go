@@ -158,13 +158,13 @@ func (d *Driver) MapsIDs(_ context.Context, ns *os.File) error {
 	return mount.SetAttr(m, mount.Change{UserNS: ns, Propagation: mount.Private})
 }
 
-// Changes compares what a container sees with what its image has. What its own
-// directory has is not enough: a file with several names is copied up under one.
+// Changes compares what a container sees with what its image has, where its own
+// directory has to do with it.
 func (d *Driver) Changes(ctx context.Context, r layer.Root) (list []layer.Change, err error) {
 	if len(r.Lower) == 0 {
 		return nil, nil
 	}
-	err = d.both(ctx, r, func(now, before *os.File) error {
+	err = d.both(ctx, r, func(now, before *os.File, t *touched) error {
 		is, err := openRoot(now)
 		if err != nil {
 			return err
@@ -175,7 +175,7 @@ func (d *Driver) Changes(ctx context.Context, r layer.Root) (list []layer.Change
 			return err
 		}
 		defer was.Close()
-		return layer.CompareTrees(ctx, is, was, func(k layer.Kind, p string, _ fs.FileInfo) {
+		return layer.CompareTrees(ctx, is, was, t.names, func(k layer.Kind, p string, _ fs.FileInfo) {
 			list = append(list, layer.Change{Kind: k, Path: path.Join("/", p)})
 		})
 	})
@@ -184,25 +184,33 @@ func (d *Driver) Changes(ctx context.Context, r layer.Root) (list []layer.Change
 
 // Diff writes the same as a layer.
 func (d *Driver) Diff(ctx context.Context, r layer.Root, out io.Writer, o totar.Options) error {
-	return d.both(ctx, r, func(now, before *os.File) error { return totar.Changes(ctx, now, before, out, o) })
+	return d.both(ctx, r, func(now, before *os.File, t *touched) error {
+		o.Only = t.names
+		return totar.Changes(ctx, now, before, out, o)
+	})
 }
 
 // both calls f with what r shows and what is below it, nil if that is nothing.
-func (d *Driver) both(ctx context.Context, r layer.Root, f func(now, before *os.File) error) error {
+func (d *Driver) both(ctx context.Context, r layer.Root, f func(now, before *os.File, t *touched) error) error {
+	t, err := openTouched(r.Upper)
+	if err != nil {
+		return err
+	}
+	defer t.close()
 	now, err := d.Whole(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer now.Close()
 	if len(r.Lower) == 0 {
-		return f(now, nil)
+		return f(now, nil, t)
 	}
 	before, err := d.view(ctx, r.Lower, r.UserNS)
 	if err != nil {
 		return err
 	}
 	defer before.Close()
-	return f(now, before)
+	return f(now, before, t)
 }
 
 func openRoot(m *os.File) (*os.Root, error) {
