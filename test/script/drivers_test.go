@@ -27,6 +27,7 @@ func TestStorageDrivers(t *testing.T) {
 	for name, options := range map[string][]string{
 		"btrfs":    {"--storage-driver", "btrfs"},
 		"vfs":      {"--storage-driver", "vfs"},
+		"union":    {"--storage-driver", "union"},
 		"metacopy": {"--storage-driver", "overlay", "--storage-opt", "overlay.metacopy=on"},
 	} {
 		t.Run(name, func(t *testing.T) {

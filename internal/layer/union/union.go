@@ -124,6 +124,9 @@ func (d *Driver) Whole(ctx context.Context, r layer.Root) (*os.File, error) {
 
 // open mounts a container's own branch on those of its image.
 func (d *Driver) open(ctx context.Context, top aufs.Branch, r layer.Root, o aufs.Options) (*os.File, error) {
+	if _, err := os.Lstat(r.Upper); err != nil {
+		return nil, err // one that is being removed
+	}
 	c := aufs.Config{Branches: append([]aufs.Branch{top}, lowerBranches(r.Lower)...), Options: o}
 	return mnt.Open(ctx, d.program, c, mnt.IDs{NS: r.UserNS, From: 1})
 }
