@@ -38,10 +38,10 @@ var _ layer.Driver = (*Driver)(nil)
 // New returns the driver for a data root, or why it cannot work there. Program is
 // tare-union. There are no options.
 func New(program, root string, options ...string) (*Driver, error) {
-	for _, o := range options {
-		key, _, ok := layer.KeyValue(o)
+	if len(options) > 0 {
+		key, _, ok := layer.KeyValue(options[0])
 		if !ok {
-			return nil, layer.NotKeyValue(o)
+			return nil, layer.NotKeyValue(options[0])
 		}
 		return nil, fmt.Errorf("unknown option %s: storage driver union has none", key)
 	}
