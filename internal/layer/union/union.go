@@ -33,7 +33,10 @@ type Driver struct {
 	program string // tare-union
 }
 
-var _ layer.Driver = (*Driver)(nil)
+var _ interface {
+	layer.Driver
+	layer.Changer
+} = (*Driver)(nil)
 
 // New returns the driver for a data root, or why it cannot work there. Program is
 // tare-union. There are no options.
@@ -111,7 +114,24 @@ func (d *Driver) Prepare(_ context.Context, r layer.Root) error {
 func (d *Driver) Mount(ctx context.Context, r layer.Root) (*os.File, error) {
 	o := aufs.Defaults()
 	o.Revalidate, o.Volatile = false, r.Volatile
-	return d.open(ctx, aufs.Branch{Dir: r.Upper, Perm: aufs.RW}, r, o)
+	m, id, err := d.open(ctx, aufs.Branch{Dir: r.Upper, Perm: aufs.RW}, r, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(r.Work, idFile), []byte(id+"\n"), 0o600); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// idFile, in the work directory of a container, has the ID of its union.
+const idFile = "union"
+
+// UnionID reads what Mount has noted.
+func (d *Driver) UnionID(r layer.Root) (string, error) {
+	b, err := os.ReadFile(filepath.Join(r.Work, idFile))
+	return strings.TrimSpace(string(b)), err
 }
 
 // Whole is the container's own directory, read-only, on top of the others. It may
@@ -119,13 +139,14 @@ func (d *Driver) Mount(ctx context.Context, r layer.Root) (*os.File, error) {
 func (d *Driver) Whole(ctx context.Context, r layer.Root) (*os.File, error) {
 	o := aufs.Defaults()
 	o.Flags.ReadOnly = true
-	return d.open(ctx, aufs.Branch{Dir: r.Upper, Perm: aufs.RO, WH: true}, r, o)
+	m, _, err := d.open(ctx, aufs.Branch{Dir: r.Upper, Perm: aufs.RO, WH: true}, r, o)
+	return m, err
 }
 
-// open mounts a container's own branch on those of its image.
-func (d *Driver) open(ctx context.Context, top aufs.Branch, r layer.Root, o aufs.Options) (*os.File, error) {
+// open mounts, with the ID of the union, a container's own branch on those of its image.
+func (d *Driver) open(ctx context.Context, top aufs.Branch, r layer.Root, o aufs.Options) (m *os.File, id string, err error) {
 	if _, err := os.Lstat(r.Upper); err != nil {
-		return nil, err // one that is being removed
+		return nil, "", err // one that is being removed
 	}
 	c := aufs.Config{Branches: append([]aufs.Branch{top}, lowerBranches(r.Lower)...), Options: o}
 	return mnt.Open(ctx, d.program, c, mnt.IDs{NS: r.UserNS, From: 1})
@@ -148,7 +169,8 @@ func (d *Driver) View(ctx context.Context, lower []string) (*os.File, error) {
 func (d *Driver) view(ctx context.Context, lower []string, ns *os.File) (*os.File, error) {
 	o := aufs.Defaults()
 	o.Revalidate, o.Flags.ReadOnly = false, true
-	return mnt.Open(ctx, d.program, aufs.Config{Branches: lowerBranches(lower), Options: o}, mnt.IDs{NS: ns})
+	m, _, err := mnt.Open(ctx, d.program, aufs.Config{Branches: lowerBranches(lower), Options: o}, mnt.IDs{NS: ns})
+	return m, err
 }
 
 // MapsIDs tries it: kernels before 5.12 and some file systems cannot.

@@ -35,6 +35,9 @@ import (
 // The answer is "ok", and lines of branches for ls, or "error" or "busy" (EBUSY)
 // and a text.
 
+// patience bounds a request and its answer.
+const patience = 30 * time.Second
+
 // maxRequest bounds a line, maxDirs what comes beside it: SCM_MAX_FD of the kernel.
 const (
 	maxRequest = 64 << 10
@@ -189,6 +192,7 @@ func (u Union) ask(request string, dirs ...*os.File) ([]string, error) {
 		return nil, fmt.Errorf("%s: its server does not answer: %w", u.Path, err)
 	}
 	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
 	var rights []byte
 	if len(dirs) > 0 {
 		fds := make([]int, len(dirs))
@@ -239,7 +243,7 @@ func control(socket *os.File, s *server.Server) {
 		if err != nil {
 			return
 		}
-		c.SetDeadline(time.Now().Add(30 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		answer(c.(*net.UnixConn), s)
 		c.Close()
 	}

@@ -27,13 +27,13 @@ const (
 	fdUserNS            // if ids are mapped
 )
 
-// Open makes a union that is mounted nowhere yet; the caller closes it. Branches
-// are directories by their real paths. The server is no child of the caller, and
+// Open makes a union that is mounted nowhere yet, and says its ID; the caller
+// closes it. Branches are directories by their real paths. The server is no child of the caller, and
 // outlives it: it ends with the last mount of the file system.
-func Open(ctx context.Context, program string, c union.Config, ids IDs) (*os.File, error) {
+func Open(ctx context.Context, program string, c union.Config, ids IDs) (m *os.File, id string, err error) {
 	a, b, err := unixconn.Pair()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	ours, theirs := os.NewFile(uintptr(a), "socket"), os.NewFile(uintptr(b), "socket")
 	defer ours.Close()
@@ -45,21 +45,21 @@ func Open(ctx context.Context, program string, c union.Config, ids IDs) (*os.Fil
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.ExtraFiles = files
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
 	err = cmd.Run()
 	theirs.Close()
 	if err != nil {
 		if s := strings.TrimSpace(said.String()); s != "" {
 			err = errors.New(strings.TrimPrefix(s, "tare-union: "))
 		}
-		return nil, err
+		return nil, "", err
 	}
 	fd, err := unixconn.ReceiveFD(int(ours.Fd()))
 	if err != nil {
-		return nil, fmt.Errorf("%s has sent no mount: %w", program, err)
+		return nil, "", fmt.Errorf("%s has sent no mount: %w", program, err)
 	}
-	return os.NewFile(uintptr(fd), "union"), nil
+	return os.NewFile(uintptr(fd), "union"), strings.TrimSpace(out.String()), nil
 }
 
 // Opened is the program that Open starts, with the words behind the verb.
@@ -84,10 +84,11 @@ func Opened(args []string) error {
 	if err != nil {
 		return err
 	}
-	m, err := serve(self, c, ids)
+	m, id, err := serve(self, c, ids)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
+	fmt.Println(id)
 	return unixconn.SendFD(fdMount, int(m.Fd()))
 }

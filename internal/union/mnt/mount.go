@@ -60,7 +60,7 @@ func Mount(program string, c union.Config, target string) (err error) {
 	}
 	defer at.Close()
 	Sweep()
-	m, err := serve(program, c, IDs{})
+	m, _, err := serve(program, c, IDs{})
 	if err != nil {
 		return err
 	}
@@ -80,34 +80,34 @@ type IDs struct {
 
 // serve makes a union that is mounted nowhere yet, with its server. It ends when
 // the result is closed without having been mounted.
-func serve(program string, c union.Config, ids IDs) (m *os.File, err error) {
+func serve(program string, c union.Config, ids IDs) (m *os.File, id string, err error) {
 	var u undo.Stack
 	defer u.Run(&err)
 	dirs, err := cloneAll(c.Branches, ids)
 	defer closeAll(dirs)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	id, err := newID()
+	id, err = newID()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	socket, err := listen(id)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	u.Add(func() error { return os.Remove(socketPath(id)) })
 	defer socket.Close()
 	m, dev, err := fuseMount(id, c.Options.Flags)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	u.Add(m.Close)
 	defer dev.Close()
 	if err := start(program, id, c, dev, socket, dirs); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return m, nil
+	return m, id, nil
 }
 
 const oPath = 0x200000
