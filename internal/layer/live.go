@@ -153,26 +153,51 @@ func (l *Live) AddChain(index int, id ChainID) (err error) {
 	return refused(l.u.Add(index, list...))
 }
 
-// TakeChain takes away the layers of a chain that AddChain has brought.
+// TakeChain takes away the layers of a chain that AddChain has brought, but those
+// that another one has too.
 func (l *Live) TakeChain(id ChainID) error {
-	list, err := l.Branches()
+	if !slices.Contains(l.s.addedTo(l.id), id) {
+		return errdefs.New(errdefs.NotFound, "its layers were not added to container %s", l.id)
+	}
+	dirs, err := l.alone(id)
 	if err != nil {
 		return err
 	}
-	var dirs []string
-	for _, b := range list {
-		if b.Chain == id {
-			dirs = append(dirs, b.Dir)
+	if len(dirs) > 0 {
+		if err := l.u.Delete(dirs...); err != nil {
+			return refused(err)
 		}
-	}
-	if len(dirs) == 0 {
-		return errdefs.New(errdefs.NotFound, "its layers were not added to container %s", l.id)
-	}
-	if err := l.u.Delete(dirs...); err != nil {
-		return refused(err)
 	}
 	failpoint.Hit("layer/added-gone")
 	return l.s.takeFrom(l.id, id)
+}
+
+// alone lists the branches that are there because of an added chain only.
+func (l *Live) alone(id ChainID) (dirs []string, err error) {
+	c, err := l.s.chainOf(id)
+	if err != nil {
+		return nil, err
+	}
+	kept := slices.Clone(l.chain.lower)
+	for _, o := range l.s.addedTo(l.id) {
+		other, err := l.s.chainOf(o)
+		if err != nil {
+			return nil, err
+		}
+		if o != id {
+			kept = append(kept, other.lower...)
+		}
+	}
+	present, err := l.u.Branches()
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range present {
+		if slices.Contains(c.lower, b.Dir) && !slices.Contains(kept, b.Dir) {
+			dirs = append(dirs, b.Dir)
+		}
+	}
+	return dirs, nil
 }
 
 // AddDir puts a directory of the host at an index; -1 is below all others.
@@ -191,25 +216,34 @@ func (l *Live) AddDir(index int, b union.Branch) error {
 
 // ModifyDir changes what the union may do with a directory of the host.
 func (l *Live) ModifyDir(b union.Branch) error {
-	if err := l.added(b.Dir); err != nil {
+	found, err := l.find(b.Dir)
+	if err != nil {
 		return err
+	}
+	if found.Part != Directory {
+		return errdefs.New(errdefs.InvalidArgument, "branch %s of container %s stays read-only: it is a layer of an image", b.Dir, l.id)
 	}
 	return refused(l.u.Modify(b))
 }
 
-// TakeDir takes a directory of the host away.
+// TakeDir takes a directory of the host away; of a layer of an added image, all
+// that came with it.
 func (l *Live) TakeDir(dir string) error {
-	if err := l.added(dir); err != nil {
+	found, err := l.find(dir)
+	if err != nil {
 		return err
+	}
+	if found.Part == OfAdded {
+		return l.TakeChain(found.Chain)
 	}
 	return refused(l.u.Delete(dir))
 }
 
-// added refuses what is no directory that AddDir has brought.
-func (l *Live) added(dir string) error {
+// find finds a branch that was added.
+func (l *Live) find(dir string) (Branch, error) {
 	list, err := l.Branches()
 	if err != nil {
-		return err
+		return Branch{}, err
 	}
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
@@ -217,13 +251,11 @@ func (l *Live) added(dir string) error {
 	i := slices.IndexFunc(list, func(b Branch) bool { return b.Dir == filepath.Clean(dir) })
 	switch {
 	case i < 0:
-		return errdefs.New(errdefs.NotFound, "container %s has no branch %s", l.id, dir)
-	case list[i].Part == OfAdded:
-		return errdefs.New(errdefs.InvalidArgument, "branch %s of container %s is a layer of an image that was added; name the image", dir, l.id)
-	case list[i].Part != Directory:
-		return errdefs.New(errdefs.InvalidArgument, "branch %s of container %s is no directory that was added, but of its %s", dir, l.id, list[i].Part)
+		return Branch{}, errdefs.New(errdefs.NotFound, "container %s has no branch %s", l.id, dir)
+	case list[i].Part != Directory && list[i].Part != OfAdded:
+		return Branch{}, errdefs.New(errdefs.InvalidArgument, "branch %s of container %s was not added: it is of its %s", dir, l.id, list[i].Part)
 	}
-	return nil
+	return list[i], nil
 }
 
 // SetCreate changes which writable branch gets something new.
