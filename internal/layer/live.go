@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,7 +82,7 @@ func (s *Service) Live(ctx context.Context, id, path string, ns *os.File) (*Live
 
 // Branches lists the branches, topmost first.
 func (l *Live) Branches() ([]Branch, error) {
-	list, err := l.u.Branches()
+	list, err := l.present()
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +105,12 @@ func (l *Live) Branches() ([]Branch, error) {
 		}
 	}
 	return all, nil
+}
+
+// present are the branches as the union has them.
+func (l *Live) present() ([]union.Branch, error) {
+	list, err := l.u.Branches()
+	return list, refused(err)
 }
 
 // owners says to which added chain a directory of layers belongs.
@@ -137,7 +142,7 @@ func (l *Live) AddChain(index int, id ChainID) (err error) {
 	}
 	u.Add(func() error { return l.s.takeFrom(l.id, id) })
 	failpoint.Hit("layer/added-noted")
-	present, err := l.u.Branches()
+	present, err := l.present()
 	if err != nil {
 		return err
 	}
@@ -188,7 +193,7 @@ func (l *Live) alone(id ChainID) (dirs []string, err error) {
 			kept = append(kept, other.lower...)
 		}
 	}
-	present, err := l.u.Branches()
+	present, err := l.present()
 	if err != nil {
 		return nil, err
 	}
@@ -263,10 +268,11 @@ func (l *Live) SetCreate(p union.Placement) error { return refused(l.u.SetCreate
 
 // refused says whose fault an error of a union is.
 func refused(err error) error {
-	var away *net.OpError
 	switch {
-	case err == nil || errors.As(err, &away):
-		return err
+	case err == nil:
+		return nil
+	case errors.Is(err, mnt.ErrNoServer):
+		return errdefs.New(errdefs.Unavailable, "the root of the container is gone: %w; start it again", err)
 	case errors.Is(err, syscall.EBUSY):
 		return errdefs.New(errdefs.Conflict, "%w", err)
 	}

@@ -183,13 +183,33 @@ func (u Union) Unmount() error {
 	return nil
 }
 
+// ErrNoServer says that the server of a union has ended, or hangs.
+var ErrNoServer = errors.New("its server does not answer")
+
+// ask sends a request, and returns the lines of the answer.
 func (u Union) ask(request string, dirs ...*os.File) ([]string, error) {
 	if len(request) >= maxRequest {
 		return nil, fmt.Errorf("the directories of the branches have too many letters together: %d", len(request))
 	}
+	answer, err := u.exchange(request+"\n", dirs)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", u.Path, ErrNoServer, err)
+	}
+	first, rest, _ := strings.Cut(answer, "\n")
+	switch rest = strings.TrimSpace(rest); first {
+	case "ok":
+	case "busy":
+		return nil, busyError(rest)
+	default:
+		return nil, errors.New(rest)
+	}
+	return strings.Split(strings.TrimSuffix(rest, "\n"), "\n"), nil
+}
+
+func (u Union) exchange(line string, dirs []*os.File) (string, error) {
 	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socketPath(u.ID), Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("%s: its server does not answer: %w", u.Path, err)
+		return "", err
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(patience))
@@ -201,27 +221,18 @@ func (u Union) ask(request string, dirs ...*os.File) ([]string, error) {
 		}
 		rights = syscall.UnixRights(fds...)
 	}
-	line := []byte(request + "\n")
-	n, _, err := c.WriteMsgUnix(line, rights, nil)
+	n, _, err := c.WriteMsgUnix([]byte(line), rights, nil)
 	if err == nil && n < len(line) {
-		_, err = c.Write(line[n:])
+		_, err = c.Write([]byte(line[n:]))
 	}
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	answer, err := io.ReadAll(c)
-	if err != nil {
-		return nil, err
+	if err == nil && len(answer) == 0 {
+		err = io.ErrUnexpectedEOF
 	}
-	first, rest, _ := strings.Cut(string(answer), "\n")
-	switch rest = strings.TrimSpace(rest); first {
-	case "ok":
-	case "busy":
-		return nil, busyError(rest)
-	default:
-		return nil, errors.New(rest)
-	}
-	return strings.Split(strings.TrimSuffix(rest, "\n"), "\n"), nil
+	return string(answer), err
 }
 
 // busyError is what the server says of a branch that is in use.
