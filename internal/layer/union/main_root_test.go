@@ -32,13 +32,3 @@ func TestMain(m *testing.M) {
 	}
 	layertest.Main(m)
 }
-
-// self is the program of the driver.
-func self(t *testing.T) string {
-	t.Helper()
-	p, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}

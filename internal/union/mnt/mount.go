@@ -96,7 +96,8 @@ func serve(program string, c union.Config, ids IDs) (m *os.File, id string, err 
 	if err != nil {
 		return nil, "", err
 	}
-	u.Add(func() error { return os.Remove(socketPath(id)) })
+	path := socketPath(id)
+	u.Add(func() error { return os.Remove(path) })
 	defer socket.Close()
 	m, dev, err := fuseMount(id, c.Options.Flags)
 	if err != nil {
