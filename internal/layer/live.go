@@ -133,14 +133,14 @@ func (l *Live) owners() (map[string]ChainID, error) {
 func (l *Live) AddChain(index int, id ChainID) (err error) {
 	var u undo.Stack
 	defer u.Run(&err)
-	if slices.Contains(l.s.addedTo(l.id), id) {
-		return errdefs.New(errdefs.Conflict, "its layers were added to container %s before", l.id)
-	}
+	noted := slices.Contains(l.s.addedTo(l.id), id) // maybe by an engine that was killed then
 	c, err := l.s.addTo(l.id, id)
 	if err != nil {
 		return err
 	}
-	u.Add(func() error { return l.s.takeFrom(l.id, id) })
+	if !noted {
+		u.Add(func() error { return l.s.takeFrom(l.id, id) })
+	}
 	failpoint.Hit("layer/added-noted")
 	present, err := l.present()
 	if err != nil {
@@ -301,7 +301,9 @@ func (s *Service) addTo(id string, on ChainID) (*chain, error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	s.added[id] = append(s.added[id], on)
+	if !slices.Contains(s.added[id], on) {
+		s.added[id] = append(s.added[id], on)
+	}
 	for at := c; at.id != ""; {
 		delete(s.doomed, at.id)
 		if at, err = s.load(at.record.Parent); err != nil {
