@@ -16,15 +16,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/dirat"
 	"github.com/tare-engine/tare/internal/linux/disk"
 	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/linux/totar"
 	aufs "github.com/tare-engine/tare/internal/union"
 	"github.com/tare-engine/tare/internal/union/mnt"
+	"github.com/tare-engine/tare/internal/union/tree"
 )
 
 // Driver keeps each layer in a directory of its own, whiteouts as files.
@@ -101,12 +104,21 @@ func (d *Driver) Limit(options map[string]string) (int64, error) {
 	return 0, nil
 }
 
-// Prepare makes an empty directory.
+// Prepare makes an empty directory. One that is to be mounted gets what the union
+// keeps in it: so a container starts on a full disk too.
 func (d *Driver) Prepare(_ context.Context, r layer.Root) error {
-	if err := os.Mkdir(r.Upper, 0o710); err != nil {
+	if err := os.Mkdir(r.Upper, 0o710); err != nil || r.Work == "" {
 		return err
 	}
 	failpoint.Hit("create/driver-made")
+	dir, err := dirat.Open(r.Upper)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: r.Upper, Err: err}
+	}
+	defer dir.Close()
+	if err := tree.Furnish(dir); err != nil {
+		return fmt.Errorf("prepare %s: %w", r.Upper, err)
+	}
 	return nil
 }
 
@@ -118,20 +130,25 @@ func (d *Driver) Mount(ctx context.Context, r layer.Root) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(r.Work, idFile), []byte(id+"\n"), 0o600); err != nil {
+	if err := syscall.Setxattr(r.Work, idMark, []byte(id), 0); err != nil { // takes no space, unlike a file
 		m.Close()
-		return nil, err
+		return nil, &os.PathError{Op: "setxattr", Path: r.Work, Err: err}
 	}
 	return m, nil
 }
 
-// idFile, in the work directory of a container, has the ID of its union.
-const idFile = "union"
+// idMark is the attribute of a container's work directory that has the ID of its
+// union.
+const idMark = "trusted.tare.union"
 
 // UnionID reads what Mount has noted.
 func (d *Driver) UnionID(r layer.Root) (string, error) {
-	b, err := os.ReadFile(filepath.Join(r.Work, idFile))
-	return strings.TrimSpace(string(b)), err
+	var b [64]byte
+	n, err := syscall.Getxattr(r.Work, idMark, b[:])
+	if err != nil {
+		return "", &os.PathError{Op: "getxattr " + idMark, Path: r.Work, Err: err}
+	}
+	return string(b[:n]), nil
 }
 
 // Whole is the container's own directory, read-only, on top of the others. It may

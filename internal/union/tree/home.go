@@ -54,6 +54,18 @@ func (h *home) open(root dirat.FD, rw bool) (err error) {
 // make makes what a writable branch has, and empties the directory of things
 // which were on their way when a server died.
 func (h *home) make(root dirat.FD) (err error) {
+	if err := Furnish(root); err != nil {
+		return err
+	}
+	if h.work, err = root.Dir(union.WorkDir); err != nil {
+		return fmt.Errorf("%s: %w", union.WorkDir, err)
+	}
+	return clear(h.work)
+}
+
+// Furnish makes in the root of a branch what the union keeps in a writable one. The
+// first mount would do it.
+func Furnish(root dirat.FD) error {
 	for _, name := range []string{union.WorkDir, union.LinkDir} {
 		if err := root.Mkdir(name, 0o700); err != nil && err != syscall.EEXIST {
 			return fmt.Errorf("%s: %w", name, err)
@@ -67,10 +79,7 @@ func (h *home) make(root dirat.FD) (err error) {
 		return fmt.Errorf("%s: %w", union.InodeFile, err)
 	}
 	fd.Close()
-	if h.work, err = root.Dir(union.WorkDir); err != nil {
-		return fmt.Errorf("%s: %w", union.WorkDir, err)
-	}
-	return clear(h.work)
+	return nil
 }
 
 func (h *home) loadLinks() error {
