@@ -44,7 +44,7 @@ test: deps build ## install what the tests need and run them all
 	$(GOTEST) -tags root ./... 2>&1 | test/summary.sh root
 	TARE_PROBE=5.10 $(GOTEST) -tags root $(OLD_KERNEL) 2>&1 | test/summary.sh "root as on 5.10"
 	$(GOTEST) -tags "root failpoint" -short ./internal/failpoint/... ./test/crash/... 2>&1 | test/summary.sh crash
-	$(GOTEST) -tags "root failpoint" -run '^TestSuite$$/^KillsLeaveOldOrNew$$' ./internal/layer/... 2>&1 | test/summary.sh "layers, killed"
+	$(GOTEST) -tags "root failpoint" -run '^(TestSuite|TestChanges)$$/^KillsLeaveOldOrNew$$' ./internal/layer/... 2>&1 | test/summary.sh "layers, killed"
 
 .PHONY: unit-test
 unit-test: ## the tests that need neither root nor installed programs
@@ -62,7 +62,7 @@ reference-test: build ## the terminal sessions of test/script with Debian's dock
 .PHONY: storage-test
 storage-test: build ## all terminal sessions on each storage driver; the drivers' suites killed at each point, and raced
 	TARE_STORAGE=all $(GOTEST) -tags root -run '^TestStorageDrivers$$' ./test/script/...
-	$(GOTEST) -tags "root failpoint" -run '^TestSuite$$/^KillsLeaveOldOrNew$$' ./internal/layer/...
+	$(GOTEST) -tags "root failpoint" -run '^(TestSuite|TestChanges)$$/^KillsLeaveOldOrNew$$' ./internal/layer/...
 	CGO_ENABLED=1 $(GOTEST) -race -tags root -run '^TestSuite$$/^(AllAtOnce|DiffWhileTheContainerWorks)$$' ./internal/layer/...
 
 .PHONY: crash-test

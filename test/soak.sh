@@ -25,7 +25,7 @@ TARE_UNION_OPS="${TARE_SOAK_UNION:-100000}" go test -count=1 -run '^TestRandomOp
 # All terminal sessions, on each storage driver.
 bad=0
 TARE_STORAGE=all go test -count=1 -tags root -run '^TestStorageDrivers$' -v -timeout 1h ./test/script >"$log.fuzz" 2>&1 || bad=1
-echo "SOAK | terminal sessions on btrfs, vfs and overlay with metacopy | $(grep -c '^ *--- PASS: TestStorageDrivers/.*/sessions/' "$log.fuzz") | $(grep -c '^ *--- FAIL: TestStorageDrivers/.*/sessions/' "$log.fuzz") | |" >>"$log"
+echo "SOAK | terminal sessions on btrfs, union, vfs and overlay with metacopy | $(grep -c '^ *--- PASS: TestStorageDrivers/.*/sessions/' "$log.fuzz") | $(grep -c '^ *--- FAIL: TestStorageDrivers/.*/sessions/' "$log.fuzz") | |" >>"$log"
 [ $bad = 0 ] || { cat "$log.fuzz" >>"$log"; code=1; }
 
 # Each fuzz target, for a minute. Without the bound on minimizing it spends a

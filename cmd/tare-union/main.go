@@ -88,6 +88,8 @@ func run(args []string, out io.Writer) error {
 		return nil
 	case "serve": // by Mount
 		return mnt.Serve(rest)
+	case mnt.OpenVerb: // by mnt.Open
+		return mnt.Opened(rest)
 	case "mount":
 		return runMount(rest)
 	case "umount", "ls":

@@ -28,6 +28,7 @@ var commands = []command{
 	{name: "container", group: management, short: "Manage containers", sub: containerCommands},
 	{name: "context", group: management, short: "Manage contexts", sub: contextCommands},
 	{name: "image", group: management, short: "Manage images", sub: imageCommands},
+	{name: "layer", group: management, short: "Manage of what the roots of running containers consist", sub: layerCommands},
 	{name: "manifest", group: management, short: "Manage manifests and manifest lists of registries", sub: manifestCommands},
 	{name: "network", group: management, short: "Manage networks", sub: networkCommands},
 	{name: "system", group: management, short: "Manage the engine", sub: systemCommands},
@@ -135,6 +136,13 @@ var imageCommands = []command{
 	{name: "umount unmount", build: newImageUmountCommand, names: namesImages},
 	{name: "unpin", build: newImageUnpinCommand, names: namesImages},
 	{name: "verify", build: newImageVerifyCommand, names: namesImages},
+}
+
+var layerCommands = []command{
+	{name: "add", build: newLayerAddCommand, names: namesRunning, one: true},
+	{name: "del", build: newLayerDelCommand, names: namesRunning, one: true},
+	{name: "ls list", build: newLayerLsCommand, names: namesRunning, one: true},
+	{name: "mod", build: newLayerModCommand, names: namesRunning, one: true},
 }
 
 var manifestCommands = []command{

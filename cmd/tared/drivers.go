@@ -10,6 +10,7 @@ import (
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/layer/btrfs"
 	"github.com/tare-engine/tare/internal/layer/overlay"
+	"github.com/tare-engine/tare/internal/layer/union"
 	"github.com/tare-engine/tare/internal/layer/vfs"
 )
 
@@ -24,6 +25,9 @@ type driver struct {
 var drivers = []driver{
 	{"overlay", "overlay2", func(root string, options ...string) (layer.Driver, error) { return overlay.New(root, options...) }},
 	{"btrfs", "", func(root string, options ...string) (layer.Driver, error) { return btrfs.New(root, options...) }},
+	{"union", "aufs", func(root string, options ...string) (layer.Driver, error) {
+		return union.New(besideUs("tare-union"), root, options...)
+	}},
 	{"vfs", "", func(root string, options ...string) (layer.Driver, error) { return vfs.New(root, options...) }},
 }
 

@@ -18,7 +18,7 @@ func TestDriversByName(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"zfs":   "error initializing graphdriver: driver not supported: zfs (want one of overlay, btrfs, vfs)",
+		"zfs":   "error initializing graphdriver: driver not supported: zfs (want one of overlay, btrfs, union, vfs)",
 		"btrfs": "error initializing graphdriver: storage driver btrfs needs a data root on btrfs",
 	} {
 		if _, err := openDriver(name, t.TempDir(), nil); err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -55,8 +55,8 @@ func TestPriorDriver(t *testing.T) {
 	}
 }
 
-// TestDriverOnOverlayfs: where overlayfs cannot be, vfs is used, unless overlay
-// was named.
+// TestDriverOnOverlayfs: where overlayfs cannot be, and the program of union is
+// not there, vfs is used, unless overlay was named.
 func TestDriverOnOverlayfs(t *testing.T) {
 	tmp := t.TempDir()
 	for _, c := range [][]string{

@@ -27,7 +27,7 @@ func (k *knownLayers) Stat(ctx context.Context, key string) (snapshots.Info, err
 		return info, err
 	}
 	chain, ok := bksnapshot.ParseLayerSnapshotID(key)
-	if !ok || !k.layers.Has(chain) {
+	if !ok || !k.layers.Lends() || !k.layers.Has(chain) {
 		return info, err
 	}
 	if err := k.borrow(ctx, chain); err != nil {

@@ -148,6 +148,11 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, volumeSer
 	return s
 }
 
+// Branches change what roots consist of.
+func (s *Service) Branches() *Branches {
+	return &Branches{index: s.index, layers: s.layers, ids: s.ids}
+}
+
 // Copies bring files into containers and out of them.
 func (s *Service) Copies() *Copies { return s.copies }
 

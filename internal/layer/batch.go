@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -345,12 +346,26 @@ func inheritDir(own *os.File, lower []*os.File, p string) error {
 				return nil // replaced later in the archive
 			}
 			return err
-		case errors.Is(err, syscall.ENOENT):
+		case errors.Is(err, syscall.ENOENT) && !whitedOut(f, p):
 		default: // a file or whiteout hides what is below
 			return nil
 		}
 	}
 	return nil
+}
+
+// whitedOut reports whether a layer has a file that hides p, or a directory above
+// it, in the layers below.
+func whitedOut(layer *os.File, p string) bool {
+	for ; p != "."; p = path.Dir(p) {
+		dir, base := path.Split(p)
+		for _, name := range []string{".wh." + base, ".wh..wh..opq"} {
+			if _, err := filemeta.At(layer, path.Join(dir, name)); errors.Is(err, syscall.ENOTDIR) { // a file
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // publish renames the staged layers to their places. One that has appeared

@@ -6,20 +6,27 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"syscall"
 )
 
 // CompareTrees calls found for each path in which the tree now differs from
 // before, with what is there now (nil if it is Deleted). A file is taken as
 // unchanged if its metadata is, as by rsync. The tree now may change meanwhile.
-func CompareTrees(ctx context.Context, now, before *os.Root, found func(kind Kind, p string, info fs.FileInfo)) error {
-	c := comparison{ctx: ctx, now: now, before: before, found: found}
+// only says which names in a directory may differ, nil if all may; it is asked
+// for a directory before those below. nil: all may.
+func CompareTrees(ctx context.Context, now, before *os.Root, only func(dir string) (map[string]bool, error), found func(kind Kind, p string, info fs.FileInfo)) error {
+	if only == nil {
+		only = func(string) (map[string]bool, error) { return nil, nil }
+	}
+	c := comparison{ctx: ctx, now: now, before: before, only: only, found: found}
 	return c.dir(".", true)
 }
 
 type comparison struct {
 	ctx         context.Context // of one call
 	now, before *os.Root
+	only        func(dir string) (map[string]bool, error)
 	found       func(Kind, string, fs.FileInfo)
 }
 
@@ -28,13 +35,17 @@ func (c *comparison) dir(p string, both bool) error {
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
-	now, err := names(c.now, p)
+	only, err := c.only(p)
+	if err != nil {
+		return err
+	}
+	now, err := names(c.now, p, only)
 	if err != nil {
 		return err
 	}
 	gone := map[string]bool{}
 	if both {
-		list, err := names(c.before, p)
+		list, err := names(c.before, p, only)
 		if err != nil {
 			return err
 		}
@@ -81,7 +92,8 @@ func (c *comparison) entry(p string, known bool) error {
 	return c.dir(p, was != nil && was.IsDir())
 }
 
-func names(root *os.Root, p string) ([]string, error) {
+// names lists a directory, of only those if it is not nil.
+func names(root *os.Root, p string, only map[string]bool) ([]string, error) {
 	f, err := root.OpenFile(p, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // it has gone, or is something else now
 		return nil, nil
@@ -90,7 +102,11 @@ func names(root *os.Root, p string) ([]string, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return f.Readdirnames(-1)
+	list, err := f.Readdirnames(-1)
+	if only == nil {
+		return list, err
+	}
+	return slices.DeleteFunc(list, func(n string) bool { return !only[n] }), err
 }
 
 func sameFile(a, b fs.FileInfo) bool {

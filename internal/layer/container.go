@@ -205,6 +205,11 @@ func (s *Service) Mount(ctx context.Context, id string, ns *os.File) (*os.File, 
 		return nil, err
 	}
 	r.UserNS = ns
+	if len(s.addedTo(id)) > 0 { // to its last run
+		if err := s.takeFrom(id); err != nil {
+			return nil, err
+		}
+	}
 	failpoint.Hit("start/root-mount")
 	f, err := s.driver.Mount(ctx, r)
 	if err != nil {
@@ -227,6 +232,9 @@ func (s *Service) Remove(ctx context.Context, id string) error {
 			return err
 		}
 		failpoint.Hit("rm/layer-" + n)
+	}
+	if err := s.takeFrom(id); err != nil {
+		return err
 	}
 	_ = os.Remove(dir) // if it was only ours
 	s.recent.Forget(id)

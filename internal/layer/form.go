@@ -15,23 +15,29 @@ const (
 	Whole
 	// Shared: as Whole, but what is as in the layer below takes no space.
 	Shared
+	// Branches: as Stacked, but whiteouts are files, as aufs has them, and names
+	// that begin with ".wh." cannot be made in a container.
+	Branches
 )
 
 // needsParent reports whether a layer is unpacked on top of a copy of what is
 // below it, and so not before that. Otherwise layers are unpacked in any order.
-func (f Form) needsParent() bool { return f != Stacked }
+func (f Form) needsParent() bool { return f == Whole || f == Shared }
 
 // shares reports whether what is as in the layer below takes no space.
 func (f Form) shares() bool { return f != Whole }
 
 // whiteouts says what becomes of a layer's whiteouts when it is unpacked.
 func (f Form) whiteouts() untar.Whiteouts {
-	if f != Stacked {
-		return untar.Remove
+	switch f {
+	case Stacked:
+		return untar.Overlay
+	case Branches:
+		return untar.Files
 	}
-	return untar.Overlay
+	return untar.Remove
 }
 
 // mapsOwn reports whether a container's own directory is mounted with its ids
 // mapped. What a stacked one has changed has the owners that the host sees.
-func (f Form) mapsOwn() bool { return f != Stacked }
+func (f Form) mapsOwn() bool { return f == Whole || f == Shared }

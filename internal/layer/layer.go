@@ -13,6 +13,7 @@
 //	DATAROOT/layers/DRIVER/staging/           what is not committed; emptied at start
 //	DATAROOT/containers/ID/{rw,work}          the container's own layer
 //	DATAROOT/containers/ID/lower              link to its chain; lower-volatile with --rm
+//	DATAROOT/containers/ID/added-CHAIN        link to one that was added while it runs
 //	DATAROOT/trash/                           removed, being deleted; emptied at start
 //
 // A layer appears by one rename after it is on disk, and disappears by one
@@ -139,7 +140,8 @@ type Service struct {
 	doomed     map[ChainID]struct{} // to be removed when no container needs them
 	initMu     sync.Mutex           // one maker of init layers at a time
 	lentDir    string
-	lent       map[string]ChainID // link → what it leads to
+	lent       map[string]ChainID   // link → what it leads to
+	added      map[string][]ChainID // container ID → what came to its own chain
 }
 
 // placement is what a container's root consists of.
@@ -196,6 +198,7 @@ func Open(c Config) (*Service, error) {
 		doomed:     map[ChainID]struct{}{},
 		lentDir:    c.Lent,
 		lent:       map[string]ChainID{},
+		added:      map[string][]ChainID{},
 	}
 	for _, dir := range []string{s.layers, s.staging(), s.containers} {
 		if err := os.MkdirAll(dir, 0710); err != nil {
@@ -213,7 +216,7 @@ func Open(c Config) (*Service, error) {
 	if err := s.emptyStaging(); err != nil {
 		return nil, errors.Join(err, s.trash.close())
 	}
-	if err := errors.Join(s.findContainers(), s.findLent(), s.findOthers()); err != nil {
+	if err := errors.Join(s.findContainers(), s.findLent(), s.findAdded(), s.findOthers()); err != nil {
 		return nil, errors.Join(err, s.trash.close())
 	}
 	return s, nil

@@ -82,6 +82,9 @@ func (s *Service) Parent(id ChainID) (ChainID, error) {
 	return c.record.Parent, nil
 }
 
+// Lends reports whether layers lie in a form that others read than our driver.
+func (s *Service) Lends() bool { return s.driver.Form() != Branches }
+
 // Stacks reports whether directories of layers hold one layer each, to be merged by
 // overlayfs, or else all that there is.
 func (s *Service) Stacks() bool { return s.driver.Form() == Stacked }

@@ -109,6 +109,9 @@ func (s *Service) needed() (needed map[ChainID]bool, all bool) {
 	for _, p := range s.containing {
 		tops = append(tops, p.chain)
 	}
+	for _, chains := range s.added {
+		tops = append(tops, chains...)
+	}
 	for _, id := range tops {
 		for id != "" && !needed[id] {
 			needed[id] = true

@@ -113,5 +113,5 @@ func (w WholeRoots) compare(ctx context.Context, r Root, found func(Kind, string
 		return err
 	}
 	defer before.Close()
-	return CompareTrees(ctx, now, before, found)
+	return CompareTrees(ctx, now, before, nil, found)
 }

@@ -384,6 +384,25 @@ func (f *fake) ImageDiff(_ context.Context, from, to string, emit func(api.Image
 
 func (f *fake) ImageLayers(context.Context) ([]api.ImageLayers, error) { return nil, nil }
 
+func (f *fake) ContainerLayers(_ context.Context, ref string) ([]api.ContainerBranch, error) {
+	return []api.ContainerBranch{{Dir: "/d", Perm: "rw", Part: "container"}}, gone(ref)
+}
+
+func (f *fake) AddContainerLayer(_ context.Context, c api.BranchChange) error {
+	f.call(fmt.Sprintf("add layer %+v", c))
+	return gone(c.Container)
+}
+
+func (f *fake) ModifyContainerLayer(_ context.Context, c api.BranchChange) error {
+	f.call(fmt.Sprintf("mod layer %+v", c))
+	return gone(c.Container)
+}
+
+func (f *fake) RemoveContainerLayer(_ context.Context, ref, image, dir string) error {
+	f.call(fmt.Sprintf("del layer %q %q %q", ref, image, dir))
+	return gone(ref)
+}
+
 func (f *fake) ImageMount(_ context.Context, r api.ImageMountRequest) (api.ImageMount, error) {
 	f.call("mount " + r.Image + " " + r.Target)
 	return api.ImageMount{ID: "i", Name: r.Image, Path: "/m"}, nil
@@ -502,9 +521,17 @@ func (f *fake) ContainerPublish(_ context.Context, c api.PublishChange) error {
 	return nil
 }
 
-func (f *fake) ContainerOptions(_ context.Context, c api.OptionsChange) error {
-	if c.Container == "gone" {
+// gone is the error of a container that is not there.
+func gone(ref string) error {
+	if ref == "gone" {
 		return errdefs.New(errdefs.NotFound, "No such container: gone")
+	}
+	return nil
+}
+
+func (f *fake) ContainerOptions(_ context.Context, c api.OptionsChange) error {
+	if err := gone(c.Container); err != nil {
+		return err
 	}
 	if c.Options["tare.net-rate-in"] != "1mbit" {
 		return errdefs.New(errdefs.InvalidArgument, "options %v", c.Options)

@@ -26,6 +26,7 @@ type Backend interface {
 	verifyBackend
 	importEngineBackend
 	mountBackend
+	branchBackend
 	diffBackend
 	sendBackend
 	distributionBackend

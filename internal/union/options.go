@@ -202,6 +202,13 @@ func (o *Options) setCreate(s string) error {
 	return nil
 }
 
+// ParsePlacement reads a create policy as the option create= has it.
+func ParsePlacement(s string) (Placement, error) {
+	var o Options
+	err := o.setCreate(s)
+	return o.Create, err
+}
+
 // longNames turns the long names of aufs(5) into the short ones.
 func longNames(s string) string {
 	switch s {

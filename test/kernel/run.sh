@@ -34,7 +34,7 @@ shift $((OPTIND - 1))
 
 full=(internal/linux/cgroup internal/linux/mount internal/linux/netns internal/linux/proc internal/linux/untar
 	internal/linux/apparmor internal/linux/spawn internal/linux/memfd internal/linux/seccomp internal/linux/inroot
-	internal/linux/process internal/linux/fifo internal/layer/overlay internal/layer/vfs internal/layer/btrfs internal/linux/btrfs internal/linux/projquota internal/volume/local internal/image
+	internal/linux/process internal/linux/fifo internal/layer/overlay internal/layer/union internal/layer/vfs internal/layer/btrfs internal/linux/btrfs internal/linux/projquota internal/volume/local internal/image
 	internal/runtime internal/keeper internal/network internal/union/tree internal/union/mnt test/probe test/script)
 brief=(internal/linux/cgroup internal/linux/mount internal/linux/apparmor internal/linux/spawn internal/layer/overlay
 	internal/runtime internal/keeper internal/network test/script)

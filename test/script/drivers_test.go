@@ -10,7 +10,7 @@ import (
 
 // storageSessions are those that ask most of a storage driver.
 var storageSessions = []string{
-	"changes", "commit", "entrypoint", "export", "failedstart", "hello", "imagediff", "imagemount", "images", "inspect", "layers127",
+	"changes", "commit", "entrypoint", "export", "failedstart", "hello", "imagediff", "imagemount", "images", "inspect", "layer", "layers127",
 	"lifecycle", "load", "mounts", "parallel", "prune", "ps", "pull", "replace", "save", "storage-opt", "usage", "userns", "users", "verify",
 }
 
@@ -27,6 +27,7 @@ func TestStorageDrivers(t *testing.T) {
 	for name, options := range map[string][]string{
 		"btrfs":    {"--storage-driver", "btrfs"},
 		"vfs":      {"--storage-driver", "vfs"},
+		"union":    {"--storage-driver", "union"},
 		"metacopy": {"--storage-driver", "overlay", "--storage-opt", "overlay.metacopy=on"},
 	} {
 		t.Run(name, func(t *testing.T) {

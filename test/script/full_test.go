@@ -81,6 +81,7 @@ func TestFullDisk(t *testing.T) {
 	t.Run("inodes", func(t *testing.T) { testFullDisk(t, fillInodes, "overlay", "64M", ext4("-N", "1000")...) })
 	t.Run("vfs", func(t *testing.T) { testFullDisk(t, fillBytes, "vfs", "96M", ext4()...) })
 	t.Run("btrfs", func(t *testing.T) { testFullDisk(t, fillBytes, "btrfs", "256M", "mkfs.btrfs", "-q") })
+	t.Run("union", func(t *testing.T) { testFullDisk(t, fillBytes, "union", "64M", ext4()...) })
 }
 
 // onSmallDisk starts an engine with its data on a disk of its own.

@@ -117,8 +117,11 @@ func run(t *testing.T, e *engine, cli string, files []string) {
 				case "reference":
 					return e.reference, nil
 				case "stacked": // layers lie in directories of their own
-					return strings.HasPrefix(e.output(t, "info", "-f", "{{.Driver}}"), "overlay"), nil
-				case "btrfs", "vfs":
+					driver := e.output(t, "info", "-f", "{{.Driver}}")
+					return driver == "union" || strings.HasPrefix(driver, "overlay"), nil
+				case "overlay":
+					return strings.HasPrefix(e.output(t, "info", "-f", "{{.Driver}}"), c), nil
+				case "btrfs", "union", "vfs":
 					return e.output(t, "info", "-f", "{{.Driver}}") == c, nil
 				}
 				return false, fmt.Errorf("unknown condition %q", c)

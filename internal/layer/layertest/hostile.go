@@ -27,6 +27,7 @@ type attack struct {
 	cut     int      // bytes that are missing at the end
 	tree    []string // what the chain shows then; nil: it is refused
 	either  bool     // drivers show other things, none of them harmful
+	long    bool     // where whiteouts are files, a name is too long
 }
 
 func reg(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeReg} }
@@ -85,9 +86,9 @@ func attacks(outside string) map[string]attack {
 		"attributes of overlayfs":          {entries: []tar.Header{marked(dir("keep/"), "trusted.overlay.opaque", "y"), marked(dir("r/"), "trusted.overlay.redirect", "/keep"), marked(reg("m"), "trusted.overlay.metacopy", ""), marked(dir("u/"), "user.overlay.opaque", "y")}, tree: sorted(below("m", "r", "u"))},
 		"one name, many kinds":             {entries: []tar.Header{reg("x"), dir("x/"), reg("x/y"), soft("x", outside), reg("x")}, tree: below("x")},
 		"a file, then what is in it":       {entries: []tar.Header{reg("x"), reg("x/y")}},
-		"name of 255 bytes":                {entries: []tar.Header{reg(long)}, tree: below(long)},
+		"name of 255 bytes":                {entries: []tar.Header{reg(long)}, tree: below(long), long: true},
 		"name of 256 bytes":                {entries: []tar.Header{reg(long + "n")}},
-		"whiteout of a name of 255 bytes":  {entries: []tar.Header{reg(".wh." + long)}, tree: below()},
+		"whiteout of a name of 255 bytes":  {entries: []tar.Header{reg(".wh." + long)}, tree: below(), long: true},
 		"1,100 directories deep":           {entries: []tar.Header{reg(deep + "x")}},
 		"link of 5,000 bytes":              {entries: []tar.Header{soft("l", strings.Repeat("x/", 2500))}},
 		"owner beyond 32 bits":             {entries: []tar.Header{{Name: "o", Typeflag: tar.TypeReg, Uid: 1 << 33}}},
@@ -145,6 +146,9 @@ func testHostile(t *testing.T, s *site) {
 	base := s.apply(t, []File{{Name: "below", Data: "1"}, {Name: "keep/"}, {Name: "keep/f", Data: "2"}})
 	before := merkle(t, outside)
 	for name, a := range attacks(outside) {
+		if a.long && s.Driver() == branches {
+			a.tree = nil
+		}
 		s.attack(t, name, base, a)
 		if merkle(t, outside) != before {
 			t.Fatalf("%s: reached what is outside", name)

@@ -55,7 +55,7 @@ func (d *Driver) Changes(ctx context.Context, r layer.Root) (list []layer.Change
 			return err
 		}
 		defer was.Close()
-		return layer.CompareTrees(ctx, is, was, func(k layer.Kind, p string, _ fs.FileInfo) {
+		return layer.CompareTrees(ctx, is, was, nil, func(k layer.Kind, p string, _ fs.FileInfo) {
 			list = append(list, layer.Change{Kind: k, Path: path.Join("/", p)})
 		})
 	})

@@ -280,6 +280,10 @@ func (c *comparison) newLinks(now *node, p string, depth int) error {
 // dir writes in what a directory differs from what it was, nil if it was not.
 // above writes the directory and those that lead to it, unless they are written.
 func (c *comparison) dir(now, before *node, p string, depth int, above func() error) error {
+	only, err := c.only(p)
+	if err != nil {
+		return err
+	}
 	gone := map[string]bool{}
 	if before != nil {
 		names, err := before.names()
@@ -287,9 +291,10 @@ func (c *comparison) dir(now, before *node, p string, depth int, above func() er
 			return err
 		}
 		for _, name := range names {
-			gone[name] = true
+			gone[name] = only == nil || only[name]
 		}
 	}
+	maps.DeleteFunc(gone, func(_ string, differs bool) bool { return !differs })
 	present, err := now.names()
 	if err != nil {
 		return err

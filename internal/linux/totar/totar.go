@@ -45,6 +45,9 @@ type Options struct {
 	// one that was changed with metacopy or redirect_dir: data and renamed
 	// directories are taken from it. nil: there was neither.
 	Merged *os.File
+	// Only says, for Changes, which names in a directory may differ, nil if all
+	// may. It is asked for a directory before those below. nil: all may.
+	Only func(dir string) (map[string]bool, error)
 }
 
 // Limits of package untar, which takes no more.
@@ -143,12 +146,19 @@ func (w *writer) each(n *node, p string, depth int, f func(child *node, q string
 	if err := w.check(p, depth); err != nil {
 		return err
 	}
+	only, err := w.only(p)
+	if err != nil {
+		return err
+	}
 	entries, err := n.entries()
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		name := e.Name()
+		if only != nil && !only[name] {
+			continue
+		}
 		child, err := w.openEntry(n.fd, e)
 		if vanished(err) {
 			continue
@@ -163,6 +173,14 @@ func (w *writer) each(n *node, p string, depth int, f func(child *node, q string
 		}
 	}
 	return nil
+}
+
+// only is Options.Only.
+func (w *writer) only(dir string) (map[string]bool, error) {
+	if w.o.Only == nil {
+		return nil, nil
+	}
+	return w.o.Only(dir)
 }
 
 func (w *writer) check(p string, depth int) error {

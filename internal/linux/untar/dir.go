@@ -111,8 +111,11 @@ func (u *unpacker) deepest(p string) (fd int, done string, err error) {
 
 // implyDir makes and opens a directory that has no entry of its own (yet).
 func (u *unpacker) implyDir(parent int, base, p string) (int, error) {
-	err := unix.Mkdirat(parent, base, 0755)
-	opaque := false
+	opaque, err := u.uncover(parent, base, p)
+	if err != nil {
+		return -1, err
+	}
+	err = unix.Mkdirat(parent, base, 0755)
 	if err == nil && u.live != nil {
 		err = u.ownImplied(parent, base)
 	}

@@ -42,6 +42,8 @@ const (
 	Remove
 	// Literal: there are no layers, and no whiteouts. The names are names.
 	Literal
+	// Files leaves what aufs reads: files .wh.NAME and .wh..wh..opq, as in the archive.
+	Files
 )
 
 // Options of an unpacking. Limits that are zero take the defaults.
@@ -200,6 +202,7 @@ type unpacker struct {
 
 	dirs     []dirTimes
 	seen     map[string]struct{} // with Remove: what this archive made, which its whiteouts do not concern
+	whited   map[string]struct{} // with Files: names whose whiteouts this archive has made
 	rootSeen bool
 	holes    int64
 	buffer   []byte
@@ -229,8 +232,11 @@ func newUnpacker(root *os.File, o Options) *unpacker {
 	if o.Live != nil {
 		u.beyond, u.within, u.fds = 0, unix.RESOLVE_BENEATH, o.Live.FDs
 	}
-	if o.Whiteouts == Remove {
+	switch o.Whiteouts {
+	case Remove:
 		u.seen = map[string]struct{}{}
+	case Files:
+		u.whited = map[string]struct{}{}
 	}
 	return u
 }
@@ -302,6 +308,9 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 	}
 	if u.seen != nil {
 		u.see(p)
+	}
+	if u.options.Whiteouts == Files {
+		return u.makeBesideFiles(parent, base, p, h, r)
 	}
 	return u.make(parent, base, p, h, r)
 }

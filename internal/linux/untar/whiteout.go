@@ -39,8 +39,11 @@ func (u *unpacker) whiteout(dir, base string) error {
 	if name == "" || name == "." || name == ".." {
 		return inputErrorf("whiteout of nothing")
 	}
-	if u.options.Whiteouts == Remove {
+	switch u.options.Whiteouts {
+	case Remove:
 		return u.removeLower(dir, name)
+	case Files:
+		return u.whiteoutFile(dir, name)
 	}
 	parent, err := u.openParent(dir)
 	if err != nil {
@@ -70,7 +73,7 @@ func (u *unpacker) opaque(dir string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if u.options.Whiteouts == Overlay {
+	if u.options.Whiteouts != Remove {
 		return u.setOpaque(fd)
 	}
 	u.closeParent() // what it points to may go
@@ -114,6 +117,9 @@ func (u *unpacker) see(p string) {
 }
 
 func (u *unpacker) setOpaque(fd int) error {
+	if u.options.Whiteouts == Files {
+		return markFile(fd, opaqueName)
+	}
 	return u.options.Raise(func() error { return unix.Fsetxattr(fd, opaqueXattr, []byte("y"), 0) })
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,24 +23,32 @@ import (
 	"github.com/tare-engine/tare/internal/union/tree"
 )
 
-// A request is one line, with the directory of a branch as a descriptor beside
-// it where there is one:
+// A request is one line, with the directories of branches as descriptors beside
+// it where there are any:
 //
 //	ls
-//	add INDEX DIR=PERM      index -1 is below all others
+//	add INDEX DIR=PERM[:DIR=PERM...]   all or none; index -1 is below all others
 //	mod DIR=PERM
-//	del DIR
+//	del DIR[:DIR...]                   all or none
+//	create POLICY
 //
 // The answer is "ok", and lines of branches for ls, or "error" or "busy" (EBUSY)
 // and a text.
 
-// maxRequest bounds a line.
-const maxRequest = 8 << 10
+// patience bounds a request and its answer.
+const patience = 30 * time.Second
+
+// maxRequest bounds a line, maxDirs what comes beside it: SCM_MAX_FD of the kernel.
+const (
+	maxRequest = 64 << 10
+	maxDirs    = 253
+)
 
 // Union is a union mount that was found.
 type Union struct {
 	ID   string
-	Path string // where it is mounted
+	Path string   // where it is mounted
+	NS   *os.File // a user namespace that maps the ids of branches to come, but of rw ones; nil: they are as they are
 }
 
 // Find finds the union mount that a path lies in.
@@ -66,7 +75,7 @@ func Find(path string) (Union, error) {
 
 // Branches lists the branches, topmost first.
 func (u Union) Branches() ([]union.Branch, error) {
-	lines, err := u.ask("ls", nil)
+	lines, err := u.ask("ls")
 	if err != nil {
 		return nil, err
 	}
@@ -81,22 +90,32 @@ func (u Union) Branches() ([]union.Branch, error) {
 	return list, nil
 }
 
-// Add puts a branch at an index; -1 is below all others.
-func (u Union) Add(index int, b union.Branch) error {
-	return u.withDir(fmt.Sprint("add ", index, " "), b)
+// Add puts branches at an index; -1 is below all others. All come, or none.
+func (u Union) Add(index int, list ...union.Branch) error {
+	return u.withDirs(fmt.Sprint("add ", index, " "), list...)
 }
 
 // Modify changes what the union may do with a branch.
-func (u Union) Modify(b union.Branch) error { return u.withDir("mod ", b) }
+func (u Union) Modify(b union.Branch) error { return u.withDirs("mod ", b) }
 
-// Delete removes a branch.
-func (u Union) Delete(dir string) error {
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
+// SetCreate changes which writable branch gets something new.
+func (u Union) SetCreate(p union.Placement) error {
+	_, err := u.ask("create " + p.String())
+	return err
+}
+
+// Delete removes branches, all or none.
+func (u Union) Delete(dirs ...string) error {
+	dirs = slices.Clone(dirs)
+	for i, dir := range dirs {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			dir = real
+		}
+		dirs[i] = filepath.Clean(dir)
 	}
 	var err error
 	for range attempts {
-		if _, err = u.ask("del "+filepath.Clean(dir), nil); err != nil && !isErrno(err, syscall.EBUSY) {
+		if _, err = u.ask("del " + strings.Join(dirs, ":")); err != nil && !isErrno(err, syscall.EBUSY) {
 			return err
 		}
 		// It may be in nobody's use, only remembered by the kernel, which takes a
@@ -122,17 +141,28 @@ func (u Union) shrink() error {
 	return fs.Reconfigure()
 }
 
-func (u Union) withDir(request string, b union.Branch) error {
-	list, err := realDirs([]union.Branch{b})
+func (u Union) withDirs(request string, list ...union.Branch) error {
+	list, err := realDirs(list)
 	if err != nil {
 		return err
 	}
-	d, err := clone(list[0])
-	if err != nil {
-		return err
+	if len(list) > maxDirs {
+		return fmt.Errorf("%d branches at once; %d can come", len(list), maxDirs)
 	}
-	defer d.Close()
-	if _, err := u.ask(request+list[0].String(), d); err != nil {
+	var dirs []*os.File
+	defer func() { closeAll(dirs) }()
+	for _, b := range list {
+		ns := u.NS
+		if b.Perm == union.RW {
+			ns = nil
+		}
+		d, err := clone(b, ns)
+		if err != nil {
+			return err
+		}
+		dirs = append(dirs, d)
+	}
+	if _, err := u.ask(request+union.Format(list), dirs...); err != nil {
 		return err
 	}
 	return u.shrink() // it remembers names that were not there
@@ -153,24 +183,19 @@ func (u Union) Unmount() error {
 	return nil
 }
 
-func (u Union) ask(request string, dir *os.File) ([]string, error) {
-	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socketPath(u.ID), Net: "unix"})
+// ErrNoServer says that the server of a union has ended, or hangs.
+var ErrNoServer = errors.New("its server does not answer")
+
+// ask sends a request, and returns the lines of the answer.
+func (u Union) ask(request string, dirs ...*os.File) ([]string, error) {
+	if len(request) >= maxRequest {
+		return nil, fmt.Errorf("the directories of the branches have too many letters together: %d", len(request))
+	}
+	answer, err := u.exchange(request+"\n", dirs)
 	if err != nil {
-		return nil, fmt.Errorf("%s: its server does not answer: %w", u.Path, err)
+		return nil, fmt.Errorf("%s: %w: %w", u.Path, ErrNoServer, err)
 	}
-	defer c.Close()
-	var rights []byte
-	if dir != nil {
-		rights = syscall.UnixRights(int(dir.Fd()))
-	}
-	if _, _, err := c.WriteMsgUnix([]byte(request+"\n"), rights, nil); err != nil {
-		return nil, err
-	}
-	answer, err := io.ReadAll(c)
-	if err != nil {
-		return nil, err
-	}
-	first, rest, _ := strings.Cut(string(answer), "\n")
+	first, rest, _ := strings.Cut(answer, "\n")
 	switch rest = strings.TrimSpace(rest); first {
 	case "ok":
 	case "busy":
@@ -179,6 +204,35 @@ func (u Union) ask(request string, dir *os.File) ([]string, error) {
 		return nil, errors.New(rest)
 	}
 	return strings.Split(strings.TrimSuffix(rest, "\n"), "\n"), nil
+}
+
+func (u Union) exchange(line string, dirs []*os.File) (string, error) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socketPath(u.ID), Net: "unix"})
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	var rights []byte
+	if len(dirs) > 0 {
+		fds := make([]int, len(dirs))
+		for i, d := range dirs {
+			fds[i] = int(d.Fd())
+		}
+		rights = syscall.UnixRights(fds...)
+	}
+	n, _, err := c.WriteMsgUnix([]byte(line), rights, nil)
+	if err == nil && n < len(line) {
+		_, err = c.Write([]byte(line[n:]))
+	}
+	if err != nil {
+		return "", err
+	}
+	answer, err := io.ReadAll(c)
+	if err == nil && len(answer) == 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return string(answer), err
 }
 
 // busyError is what the server says of a branch that is in use.
@@ -200,17 +254,17 @@ func control(socket *os.File, s *server.Server) {
 		if err != nil {
 			return
 		}
-		c.SetDeadline(time.Now().Add(30 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		answer(c.(*net.UnixConn), s)
 		c.Close()
 	}
 }
 
 func answer(c *net.UnixConn, s *server.Server) {
-	line, dir, err := receive(c)
+	line, dirs, err := receive(c)
 	var lines []string
 	if err == nil {
-		lines, err = handle(s, line, dir)
+		lines, err = handle(s, line, dirs)
 	}
 	w := bufio.NewWriter(c)
 	defer w.Flush()
@@ -228,32 +282,37 @@ func answer(c *net.UnixConn, s *server.Server) {
 	}
 }
 
-// receive reads a request; dir is dirat.None if none came with it.
-func receive(c *net.UnixConn) (line string, dir dirat.FD, err error) {
-	dir = dirat.None
-	buf, oob := make([]byte, maxRequest), make([]byte, syscall.CmsgSpace(4))
+// receive reads a request and the descriptors that come with it.
+func receive(c *net.UnixConn) (string, []dirat.FD, error) {
+	buf, oob := make([]byte, maxRequest), make([]byte, syscall.CmsgSpace(4*maxDirs))
 	n, oobn, flags, _, err := c.ReadMsgUnix(buf, oob)
 	if err != nil {
-		return "", dir, err
+		return "", nil, err
 	}
-	fds, err := descriptors(oob[:oobn])
-	if len(fds) > 0 {
-		dir = dirat.FD(fds[0])
+	dirs, err := descriptors(oob[:oobn])
+	for err == nil && n > 0 && n < len(buf) && buf[n-1] != '\n' { // a long one comes in pieces
+		var more int
+		more, err = c.Read(buf[n:])
+		n += more
 	}
 	line, complete := strings.CutSuffix(string(buf[:n]), "\n")
-	if err == nil && (!complete || len(fds) > 1 || flags&syscall.MSG_CTRUNC != 0) {
-		err = errors.New("the request is not one line with one directory at most")
+	if err == nil && (!complete || flags&syscall.MSG_CTRUNC != 0) {
+		err = errors.New("the request is not one line with its directories")
 	}
 	if err != nil {
-		for _, fd := range fds {
-			syscall.Close(fd)
-		}
-		return "", dirat.None, err
+		closeDirs(dirs)
+		return "", nil, err
 	}
-	return line, dir, nil
+	return line, dirs, nil
 }
 
-func descriptors(oob []byte) (fds []int, err error) {
+func closeDirs(dirs []dirat.FD) {
+	for _, d := range dirs {
+		d.Close()
+	}
+}
+
+func descriptors(oob []byte) (dirs []dirat.FD, err error) {
 	list, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil, err
@@ -261,22 +320,22 @@ func descriptors(oob []byte) (fds []int, err error) {
 	for _, m := range list {
 		some, err := syscall.ParseUnixRights(&m)
 		if err != nil {
-			return fds, err
+			return dirs, err
 		}
 		for _, fd := range some {
 			syscall.CloseOnExec(fd)
+			dirs = append(dirs, dirat.FD(fd))
 		}
-		fds = append(fds, some...)
 	}
-	return fds, nil
+	return dirs, nil
 }
 
-// handle does what a request asks for. It owns dir.
-func handle(s *server.Server, line string, dir dirat.FD) ([]string, error) {
+// handle does what a request asks for. It owns dirs.
+func handle(s *server.Server, line string, dirs []dirat.FD) ([]string, error) {
 	verb, arg, _ := strings.Cut(line, " ")
-	if wants := verb == "add" || verb == "mod"; wants != (dir >= 0) {
-		dir.Close()
-		return nil, fmt.Errorf("request %q: a directory must come with add and mod, and with no other", verb)
+	if wants := verb == "add" || verb == "mod"; wants != (len(dirs) > 0) {
+		closeDirs(dirs)
+		return nil, fmt.Errorf("request %q: directories must come with add and mod, and with no other", verb)
 	}
 	switch verb {
 	case "ls":
@@ -286,34 +345,56 @@ func handle(s *server.Server, line string, dir dirat.FD) ([]string, error) {
 		}
 		return lines, nil
 	case "del":
-		return nil, s.Delete(arg)
-	case "add", "mod":
-		return nil, handleDir(s, verb, arg, dir)
+		return nil, s.Delete(strings.Split(arg, ":")...)
+	case "create":
+		p, err := union.ParsePlacement(arg)
+		if err == nil {
+			s.SetCreate(p)
+		}
+		return nil, err
+	case "add":
+		return nil, handleAdd(s, arg, dirs)
+	case "mod":
+		list, err := sourcesOf(arg, dirs)
+		if err != nil {
+			return nil, err
+		}
+		closeDirs(dirs[1:])
+		return nil, s.Modify(list[0])
 	}
 	return nil, fmt.Errorf("unknown request %q", verb)
 }
 
-func handleDir(s *server.Server, verb, arg string, dir dirat.FD) error {
-	index := 0
-	if verb == "add" {
-		number, rest, _ := strings.Cut(arg, " ")
-		var err error
-		if index, err = strconv.Atoi(number); err != nil {
-			dir.Close()
-			return fmt.Errorf("%q is no index", number)
-		}
-		arg = rest
-	}
-	b, err := union.ParseBranch(arg)
+func handleAdd(s *server.Server, arg string, dirs []dirat.FD) error {
+	number, rest, _ := strings.Cut(arg, " ")
+	index, err := strconv.Atoi(number)
 	if err != nil {
-		dir.Close()
+		closeDirs(dirs)
+		return fmt.Errorf("%q is no index", number)
+	}
+	list, err := sourcesOf(rest, dirs)
+	if err != nil {
 		return err
 	}
-	src := tree.Source{Branch: b, Root: dir}
-	if verb == "mod" {
-		return s.Modify(src)
+	return s.Add(index, list...)
+}
+
+// sourcesOf joins branches with their directories, or closes these.
+func sourcesOf(arg string, dirs []dirat.FD) ([]tree.Source, error) {
+	parts := strings.Split(arg, ":")
+	list := make([]tree.Source, len(parts))
+	err := error(nil)
+	if len(parts) != len(dirs) {
+		err = fmt.Errorf("%d branches and %d directories", len(parts), len(dirs))
 	}
-	return s.Add(index, src)
+	for i := 0; err == nil && i < len(parts); i++ {
+		list[i].Root = dirs[i]
+		list[i].Branch, err = union.ParseBranch(parts[i])
+	}
+	if err != nil {
+		closeDirs(dirs)
+	}
+	return list, err
 }
 
 func isErrno(err error, no syscall.Errno) bool { return errors.Is(err, no) }

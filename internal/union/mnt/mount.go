@@ -51,8 +51,6 @@ const (
 
 // Mount mounts a union at a directory. Program is the one that serves.
 func Mount(program string, c union.Config, target string) (err error) {
-	var u undo.Stack
-	defer u.Run(&err)
 	if c.Branches, err = realDirs(c.Branches); err != nil {
 		return err
 	}
@@ -61,34 +59,56 @@ func Mount(program string, c union.Config, target string) (err error) {
 		return fmt.Errorf("mount point %w", err)
 	}
 	defer at.Close()
-	dirs, err := cloneAll(c.Branches)
-	defer closeAll(dirs)
-	if err != nil {
-		return err
-	}
-	id, err := newID()
-	if err != nil {
-		return err
-	}
-	socket, err := listen(id)
-	if err != nil {
-		return err
-	}
-	u.Add(func() error { return os.Remove(socketPath(id)) })
-	defer socket.Close()
-	m, dev, err := fuseMount(id, c.Options.Flags)
+	Sweep()
+	m, _, err := serve(program, c, IDs{})
 	if err != nil {
 		return err
 	}
 	defer m.Close() // if it was not moved to its place, this unmounts it and so ends the server
-	defer dev.Close()
-	if err := start(program, id, c, dev, socket, dirs); err != nil {
-		return err
-	}
 	if err := mount.Move(m, at); err != nil {
 		return fmt.Errorf("mount at %s: %w", target, err)
 	}
 	return nil
+}
+
+// IDs maps the ids of the files in branches; in the union, and in branches that
+// are not mapped, they have the ids that result.
+type IDs struct {
+	NS   *os.File // a user namespace; nil: they are as they are
+	From int      // branches above this index are not mapped
+}
+
+// serve makes a union that is mounted nowhere yet, with its server. It ends when
+// the result is closed without having been mounted.
+func serve(program string, c union.Config, ids IDs) (m *os.File, id string, err error) {
+	var u undo.Stack
+	defer u.Run(&err)
+	dirs, err := cloneAll(c.Branches, ids)
+	defer closeAll(dirs)
+	if err != nil {
+		return nil, "", err
+	}
+	id, err = newID()
+	if err != nil {
+		return nil, "", err
+	}
+	socket, err := listen(id)
+	if err != nil {
+		return nil, "", err
+	}
+	path := socketPath(id)
+	u.Add(func() error { return os.Remove(path) })
+	defer socket.Close()
+	m, dev, err := fuseMount(id, c.Options.Flags)
+	if err != nil {
+		return nil, "", err
+	}
+	u.Add(m.Close)
+	defer dev.Close()
+	if err := start(program, id, c, dev, socket, dirs); err != nil {
+		return nil, "", err
+	}
+	return m, id, nil
 }
 
 const oPath = 0x200000
@@ -114,10 +134,14 @@ func realDirs(list []union.Branch) ([]union.Branch, error) {
 	return out, nil
 }
 
-func cloneAll(list []union.Branch) ([]*os.File, error) {
+func cloneAll(list []union.Branch, ids IDs) ([]*os.File, error) {
 	var dirs []*os.File
-	for _, b := range list {
-		d, err := clone(b)
+	for i, b := range list {
+		var ns *os.File
+		if i >= ids.From {
+			ns = ids.NS
+		}
+		d, err := clone(b, ns)
 		if err != nil {
 			return dirs, err
 		}
@@ -126,8 +150,8 @@ func cloneAll(list []union.Branch) ([]*os.File, error) {
 	return dirs, nil
 }
 
-// clone opens a branch by a mount of its own.
-func clone(b union.Branch) (*os.File, error) {
+// clone opens a branch by a mount of its own. ns maps its ids, or is nil.
+func clone(b union.Branch, ns *os.File) (*os.File, error) {
 	st, err := os.Stat(b.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("branch %s: %w", b.Dir, err)
@@ -139,7 +163,7 @@ func clone(b union.Branch) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("branch %s: %w", b.Dir, err)
 	}
-	change := mount.Change{Propagation: mount.Private}
+	change := mount.Change{Propagation: mount.Private, UserNS: ns}
 	if b.Perm != union.RW {
 		change.Clear, change.Set = mount.AtimeMask, mount.ReadOnly|mount.NoAtime
 	}
@@ -168,12 +192,11 @@ func socketPath(id string) string { return filepath.Join(runDir, socketName(id))
 
 func socketName(id string) string { return id + ".sock" }
 
-// listen makes the socket of a mount, and removes those of mounts that are gone.
+// listen makes the socket of a mount.
 func listen(id string) (*os.File, error) {
 	if err := os.Mkdir(runDir, 0o700); err != nil && !os.IsExist(err) {
 		return nil, err
 	}
-	sweep()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socketPath(id), Net: "unix"})
 	if err != nil {
 		return nil, err
@@ -186,7 +209,8 @@ func listen(id string) (*os.File, error) {
 	return l.File()
 }
 
-func sweep() {
+// Sweep removes the sockets of mounts whose servers were killed.
+func Sweep() {
 	old, _ := filepath.Glob(filepath.Join(runDir, "union-*.sock"))
 	for _, path := range old {
 		gone(path)

@@ -60,19 +60,16 @@ func (s *Server) notify(code uint32, body []byte) error {
 // Branches lists the branches.
 func (s *Server) Branches() []union.Branch { return s.tree.Branches() }
 
-// Add puts a branch at an index; -1 is below all others.
-func (s *Server) Add(index int, src tree.Source) error {
-	var err error
-	if index < 0 {
-		err = s.tree.Append(src)
-	} else {
-		err = s.tree.Add(index, src)
-	}
-	if err != nil {
+// Add puts branches at an index; -1 is below all others. All come, or none.
+func (s *Server) Add(index int, list ...tree.Source) error {
+	if err := s.tree.Add(index, list...); err != nil {
 		return err
 	}
 	return s.forgetAll()
 }
+
+// SetCreate changes where something new is made.
+func (s *Server) SetCreate(p union.Placement) { s.tree.SetCreate(p) }
 
 // Modify changes what the union may do with a branch.
 func (s *Server) Modify(b tree.Source) error {
@@ -82,10 +79,10 @@ func (s *Server) Modify(b tree.Source) error {
 	return s.forgetAll()
 }
 
-// Delete removes a branch that is not in use. What the kernel only remembers
-// counts as use; the caller can make it forget (mount.FS.Reconfigure).
-func (s *Server) Delete(dir string) error {
-	if err := s.tree.Delete(dir); err != nil {
+// Delete removes branches that are not in use, all or none. What the kernel only
+// remembers counts as use; the caller can make it forget (mount.FS.Reconfigure).
+func (s *Server) Delete(dirs ...string) error {
+	if err := s.tree.Delete(dirs...); err != nil {
 		return err
 	}
 	return s.forgetAll()

@@ -8,28 +8,57 @@ import (
 	"github.com/tare-engine/tare/internal/union"
 )
 
-// Add puts a branch at an index, of which the tree closes the directory. All
-// that was looked up may be something else afterwards; what is open stays.
-func (t *Tree) Add(index int, s Source) error {
+// Add puts branches at an index, -1 is below all others, of which the tree closes
+// the directories. All of them come, or none. All that was looked up may be
+// something else afterwards; what is open stays.
+func (t *Tree) Add(index int, list ...Source) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, err := union.Insert(t.specs(), index, s.Branch); err != nil {
-		s.Root.Close()
-		return err
+	if index < 0 {
+		index = len(t.branches)
 	}
-	if err := t.insert(index, s); err != nil {
-		return err
+	specs := t.specs()
+	for i, s := range list {
+		var err error
+		if specs, err = union.Insert(specs, index+i, s.Branch); err != nil {
+			closeSources(list)
+			return err
+		}
+	}
+	for i, s := range list {
+		if err := t.insert(index+i, s); err != nil {
+			closeSources(list[i+1:])
+			t.takeOut(t.branches[index : index+i])
+			return err
+		}
 	}
 	t.changed()
 	return nil
 }
 
-// Append puts a branch below all others.
-func (t *Tree) Append(s Source) error {
-	t.mu.RLock()
-	n := len(t.branches)
-	t.mu.RUnlock()
-	return t.Add(n, s)
+func closeSources(list []Source) {
+	for _, s := range list {
+		s.Root.Close()
+	}
+}
+
+// takeOut removes branches from the list and closes them. Preconditions: t.mu is
+// held exclusively, and nobody has used them or leave was called.
+func (t *Tree) takeOut(list []*Branch) {
+	gone := slices.Clone(list)
+	t.branches = slices.DeleteFunc(slices.Clone(t.branches), func(b *Branch) bool { return slices.Contains(gone, b) })
+	t.number()
+	for _, b := range gone {
+		b.close()
+	}
+}
+
+// SetCreate changes where something new is made.
+func (t *Tree) SetCreate(p union.Placement) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.options.Create = p
+	t.free.setEvery(p.Every)
 }
 
 // changed makes every directory look for its slots again.
@@ -42,52 +71,66 @@ func (t *Tree) branchOf(dir string) (*Branch, error) {
 	return nil, &BranchError{Dir: dir, Text: "it is no branch of this union"}
 }
 
-// Delete removes a branch that is not in use: no file of it is open, and nobody
-// refers to what is in no other branch. Errors are EBUSY then.
-func (t *Tree) Delete(dir string) error {
+// Delete removes branches that are not in use: no file of them is open, and nobody
+// refers to what is in no other branch. All of them go, or none. Errors are EBUSY
+// if they are in use.
+func (t *Tree) Delete(dirs ...string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b, err := t.branchOf(dir)
-	if err != nil {
-		return err
+	var list []*Branch
+	for _, dir := range dirs {
+		b, err := t.branchOf(dir)
+		if err != nil {
+			return err
+		}
+		if b.opens.Load() > 0 {
+			return &BranchError{Dir: b.spec.Dir, Text: "a file of it is open", Err: syscall.EBUSY}
+		}
+		list = append(list, b)
 	}
-	if len(t.branches) == 1 {
-		return &BranchError{Dir: b.spec.Dir, Text: "it is the only branch", Err: syscall.EBUSY}
+	if len(list) == len(t.branches) {
+		return &BranchError{Dir: dirs[0], Text: "it is the only branch", Err: syscall.EBUSY}
 	}
-	if b.opens.Load() > 0 {
-		return &BranchError{Dir: b.spec.Dir, Text: "a file of it is open", Err: syscall.EBUSY}
-	}
-	if t.usedOnly(b) {
+	if b := t.usedOnly(list); b != nil {
 		return &BranchError{Dir: b.spec.Dir, Text: "something of it is in use", Err: syscall.EBUSY}
 	}
-	t.branches = slices.DeleteFunc(t.branches, func(o *Branch) bool { return o == b })
-	t.number()
 	t.changed()
-	t.leave(b)
-	b.close()
+	for _, b := range list {
+		t.leave(b)
+	}
+	t.takeOut(list)
 	return nil
 }
 
-// usedOnly tells whether someone refers to what only this branch has.
-func (t *Tree) usedOnly(b *Branch) bool {
+// usedOnly returns one of the branches to which someone refers for what no other
+// branch has, or nil.
+func (t *Tree) usedOnly(list []*Branch) *Branch {
 	t.table.mu.Lock()
 	defer t.table.mu.Unlock()
 	for _, n := range t.table.byID {
-		if n.refs > 0 && n.only(b) {
-			return true
+		if n.refs > 0 && n.only(list) {
+			return n.topmost()
 		}
 	}
-	return false
+	return nil
 }
 
-// only tells whether a node is in a branch and in no other. Preconditions:
+// only tells whether a node is in these branches and in no other. Preconditions:
 // table.mu is held.
-func (n *Node) only(b *Branch) bool {
+func (n *Node) only(list []*Branch) bool {
 	if !n.Dir() {
-		return n.at.b == b
+		return slices.Contains(list, n.at.b)
 	}
-	list := n.dir.list()
-	return n.ID != 1 && len(list) == 1 && list[0].b == b
+	slots := n.dir.list()
+	return n.ID != 1 && len(slots) > 0 && !slices.ContainsFunc(slots, func(s slot) bool { return !slices.Contains(list, s.b) })
+}
+
+// topmost is the branch of a node that is in one. Preconditions: table.mu is held.
+func (n *Node) topmost() *Branch {
+	if n.Dir() {
+		return n.dir.list()[0].b
+	}
+	return n.at.b
 }
 
 // leave takes a branch out of all directories.

@@ -155,7 +155,7 @@ func (t *Tree) copyDir(n *Node, b *Branch, to dirat.FD, name string) (_ slot, er
 	}
 	var st dirat.Stat
 	if err = t.settleDir(n, b, fd, &st); err == nil {
-		err = t.keepTimes(to, func() error { return work.Rename(temp, to, name, dirat.NoReplace) })
+		err = keepTimes(to, func() error { return work.Rename(temp, to, name, dirat.NoReplace) })
 	}
 	if err != nil {
 		fd.Close()
@@ -187,7 +187,7 @@ func (t *Tree) settleDir(n *Node, b *Branch, fd dirat.FD, st *dirat.Stat) error 
 
 // keepTimes leaves the times of a directory as they were: a copy is nothing
 // that happened to it.
-func (t *Tree) keepTimes(dir dirat.FD, f func() error) error {
+func keepTimes(dir dirat.FD, f func() error) error {
 	var st dirat.Stat
 	if err := dir.Stat(&st); err != nil {
 		return err
@@ -255,7 +255,7 @@ func (t *Tree) copyFileIn(parent, n *Node, b *Branch, data bool) (done bool, err
 			return false, err
 		}
 	}
-	err = t.keepTimes(to, func() error { return b.home.work.Rename(temp, to, name, dirat.NoReplace) })
+	err = keepTimes(to, func() error { return b.home.work.Rename(temp, to, name, dirat.NoReplace) })
 	if err != nil {
 		return false, stale(err)
 	}

@@ -31,7 +31,9 @@ func (h *home) open(root dirat.FD, rw bool) (err error) {
 		}
 	}()
 	if rw {
-		if err := h.openWork(root); err != nil {
+		// The root's time is that of what is seen in it.
+		err := keepTimes(root, func() error { return h.make(root) })
+		if err != nil {
 			return err
 		}
 	}
@@ -49,18 +51,35 @@ func (h *home) open(root dirat.FD, rw bool) (err error) {
 	return nil
 }
 
-// openWork makes the directories of a writable branch, and empties that of
-// things which were on their way when a server died.
-func (h *home) openWork(root dirat.FD) (err error) {
-	for _, name := range []string{union.WorkDir, union.LinkDir} {
-		if err := root.Mkdir(name, 0o700); err != nil && err != syscall.EEXIST {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+// make makes what a writable branch has, and empties the directory of things
+// which were on their way when a server died.
+func (h *home) make(root dirat.FD) (err error) {
+	if err := Furnish(root); err != nil {
+		return err
 	}
 	if h.work, err = root.Dir(union.WorkDir); err != nil {
 		return fmt.Errorf("%s: %w", union.WorkDir, err)
 	}
 	return clear(h.work)
+}
+
+// Furnish makes in the root of a branch what the union keeps in a writable one. The
+// first mount would do it.
+func Furnish(root dirat.FD) error {
+	for _, name := range []string{union.WorkDir, union.LinkDir} {
+		if err := root.Mkdir(name, 0o700); err != nil && err != syscall.EEXIST {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if err := markAlone(root, union.WhiteoutBase); err != nil {
+		return fmt.Errorf("%s: %w", union.WhiteoutBase, err)
+	}
+	fd, err := root.OpenAt(union.InodeFile, syscall.O_RDWR|syscall.O_CREAT, 0o600)
+	if err != nil {
+		return fmt.Errorf("%s: %w", union.InodeFile, err)
+	}
+	fd.Close()
+	return nil
 }
 
 func (h *home) loadLinks() error {
@@ -153,7 +172,7 @@ type inodes struct {
 func (x *inodes) open(root dirat.FD, rw bool) error {
 	flags := syscall.O_RDONLY
 	if rw {
-		flags = syscall.O_RDWR | syscall.O_APPEND | syscall.O_CREAT
+		flags = syscall.O_RDWR | syscall.O_APPEND
 	}
 	fd, err := root.OpenAt(union.InodeFile, flags, 0o600)
 	if err == syscall.ENOENT {

@@ -21,6 +21,13 @@ type measured struct {
 	when  time.Time
 }
 
+// setEvery changes how long a measurement is used.
+func (f *freeSpace) setEvery(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.every = d
+}
+
 func (f *freeSpace) of(b *Branch) uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()

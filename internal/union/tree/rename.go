@@ -266,7 +266,7 @@ func (r *rename) linkUp(n, p *Node, name string) error {
 		return err
 	}
 	defer fd.Close()
-	return t.keepTimes(dir, func() error { return fd.LinkTo(dir, name) })
+	return keepTimes(dir, func() error { return fd.LinkTo(dir, name) })
 }
 
 // do moves the name in branch r.b, where everything is.
