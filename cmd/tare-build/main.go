@@ -25,6 +25,9 @@ func main() {
 	defer stop()
 	cmd := newCommand()
 	if err := cmd.ExecuteContext(ctx); err != nil {
+		if status, ok := errors.AsType[statusError](err); ok {
+			os.Exit(int(status))
+		}
 		if !errors.Is(err, context.Canceled) && ctx.Err() == nil {
 			fmt.Fprintln(os.Stderr, "ERROR:", strings.TrimPrefix(err.Error(), "ERROR: "))
 		} else {
