@@ -191,5 +191,8 @@ func isArchive(head []byte) bool {
 			return true
 		}
 	}
-	return len(head) > 262 && string(head[257:262]) == "ustar"
+	return isTar(head)
 }
+
+// isTar recognizes tar that is not packed.
+func isTar(head []byte) bool { return len(head) > 262 && string(head[257:262]) == "ustar" }

@@ -36,6 +36,12 @@ func (o *request) run(ctx context.Context, e *engine) (err error) {
 		return err
 	}
 	defer c.Close()
+	if o.Verify {
+		if err := o.verify(ctx, c, s, mode); err != nil {
+			return err
+		}
+		delete(s.FrontendAttrs, "no-cache") // what was verified is in the cache
+	}
 	resp, err := o.solve(ctx, c, s, mode)
 	if err != nil {
 		return err
@@ -55,6 +61,10 @@ func (o *request) settle() (err error) {
 		return err
 	}
 	switch {
+	case o.Verify && o.call.method != "":
+		return errors.New("--verify and --call cannot be used together: a call builds nothing")
+	case o.Verify && o.Context == "-":
+		return errors.New("--verify builds more than once: the context cannot come from standard input")
 	case o.OnFailure == "":
 	case o.OnFailure != "shell":
 		return fmt.Errorf("invalid argument %q for --on-failure: only shell is possible", o.OnFailure)

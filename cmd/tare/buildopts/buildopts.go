@@ -16,7 +16,7 @@ type Options struct {
 
 	Call, CgroupParent, File, IIDFile, MetadataFile, Network, OnFailure, Progress, SBOM, Provenance, ShmSize, Target string
 
-	Check, Load, NoCache, Pull, Push, Quiet bool
+	Check, Load, NoCache, Pull, Push, Quiet, Verify bool
 }
 
 // Add defines the flags.
@@ -55,6 +55,7 @@ func (o *Options) Add(f *pflag.FlagSet) {
 	f.StringArrayVarP(&o.Tags, "tag", "t", nil, "Image identifier (format: \"[registry/]repository[:tag]\")")
 	f.StringVar(&o.Target, "target", "", "Set the target build stage to build")
 	f.StringArrayVar(&o.Ulimits, "ulimit", nil, "Ulimit options")
+	f.BoolVar(&o.Verify, "verify", false, "Build twice without cache first, and fail if a file of the results differs")
 	// Scripts of the time before BuildKit have these; both are how things are.
 	f.Bool("rm", true, "Remove intermediate containers after a successful build")
 	f.Bool("force-rm", false, "Always remove intermediate containers")
