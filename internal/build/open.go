@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/diff/apply"
@@ -174,7 +175,7 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 	}
 	return base.WorkerOpt{
 		ID: id, Root: b.cfg.Root, Labels: map[string]string{label.Executor: "oci", label.Snapshotter: snapshot.Name},
-		Platforms: []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}, GCPolicy: gcPolicy(b.cfg),
+		Platforms: []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}, GCPolicy: b.cfg.Bounds.policy(b.cfg.Root),
 		BuildkitVersion:  bkclient.BuildkitVersion{Package: "github.com/moby/buildkit", Version: buildkitVersion()},
 		NetworkProviders: networks, Executor: b.steps, Snapshotter: known, ContentStore: store,
 		Applier: apply.NewFileSystemApplier(store), Differ: walking.NewWalkingDiff(store),
@@ -244,7 +245,7 @@ func (b *builder) control(u *undo.Stack) error {
 			"local":    localcache.ResolveCacheImporterFunc(b.sessions),
 		},
 		CacheManager: solver.NewCacheManager(context.Background(), "local", cache, worker.NewCacheResultStorage(workers)),
-		CacheStore:   cache, Entitlements: entitlements, HistoryDB: history, LeaseManager: b.worker.LeaseManager(), ContentStore: store,
+		CacheStore:   cache, Entitlements: b.cfg.entitlements(), HistoryDB: history, LeaseManager: b.worker.LeaseManager(), ContentStore: store,
 		GarbageCollect: b.worker.GarbageCollect, GracefulStop: ended.Done(),
 	})
 	return err
@@ -252,7 +253,9 @@ func (b *builder) control(u *undo.Stack) error {
 
 // entitlements are what clients may allow a build beyond the ordinary; what runs
 // without confinement is not among them (rule R15).
-var entitlements = []string{"network.host", "device"}
+func (c Config) entitlements() []string {
+	return slices.DeleteFunc([]string{"network.host", "device"}, func(e string) bool { return slices.Contains(c.Denied, e) })
+}
 
 // endTime is how long the steps of builds that are cut off may take to end.
 const endTime = 5 * time.Second
