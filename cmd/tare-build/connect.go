@@ -22,6 +22,8 @@ type engine struct {
 	Socket  string   // path of its socket
 	Dial    []string // or a command whose standard input and output lead to it
 	Proxies []string // NAME=VALUE, arguments of its builds that do not say otherwise
+	Name    string   // of its context
+	Show    string   // what is to be told of its builder instead of building, see show
 }
 
 // errGone says that the engine does not build for us any more.
