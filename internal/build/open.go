@@ -69,6 +69,7 @@ type builder struct {
 	conns      *connections
 	snapshots  *snapshot.Snapshotter
 	steps      *steps
+	once       *once
 	ended      context.CancelFunc
 }
 
@@ -111,7 +112,7 @@ func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 		return nil, err
 	}
 	made.SourceManager.Register(imageSource{made.ImageSource})
-	b.worker = &builderWorker{made, b.cfg.Events}
+	b.worker = &builderWorker{made, b.cfg.Events, b.once}
 	if err := b.control(&u); err != nil {
 		return nil, err
 	}
@@ -150,6 +151,7 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 		Snapshotter: containerdsnapshot.NewSnapshotter(snapshot.Name, mdb.Snapshotter(snapshot.Name), namespace, nil),
 		layers:      b.cfg.Layers,
 	}
+	b.once = &once{known: known, snapshots: b.snapshots, layers: b.cfg.Layers, mounts: b.cfg.ExecRoot}
 	monitor, err := resources.NewMonitor()
 	if err != nil {
 		return o, err
@@ -268,5 +270,8 @@ func (b *builder) close() error {
 	if !b.steps.wait(endTime) {
 		slog.Warn("steps of builds have not ended: they are killed")
 	}
-	return errors.Join(Sweep(b.cfg), b.controller.Close(), b.snapshots.Close(), disuse(b.cfg.Root))
+	b.once.close()
+	errs := []error{Sweep(b.cfg), b.controller.Close()}
+	_, err := b.snapshots.DropOwn(time.Now()) // nothing is mounted any more
+	return errors.Join(append(errs, err, b.snapshots.Close(), disuse(b.cfg.Root))...)
 }

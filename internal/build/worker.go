@@ -15,6 +15,7 @@ import (
 type builderWorker struct {
 	*base.Worker
 	events *event.Log
+	once   *once
 }
 
 // Exporter returns the exporter that a client asks for.
@@ -22,7 +23,7 @@ func (w *builderWorker) Exporter(name string, sm *session.Manager) (exporter.Exp
 	switch name {
 	case exporterMoby, bkclient.ExporterImage:
 		e, err := w.Worker.Exporter(bkclient.ExporterImage, sm)
-		return &toImages{dated{e}, w.ContentStore(), w.events}, err
+		return &toImages{dated{e}, w.ContentStore(), w.events, w.once}, err
 	case bkclient.ExporterOCI, bkclient.ExporterDocker:
 		e, err := w.Worker.Exporter(name, sm)
 		return dated{e}, err
