@@ -14,5 +14,6 @@ func TestBuilds(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%v, %v", files, err)
 	}
-	run(t, startTared(t), filepath.Join(programs(t), "tare"), files)
+	e := startTaredIn(t, workdir(t), "--build-cache-cap", "3GB")
+	run(t, e, filepath.Join(programs(t), "tare"), files)
 }

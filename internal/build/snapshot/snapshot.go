@@ -272,20 +272,26 @@ func (s *Snapshotter) mounts(sn storage.Snapshot) []mount.Mount {
 	case !active && len(sn.ParentIDs) == 0:
 		return bind(s.fs(sn.ID), "ro")
 	case !active && (whole || len(sn.ParentIDs) == 1):
-		return bind(s.fs(sn.ParentIDs[0]), "ro")
+		return bind(s.lower(sn.ParentIDs[0]), "ro")
 	}
 	lower := make([]string, len(sn.ParentIDs))
 	for i, id := range sn.ParentIDs {
-		lower[i] = s.fs(id)
+		lower[i] = s.lower(id)
 	}
 	// Whatever the kernel's defaults are: layers hold nothing that only this mount
-	// understands.
-	options := []string{"index=off", "redirect_dir=off", "metacopy=off", "lowerdir=" + strings.Join(lower, ":")}
+	// understands. That redirects are off switches metacopy off too; BuildKit, which
+	// reads these options where it merges layers, does not know its name.
+	options := []string{"index=off", "redirect_dir=off", "lowerdir=" + strings.Join(lower, ":")}
 	if active {
 		options = append(options, "upperdir="+s.fs(sn.ID), "workdir="+filepath.Join(s.dir(sn.ID), "work"))
 	}
 	return []mount.Mount{{Type: "overlay", Source: "overlay", Options: options}}
 }
+
+// lower is the path of a committed snapshot's files. It may be a link: BuildKit walks
+// these directories itself where it merges them, and who walks follows no link, but one
+// with a dot behind it.
+func (s *Snapshotter) lower(id string) string { return s.fs(id) + "/." }
 
 func bind(source, mode string) []mount.Mount {
 	return []mount.Mount{{Type: "bind", Source: source, Options: []string{mode, "rbind"}}}
