@@ -22,15 +22,46 @@ type engine struct {
 	Socket  string   // path of its socket
 	Dial    []string // or a command whose standard input and output lead to it
 	Proxies []string // NAME=VALUE, arguments of its builds that do not say otherwise
+	Name    string   // of its context
+	Show    string   // what is to be told of its builder instead of building, see show
 }
 
-// client returns a client of the engine's BuildKit. It does not dial.
-func (e *engine) client(ctx context.Context) (*bkclient.Client, error) {
-	return bkclient.New(ctx, "",
-		bkclient.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return e.upgrade(ctx, "/grpc", nil) }),
+// errGone says that the engine does not build for us any more.
+var errGone = errors.New("the connection with the engine has ended")
+
+// client returns a client of the engine's BuildKit, and a context that ends with its
+// connection: not all that waits for the engine notices. It does not dial.
+func (e *engine) client(ctx context.Context) (context.Context, *bkclient.Client, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	c, err := bkclient.New(ctx, "",
+		bkclient.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			conn, err := e.upgrade(ctx, "/grpc", nil)
+			if err != nil {
+				return nil, err
+			}
+			return &watchedConn{conn, func() { cancel(errGone) }}, nil
+		}),
 		bkclient.WithSessionDialer(func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
 			return e.upgrade(ctx, "/session", meta)
 		}))
+	if err != nil {
+		cancel(err)
+	}
+	return ctx, c, err
+}
+
+// watchedConn tells when there is nothing to read from it any more.
+type watchedConn struct {
+	net.Conn
+	ended func()
+}
+
+func (c *watchedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.ended()
+	}
+	return n, err
 }
 
 // upgrade opens a connection that goes on with HTTP/2.

@@ -102,8 +102,9 @@ func (o *request) dockerfile(s *bkclient.SolveOpt, d dockerfile) (err error) {
 		}
 	}
 	if d.dir != "" {
-		if _, err := os.Stat(filepath.Join(d.dir, d.name)); err != nil {
-			return fmt.Errorf("failed to read dockerfile: open %s: no such file or directory", filepath.Join(d.dir, d.name))
+		o.where = filepath.Join(d.dir, d.name)
+		if _, err := os.Stat(o.where); err != nil {
+			return fmt.Errorf("failed to read dockerfile: open %s: no such file or directory", o.where)
 		}
 		if err := mountLocal(s, "dockerfile", d.dir); err != nil {
 			return err
@@ -190,5 +191,8 @@ func isArchive(head []byte) bool {
 			return true
 		}
 	}
-	return len(head) > 262 && string(head[257:262]) == "ustar"
+	return isTar(head)
 }
+
+// isTar recognizes tar that is not packed.
+func isTar(head []byte) bool { return len(head) > 262 && string(head[257:262]) == "ustar" }

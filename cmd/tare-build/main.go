@@ -23,8 +23,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	cmd := newCommand()
-	if err := cmd.ExecuteContext(ctx); err != nil {
+	if err := run(ctx); err != nil {
+		if status, ok := errors.AsType[statusError](err); ok {
+			os.Exit(int(status))
+		}
 		if !errors.Is(err, context.Canceled) && ctx.Err() == nil {
 			fmt.Fprintln(os.Stderr, "ERROR:", strings.TrimPrefix(err.Error(), "ERROR: "))
 		} else {
@@ -34,7 +36,19 @@ func main() {
 	}
 }
 
-func newCommand() *cobra.Command {
+// run does what we were started for.
+func run(ctx context.Context) error {
+	var e engine
+	if err := json.Unmarshal([]byte(os.Getenv("TARE_BUILD_ENGINE")), &e); err != nil {
+		return errors.New("run this program as `tare build`")
+	}
+	if e.Show != "" {
+		return e.show(ctx, os.Stdout, e.Show)
+	}
+	return newCommand(&e).ExecuteContext(ctx)
+}
+
+func newCommand(e *engine) *cobra.Command {
 	var o request
 	cmd := &cobra.Command{
 		Use:           "tare build [OPTIONS] PATH | URL | -",
@@ -42,12 +56,8 @@ func newCommand() *cobra.Command {
 		Args:          oneContext,
 		SilenceErrors: true, SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var e engine
-			if err := json.Unmarshal([]byte(os.Getenv("TARE_BUILD_ENGINE")), &e); err != nil {
-				return errors.New("run this program as `tare build`")
-			}
 			o.Context, o.proxies = args[0], e.Proxies
-			return o.run(cmd.Context(), &e)
+			return o.run(cmd.Context(), e)
 		},
 	}
 	o.Add(cmd.Flags())

@@ -18,6 +18,8 @@ type request struct {
 	buildopts.Options
 	proxies []string // see engine
 	made    []string // directories for this build
+	call    call
+	where   string // the Dockerfile, as the user calls it; "": it is not here
 }
 
 // mode is how progress is shown.
@@ -87,10 +89,6 @@ func (o *request) listed(a map[string]string) error {
 		if k, v, _ := strings.Cut(p, "="); !has(a, "build-arg:"+k) {
 			a["build-arg:"+k] = v
 		}
-	}
-	const epoch = "SOURCE_DATE_EPOCH" // of reproducible builds, as buildx has it
-	if v := os.Getenv(epoch); v != "" && !has(a, "build-arg:"+epoch) {
-		a["build-arg:"+epoch] = v
 	}
 	for _, l := range o.Labels {
 		k, v, _ := strings.Cut(l, "=")

@@ -29,16 +29,15 @@ func parsed(t *testing.T, args ...string) *request {
 
 func TestAttrs(t *testing.T) {
 	t.Setenv("FROM_HERE", "here")
-	t.Setenv("SOURCE_DATE_EPOCH", "7")
 	t.Setenv("HTTP_PROXY", "http://not.passed.on")
 	const always = "image-resolve-mode=local "
 	for line, want := range map[string]string{
-		"": always + "build-arg:SOURCE_DATE_EPOCH=7",
+		"": always,
 		"--build-arg SOURCE_DATE_EPOCH=8 --build-arg FROM_HERE --build-arg NOT_HERE --build-arg A=b=c": always + "build-arg:A=b=c build-arg:FROM_HERE=here build-arg:SOURCE_DATE_EPOCH=8",
-		"--pull --no-cache --network none --target t --label l":                                        "image-resolve-mode=pull build-arg:SOURCE_DATE_EPOCH=7 force-network-mode=none label:l= no-cache= target=t",
-		"--add-host a:1.2.3.4 --add-host b=[::1] --ulimit nofile=1:2 --shm-size 1k":                    always + "add-hosts=a=1.2.3.4,b=::1 build-arg:SOURCE_DATE_EPOCH=7 shm-size=1024 ulimit=nofile=1:2",
-		"--sbom --provenance=mode=max --platform a --platform b":                                       always + "attest:provenance=mode=max attest:sbom= build-arg:SOURCE_DATE_EPOCH=7 platform=a,b",
-		"--sbom=false": always + "build-arg:SOURCE_DATE_EPOCH=7",
+		"--pull --no-cache --network none --target t --label l":                                        "image-resolve-mode=pull  force-network-mode=none label:l= no-cache= target=t",
+		"--add-host a:1.2.3.4 --add-host b=[::1] --ulimit nofile=1:2 --shm-size 1k":                    always + "add-hosts=a=1.2.3.4,b=::1  shm-size=1024 ulimit=nofile=1:2",
+		"--sbom --provenance=mode=max --platform a --platform b":                                       always + "attest:provenance=mode=max attest:sbom=  platform=a,b",
+		"--sbom=false": always,
 	} {
 		a, err := parsed(t, strings.Fields(line)...).attrs()
 		var got []string
@@ -62,6 +61,26 @@ func TestAttrs(t *testing.T) {
 		if _, err := parsed(t, strings.Fields(line)...).attrs(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", line, err, want)
 		}
+	}
+}
+
+func TestEpochGiven(t *testing.T) {
+	for _, c := range []struct{ argument, environment, want string }{
+		{"8", "7", "8"}, {"", "7", ""}, {"none", "7", "7"}, {"none", "", "none"},
+	} {
+		t.Setenv(epochName, c.environment)
+		a := map[string]string{}
+		if c.argument != "none" {
+			a[epochAttr] = c.argument
+		}
+		given := epochGiven(a)
+		if v, ok := a[epochAttr]; !given || ok && v != c.want || !ok && c.want != "none" {
+			t.Errorf("%+v: %v %q", c, given, a)
+		}
+	}
+	os.Unsetenv(epochName)
+	if epochGiven(map[string]string{}) {
+		t.Error("a time is given by nobody")
 	}
 }
 

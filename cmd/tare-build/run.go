@@ -15,51 +15,69 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/session/auth/authprovider"
 	"github.com/moby/buildkit/session/sshforward/sshprovider"
-	"github.com/moby/buildkit/solver/errdefs"
-	"github.com/moby/buildkit/util/progress/progressui"
 )
 
-// run builds.
+// run builds, or does what is asked for instead.
 func (o *request) run(ctx context.Context, e *engine) (err error) {
 	mode, err := o.mode()
 	if err != nil {
 		return err
 	}
+	if err := o.settle(); err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, o.clean()) }()
-	s, err := o.solveOpt()
+	s, err := o.solveOpt(ctx)
 	if err != nil {
 		return err
 	}
-	c, err := e.client(ctx)
+	ctx, c, err := e.client(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	display, err := progressui.NewDisplay(os.Stderr, mode)
+	if o.Verify {
+		if err := o.verify(ctx, c, s, mode); err != nil {
+			return err
+		}
+		delete(s.FrontendAttrs, "no-cache") // what was verified is in the cache
+	}
+	resp, err := o.solve(ctx, c, s, mode)
 	if err != nil {
 		return err
 	}
-	status := make(chan *bkclient.SolveStatus)
-	shown := make(chan error, 1)
-	go func() {
-		_, err := display.UpdateFrom(context.WithoutCancel(ctx), status)
-		shown <- err
-	}()
-	resp, err := c.Solve(ctx, nil, *s, status)
-	if serr := <-shown; err == nil {
-		err = serr
+	if err := o.report(resp); err != nil || o.call.method == "" {
+		return err
 	}
-	if err != nil {
-		for _, src := range errdefs.Sources(err) {
-			_ = src.Print(os.Stderr)
-		}
-		return fmt.Errorf("failed to build: %w", err)
+	return o.call.print(os.Stdout, resp.ExporterResponse, o.where)
+}
+
+// settle reads what is to be done, and refuses what does not go together.
+func (o *request) settle() (err error) {
+	if o.Check {
+		o.Call = "check"
 	}
-	return o.report(resp)
+	if o.call, err = parseCall(o.Call); err != nil {
+		return err
+	}
+	switch {
+	case o.Verify && o.call.method != "":
+		return errors.New("--verify and --call cannot be used together: a call builds nothing")
+	case o.Verify && o.Context == "-":
+		return errors.New("--verify builds more than once: the context cannot come from standard input")
+	case o.OnFailure == "":
+	case o.OnFailure != "shell":
+		return fmt.Errorf("invalid argument %q for --on-failure: only shell is possible", o.OnFailure)
+	case o.Context == "-" || o.File == "-":
+		return errors.New("--on-failure shell reads from standard input: the context and the Dockerfile cannot come from there too")
+	case o.call.method != "":
+		return errors.New("--on-failure and --call cannot be used together: a call runs no step")
+	}
+	return nil
 }
 
 // solveOpt is the request.
-func (o *request) solveOpt() (_ *bkclient.SolveOpt, err error) {
+func (o *request) solveOpt(ctx context.Context) (_ *bkclient.SolveOpt, err error) {
 	s := &bkclient.SolveOpt{Frontend: "dockerfile.v0", AllowedEntitlements: o.Allow}
 	if s.FrontendAttrs, err = o.attrs(); err != nil {
 		return nil, err
@@ -67,12 +85,7 @@ func (o *request) solveOpt() (_ *bkclient.SolveOpt, err error) {
 	if o.Network == "host" {
 		s.AllowedEntitlements = append(s.AllowedEntitlements, "network.host")
 	}
-	if o.Check {
-		o.Call = "check"
-	}
-	if o.Call != "build" {
-		return nil, fmt.Errorf("--call=%s is not supported: only build is", o.Call)
-	}
+	dated := epochGiven(s.FrontendAttrs)
 	if err := o.inputs(s); err != nil {
 		return nil, err
 	}
@@ -81,6 +94,12 @@ func (o *request) solveOpt() (_ *bkclient.SolveOpt, err error) {
 	}
 	if s.CacheExports, err = build.ParseExportCache(cacheSpecs(o.CacheTo)); err != nil {
 		return nil, err
+	}
+	if o.call.method != "" {
+		s.Exports, s.CacheExports, s.Internal = nil, nil, true
+		o.call.ask(s.FrontendAttrs)
+	} else if _, local := s.LocalMounts["context"]; local && !dated && o.Context != "-" {
+		epochOfDir(ctx, s, o.Context)
 	}
 	if s.CacheImports, err = build.ParseImportCache(cacheSpecs(o.CacheFrom)); err != nil {
 		return nil, err

@@ -29,15 +29,16 @@ func newBuildCommand(c *cli) *cobra.Command {
 					return cmd.Help()
 				}
 			}
-			return c.execBuild(args)
+			return c.execBuild("", args)
 		},
 	}
 	new(buildopts.Options).Add(cmd.Flags())
 	return cmd
 }
 
-// execBuild becomes the program that builds, which is told how the engine is reached.
-func (c *cli) execBuild(args []string) error {
+// execBuild becomes the program that builds, which is told how the engine is reached,
+// and what is to be shown of its builder instead, if something is.
+func (c *cli) execBuild(show string, args []string) error {
 	config, err := c.settings()
 	if err != nil {
 		return err
@@ -54,7 +55,9 @@ func (c *cli) execBuild(args []string) error {
 		Socket  string
 		Dial    []string
 		Proxies []string
-	}{Proxies: proxyEnv(config.Proxies, e.host)}
+		Name    string
+		Show    string
+	}{Proxies: proxyEnv(config.Proxies, e.host), Name: c.contextName(config), Show: show}
 	if socket, ok := strings.CutPrefix(e.host, "unix://"); ok {
 		way.Socket = socket
 	} else {

@@ -40,6 +40,24 @@ func newBuilderDuCommand(c *cli) *cobra.Command {
 	}
 }
 
+func newBuilderLsCommand(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "ls",
+		Short: "List builders: the engine's",
+		Args:  noArgs,
+		RunE:  func(*cobra.Command, []string) error { return c.execBuild("ls", nil) },
+	}
+}
+
+func newBuilderInspectCommand(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "inspect",
+		Short: "Show what the engine's builder is, and in which bounds its cache is kept",
+		Args:  noArgs,
+		RunE:  func(*cobra.Command, []string) error { return c.execBuild("inspect", nil) },
+	}
+}
+
 func newBuilderPruneCommand(c *cli) *cobra.Command {
 	var o pruneOptions
 	var reserved, most, free opts.Bytes

@@ -98,6 +98,8 @@ var containerCommands = []command{
 var builderCommands = []command{
 	{name: "build", build: newBuildCommand},
 	{name: "du", build: newBuilderDuCommand},
+	{name: "inspect", build: newBuilderInspectCommand},
+	{name: "ls list", build: newBuilderLsCommand},
 	{name: "prune", build: newBuilderPruneCommand},
 }
 

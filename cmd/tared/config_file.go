@@ -198,6 +198,8 @@ func wordsOf(v pflag.Value, raw json.RawMessage) ([]string, error) {
 	switch v.Type() {
 	case "runtimes":
 		return runtimeWords(raw)
+	case builderType:
+		return objectWord(raw)
 	case poolsType:
 		return poolWords(raw)
 	case networkOptsType:

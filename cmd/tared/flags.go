@@ -62,6 +62,7 @@ type Config struct {
 	UsernsRange   string   // of containers with a range of their own; empty: the default
 	Registries    registryConfig
 	ImageCap      byteSize // that images may take; 0: as much as there is
+	Builder       builderConfig
 	Uninstall     bool
 	ShowVersion   bool
 
@@ -117,6 +118,8 @@ func (c *Config) engineOptions() []option {
 		{"exec-root", "", "exec-root", "`directory` of what does not outlive a reboot", textValue{&c.ExecRoot, checkPath}},
 		{"config-file", "", "", "`file` with settings as JSON; SIGHUP reads it again", textValue{&c.ConfigFile, nil}},
 		{"image-cap", "", "image-cap", "`bytes` that images may take, such as 20GB: those that were not used for longest go when more come; 0 is no cap", &c.ImageCap},
+		{"build-cache-cap", "", "build-cache-cap", "`bytes` that the cache of builds may take, such as 20GB or 10%: what is easily had again goes first", spaceValue{&c.Builder.Cap}},
+		{"builder", "", "builder", "`object` of dockerd's daemon.json for builds, such as {\"gc\": {\"defaultMaxUsedSpace\": \"20GB\"}}", builderValue{&c.Builder}},
 		{"pidfile", "p", "pidfile", "`file` to write the process id to", textValue{&c.PIDFile, checkPath}},
 		{"debug", "D", "debug", "log what happens in detail", (*boolValue)(&c.Debug)},
 		{"log-level", "l", "log-level", "`level` of the log: debug, info, warn, error or fatal", textValue{&c.LogLevel, oneOf("debug", "info", "warn", "error", "fatal")}},
@@ -198,6 +201,9 @@ func (c *Config) check() error {
 		return errors.New("host-gateway-ip: one IPv4 address can be given")
 	}
 	if err := uniqueKeys(c.Labels); err != nil {
+		return err
+	}
+	if err := c.Builder.check(); err != nil {
 		return err
 	}
 	if len(c.ExecOpts) > 1 {

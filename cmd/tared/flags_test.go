@@ -354,3 +354,40 @@ func TestPoolsAndOptionsOfNetworks(t *testing.T) {
 		}
 	}
 }
+
+func TestBuilder(t *testing.T) {
+	c, err := parse(t, "--config-file="+configFileWith(t, `{"builder": {
+		"gc": {"enabled": true, "defaultKeepStorage": "20GB", "policy": [
+			{"filter": ["unused-for=48h", "type=source.local"], "maxUsedSpace": "512MB"}, {"all": true, "keepStorage": "10%"}, {"all": true}]},
+		"entitlements": {"network-host": false, "security-insecure": false, "device": true}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := buildConfig(c, "12345678", "overlay")
+	if r := b.Bounds.Rules; b.Bounds.Off || len(r) != 3 || r[0].Spaces.MaxUsed.Bytes != 512<<20 || !r[1].All || r[1].Spaces.Reserved.Percentage != 10 ||
+		b.Bounds.Defaults.Reserved.Bytes != 20<<30 || !slices.Equal(b.Denied, []string{"network.host"}) {
+		t.Errorf("%+v", b)
+	}
+	if c, err = parse(t, "--build-cache-cap=5%"); err != nil || c.Builder.bounds().Defaults.MaxUsed.Percentage != 5 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err = parse(t, `--builder={"gc": {"enabled": false}}`); err != nil || !c.Builder.bounds().Off {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for file, want := range map[string]string{
+		`{"builder": []}`: "want an object such as",
+		`{"builder": {"gc": {"policy": [{"filter": ["age=1h"]}]}}}`:                     "want KEY=VALUE",
+		`{"builder": {"gc": {"policy": [{"filter": ["until=1h", "unused-for=2h"]}]}}}`:  "one age",
+		`{"builder": {"gc": {"policy": [{"filter": ["until=yesterday"]}]}}}`:            "want a duration",
+		`{"builder": {"gc": {"defaultMaxUsedSpace": "much"}}}`:                          "neither bytes",
+		`{"builder": {"entitlements": {"security-insecure": true}}}`:                    "not offered",
+		`{"builder": {"entitlements": {"root": true}}}`:                                 "is unknown",
+		`{"builder": {"cap": 1}}`:                                                       "unknown field",
+		`{"builder": {"gc": {"defaultMaxUsedSpace": "1GB"}}, "build-cache-cap": "1GB"}`: "both given",
+		`{"build-cache-cap": "200%"}`:                                                   "neither bytes",
+	} {
+		if _, err := parse(t, "--config-file="+configFileWith(t, file)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", file, err, want)
+		}
+	}
+}

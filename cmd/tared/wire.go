@@ -151,6 +151,7 @@ func buildConfig(cfg *Config, id, driver string) build.Config {
 	return build.Config{
 		Root: build.CacheDir(cfg.DataRoot, driver), ExecRoot: filepath.Join(cfg.ExecRoot, "build"), Runtime: besideUs("tare-runtime"),
 		Cgroup: cgroupParent(cfg, id) + "-build", CDIDirs: cfg.CDIDirs, DNS: cfg.DNS,
+		Bounds: cfg.Builder.bounds(), Denied: cfg.Builder.Denied,
 	}
 }
 

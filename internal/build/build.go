@@ -43,7 +43,8 @@ type Config struct {
 	AppArmor string // profile of steps; "": none
 	DNS      []string
 	CDIDirs  []string
-	Cap      int64 // bytes that the cache may take; 0: as BuildKit sees fit for the disk
+	Bounds   Bounds
+	Denied   []string // entitlements that clients cannot give
 
 	Layers     *layer.Service
 	Images     *image.Service

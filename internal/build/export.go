@@ -29,6 +29,7 @@ type toImages struct {
 	exporter.Exporter
 	store  content.Provider
 	events *event.Log
+	once   *once
 }
 
 // Resolve reads what the client wants.
@@ -45,7 +46,7 @@ func (e *toImages) Resolve(ctx context.Context, id int, attrs map[string]string)
 		attrs[compression] = "uncompressed"
 	}
 	i, err := e.Exporter.Resolve(ctx, id, attrs)
-	return &imageExport{ExporterInstance: i, store: e.store, events: e.events, name: attrs[string(exptypes.OptKeyName)]}, err
+	return &imageExport{ExporterInstance: i, store: e.store, events: e.events, once: e.once, name: attrs[string(exptypes.OptKeyName)]}, err
 }
 
 // imageExport tells the client the image's ID here. Of an image without a name that
@@ -54,6 +55,7 @@ type imageExport struct {
 	exporter.ExporterInstance
 	store  content.Provider
 	events *event.Log
+	once   *once
 	name   string // several are separated by commas
 }
 
@@ -71,6 +73,7 @@ func (e *imageExport) Export(ctx context.Context, src *exporter.Source, info exp
 		}
 		e.tell(id)
 	}
+	e.once.share(ctx, src)
 	return resp, finalize, ref, nil
 }
 

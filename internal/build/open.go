@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/diff/apply"
@@ -68,6 +69,7 @@ type builder struct {
 	conns      *connections
 	snapshots  *snapshot.Snapshotter
 	steps      *steps
+	once       *once
 	ended      context.CancelFunc
 }
 
@@ -110,7 +112,7 @@ func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 		return nil, err
 	}
 	made.SourceManager.Register(imageSource{made.ImageSource})
-	b.worker = &builderWorker{made, b.cfg.Events}
+	b.worker = &builderWorker{made, b.cfg.Events, b.once}
 	if err := b.control(&u); err != nil {
 		return nil, err
 	}
@@ -149,6 +151,7 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 		Snapshotter: containerdsnapshot.NewSnapshotter(snapshot.Name, mdb.Snapshotter(snapshot.Name), namespace, nil),
 		layers:      b.cfg.Layers,
 	}
+	b.once = &once{known: known, snapshots: b.snapshots, layers: b.cfg.Layers, mounts: b.cfg.ExecRoot}
 	monitor, err := resources.NewMonitor()
 	if err != nil {
 		return o, err
@@ -174,7 +177,7 @@ func (b *builder) workerOptions(ctx context.Context, u *undo.Stack) (o base.Work
 	}
 	return base.WorkerOpt{
 		ID: id, Root: b.cfg.Root, Labels: map[string]string{label.Executor: "oci", label.Snapshotter: snapshot.Name},
-		Platforms: []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}, GCPolicy: gcPolicy(b.cfg),
+		Platforms: []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())}, GCPolicy: b.cfg.Bounds.policy(b.cfg.Root),
 		BuildkitVersion:  bkclient.BuildkitVersion{Package: "github.com/moby/buildkit", Version: buildkitVersion()},
 		NetworkProviders: networks, Executor: b.steps, Snapshotter: known, ContentStore: store,
 		Applier: apply.NewFileSystemApplier(store), Differ: walking.NewWalkingDiff(store),
@@ -244,7 +247,7 @@ func (b *builder) control(u *undo.Stack) error {
 			"local":    localcache.ResolveCacheImporterFunc(b.sessions),
 		},
 		CacheManager: solver.NewCacheManager(context.Background(), "local", cache, worker.NewCacheResultStorage(workers)),
-		CacheStore:   cache, Entitlements: entitlements, HistoryDB: history, LeaseManager: b.worker.LeaseManager(), ContentStore: store,
+		CacheStore:   cache, Entitlements: b.cfg.entitlements(), HistoryDB: history, LeaseManager: b.worker.LeaseManager(), ContentStore: store,
 		GarbageCollect: b.worker.GarbageCollect, GracefulStop: ended.Done(),
 	})
 	return err
@@ -252,7 +255,9 @@ func (b *builder) control(u *undo.Stack) error {
 
 // entitlements are what clients may allow a build beyond the ordinary; what runs
 // without confinement is not among them (rule R15).
-var entitlements = []string{"network.host", "device"}
+func (c Config) entitlements() []string {
+	return slices.DeleteFunc([]string{"network.host", "device"}, func(e string) bool { return slices.Contains(c.Denied, e) })
+}
 
 // endTime is how long the steps of builds that are cut off may take to end.
 const endTime = 5 * time.Second
@@ -265,5 +270,8 @@ func (b *builder) close() error {
 	if !b.steps.wait(endTime) {
 		slog.Warn("steps of builds have not ended: they are killed")
 	}
-	return errors.Join(Sweep(b.cfg), b.controller.Close(), b.snapshots.Close(), disuse(b.cfg.Root))
+	b.once.close()
+	errs := []error{Sweep(b.cfg), b.controller.Close()}
+	_, err := b.snapshots.DropOwn(time.Now()) // nothing is mounted any more
+	return errors.Join(append(errs, err, b.snapshots.Close(), disuse(b.cfg.Root))...)
 }

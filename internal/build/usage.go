@@ -6,31 +6,8 @@ import (
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/cmd/buildkitd/config"
-	"github.com/moby/buildkit/util/disk"
 	"golang.org/x/sync/errgroup"
 )
-
-// gcPolicy bounds the cache as BuildKit does by default: what is easily had again
-// goes first.
-func gcPolicy(cfg Config) []bkclient.PruneInfo {
-	stat, err := disk.GetDiskStat(cfg.Root)
-	if err != nil {
-		stat = disk.DiskStat{}
-	}
-	var bound config.GCConfig
-	if cfg.Cap > 0 {
-		bound.GCMaxUsedSpace = config.DiskSpace{Bytes: cfg.Cap}
-	}
-	var policy []bkclient.PruneInfo
-	for _, p := range config.DefaultGCPolicy(bound, stat) {
-		policy = append(policy, bkclient.PruneInfo{
-			All: p.All, Filter: p.Filters, KeepDuration: p.KeepDuration.Duration,
-			MaxUsedSpace: p.MaxUsedSpace.AsBytes(stat), ReservedSpace: p.ReservedSpace.AsBytes(stat), MinFreeSpace: p.MinFreeSpace.AsBytes(stat),
-		})
-	}
-	return policy
-}
 
 // Usage lists what the cache has. It opens nothing: a cache that is not there has
 // nothing, and one that no build has used since the engine's start is opened.

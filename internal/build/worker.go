@@ -15,15 +15,20 @@ import (
 type builderWorker struct {
 	*base.Worker
 	events *event.Log
+	once   *once
 }
 
 // Exporter returns the exporter that a client asks for.
 func (w *builderWorker) Exporter(name string, sm *session.Manager) (exporter.Exporter, error) {
-	if name != exporterMoby && name != bkclient.ExporterImage {
-		return w.Worker.Exporter(name, sm)
+	switch name {
+	case exporterMoby, bkclient.ExporterImage:
+		e, err := w.Worker.Exporter(bkclient.ExporterImage, sm)
+		return &toImages{dated{e}, w.ContentStore(), w.events, w.once}, err
+	case bkclient.ExporterOCI, bkclient.ExporterDocker:
+		e, err := w.Worker.Exporter(name, sm)
+		return dated{e}, err
 	}
-	e, err := w.Worker.Exporter(bkclient.ExporterImage, sm)
-	return &toImages{e, w.ContentStore(), w.events}, err
+	return w.Worker.Exporter(name, sm) // files: these have no times after the sources' anyway
 }
 
 // buildkitVersion is that of the module.

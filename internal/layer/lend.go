@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/linux/swap"
 )
 
 // lentName is what links to lent layers are called: LENT/N/fs.
@@ -18,6 +19,29 @@ const lentName = "fs"
 // the chain until Return. The link is called "fs" and lies in a directory of
 // Config.Lent.
 func (s *Service) Lend(id ChainID, link string) error {
+	return s.lend(id, link, func(target string) error { return os.Symlink(target, link) })
+}
+
+// LendInstead makes such a link where a directory is that has the same files. The
+// directory becomes aside, a name beside the link that nothing has: whoever has it open
+// or mounted may go on with it.
+func (s *Service) LendInstead(id ChainID, link, aside string) error {
+	if filepath.Dir(aside) != filepath.Dir(link) {
+		return errdefs.New(errdefs.InvalidArgument, "%s is not beside %s", aside, link)
+	}
+	return s.lend(id, link, func(target string) error {
+		if err := os.Symlink(target, aside); err != nil {
+			return err
+		}
+		if err := swap.Paths(aside, link); err != nil {
+			return errors.Join(err, os.Remove(aside))
+		}
+		return nil
+	})
+}
+
+// lend notes a link that place makes, to the target it is given.
+func (s *Service) lend(id ChainID, link string, place func(target string) error) error {
 	if filepath.Base(link) != lentName || filepath.Dir(filepath.Dir(link)) != s.lentDir {
 		return errdefs.New(errdefs.InvalidArgument, "layers are not lent to %s", link)
 	}
@@ -30,7 +54,7 @@ func (s *Service) Lend(id ChainID, link string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Symlink(target, link); err != nil {
+	if err := place(target); err != nil {
 		return err
 	}
 	s.lent[link] = id

@@ -3,7 +3,7 @@
 // line, and Tare through `tare` and through the docker command line. It prints a
 // table for docs/benchmarks.md.
 //
-//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,starts,memory,probes,dirty,logs,attach,load,storage,images,registry,copies,network,crowd,crowd-names]
+//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,starts,memory,probes,dirty,logs,attach,load,storage,images,registry,copies,build,network,crowd,crowd-names]
 //
 // It needs root. Everything runs in a network and mount namespace of its own, on
 // an ext4 in a file on tmpfs, and is taken away at the end. Contestants of a row
@@ -115,6 +115,7 @@ var sections = []struct {
 	{"images", (*bench).images},
 	{"registry", (*bench).registry},
 	{"copies", (*bench).copies},
+	{"build", (*bench).builds},
 	{"network", (*bench).network},
 	{"crowd", (*bench).crowd},
 	{"crowd-names", (*bench).crowdNames},

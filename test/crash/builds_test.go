@@ -72,6 +72,57 @@ func stepEnds(t *testing.T, group string, end func(*box)) {
 	removeGroups(t, group)
 }
 
+// TestShellsInStepsEndWithTheirClient ends the client, or the engine, while a shell runs in
+// what a failed step has left: nothing of it stays.
+func TestShellsInStepsEndWithTheirClient(t *testing.T) {
+	for name, end := range map[string]func(*box, *exec.Cmd){
+		"client killed": func(_ *box, client *exec.Cmd) { _ = client.Process.Kill() },
+		"engine killed": func(b *box, _ *exec.Cmd) { b.kill(); b.up() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.up()
+			loadHello(b)
+			b.context("FROM " + fixture.Image + "\nRUN true\n")
+			b.must("build", "-q", b.path("context"))
+			b.down()
+			base := b.snapshot()
+			b.up()
+
+			mark := ident.New()
+			b.context("FROM " + fixture.Image + "\nRUN false\n")
+			client := exec.Command(filepath.Join(bin, "tare"), "-H", "unix://"+b.socket(), "build", "-q", "--on-failure", "shell", b.path("context"))
+			client.Env = append(os.Environ(), "HOME="+b.dir)
+			in, err := client.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := client.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := in.Write([]byte("/bin/sh -c 'sleep 1000; : " + mark + "'\n")); err != nil {
+				t.Fatal(err)
+			}
+			b.soon(func() bool { return len(runs(t, mark)) > 0 })
+			if len(runs(t, mark)) == 0 {
+				t.Fatal("the shell does not run\n" + b.tail())
+			}
+			end(b, client)
+			if err := client.Wait(); err == nil {
+				t.Error("the build is said to have succeeded")
+			}
+			b.soon(func() bool { return len(runs(t, mark)) == 0 })
+			if left := runs(t, mark); len(left) > 0 {
+				t.Fatalf("the shell still runs: %q\n%s", left, b.tail())
+			}
+			b.context("FROM " + fixture.Image + "\nRUN echo fine\n")
+			b.must("build", "-q", b.path("context"))
+			b.down()
+			b.settledBut(base, "file ")
+		})
+	}
+}
+
 // TestDamagedBuildCacheIsBegunAnew damages what a stopped engine has of its build
 // cache: the next one builds all the same, and lives.
 func TestDamagedBuildCacheIsBegunAnew(t *testing.T) {

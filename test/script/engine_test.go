@@ -24,6 +24,7 @@ type engine struct {
 	reference bool   // dockerd
 	group     string // parent of Tare's control groups
 	cdi       string // directory of descriptions of devices
+	plugins   string // directory of docker's plugins for builds; "": there are none
 }
 
 // programs is the directory that `make build` fills, or a copy of it.

@@ -164,6 +164,7 @@ func setup(env *testscript.Env, e *engine, bin string) error {
 	env.Setenv("HOME", home)
 	env.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	env.Setenv("DOCKER_HOST", "unix://"+e.socket)
+	env.Setenv("PLUGINS", e.plugins)
 	env.Setenv("SOCKET", e.socket)
 	env.Setenv("ENGINE_PID", strconv.Itoa(e.cmd.Process.Pid))
 	env.Setenv("IMAGES", e.images)

@@ -14,9 +14,9 @@ type Options struct {
 
 	AddHosts, Allow, Annotations, Args, CacheFrom, CacheTo, Contexts, Labels, NoCacheFilter, Outputs, Platforms, Secrets, SSH, Tags, Ulimits, Attests []string
 
-	Call, CgroupParent, File, IIDFile, MetadataFile, Network, Progress, SBOM, Provenance, ShmSize, Target string
+	Call, CgroupParent, File, IIDFile, MetadataFile, Network, OnFailure, Progress, SBOM, Provenance, ShmSize, Target string
 
-	Check, Load, NoCache, Pull, Push, Quiet bool
+	Check, Load, NoCache, Pull, Push, Quiet, Verify bool
 }
 
 // Add defines the flags.
@@ -40,6 +40,7 @@ func (o *Options) Add(f *pflag.FlagSet) {
 	f.StringVar(&o.Network, "network", "default", "Set the networking mode for the \"RUN\" instructions during build")
 	f.BoolVar(&o.NoCache, "no-cache", false, "Do not use cache when building the image")
 	f.StringArrayVar(&o.NoCacheFilter, "no-cache-filter", nil, "Do not cache specified stages")
+	f.StringVar(&o.OnFailure, "on-failure", "", "What to do when a RUN step fails: \"shell\" runs one in what it has left")
 	f.StringArrayVarP(&o.Outputs, "output", "o", nil, "Output destination (format: \"type=local,dest=path\")")
 	f.StringArrayVar(&o.Platforms, "platform", nil, "Set target platform for build")
 	f.StringVar(&o.Progress, "progress", envOr("BUILDKIT_PROGRESS", "auto"), "Set type of progress output (\"auto\", \"quiet\", \"plain\", \"tty\", \"rawjson\"). Use plain to show container output")
@@ -54,6 +55,7 @@ func (o *Options) Add(f *pflag.FlagSet) {
 	f.StringArrayVarP(&o.Tags, "tag", "t", nil, "Image identifier (format: \"[registry/]repository[:tag]\")")
 	f.StringVar(&o.Target, "target", "", "Set the target build stage to build")
 	f.StringArrayVar(&o.Ulimits, "ulimit", nil, "Ulimit options")
+	f.BoolVar(&o.Verify, "verify", false, "Build twice without cache first, and fail if a file of the results differs")
 	// Scripts of the time before BuildKit have these; both are how things are.
 	f.Bool("rm", true, "Remove intermediate containers after a successful build")
 	f.Bool("force-rm", false, "Always remove intermediate containers")

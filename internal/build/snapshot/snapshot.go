@@ -6,6 +6,7 @@
 //	ROOT/snapshots/N/fs   the files of snapshot N in the driver's form, or a link
 //	                      to a layer of an image that is lent to us
 //	                 work  of an active one, for overlayfs
+//	                 own   what a committed one had before a layer took its place
 package snapshot
 
 import (
@@ -16,7 +17,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -46,6 +49,10 @@ type Snapshotter struct {
 	root   string
 	layers *layer.Service
 	store  *storage.MetaStore
+
+	mu sync.Mutex
+	// +checklocks:mu
+	replaced map[string]time.Time // snapshots whose own directory is still there, and since when nobody needs it
 }
 
 var _ snapshots.Snapshotter = (*Snapshotter)(nil)
@@ -68,7 +75,7 @@ func Open(ctx context.Context, root string, layers *layer.Service) (*Snapshotter
 	if err != nil {
 		return nil, err
 	}
-	s := &Snapshotter{root: root, layers: layers, store: store}
+	s := &Snapshotter{root: root, layers: layers, store: store, replaced: map[string]time.Time{}}
 	if err := s.reconcile(ctx); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -99,6 +106,9 @@ func (s *Snapshotter) reconcile(ctx context.Context) error {
 				return err
 			}
 			continue
+		}
+		if err := s.discardOwn(e.Name()); err != nil {
+			return err
 		}
 		if _, err := os.Stat(filepath.Join(s.dir(e.Name()), "fs")); err == nil {
 			there[e.Name()] = true
@@ -132,13 +142,21 @@ func (s *Snapshotter) Stat(ctx context.Context, key string) (info snapshots.Info
 	return info, err
 }
 
-// Update changes labels.
+// Update changes labels. A committed snapshot that is told of the chain whose files it
+// has gives its own up for those of the layer (giveUp).
 func (s *Snapshotter) Update(ctx context.Context, info snapshots.Info, fieldpaths ...string) (out snapshots.Info, err error) {
+	var id string
 	err = s.store.WithTransaction(ctx, true, func(ctx context.Context) (err error) {
-		out, err = storage.UpdateInfo(ctx, info, fieldpaths...)
+		if out, err = storage.UpdateInfo(ctx, info, fieldpaths...); err != nil {
+			return err
+		}
+		id, _, _, err = storage.GetInfo(ctx, info.Name)
 		return err
 	})
-	return out, err
+	if err != nil || out.Kind != snapshots.KindCommitted {
+		return out, err
+	}
+	return out, s.giveUp(id, digest.Digest(out.Labels[LabelChain]))
 }
 
 // Usage is the space of a snapshot alone; of an active one it is counted now, and a
@@ -150,15 +168,15 @@ func (s *Snapshotter) Usage(ctx context.Context, key string) (u snapshots.Usage,
 		id, info, u, err = storage.GetInfo(ctx, key)
 		return err
 	})
-	if err == nil && info.Kind == snapshots.KindActive {
+	if err == nil && (info.Kind == snapshots.KindActive || s.lent(id)) {
 		u, err = s.usage(ctx, id)
 	}
 	return u, err
 }
 
 func (s *Snapshotter) usage(ctx context.Context, id string) (snapshots.Usage, error) {
-	if info, err := os.Lstat(s.fs(id)); err != nil || info.Mode()&fs.ModeSymlink != 0 {
-		return snapshots.Usage{}, err
+	if s.lent(id) {
+		return snapshots.Usage{}, nil
 	}
 	u, err := layer.UsageOf(ctx, s.fs(id))
 	return snapshots.Usage{Size: u.Bytes, Inodes: u.Inodes}, err
@@ -254,20 +272,26 @@ func (s *Snapshotter) mounts(sn storage.Snapshot) []mount.Mount {
 	case !active && len(sn.ParentIDs) == 0:
 		return bind(s.fs(sn.ID), "ro")
 	case !active && (whole || len(sn.ParentIDs) == 1):
-		return bind(s.fs(sn.ParentIDs[0]), "ro")
+		return bind(s.lower(sn.ParentIDs[0]), "ro")
 	}
 	lower := make([]string, len(sn.ParentIDs))
 	for i, id := range sn.ParentIDs {
-		lower[i] = s.fs(id)
+		lower[i] = s.lower(id)
 	}
 	// Whatever the kernel's defaults are: layers hold nothing that only this mount
-	// understands.
-	options := []string{"index=off", "redirect_dir=off", "metacopy=off", "lowerdir=" + strings.Join(lower, ":")}
+	// understands. That redirects are off switches metacopy off too; BuildKit, which
+	// reads these options where it merges layers, does not know its name.
+	options := []string{"index=off", "redirect_dir=off", "lowerdir=" + strings.Join(lower, ":")}
 	if active {
 		options = append(options, "upperdir="+s.fs(sn.ID), "workdir="+filepath.Join(s.dir(sn.ID), "work"))
 	}
 	return []mount.Mount{{Type: "overlay", Source: "overlay", Options: options}}
 }
+
+// lower is the path of a committed snapshot's files. It may be a link: BuildKit walks
+// these directories itself where it merges them, and who walks follows no link, but one
+// with a dot behind it.
+func (s *Snapshotter) lower(id string) string { return s.fs(id) + "/." }
 
 func bind(source, mode string) []mount.Mount {
 	return []mount.Mount{{Type: "bind", Source: source, Options: []string{mode, "rbind"}}}

@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/core/snapshots/testsuite"
 	"github.com/opencontainers/go-digest"
@@ -122,6 +124,141 @@ func TestLentLayersStay(t *testing.T) {
 	}
 	if layers.Has(chain) {
 		t.Error("nobody needs the layer, and it is there")
+	}
+}
+
+// TestLayersTakeThePlaceOfSnapshots: of a snapshot whose files a layer has too. What is
+// mounted goes on, what is mounted next has the layer's, and so has the next run.
+func TestLayersTakeThePlaceOfSnapshots(t *testing.T) {
+	ctx, root := t.Context(), t.TempDir()
+	s, layers, err := open(ctx, root, "overlay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tar := layertest.Tar(t, layertest.File{Name: "a", Data: "x"})
+	chain, err := layers.Apply(ctx, "", digest.FromBytes(tar), bytes.NewReader(tar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, key := range []string{"below", "built"} {
+		if _, err := s.Prepare(ctx, "key", []string{"", "below"}[i]); err != nil {
+			t.Fatal(err)
+		}
+		made, err := s.Mounts(ctx, "key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := mount.WithTempMount(ctx, made, func(dir string) error { return os.WriteFile(filepath.Join(dir, key), []byte("x"), 0o600) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Commit(ctx, key, "key"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	view, err := s.View(ctx, "view", "built")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(name string) bool {
+		t.Helper()
+		found := false
+		if err := mount.WithReadonlyTempMount(ctx, view, func(dir string) error {
+			_, err := os.Stat(filepath.Join(dir, name))
+			found = err == nil
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	info := snapshots.Info{Name: "built", Labels: map[string]string{LabelChain: chain.String()}}
+	if err := mount.WithReadonlyTempMount(ctx, view, func(dir string) error {
+		if _, err := s.Update(ctx, info, "labels."+LabelChain); err != nil {
+			return err
+		}
+		if _, err := s.Update(ctx, info, "labels."+LabelChain); err != nil { // again
+			return err
+		}
+		_, err := os.Stat(filepath.Join(dir, "built"))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !has("a") || !has("below") || has("built") {
+		t.Error("a mount does not have the layer's files")
+	}
+	if u, err := s.Usage(ctx, "built"); err != nil || u.Size != 0 {
+		t.Error("what a layer has takes", u, err)
+	}
+	own, _ := filepath.Glob(filepath.Join(Dir(s.root), "*", "own"))
+	if len(own) != 1 {
+		t.Fatalf("own directories: %q", own)
+	}
+	if more, err := s.DropOwn(time.Now().Add(-time.Hour)); !more || err != nil {
+		t.Error("a directory goes too early:", err)
+	}
+	if err := layers.RemoveChain(chain); err != nil || !layers.Has(chain) {
+		t.Fatal("the layer went while it was lent:", err)
+	}
+	if err := errors.Join(s.Close(), layers.Close()); err != nil { // as a killed engine leaves it
+		t.Fatal(err)
+	}
+	if s, layers, err = open(ctx, root, "overlay"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = errors.Join(s.Close(), layers.Close()) }()
+	if left, _ := filepath.Glob(filepath.Join(Dir(s.root), "*", "own")); len(left) != 0 {
+		t.Errorf("%q is left", left)
+	}
+	if err := layers.Prune(nil); err != nil || !has("a") || !has("below") {
+		t.Error("the layer's files went with a restart:", err)
+	}
+	for _, key := range []string{"view", "built"} {
+		if err := s.Remove(ctx, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if layers.Has(chain) {
+		t.Error("nobody needs the layer, and it is there")
+	}
+}
+
+// TestDropOwn discards what a layer has replaced.
+func TestDropOwn(t *testing.T) {
+	ctx, root := t.Context(), t.TempDir()
+	s, layers, err := open(ctx, root, "overlay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = errors.Join(s.Close(), layers.Close()) }()
+	tar := layertest.Tar(t, layertest.File{Name: "a", Data: "x"})
+	chain, err := layers.Apply(ctx, "", digest.FromBytes(tar), bytes.NewReader(tar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Prepare(ctx, "key", ""); err != nil {
+		t.Fatal(err)
+	}
+	active := snapshots.Info{Name: "key", Labels: map[string]string{LabelChain: chain.String()}}
+	if _, err := s.Update(ctx, active, "labels."+LabelChain); err != nil || s.lent("1") {
+		t.Error("an active snapshot is replaced:", err)
+	}
+	if err := s.Commit(ctx, "built", "key"); err != nil {
+		t.Fatal(err)
+	}
+	gone := snapshots.Info{Name: "built", Labels: map[string]string{LabelChain: digest.FromString("gone").String()}}
+	if _, err := s.Update(ctx, gone, "labels."+LabelChain); err != nil || s.lent("1") {
+		t.Error("a layer that is not there takes its place:", err)
+	}
+	info := snapshots.Info{Name: "built", Labels: map[string]string{LabelChain: chain.String()}}
+	if _, err := s.Update(ctx, info, "labels."+LabelChain); err != nil || !s.lent("1") {
+		t.Error(err)
+	}
+	if more, err := s.DropOwn(time.Now().Add(time.Second)); more || err != nil {
+		t.Error(more, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(Dir(s.root), "*", "own")); len(left) != 0 {
+		t.Errorf("%q is left", left)
 	}
 }
 
