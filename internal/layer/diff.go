@@ -84,7 +84,7 @@ func (s *Service) Export(ctx context.Context, id string, ns *os.File, ids *idran
 		return err
 	}
 	o := s.inside(ids)
-	o.Inert = true
+	o.Inert, o.Seconds = true, true // as with Docker, whose clients get it
 	return treeError(totar.Tree(ctx, m, out, o))
 }
 

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -74,12 +73,8 @@ func (r *request) sendPath(pack func(ctx context.Context, name, path string, tol
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriterSize(&archiveAnswer{r: r, contentType: "application/x-tar"}, archiveBuffer)
-	err = pack(r.Context(), name, p, func(st container.PathStat) (io.Writer, error) { return out, r.tellPath(st) })
-	if err != nil {
-		return err
-	}
-	return out.Flush()
+	out := newAhead(&archiveAnswer{r: r, contentType: "application/x-tar"})
+	return out.Close(pack(r.Context(), name, p, func(st container.PathStat) (io.Writer, error) { return out, r.tellPath(st) }))
 }
 
 func (s *Server) putArchive(_ http.ResponseWriter, r *request) error {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"io"
 	"net/http"
@@ -44,11 +43,8 @@ func (s *Server) commitContainer(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) exportContainer(w http.ResponseWriter, r *request) error {
-	out := bufio.NewWriterSize(&archiveAnswer{r: r, contentType: "application/octet-stream"}, archiveBuffer)
-	if err := s.backend.ContainerExport(r.Context(), r.name, out); err != nil {
-		return err
-	}
-	return out.Flush()
+	out := newAhead(&archiveAnswer{r: r, contentType: "application/octet-stream"})
+	return out.Close(s.backend.ContainerExport(r.Context(), r.name, out))
 }
 
 // archiveAnswer begins the answer with the first bytes: an error before them
