@@ -42,15 +42,16 @@ func (u *unpacker) makeFile(parent int, base, p string, h *tar.Header, r io.Read
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
 	if err := u.copyData(fd, h.Size, r); err != nil {
-		return err
-	}
-	if err := u.setFile(fd, h); err != nil {
+		unix.Close(fd)
 		return err
 	}
 	if u.live != nil {
-		return nil
+		return u.finisher.add(fd, h)
+	}
+	defer unix.Close(fd)
+	if err := u.setFile(fd, h); err != nil {
+		return err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

@@ -130,21 +130,8 @@ func inputErrorf(format string, args ...any) error {
 func Unpack(ctx context.Context, root *os.File, r io.Reader, o Options) (Result, error) {
 	u := newUnpacker(root, o)
 	defer u.closeParent()
-	tr := tar.NewReader(bufio.NewReaderSize(r, 256<<10))
-	for {
-		if err := ctx.Err(); err != nil {
-			return u.result, err
-		}
-		h, err := tr.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return u.result, archiveError(err)
-		}
-		if err := u.entry(h, tr); err != nil {
-			return u.result, blame(h.Name, err)
-		}
+	if err := u.entries(ctx, tar.NewReader(bufio.NewReaderSize(r, 256<<10))); err != nil {
+		return u.result, err
 	}
 	if !u.rootSeen && u.live == nil {
 		u.result.Implied = append(u.result.Implied, ".")
@@ -154,6 +141,33 @@ func Unpack(ctx context.Context, root *os.File, r io.Reader, o Options) (Result,
 	}
 	u.measureDirs()
 	return u.result, nil
+}
+
+// entries makes all that the archive has.
+func (u *unpacker) entries(ctx context.Context, tr *tar.Reader) (err error) {
+	if u.live != nil {
+		u.finisher = newFinisher(u.setFile)
+		defer func() {
+			if e := u.finisher.close(); err == nil {
+				err = e
+			}
+		}()
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h, err := tr.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return archiveError(err)
+		}
+		if err := u.entry(h, tr); err != nil {
+			return blame(h.Name, err)
+		}
+	}
 }
 
 // archiveError tells a broken archive from a stream that failed.
@@ -195,6 +209,8 @@ type unpacker struct {
 	within  uint64 // and inside a directory
 	fds     string // path of our descriptors
 	result  Result
+
+	finisher *finisher // of a tree in use, where files are many small ones most of the time
 
 	// The directory of the last entry: archives list a directory's files together.
 	parentPath string
