@@ -24,6 +24,7 @@ func writeArchive(stdout *os.File, path string, open func() (io.ReadCloser, erro
 		if term.IsTerminal(stdout.Fd()) {
 			return errTerminal
 		}
+		widen(stdout)
 		_, err := copyArchive(stdout, open)
 		return err
 	}
