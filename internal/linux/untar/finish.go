@@ -15,7 +15,7 @@ type finisher struct {
 	batches chan []written
 	failed  chan struct{} // closed with the first error
 	ended   chan struct{}
-	err     error // the first, to be read when it has failed or ended
+	err     error         // the first, to be read when it has failed or ended
 }
 
 // written is a file that has its data.
@@ -25,7 +25,8 @@ type written struct {
 }
 
 // perBatch is how many files are handed over at once: for a single one it takes
-// longer to wake a thread than to do what is to be done.
+// longer to wake a thread than to do what is to be done. After an error so many more
+// may have been made.
 const perBatch = 32
 
 // newFinisher starts one, which ends with close.
@@ -46,10 +47,7 @@ func (f *finisher) run() {
 
 func (f *finisher) one(w written) {
 	defer unix.Close(w.fd)
-	if f.err != nil {
-		return
-	}
-	if err := f.set(w.fd, w.h); err != nil {
+	if err := f.set(w.fd, w.h); err != nil && f.err == nil {
 		f.err = blame(w.h.Name, err)
 		close(f.failed)
 	}
