@@ -15,7 +15,7 @@ type finisher struct {
 	batches chan []written
 	failed  chan struct{} // closed with the first error
 	ended   chan struct{}
-	err     error         // the first, to be read when it has failed or ended
+	err     error // the first, to be read when it has failed or ended
 }
 
 // written is a file that has its data.
