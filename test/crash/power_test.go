@@ -91,6 +91,7 @@ func (b *box) boot() {
 	b.endAll()
 	b.removeGroups()
 	b.uninstall()
+	b.unmountBelow(b.path("data"))
 	b.root("rm", "-rf", b.path("run"))
 	b.takeCut()
 	b.rebooted = true
@@ -110,6 +111,22 @@ func (b *box) removeGroups() {
 	})
 	if left := b.groups(); len(left) > 0 {
 		b.t.Errorf("control groups that cannot be removed: %v", left)
+	}
+}
+
+// unmountBelow ends what is mounted below a directory: images, and files of volumes
+// that were in use. What that writes goes to the disk that is about to be replaced.
+func (b *box) unmountBelow(dir string) {
+	b.t.Helper()
+	list, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	lines := strings.Split(string(list), "\n")
+	for _, line := range slices.Backward(lines) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
+			b.root("umount", f[4])
+		}
 	}
 }
 
@@ -156,7 +173,7 @@ func (b *box) root(args ...string) {
 // it was acknowledged: then nothing else has had the disk written.
 func TestPowerCuts(t *testing.T) {
 	for _, op := range operations {
-		if slices.Contains([]string{"exec", "attach", "image mount", "image umount", "start with a volume that is mounted", "stop with a volume that is mounted", "start with a volume of a plugin", "stop with a volume of a plugin"}, op.name) { // nothing of them lasts
+		if slices.Contains([]string{"start with a volume of a plugin", "stop with a volume of a plugin"}, op.name) { // what lasts of them is the plugin's
 			continue
 		}
 		t.Run(op.name, func(t *testing.T) {

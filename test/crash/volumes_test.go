@@ -24,7 +24,7 @@ var volumeOperations = []operation{
 		(*box).usable},
 	{"volume rm", func(b *box) {
 		b.must("volume", "create", "vol")
-		b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo a >/d/f")
+		b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo a | "+syncedTo("/d/f"))
 	},
 		func(b *box) error { return b.try("volume", "rm", "vol") },
 		func(b *box, ack bool) {
@@ -120,11 +120,15 @@ var volumeOperations = []operation{
 		}},
 }
 
+// syncedTo is the command line of a program that writes its input to a file, and has
+// it on disk, but no other file of the host.
+func syncedTo(file string) string { return "/bin/busybox dd conv=fsync of=" + file }
+
 // filledVolume makes a volume with a file, and a snapshot of it as it was before.
 func filledVolume(b *box) {
 	b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo old >/d/f")
 	b.must("volume", "snapshot", "vol", "before")
-	b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo new >/d/f; /bin/busybox sync")
+	b.must("run", "--rm", "-v", "vol:/d", "--rootfs", b.rootfs(), "sh", "-c", "echo new | "+syncedTo("/d/f"))
 }
 
 // fileOfVolume is what the file in a volume says; "": there is no such volume.
@@ -211,6 +215,42 @@ var volumeCopyOperations = []operation{
 			}
 			b.must("volume", "rm", "vol")
 		}},
+}
+
+// sizedVolumeOperations are those on volumes that are file systems in files.
+var sizedVolumeOperations = append(withSize(volumeCopyOperations),
+	operation{"write to a volume with a size", func(b *box) {
+		sizedVolume(b)
+		filledVolume(b)
+		b.must("run", "-d", "--name", "box", "-v", "vol:/d", "--rootfs", b.rootfs(), "sleep", "1000")
+	},
+		func(b *box) error {
+			return b.try("exec", "box", "sh", "-ec", "echo latest | "+syncedTo("/d/g")+"; /bin/busybox mv /d/g /d/f; "+syncedTo("/d/h")+" </dev/null")
+		},
+		func(b *box, ack bool) {
+			if got := b.fileOfVolume("vol"); got != "latest" && (ack || got != "new") {
+				b.t.Errorf("after a write (acknowledged: %v) the volume has %q", ack, got)
+			}
+			b.must("rm", "-f", "box")
+			b.must("volume", "rm", "vol")
+		}},
+)
+
+func sizedVolume(b *box) { b.must("volume", "create", "-o", "size=4m", "vol") }
+
+// withSize are operations whose volume has a size, of which none replaces all files.
+func withSize(list []operation) []operation {
+	var out []operation
+	for _, op := range list {
+		if op.name == "volume import --replace" {
+			continue
+		}
+		prepare := op.prepare
+		op.name += " with a size"
+		op.prepare = func(b *box) { sizedVolume(b); prepare(b) }
+		out = append(out, op)
+	}
+	return out
 }
 
 func (b *box) volumes() []string {
