@@ -127,7 +127,7 @@ func (s *Service) place(rec Record, user string, fill func(dir string) error) (e
 	}
 	s.count(rec.Driver, filepath.Join(dir, Files))
 	if user != "" {
-		if err := os.WriteFile(filepath.Join(dir, forFile), []byte(user), 0o600); err != nil {
+		if err := writeFor(dir, user); err != nil {
 			return err
 		}
 	}
@@ -167,12 +167,25 @@ func (s *Service) Tie(name, user string) error {
 	if e.tied {
 		return nil
 	}
-	path := filepath.Join(s.dir(name), forFile)
-	if err := os.WriteFile(path, []byte(user), 0o600); err != nil {
+	if err := writeFor(s.dir(name), user); err != nil {
 		return err
 	}
 	e.tied = true
 	return s.cfg.Store.SyncDirs(s.dir(name))
+}
+
+// writeFor writes to disk which container a volume is tied to. Its name alone is not
+// enough after a power cut: nobody would know whether the volume is to go.
+func writeFor(dir, user string) (err error) {
+	f, err := os.OpenFile(filepath.Join(dir, forFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.WriteString(user); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // Keep unties a volume from the container with which it was made, if it still is
