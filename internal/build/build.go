@@ -30,6 +30,7 @@ import (
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/linux/disk"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/registry"
 )
@@ -94,7 +95,7 @@ func (s *Service) get(ctx context.Context) (*builder, error) {
 	if err == nil {
 		b, err = open(ctx, s.cfg)
 	}
-	if err != nil {
+	if err != nil && !disk.IsFull(err) {
 		slog.Warn("the build cache is damaged and begun anew", "dir", s.cfg.Root, "err", err.Error())
 		if derr := s.cfg.Layers.Discard(s.cfg.Root); derr != nil {
 			return nil, errors.Join(err, derr)

@@ -4,12 +4,15 @@ package script
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tare-engine/tare/internal/registry/registrytest"
 )
 
 // smallDisk mounts an ext4 of a size as truncate has it at dir.
@@ -108,7 +111,6 @@ func onDiskOf(t *testing.T, driver, size string, mkfs ...string) (e *engine, dat
 
 func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), driver, size string, mkfs ...string) {
 	e, data := onDiskOf(t, driver, size, mkfs...)
-	busybox := filepath.Join(e.images, "busybox.tar")
 	e.load(t, "busybox.tar")
 	e.output(t, "tag", "busybox", "other")
 	for _, name := range []string{"one", "two"} {
@@ -116,32 +118,17 @@ func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), driver, si
 	}
 	e.output(t, "run", "-d", "--name", "loud", "busybox", "sh", "-c", "trap 'exit 3' TERM; while :; do echo line; sleep 0.05; done")
 	e.output(t, "network", "create", "net")
-	files := filepath.Join(filepath.Dir(data), "files.tar")
-	e.output(t, "export", "-o", files, "two")
+	e.output(t, "run", "--rm", "-v", "vol:/d", "busybox", "sh", "-c", "echo a >/d/f")
+	d := e.forDisk(t, data)
 	picture := func() string {
-		return e.output(t, "ps", "-a", "--format", "{{.Names}}") + "\n" + e.output(t, "images", "-a") + "\n" + e.output(t, "network", "ls", "-q")
+		return e.output(t, "ps", "-a", "--format", "{{.Names}}") + "\n" + e.output(t, "images", "-a") + "\n" + e.output(t, "network", "ls", "-q") +
+			"\n" + e.output(t, "volume", "ls", "-q") + "\n" + e.output(t, "volume", "snapshot", "-l", "vol")
 	}
 	before := picture()
 
 	free := fill(t, data)
-	for _, c := range [][]string{
-		{"load", "-i", busybox}, {"create", "busybox"}, {"run", "--rm", "busybox", "true"}, {"start", "one"},
-		{"import", files, "made"},
-	} {
-		out, err := e.try(c...)
-		if err == nil || !strings.Contains(out, "no space left on device (the file system mounted on "+data+" has ") {
-			t.Errorf("%q: %v: %s", c, err, out)
-		}
-	}
-	// These may find room in what is kept for changes of records.
-	for name, undo := range map[string][]string{"commit loud made": {"rmi", "made"}, "network create more": {"network", "rm", "more"}} {
-		out, err := e.try(strings.Fields(name)...)
-		if err == nil {
-			e.output(t, undo...)
-		} else if !strings.Contains(out, "no space left on device (the file system mounted on "+data+" has ") {
-			t.Errorf("%s: %v: %s", name, err, out)
-		}
-	}
+	d.refuses(t)
+	d.mayHaveRoom(t)
 	if after := picture(); after != before {
 		t.Errorf("after what was refused %q, before %q", after, before)
 	}
@@ -160,6 +147,7 @@ func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), driver, si
 		t.Errorf("logs: %q", got)
 	}
 	e.output(t, "rename", "one", "uno")
+	e.output(t, "volume", "rename", "vol", "other")
 	e.output(t, "stop", "loud")
 	e.again(t)
 	if got := e.output(t, "inspect", "-f", "{{.State.ExitCode}}", "loud"); got != "3" {
@@ -167,6 +155,7 @@ func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), driver, si
 	}
 	e.output(t, "rm", "loud", "uno")
 	e.output(t, "network", "rm", "net")
+	e.output(t, "volume", "rm", "other")
 	e.output(t, "rmi", "other")
 	e.output(t, "container", "prune", "-f")
 	e.output(t, "image", "prune", "-af")
@@ -179,6 +168,7 @@ func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), driver, si
 	if got := e.output(t, "run", "--rm", "busybox", "echo", "fine"); got != "fine" {
 		t.Errorf("run: %q", got)
 	}
+	e.output(t, "build", "-q", "-t", "built", d.context)
 	for _, empty := range []string{"containers", "trash", "spool", "content/staging", "layers/" + driver + "/staging"} {
 		if err := waitEmpty(filepath.Join(data, empty)); err != nil {
 			t.Error(err)
@@ -186,6 +176,84 @@ func testFullDisk(t *testing.T, fill func(*testing.T, string) func(), driver, si
 	}
 	if list, err := os.ReadDir(data + "/reserve"); err != nil || len(list) == 0 {
 		t.Errorf("the reserve was not filled again: %v", err)
+	}
+}
+
+// onFull is what operations on a full disk work with, which lies on another one.
+type onFull struct {
+	*engine
+	data    string // is full
+	files   string // an archive of some megabytes
+	image   string // in a registry
+	context string // of a build
+}
+
+// forDisk makes it, while there is room.
+func (e *engine) forDisk(t *testing.T, data string) *onFull {
+	t.Helper()
+	dir := filepath.Dir(data)
+	d := &onFull{engine: e, data: data, files: dir + "/files.tar", context: dir + "/context"}
+	e.output(t, "export", "-o", d.files, "two")
+	r := registrytest.New(t, registrytest.Options{})
+	r.Put("app", "1", registrytest.Image{Size: 3 << 20, Compression: []string{"none"}})
+	d.image = r.Host + "/app:1"
+	if err := os.Mkdir(d.context, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	big := make([]byte, 3<<20)
+	rand.NewChaCha8([32]byte{}).Read(big)
+	for name, content := range map[string][]byte{"Dockerfile": []byte("FROM busybox\nCOPY big /big\n"), "big": big} {
+		if err := os.WriteFile(filepath.Join(d.context, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// refuses: what needs megabytes, or a directory for a container, says so and where.
+func (d *onFull) refuses(t *testing.T) {
+	full := "no space left on device (the file system mounted on " + d.data + " has "
+	for _, c := range []struct {
+		says string
+		args []string
+	}{
+		{full, []string{"load", "-i", filepath.Join(d.images, "busybox.tar")}},
+		{full, []string{"create", "busybox"}},
+		{full, []string{"run", "--rm", "busybox", "true"}},
+		{full, []string{"start", "one"}},
+		{full, []string{"import", d.files, "made"}},
+		{full, []string{"pull", d.image}},
+		{full, []string{"cp", d.files, "loud:/"}},
+		{full, []string{"cp", d.files, "two:/"}},
+		{full, []string{"volume", "import", "copy", d.files}},
+		{full, []string{"volume", "import", "--replace", "vol", d.files}},
+		{"no space left on device", []string{"export", "-o", d.data + "/out.tar", "two"}},
+		{"no space left on device", []string{"build", "-t", "made", d.context}},
+	} {
+		out, err := d.try(c.args...)
+		if err == nil || !strings.Contains(out, c.says) || !strings.Contains(out, d.data) {
+			t.Errorf("%q: %v: %s", c.args, err, out)
+		}
+	}
+}
+
+// mayHaveRoom: these find room in what is kept for changes of records, or share data
+// with what is there; else they are refused.
+func (d *onFull) mayHaveRoom(t *testing.T) {
+	for _, c := range []struct{ do, undo string }{
+		{"commit loud made", "rmi made"},
+		{"network create more", "network rm more"},
+		{"volume create more", "volume rm more"},
+		{"volume create -o size=4m more", "volume rm more"},
+		{"volume clone vol copy", "volume rm copy"},
+		{"volume snapshot vol now", "volume snapshot --rm vol now"},
+	} {
+		out, err := d.try(strings.Fields(c.do)...)
+		if err == nil {
+			d.output(t, strings.Fields(c.undo)...)
+		} else if !strings.Contains(out, "no space left on device (the file system mounted on "+d.data+" has ") {
+			t.Errorf("%s: %v: %s", c.do, err, out)
+		}
 	}
 }
 

@@ -36,8 +36,36 @@ type Options struct {
 // maxValue is what fsconfig(2) takes as a string, without the final zero.
 const maxValue = 255
 
-// Mount makes the mount. The caller closes it.
+// Mount makes the mount. The caller closes it. One that is to be written to, and which
+// the kernel makes read-only as its work directory has no room, is ENOSPC.
 func Mount(o Options) (*os.File, error) {
+	m, err := mount(o)
+	if err != nil || o.Upper == "" {
+		return m, err
+	}
+	if err := writable(m, o.Work); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// writable finds out whether the kernel has given up writing: it does so without an
+// error if it can make nothing in the work directory.
+func writable(m *os.File, work string) error {
+	var got, below unix.Statfs_t
+	err := unix.Fstatfs(int(m.Fd()), &got)
+	if err != nil || got.Flags&unix.ST_RDONLY == 0 {
+		return os.NewSyscallError("fstatfs", err)
+	}
+	why := error(unix.EROFS)
+	if unix.Statfs(work, &below) == nil && (below.Bavail == 0 || below.Files > 0 && below.Ffree == 0) {
+		why = unix.ENOSPC
+	}
+	return fmt.Errorf("mount overlay: nothing can be made in %s: %w", work, why)
+}
+
+func mount(o Options) (*os.File, error) {
 	if o.UserNS != nil {
 		return mountMapped(o)
 	}
