@@ -35,8 +35,16 @@ func (e *Engine) BuildSession(ctx context.Context, conn net.Conn, header http.He
 	return e.builds.ServeSession(ctx, conn, header)
 }
 
-// buildUsage counts what the build cache takes.
-func (e *Engine) buildUsage(ctx context.Context) (*build.DiskUsage, error) {
+// buildUsage counts what the build cache takes. To open it takes some space.
+func (e *Engine) buildUsage(ctx context.Context) (du *build.DiskUsage, err error) {
+	err = e.cfg.Reserve.Use(func() (err error) {
+		du, err = e.countBuilds(ctx)
+		return err
+	})
+	return du, err
+}
+
+func (e *Engine) countBuilds(ctx context.Context) (*build.DiskUsage, error) {
 	list, err := e.builds.Usage(ctx)
 	if err != nil {
 		return nil, err
@@ -70,11 +78,14 @@ func (e *Engine) BuildPrune(ctx context.Context, o api.BuildPruneOptions) (build
 	if err := buildFilters(&p, o.Filters); err != nil {
 		return report, err
 	}
-	gone, err := e.builds.Prune(ctx, p)
-	for _, u := range gone {
-		report.CachesDeleted = append(report.CachesDeleted, u.ID)
-		report.SpaceReclaimed += uint64(max(u.Size, 0))
-	}
+	err := e.cfg.Reserve.Use(func() error {
+		gone, err := e.builds.Prune(ctx, p)
+		for _, u := range gone {
+			report.CachesDeleted = append(report.CachesDeleted, u.ID)
+			report.SpaceReclaimed += uint64(max(u.Size, 0))
+		}
+		return err
+	})
 	e.events.Publish(events.BuilderEventType, events.ActionPrune, "", map[string]string{"reclaimed": fmt.Sprint(report.SpaceReclaimed)})
 	return report, err
 }

@@ -14,17 +14,17 @@ import (
 
 // Reserve is a directory that holds space and inodes back on the data root, for
 // operations that must work on a full disk: those that free space, the start of
-// the engine, and changes to the records of what exists. They empty it, and it
-// is filled again when there is room. A nil Reserve holds nothing.
+// the engine, and changes to the records of what exists. They get what they need of it, and it
+// is filled again when there is room, as far as there is: what a record has taken is
+// missing then, and nothing else. A nil Reserve holds nothing.
 //
-//	DATAROOT/reserve/0      the space
-//	                 1 …    empty files: inodes
+//	DATAROOT/reserve/0 …    files, each with its share of the space
 type Reserve struct {
 	dir  string
 	size int64
 
 	mu     sync.Mutex
-	held   bool
+	files  int // how many there are
 	users  int // operations that live on it
 	retry  *time.Timer
 	pause  time.Duration
@@ -37,7 +37,11 @@ const (
 	fullBytes  = 2 << 20
 	fullInodes = 32
 
-	reservedInodes = 32
+	reservedFiles = 32
+
+	// givenUp is how many files an operation gets at first: enough for a record. Others
+	// that come meanwhile cannot take more.
+	givenUp = 4
 
 	firstRetry = time.Second
 	lastRetry  = time.Minute
@@ -49,9 +53,7 @@ func OpenReserve(dir string, size int64) *Reserve {
 	r := &Reserve{dir: dir, size: size, pause: firstRetry}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.held = r.whole(); !r.held {
-		r.refill()
-	}
+	r.refill()
 	return r
 }
 
@@ -68,9 +70,9 @@ func (r *Reserve) Close() {
 	}
 }
 
-// Use runs f, which must be safe to repeat, with the reserved space at its
-// disposal if there is no other: given up before f where the disk is full by
-// the numbers, else after f has failed for want of space.
+// Use runs f, which must be safe to repeat, with reserved space at its disposal if
+// there is no other: some is given up before f where the disk is full by the numbers,
+// and more each time that f has failed for want of space.
 func (r *Reserve) Use(f func() error) error {
 	if r == nil {
 		return f()
@@ -78,42 +80,47 @@ func (r *Reserve) Use(f func() error) error {
 	r.mu.Lock()
 	r.users++
 	if u, err := disk.Of(r.dir); err == nil && (u.Free < fullBytes || u.Inodes > 0 && u.FreeInodes < fullInodes) {
-		r.release()
+		r.release(givenUp)
 	}
 	r.mu.Unlock()
 	err := f()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if disk.IsFull(err) && r.release() {
+	for n := givenUp; disk.IsFull(err) && r.release(n); n *= 2 {
 		r.mu.Unlock()
 		err = f()
 		r.mu.Lock()
 	}
-	if r.users--; !r.held {
-		r.refill()
-	}
+	r.users--
+	r.refill()
 	return err
 }
 
-// release gives the space up and reports whether there was any. Preconditions:
-// r.mu is held.
-func (r *Reserve) release() bool {
-	if !r.held {
+// release gives n files up and reports whether there was any. Preconditions: r.mu is
+// held.
+func (r *Reserve) release(n int) bool {
+	if r.files == 0 {
 		return false
 	}
-	r.held = false
-	r.empty()
-	slog.Warn("disk is full: the reserve is given up for this operation", "reserve", r.dir)
+	for range min(n, r.files) {
+		r.files--
+		if err := os.Remove(r.file(r.files)); err != nil {
+			slog.Warn("give up the reserve", "err", err)
+		}
+	}
+	slog.Warn("disk is full: a part of the reserve is given up for this operation", "reserve", r.dir, "left", r.files)
 	return true
 }
 
-// refill makes the files, now or later. Preconditions: r.mu is held.
+func (r *Reserve) file(n int) string { return filepath.Join(r.dir, strconv.Itoa(n)) }
+
+// refill makes the files that are missing, now or later. Preconditions: r.mu is held.
 func (r *Reserve) refill() {
-	if r.held || r.closed || r.users > 0 {
+	if r.files == reservedFiles || r.closed || r.users > 0 {
 		return
 	}
 	if r.make() == nil {
-		r.held, r.pause = true, firstRetry
+		r.pause = firstRetry
 		return
 	}
 	if r.retry != nil {
@@ -127,46 +134,31 @@ func (r *Reserve) refill() {
 	r.pause = min(2*r.pause, lastRetry)
 }
 
-// make makes the directory whole or empty.
-func (r *Reserve) make() (err error) {
-	r.empty()
+// make makes the files that are missing, until there is no more room.
+func (r *Reserve) make() error {
 	if err := os.Mkdir(r.dir, 0700); err != nil && !os.IsExist(err) {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			r.empty()
-		}
-	}()
-	for i := range reservedInodes {
-		f, err := os.OpenFile(filepath.Join(r.dir, strconv.Itoa(i)), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0600)
-		if err != nil {
-			return err
-		}
-		if i == 0 {
-			err = disk.Allocate(f, r.size)
-		}
-		if err = errors.Join(err, f.Close()); err != nil {
+	for ; r.files < reservedFiles; r.files++ {
+		if err := r.makeFile(r.file(r.files)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// whole reports whether an earlier run left it as make makes it.
-func (r *Reserve) whole() bool {
-	st, err := os.Stat(filepath.Join(r.dir, "0"))
-	list, lerr := os.ReadDir(r.dir)
-	return err == nil && lerr == nil && st.Size() == r.size && len(list) == reservedInodes
-}
-
-// empty removes the files. The directory stays: it may be needed when there is
-// no room for one.
-func (r *Reserve) empty() {
-	list, _ := os.ReadDir(r.dir)
-	for _, e := range list {
-		if err := os.Remove(filepath.Join(r.dir, e.Name())); err != nil {
-			slog.Warn("give up the reserve", "err", err)
-		}
+// makeFile makes a file, unless an earlier run has left it whole.
+func (r *Reserve) makeFile(path string) (err error) {
+	share := r.size / reservedFiles
+	if st, err := os.Stat(path); err == nil && st.Size() == share {
+		return nil
 	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0600)
+	if err != nil {
+		return err
+	}
+	if err = errors.Join(disk.Allocate(f, share), f.Close()); err != nil {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }

@@ -43,7 +43,12 @@ func makeDisk(ctx context.Context, dir string, size int64) error {
 		return err
 	}
 	// No blocks kept for root, who may fill it as everybody; no tables left to be written later.
-	out, err := exec.CommandContext(ctx, program, "-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", path, strconv.FormatInt(size>>10, 10)).CombinedOutput()
+	cmd := exec.CommandContext(ctx, program, "-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", path, strconv.FormatInt(size>>10, 10))
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	if strings.Contains(string(out), "No space left on device") { // it has no exit status of its own
+		return fmt.Errorf("mke2fs: write %s: %w", path, syscall.ENOSPC)
+	}
 	if err != nil {
 		return fmt.Errorf("mke2fs: %w: %s", err, strings.TrimSpace(string(out)))
 	}
