@@ -223,7 +223,7 @@ func (vs *volumes) created(c *Container) {
 	if !vs.any(v) {
 		return
 	}
-	vs.work.later("keep volumes", v, func(context.Context) error { return vs.keep(v) })
+	vs.work.later("keep volumes", v, func(context.Context) error { return eachKept(v, vs.service.Come) })
 }
 
 func (vs *volumes) any(v *View) bool {
@@ -235,11 +235,11 @@ func (vs *volumes) any(v *View) bool {
 	return false
 }
 
-func (vs *volumes) keep(v *View) error {
-	var err error
+// eachKept calls f for the volumes of a container that stay without it.
+func eachKept(v *View, f func(name string) error) (err error) {
 	for _, m := range v.Mounts {
 		if m.Type == mount.TypeVolume && !(m.Anonymous && v.AutoRemove()) {
-			err = errors.Join(err, vs.service.Keep(m.Name))
+			err = errors.Join(err, f(m.Name))
 		}
 	}
 	return err
@@ -340,7 +340,7 @@ func (vs *volumes) goes(v *View, anonymous bool) error {
 		return nil
 	}
 	if !anonymous {
-		return vs.keep(v)
+		return eachKept(v, vs.service.Keep)
 	}
 	for _, m := range v.Mounts {
 		if m.Anonymous {

@@ -164,6 +164,7 @@ func (s *Service) Tie(name, user string) error {
 		return nil
 	}
 	defer e.mu.Unlock()
+	e.going = true
 	if e.tied {
 		return nil
 	}
@@ -188,15 +189,21 @@ func writeFor(dir, user string) (err error) {
 	return f.Sync()
 }
 
-// Keep unties a volume from the container with which it was made, if it still is
+// Come unties a volume from the container with which it was made, and which has come
+// to be; but not if that is about to go already, and takes it along.
+func (s *Service) Come(name string) error { return s.untie(name, false) }
+
+// Keep unties a volume from its container, whatever becomes of that, if it still is
 // tied. A volume that has gone meanwhile is no error.
-func (s *Service) Keep(name string) error {
+func (s *Service) Keep(name string) error { return s.untie(name, true) }
+
+func (s *Service) untie(name string, going bool) error {
 	e, err := s.hold(name)
 	if err != nil {
 		return nil
 	}
 	defer e.mu.Unlock()
-	if !e.tied {
+	if !e.tied || e.going && !going {
 		return nil
 	}
 	if err := os.Remove(filepath.Join(s.dir(name), forFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -206,6 +213,6 @@ func (s *Service) Keep(name string) error {
 	if err := s.cfg.Store.SyncDirs(s.dir(name)); err != nil {
 		return err
 	}
-	e.tied = false
+	e.tied, e.going = false, false
 	return nil
 }

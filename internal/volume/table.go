@@ -20,6 +20,7 @@ type entry struct {
 	users    []string        // containers that have acquired it, in that order; several times if they have it several times
 	mounters map[string]bool // containers that have it mounted
 	tied     bool            // the file "for" is there
+	going    bool            // its container takes it along
 
 	unmounting chan struct{} // closed when the plugin knows of all ends; nil: it does
 }

@@ -372,6 +372,25 @@ func TestVolumesGoWithTheContainerThatHasNotComeToBe(t *testing.T) {
 	}
 }
 
+// A container that is removed right after its creation takes its volumes along, though
+// what its creation had still to do comes after that.
+func TestVolumesGoWithTheContainerThatGoesAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, newFake())
+	for _, name := range []string{"came", "going", "again"} {
+		make1(t, s, Request{Name: name, User: "c1"})
+	}
+	err := errors.Join(s.Tie("going", "c1"), s.Tie("again", "c1"), s.Come("going"), s.Come("came"), s.Come("none"), s.Keep("again"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := open(t, dir, newFake())
+	next.Settle(func(string) bool { return false })
+	if got := names(next); got != "again came" {
+		t.Errorf("without the container: %s", got)
+	}
+}
+
 func TestEventsTellWhatHappens(t *testing.T) {
 	log := event.NewLog()
 	s, err := Open(Config{Dir: t.TempDir(), Store: store.New(), Events: log, Drivers: []Driver{newFake()}})
