@@ -71,10 +71,7 @@ func (t *Tree) copyUpDir(n *Node) error {
 func (t *Tree) copyTo(n *Node, b *Branch) error {
 	n.copying.Lock()
 	defer n.copying.Unlock()
-	t.table.mu.Lock()
-	at := n.at.b
-	t.table.mu.Unlock()
-	if at.index <= b.index {
+	if t.branch(n).index <= b.index {
 		return nil
 	}
 	return t.copyFile(n, b, true)

@@ -298,9 +298,7 @@ func (t *Tree) Link(n, p *Node, name string) (st *dirat.Stat, err error) {
 // linkOnce returns the branch to which n must be brought first, because its name
 // would be hidden where it is.
 func (t *Tree) linkOnce(n, p *Node, name string) (up *Branch, err error) {
-	t.table.mu.Lock()
-	at := n.at.b
-	t.table.mu.Unlock()
+	at := t.branch(n)
 	choose := func(f *found) (*Branch, error) {
 		if f.at != nil {
 			return nil, syscall.EEXIST

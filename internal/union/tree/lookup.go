@@ -53,7 +53,7 @@ func (t *Tree) lookup(p *Node, name string) (*Node, *dirat.Stat, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if !n.Dir() && n.at.b != f.at { // another name of it was copied up
+	if !n.Dir() && t.branch(n) != f.at { // another name of it was copied up
 		if err := t.stat(n, &f.st); err != nil {
 			t.Forget(n, 1)
 			return nil, nil, err

@@ -64,9 +64,7 @@ func (t *Tree) OpenFile(n *Node, flags int) (*File, error) {
 			return nil, err
 		}
 	}
-	t.table.mu.Lock()
-	b := n.at.b
-	t.table.mu.Unlock()
+	b := t.branch(n)
 	fd, err := t.place(n)
 	if err != nil {
 		return nil, err

@@ -237,7 +237,7 @@ func (r *rename) copyFirst(p *Node, name string, f *found) (func() error, error)
 	}
 	return func() error {
 		defer r.t.Forget(n, 1)
-		if n.at.b == r.b { // by another name
+		if r.t.branch(n) == r.b { // by another name
 			return r.linkUp(n, p, name)
 		}
 		return r.t.copyTo(n, r.b)
