@@ -64,8 +64,7 @@ func (t *Tree) OpenFile(n *Node, flags int) (*File, error) {
 			return nil, err
 		}
 	}
-	b := t.branch(n)
-	fd, err := t.place(n)
+	fd, b, err := t.placeOn(n)
 	if err != nil {
 		return nil, err
 	}
