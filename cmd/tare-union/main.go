@@ -86,9 +86,9 @@ func run(args []string, out io.Writer) error {
 	case "version", "--version", "-v":
 		fmt.Fprintf(out, "tare-union version %s, build %s\n", version, commit)
 		return nil
-	case "serve": // by Mount
+	case mnt.ServeVerb:
 		return mnt.Serve(rest)
-	case mnt.OpenVerb: // by mnt.Open
+	case mnt.OpenVerb:
 		return mnt.Opened(rest)
 	case "mount":
 		return runMount(rest)

@@ -17,7 +17,7 @@ import (
 
 // TestMain is also the server program, and runs the tests in mounts of their own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "serve" {
+	if len(os.Args) > 1 && os.Args[1] == mnt.ServeVerb {
 		if mnt.Serve(os.Args[2:]) != nil {
 			os.Exit(1)
 		}

@@ -115,8 +115,8 @@ func newLayerLsCommand(c *cli) *cobra.Command {
 	var text string
 	cmd := &cobra.Command{
 		Use:   "ls [OPTIONS] CONTAINER",
-		Short: "List of what a running container's root consists, topmost first",
-		Long:  "List of what a running container's root consists, topmost first" + layerHelp,
+		Short: "Show what a running container's root consists of, topmost first",
+		Long:  "Show what a running container's root consists of, topmost first" + layerHelp,
 		Args:  exactArgs(1),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			list, err := cl.ContainerLayers(ctx, args[0])

@@ -29,6 +29,7 @@ func newLab(t testing.TB) *lab {
 	l.root, l.outside = filepath.Join(l.base, "root"), filepath.Join(l.base, "outside")
 	l.must(os.Mkdir(l.root, 0o755))
 	l.must(os.MkdirAll(filepath.Join(l.outside, "dir"), 0o755))
+	l.must(os.Chmod(filepath.Join(l.outside, "dir"), 0o755)) // whatever the umask is
 	l.write(filepath.Join(l.outside, "secret"), secret)
 	l.write(filepath.Join(l.outside, "dir", "secret"), secret)
 	return l
@@ -104,8 +105,7 @@ func (l *lab) entries(b []byte) map[string]*tar.Header {
 	}
 }
 
-// archive makes one of entries; a name that ends in a slash is a directory, one
-// with an arrow a link.
+// archive makes one of entries; what a file has is said by its Uname.
 func (l *lab) archive(headers ...tar.Header) []byte {
 	l.Helper()
 	var b bytes.Buffer
@@ -139,6 +139,9 @@ func (l *lab) check() {
 		}
 		seen = append(seen, p[len(l.outside):])
 		st, err := d.Info()
+		if err == nil && d.Name() == "dir" && st.Mode() != os.ModeDir|0o755 {
+			l.Fatalf("%s was changed: %v", p, st.Mode())
+		}
 		if err == nil && st.Mode().IsRegular() {
 			if b, err := os.ReadFile(p); err != nil || string(b) != secret || st.Mode().Perm() != 0o644 {
 				l.Fatalf("%s was changed: %q, %v, %v", p, b, st.Mode(), err)

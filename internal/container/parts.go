@@ -60,14 +60,14 @@ func (vs *volumes) fillPart(ctx context.Context, v *View, m spec.Mount) error {
 	if m.NoCopy || !v.Last.StartedAt.IsZero() {
 		return nil
 	}
-	volume, err := os.Open(m.Source)
+	whole, err := os.Open(m.Source)
 	if err != nil {
 		return err
 	}
-	defer volume.Close()
-	part, err := inroot.OpenBeneath(volume, m.Subpath, os.O_RDONLY|syscall.O_DIRECTORY)
+	defer whole.Close()
+	part, err := inroot.OpenBeneath(whole, m.Subpath, os.O_RDONLY|syscall.O_DIRECTORY)
 	if err != nil {
-		return nil //nolint:nilerr // a file, or nothing, which is said when it is mounted
+		return nil // a file, or nothing, which is said when it is mounted
 	}
 	defer part.Close()
 	root, err := vs.image(ctx, v.Record)
@@ -77,7 +77,7 @@ func (vs *volumes) fillPart(ctx context.Context, v *View, m spec.Mount) error {
 	defer root.Close()
 	from, err := inroot.Open(root, m.Target, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
-		return nil //nolint:nilerr // the image has no such directory
+		return nil // the image has no such directory
 	}
 	defer from.Close()
 	return vs.service.FillPart(ctx, m.Name, part, from, v.IDs)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -137,20 +138,11 @@ func (vs *volumes) inherited(r *Record) ([]spec.Mount, error) {
 			return nil, err
 		}
 		for _, m := range more { // the last one to bring a target has it
-			list = append(deleteTarget(list, m.Target), m)
+			list = slices.DeleteFunc(list, func(have spec.Mount) bool { return have.Target == m.Target })
+			list = append(list, m)
 		}
 	}
 	return list, nil
-}
-
-func deleteTarget(list []spec.Mount, target string) []spec.Mount {
-	kept := list[:0]
-	for _, m := range list {
-		if m.Target != target {
-			kept = append(kept, m)
-		}
-	}
-	return kept
 }
 
 // takeBack undoes what a create has done with a volume.
@@ -227,12 +219,7 @@ func (vs *volumes) created(c *Container) {
 }
 
 func (vs *volumes) any(v *View) bool {
-	for _, m := range v.Mounts {
-		if m.Type == mount.TypeVolume {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(v.Mounts, func(m spec.Mount) bool { return m.Type == mount.TypeVolume })
 }
 
 // eachKept calls f for the volumes of a container that stay without it.

@@ -84,12 +84,21 @@ func (b *Batch) Unpack(ctx context.Context, parent ChainID, diff DiffID, r io.Re
 }
 
 // Stage unpacks a layer before anybody knows its place, which Adopt gives it.
-// Only where layers are unpacked in any order (Stacked).
+// Only where layers are unpacked in any order (AnyOrder).
 func (b *Batch) Stage(ctx context.Context, r io.Reader) (*Staged, error) {
 	if b.s.driver.Form().needsParent() {
 		return nil, fmt.Errorf("driver %s unpacks layers in order", b.s.driver.Name())
 	}
 	return b.stage(ctx, "", r)
+}
+
+// StageOn is Stage for all drivers: those that do not stack layers need to know
+// what the layer lies on.
+func (b *Batch) StageOn(ctx context.Context, parent ChainID, r io.Reader) (*Staged, error) {
+	if err := checkChain(parent); err != nil {
+		return nil, err
+	}
+	return b.stage(ctx, parent, r)
 }
 
 // UnpackError names the layer in an error of Stage, which could not, and makes

@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -10,12 +11,40 @@ import (
 	"syscall"
 )
 
-// CompareTrees calls found for each path in which the tree now differs from
+// OpenRoot opens what a mount shows, which may be attached nowhere. The caller closes
+// the result.
+func OpenRoot(mounted *os.File) (*os.Root, error) {
+	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", mounted.Fd()))
+}
+
+// CompareMounts lists in what the mounted tree now differs from before, as compareTrees
+// does.
+func CompareMounts(ctx context.Context, now, before *os.File, only func(dir string) (map[string]bool, error)) (list []Change, err error) {
+	is, err := OpenRoot(now)
+	if err != nil {
+		return nil, err
+	}
+	defer is.Close()
+	was, err := OpenRoot(before)
+	if err != nil {
+		return nil, err
+	}
+	defer was.Close()
+	err = compareTrees(ctx, is, was, only, collect(&list))
+	return list, err
+}
+
+// collect puts what is found into a list.
+func collect(list *[]Change) func(Kind, string, fs.FileInfo) {
+	return func(k Kind, p string, _ fs.FileInfo) { *list = append(*list, Change{Kind: k, Path: path.Join("/", p)}) }
+}
+
+// compareTrees calls found for each path in which the tree now differs from
 // before, with what is there now (nil if it is Deleted). A file is taken as
 // unchanged if its metadata is, as by rsync. The tree now may change meanwhile.
-// only says which names in a directory may differ, nil if all may; it is asked
-// for a directory before those below. nil: all may.
-func CompareTrees(ctx context.Context, now, before *os.Root, only func(dir string) (map[string]bool, error), found func(kind Kind, p string, info fs.FileInfo)) error {
+// only says which names in a directory may differ, nil: all; it is asked for a
+// directory before those below. Without it all may.
+func compareTrees(ctx context.Context, now, before *os.Root, only func(dir string) (map[string]bool, error), found func(kind Kind, p string, info fs.FileInfo)) error {
 	if only == nil {
 		only = func(string) (map[string]bool, error) { return nil, nil }
 	}

@@ -150,6 +150,12 @@ func (s *Service) root(id string, c *chain, in *initLayer, volatile bool) Root {
 	}
 }
 
+// mountPoints is the lower directory of a container that has the mount points.
+func (r Root) mountPoints() string { return r.Lower[0] }
+
+// image are the lower directories of a container that are its image's.
+func (r Root) image() []string { return r.Lower[1:] }
+
 // rootOf finds what a prepared container consists of.
 func (s *Service) rootOf(ctx context.Context, id string) (Root, error) {
 	s.mu.Lock()
@@ -272,8 +278,7 @@ func UsageOf(ctx context.Context, dir string) (u Usage, err error) {
 }
 
 // Changes lists in what a container differs from its image, sorted by path, a
-// directory's content right behind it. ns
-// is as for Mount.
+// directory's content right behind it. ns is as for Mount.
 func (s *Service) Changes(ctx context.Context, id string, ns *os.File) ([]Change, error) {
 	r, err := s.rootOf(ctx, id)
 	if err != nil {

@@ -114,12 +114,3 @@ func treeError(err error) error {
 	}
 	return err
 }
-
-// StageOn is Stage for all drivers: those that do not stack layers need to know
-// what the layer lies on.
-func (b *Batch) StageOn(ctx context.Context, parent ChainID, r io.Reader) (*Staged, error) {
-	if err := checkChain(parent); err != nil {
-		return nil, err
-	}
-	return b.stage(ctx, parent, r)
-}

@@ -41,3 +41,13 @@ func (f Form) whiteouts() untar.Whiteouts {
 // mapsOwn reports whether a container's own directory is mounted with its ids
 // mapped. What a stacked one has changed has the owners that the host sees.
 func (f Form) mapsOwn() bool { return f == Whole || f == Shared }
+
+// AnyOrder reports whether layers can be unpacked before those below them.
+func (s *Service) AnyOrder() bool { return !s.driver.Form().needsParent() }
+
+// Stacks reports whether directories of layers hold one layer each, to be merged by
+// overlayfs, or else all that there is.
+func (s *Service) Stacks() bool { return s.driver.Form() == Stacked }
+
+// Lends reports whether layers lie in a form that others than our driver can read.
+func (s *Service) Lends() bool { return s.driver.Form() != Branches }

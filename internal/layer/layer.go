@@ -129,17 +129,17 @@ type Usage struct {
 type Service struct {
 	driver     Driver
 	layers     string // DATAROOT/layers/DRIVER
-	containers string
+	containers string // DATAROOT/containers
+	lentDir    string
+	others     []string // storage drivers that have layers here, without ours
 	trash      *trash
 	recent     tally.Tally[Usage] // of containers, by ID
+	initMu     sync.Mutex         // one maker of init layers at a time; taken before mu
 
 	mu         sync.Mutex
 	chains     map[ChainID]*chain   // loaded ones
 	containing map[string]placement // container ID → what it stands on
-	others     []string             // storage drivers that have layers here, without ours
 	doomed     map[ChainID]struct{} // to be removed when no container needs them
-	initMu     sync.Mutex           // one maker of init layers at a time
-	lentDir    string
 	lent       map[string]ChainID   // link → what it leads to
 	added      map[string][]ChainID // container ID → what came to its own chain
 }
@@ -419,5 +419,11 @@ func Chain(parent ChainID, diff DiffID) ChainID {
 // can. ns is any user namespace with maps.
 func (s *Service) MapsIDs(ctx context.Context, ns *os.File) error { return s.driver.MapsIDs(ctx, ns) }
 
-// AnyOrder reports whether layers can be unpacked before those below them.
-func (s *Service) AnyOrder() bool { return !s.driver.Form().needsParent() }
+// Parent returns the chain that a chain's topmost layer lies on.
+func (s *Service) Parent(id ChainID) (ChainID, error) {
+	c, err := s.chainOf(id)
+	if err != nil {
+		return "", err
+	}
+	return c.record.Parent, nil
+}

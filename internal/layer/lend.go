@@ -58,10 +58,7 @@ func (s *Service) lend(id ChainID, link string, place func(target string) error)
 		return err
 	}
 	s.lent[link] = id
-	for c, err := s.load(id); err == nil && c.id != ""; c, err = s.load(c.record.Parent) {
-		delete(s.doomed, c.id)
-	}
-	return nil
+	return s.spare(id)
 }
 
 // Return removes a link that Lend made, or does nothing if it is none.
@@ -96,19 +93,3 @@ func (s *Service) findLent() error {
 	}
 	return nil
 }
-
-// Parent returns the chain that a chain's topmost layer lies on.
-func (s *Service) Parent(id ChainID) (ChainID, error) {
-	c, err := s.chainOf(id)
-	if err != nil {
-		return "", err
-	}
-	return c.record.Parent, nil
-}
-
-// Lends reports whether layers lie in a form that others read than our driver.
-func (s *Service) Lends() bool { return s.driver.Form() != Branches }
-
-// Stacks reports whether directories of layers hold one layer each, to be merged by
-// overlayfs, or else all that there is.
-func (s *Service) Stacks() bool { return s.driver.Form() == Stacked }

@@ -3,15 +3,11 @@ package layer
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
@@ -48,15 +44,11 @@ type Branch struct {
 // Live is the mounted root of a container, whose branches can change. What comes
 // stays until the container ends; layers of images are kept as long, at least.
 type Live struct {
-	s     *Service
-	id    string
-	chain *chain
-	r     Root
-	u     mnt.Union
+	s  *Service
+	id string
+	r  Root
+	u  mnt.Union
 }
-
-// addedPrefix begins the links to chains that were added to a container.
-const addedPrefix = "added-"
 
 // Live returns the root of a container that runs; path leads into it, and ns has
 // its ids or is nil. With drivers that mount no unions it is NotImplemented.
@@ -69,13 +61,7 @@ func (s *Service) Live(ctx context.Context, id, path string, ns *os.File) (*Live
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	c, err := s.load(s.containing[id].chain)
-	s.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	l := &Live{s: s, id: id, chain: c, r: r, u: mnt.Union{Path: path, NS: ns}}
+	l := &Live{s: s, id: id, r: r, u: mnt.Union{Path: path, NS: ns}}
 	l.u.ID, err = d.UnionID(r)
 	return l, err
 }
@@ -96,9 +82,9 @@ func (l *Live) Branches() ([]Branch, error) {
 		switch {
 		case b.Dir == l.r.Upper:
 			all[i].Part = Own
-		case b.Dir == l.r.Lower[0]:
+		case b.Dir == l.r.mountPoints():
 			all[i].Part = MountPoints
-		case slices.Contains(l.chain.lower, b.Dir):
+		case slices.Contains(l.r.image(), b.Dir):
 			all[i].Part = OfImage
 		case owners[b.Dir] != "":
 			all[i].Part, all[i].Chain = OfAdded, owners[b.Dir]
@@ -183,7 +169,7 @@ func (l *Live) alone(id ChainID) (dirs []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	kept := slices.Clone(l.chain.lower)
+	kept := slices.Clone(l.r.image())
 	for _, o := range l.s.addedTo(l.id) {
 		other, err := l.s.chainOf(o)
 		if err != nil {
@@ -277,82 +263,4 @@ func refused(err error) error {
 		return errdefs.New(errdefs.Conflict, "%w", err)
 	}
 	return errdefs.New(errdefs.InvalidArgument, "%w", err)
-}
-
-// addedTo lists the chains that were added to a container.
-func (s *Service) addedTo(id string) []ChainID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.added[id])
-}
-
-// addTo notes, on disk too, that a container needs a chain beside its own.
-func (s *Service) addTo(id string, on ChainID) (*chain, error) {
-	if err := checkChain(on); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c, err := s.load(on)
-	if err != nil {
-		return nil, err
-	}
-	err = os.Symlink(filepath.Join("..", "..", "layers", s.driver.Name(), on.Encoded()), s.addedLink(id, on))
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	if !slices.Contains(s.added[id], on) {
-		s.added[id] = append(s.added[id], on)
-	}
-	for at := c; at.id != ""; {
-		delete(s.doomed, at.id)
-		if at, err = s.load(at.record.Parent); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
-}
-
-func (s *Service) addedLink(id string, on ChainID) string {
-	return filepath.Join(s.containers, id, addedPrefix+on.Encoded())
-}
-
-// takeFrom is what addTo did, back; of no chains: of all.
-func (s *Service) takeFrom(id string, chains ...ChainID) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(chains) == 0 {
-		chains = slices.Clone(s.added[id])
-	}
-	for _, on := range chains {
-		if err := os.Remove(s.addedLink(id, on)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		s.added[id] = slices.DeleteFunc(s.added[id], func(o ChainID) bool { return o == on })
-	}
-	if len(s.added[id]) == 0 {
-		delete(s.added, id)
-	}
-	if len(chains) == 0 {
-		return nil
-	}
-	return s.dropUnneeded()
-}
-
-// findAdded reads the links of an earlier run.
-func (s *Service) findAdded() error {
-	if _, ok := s.driver.(Changer); !ok {
-		return nil
-	}
-	links, err := filepath.Glob(filepath.Join(s.containers, "*", addedPrefix+"*"))
-	if err != nil {
-		return fmt.Errorf("find what was added to containers: %w", err)
-	}
-	for _, link := range links {
-		id, chain := filepath.Base(filepath.Dir(link)), strings.TrimPrefix(filepath.Base(link), addedPrefix)
-		if on := digest.NewDigestFromEncoded(digest.SHA256, chain); checkChain(on) == nil {
-			s.added[id] = append(s.added[id], on)
-		}
-	}
-	return nil
 }

@@ -43,7 +43,7 @@ var mountpoints = []mountpoint{
 // type, a link of the image above all, is replaced: nothing that is mounted
 // later may lead elsewhere. Directories keep the times that the image gave them.
 func makeMountpoints(mounted *os.File) error {
-	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", mounted.Fd()))
+	root, err := OpenRoot(mounted)
 	if err != nil {
 		return err
 	}

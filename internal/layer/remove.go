@@ -30,6 +30,11 @@ func (s *Service) RemoveChain(ids ...ChainID) error {
 func (s *Service) retain(id ChainID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.spare(id)
+}
+
+// spare is retain. Preconditions: s.mu is held.
+func (s *Service) spare(id ChainID) error {
 	c, err := s.load(id)
 	for err == nil && c.id != "" {
 		delete(s.doomed, c.id)

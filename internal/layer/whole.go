@@ -5,7 +5,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 
 	"github.com/tare-engine/tare/internal/linux/disk"
 	"github.com/tare-engine/tare/internal/linux/mount"
@@ -78,9 +77,7 @@ func (w WholeRoots) Diff(ctx context.Context, r Root, out io.Writer, o totar.Opt
 
 // Changes compares the root with what it was made from.
 func (w WholeRoots) Changes(ctx context.Context, r Root) (list []Change, err error) {
-	err = w.compare(ctx, r, func(k Kind, p string, _ fs.FileInfo) {
-		list = append(list, Change{Kind: k, Path: path.Join("/", p)})
-	})
+	err = w.compare(ctx, r, collect(&list))
 	return list, err
 }
 
@@ -113,5 +110,5 @@ func (w WholeRoots) compare(ctx context.Context, r Root, found func(Kind, string
 		return err
 	}
 	defer before.Close()
-	return CompareTrees(ctx, now, before, nil, found)
+	return compareTrees(ctx, now, before, nil, found)
 }

@@ -74,7 +74,9 @@ func (f *Finder) find(ctx context.Context, name string) (*Plugin, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshake)
 	defer cancel()
 	if err := p.activate(ctx); err != nil {
-		f.note(name, nil)
+		if !errors.Is(err, context.Canceled) { // else the caller has left
+			f.note(name, nil)
+		}
 		return nil, fmt.Errorf("legacy plugin: %w", err)
 	}
 	f.note(name, p)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -208,6 +209,31 @@ func TestQuietPlugins(t *testing.T) {
 		t.Errorf("%v, %v", list, errs)
 	}
 	if err := p.Call(t.Context(), "Echo", nil, nil); err != nil || p.Quiet() { // who needs it asks, and it is back
+		t.Error(err)
+	}
+	if list, errs := f.Willing(t.Context(), "VolumeDriver"); len(list) != 1 || len(errs) > 0 {
+		t.Errorf("%v, %v", list, errs)
+	}
+}
+
+// A client that leaves while a plugin is asked what it offers is not the plugin's fault.
+func TestAHandshakeThatNobodyWaitsFor(t *testing.T) {
+	dir := t.TempDir()
+	f := &Finder{Sockets: dir}
+	asked := make(chan struct{})
+	var once sync.Once
+	at(t, dir+"/slow.sock", func(w http.ResponseWriter, r *http.Request) {
+		first := false
+		once.Do(func() { first = true; close(asked) })
+		if first {
+			<-r.Context().Done()
+			return
+		}
+		answers(w, r)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	if _, err := f.Get(ctx, "slow", "VolumeDriver"); !errdefs.Is(err, errdefs.Unavailable) {
 		t.Error(err)
 	}
 	if list, errs := f.Willing(t.Context(), "VolumeDriver"); len(list) != 1 || len(errs) > 0 {

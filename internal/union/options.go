@@ -11,8 +11,8 @@ import (
 // Policy says which writable branch gets something new, or a copy.
 type Policy string
 
-// Policies. Create policies are all but the last two, which, with TDP, are
-// those of copying up.
+// Policies. Those of something new are all but BUP and BU; those of copies are TDP,
+// BUP and BU.
 const (
 	TDP        Policy = "tdp"    // the topmost where the parent directory is
 	TDMFS      Policy = "tdmfs"  // as TDP while that has at least Low bytes free, else MFS
@@ -32,14 +32,14 @@ type Placement struct {
 	Every  time.Duration // how long a measurement of free space is used
 }
 
-// Options of a union; the zero value has aufs' defaults, see Defaults.
+// Options of a union; Defaults has those of one that names none.
 type Options struct {
 	Create        Placement
-	CopyUp        Policy
-	Revalidate    bool // udba=reval: what is changed directly in a branch is seen at the next lookup
-	CopyOnOpen    string
-	AlwaysOpaque  bool // diropq=a: each new directory is opaque
-	Sum           bool // statfs is the sum over the branches
+	CopyUp        Policy // TDP, BUP or BU
+	Revalidate    bool   // udba=reval: what is changed directly in a branch is seen at the next lookup
+	CopyOnOpen    string // coo=none, leaf or all: what is copied up when it is opened, even for reading
+	AlwaysOpaque  bool   // diropq=a: each new directory is opaque
+	Sum           bool   // statfs is the sum over the branches
 	ShowWhiteouts bool
 	Volatile      bool // nothing of it has to survive a power cut
 	Flags         Flags
@@ -50,7 +50,7 @@ type Flags struct{ ReadOnly, NoSuid, NoDev, NoExec, NoAtime bool }
 
 // Defaults are the options of a union that names none.
 func Defaults() Options {
-	return Options{Create: Placement{Policy: TDP, Every: 30 * time.Second}, CopyUp: TDP, Revalidate: true, CopyOnOpen: "none"}
+	return Options{Create: Placement{Policy: TDP, Every: every}, CopyUp: TDP, Revalidate: true, CopyOnOpen: "none"}
 }
 
 // Config is a union as it is asked for.
@@ -111,7 +111,11 @@ func (o *Options) set(word string) error {
 	}
 	switch {
 	case key == "create" && has:
-		return o.setCreate(value)
+		p, err := ParsePlacement(value)
+		if err == nil {
+			o.Create = p
+		}
+		return err
 	case key == "cpup" && has:
 		return choose(word, value, map[string]func(){
 			"tdp": func() { o.CopyUp = TDP }, "top-down-parent": func() { o.CopyUp = TDP },
@@ -162,11 +166,14 @@ func choose(word, value string, choices map[string]func()) error {
 	return fmt.Errorf("option %q: unknown value %q", word, value)
 }
 
-// setCreate reads POLICY[:LOW][:SECONDS]; LOW is there with the policies that
-// have a low-water mark.
-func (o *Options) setCreate(s string) error {
+// every is how long a measurement of free space is used if nobody says it.
+const every = 30 * time.Second
+
+// ParsePlacement reads a create policy as the option create= has it:
+// POLICY[:LOW][:SECONDS]. LOW is there with the policies that have a low-water mark.
+func ParsePlacement(s string) (Placement, error) {
 	parts := strings.Split(s, ":")
-	p := Placement{Policy: Policy(longNames(parts[0])), Every: 30 * time.Second}
+	p := Placement{Policy: Policy(shortName(parts[0])), Every: every}
 	low, sec := false, false
 	switch p.Policy {
 	case TDP, RoundRobin:
@@ -175,42 +182,34 @@ func (o *Options) setCreate(s string) error {
 	case TDMFS, MFSRR, PMFSRR:
 		low, sec = true, true
 	default:
-		return fmt.Errorf("option create=%s: unknown policy %q", s, parts[0])
+		return Placement{}, fmt.Errorf("option create=%s: unknown policy %q", s, parts[0])
 	}
 	parts = parts[1:]
 	if low {
 		if len(parts) == 0 {
-			return fmt.Errorf("option create=%s: the low-water mark in bytes is missing; write create=%s:BYTES", s, p.Policy)
+			return Placement{}, fmt.Errorf("option create=%s: the low-water mark in bytes is missing; write create=%s:BYTES", s, p.Policy)
 		}
 		n, err := strconv.ParseUint(parts[0], 10, 64)
 		if err != nil {
-			return fmt.Errorf("option create=%s: %q is no number of bytes", s, parts[0])
+			return Placement{}, fmt.Errorf("option create=%s: %q is no number of bytes", s, parts[0])
 		}
 		p.Low, parts = n, parts[1:]
 	}
 	if sec && len(parts) > 0 {
 		n, err := strconv.ParseUint(parts[0], 10, 32)
 		if err != nil || n > math.MaxInt32 {
-			return fmt.Errorf("option create=%s: %q is no number of seconds", s, parts[0])
+			return Placement{}, fmt.Errorf("option create=%s: %q is no number of seconds", s, parts[0])
 		}
 		p.Every, parts = time.Duration(n)*time.Second, parts[1:]
 	}
 	if len(parts) > 0 {
-		return fmt.Errorf("option create=%s: %q is too much", s, strings.Join(parts, ":"))
+		return Placement{}, fmt.Errorf("option create=%s: %q is too much", s, strings.Join(parts, ":"))
 	}
-	o.Create = p
-	return nil
+	return p, nil
 }
 
-// ParsePlacement reads a create policy as the option create= has it.
-func ParsePlacement(s string) (Placement, error) {
-	var o Options
-	err := o.setCreate(s)
-	return o.Create, err
-}
-
-// longNames turns the long names of aufs(5) into the short ones.
-func longNames(s string) string {
+// shortName turns a long name of aufs(5) into the short one.
+func shortName(s string) string {
 	switch s {
 	case "top-down-parent":
 		return "tdp"
@@ -237,8 +236,7 @@ func FromArgs(args []string) (Config, error) {
 	if len(args) < 2 {
 		return Config{}, fmt.Errorf("no branches given")
 	}
-	c, err := ParseConfig("br:" + strings.Join(args[1:], ":") + "," + args[0])
-	return c, err
+	return ParseConfig("br:" + strings.Join(args[1:], ":") + "," + args[0])
 }
 
 // String writes the options as ParseConfig reads them.

@@ -35,6 +35,7 @@ package union
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -67,11 +68,10 @@ const (
 
 // Branch is one directory of a union.
 type Branch struct {
-	Dir     string // absolute and clean
-	Perm    Perm
-	WH      bool // of RO and RR: the branch's whiteouts hide what is below
-	NoLWH   bool // of RW: whiteouts are files of their own, not links of one
-	hasPerm bool
+	Dir   string // absolute and clean
+	Perm  Perm
+	WH    bool // of RO and RR: the branch's whiteouts hide what is below
+	NoLWH bool // of RW: whiteouts are files of their own, not links of one
 }
 
 // Honours tells whether the branch's own whiteouts hide what is below.
@@ -101,7 +101,7 @@ func (b Branch) String() string { return b.Dir + "=" + b.PermString() }
 func ParseBranch(s string) (Branch, error) {
 	b := Branch{Dir: s, Perm: RO}
 	if i := strings.LastIndexByte(s, '='); i >= 0 {
-		b.Dir, b.hasPerm = s[:i], true
+		b.Dir = s[:i]
 		if err := b.setPerm(s[i+1:]); err != nil {
 			return Branch{}, err
 		}
@@ -160,10 +160,9 @@ func ParseBranches(s string) ([]Branch, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(list) == 0 && !b.hasPerm {
+		if len(list) == 0 && !strings.Contains(part, "=") {
 			b.Perm = RW
 		}
-		b.hasPerm = true
 		if list, err = Insert(list, len(list), b); err != nil {
 			return nil, err
 		}
@@ -191,10 +190,7 @@ func Insert(list []Branch, index int, b Branch) ([]Branch, error) {
 			return nil, fmt.Errorf("branch %s: branch %s lies inside it; branches cannot be nested", b.Dir, o.Dir)
 		}
 	}
-	out := make([]Branch, 0, len(list)+1)
-	out = append(out, list[:index]...)
-	out = append(out, b)
-	return append(out, list[index:]...), nil
+	return slices.Insert(slices.Clone(list), index, b), nil
 }
 
 // inside tells whether path a lies below path b; both are clean.
@@ -203,12 +199,7 @@ func inside(a, b string) bool { return b == "/" || strings.HasPrefix(a, b+"/") }
 // Index returns where in the list the branch of a directory is, or -1.
 func Index(list []Branch, dir string) int {
 	dir = filepath.Clean(dir)
-	for i, b := range list {
-		if b.Dir == dir {
-			return i
-		}
-	}
-	return -1
+	return slices.IndexFunc(list, func(b Branch) bool { return b.Dir == dir })
 }
 
 // Format writes branches as ParseBranches reads them.

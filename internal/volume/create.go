@@ -23,7 +23,7 @@ type Request struct {
 	Options map[string]string
 	Labels  map[string]string
 	// User is a container that acquires the volume. If the volume has to be made it is
-	// tied to it: it goes if the engine is killed before Keep and the container is not
+	// tied to it: it goes if the engine is killed before Come and the container is not
 	// there afterwards.
 	User string
 }

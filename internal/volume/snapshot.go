@@ -133,8 +133,8 @@ func (s *Service) Snapshots(name string) ([]Snapshot, error) {
 	return list, nil
 }
 
-// SnapshotsSize is what all snapshots of a volume take, as far as they do not share
-// with it, which is not known.
+// SnapshotsSize is what all snapshots of a volume take. What they share with it, or with
+// each other, counts each time: nobody knows what that is.
 func (s *Service) SnapshotsSize(name string) (int64, error) {
 	contents, err := filepath.Glob(s.snapshotDir(name, "[^.]*") + "/*")
 	if err != nil {

@@ -184,7 +184,7 @@ func (s *Service) settle(name string, there func(string) bool) error {
 	if ours {
 		return s.settleTied(name, there)
 	}
-	s.deleting.Go(func() { // the plugin may not answer, or be a container that starts after us
+	s.beside.Go(func() { // the plugin may not answer, or be a container that starts after us
 		if err := s.settleTied(name, there); err != nil {
 			slog.Warn("put a volume right", "volume", name, "err", err)
 		}

@@ -6,7 +6,8 @@
 //	                      for          the container with which it was made, as long as that may fail
 //	                      copy/        what an image or a snapshot has for it, being copied
 //	                      snapshots/   copies of its files: see Snapshot
-//	                      mounts/      what its plugin has been told of users: see remote.go
+//	                      mounts/      what its plugin has been told of users: see notes.go
+//	                      removing     its plugin has been told to remove it
 //	DATAROOT/volumes/.new-*            being made
 //	DATAROOT/volumes/.gone-*           removed, being deleted
 //	DATAROOT/volumes/.damaged-NAME-*   its record cannot be read; kept for whoever wants to look
@@ -97,10 +98,10 @@ type Config struct {
 
 // Service owns the volumes of an engine. Safe for concurrent use.
 type Service struct {
-	cfg      Config
-	deleting sync.WaitGroup  // what goes on beside requests
-	ctx      context.Context // ends with Close
-	stop     context.CancelFunc
+	cfg    Config
+	beside sync.WaitGroup  // what goes on beside requests: deletions, what plugins are told
+	ctx    context.Context // ends with Close
+	stop   context.CancelFunc
 
 	mu      sync.Mutex        // held for a look into volumes only, never while waiting for an entry
 	volumes map[string]*entry // by name: see table.go
@@ -161,7 +162,7 @@ func Open(cfg Config) (*Service, error) {
 			}
 		}
 	}
-	s.deleting.Go(func() {
+	s.beside.Go(func() {
 		for _, dir := range garbage {
 			if err := deleteTree(dir); err != nil {
 				slog.Warn("delete what is left of a volume", "dir", dir, "err", err)
@@ -196,7 +197,7 @@ func (s *Service) load(name string) error {
 // told yet to the next engine.
 func (s *Service) Close() {
 	s.stop()
-	s.deleting.Wait()
+	s.beside.Wait()
 }
 
 // Path is where the files of a volume are seen, which need not exist; "" of one whose

@@ -239,27 +239,35 @@ func TestExportAndImport(t *testing.T) {
 	}
 }
 
-// TestImportStaysInside: the archive's links lead nowhere else.
+// TestImportStaysInside: the archive's links are not followed, and its names begin at the
+// volume's directory.
 func TestImportStaysInside(t *testing.T) {
 	s := open(t, t.TempDir(), newFake())
 	canary := t.TempDir()
-	var archive bytes.Buffer
-	w := tar.NewWriter(&archive)
-	for _, h := range []tar.Header{
-		{Typeflag: tar.TypeSymlink, Name: "out", Linkname: canary}, {Typeflag: tar.TypeReg, Name: "out/f"},
-		{Typeflag: tar.TypeReg, Name: "../../../../../../.." + canary + "/g"}, {Typeflag: tar.TypeReg, Name: canary + "/h"},
+	file := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name} }
+	for name, entries := range map[string][]tar.Header{
+		"link":     {{Typeflag: tar.TypeSymlink, Name: "out", Linkname: canary}, file("out/f")},
+		"dotdot":   {file("../../../../../../.." + canary + "/f")},
+		"absolute": {file(canary + "/f")},
 	} {
-		if err := w.WriteHeader(&h); err != nil {
+		var archive bytes.Buffer
+		w := tar.NewWriter(&archive)
+		for _, h := range entries {
+			if err := w.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Import(t.Context(), "vv", &archive, false); err != nil {
-		t.Log(err)
-	}
-	if list, err := os.ReadDir(canary); err != nil || len(list) != 0 {
-		t.Errorf("outside: %v, %v", list, err)
+		_, err := s.Import(t.Context(), name, &archive, false)
+		if name == "link" {
+			refused(t, err, errdefs.InvalidArgument, `import: entry "out/f": not a directory`)
+		} else if _, there := os.Stat(s.Path(name) + canary + "/f"); err != nil || there != nil {
+			t.Errorf("%s: %v, %v", name, err, there)
+		}
+		if list, err := os.ReadDir(canary); err != nil || len(list) != 0 {
+			t.Errorf("%s: outside: %v, %v", name, list, err)
+		}
 	}
 }

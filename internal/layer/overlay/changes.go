@@ -21,7 +21,7 @@ func (d *Driver) changes(ctx context.Context, r layer.Root) ([]layer.Change, err
 		return nil, err
 	}
 	defer view.Close()
-	lower, err := openRoot(view)
+	lower, err := layer.OpenRoot(view)
 	if err != nil {
 		return nil, err
 	}
@@ -126,16 +126,12 @@ func (c *comparison) entry(p string, merged bool) (touched bool, err error) {
 // both compares a directory with what was at its place. A directory that was
 // only copied up to hold a changed file is no change itself.
 func (c *comparison) both(p string, up, low fs.FileInfo) error {
-	at := len(c.changes)
 	touched, err := c.dir(p, low.IsDir())
 	if err != nil {
 		return err
 	}
 	if touched || !same(up, low) {
 		c.add(layer.Modified, p)
-		// In front of its children.
-		copy(c.changes[at+1:], c.changes[at:len(c.changes)-1])
-		c.changes[at] = layer.Change{Kind: layer.Modified, Path: path.Join("/", p)}
 	}
 	return nil
 }

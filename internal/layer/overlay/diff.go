@@ -2,11 +2,8 @@ package overlay
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
 
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/totar"
@@ -44,20 +41,9 @@ func (d *Driver) Changes(ctx context.Context, r layer.Root) (list []layer.Change
 	if !metacopied(r) {
 		return d.changes(ctx, r)
 	}
-	err = d.both(ctx, r, func(now, before *os.File) error {
-		is, err := openRoot(now)
-		if err != nil {
-			return err
-		}
-		defer is.Close()
-		was, err := openRoot(before)
-		if err != nil {
-			return err
-		}
-		defer was.Close()
-		return layer.CompareTrees(ctx, is, was, nil, func(k layer.Kind, p string, _ fs.FileInfo) {
-			list = append(list, layer.Change{Kind: k, Path: path.Join("/", p)})
-		})
+	err = d.both(ctx, r, func(now, before *os.File) (err error) {
+		list, err = layer.CompareMounts(ctx, now, before, nil)
+		return err
 	})
 	return list, err
 }
@@ -75,8 +61,4 @@ func (d *Driver) both(ctx context.Context, r layer.Root, f func(now, before *os.
 	}
 	defer before.Close()
 	return f(now, before)
-}
-
-func openRoot(m *os.File) (*os.Root, error) {
-	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", m.Fd()))
 }

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		var err error
 		switch os.Args[1] {
-		case "serve":
+		case mnt.ServeVerb:
 			err = mnt.Serve(os.Args[2:])
 		case mnt.OpenVerb:
 			err = mnt.Opened(os.Args[2:])

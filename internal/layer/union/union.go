@@ -10,9 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -206,20 +204,9 @@ func (d *Driver) Changes(ctx context.Context, r layer.Root) (list []layer.Change
 	if len(r.Lower) == 0 {
 		return nil, nil
 	}
-	err = d.both(ctx, r, func(now, before *os.File, t *touched) error {
-		is, err := openRoot(now)
-		if err != nil {
-			return err
-		}
-		defer is.Close()
-		was, err := openRoot(before)
-		if err != nil {
-			return err
-		}
-		defer was.Close()
-		return layer.CompareTrees(ctx, is, was, t.names, func(k layer.Kind, p string, _ fs.FileInfo) {
-			list = append(list, layer.Change{Kind: k, Path: path.Join("/", p)})
-		})
+	err = d.both(ctx, r, func(now, before *os.File, t *touched) (err error) {
+		list, err = layer.CompareMounts(ctx, now, before, t.names)
+		return err
 	})
 	return list, err
 }
@@ -253,10 +240,6 @@ func (d *Driver) both(ctx context.Context, r layer.Root, f func(now, before *os.
 	}
 	defer before.Close()
 	return f(now, before, t)
-}
-
-func openRoot(m *os.File) (*os.Root, error) {
-	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", m.Fd()))
 }
 
 // Usage walks the container's own directory, without what the union keeps there

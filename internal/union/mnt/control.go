@@ -115,7 +115,7 @@ func (u Union) Delete(dirs ...string) error {
 	}
 	var err error
 	for range attempts {
-		if _, err = u.ask("del " + strings.Join(dirs, ":")); err != nil && !isErrno(err, syscall.EBUSY) {
+		if _, err = u.ask("del " + strings.Join(dirs, ":")); err != nil && !errors.Is(err, syscall.EBUSY) {
 			return err
 		}
 		// It may be in nobody's use, only remembered by the kernel, which takes a
@@ -269,7 +269,7 @@ func answer(c *net.UnixConn, s *server.Server) {
 	w := bufio.NewWriter(c)
 	defer w.Flush()
 	switch {
-	case isErrno(err, syscall.EBUSY):
+	case errors.Is(err, syscall.EBUSY):
 		fmt.Fprintf(w, "busy\n%s\n", err)
 		return
 	case err != nil:
@@ -396,5 +396,3 @@ func sourcesOf(arg string, dirs []dirat.FD) ([]tree.Source, error) {
 	}
 	return list, err
 }
-
-func isErrno(err error, no syscall.Errno) bool { return errors.Is(err, no) }

@@ -15,8 +15,12 @@ import (
 	"github.com/tare-engine/tare/internal/union"
 )
 
-// OpenVerb is the command of the program that serves by which Open starts it.
-const OpenVerb = "open"
+// Commands of the program that serves: by them Open starts Opened, and this and Mount
+// start Serve.
+const (
+	OpenVerb  = "open"
+	ServeVerb = "serve"
+)
 
 // unmapped stands for IDs without a namespace, else there is IDs.From.
 const unmapped = "unmapped"

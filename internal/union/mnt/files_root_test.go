@@ -335,7 +335,7 @@ func TestKindsOfAccess(t *testing.T) {
 	if fs.Namelen != 251 || fs.Blocks == 0 {
 		t.Errorf("%+v", fs)
 	}
-	if err := os.Mkdir(r.path(strings.Repeat("n", 252)), 0o755); !isErrno(err, syscall.ENAMETOOLONG) {
+	if err := os.Mkdir(r.path(strings.Repeat("n", 252)), 0o755); !errors.Is(err, syscall.ENAMETOOLONG) {
 		t.Errorf("a name of 252 letters: %v", err)
 	}
 	for _, name := range []string{".wh.x", ".wh..wh.orph"} {

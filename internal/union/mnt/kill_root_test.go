@@ -3,6 +3,7 @@
 package mnt
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -100,7 +101,7 @@ func dataOf(u *model.Union, p string) string {
 
 func died(err error) bool {
 	for _, no := range []syscall.Errno{syscall.ENOTCONN, syscall.ECONNABORTED} {
-		if isErrno(err, no) {
+		if errors.Is(err, no) {
 			return true
 		}
 	}

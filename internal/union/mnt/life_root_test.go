@@ -3,6 +3,7 @@
 package mnt
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -31,7 +32,7 @@ func (r *rig) server() int {
 			continue
 		}
 		args, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-		if words := strings.Split(string(args), "\x00"); len(words) > 4 && words[1] == "serve" && strings.HasPrefix(words[4], r.dir+"/") {
+		if words := strings.Split(string(args), "\x00"); len(words) > 4 && words[1] == ServeVerb && strings.HasPrefix(words[4], r.dir+"/") {
 			return pid
 		}
 	}
@@ -112,7 +113,7 @@ func TestKilledServer(t *testing.T) {
 	p, err := os.FindProcess(r.server())
 	must(t, err)
 	must(t, p.Kill())
-	until(t, "ENOTCONN", func() bool { _, err := os.Stat(r.path("g")); return isErrno(err, syscall.ENOTCONN) })
+	until(t, "ENOTCONN", func() bool { _, err := os.Stat(r.path("g")); return errors.Is(err, syscall.ENOTCONN) })
 	p.Wait()
 	r.unmount()
 	r = mountUnion(t, dir, "rw=rw:base=ro", "udba=none")
@@ -165,7 +166,7 @@ func branchesChangeLive(t *testing.T, options string) {
 	}
 	busy := func(what string, err error) {
 		t.Helper()
-		if !isErrno(err, syscall.EBUSY) {
+		if !errors.Is(err, syscall.EBUSY) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -193,7 +194,7 @@ func branchesChangeLive(t *testing.T, options string) {
 	busy("a file is open for writing", r.Modify(branch("rw", union.RO, false)))
 	must(t, w.Close())
 	until(t, "the file is closed", func() bool { return r.Modify(branch("rw", union.RO, true)) == nil })
-	if err := os.WriteFile(r.path("more"), nil, 0o644); !isErrno(err, syscall.EROFS) {
+	if err := os.WriteFile(r.path("more"), nil, 0o644); !errors.Is(err, syscall.EROFS) {
 		t.Errorf("no branch is writable: %v", err)
 	}
 	r.want("mnt/new", "new")
@@ -229,7 +230,7 @@ func TestUsersCannotKeepPrivileges(t *testing.T) {
 	must(t, cmd.Start())
 	_, err = out.Read(make([]byte, 5))
 	must(t, err)
-	if err := os.Chmod(r.path("f"), 0o777|os.ModeSetuid); err != nil && !isErrno(err, syscall.ETXTBSY) {
+	if err := os.Chmod(r.path("f"), 0o777|os.ModeSetuid); err != nil && !errors.Is(err, syscall.ETXTBSY) {
 		t.Errorf("set-user-id while a user writes: %v", err)
 	}
 	must(t, in.Close())

@@ -19,6 +19,7 @@ package mnt
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -111,6 +112,7 @@ func serve(program string, c union.Config, ids IDs) (m *os.File, id string, err 
 	return m, id, nil
 }
 
+// oPath is O_PATH, which package syscall does not have.
 const oPath = 0x200000
 
 // realDirs follows symbolic links of branches, so that one cannot be inside
@@ -224,7 +226,7 @@ func gone(path string) bool {
 		c.Close()
 		return false
 	}
-	return isErrno(err, syscall.ECONNREFUSED) && os.Remove(path) == nil
+	return errors.Is(err, syscall.ECONNREFUSED) && os.Remove(path) == nil
 }
 
 // fuseMount makes the file system and a mount of it that is nowhere yet.
@@ -296,7 +298,7 @@ func start(program, id string, c union.Config, dev, socket *os.File, dirs []*os.
 		return err
 	}
 	defer r.Close()
-	cmd := exec.Command(program, append([]string{"serve", id}, c.Args()...)...)
+	cmd := exec.Command(program, append([]string{ServeVerb, id}, c.Args()...)...)
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.ExtraFiles = append([]*os.File{dev, socket, w, run}, dirs...)
@@ -313,7 +315,7 @@ func start(program, id string, c union.Config, dev, socket *os.File, dirs []*os.
 	cmd.Process.Kill()
 	cmd.Wait()
 	if s := strings.TrimSpace(string(said)); s != "" && s != "ready" {
-		return fmt.Errorf("%s", s)
+		return errors.New(s)
 	}
 	return fmt.Errorf("the server ended before it was ready: %v", cmd.ProcessState)
 }

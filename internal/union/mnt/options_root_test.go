@@ -3,6 +3,7 @@
 package mnt
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -162,7 +163,7 @@ func TestShownWhiteouts(t *testing.T) {
 	r.wantGone("mnt/.wh.g") // its branch is not whiteout-able
 	r.wantGone("mnt/f")
 	r.wantGone("mnt/d/x")
-	if err := os.WriteFile(r.path("new"), nil, 0o644); !isErrno(err, syscall.EROFS) {
+	if err := os.WriteFile(r.path("new"), nil, 0o644); !errors.Is(err, syscall.EROFS) {
 		t.Errorf("%v", err)
 	}
 }

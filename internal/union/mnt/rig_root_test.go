@@ -3,6 +3,7 @@
 package mnt
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,7 +19,7 @@ import (
 
 // TestMain is also the server program, and runs the tests in mounts of their own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "serve" {
+	if len(os.Args) > 1 && os.Args[1] == ServeVerb {
 		if err := Serve(os.Args[2:]); err != nil {
 			os.Exit(1)
 		}
@@ -155,7 +156,7 @@ func errno(err error) error {
 	}
 	for _, no := range []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.EEXIST, syscall.EISDIR, syscall.ENOTEMPTY, syscall.EROFS,
 		syscall.EXDEV, syscall.EINVAL, syscall.EPERM, syscall.EOPNOTSUPP} {
-		if isErrno(err, no) {
+		if errors.Is(err, no) {
 			return no
 		}
 	}

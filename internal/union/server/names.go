@@ -1,7 +1,6 @@
 package server
 
 import (
-	"strconv"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -9,8 +8,6 @@ import (
 	"github.com/tare-engine/tare/internal/linux/dirat"
 	"github.com/tare-engine/tare/internal/union/tree"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 // entry fills an answer about a node that the kernel gets a reference to.
 func (s *Server) entry(n *tree.Node, st *dirat.Stat, out *fuse.EntryOut) {

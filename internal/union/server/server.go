@@ -21,6 +21,7 @@ import (
 	"errors"
 	"log"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -61,7 +62,7 @@ func New(t *tree.Tree, dev *os.File) (*Server, error) {
 		return nil, os.NewSyscallError("dup", err)
 	}
 	s.notes = dev
-	s.conn, err = fuse.NewServer(s, devPath(fd), options())
+	s.conn, err = fuse.NewServer(s, "/dev/fd/"+strconv.Itoa(fd), options())
 	if err != nil {
 		dev.Close()
 		return nil, err
@@ -69,8 +70,6 @@ func New(t *tree.Tree, dev *os.File) (*Server, error) {
 	s.settle()
 	return s, nil
 }
-
-func devPath(fd int) string { return "/dev/fd/" + itoa(fd) }
 
 // options of the connection. Measured: larger requests and symbolic links in the
 // kernel's cache cost nothing and save round trips; splice gains nothing beside

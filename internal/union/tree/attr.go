@@ -107,33 +107,38 @@ func dupIfOpen(fd dirat.FD) (dirat.FD, error) {
 
 // place opens the file of a node that is no directory, as a place.
 func (t *Tree) place(n *Node) (dirat.FD, error) {
+	fd, _, err := t.placeOn(n)
+	return fd, err
+}
+
+// placeOn is place, and says on which branch that is.
+func (t *Tree) placeOn(n *Node) (fd dirat.FD, b *Branch, err error) {
 	t.table.mu.Lock()
 	at, linked := n.at, n.linked
 	parent, name, ok := n.place()
 	if n.orphan >= 0 || !ok {
 		defer t.table.mu.Unlock()
 		if n.orphan < 0 {
-			return dirat.None, syscall.ESTALE
+			return dirat.None, nil, syscall.ESTALE
 		}
-		return n.orphan.Dup()
+		fd, err = n.orphan.Dup()
+		return fd, at.b, err
 	}
 	t.table.mu.Unlock()
-	var fd dirat.FD
-	var err error
 	if linked {
 		fd, err = at.b.home.links.Place(linkName(n.Ino))
 	} else {
 		fd, err = t.placeIn(parent, at.b, name)
 	}
 	if err != nil {
-		return dirat.None, stale(err)
+		return dirat.None, nil, stale(err)
 	}
 	var st dirat.Stat
 	if err := fd.Stat(&st); err != nil || st.Dev != at.dev || st.Ino != at.ino {
 		fd.Close()
-		return dirat.None, syscall.ESTALE
+		return dirat.None, nil, syscall.ESTALE
 	}
-	return fd, nil
+	return fd, at.b, nil
 }
 
 func (t *Tree) placeIn(parent *Node, b *Branch, name string) (dirat.FD, error) {

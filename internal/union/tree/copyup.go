@@ -11,14 +11,8 @@ import (
 // what it had decided on.
 const attempts = 16
 
-// CopyUp brings a node to a writable branch, if it is in none.
-func (t *Tree) CopyUp(n *Node) error {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.copyUp(n, true)
-}
-
-// copyUp is the same; without data a file is empty in its new place.
+// copyUp brings a node to a writable branch, if it is in none; without data a file is
+// empty in its new place.
 func (t *Tree) copyUp(n *Node, data bool) error {
 	if n.Dir() {
 		return t.copyUpDir(n)
@@ -77,10 +71,7 @@ func (t *Tree) copyUpDir(n *Node) error {
 func (t *Tree) copyTo(n *Node, b *Branch) error {
 	n.copying.Lock()
 	defer n.copying.Unlock()
-	t.table.mu.Lock()
-	at := n.at.b
-	t.table.mu.Unlock()
-	if at.index <= b.index {
+	if t.branch(n).index <= b.index {
 		return nil
 	}
 	return t.copyFile(n, b, true)

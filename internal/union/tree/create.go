@@ -141,7 +141,7 @@ func (t *Tree) makeIn(p *Node, s step, name string, w New, open bool) (fd dirat.
 		return fd, err
 	}
 	if dirat.Kind(w.Mode) == syscall.S_IFDIR {
-		if err = t.close(p, s, name); err != nil {
+		if err = t.hideBelow(p, s, name); err != nil {
 			return fd, err
 		}
 	}
@@ -213,8 +213,8 @@ func own(dir dirat.FD, name string, w New) error {
 	return fd.Chmod(st.Mode&0o7777 | special)
 }
 
-// close makes a new directory opaque if others of its name are below.
-func (t *Tree) close(p *Node, s step, name string) error {
+// hideBelow makes a new directory opaque if others of its name are below.
+func (t *Tree) hideBelow(p *Node, s step, name string) error {
 	if !t.options.AlwaysOpaque {
 		if s.f.white != s.b {
 			return nil
@@ -298,9 +298,7 @@ func (t *Tree) Link(n, p *Node, name string) (st *dirat.Stat, err error) {
 // linkOnce returns the branch to which n must be brought first, because its name
 // would be hidden where it is.
 func (t *Tree) linkOnce(n, p *Node, name string) (up *Branch, err error) {
-	t.table.mu.Lock()
-	at := n.at.b
-	t.table.mu.Unlock()
+	at := t.branch(n)
 	choose := func(f *found) (*Branch, error) {
 		if f.at != nil {
 			return nil, syscall.EEXIST

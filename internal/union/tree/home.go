@@ -60,7 +60,7 @@ func (h *home) make(root dirat.FD) (err error) {
 	if h.work, err = root.Dir(union.WorkDir); err != nil {
 		return fmt.Errorf("%s: %w", union.WorkDir, err)
 	}
-	return clear(h.work)
+	return removeIn(h.work)
 }
 
 // Furnish makes in the root of a branch what the union keeps in a writable one. The
@@ -130,8 +130,8 @@ func (t *Tree) linkOf(b *Branch, ino uint64) (key, bool, error) {
 	return key{}, false, nil
 }
 
-// clear removes everything in a directory.
-func clear(d dirat.FD) error {
+// removeIn removes everything in a directory.
+func removeIn(d dirat.FD) error {
 	var names []string
 	var errs []error
 	if err := d.Names(func(name string, _ uint64, _ uint8) { names = append(names, name) }); err != nil {
@@ -153,7 +153,7 @@ func removeAll(d dirat.FD, name string) error {
 		return err
 	}
 	defer sub.Close()
-	if err := clear(sub); err != nil {
+	if err := removeIn(sub); err != nil {
 		return err
 	}
 	return d.Rmdir(name)

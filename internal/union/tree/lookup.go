@@ -22,15 +22,16 @@ type found struct {
 
 func (f *found) dir() bool { return f.at != nil && dirat.Kind(f.st.Mode) == syscall.S_IFDIR }
 
-// Lookup returns what name is in a directory, with one reference.
+// Lookup returns what name is in a directory, with one reference. Whiteouts are found if
+// they are shown.
 func (t *Tree) Lookup(p *Node, name string) (*Node, *dirat.Stat, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if err := checkName(name); err != nil {
 		return nil, nil, err
 	}
-	if union.Hidden(name) {
-		return t.lookupHidden(p, name)
+	if union.Hidden(name) && (!t.options.ShowWhiteouts || ours(name)) {
+		return nil, nil, syscall.ENOENT
 	}
 	if err := t.read(p); err != nil {
 		return nil, nil, err
@@ -52,7 +53,7 @@ func (t *Tree) lookup(p *Node, name string) (*Node, *dirat.Stat, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if !n.Dir() && n.at.b != f.at { // another name of it was copied up
+	if !n.Dir() && t.branch(n) != f.at { // another name of it was copied up
 		if err := t.stat(n, &f.st); err != nil {
 			t.Forget(n, 1)
 			return nil, nil, err
@@ -60,18 +61,6 @@ func (t *Tree) lookup(p *Node, name string) (*Node, *dirat.Stat, error) {
 	}
 	t.show(n, &f.st)
 	return n, &f.st, nil
-}
-
-// lookupHidden finds a whiteout, if they are shown.
-func (t *Tree) lookupHidden(p *Node, name string) (*Node, *dirat.Stat, error) {
-	if !t.options.ShowWhiteouts || ours(name) {
-		return nil, nil, syscall.ENOENT
-	}
-	if err := t.read(p); err != nil {
-		return nil, nil, err
-	}
-	defer p.dir.mu.RUnlock()
-	return t.lookup(p, name)
 }
 
 // ours tells whether a hidden name is not a whiteout, but something that the

@@ -152,6 +152,13 @@ func (n *Node) place() (*Node, string, bool) {
 	return n.places[0].parent, n.places[0].name, true
 }
 
+// branch is where the data of a file is.
+func (t *Tree) branch(n *Node) *Branch {
+	t.table.mu.Lock()
+	defer t.table.mu.Unlock()
+	return n.at.b
+}
+
 // Forget takes back references.
 func (t *Tree) Forget(n *Node, refs uint64) {
 	t.table.mu.Lock()

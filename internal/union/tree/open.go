@@ -64,10 +64,7 @@ func (t *Tree) OpenFile(n *Node, flags int) (*File, error) {
 			return nil, err
 		}
 	}
-	t.table.mu.Lock()
-	b := n.at.b
-	t.table.mu.Unlock()
-	fd, err := t.place(n)
+	fd, b, err := t.placeOn(n)
 	if err != nil {
 		return nil, err
 	}

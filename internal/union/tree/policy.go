@@ -72,7 +72,7 @@ func (t *Tree) writable(limit int) []*Branch {
 	return list
 }
 
-// with the parent in it
+// having lists those branches that have directory p.
 func having(p *Node, list []*Branch) []*Branch {
 	var out []*Branch
 	for _, b := range list {

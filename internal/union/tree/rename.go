@@ -237,7 +237,7 @@ func (r *rename) copyFirst(p *Node, name string, f *found) (func() error, error)
 	}
 	return func() error {
 		defer r.t.Forget(n, 1)
-		if n.at.b == r.b { // by another name
+		if r.t.branch(n) == r.b { // by another name
 			return r.linkUp(n, p, name)
 		}
 		return r.t.copyTo(n, r.b)
@@ -282,11 +282,11 @@ func (r *rename) do() (err error) {
 		return err
 	}
 	defer t.done(qs)
-	if err := r.close(r.from, r.old, &r.src, r.q, r.name); err != nil {
+	if err := r.hideBelow(r.from, r.old, &r.src, r.q, r.name); err != nil {
 		return err
 	}
 	if r.flags == dirat.Exchange {
-		if err := r.close(r.to, r.name, &r.dst, r.p, r.old); err != nil {
+		if err := r.hideBelow(r.to, r.name, &r.dst, r.p, r.old); err != nil {
 			return err
 		}
 		if err := r.from.Rename(r.old, r.to, r.name, dirat.Exchange); err != nil {
@@ -297,9 +297,9 @@ func (r *rename) do() (err error) {
 	return r.move()
 }
 
-// close makes a directory opaque that comes to a place with others of its name
+// hideBelow makes a directory opaque that comes to a place with others of its name
 // below.
-func (r *rename) close(dir dirat.FD, name string, f *found, p *Node, as string) error {
+func (r *rename) hideBelow(dir dirat.FD, name string, f *found, p *Node, as string) error {
 	if !f.dir() {
 		return nil
 	}

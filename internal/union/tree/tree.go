@@ -36,6 +36,8 @@ package tree
 
 import (
 	"hash/fnv"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -91,19 +93,13 @@ func Open(sources []Source, o union.Options, descriptors int) (*Tree, error) {
 	t.root = t.table.newRoot()
 	for i, s := range sources {
 		if err := t.insert(i, s); err != nil {
-			for _, s := range sources[i+1:] {
-				s.Root.Close()
-			}
-			return nil, joinClose(err, t)
+			closeSources(sources[i+1:])
+			t.Close()
+			return nil, err
 		}
 	}
 	t.gen.Add(1)
 	return t, nil
-}
-
-func joinClose(err error, t *Tree) error {
-	t.Close()
-	return err
 }
 
 // Close gives the descriptors back. No other method may be running or follow.
@@ -148,9 +144,7 @@ func (t *Tree) insert(index int, s Source) error {
 		s.Root.Close()
 		return err
 	}
-	t.branches = append(t.branches, nil)
-	copy(t.branches[index+1:], t.branches[index:])
-	t.branches[index] = b
+	t.branches = slices.Insert(t.branches, index, b)
 	t.number()
 	return nil
 }
@@ -240,11 +234,8 @@ func checkName(name string) error {
 		return syscall.EINVAL
 	case len(name) > nameMax:
 		return syscall.ENAMETOOLONG
-	}
-	for i := range len(name) {
-		if name[i] == '/' || name[i] == 0 {
-			return syscall.EINVAL
-		}
+	case strings.ContainsAny(name, "/\x00"):
+		return syscall.EINVAL
 	}
 	return nil
 }

@@ -19,10 +19,12 @@ import (
 // capability is what a plugin for volumes says that it implements.
 const capability = "VolumeDriver"
 
-// Docker's limits of time: what changes something may take long.
+// Limits of time: Docker's, as what changes something may take long, and that of who can
+// go on without an answer.
 const (
-	short = time.Minute
-	long  = 2 * time.Minute
+	short  = time.Minute
+	long   = 2 * time.Minute
+	glance = 5 * time.Second
 )
 
 // Plugins finds volume plugins. Safe for concurrent use.
@@ -39,7 +41,7 @@ func (ps *Plugins) Find(ctx context.Context, name string) (volume.Plugin, error)
 	if err != nil {
 		return nil, err
 	}
-	return driver{p}, nil
+	return driver{p, short}, nil
 }
 
 // Willing are all that answer.
@@ -47,7 +49,7 @@ func (ps *Plugins) Willing(ctx context.Context) ([]volume.Plugin, []error) {
 	found, errs := ps.finder.Willing(ctx, capability)
 	list := make([]volume.Plugin, len(found))
 	for i, p := range found {
-		list[i] = glanced{driver{p}}
+		list[i] = driver{p, glance}
 	}
 	return list, errs
 }
@@ -61,8 +63,11 @@ func (ps *Plugins) Known() []string {
 	return names
 }
 
-// driver is one plugin.
-type driver struct{ p *plugin.Plugin }
+// driver is one plugin, with the time that it has for an answer to a question.
+type driver struct {
+	p        *plugin.Plugin
+	patience time.Duration
+}
 
 // request is what all methods of the protocol are given.
 type request struct {
@@ -105,10 +110,8 @@ func (d driver) call(ctx context.Context, limit time.Duration, method string, r 
 func (d driver) Name() string { return d.p.Name }
 
 // Scope is "global" if the plugin says so.
-func (d driver) Scope(ctx context.Context) string { return d.scope(ctx, short) }
-
-func (d driver) scope(ctx context.Context, limit time.Duration) string {
-	a, err := d.call(ctx, limit, "Capabilities", request{})
+func (d driver) Scope(ctx context.Context) string {
+	a, err := d.call(ctx, d.patience, "Capabilities", request{})
 	if err == nil && a.Capabilities.Scope == "global" {
 		return "global"
 	}
@@ -134,7 +137,7 @@ func (d driver) Mount(ctx context.Context, name, user string) (string, error) {
 	if err != nil || a.Mountpoint != "" {
 		return a.Mountpoint, err
 	}
-	a, err = d.call(ctx, short, "Path", request{Name: name})
+	a, err = d.call(ctx, d.patience, "Path", request{Name: name})
 	return a.Mountpoint, err
 }
 
@@ -146,11 +149,7 @@ func (d driver) Unmount(ctx context.Context, name, user string) error {
 
 // Get tells of a volume.
 func (d driver) Get(ctx context.Context, name string) (volume.Remote, error) {
-	return d.get(ctx, short, name)
-}
-
-func (d driver) get(ctx context.Context, limit time.Duration, name string) (volume.Remote, error) {
-	a, err := d.call(ctx, limit, "Get", request{Name: name})
+	a, err := d.call(ctx, d.patience, "Get", request{Name: name})
 	switch {
 	case err != nil:
 		return volume.Remote{}, err
@@ -161,10 +160,8 @@ func (d driver) get(ctx context.Context, limit time.Duration, name string) (volu
 }
 
 // List tells of all volumes that have names for us.
-func (d driver) List(ctx context.Context) ([]volume.Remote, error) { return d.list(ctx, short) }
-
-func (d driver) list(ctx context.Context, limit time.Duration) ([]volume.Remote, error) {
-	a, err := d.call(ctx, limit, "List", request{})
+func (d driver) List(ctx context.Context) ([]volume.Remote, error) {
+	a, err := d.call(ctx, d.patience, "List", request{})
 	if err != nil {
 		return nil, err
 	}
@@ -190,20 +187,3 @@ func (v described) checked() volume.Remote {
 	}
 	return r
 }
-
-// glanced is a plugin that is asked by who can go on without an answer.
-type glanced struct{ driver }
-
-// glance is how long such wait.
-const glance = 5 * time.Second
-
-// Scope is driver's, with less patience.
-func (g glanced) Scope(ctx context.Context) string { return g.scope(ctx, glance) }
-
-// Get is driver's, with less patience.
-func (g glanced) Get(ctx context.Context, name string) (volume.Remote, error) {
-	return g.get(ctx, glance, name)
-}
-
-// List is driver's, with less patience.
-func (g glanced) List(ctx context.Context) ([]volume.Remote, error) { return g.list(ctx, glance) }

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"maps"
 	"slices"
 	"syscall"
 
@@ -209,15 +210,11 @@ func (t *Tree) shut(b *Branch) {
 	}
 }
 
-// Used lists the nodes that someone refers to, those below others first.
-func (t *Tree) Used() []*Node {
+// Nodes lists all nodes, in no order.
+func (t *Tree) Nodes() []*Node {
 	t.table.mu.Lock()
 	defer t.table.mu.Unlock()
-	list := make([]*Node, 0, len(t.table.byID))
-	for _, n := range t.table.byID {
-		list = append(list, n)
-	}
-	return list
+	return slices.Collect(maps.Values(t.table.byID))
 }
 
 // Places lists the names of a node.
