@@ -130,6 +130,7 @@ func TestBadFlags(t *testing.T) {
 		{"--tlscert=/x", "tlscert and tlskey need each other"},
 		{"--data-root=rel", "want an absolute path"},
 		{"--data-root=/a/../b", "want an absolute path, without . and .. in it"},
+		{"--data-root=/a[1]", "want a path without *, ?, [ and \\ in it"},
 		{"--data-root=/a --exec-root=/a", "data-root and exec-root are both /a"},
 		{"--debug=maybe", "want true or false"},
 		{"--log-level=loud", "want one of debug, info, warn, error, fatal"},

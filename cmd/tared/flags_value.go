@@ -233,6 +233,14 @@ func checkPath(s string) error {
 	return nil
 }
 
+// checkRoot is checkPath for directories in which files are looked for by patterns.
+func checkRoot(s string) error {
+	if strings.ContainsAny(s, `*?[\`) {
+		return errors.New("want a path without *, ?, [ and \\ in it")
+	}
+	return checkPath(s)
+}
+
 // checkLink holds a name to the kernel's rules for links.
 func checkLink(s string) error {
 	if s == "" || s == "." || s == ".." || len(s) > 15 || strings.ContainsAny(s, "/: \t\n") {
