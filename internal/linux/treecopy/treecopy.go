@@ -362,22 +362,52 @@ func (c *copier) setMeta(src, dst int, st *unix.Stat_t) error {
 	return unix.UtimesNanoAt(dst, "", times(st), unix.AT_EMPTY_PATH)
 }
 
-// setMetaAt is setMeta for what cannot be opened.
+// setMetaAt is setMeta for what cannot be opened to read: a link, device, pipe or socket.
+// In a directory that others change meanwhile the name may lead elsewhere by now; the
+// place is held by descriptor, and a link there is not followed.
 func (c *copier) setMetaAt(src, dst int, name, as string, st *unix.Stat_t) error {
-	uid, gid := c.owner(st)
-	if err := unix.Fchownat(dst, as, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	fd, err := open(dst, as, unix.O_PATH)
+	if err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		if err := unix.Fchmodat(dst, as, st.Mode&07777, 0); err != nil {
-			return err
-		}
+	defer unix.Close(fd)
+	var made unix.Stat_t
+	if err := unix.Fstat(fd, &made); err != nil {
+		return err
 	}
-	path := func(fd int, name string) string { return "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name }
-	if err := xattrs(path(src, name), path(dst, as), unix.Llistxattr, unix.Lgetxattr, unix.Lsetxattr); err != nil {
+	if (made.Mode^st.Mode)&unix.S_IFMT != 0 || made.Rdev != st.Rdev {
+		return errReplaced
+	}
+	uid, gid := c.owner(st)
+	if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return c.setLinkMeta(src, dst, name, as, st)
+	}
+	place := "/proc/self/fd/" + strconv.Itoa(fd)
+	if err := unix.Chmod(place, st.Mode&07777); err != nil {
+		return err
+	}
+	if err := xattrs(entryPath(src, name), place, unix.Llistxattr, unix.Lgetxattr, unix.Setxattr); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(fd, "", times(st), unix.AT_EMPTY_PATH)
+}
+
+// errReplaced is an error about a file that has come between.
+var errReplaced = errors.New("somebody has replaced the copy meanwhile")
+
+// setLinkMeta sets what a link has beside its owner, of which nothing can be used.
+func (c *copier) setLinkMeta(src, dst int, name, as string, st *unix.Stat_t) error {
+	if err := xattrs(entryPath(src, name), entryPath(dst, as), unix.Llistxattr, unix.Lgetxattr, unix.Lsetxattr); err != nil {
 		return err
 	}
 	return unix.UtimesNanoAt(dst, as, times(st), unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func entryPath(dir int, name string) string {
+	return "/proc/self/fd/" + strconv.Itoa(dir) + "/" + name
 }
 
 func xattrs(src, dst string, list func(string, []byte) (int, error), get func(string, string, []byte) (int, error), set func(string, string, []byte, int) error) error {

@@ -3,6 +3,8 @@ package treecopy
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -105,5 +107,33 @@ func TestPieceByHand(t *testing.T) {
 	}
 	if b, err := os.ReadFile(dir + "/g"); err != nil || string(b[100:]) != string(text[100:]) {
 		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
+
+// Who shares the directory that is filled cannot have the copy of a pipe lead the change
+// of its mode to a file elsewhere.
+func TestFillFollowsNoLinkInPlaceOfACopy(t *testing.T) {
+	from, to, outside := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "secret")
+	if err := errors.Join(syscall.Mkfifo(from+"/pipe", 0o600), os.Chmod(from+"/pipe", 0o666), os.WriteFile(outside, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	swapped := false
+	replace := func(uid, gid int) (int, int) {
+		copies, err := filepath.Glob(to + "/" + fillName + "*")
+		for _, path := range copies {
+			err = errors.Join(err, os.Remove(path), os.Symlink(outside, path))
+			swapped = true
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return uid, gid
+	}
+	CopyFiles(t.Context(), openDir(t, from), openDir(t, to), Options{Fill: true, Owner: replace}) // whether it says so does not matter
+	if !swapped {
+		t.Fatal("the copy was not there to be replaced")
+	}
+	if info, err := os.Stat(outside); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
 	}
 }
