@@ -121,7 +121,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	}
 	if p.volumes, err = volume.Open(volume.Config{
 		Dir: volumesDir(cfg), Store: store.NewReserved(reserve), Events: events, Drivers: []volume.Driver{local.Driver{}},
-		Plugins: volumeplugin.New(plugin.Docker()),
+		Plugins: volumeplugin.New(plugin.Docker()), Private: []string{cfg.ExecRoot},
 	}); err != nil {
 		return nil, err
 	}

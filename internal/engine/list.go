@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,16 +53,24 @@ func (e *Engine) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 				}
 				err = nil // its layer is of another storage driver
 			}
-			if err != nil {
+			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			counted.add(at)
+			if err != nil { // what a container has made of its files is no matter of the others
+				slog.Warn("size of a container", "container", v.ID, "err", err)
+				s.SizeRw, s.SizeRootFs = unknownSize, unknownSize
+			} else {
+				counted.add(at)
+			}
 		}
 		list = append(list, s)
 	}
 	counted.tell(o.Counted)
 	return list, nil
 }
+
+// unknownSize is what Docker's clients are told of a size that cannot be counted.
+const unknownSize = -1
 
 // leaves reports whether a container is being removed, or is gone.
 func (e *Engine) leaves(id string) bool {

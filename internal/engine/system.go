@@ -262,12 +262,13 @@ func (e *Engine) containerUsage(ctx context.Context, counted *age) (*container.D
 	}
 	du := &container.DiskUsage{TotalCount: int64(len(list)), Items: list}
 	for _, c := range list {
-		du.TotalSize += c.SizeRw
+		size := max(c.SizeRw, 0) // unknown
+		du.TotalSize += size
 		switch c.State {
 		case container.StateRunning, container.StatePaused, container.StateRestarting:
 			du.ActiveCount++
 		default:
-			du.Reclaimable += c.SizeRw
+			du.Reclaimable += size
 		}
 	}
 	return du, nil

@@ -8,7 +8,10 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"syscall"
+
+	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // OpenRoot opens what a mount shows, which may be attached nowhere. The caller closes
@@ -52,6 +55,18 @@ func compareTrees(ctx context.Context, now, before *os.Root, only func(dir strin
 	return c.dir(".", true)
 }
 
+// maxDepth is how deep trees are that are compared: those of images are not deeper.
+const maxDepth = 1024
+
+// CheckDepth refuses a relative path that has more directories than can be compared:
+// whoever makes more would have the engine write their names for ever.
+func CheckDepth(p string) error {
+	if strings.Count(p, "/") < maxDepth {
+		return nil
+	}
+	return errdefs.New(errdefs.InvalidArgument, "%.300q: more than %d directories deep", p, maxDepth)
+}
+
 type comparison struct {
 	ctx         context.Context // of one call
 	now, before *os.Root
@@ -61,7 +76,7 @@ type comparison struct {
 
 // dir compares a directory's entries; both says that there was one before.
 func (c *comparison) dir(p string, both bool) error {
-	if err := c.ctx.Err(); err != nil {
+	if err := errors.Join(c.ctx.Err(), CheckDepth(p)); err != nil {
 		return err
 	}
 	only, err := c.only(p)

@@ -113,6 +113,9 @@ func (s *Service) copyContent(ctx context.Context, from, to, name string) error 
 	} else {
 		err = treecopy.CopyFile(src, dst)
 	}
+	if errors.Is(err, treecopy.ErrDeep) {
+		return errdefs.As(errdefs.InvalidArgument, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -161,3 +161,24 @@ func TestSnapshotAndRollback(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A tree whose directories could not be open all at once is refused, with nothing left.
+func TestCloneRefusesDeepTrees(t *testing.T) {
+	s := open(t, t.TempDir(), newFake())
+	v := make1(t, s, Request{Name: "aa"})
+	deep := v.Mountpoint
+	for range 11 { // 1100, in paths that are short enough
+		deep += strings.Repeat("/d", 100)
+		if err := os.MkdirAll(deep, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := s.Clone(t.Context(), "aa", "bb")
+	refused(t, err, errdefs.InvalidArgument, "more than 1024 directories deep")
+	if got := names(s); strings.Contains(got, "bb") {
+		t.Errorf("%s", got)
+	}
+	if err := s.Remove("aa"); err != nil {
+		t.Error(err)
+	}
+}

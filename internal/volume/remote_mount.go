@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -200,17 +201,27 @@ func (s *Service) checkPlace(ctx context.Context, path string) error {
 	case <-time.After(endPatience):
 		return wrong("the file system does not answer")
 	}
-	switch root := filepath.Dir(s.cfg.Dir); {
+	switch {
 	case f.err != nil:
 		return wrong(f.err.Error())
 	case !f.dir:
 		return wrong("that is no directory")
-	case within(root, f.path) || within(f.path, root):
+	case s.ownFiles(f.path):
 		return wrong("that has the engine's own files")
 	case within(f.path, "/proc") || within(f.path, "/sys") || within(f.path, "/dev"):
 		return wrong("the kernel's files are no volume")
 	}
 	return nil
+}
+
+// ownFiles reports whether a path without links leads to files of the engine's, or has them.
+func (s *Service) ownFiles(path string) bool {
+	return slices.ContainsFunc(append([]string{filepath.Dir(s.cfg.Dir)}, s.cfg.Private...), func(own string) bool {
+		if real, err := filepath.EvalSymlinks(own); err == nil {
+			own = real
+		}
+		return within(own, path) || within(path, own)
+	})
 }
 
 // maxPath is the kernel's limit.

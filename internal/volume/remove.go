@@ -15,6 +15,7 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/mount"
+	"github.com/tare-engine/tare/internal/linux/treerm"
 )
 
 // Remove takes a volume away with its files, also one that only a plugin knows. One that
@@ -124,5 +125,5 @@ func deleteTree(dir string) error {
 	if len(mounts) > 0 { // what is mounted there is not ours to delete
 		return fmt.Errorf("delete %s: something is mounted at %s", dir, mounts[0])
 	}
-	return os.RemoveAll(dir)
+	return treerm.All(dir)
 }

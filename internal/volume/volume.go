@@ -94,6 +94,7 @@ type Config struct {
 	Events  *event.Log
 	Drivers []Driver // the first is that of volumes which name none
 	Plugins Plugins  // more drivers; nil: none
+	Private []string // directories of the engine's, beside its data root, that no plugin's volume may lead to
 }
 
 // Service owns the volumes of an engine. Safe for concurrent use.

@@ -17,6 +17,7 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/btrfs"
+	"github.com/tare-engine/tare/internal/linux/treerm"
 )
 
 // Driver keeps whole roots that share what they have in common.
@@ -155,5 +156,5 @@ func (d *Driver) Delete(dir string) error {
 			return err
 		}
 	}
-	return os.RemoveAll(dir)
+	return treerm.All(dir)
 }

@@ -50,7 +50,7 @@ func (c *comparison) add(k layer.Kind, p string) {
 // lower directory of the same name shines through. It reports whether names
 // came or went.
 func (c *comparison) dir(p string, merged bool) (touched bool, err error) {
-	if err := c.ctx.Err(); err != nil {
+	if err := errors.Join(c.ctx.Err(), layer.CheckDepth(p)); err != nil {
 		return false, err
 	}
 	entries, opaque, err := readDir(c.upper, p)

@@ -14,6 +14,7 @@ import (
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/overlay"
 	"github.com/tare-engine/tare/internal/linux/projquota"
+	"github.com/tare-engine/tare/internal/linux/treerm"
 )
 
 // Driver keeps each layer in a directory of its own, whiteouts as devices 0:0.
@@ -100,7 +101,7 @@ func (d *Driver) Delete(dir string) error {
 			return err
 		}
 	}
-	return os.RemoveAll(dir)
+	return treerm.All(dir)
 }
 
 // Mount mounts a container's root.

@@ -14,6 +14,7 @@ import (
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/projquota"
 	"github.com/tare-engine/tare/internal/linux/treecopy"
+	"github.com/tare-engine/tare/internal/linux/treerm"
 )
 
 // Driver keeps whole roots. Their data is shared with what they are copies of
@@ -107,5 +108,5 @@ func (d *Driver) Delete(dir string) error {
 			return err
 		}
 	}
-	return os.RemoveAll(dir)
+	return treerm.All(dir)
 }

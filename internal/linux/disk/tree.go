@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -10,7 +11,8 @@ import (
 
 // TreeSize adds up the sizes of the files below a directory, in bytes, a file with several
 // names once. Links are not followed, mounts not entered; what disappears
-// meanwhile does not count.
+// meanwhile does not count. Of a tree of more than 1024 directories one below the other the
+// size is not told, but an error.
 func TreeSize(dir string) (int64, error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -22,7 +24,7 @@ func TreeSize(dir string) (int64, error) {
 		return 0, err
 	}
 	w := &treeWalk{dev: st.Dev, seen: map[uint64]struct{}{}}
-	err = w.below(f)
+	err = w.below(f, 0)
 	return w.size, err
 }
 
@@ -35,11 +37,20 @@ type treeWalk struct {
 // entriesAtOnce bounds what is held of a directory.
 const entriesAtOnce = 1024
 
-func (w *treeWalk) below(dir *os.File) error {
+// maxDepth is how many directories are open at once. Archives and images have no deeper
+// trees either.
+const maxDepth = 1024
+
+var errDeep = fmt.Errorf("more than %d directories deep", maxDepth)
+
+func (w *treeWalk) below(dir *os.File, depth int) error {
+	if depth > maxDepth {
+		return errDeep
+	}
 	for {
 		names, err := dir.Readdirnames(entriesAtOnce)
 		for _, name := range names {
-			if err := w.entry(dir, name); err != nil {
+			if err := w.entry(dir, name, depth); err != nil {
 				return err
 			}
 		}
@@ -52,7 +63,7 @@ func (w *treeWalk) below(dir *os.File) error {
 	}
 }
 
-func (w *treeWalk) entry(dir *os.File, name string) error {
+func (w *treeWalk) entry(dir *os.File, name string, depth int) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
 	if errors.Is(err, unix.ENOENT) {
@@ -83,5 +94,5 @@ func (w *treeWalk) entry(dir *os.File, name string) error {
 	}
 	sub := os.NewFile(uintptr(fd), name)
 	defer sub.Close()
-	return w.below(sub)
+	return w.below(sub, depth+1)
 }

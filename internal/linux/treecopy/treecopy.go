@@ -91,8 +91,16 @@ type link struct {
 	name string
 }
 
+// maxDepth is how many directories of a tree are open at once. Archives and images have no
+// deeper trees either.
+const maxDepth = 1024
+
+// ErrDeep is the error about a tree that is deeper than can be copied.
+var ErrDeep = fmt.Errorf("more than %d directories deep", maxDepth)
+
 type copier struct {
 	ctx    context.Context // of one copy
+	depth  int
 	o      Options
 	linked map[inode]link
 	dirs   []int
@@ -129,7 +137,11 @@ func (c *copier) dir(src, dst int) error {
 		return err
 	}
 	for _, n := range names {
-		if err := c.entry(src, dst, n); err != nil {
+		err := c.entry(src, dst, n)
+		if errors.Is(err, ErrDeep) { // its path would be long
+			return err
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", n, err)
 		}
 	}
@@ -222,6 +234,11 @@ func ignore(err, what error) error {
 }
 
 func (c *copier) subdir(src, dst int, name string) error {
+	if c.depth == maxDepth {
+		return ErrDeep
+	}
+	c.depth++
+	defer func() { c.depth-- }()
 	if err := unix.Mkdirat(dst, name, 0700); err != nil && err != unix.EEXIST {
 		return err
 	}

@@ -49,7 +49,7 @@ func (l *lab) boot() {
 		l.Close()
 	}
 	var err error
-	l.Service, err = volume.Open(volume.Config{Dir: filepath.Join(l.dir, "data", "volumes"), Store: store.New(), Events: event.NewLog(), Drivers: []volume.Driver{local.Driver{}}, Plugins: New(l.finder)})
+	l.Service, err = volume.Open(volume.Config{Dir: filepath.Join(l.dir, "data", "volumes"), Store: store.New(), Events: event.NewLog(), Drivers: []volume.Driver{local.Driver{}}, Plugins: New(l.finder), Private: []string{l.dir + "/run/tare"}})
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -231,10 +231,10 @@ func TestErrorsOfPlugins(t *testing.T) {
 func TestPathsOfPlugins(t *testing.T) {
 	l := newLab(t)
 	file, link := filepath.Join(l.dir, "file"), filepath.Join(l.dir, "link")
-	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Symlink(filepath.Join(l.dir, "data"), link)); err != nil {
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Symlink(filepath.Join(l.dir, "data"), link), os.MkdirAll(l.dir+"/run/tare/keeper", 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	for i, path := range []string{"relative", "/", "/proc/self", "/sys", "/dev", l.dir, filepath.Join(l.dir, "data"), filepath.Join(l.dir, "data/volumes"), link, file, "/nope", "/proc/../", "/\x00"} {
+	for i, path := range []string{"relative", "/", "/proc/self", "/sys", "/dev", l.dir, filepath.Join(l.dir, "data"), filepath.Join(l.dir, "data/volumes"), l.dir + "/run", l.dir + "/run/tare", l.dir + "/run/tare/keeper", link, file, "/nope", "/proc/../", "/\x00"} {
 		name := "vol" + string(rune('a'+i))
 		l.make(name, map[string]string{"path": path})
 		got, err := l.mount(name, "c1")
