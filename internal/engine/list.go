@@ -57,7 +57,7 @@ func (e *Engine) ContainerList(ctx context.Context, o api.ListOptions) ([]contai
 				return nil, err
 			}
 			if err != nil { // what a container has made of its files is no matter of the others
-				slog.Warn("size of a container", "container", v.ID, "err", err)
+				slog.Warn("size of a container", "container", v.ID, "err", fmt.Sprintf("%.300v", err))
 				s.SizeRw, s.SizeRootFs = unknownSize, unknownSize
 			} else {
 				counted.add(at)

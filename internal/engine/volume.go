@@ -131,7 +131,7 @@ func (e *Engine) volumeUsage(ctx context.Context, counted *age) (*volume.DiskUsa
 			return nil, err
 		}
 		counted.add(at)
-		if size == own.Unknown {
+		if size == own.Unknown && e.volumes.Mounts(v) {
 			continue
 		}
 		item := volumeShape(v)
