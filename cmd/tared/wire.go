@@ -100,7 +100,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if err != nil {
 		return nil, err
 	}
-	if p.layers, err = layer.Open(layer.Config{Root: cfg.DataRoot, Driver: driver, Lent: build.LentDir(build.CacheDir(cfg.DataRoot, driver.Name()))}); err != nil {
+	if p.layers, err = layer.Open(layer.Config{Root: cfg.DataRoot, Driver: driver, Lent: build.LentDir(build.CacheDir(cfg.DataRoot, driver.Name())), Private: []string{cfg.ExecRoot}}); err != nil {
 		return nil, err
 	}
 	blobs, err := content.Open(filepath.Join(cfg.DataRoot, "content"))

@@ -41,6 +41,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/filemeta"
 	"github.com/tare-engine/tare/internal/linux/totar"
+	"github.com/tare-engine/tare/internal/linux/treerm"
 	"github.com/tare-engine/tare/internal/tally"
 )
 
@@ -131,6 +132,7 @@ type Service struct {
 	layers     string // DATAROOT/layers/DRIVER
 	containers string // DATAROOT/containers
 	lentDir    string
+	private    []string // Config.Private
 	others     []string // storage drivers that have layers here, without ours
 	trash      *trash
 	recent     tally.Tally[Usage] // of containers, by ID
@@ -181,9 +183,10 @@ const recordVersion = 1
 
 // Config of a Service.
 type Config struct {
-	Root   string // the data root
-	Driver Driver
-	Lent   string // directory with links that Lend makes; "": nothing is lent
+	Root    string // the data root
+	Driver  Driver
+	Lent    string   // directory with links that Lend makes; "": nothing is lent
+	Private []string // directories of the engine's, beside its data root, that no container gets
 }
 
 // Open makes the directories, empties staging and trash, and learns which
@@ -197,6 +200,7 @@ func Open(c Config) (*Service, error) {
 		containing: map[string]placement{},
 		doomed:     map[ChainID]struct{}{},
 		lentDir:    c.Lent,
+		private:    c.Private,
 		lent:       map[string]ChainID{},
 		added:      map[string][]ChainID{},
 	}
@@ -206,7 +210,7 @@ func Open(c Config) (*Service, error) {
 		}
 	}
 	var err error
-	remove := os.RemoveAll
+	remove := treerm.All
 	if d, ok := c.Driver.(Deleter); ok {
 		remove = d.Delete
 	}

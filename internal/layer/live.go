@@ -197,7 +197,7 @@ func (l *Live) AddDir(index int, b union.Branch) error {
 	if err != nil {
 		return errdefs.New(errdefs.InvalidArgument, "branch %s: %w", b.Dir, err)
 	}
-	for _, ours := range []string{filepath.Dir(l.s.layers), l.s.containers} {
+	for _, ours := range append([]string{filepath.Dir(l.s.layers), l.s.containers}, l.s.private...) {
 		if ours, err := filepath.EvalSymlinks(ours); err == nil && (real == ours || strings.HasPrefix(real, ours+"/") || strings.HasPrefix(ours, real+"/")) {
 			return errdefs.New(errdefs.InvalidArgument, "branch %s: the engine has its own files in %s; name an image to add its layers", b.Dir, ours)
 		}

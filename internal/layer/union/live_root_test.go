@@ -36,7 +36,7 @@ type mounted struct {
 
 func open(t *testing.T, root string) *layer.Service {
 	t.Helper()
-	s, err := layer.Open(layer.Config{Root: root, Driver: newDriver(t, root)})
+	s, err := layer.Open(layer.Config{Root: root, Driver: newDriver(t, root), Private: []string{filepath.Join(root, "run")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,13 +206,17 @@ func TestAddedDirectories(t *testing.T) {
 	if got := m.parts(); got != "directory ro, "+plain {
 		t.Error(got)
 	}
-	upper := filepath.Join(m.root, "containers/c/rw")
+	upper, run := filepath.Join(m.root, "containers/c/rw"), filepath.Join(m.root, "run")
+	if err := os.MkdirAll(run+"/keeper", 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for what, err := range map[string]error{
 		"has no branch " + patch:                    m.live.TakeDir(patch),
 		"was not added: it is of its container":     m.live.TakeDir(upper),
 		"lstat /nosuch: no such file":               m.live.AddDir(0, aufs.Branch{Dir: "/nosuch"}),
 		"it is a branch of this union already":      m.live.AddDir(0, aufs.Branch{Dir: more}),
 		"the engine has its own files in " + m.root: m.live.AddDir(0, aufs.Branch{Dir: filepath.Join(m.root, "layers/union")}),
+		"the engine has its own files in " + run:    m.live.AddDir(0, aufs.Branch{Dir: run + "/keeper"}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), what) || !errdefs.Is(err, errdefs.InvalidArgument) && !errdefs.Is(err, errdefs.NotFound) {
 			t.Errorf("%v, want %s", err, what)
