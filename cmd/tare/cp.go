@@ -306,5 +306,15 @@ func (x *copying) between(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if from.Dir && x.from.name == x.to.name && insideItself(x.from.path, path.Join(dir, name)) {
+		return fmt.Errorf("cannot copy the directory \"%s:%s\" into itself", x.from.name, x.from.path)
+	}
 	return x.send(ctx, to, dir, func(w io.Writer) error { return archive.Rename(w, in, from.Name, name) })
+}
+
+// insideItself reports whether a path at the engine is another one or lies below it: such
+// a copy would meet what it has brought, over and over.
+func insideItself(from, to string) bool {
+	from, to = path.Join("/", from), path.Join("/", to)
+	return to == from || strings.HasPrefix(to, strings.TrimSuffix(from, "/")+"/")
 }
