@@ -143,7 +143,7 @@ under() {
 kernel
 initrd
 mkdir "$work/tests" "$work/bin"
-cp bin/* "$work/bin/"
+find bin -maxdepth 1 -type f -exec cp -t "$work/bin" {} +
 CGO_ENABLED=0 go build -trimpath -o "$work/bin/probe" ./test/probe
 if [ -n "$command" ]; then
 	echo "$command" >"$work/command"
