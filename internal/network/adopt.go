@@ -192,10 +192,14 @@ func (s *Service) adoptLink(e *Endpoint, links map[int]netlink.Link, r *Report) 
 	case n.parent != nil:
 		s.adoptChild(e, r)
 	case !ok || l.Name != e.Link:
-		e.told = true // the caller tells
 		r.goneIs(e)
 	case e.Beside || !l.Up || l.Master != n.link.Index():
-		r.lose(e.ContainerID, s.reconnect(e))
+		err := s.reconnect(e)
+		if s.vanished(e.Link, err) {
+			r.goneIs(e)
+			return nil
+		}
+		r.lose(e.ContainerID, err)
 	}
 	return nil
 }
@@ -222,9 +226,9 @@ func (s *Service) adoptChild(e *Endpoint, r *Report) {
 	}
 }
 
-// goneIs notes that the link of an endpoint is not there any more.
+// goneIs notes that the link of an endpoint is not there any more; the caller tells of it.
 func (r *Report) goneIs(e *Endpoint) {
-	e.gone = true
+	e.gone, e.told = true, true
 	if !slices.Contains(r.Gone, e.ContainerID) {
 		r.Gone = append(r.Gone, e.ContainerID)
 	}

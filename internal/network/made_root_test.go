@@ -55,7 +55,7 @@ func TestMadeNetworksSurviveTheEngine(t *testing.T) {
 	must(t, err)
 	e, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "c", Network: "n", IP: netip.MustParseAddr("10.1.0.9")})
 	must(t, err)
-	defer e.NetNS.Close()
+	process(t, e.NetNS)
 	cut, err := s1.Create(network.CreateRequest{Name: "cut", Options: map[string]string{optionName: "cut0"}})
 	must(t, err)
 	must(t, os.Remove(s1.recordFile(cut))) // as if the kill had come before the record, or a removal's link
@@ -92,6 +92,34 @@ func TestMadeNetworksSurviveTheEngine(t *testing.T) {
 	if got := bridges(t, s2); len(got) > 0 {
 		t.Error(got)
 	}
+}
+
+// TestContainersEndWhileTheyAreAdopted: their links may go at any moment of it.
+func TestContainersEndWhileTheyAreAdopted(t *testing.T) {
+	cfg := Config{EngineID: "e1", Dir: t.TempDir()}
+	s1, _ := reopen(t, cfg, nil, nil)
+	_, err := s1.Create(network.CreateRequest{Name: "n", IPAM: subnet("10.1.0.0/24"), Options: map[string]string{optionICC: "false"}})
+	must(t, err)
+	var records []Record
+	for range 40 {
+		e, err := s1.Attach(context.Background(), Request{ContainerID: ident.New(), Name: "c", Network: "n"})
+		must(t, err)
+		records = append(records, e.Record)
+	}
+	must(t, s1.Close()) // drops the namespaces: the kernel removes the links, one after the other
+	s2, r := reopen(t, cfg, records, nil)
+	defer func() { must(t, errors.Join(s2.Destroy(), s2.Close())) }()
+	if len(r.Lost) > 0 || r.Adopted != len(records) {
+		t.Errorf("%+v", r)
+	}
+	for _, rec := range records {
+		must(t, s2.Release(context.Background(), rec.ContainerID))
+	}
+	eventually(t, "all addresses are free", func() bool {
+		n, err := s2.find("n")
+		must(t, err)
+		return s2.leaving.ports(n) == 0 && len(s2.beside()) == 0
+	})
 }
 
 func asJSON(t *testing.T, v any) string {

@@ -82,7 +82,7 @@ func (s *Service) restorePort(e *Endpoint) {
 	if err == nil {
 		err = s.reconnect(e)
 	}
-	if !errors.Is(err, syscall.ENODEV) { // it goes, with its container
+	if !s.vanished(e.Link, err) {
 		s.tell(err, "link of a container was changed by another program", "link", e.Link, "container", e.ContainerID)
 	}
 }
@@ -107,9 +107,21 @@ func (s *Service) reconnectAll(n *Network) error {
 	s.mu.Unlock()
 	var errs []error
 	for _, e := range live {
-		errs = append(errs, s.reconnect(e))
+		if err := s.reconnect(e); !s.vanished(e.Link, err) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// vanished says of an error of what was done with a link that the link has gone meanwhile,
+// as those of containers do when they end.
+func (s *Service) vanished(link string, err error) bool {
+	if !errors.Is(err, syscall.ENODEV) {
+		return false
+	}
+	_, there, err := s.host.LinkByName(link)
+	return err == nil && !there
 }
 
 // reconnect makes an endpoint's link a port of the bridge again, or the bridge
@@ -188,11 +200,15 @@ func (s *Service) restoreRoutes() error {
 	if err != nil {
 		return err
 	}
-	var b netlink.Batch
+	var errs []error
 	for _, l := range lost {
+		var b netlink.Batch
 		b.AddRoute(l.Route)
+		if err := s.host.Do(&b); !s.vanished(l.link, err) {
+			errs = append(errs, err)
+		}
 	}
-	return s.host.Do(&b)
+	return errors.Join(errs...)
 }
 
 // missing are the endpoints whose links somebody has deleted while their containers run.
