@@ -173,15 +173,35 @@ func (s *Service) takeIPs(e *Endpoint, r Request) error {
 // takeIP gives an endpoint of a network the address that it asks for, or any. One
 // whose last link is about to go, as when a container starts again, goes at once.
 func (s *Service) takeIP(n *Network, f family, ip netip.Addr) (netip.Addr, error) {
-	if !ip.IsValid() {
-		return s.takeAny(n, f)
+	own, err := s.parentAddrs(n)
+	if err != nil {
+		return ip, err
 	}
-	err := n.claimIP(ip)
+	if !ip.IsValid() {
+		return s.takeOther(n, f, own)
+	}
+	if slices.Contains(own, ip) {
+		return ip, errdefs.New(errdefs.Forbidden, "%w: %s is the host's own on %s", ipam.ErrInUse, ip, n.settings.vlan.Name())
+	}
+	err = n.claimIP(ip)
 	if errors.Is(err, ipam.ErrInUse) {
 		s.leaving.hasten(n, ip)
 		err = n.claimIP(ip) // also if it was freed in between
 	}
 	return ip, errdefs.As(errdefs.Forbidden, err)
+}
+
+// takeOther is takeAny without some addresses.
+func (s *Service) takeOther(n *Network, f family, without []netip.Addr) (netip.Addr, error) {
+	var skipped []netip.Addr
+	defer func() { n.giveBack(skipped) }()
+	for {
+		a, err := s.takeAny(n, f)
+		if err != nil || !slices.Contains(without, a) {
+			return a, err
+		}
+		skipped = append(skipped, a)
+	}
 }
 
 // takeAny gives any address of a network. If all are in use, those that are leaving go at

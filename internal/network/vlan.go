@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"strconv"
@@ -64,6 +65,23 @@ func (s *Service) hang(n *Network) error {
 	o.Alias = s.cfg.alias()
 	n.parent = vlan.New(o, s.nextIndex)
 	return n.parent.Ensure(s.host)
+}
+
+// parentAddrs are the addresses that the host has on a network's parent: on the wire, no
+// container can have them too. Who has the parent for itself can.
+func (s *Service) parentAddrs(n *Network) (own []netip.Addr, err error) {
+	if n.parent == nil || n.settings.vlan.Passthru() {
+		return nil, nil
+	}
+	l, ok, err := s.host.LinkByName(n.settings.vlan.Name())
+	if err != nil || !ok {
+		return nil, err
+	}
+	prefixes, err := s.host.Addrs(l.Index)
+	for _, p := range prefixes {
+		own = append(own, p.Addr())
+	}
+	return own, err
 }
 
 // nextIndex is a number for a link to be made at the host, which another one may have.

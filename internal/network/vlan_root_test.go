@@ -40,6 +40,7 @@ func TestMacvlan(t *testing.T) {
 	s := openService(t, Config{})
 	r := lan("lan", nil, "192.0.2.0/24", "2001:db8::/64", "10.1.0.0/24")
 	r.IPAM.Config[0].Gateway, r.IPAM.Config[0].IPRange = netip.MustParseAddr("192.0.2.2"), netip.MustParsePrefix("192.0.2.128/25")
+	r.IPAM.Config[1].AuxAddress = map[string]netip.Addr{"world": networktest.NeighbourOut6.Addr()}
 	makeNetwork(t, s, r)
 	in, err := s.Inspect("lan")
 	must(t, err)
@@ -47,17 +48,21 @@ func TestMacvlan(t *testing.T) {
 		t.Errorf("%+v", in.Network)
 	}
 	a, b := attachTo(t, s, "lan", Request{}), attachTo(t, s, "lan", Request{IP: netip.MustParseAddr("10.1.0.7")})
-	if a.IP.String() != "192.0.2.128/24" || a.MAC.String() != "02:42:c0:00:02:80" || a.Gateway.String() != "192.0.2.2" || !a.Exit || a.Exit6 || a.IP6.String() != "2001:db8::1/64" {
+	if a.IP.String() != "192.0.2.128/24" || a.MAC.String() != "02:42:c0:00:02:80" || a.Gateway.String() != "192.0.2.2" || !a.Exit || a.Exit6 || a.IP6.String() != "2001:db8::3/64" {
 		t.Errorf("%+v", a.Record)
 	}
 	if b.IP.String() != "10.1.0.7/24" || b.Exit {
 		t.Errorf("%+v", b.Record)
 	}
+	_, err = s.Attach(context.Background(), Request{ContainerID: ident.New(), Network: "lan", IP: networktest.HostOut.Addr()})
+	if !errdefs.Is(err, errdefs.Forbidden) || err.Error() != "network lan: Address already in use: 192.0.2.1 is the host's own on out0" {
+		t.Error(err)
+	}
 	serve(t, world, "tcp", "[::]:80")
 	wantAnswer(t, "container to neighbour", a.NetNS, "tcp", "192.0.2.2:80", "192.0.2.128")
 	serve(t, a.NetNS, "tcp", "[::]:81")
 	wantAnswer(t, "neighbour to container", world, "tcp", "192.0.2.128:81", "192.0.2.2")
-	wantAnswer(t, "container to container", b.NetNS, "tcp", "[2001:db8::1]:81", b.IP6.Addr().String())
+	wantAnswer(t, "container to container", b.NetNS, "tcp", "[2001:db8::3]:81", b.IP6.Addr().String())
 	wantNoAnswer(t, "the host is not there", nil, "tcp", "192.0.2.128:81")
 	if got, err := s.Publish(context.Background(), a.ContainerID, []Port{{Proto: "tcp", Container: 81, Host: 8081}}); err != nil || len(got) > 0 {
 		t.Error(got, err)
