@@ -60,6 +60,9 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 		return nil, err
 	}
 	u.Add(func() error { cr.ids.give(m); return nil })
+	if n := req.Networking; n != nil && len(n.EndpointsConfig) == 0 {
+		req.Networking = nil // its network follows from the mode
+	}
 	r := newRecord(cr.cells.newID(&req, m), req)
 	r.IDs, r.Requires = m, requires
 	cr.nameHost(r)
@@ -119,9 +122,6 @@ func newRecord(id string, req Request) *Record {
 		Version: recordVersion, ID: id, Name: req.Name, Created: time.Now().UTC(),
 		Image: req.Image, Chain: req.Chain, Rootfs: req.Rootfs, Platform: req.Platform, Manifest: req.Manifest,
 		Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking, Run: req.Run, ShallowBinds: req.ShallowBinds,
-	}
-	if r.Networking != nil && len(r.Networking.EndpointsConfig) == 0 { // it follows from the mode
-		r.Networking = nil
 	}
 	argv := append(append([]string(nil), req.Config.Entrypoint...), req.Config.Cmd...)
 	if len(argv) > 0 {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/netns"
 	"github.com/tare-engine/tare/internal/linux/proc"
 	"github.com/tare-engine/tare/internal/network"
@@ -49,8 +50,9 @@ func (n *Networking) Bridged() (bridged bool) {
 
 // attachment is a start's hold on the network.
 type attachment struct {
-	list   []*network.Endpoint // none with container:ID and ns:PATH
+	list   []*network.Endpoint // none with container:ID and ns:PATH, and in no network
 	shared *os.File            // namespace of another container, or of somebody else
+	alone  *os.File            // that of a container in no network, unless its child makes it
 	files  *network.Files      // nil with container:ID, whose files are shared
 	view   *Networking
 }
@@ -59,6 +61,9 @@ type attachment struct {
 func (a *attachment) netns() *os.File {
 	if a.shared != nil {
 		return a.shared
+	}
+	if len(a.list) == 0 {
+		return a.alone
 	}
 	return a.list[0].NetNS
 }
@@ -76,8 +81,12 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 	if err := l.checkLinks(v); err != nil {
 		return err
 	}
+	refs := networksOf(v.Record)
+	if len(refs) == 0 {
+		return l.isolate()
+	}
 	l.net = &attachment{}
-	for n, ref := range networksOf(v.Record) {
+	for n, ref := range refs {
 		ep, err := l.attach(ctx, ref, n == 0)
 		if err != nil {
 			return fmt.Errorf("failed to set up container networking: %w", err)
@@ -100,6 +109,20 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 	}
 	l.net.view = networking(v.Record, l.net.list)
 	return nil
+}
+
+// isolate gives a container that is in no network a namespace of its own. That of a
+// mapped one its child makes.
+func (l *launch) isolate() error {
+	files, err := l.networkFiles(l.view, nil)
+	if err != nil {
+		return err
+	}
+	l.net = &attachment{files: &files, view: &Networking{SandboxID: ident.New(), Endpoints: map[string]*api.EndpointSettings{}, Ports: api.PortMap{}}}
+	if l.view.IDs == nil {
+		l.net.alone, err = l.networks.Isolated()
+	}
+	return err
 }
 
 // attach gives the container one place: the first with its namespace.
@@ -130,12 +153,11 @@ func (l *launch) bind(ctx context.Context, req network.Request) (*network.Endpoi
 }
 
 // networksOf are the networks that a container is to be in, by name or ID, the
-// one that its mode names first. One that was taken out of all is in that again
-// after its next start, as with Docker.
+// one that its mode names first. One that was taken out of all is in none, as with Docker.
 func networksOf(r *Record) []string {
 	main := mainNetwork(r)
 	list := []string{main}
-	if r.Networking == nil || len(r.Networking.EndpointsConfig) == 0 {
+	if r.Networking == nil {
 		return list
 	}
 	if _, ok := r.Networking.EndpointsConfig[main]; !ok { // it was disconnected from it
@@ -352,21 +374,26 @@ func (l *launch) filesOf() (string, error) {
 // started gives up the engine's descriptors of the namespace: the process
 // keeps it from now on.
 func (a *attachment) started() error {
-	if a.shared != nil {
-		return a.shared.Close()
-	}
-	var errs []error
+	errs := []error{a.close()}
 	for _, ep := range a.list {
 		errs = append(errs, ep.CloseNetNS())
 	}
 	return errors.Join(errs...)
 }
 
+// close gives up the namespace that is no endpoint's.
+func (a *attachment) close() error {
+	if ns := cmp.Or(a.shared, a.alone); ns != nil {
+		return ns.Close()
+	}
+	return nil
+}
+
 // releaseNetwork takes the place in the network back after a failed start.
 func (l *launch) releaseNetwork(ctx context.Context) error {
 	var err error
-	if l.net != nil && l.net.shared != nil {
-		err = l.net.shared.Close()
+	if l.net != nil {
+		err = l.net.close()
 	}
 	return errors.Join(err, l.networks.Release(ctx, l.view.ID))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/linux/netns"
+	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/runtime"
 )
 
@@ -136,8 +137,11 @@ func (l *launch) enterNetworkOf(pid int) error {
 	return l.enterNetwork(ns)
 }
 
-// enterNetwork puts the container's link into a network namespace.
+// enterNetwork puts the container's link, if it has one, into a network namespace.
 func (l *launch) enterNetwork(ns *os.File) error {
+	if len(l.net.list) == 0 {
+		return network.Isolate(ns)
+	}
 	records, err := l.networks.Enter(context.Background(), l.view.ID, ns)
 	if err != nil {
 		return err

@@ -96,7 +96,7 @@ func endpoints(v *own.View) map[string]*network.EndpointSettings {
 		}
 	}
 	mode := string(v.HostConfig.NetworkMode)
-	if len(m) == 0 && !strings.HasPrefix(mode, "container:") && mode != "" {
+	if v.Networking == nil && !strings.HasPrefix(mode, "container:") && mode != "" {
 		if mode == "default" {
 			mode = "bridge"
 		}

@@ -37,7 +37,7 @@ func (s *Service) Attach(ctx context.Context, r Request) (_ *Endpoint, err error
 	case n.linked():
 		err = s.connect(e, r)
 	case n.rec.Driver == "null" && !r.Later:
-		err = s.isolate(e)
+		e.NetNS, err = s.Isolated()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", e.NetworkName, err)
@@ -63,19 +63,31 @@ func (s *Service) begin(ctx context.Context, r Request, first bool) (*Endpoint, 
 	return e, s.book(e, first)
 }
 
-// isolate makes a namespace with nothing but loopback.
-func (s *Service) isolate(e *Endpoint) error {
+// Isolated makes a namespace with nothing but loopback, which is the caller's.
+func (s *Service) Isolated() (*os.File, error) {
 	ns, inside, err := s.newNS(false)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(isolate(inside), inside.Close()); err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	return ns, nil
+}
+
+// Isolate makes a new namespace, which stays the caller's, one with nothing but loopback.
+func Isolate(ns *os.File) error {
+	inside, err := socketIn(ns)
 	if err != nil {
 		return err
 	}
+	return errors.Join(isolate(inside), inside.Close())
+}
+
+func isolate(inside *netlink.Conn) error {
 	var b netlink.Batch
 	b.SetUp(netlink.Loopback)
-	if err := errors.Join(inside.Do(&b), inside.Close()); err != nil {
-		return errors.Join(err, ns.Close())
-	}
-	e.NetNS = ns
-	return nil
+	return inside.Do(&b)
 }
 
 // newNS makes a namespace, whose links to come know IPv6 or not, and opens a socket in
@@ -353,9 +365,7 @@ func (s *Service) Enter(ctx context.Context, containerID string, ns *os.File) ([
 	}
 	defer inside.Close()
 	if !linked {
-		var b netlink.Batch
-		b.SetUp(netlink.Loopback)
-		return []Record{list[0].Record}, errors.Join(inside.Do(&b), ctx.Err())
+		return []Record{list[0].Record}, errors.Join(isolate(inside), ctx.Err())
 	}
 	var records []Record
 	for _, e := range list {
