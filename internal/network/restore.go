@@ -79,12 +79,20 @@ func (s *Service) restorePort(e *Endpoint) {
 	if err == nil && (!ok || l.Up && (e.Beside || l.Master == e.network.link.Index())) {
 		return
 	}
+	of := e.network.link.Index()
 	if err == nil {
 		err = s.reconnect(e)
 	}
-	if !s.vanished(e.Link, err) {
-		s.tell(err, "link of a container was changed by another program", "link", e.Link, "container", e.ContainerID)
+	if err != nil && (s.vanished(e.Link, err) || s.replaced(e.network, of)) {
+		return // with the container; or bridgeGone sees to it
 	}
+	s.tell(err, "link of a container was changed by another program", "link", e.Link, "container", e.ContainerID)
+}
+
+// replaced says that a network's bridge is not there any more, or another one is.
+func (s *Service) replaced(n *Network, index int) bool {
+	l, there, err := s.host.LinkByName(n.link.Name)
+	return err == nil && (!there || l.Index != index)
 }
 
 // tell logs that what another program did is undone, or could not be.

@@ -122,10 +122,11 @@ func (b *Batch) DelNeighbour(index int, ip netip.Addr) {
 	b.ignore(unix.ENOENT, unix.ENODEV)
 }
 
-// AddProxy has the link answer when somebody asks for an IPv6 address that is elsewhere.
+// AddProxy has the link answer when somebody asks for an IPv6 address that is elsewhere,
+// also after the link's carrier was gone (before Linux 6.0 it forgets that then).
 func (b *Batch) AddProxy(index int, ip netip.Addr) {
 	b.begin(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, "answer for %s", ip)
-	b.neighbour(index, family(ip), 0, unix.NTF_PROXY)
+	b.neighbour(index, family(ip), unix.NUD_PERMANENT, unix.NTF_PROXY)
 	b.attr(unix.NDA_DST, ip.AsSlice())
 	b.end()
 }
