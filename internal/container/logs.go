@@ -35,9 +35,15 @@ func (s *Service) Logs(ctx context.Context, ref string, o api.LogsOptions, start
 		return errdefs.New(errdefs.NotImplemented, "configured logging driver does not support reading")
 	}
 	ro := logs.Options{Since: o.Since, Until: o.Until, Tail: tail(o.Tail), Follow: o.Follow, Stdout: o.Stdout, Stderr: o.Stderr}
+	// Who is answered may remove the container.
+	log, done, err := s.followers.Open(s.records.logDir(c.ID), ro)
+	if err != nil {
+		return err
+	}
+	defer done()
 	out := newBatcher(start(v.Config.Tty))
 	w := &logWriter{w: out, framed: !v.Config.Tty, timestamps: o.Timestamps, details: o.Details}
-	err = logs.Read(ctx, s.records.logDir(c.ID), ro, c.ended(), w.write)
+	err = log.Read(ctx, c.ended(), w.write)
 	err = errors.Join(err, out.flush())
 	if errors.Is(err, context.Canceled) {
 		return nil // the client left

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/logs"
 )
 
 // RemoveDepending is Remove of a container and of all that require it, which go
@@ -53,6 +55,9 @@ type removals struct {
 	events  eventLog
 	work    *work
 	links   *links
+
+	followers *logs.Followers
+	departed  *departed
 }
 
 // onRequest is Remove.
@@ -126,6 +131,9 @@ func (r *removals) remove(ctx context.Context, c *Container, volumes bool) error
 		c.mu.Unlock()
 		return fmt.Errorf("remove container %s: %w", v.ID, err)
 	}
+	if v.AutoRemove() { // before it cannot be found any more
+		r.departed.add(v.ID, Result{ExitCode: v.Last.ExitCode})
+	}
 	r.index.Remove(c)
 	r.links.drop(c.ID)
 	r.ids.give(v.IDs)
@@ -151,13 +159,18 @@ func (r *removals) takeAway(ctx context.Context, v *View, volumes bool) error {
 	failpoint.Hit("rm/record-synced")
 	r.volumes.gone(v, volumes)
 	if v.Rootfs != "" {
-		r.work.later("remove directory", v, func(context.Context) error { return os.RemoveAll(r.records.dir(v.ID)) })
+		r.work.later("remove directory", v, func(context.Context) error { return r.removeDir(v.ID) })
 		return nil
 	}
 	if err := r.layers.Remove(ctx, v.ID); err != nil {
 		return err
 	}
 	failpoint.Hit("rm/layer-removed")
-	r.work.later("remove directory", v, func(context.Context) error { return os.RemoveAll(r.records.dir(v.ID)) })
+	r.work.later("remove directory", v, func(context.Context) error { return r.removeDir(v.ID) })
 	return nil
+}
+
+// removeDir removes a container's directory. Who reads its log goes on.
+func (r *removals) removeDir(id string) error {
+	return errors.Join(r.followers.Hold(r.records.logDir(id)), os.RemoveAll(r.records.dir(id)))
 }

@@ -51,6 +51,7 @@ import (
 	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/logs"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
@@ -87,6 +88,9 @@ type Service struct {
 	links    *links
 	volumes  *volumes
 	stats    *stats.Collector
+
+	followers logs.Followers
+	departed  departed
 
 	creations *creations
 	starts    *starts
@@ -125,7 +129,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, volumeSer
 	s.stops = &stops{events: s.events, restarts: s.restarter}
 	s.removals = &removals{
 		index: s.index, records: s.records, layers: layers, ids: s.ids, execs: s.execs, stops: s.stops, events: s.events, work: s.work, links: s.links,
-		volumes: s.volumes,
+		volumes: s.volumes, followers: &s.followers, departed: &s.departed,
 	}
 	s.creations = &creations{
 		index: s.index, records: s.records, groups: s.groups, layers: layers, ids: s.ids, cells: s.cells, networks: networks, events: s.events, removals: s.removals,

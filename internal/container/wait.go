@@ -71,6 +71,9 @@ func (t *turns) removed(r Result) {
 func (s *Service) Wait(ref string, cond container.WaitCondition) (func(context.Context) (Result, error), error) {
 	c, err := s.index.Find(ref)
 	if err != nil {
+		if r, ok := s.departed.find(ref, cond); ok {
+			return func(context.Context) (Result, error) { return r, nil }, nil
+		}
 		return nil, err
 	}
 	exit, removal := c.turns.next()

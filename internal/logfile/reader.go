@@ -205,6 +205,9 @@ func (r *Reader) makeRoom() {
 	}
 }
 
+// Hold opens what has been written so far and is not read yet: it can be removed then.
+func (r *Reader) Hold() error { return r.refresh() }
+
 // refresh opens the generations that are newer than those held.
 func (r *Reader) refresh() error {
 	if n := len(r.segments); n > 0 {

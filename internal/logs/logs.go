@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/tare-engine/tare/internal/logfile"
@@ -39,35 +40,40 @@ type Options struct {
 // read; also at Until, when ctx is cancelled, and with the error of emit. The
 // entry's slices are valid during emit only. A log that does not exist is empty.
 func Read(ctx context.Context, dir string, o Options, ended <-chan struct{}, emit func(logfile.Entry) error) error {
-	r := reader{dir: dir, o: o, ended: ended, emit: emit}
+	r := newReader(dir, o)
 	defer r.close()
-	return r.read(ctx)
+	return r.Read(ctx, ended, emit)
 }
 
-type reader struct {
-	dir   string
-	o     Options
-	ended <-chan struct{}
-	emit  func(logfile.Entry) error
-
-	log  *logfile.Reader
+// Reader reads a log once. See Followers.
+type Reader struct {
+	dir  string
+	o    Options
 	wake *waker // nil: not following
 	over bool   // ended was closed before the last look
+
+	mu  sync.Mutex
+	log *logfile.Reader // nil: there is none yet
 }
+
+func newReader(dir string, o Options) *Reader { return &Reader{dir: dir, o: o} }
 
 // noDirectory is how often a directory that does not exist yet is looked for.
 const noDirectory = 100 * time.Millisecond
 
-func (r *reader) close() {
+func (r *Reader) close() {
 	if r.wake != nil {
 		r.wake.close()
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.log != nil {
 		r.log.Close()
 	}
 }
 
-func (r *reader) read(ctx context.Context) error {
+// Read is Read of the log that the reader was made for.
+func (r *Reader) Read(ctx context.Context, ended <-chan struct{}, emit func(logfile.Entry) error) error {
 	var until <-chan time.Time
 	if r.o.Follow && !r.o.Until.IsZero() {
 		t := time.NewTimer(time.Until(r.o.Until))
@@ -75,28 +81,27 @@ func (r *reader) read(ctx context.Context) error {
 		until = t.C
 	}
 	for last := false; ; {
-		err := r.open()
-		if err == nil {
-			err = r.toEnd(ctx)
+		there, err := r.look()
+		if there && err == nil {
+			err = r.toEnd(ctx, emit)
 		}
 		switch {
 		case errors.Is(err, errUntil):
 			return nil
-		case errors.Is(err, fs.ErrNotExist) && r.log == nil:
 		case err != nil:
 			return err
 		}
 		if !r.o.Follow || r.over || last {
 			return nil
 		}
-		if last, err = r.wait(ctx, until); err != nil {
+		if last, err = r.wait(ctx, ended, until); err != nil {
 			return err
 		}
 	}
 }
 
 // wait returns when there may be more; last says that Until has passed.
-func (r *reader) wait(ctx context.Context, until <-chan time.Time) (last bool, err error) {
+func (r *Reader) wait(ctx context.Context, ended <-chan struct{}, until <-chan time.Time) (last bool, err error) {
 	var changed <-chan struct{}
 	var retry <-chan time.Time
 	if r.wake != nil {
@@ -107,7 +112,7 @@ func (r *reader) wait(ctx context.Context, until <-chan time.Time) (last bool, e
 	select {
 	case <-ctx.Done():
 		return false, ctx.Err()
-	case <-r.ended:
+	case <-ended:
 		r.over = true
 	case <-until:
 		return true, nil
@@ -117,11 +122,24 @@ func (r *reader) wait(ctx context.Context, until <-chan time.Time) (last bool, e
 	return false, nil
 }
 
-// open opens the log and goes to where reading begins.
-func (r *reader) open() error {
+// look opens the log, if that has not been done, and reports whether there is one.
+func (r *Reader) look() (there bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.log != nil {
-		return nil
+		return true, nil
 	}
+	err = r.open()
+	if errors.Is(err, fs.ErrNotExist) && r.log == nil {
+		return false, nil
+	}
+	return true, err
+}
+
+// open opens the log and goes to where reading begins.
+//
+// Preconditions: r.mu is held.
+func (r *Reader) open() error {
 	if r.o.Follow && r.wake == nil {
 		// Before the first look, or what comes in between is missed.
 		w, err := wakers.add(r.dir)
@@ -154,13 +172,15 @@ func (r *reader) open() error {
 var errUntil = errors.New("until")
 
 // toEnd emits what there is.
-func (r *reader) toEnd(ctx context.Context) error {
+func (r *Reader) toEnd(ctx context.Context, emit func(logfile.Entry) error) error {
 	var e logfile.Entry
 	for n := 0; ; n++ {
 		if n%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
+		r.mu.Lock()
 		err := r.log.Next(&e)
+		r.mu.Unlock()
 		if err == io.EOF {
 			return nil
 		}
@@ -171,14 +191,14 @@ func (r *reader) toEnd(ctx context.Context) error {
 			return errUntil
 		}
 		if r.wanted(&e) {
-			if err := r.emit(e); err != nil {
+			if err := emit(e); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (r *reader) wanted(e *logfile.Entry) bool {
+func (r *Reader) wanted(e *logfile.Entry) bool {
 	if !r.o.Since.IsZero() && e.Time.Before(r.o.Since) {
 		return false
 	}

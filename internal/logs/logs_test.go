@@ -139,6 +139,34 @@ func TestFollowersOverRotations(t *testing.T) {
 	wg.Wait()
 }
 
+// TestHeldLogIsReadToItsEnd although it is removed before its reader, who has begun before
+// there was a line, reads on.
+func TestHeldLogIsReadToItsEnd(t *testing.T) {
+	dir, w := newLog(t, 2000, 5)
+	var f Followers
+	r, done, err := f.Open(dir, Options{Tail: -1, Follow: true, Stdout: true, Stderr: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, w, 0, 100) // several files
+	if err := f.Hold(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	ended, next := make(chan struct{}), 0
+	close(ended)
+	err = r.Read(t.Context(), ended, func(e logfile.Entry) error { next++; return nil })
+	if err != nil || next != 100 {
+		t.Errorf("%d lines, %v", next, err)
+	}
+	done()
+	if len(f.of) > 0 {
+		t.Error("a reader is kept")
+	}
+}
+
 func TestFollowOfALogThatIsYetToCome(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "c1", "log")
 	ended := make(chan struct{})
