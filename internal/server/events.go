@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/moby/moby/api/types"
 	"github.com/moby/moby/api/types/events"
@@ -16,6 +17,9 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *request) error {
 	since, err := r.time("since")
 	if err != nil {
 		return err
+	}
+	if since.IsZero() && r.text("since") != "" { // "0": all that is known
+		since = time.Unix(0, 0)
 	}
 	until, err := r.time("until")
 	if err != nil {

@@ -206,6 +206,12 @@ func lookUp(method, path string) (handler, string) {
 	return namedRoutes[namedKey{method, noun, ""}], rest
 }
 
+// carriesImages are the routes by which programs that only copy images (skopeo 1.9) go,
+// with the version 1.22: they have not changed since.
+func carriesImages(path string) bool {
+	return path == "/images/load" || strings.HasPrefix(path, "/images/") && strings.HasSuffix(path, "/get")
+}
+
 // splitVersion takes the version "1.44" off the path "/v1.44/info".
 func splitVersion(path string) (version, rest string) {
 	v, ok := strings.CutPrefix(path, "/v")
@@ -222,8 +228,12 @@ func splitVersion(path string) (version, rest string) {
 	return v[:n], v[n:]
 }
 
-func checkVersion(given string) (api.Version, error) {
+// checkVersion reads the version with which a path was asked for.
+func checkVersion(given, path string) (api.Version, error) {
 	v, ok := api.ParseVersion(given)
+	if ok && carriesImages(path) && v.Less(api.MinVersion) && !v.Before(22) {
+		return api.MinVersion, nil
+	}
 	if !ok || v.Less(api.MinVersion) {
 		return v, errdefs.New(errdefs.InvalidArgument, "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", given, api.MinVersion)
 	}

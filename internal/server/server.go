@@ -194,7 +194,7 @@ func (s *Server) handle(w http.ResponseWriter, r *request) error {
 	r.name, r.version = name, api.MaxVersion
 	if given != "" {
 		var err error
-		if r.version, err = checkVersion(given); err != nil {
+		if r.version, err = checkVersion(given, path); err != nil {
 			return err
 		}
 	}

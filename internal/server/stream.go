@@ -60,9 +60,15 @@ const headTime = 10 * time.Second
 // hijacker returns what the engine calls to take the connection over. The
 // client is told so (101 if it asked for an upgrade, 200 as older ones expect),
 // and from then on the bytes of the connection, first those that were read
-// already, are the engine's, as is closing it.
+// already, are the engine's, as is closing it. A document in the body, as dockerode sends
+// one, has been read and is nothing.
 func (r *request) hijacker(contentType func(tty bool) string) func(tty bool) (net.Conn, []byte, error) {
 	return func(tty bool) (net.Conn, []byte, error) {
+		if r.ContentLength > 0 {
+			if _, err := r.readBody(); err != nil {
+				return nil, nil, err
+			}
+		}
 		head := r.hijackHead(contentType(tty))
 		c, rw, err := http.NewResponseController(r.w).Hijack()
 		if err != nil {

@@ -85,6 +85,15 @@ func TestExecStartTakesTheConnectionOver(t *testing.T) {
 	}
 }
 
+// TestAttachIsNoBody: dockerode sends its options a second time, as a document.
+func TestAttachIsNoBody(t *testing.T) {
+	res, r, c := upgrade(t, newServer(t, &fake{tty: true}), "/v1.44/containers/c1/attach?stream=1", upgradeHeader+"Content-Type: application/json\r\nContent-Length: 15\r\n", `{"stream":true}typed`)
+	_ = c.CloseWrite()
+	if b, _ := io.ReadAll(r); res.StatusCode != 101 || string(b) != "typed" {
+		t.Errorf("status %d, echo %q", res.StatusCode, b)
+	}
+}
+
 func TestRunInOneRequest(t *testing.T) {
 	f := &fake{}
 	path := newServer(t, f)
