@@ -59,15 +59,10 @@ root-test: build ## the tests that need root; in namespaces of their own
 reference-test: build ## the terminal sessions of test/script with Debian's dockerd
 	TARE_REFERENCE=1 $(GOTEST) -tags root -run TestReference ./test/script/...
 
-# Versions that our Go can build. Compose asks buildx which one it is.
-BUILDX  = v0.38.2
-COMPOSE = v5.0.2
 .PHONY: client-test
-client-test: build ## builds by buildx and compose, plugins made from the Go proxy
-	GOBIN=$(CURDIR)/bin/clients go install -ldflags "-X github.com/docker/buildx/version.Version=$(BUILDX)" github.com/docker/buildx/cmd/buildx@$(BUILDX)
-	GOBIN=$(CURDIR)/bin/clients go install github.com/docker/compose/v5/cmd@$(COMPOSE)
-	mv bin/clients/cmd bin/clients/compose
-	TARE_CLIENTS=$(CURDIR)/bin/clients $(GOTEST) -tags root -run '^TestBuildClients$$' ./test/script/...
+client-test: build ## a day's work of other people's clients: docker, compose, buildx, libraries and more
+	test/clients/get.sh bin/clients
+	TARE_CLIENTS=$(CURDIR)/bin/clients $(GOTEST) -tags root -run '^TestClients$$' ./test/script/... 2>&1 | test/summary.sh clients
 
 .PHONY: storage-test
 storage-test: build ## all terminal sessions on each storage driver; the drivers' suites killed at each point, and raced
