@@ -133,7 +133,7 @@ func (l *launch) remember() error {
 
 // announce writes the live record without a process. If we are killed before we
 // know the process, the next engine takes it over as the container's: by then
-// its client may have been told how it ended.
+// its client may have been told how it ended. Nothing that the program writes is older.
 func (l *launch) announce() error {
 	l.live.BootID, l.live.StartedAt = l.bootID, time.Now().UTC()
 	l.live.Network, l.live.User = l.net.view, l.spec.Process.User
@@ -262,7 +262,7 @@ func (l *launch) started(p *keeper.Process) {
 	if l.net.shared == nil {
 		l.net.view.SandboxKey = "/proc/" + strconv.Itoa(p.Pid) + "/ns/net" // as nsenter wants it
 	}
-	l.live.Pid, l.live.StartTicks, l.live.StartedAt = p.Pid, p.StartTicks, time.Now().UTC()
+	l.live.Pid, l.live.StartTicks = p.Pid, p.StartTicks
 }
 
 // abort ends a program that was started but could not be recorded.
