@@ -56,6 +56,7 @@ type parts struct {
 	volumes    *volume.Service
 	containers *container.Service
 	builds     *build.Service
+	events     *event.Log
 	engine     *engine.Engine
 	units      systemd.Units
 }
@@ -113,7 +114,8 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	if p.registries, err = cfg.Registries.client(); err != nil {
 		return nil, err
 	}
-	events := event.NewLog()
+	p.events = event.Open(cfg.ExecRoot)
+	events := p.events
 	networks := networkConfig(cfg, id)
 	networks.Changed = engine.NetworkEvents(events)
 	if p.networks, err = network.Open(networks); err != nil {
@@ -211,6 +213,11 @@ func (p *parts) close() {
 		p.containers.Close()
 	}
 	p.units.Close()
+	if p.events != nil {
+		if err := p.events.Close(); err != nil {
+			slog.Warn("close the events", "err", err)
+		}
+	}
 	if p.volumes != nil {
 		p.volumes.Close()
 	}

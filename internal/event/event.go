@@ -3,12 +3,17 @@
 // The log is a ring of the newest messages. A listener is a position in that
 // ring, so one that does not read costs nothing; if it falls behind by a whole
 // ring it is cut off with ErrSlow rather than being given a gap.
+//
+// A log that has a directory (Open) writes each message there too, so that who
+// asks for the past gets it across ends of the engine. The directory is to be in
+// memory (tmpfs): a write never waits for a disk.
 package event
 
 import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/events"
@@ -28,6 +33,9 @@ type Log struct {
 	next uint64        // sequence number of the next message
 	wake chan struct{} // closed, and replaced, when a message comes
 	now  func() time.Time
+	file *file // nil: kept by this process only
+
+	listeners atomic.Int64
 }
 
 // NewLog returns an empty log.
@@ -41,19 +49,39 @@ func (l *Log) Publish(typ events.Type, action events.Action, id string, attrs ma
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	l.ring[l.next%size] = events.Message{
+	l.add(events.Message{
 		Type: typ, Action: action, Actor: events.Actor{ID: id, Attributes: attrs},
 		Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano(),
+	})
+	if l.file != nil {
+		l.file.append(&l.ring[(l.next-1)%size])
 	}
-	l.next++
 	close(l.wake)
 	l.wake = make(chan struct{})
+}
+
+// add puts a message into the ring.
+//
+// Preconditions: l.mu is held.
+func (l *Log) add(m events.Message) {
+	l.ring[l.next%size] = m
+	l.next++
+}
+
+// Counts says how many messages there have been, those that Open found too, and how
+// many listeners there are.
+func (l *Log) Counts() (messages uint64, listeners int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next, l.listeners.Load()
 }
 
 // Follow calls emit for each kept message since a time (zero: only new ones),
 // then for each new one, until a time (zero: for ever), the end of ctx or an
 // error of emit. ready, if not nil, is called once the position is fixed.
 func (l *Log) Follow(ctx context.Context, since, until time.Time, ready func(), emit func(events.Message) error) error {
+	l.listeners.Add(1)
+	defer l.listeners.Add(-1)
 	at := l.start(since)
 	if ready != nil {
 		ready()
