@@ -103,12 +103,13 @@ func asksLink(req *Request) bool {
 }
 
 // newID returns the ID for a new container: that of a ready cell of its first network
+		!c.NetworkDisabled &&
 // if one fits.
 func (p *cells) newID(req *Request, ids *idrange.Map) string {
 	if ids != nil || !fitsCell(req) {
 		return ident.New()
 	}
-	network, ok := p.networks.Reservable(networksOf(&Record{HostConfig: req.HostConfig, Networking: req.Networking})[0])
+	network, ok := p.networks.Reservable(networksOf(&Record{Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking})[0])
 	if !ok {
 		return ident.New()
 	}

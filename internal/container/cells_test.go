@@ -22,7 +22,7 @@ const (
 	// A container with it gets no cell (fitsCell): what the cell has already, and
 	// the comparison of plans may not show. Device rules belong here: on version 2
 	// of control groups they are no part of the plan.
-	spared = "Privileged NetworkMode PidMode UTSMode IpcMode CgroupnsMode CgroupParent Runtime CapAdd CapDrop Devices DeviceRequests DeviceCgroupRules " +
+	spared = "NetworkDisabled Privileged NetworkMode PidMode UTSMode IpcMode CgroupnsMode CgroupParent Runtime CapAdd CapDrop Devices DeviceRequests DeviceCgroupRules " +
 		"Sysctls SecurityOpt OomScoreAdj Hostname Domainname"
 
 	// It changes the first half of a plan, which NewWake compares byte for byte, or
@@ -38,7 +38,7 @@ const (
 	// of his own gets no cell, see newID); or always refused.
 	beside = "ContainerIDFile LogConfig PortBindings PublishAllPorts RestartPolicy AutoRemove VolumeDriver VolumesFrom Cgroup Links StorageOpt Isolation " +
 		"CPUCount CPUPercent IOMaximumIOps IOMaximumBandwidth AttachStdin AttachStdout AttachStderr ExposedPorts OpenStdin StdinOnce Healthcheck ArgsEscaped Volumes " +
-		"NetworkDisabled UsernsMode OnBuild Labels StopSignal StopTimeout Shell"
+		"UsernsMode OnBuild Labels StopSignal StopTimeout Shell"
 )
 
 func TestEachSettingFitsACellOrNot(t *testing.T) {

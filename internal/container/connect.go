@@ -93,6 +93,9 @@ func (cs *Connections) Disconnect(ref, networkRef string) error {
 		if v.HostConfig.NetworkMode.IsHost() {
 			return errHost()
 		}
+		if v.Config.NetworkDisabled {
+			return errdefs.New(errdefs.Forbidden, "container %s is not connected to the network %s", c.ID, network)
+		}
 		r := cs.withNetworks(v.Record, func(all map[string]*api.EndpointSettings) { delete(all, name) })
 		if runs {
 			return cs.change(c, r, func(ns *os.File) error { return cs.leave(c, v, id, ns) })
@@ -143,7 +146,7 @@ func errHost() error {
 // connectable refuses a container that has no network of its own, and a network
 // that containers have only alone.
 func connectable(v *View, name string) error {
-	mode := v.HostConfig.NetworkMode
+	mode := spec.NetworkMode(v.Config, v.HostConfig)
 	path, isPath := spec.NetworkPath(mode)
 	switch {
 	case isPath:

@@ -157,7 +157,7 @@ func (l *launch) bind(ctx context.Context, req network.Request) (*network.Endpoi
 func networksOf(r *Record) []string {
 	main := mainNetwork(r)
 	list := []string{main}
-	if r.Networking == nil {
+	if r.Config.NetworkDisabled || r.Networking == nil {
 		return list
 	}
 	if _, ok := r.Networking.EndpointsConfig[main]; !ok { // it was disconnected from it
@@ -172,10 +172,11 @@ func networksOf(r *Record) []string {
 }
 
 func mainNetwork(r *Record) string {
-	if r.HostConfig.NetworkMode.IsDefault() {
+	mode := spec.NetworkMode(r.Config, r.HostConfig)
+	if mode.IsDefault() {
 		return "bridge"
 	}
-	return string(r.HostConfig.NetworkMode)
+	return string(mode)
 }
 
 // networkRequest asks for a container's place in a network, as it was asked for.

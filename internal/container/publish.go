@@ -19,7 +19,7 @@ import (
 // ones. Connections through those that stay are not disturbed.
 func (cs *Connections) Publish(ctx context.Context, ref string, add, remove api.PortMap) error {
 	return cs.with(ref, func(c *Container, v *View) error {
-		mode := v.HostConfig.NetworkMode
+		mode := spec.NetworkMode(v.Config, v.HostConfig)
 		if _, isPath := spec.NetworkPath(mode); isPath || mode.IsHost() || mode.IsContainer() || mode.IsNone() {
 			return errdefs.New(errdefs.InvalidArgument, "container %s has the network mode %s: it has no ports to publish", v.Name, mode)
 		}

@@ -86,6 +86,9 @@ func (e *Engine) state(v *own.View) *container.State {
 // endpoints returns the container's places in networks, by network name; of a
 // container that does not run, what was asked for.
 func endpoints(v *own.View) map[string]*network.EndpointSettings {
+	if v.Config.NetworkDisabled {
+		return map[string]*network.EndpointSettings{}
+	}
 	if v.Network != nil {
 		return v.Network.Endpoints
 	}

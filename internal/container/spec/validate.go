@@ -218,9 +218,6 @@ func validateConfig(req *container.CreateRequest) error {
 	if err := ValidateHealth(c.Healthcheck); err != nil {
 		return err
 	}
-	if c.NetworkDisabled {
-		return missing("NetworkDisabled", true)
-	}
 	return nil
 }
 

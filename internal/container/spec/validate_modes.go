@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/tare-engine/tare/api"
 	netlinks "github.com/tare-engine/tare/internal/network"
 )
 
@@ -57,6 +58,12 @@ func validateConflicts(req *container.CreateRequest) error {
 	if path, ok := NetworkPath(h.NetworkMode); ok && (len(h.PortBindings) > 0 || h.PublishAllPorts) {
 		return invalid("conflicting options: port publishing and the network namespace %s, which is not the engine's", shown(path))
 	}
+	if _, isPath := NetworkPath(h.NetworkMode); c.NetworkDisabled && (isPath || h.NetworkMode.IsHost() || h.NetworkMode.IsContainer()) {
+		return invalid("conflicting options: NetworkDisabled, which is no network, and the network mode %s, which is another's", shown(string(h.NetworkMode)))
+	}
+	if c.NetworkDisabled && OwnOf(h).Network != (api.NetworkLimits{}) {
+		return invalid("conflicting options: %snet-* and NetworkDisabled", api.ExtensionPrefix)
+	}
 	if !h.NetworkMode.IsContainer() {
 		return nil
 	}
@@ -78,6 +85,15 @@ func validateConflicts(req *container.CreateRequest) error {
 // namespace that somebody else has made.
 func NetworkPath(mode container.NetworkMode) (path string, ok bool) {
 	return strings.CutPrefix(string(mode), "ns:")
+}
+
+// NetworkMode is the mode by which a container has a network: none, whatever else is
+// said, where it is to have none.
+func NetworkMode(c *container.Config, h *container.HostConfig) container.NetworkMode {
+	if c.NetworkDisabled {
+		return "none"
+	}
+	return h.NetworkMode
 }
 
 // engineNetworks are those that exist without having been made.
