@@ -202,6 +202,8 @@ func wordsOf(v pflag.Value, raw json.RawMessage) ([]string, error) {
 		return objectWord(raw)
 	case poolsType:
 		return poolWords(raw)
+	case objectType:
+		return objectWords(raw)
 	case networkOptsType:
 		return networkOptWords(raw)
 	}

@@ -35,9 +35,13 @@ type Config struct {
 	LogLevel      string
 	LogFormat     string
 	Group         string
-	BIP           netip.Prefix // the zero value: the network chooses
-	IPv6          string       // of the default network: true, false or auto
-	FixedCIDR6    netip.Prefix // its subnet; zero: chosen
+	MetricsAddr   string // empty: none
+	AuthzPlugins  []string
+	LogDriver     string            // of containers that name none
+	LogOpts       map[string]string // of that driver
+	BIP           netip.Prefix      // the zero value: the network chooses
+	IPv6          string            // of the default network: true, false or auto
+	FixedCIDR6    netip.Prefix      // its subnet; zero: chosen
 	Bridge        string
 	MTU           uint // of containers' links; 0: Ethernet's
 	ICC           bool // containers of the default network may reach each other
@@ -80,6 +84,7 @@ func defaultConfig() *Config {
 		LogLevel:      "info",
 		LogFormat:     "text",
 		Group:         defaultGroup,
+		LogDriver:     "json-file",
 		IPv6:          "false",
 		Bridge:        "tare0",
 		ICC:           true,
@@ -100,7 +105,7 @@ type option struct {
 // options are all settings of c. Keys and flags are dockerd's where it has the
 // setting.
 func (c *Config) options() []option {
-	return slices.Concat(c.engineOptions(), c.Registries.options(), []option{
+	return slices.Concat(c.engineOptions(), c.logOptions(), c.Registries.options(), []option{
 		{"uninstall", "", "", "remove the links, rules and cgroups of this engine, which must not be running, and exit", (*boolValue)(&c.Uninstall)},
 		{"version", "v", "", "print the version and exit", (*boolValue)(&c.ShowVersion)},
 	})
@@ -225,6 +230,9 @@ func (c *Config) check() error {
 	}
 	if c.DataRoot == c.ExecRoot {
 		return fmt.Errorf("data-root and exec-root are both %s", c.DataRoot)
+	if err := spec.ValidateLog(c.logConfig()); err != nil {
+		return fmt.Errorf("log-driver and log-opts: %w", err)
+	}
 	}
 	return nil
 }

@@ -178,7 +178,7 @@ func newContainers(ctx context.Context, cfg *Config, id string, p *parts, events
 	return container.New(container.Config{
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), BootID: boot,
 		Defaults: container.Defaults{
-			LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, AppArmor: defaultAppArmor(), Remap: ids.remap,
+			Log: cfg.logConfig(), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, AppArmor: defaultAppArmor(), Remap: ids.remap,
 			InitPath: besideUs("tare-init"), Runtimes: runtimes, CDIDirs: cfg.CDIDirs, Systemd: cfg.systemdGroups(),
 		},
 		IDRange: ids.pool, Units: &p.units,

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/logfile"
 	"github.com/tare-engine/tare/internal/logs"
@@ -34,7 +35,7 @@ func (s *Service) Logs(ctx context.Context, ref string, o api.LogsOptions, start
 	if v.HostConfig.LogConfig.Type == "none" {
 		return errdefs.New(errdefs.NotImplemented, "configured logging driver does not support reading")
 	}
-	ro := logs.Options{Since: o.Since, Until: o.Until, Tail: tail(o.Tail), Follow: o.Follow, Stdout: o.Stdout, Stderr: o.Stderr}
+	ro := logs.Options{Format: spec.LogFormat(v.HostConfig.LogConfig.Type), Since: o.Since, Until: o.Until, Tail: tail(o.Tail), Follow: o.Follow, Stdout: o.Stdout, Stderr: o.Stderr}
 	// Who is answered may remove the container.
 	log, done, err := s.followers.Open(s.records.logDir(c.ID), ro)
 	if err != nil {
@@ -147,7 +148,7 @@ func (a *attaching) replayUntil(ctx context.Context, w io.Writer, at logfile.Pos
 
 // logEnd is where the log ends now.
 func (a *attaching) logEnd(ctx context.Context) (at logfile.Position, err error) {
-	last := logs.Options{Tail: 1, Stdout: true, Stderr: true}
+	last := logs.Options{Format: a.logFormat(), Tail: 1, Stdout: true, Stderr: true}
 	err = logs.Read(ctx, a.logDir, last, a.c.ended(), func(e logfile.Entry) error {
 		at = e.End
 		return nil
@@ -157,7 +158,11 @@ func (a *attaching) logEnd(ctx context.Context) (at logfile.Position, err error)
 
 // wholeLog asks for all lines of the streams that the client attaches to.
 func (a *attaching) wholeLog() logs.Options {
-	return logs.Options{Tail: -1, Stdout: a.o.Stdout, Stderr: a.o.Stderr}
+	return logs.Options{Format: a.logFormat(), Tail: -1, Stdout: a.o.Stdout, Stderr: a.o.Stderr}
+}
+
+func (a *attaching) logFormat() logfile.Format {
+	return spec.LogFormat(a.c.View().HostConfig.LogConfig.Type)
 }
 
 // batcher collects small writes for a moment: each would be a system call, and

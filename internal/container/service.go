@@ -51,6 +51,7 @@ import (
 	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
+	"github.com/tare-engine/tare/internal/logfile"
 	"github.com/tare-engine/tare/internal/logs"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/runtime/external"
@@ -204,9 +205,9 @@ func (s *Service) anyAlive() bool {
 	return false
 }
 
-// LogPath is the container's live log file.
+// LogPath is the container's live log file, of the log driver json-file.
 func (s *Service) LogPath(id string) string {
-	return filepath.Join(s.records.logDir(id), id+"-json.log")
+	return filepath.Join(s.records.logDir(id), logfile.Name(id, logfile.JSON))
 }
 
 // FilePath is one of the files that the engine writes for a container: "hosts",

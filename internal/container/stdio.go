@@ -23,8 +23,8 @@ func (d *Defaults) stdio(v *View, u specs.User) keeper.Stdio {
 func (d *Defaults) logOf(v *View) *keeper.Log {
 	o, err := spec.ParseLogOptions(v.HostConfig.LogConfig, d.LogMaxSize, d.LogMaxFile)
 	if err != nil { // checked at create; a record of before is served with the defaults
-		o = spec.LogOptions{MaxSize: d.LogMaxSize, MaxFiles: d.LogMaxFile}
+		o = spec.LogOptions{MaxSize: d.LogMaxSize, MaxFiles: d.LogMaxFile, Format: spec.LogFormat(v.HostConfig.LogConfig.Type)}
 	}
 	attrs := spec.LogAttributes(spec.LogSubject{ID: v.ID, Name: v.Name, ImageID: v.Image, Config: v.Config}, v.HostConfig.LogConfig)
-	return &keeper.Log{Dir: v.ID + "/log", MaxSize: o.MaxSize, MaxFiles: o.MaxFiles, Compress: o.Compress, Attrs: attrs}
+	return &keeper.Log{Dir: v.ID + "/log", MaxSize: o.MaxSize, MaxFiles: o.MaxFiles, Compress: o.Compress, Attrs: attrs, Format: o.Format}
 }

@@ -33,6 +33,10 @@ func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.
 	if want.Replace && want.Name == "" {
 		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "replace: no name says which container is to be replaced")
 	}
+	if req.HostConfig == nil {
+		req.HostConfig = &container.HostConfig{}
+	}
+	spec.DefaultLog(&req.HostConfig.LogConfig, e.containers.Defaults().Log)
 	warnings, err := spec.Validate(want.Name, &req, spec.MountRules{DataRoot: e.cfg.DataRoot, Shallow: o.ShallowBinds})
 	if err != nil {
 		return container.CreateResponse{}, err

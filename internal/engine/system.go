@@ -19,6 +19,7 @@ import (
 
 	"github.com/tare-engine/tare/api"
 	own "github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/linux/host"
@@ -73,7 +74,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		ID: e.cfg.ID, Images: len(images), Driver: e.layers.Driver(), DriverStatus: append([][2]string{}, e.layers.Status()...),
 		MemoryLimit: can.Memory, SwapLimit: can.Swap, CPUCfsPeriod: can.CPUQuota, CPUCfsQuota: can.CPUQuota, CPUShares: can.CPUShares, CPUSet: can.Cpuset, PidsLimit: can.Pids,
 		OomKillDisable: can.OOMDisable, IPv4Forwarding: forwarding != "0", Debug: e.cfg.Debug, NFd: host.OpenFiles(), NGoroutines: runtime.NumGoroutine(),
-		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file", CgroupDriver: e.cgroupDriver(), CgroupVersion: fmt.Sprint(can.Version),
+		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: defaults.Log.Type, CgroupDriver: e.cgroupDriver(), CgroupVersion: fmt.Sprint(can.Version),
 		KernelVersion: host.KernelRelease(), OperatingSystem: operatingSystem(), OSVersion: osRelease("VERSION_ID"), OSType: runtime.GOOS, Architecture: architecture(),
 		RegistryConfig: e.cfg.Registries, NCPU: runtime.NumCPU(), MemTotal: host.Memory(), DockerRootDir: e.cfg.DataRoot, Name: name,
 		Labels: append([]string{}, e.cfg.Labels...), ServerVersion: e.cfg.Version, DefaultRuntime: defaults.Runtimes.Default(), InitBinary: initBinary(defaults.InitPath),
@@ -81,7 +82,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		SecurityOptions: securityOptions(defaults), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: defaults.CDIDirs,
 		Plugins: system.PluginsInfo{
-			Volume: e.volumes.Drivers(), Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: []string{"json-file", "none"},
+			Volume: e.volumes.Drivers(), Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: spec.LogDrivers(),
 		},
 		Warnings: warnings,
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/keeper/wire"
 	"github.com/tare-engine/tare/internal/linux/spawn"
+	"github.com/tare-engine/tare/internal/logfile"
 )
 
 // Start starts a process and returns when its program runs. A plan that fails
@@ -38,6 +39,9 @@ func (c *Conn) start(ctx context.Context, o wire.Op, s Start) (*Process, error) 
 	}
 	if s.UserNS != nil && c.ver.Load() < wire.UserNSVersion {
 		return nil, errdefs.New(errdefs.Unavailable, "the keeper is of an earlier version, which starts nobody in another's user namespace, and could not be upgraded: the engine's log says why")
+	}
+	if l := s.Stdio.Log; l != nil && l.Format != logfile.JSON && c.ver.Load() < wire.FormatVersion {
+		return nil, errdefs.New(errdefs.Unavailable, "the keeper is of an earlier version, which keeps no logs of the driver local, and could not be upgraded: the engine's log says why")
 	}
 	doc := wire.StartDoc{
 		ID: s.ID, Container: s.Container, Flags: s.Flags, CgroupFD: s.CgroupFD, Files: len(s.FDs), Stdio: s.Stdio, Born: s.Born != nil, External: s.External, UserNS: s.UserNS != nil,

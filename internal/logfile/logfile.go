@@ -1,7 +1,7 @@
-// Package logfile is the log of one container on disk: Docker's json-file
-// format, its rotation, and a sparse index beside it.
+// Package logfile is the log of one container on disk: its lines in Docker's
+// json-file format or as text, its rotation, and a sparse index beside it.
 //
-// A log is a directory:
+// A log is a directory (with the format Text its files are called local.log):
 //
 //	ID-json.log        the live file: one JSON object a line
 //	ID-json.log.1      the file before it, and so on; .gz if compressed
@@ -61,7 +61,12 @@ type Entry struct {
 }
 
 // Name returns the name of a container's live log file.
-func Name(id string) string { return id + "-json.log" }
+func Name(id string, f Format) string {
+	if f == Text {
+		return "local.log"
+	}
+	return id + "-json.log"
+}
 
 // maxLine is where Docker cuts a line into pieces.
 const maxLine = 16 << 10

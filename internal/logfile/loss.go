@@ -59,14 +59,15 @@ func (w *Writer) noteLoss(now int64) error {
 	if n == 1 {
 		text = "1 line of output was lost: " + w.loss.Reason
 	}
+	b := w.newBatch(nil, Stderr, time.Unix(0, now))
 	if w.midLine {
-		text = "\n" + text
+		b.encode(nil, true) // the end of the piece
+		b.lines++
 	}
-	at := time.Unix(0, now)
-	b := &batch{tail: lineTail(nil, Stderr, w.attrs, at), lines: 1, time: now}
 	b.encode([]byte(text), true)
+	b.lines++
 	kept, err := w.put(b)
-	if kept > 0 {
+	if kept == b.lines {
 		w.loss.Noted = w.loss.Lines
 	}
 	return err

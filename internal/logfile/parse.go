@@ -16,6 +16,9 @@ var errLine = errors.New("logfile: not a log line")
 // in place, so line is spent afterwards. Lines as Writer writes them take a few
 // nanoseconds for each hundred bytes; others go through encoding/json.
 func parseLine(line []byte, e *Entry) error {
+	if len(line) > 0 && line[0] != '{' {
+		return parseText(line, e)
+	}
 	if parseFast(line, e) {
 		return nil
 	}

@@ -15,7 +15,8 @@ type Options struct {
 	MaxSize  int64             // bytes after which the live file is rotated; 0 or less: never
 	MaxFiles int               // files kept, the live one among them; less than 1 means 1
 	Compress bool              // rotated files are compressed with gzip
-	Attrs    map[string]string // written with each line
+	Attrs    map[string]string // written with each line; not in the format Text
+	Format   Format
 }
 
 // Writer appends the output of one container to its log. It holds no file and
@@ -58,11 +59,24 @@ const flushAt = 256 << 10
 
 // batch is the encoded lines that are not in the file yet.
 type batch struct {
-	buf   []byte
-	tail  []byte // what ends each line; see lineTail
-	lines int64
-	time  int64
-	err   error // the first of them; later lines are tried all the same
+	buf    []byte
+	format Format
+	head   []byte // of the format Text: what begins each line; see textHead
+	tail   []byte // of JSON: what ends each line; see lineTail
+	lines  int64
+	time   int64
+	err    error // the first of them; later lines are tried all the same
+}
+
+// newBatch is an empty batch of lines of one stream, in buf.
+func (w *Writer) newBatch(buf []byte, s Stream, now time.Time) *batch {
+	b := &batch{buf: buf, format: w.o.Format, time: now.UnixNano()}
+	if b.format == Text {
+		b.head = textHead(nil, s, now)
+	} else {
+		b.tail = lineTail(nil, s, w.attrs, now)
+	}
+	return b
 }
 
 // Write appends the output p of one stream, read at now. Complete lines go to
@@ -100,7 +114,7 @@ func (w *Writer) batch(s Stream, now time.Time, fill func(*batch)) error {
 	// opened, append finds out again and counts.
 	_ = w.resume()
 	bp := buffers.Get().(*[]byte)
-	b := &batch{buf: (*bp)[:0], tail: lineTail(nil, s, w.attrs, now), time: now.UnixNano()}
+	b := w.newBatch((*bp)[:0], s, now)
 	fill(b)
 	w.flush(b)
 	if cap(b.buf) <= 4*flushAt {
@@ -171,12 +185,26 @@ func (w *Writer) line(b *batch, text []byte, ends bool) {
 
 // encode appends one line to the buffer.
 func (b *batch) encode(text []byte, ends bool) {
+	if b.format == Text {
+		b.buf = appendText(b.buf, b.head, text, ends)
+		return
+	}
 	b.buf = append(b.buf, `{"log":"`...)
 	b.buf = appendString(b.buf, text)
 	if ends {
 		b.buf = append(b.buf, `\n`...)
 	}
 	b.buf = append(b.buf, b.tail...)
+}
+
+// endsInPiece reports whether the last line of what was written is a piece of a
+// longer one.
+func (b *batch) endsInPiece(written []byte) bool {
+	if b.format == JSON {
+		return !bytes.HasSuffix(written, append([]byte(`\n`), b.tail...))
+	}
+	last := written[bytes.LastIndexByte(written[:len(written)-1], '\n')+1:]
+	return len(last) > len(b.head) && last[len(b.head)] == pieceMark
 }
 
 // limit is the size at which the live file is rotated.
@@ -223,7 +251,7 @@ func (w *Writer) put(b *batch) (kept int64, err error) {
 		n, kept, err = w.repairShort(b, n, err)
 	}
 	if n > 0 {
-		w.midLine = !bytes.HasSuffix(b.buf[:n], append([]byte(`\n`), b.tail...))
+		w.midLine = b.endsInPiece(b.buf[:n])
 	}
 	w.mark(b.time)
 	w.size += int64(n)

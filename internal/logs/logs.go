@@ -27,6 +27,8 @@ type Options struct {
 	Follow         bool      // go on at the end
 	Stdout, Stderr bool
 
+	Format logfile.Format // that its driver writes
+
 	// ID is the container's; by default that is the name of the directory above
 	// the log's.
 	ID string
@@ -156,7 +158,7 @@ func (r *Reader) open() error {
 	if id == "" {
 		id = filepath.Base(filepath.Dir(filepath.Clean(r.dir)))
 	}
-	if r.log, err = logfile.Open(root, logfile.Name(id)); err != nil {
+	if r.log, err = logfile.Open(root, logfile.Name(id, r.o.Format)); err != nil {
 		return err
 	}
 	switch {

@@ -22,7 +22,7 @@ func newLog(t testing.TB, size int64, files int) (dir string, w *logfile.Writer)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	w = logfile.NewWriter(func() (*os.Root, error) { return os.OpenRoot(dir) }, logfile.Name("c1"), logfile.Options{MaxSize: size, MaxFiles: files})
+	w = logfile.NewWriter(func() (*os.Root, error) { return os.OpenRoot(dir) }, logfile.Name("c1", logfile.JSON), logfile.Options{MaxSize: size, MaxFiles: files})
 	t.Cleanup(func() { w.Suspend() })
 	return dir, w
 }
@@ -179,7 +179,7 @@ func TestFollowOfALogThatIsYetToCome(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	w := logfile.NewWriter(func() (*os.Root, error) { return os.OpenRoot(dir) }, logfile.Name("c1"), logfile.Options{})
+	w := logfile.NewWriter(func() (*os.Root, error) { return os.OpenRoot(dir) }, logfile.Name("c1", logfile.JSON), logfile.Options{})
 	defer w.Suspend()
 	write(t, w, 0, 1)
 	if err := <-done; err != nil || n != 1 {

@@ -1,7 +1,9 @@
 package spec
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,31 +12,71 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
+	"github.com/tare-engine/tare/internal/logfile"
 )
 
-// LogOptions are the options of a json-file log.
+// LogOptions are the options of a log that the engine keeps.
 type LogOptions struct {
 	MaxSize  int64 // bytes; 0: without end
 	MaxFiles int
 	Compress bool
+	Format   logfile.Format
 }
 
-// ParseLogOptions reads the options of the log driver json-file. One that
-// does not name the size gets the default one: a log without bounds fills the
-// disk sooner or later.
+// logDrivers are those that there are, with their options beside commonLogOptions.
+var logDrivers = map[string][]string{
+	"json-file": {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
+	"local":     {"max-size", "max-file", "compress"},
+	"none":      nil,
+}
+
+// commonLogOptions are those of all drivers.
+var commonLogOptions = []string{"mode", "max-buffer-size"}
+
+// LogDrivers are the names of the log drivers that there are.
+func LogDrivers() []string { return slices.Sorted(maps.Keys(logDrivers)) }
+
+// LogFormat is how a log driver's files are written.
+func LogFormat(driver string) logfile.Format {
+	if driver == "local" {
+		return logfile.Text
+	}
+	return logfile.JSON
+}
+
+// DefaultLog fills in what a container's log configuration leaves out: the driver,
+// and if it is the default one the options that it does not name.
+func DefaultLog(c *container.LogConfig, defaults container.LogConfig) {
+	setDefault(&c.Type, defaults.Type)
+	if c.Type != defaults.Type || len(defaults.Config) == 0 {
+		return
+	}
+	all := maps.Clone(defaults.Config)
+	maps.Copy(all, c.Config)
+	c.Config = all
+}
+
+// ParseLogOptions reads the options of the log drivers json-file and local. A log of
+// json-file that does not name the size gets the default one: a log without bounds
+// fills the disk sooner or later. Local has bounds of its own, which are Docker's.
 func ParseLogOptions(c container.LogConfig, maxSize int64, maxFile int) (o LogOptions, err error) {
 	size, sized := c.Config["max-size"]
 	files, counted := c.Config["max-file"]
-	o.MaxFiles = 1
-	if !sized {
+	o.Format = LogFormat(c.Type)
+	switch {
+	case o.Format == logfile.Text:
+		o.MaxSize, o.MaxFiles, o.Compress = 20<<20, 5, true
+	case sized:
+		o.MaxFiles = 1
+	case counted:
 		o.MaxSize = maxSize
-		if !counted {
-			o.MaxFiles = maxFile
-		}
+	default:
+		o.MaxSize, o.MaxFiles = maxSize, maxFile
 	}
-	if sized && size != "-1" {
-		if o.MaxSize, err = units.FromHumanSize(size); err != nil || o.MaxSize <= 0 {
-			return o, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option max-size", size)
+	if sized {
+		o.MaxSize = 0
+		if o.MaxSize, err = parseLogSize(size, o.Format); err != nil {
+			return o, err
 		}
 	}
 	if counted {
@@ -50,10 +92,25 @@ func ParseLogOptions(c container.LogConfig, maxSize int64, maxFile int) (o LogOp
 	return o, checkLogKeys(c)
 }
 
+// parseLogSize reads max-size, which is -1 of a log of json-file without bounds.
+func parseLogSize(size string, f logfile.Format) (int64, error) {
+	if size == "-1" && f == logfile.JSON {
+		return 0, nil
+	}
+	n, err := units.FromHumanSize(size)
+	if err != nil || n <= 0 {
+		return 0, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option max-size", size)
+	}
+	return n, nil
+}
+
 func checkLogKeys(c container.LogConfig) error {
-	for k, v := range c.Config {
+	for _, k := range sortedKeysOf(c.Config) {
+		v := c.Config[k]
+		if !slices.Contains(commonLogOptions, k) && !slices.Contains(logDrivers[c.Type], k) {
+			return errdefs.New(errdefs.InvalidArgument, "unknown log opt '%s' for %s log driver", k, c.Type)
+		}
 		switch k {
-		case "max-size", "max-file", "compress", "labels", "env", "mode", "max-buffer-size":
 		case "labels-regex", "env-regex":
 			if _, err := regexp.Compile(v); err != nil {
 				return errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option %s: %w", v, k, err)
@@ -62,8 +119,6 @@ func checkLogKeys(c container.LogConfig) error {
 			if strings.Contains(v, "{{") && !knownTag(v) {
 				return errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option tag: known are {{.ID}}, {{.FullID}}, {{.Name}}, {{.ImageName}}, {{.ImageID}}", v)
 			}
-		default:
-			return errdefs.New(errdefs.InvalidArgument, "unknown log opt '%s' for json-file log driver", k)
 		}
 	}
 	return nil

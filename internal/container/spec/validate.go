@@ -15,6 +15,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/container/health"
 	"github.com/tare-engine/tare/internal/errdefs"
+	"github.com/tare-engine/tare/internal/logfile"
 )
 
 const namePattern = "[a-zA-Z0-9][a-zA-Z0-9_.-]"
@@ -327,21 +328,21 @@ func validateHost(req *container.CreateRequest) error {
 			return invalid("invalid Annotations: the empty string is not permitted as an annotation key")
 		}
 	}
-	return validateLog(h.LogConfig)
+	return ValidateLog(h.LogConfig)
 }
 
-// otherLogDrivers are Docker's that are not done yet.
-var otherLogDrivers = []string{"local", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs"}
+// absentLogDrivers are Docker's that are not offered.
+var absentLogDrivers = []string{"awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog"}
 
-// validateLog checks the log driver and the options that ParseLogOptions
-// leaves to it.
-func validateLog(l container.LogConfig) error {
-	switch {
+// ValidateLog checks a log driver and its options.
+func ValidateLog(l container.LogConfig) error {
+	setDefault(&l.Type, "json-file")
+	switch _, ok := logDrivers[l.Type]; {
 	case l.Type == "none":
 		return nil
-	case contains(otherLogDrivers, l.Type):
-		return missing("LogConfig.Type", l.Type)
-	case l.Type != "" && l.Type != "json-file":
+	case contains(absentLogDrivers, l.Type):
+		return errdefs.New(errdefs.NotImplemented, "log driver %s is not offered: logs are kept in files (json-file, local), which outlive the engine, and from which a collector takes them elsewhere", l.Type)
+	case !ok:
 		return invalid("logger: no log driver named '%s' is registered", shown(l.Type))
 	}
 	mode := container.LogMode(l.Config["mode"])
@@ -354,6 +355,9 @@ func validateLog(l container.LogConfig) error {
 	o, err := ParseLogOptions(l, 1, 2) // our own bounds are bounds
 	if err != nil {
 		return err
+	}
+	if o.Compress && o.Format == logfile.Text && o.MaxFiles < 2 {
+		return invalid("compression cannot be enabled when max file count is 1: log driver local compresses unless compress=false is given")
 	}
 	if o.Compress && (o.MaxFiles < 2 || o.MaxSize == 0) {
 		return invalid("compress cannot be true when max-file is less than 2 or max-size is not set")

@@ -207,7 +207,7 @@ func (r *rig) logText() string {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	l, err := logfile.Open(root, logfile.Name("c1"))
+	l, err := logfile.Open(root, logfile.Name("c1", logfile.JSON))
 	if err != nil {
 		r.t.Fatal(err)
 	}

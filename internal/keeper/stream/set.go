@@ -72,8 +72,8 @@ func (s *Streams) newSet(id string, st wire.Stdio) *set {
 	t.audience = audience{owner: t, framed: st.Framed()}
 	if st.Log != nil {
 		dir := st.Log.Dir
-		t.log = logfile.NewWriter(func() (*os.Root, error) { return s.logDir(dir) }, logfile.Name(id), logfile.Options{
-			MaxSize: st.Log.MaxSize, MaxFiles: st.Log.MaxFiles, Compress: st.Log.Compress, Attrs: st.Log.Attrs,
+		t.log = logfile.NewWriter(func() (*os.Root, error) { return s.logDir(dir) }, logfile.Name(id, st.Log.Format), logfile.Options{
+			MaxSize: st.Log.MaxSize, MaxFiles: st.Log.MaxFiles, Compress: st.Log.Compress, Attrs: st.Log.Attrs, Format: st.Log.Format,
 		})
 	}
 	return t

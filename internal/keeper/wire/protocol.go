@@ -65,7 +65,8 @@ func (o Op) String() string {
 //	3  a start may execute an OCI runtime
 //	4  a keeper says which program it runs
 //	5  a start may name the user namespace of its child
-const ProtocolVersion = 5
+//	6  a log may be in another format than json-file's
+const ProtocolVersion = 6
 
 // OldestVersion is the first version that this program can talk to.
 const OldestVersion = 1
@@ -86,6 +87,9 @@ const RuntimeVersion = 3
 
 // UserNSVersion is the first version whose keeper gives birth in a user namespace.
 const UserNSVersion = 5
+
+// FormatVersion is the first version whose keeper knows formats of logs.
+const FormatVersion = 6
 
 // MaxStartClients is how many clients may come with a start.
 const MaxStartClients = 10

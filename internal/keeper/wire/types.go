@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tare-engine/tare/internal/linux/spawn"
+	"github.com/tare-engine/tare/internal/logfile"
 )
 
 // Stdio says what a process has as standard input, output and error.
@@ -30,6 +31,7 @@ type Log struct {
 	MaxFiles int
 	Compress bool
 	Attrs    map[string]string // added to each line
+	Format   logfile.Format    `json:",omitempty"`
 }
 
 // Client is a hijacked connection that the keeper serves from now on.
