@@ -22,10 +22,13 @@ type paced struct {
 	http.ResponseWriter
 	rc       *http.ResponseController
 	patience time.Duration
+
+	status int       // of the answer; 0: it has not begun
+	began  time.Time // when it did
 }
 
 func newPaced(w http.ResponseWriter, patience time.Duration) *paced {
-	return &paced{w, http.NewResponseController(w), patience}
+	return &paced{ResponseWriter: w, rc: http.NewResponseController(w), patience: patience}
 }
 
 // Unwrap is for http.ResponseController.
@@ -34,7 +37,18 @@ func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 // renew begins the time for the next chunk.
 func (p *paced) renew() { _ = p.rc.SetWriteDeadline(time.Now().Add(p.patience)) } // a test's recorder has none
 
+// WriteHeader begins the answer.
+func (p *paced) WriteHeader(status int) {
+	if p.status == 0 && status >= http.StatusOK {
+		p.status, p.began = status, time.Now()
+	}
+	p.ResponseWriter.WriteHeader(status)
+}
+
 func (p *paced) Write(b []byte) (n int, err error) {
+	if p.status == 0 {
+		p.status, p.began = http.StatusOK, time.Now()
+	}
 	for {
 		k := min(len(b), chunk)
 		p.renew()

@@ -30,10 +30,12 @@ const (
 type request struct {
 	*http.Request
 	version  api.Version
+	route    *route // nil: there is none
 	name     string // what stood for {name} in the route
 	query    url.Values
 	w        http.ResponseWriter
 	paced    *paced // what is behind w
+	guard    *guard // what is behind that while authorization plugins are asked; nil: none
 	log      *slog.Logger
 	begun    bool // the answer's header is out
 	hijacked bool // the connection belongs to the engine

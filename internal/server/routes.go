@@ -10,12 +10,15 @@ import (
 
 type handler func(s *Server, w http.ResponseWriter, r *request) error
 
-// routes are all there are. {name} is one or more characters of any kind,
-// slashes too: references of images have them.
-var routes = []struct {
+// route is an operation: POST /containers/{name}/start.
+type route struct {
 	method, pattern string
 	handle          handler
-}{
+}
+
+// routes are all there are. {name} is one or more characters of any kind,
+// slashes too: references of images have them.
+var routes = []route{
 	{"HEAD", "/_ping", (*Server).ping},
 	{"GET", "/_ping", (*Server).ping},
 	{"GET", "/version", (*Server).getVersion},
@@ -176,21 +179,22 @@ type (
 
 var fixedRoutes, namedRoutes = indexRoutes()
 
-func indexRoutes() (map[fixedKey]handler, map[namedKey]handler) {
-	fixed, named := map[fixedKey]handler{}, map[namedKey]handler{}
-	for _, r := range routes {
+func indexRoutes() (map[fixedKey]*route, map[namedKey]*route) {
+	fixed, named := map[fixedKey]*route{}, map[namedKey]*route{}
+	for i := range routes {
+		r := &routes[i]
 		noun, verb, hasName := strings.Cut(r.pattern, "/{name}")
 		if hasName {
-			named[namedKey{r.method, noun[1:], strings.TrimPrefix(verb, "/")}] = r.handle
+			named[namedKey{r.method, noun[1:], strings.TrimPrefix(verb, "/")}] = r
 		} else {
-			fixed[fixedKey{r.method, r.pattern}] = r.handle
+			fixed[fixedKey{r.method, r.pattern}] = r
 		}
 	}
 	return fixed, named
 }
 
-// lookUp finds the handler for a path without its version, and the name in it.
-func lookUp(method, path string) (handler, string) {
+// lookUp finds the route of a path without its version, and the name in it.
+func lookUp(method, path string) (*route, string) {
 	if h := fixedRoutes[fixedKey{method, path}]; h != nil {
 		return h, ""
 	}

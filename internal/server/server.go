@@ -47,6 +47,12 @@ type Config struct {
 	// DataRoot is what texts about a full disk name where an error names no path.
 	DataRoot string
 
+	// Authorization is asked about each request; nil: nobody is.
+	Authorization *Authorization
+
+	// Observe is told of each request when it has been answered; nil: nobody is.
+	Observe func(Answered)
+
 	// MaxConns bounds the open client connections; those beyond it are told
 	// 503. Zero is half of the descriptors the process may open, so that the
 	// engine can work whatever clients do.
@@ -75,6 +81,8 @@ type Server struct {
 	dataRoot string
 	maxConns int
 	patience time.Duration // for a client to take a chunk of an answer
+	observe  func(Answered)
+	authz    *Authorization
 	conns    connTable
 	http     *http.Server
 	closing  context.Context // done when streams shall end
@@ -90,6 +98,8 @@ func New(b Backend, c Config) *Server {
 		dataRoot: c.DataRoot,
 		maxConns: c.MaxConns,
 		patience: cmp.Or(c.Patience, patience),
+		observe:  c.Observe,
+		authz:    c.Authorization,
 		headers: http.Header{
 			"Server":              {"Tare/" + c.Version + " (linux)"},
 			"Api-Version":         {api.MaxVersion.String()},
@@ -157,16 +167,30 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		// (RFC 9112, section 6.1).
 		w.Header().Set("Connection", "close")
 	}
+	var g *guard
+	if s.authz.asked() {
+		g = s.newGuard(w)
+		w = g
+	}
 	answer := newPaced(w, s.patience)
-	r := &request{Request: hr, w: answer, paced: answer, log: s.log}
+	r := &request{Request: hr, w: answer, paced: answer, guard: g, log: s.log}
+	if g != nil {
+		g.r = r
+	}
+	if s.observe != nil {
+		defer s.observed(r, began)
+	}
 	defer s.recoverPanic(r)
 	err := s.handle(answer, r)
 	if s.log.Enabled(hr.Context(), slog.LevelDebug) {
 		s.log.Debug("request", "method", hr.Method, "path", hr.URL.Path,
 			"took", time.Since(began), "peer", peerOf(hr), "error", err)
 	}
-	if err != nil {
+	if err != nil && (g == nil || g.denied == nil) {
 		s.fail(answer, r, err)
+	}
+	if g != nil {
+		g.ended()
 	}
 	if !r.hijacked {
 		answer.renew() // for the end of the answer, which net/http sends
@@ -175,23 +199,31 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 
 func (s *Server) handle(w http.ResponseWriter, r *request) error {
 	if isPreface(r.Request) {
+		if r.guard != nil {
+			return errPrior
+		}
 		return s.prior(r)
 	}
 	if err := s.checkDoor(r.Request); err != nil {
 		return err
 	}
+	if r.guard != nil {
+		if err := s.authorize(r); err != nil {
+			return err
+		}
+	}
 	if r.Method == http.MethodOptions {
 		return nil
 	}
 	given, path := splitVersion(r.URL.Path)
-	h, name := lookUp(r.Method, path)
-	if h == nil {
+	to, name := lookUp(r.Method, path)
+	if to == nil {
 		return errdefs.New(errdefs.NotFound, "page not found")
 	}
 	if strings.HasPrefix(path, api.OwnRoutes) {
 		w.Header().Set(api.OwnHeader, "known")
 	}
-	r.name, r.version = name, api.MaxVersion
+	r.route, r.name, r.version = to, name, api.MaxVersion
 	if given != "" {
 		var err error
 		if r.version, err = checkVersion(given, path); err != nil {
@@ -201,7 +233,7 @@ func (s *Server) handle(w http.ResponseWriter, r *request) error {
 	if err := r.parseQuery(); err != nil {
 		return err
 	}
-	return h(s, w, r)
+	return to.handle(s, w, r)
 }
 
 // errClosing is the cause of contexts that end with the server.

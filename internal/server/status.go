@@ -73,4 +73,7 @@ func (s *Server) recoverPanic(r *request) {
 		panic(http.ErrAbortHandler)
 	}
 	_ = r.json(http.StatusInternalServerError, common.ErrorResponse{Message: "internal error"})
+	if r.guard != nil {
+		r.guard.ended()
+	}
 }
