@@ -19,7 +19,7 @@ const module = "github.com/tare-engine/tare/"
 // cmd imports the folders of drivers of layers and volumes.
 var levels = map[string]int{
 	"cmd":             7,
-	"internal/server": 6,
+	"internal/server": 6, "internal/metrics": 6,
 	"internal/engine": 5,
 	"internal/build":  4,
 	"internal/image":  3, "internal/container": 3, "internal/oci": 3,

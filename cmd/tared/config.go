@@ -13,7 +13,7 @@ func (c *Config) reload() (*Config, error) {
 }
 
 // liveSettings take effect without a restart.
-var liveSettings = []string{"debug", "log-level", "tlscacert", "tlscert", "tlskey"}
+var liveSettings = []string{"authorization-plugins", "debug", "log-level", "tlscacert", "tlscert", "tlskey"}
 
 // needRestart names the settings that differ between c and its successor and
 // will not change before a restart.

@@ -129,6 +129,8 @@ func (c *Config) engineOptions() []option {
 		{"debug", "D", "debug", "log what happens in detail", (*boolValue)(&c.Debug)},
 		{"log-level", "l", "log-level", "`level` of the log: debug, info, warn, error or fatal", textValue{&c.LogLevel, oneOf("debug", "info", "warn", "error", "fatal")}},
 		{"log-format", "", "log-format", "`format` of the log: text or json", textValue{&c.LogFormat, oneOf("text", "json")}},
+		{"authorization-plugin", "", "authorization-plugins", "`plugin` that is asked whether each request may pass; several may be given", &listValue{list: &c.AuthzPlugins, check: checkWord}},
+		{"metrics-addr", "", "metrics-addr", "`address` and port where Prometheus finds /metrics, such as 127.0.0.1:9323", textValue{&c.MetricsAddr, checkMetricsAddr}},
 		{"group", "G", "group", "`group` that may use the unix sockets", textValue{&c.Group, nil}},
 		{"bip", "", "bip", "`address` with prefix length of the default network's gateway, such as 172.17.0.1/16", (*prefixValue)(&c.BIP)},
 		{"bridge", "b", "bridge", "`name` of the default network's link, which the engine makes, or none", textValue{&c.Bridge, checkLink}},
@@ -228,11 +230,11 @@ func (c *Config) check() error {
 			return fmt.Errorf("host %s: %w", h, errInsecureTCP)
 		}
 	}
-	if c.DataRoot == c.ExecRoot {
-		return fmt.Errorf("data-root and exec-root are both %s", c.DataRoot)
 	if err := spec.ValidateLog(c.logConfig()); err != nil {
 		return fmt.Errorf("log-driver and log-opts: %w", err)
 	}
+	if c.DataRoot == c.ExecRoot {
+		return fmt.Errorf("data-root and exec-root are both %s", c.DataRoot)
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tare-engine/tare/internal/linux/process"
+	"github.com/tare-engine/tare/internal/plugin"
 	"github.com/tare-engine/tare/internal/server"
 )
 
@@ -101,7 +102,16 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 		return err
 	}
 	defer ends.close()
-	srv := server.New(p.engine, server.Config{Version: version, Names: ends.names(), DataRoot: cfg.DataRoot})
+	numbers, err := serveMetrics(cfg.MetricsAddr, p.engine)
+	if err != nil {
+		return err
+	}
+	defer numbers.close()
+	authz := server.NewAuthorization(plugin.Docker())
+	if err := authz.Set(context.Background(), cfg.AuthzPlugins); err != nil {
+		return err
+	}
+	srv := server.New(p.engine, server.Config{Version: version, Names: ends.names(), DataRoot: cfg.DataRoot, Observe: numbers.observe, Authorization: authz})
 	failed := make(chan error, len(ends.listeners))
 	for _, l := range ends.listeners {
 		go func() { failed <- srv.Serve(l) }()
@@ -114,7 +124,7 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 			return err
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				cfg = reload(cfg, ends, level)
+				cfg = reload(cfg, ends, authz, level)
 				continue
 			}
 			slog.Info("stop", "signal", s.String())
@@ -130,8 +140,11 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 const stopPatience = 10 * time.Second
 
 // reload reads the configuration again. After an error the old one stays.
-func reload(cfg *Config, ends *endpoints, level *slog.LevelVar) *Config {
+func reload(cfg *Config, ends *endpoints, authz *server.Authorization, level *slog.LevelVar) *Config {
 	next, err := cfg.reload()
+	if err == nil {
+		err = authz.Set(context.Background(), next.AuthzPlugins)
+	}
 	if err == nil {
 		err = ends.reload(next)
 	}

@@ -45,6 +45,27 @@ type cells struct {
 	leaving map[string]chan struct{} // claims that are being given up, by container ID: closed when they are
 	surplus []*cell                  // to be given up by the loop
 	off     bool
+	counts  CellCounts // its sums
+}
+
+// CellCounts are the pool of halves of starts in numbers.
+type CellCounts struct {
+	Ready, Claimed int    // those that there are, and those that wait for the start of their container
+	Hits, Misses   uint64 // new containers that got one, and those that one would have fitted
+}
+
+// Cells counts the pool of halves of starts.
+func (s *Service) Cells() CellCounts { return s.cells.count() }
+
+func (p *cells) count() CellCounts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.counts
+	for _, of := range p.pools {
+		n.Ready += len(of.ready)
+	}
+	n.Claimed = len(p.claimed)
+	return n
 }
 
 // pool is the cells of one network.
@@ -82,6 +103,7 @@ func (p *cells) start() {
 func fitsCell(req *Request) bool {
 	h, c := req.HostConfig, req.Config
 	return h.Runtime == external.Own && !h.Privileged && cellNetwork(h.NetworkMode) && h.PidMode == "" && h.UTSMode == "" &&
+		!c.NetworkDisabled &&
 		h.IpcMode == container.IPCModePrivate && h.CgroupnsMode == container.CgroupnsModePrivate && h.CgroupParent == "" &&
 		len(h.CapAdd)+len(h.CapDrop)+len(h.Devices)+len(h.DeviceRequests)+len(h.DeviceCgroupRules)+len(h.Sysctls)+len(h.SecurityOpt) == 0 &&
 		c.Hostname == "" && c.Domainname == "" && h.OomScoreAdj == 0 && !asksLink(req)
@@ -103,7 +125,6 @@ func asksLink(req *Request) bool {
 }
 
 // newID returns the ID for a new container: that of a ready cell of its first network
-		!c.NetworkDisabled &&
 // if one fits.
 func (p *cells) newID(req *Request, ids *idrange.Map) string {
 	if ids != nil || !fitsCell(req) {
@@ -118,8 +139,10 @@ func (p *cells) newID(req *Request, ids *idrange.Map) string {
 	defer p.poke()
 	of := p.use(network)
 	if len(of.ready) == 0 || len(p.claimed) >= cellsClaimed {
+		p.counts.Misses++
 		return ident.New()
 	}
+	p.counts.Hits++
 	c := of.ready[0]
 	of.ready = of.ready[1:]
 	c.endAt = time.Now().Add(cellClaim)

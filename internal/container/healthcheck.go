@@ -39,7 +39,7 @@ func (w *watches) watchHealth(c *Container) {
 	}
 	p := c.process
 	m := health.Start(health.Config{
-		Timing: health.TimingOf(check), Probe: w.probe(c, p, check.Test), Startup: w.startup(c, p), Started: v.Started, From: from,
+		Timing: health.TimingOf(check), Probe: w.checks.counting(w.probe(c, p, check.Test)), Startup: w.startup(c, p), Started: v.Started, From: from,
 		Changed: func(status container.HealthStatus) { w.healthChanged(c, p, status) },
 	})
 	c.health.Store(m)

@@ -68,6 +68,7 @@ type link struct {
 
 	mu        sync.Mutex
 	conn      keeperConn    // nil while the keeper is away; guarded by mu
+	losses    uint64        // of keepers; guarded by mu
 	replacing chan struct{} // closed at the end of the last replacement; guarded by mu
 }
 
@@ -103,6 +104,22 @@ func (l *link) now() (keeperConn, error) {
 		return nil, errdefs.New(errdefs.Unavailable, "the keeper of the containers' processes is being replaced; try again")
 	}
 	return l.conn, nil
+}
+
+// KeeperPid is the pid of the keeper, false while it is being replaced.
+func (s *Service) KeeperPid() (int, bool) {
+	conn, err := s.link.now()
+	if err != nil {
+		return 0, false
+	}
+	return conn.KeeperPid(), true
+}
+
+// KeepersLost counts the keepers that this engine has seen die.
+func (s *Service) KeepersLost() uint64 {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	return s.link.losses
 }
 
 // session is one connection with the keeper. Only the loss of an established
@@ -170,6 +187,7 @@ func (s *session) Lost(cause error) {
 	done := make(chan struct{})
 	if replace {
 		l.conn, l.replacing = nil, done
+		l.losses++
 	}
 	l.mu.Unlock()
 	if !replace {

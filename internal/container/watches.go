@@ -3,9 +3,11 @@ package container
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/container/health"
 	"github.com/tare-engine/tare/internal/container/spec"
 )
 
@@ -15,8 +17,29 @@ type watches struct {
 	events  eventLog
 	work    *work
 	execs   *Execs
+	checks  probeCounts
 	stops   *stops
 	service userActions
+}
+
+// probeCounts count the probes of all containers' health.
+type probeCounts struct{ all, failed atomic.Uint64 }
+
+// counting is a probe that is counted.
+func (n *probeCounts) counting(p health.Probe) health.Probe {
+	return func(ctx context.Context) (int, string, error) {
+		n.all.Add(1)
+		code, out, err := p(ctx)
+		if code != 0 || err != nil {
+			n.failed.Add(1)
+		}
+		return code, out, err
+	}
+}
+
+// Probes counts the probes of containers' health, and of these the failed ones.
+func (s *Service) Probes() (all, failed uint64) {
+	return s.watches.checks.all.Load(), s.watches.checks.failed.Load()
 }
 
 // userActions are done as if a user asked for them: by the Service.

@@ -68,6 +68,20 @@ func (c *Collector) Now(id string) (*container.StatsResponse, error) {
 	return r, err
 }
 
+// All reads all running containers once. One that ends meanwhile is left out.
+func (c *Collector) All() (list []*container.StatsResponse) {
+	host, err := c.host()
+	if err != nil {
+		return nil
+	}
+	for _, t := range c.source.Running() {
+		if r, err := c.sample(t, host); err == nil {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
 // Pair reads a container twice, a second apart, so that a share of the
 // processors can be told from it.
 func (c *Collector) Pair(ctx context.Context, id string) (*container.StatsResponse, error) {
