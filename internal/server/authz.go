@@ -70,8 +70,10 @@ type passage struct {
 	ResponseHeaders         map[string]string `json:",omitempty"`
 }
 
-// ask has the plugins decide about a passage.
+// ask has the plugins decide about a passage. A client that closes its half of the
+// connection early does not cut them off.
 func (a *Authorization) ask(ctx context.Context, method string, p *passage) error {
+	ctx = context.WithoutCancel(ctx)
 	for _, name := range *a.names.Load() {
 		if err := a.askOne(ctx, name, method, p); err != nil {
 			return err
@@ -226,7 +228,7 @@ func (g *guard) consent(whole bool) error {
 			p.ResponseBody = g.body
 		}
 	}
-	return g.s.authz.ask(context.WithoutCancel(g.r.Context()), "AuthZPlugin.AuthZRes", &p)
+	return g.s.authz.ask(g.r.Context(), "AuthZPlugin.AuthZRes", &p)
 }
 
 // pass sends what was held back, or the refusal instead.

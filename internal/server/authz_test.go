@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -144,15 +143,15 @@ func TestPluginsDeny(t *testing.T) {
 		status int
 		text   string
 	}{
-		"/containers/json?deny=1":      {403, "authorization denied by plugin judge: because"},
-		"/containers/json?deny-answer": {403, "authorization denied by plugin judge: because"},
-		"/events?until=1&deny-answer":  {403, "authorization denied by plugin judge: because"},
-		"/containers/c1/export?":       {200, "files"},
-		"/containers/json?broken":      {503, "plugin judge failed with error: AuthZPlugin.AuthZReq: "},
-		"/no/such/page?deny=1":         {403, "denied"},
-		"/containers/json?":            {200, "["},
-		"/events?until=1":              {200, `"start"`},
-		"/containers/nosuch/json?":     {404, "No such container"},
+		"/containers/secret/json?deny=1": {403, "authorization denied by plugin judge: because"},
+		"/containers/json?deny-answer":   {403, "authorization denied by plugin judge: because"},
+		"/events?until=1&deny-answer":    {403, "authorization denied by plugin judge: because"},
+		"/containers/c1/export?":         {200, "files"},
+		"/containers/json?broken":        {503, "plugin judge failed with error: AuthZPlugin.AuthZReq: "},
+		"/no/such/page?deny=1":           {403, "denied"},
+		"/containers/json?":              {200, "["},
+		"/events?until=1":                {200, `"start"`},
+		"/containers/nosuch/json?":       {404, "No such container"},
 	} {
 		res, body := do(t, c, "GET", target, "", "")
 		if res.StatusCode != want.status || !strings.Contains(body, want.text) || want.status == 403 && strings.Contains(body, "start") {
@@ -163,8 +162,8 @@ func TestPluginsDeny(t *testing.T) {
 		}
 	}
 	f.mu.Lock()
-	if n := len(slices.DeleteFunc(slices.Clone(f.calls), func(s string) bool { return !strings.HasPrefix(s, "list") })); n != 2 {
-		t.Errorf("the engine was asked: %q", f.calls)
+	if calls := strings.Join(f.calls, ","); strings.Contains(calls, "secret") || !strings.Contains(calls, "nosuch") {
+		t.Errorf("the engine was asked: %s", calls)
 	}
 	f.mu.Unlock()
 	conn, err := net.Dial("unix", path)
