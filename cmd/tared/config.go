@@ -4,6 +4,8 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+
+	"github.com/tare-engine/tare/internal/engine"
 )
 
 // reload reads the configuration file again, with the same command line. After
@@ -12,8 +14,14 @@ func (c *Config) reload() (*Config, error) {
 	return parseArgs(c.args, io.Discard)
 }
 
+// live is the part of c that the engine takes into use while it runs.
+func (c *Config) live() engine.Live {
+	return engine.Live{Containers: c.Containers.defaults(), Labels: c.Labels}
+}
+
 // liveSettings take effect without a restart.
-var liveSettings = []string{"authorization-plugins", "debug", "log-level", "tlscacert", "tlscert", "tlskey"}
+var liveSettings = []string{"authorization-plugins", "cgroup-parent", "default-cgroupns-mode", "default-ipc-mode", "default-shm-size", "default-ulimits",
+	"init", "labels", "log-driver", "log-opts", "no-new-privileges", "seccomp-profile", "debug", "log-level", "tlscacert", "tlscert", "tlskey"}
 
 // needRestart names the settings that differ between c and its successor and
 // will not change before a restart.
@@ -21,7 +29,7 @@ func (c *Config) needRestart(next *Config) []string {
 	var names []string
 	now, then := c.options(), next.options()
 	for i, o := range now {
-		if o.key == "" || slices.Contains(liveSettings, o.key) {
+		if _, ok := o.value.(absentValue); ok || o.key == "" || slices.Contains(liveSettings, o.key) {
 			continue
 		}
 		if o.value.String() != then[i].value.String() {

@@ -150,7 +150,7 @@ func (f *configFile) put(at int64, key string, raw json.RawMessage, seen map[str
 	}
 	seen[key] = true
 	o := f.options[i]
-	if f.set.Changed(o.flag) {
+	if o.flag != "" && f.set.Changed(o.flag) {
 		return f.errorf(at, "key %q: given as the flag --%s too (flag: %s, file: %s)", key, o.flag, o.value, raw)
 	}
 	words, err := wordsOf(o.value, raw)
@@ -202,6 +202,10 @@ func wordsOf(v pflag.Value, raw json.RawMessage) ([]string, error) {
 		return objectWord(raw)
 	case poolsType:
 		return poolWords(raw)
+	case absentType:
+		return absentWords(raw)
+	case ulimitsType:
+		return ulimitWords(raw)
 	case objectType:
 		return objectWords(raw)
 	case networkOptsType:

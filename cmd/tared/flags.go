@@ -37,11 +37,13 @@ type Config struct {
 	Group         string
 	MetricsAddr   string // empty: none
 	AuthzPlugins  []string
-	LogDriver     string            // of containers that name none
-	LogOpts       map[string]string // of that driver
-	BIP           netip.Prefix      // the zero value: the network chooses
-	IPv6          string            // of the default network: true, false or auto
-	FixedCIDR6    netip.Prefix      // its subnet; zero: chosen
+	Containers    containerConfig
+	TLS           bool
+	NoMasquerade  bool
+	Validate      bool
+	BIP           netip.Prefix // the zero value: the network chooses
+	IPv6          string       // of the default network: true, false or auto
+	FixedCIDR6    netip.Prefix // its subnet; zero: chosen
 	Bridge        string
 	MTU           uint // of containers' links; 0: Ethernet's
 	ICC           bool // containers of the default network may reach each other
@@ -84,7 +86,7 @@ func defaultConfig() *Config {
 		LogLevel:      "info",
 		LogFormat:     "text",
 		Group:         defaultGroup,
-		LogDriver:     "json-file",
+		Containers:    defaultContainerConfig(),
 		IPv6:          "false",
 		Bridge:        "tare0",
 		ICC:           true,
@@ -105,15 +107,17 @@ type option struct {
 // options are all settings of c. Keys and flags are dockerd's where it has the
 // setting.
 func (c *Config) options() []option {
-	return slices.Concat(c.engineOptions(), c.logOptions(), c.Registries.options(), []option{
+	return slices.Concat(c.engineOptions(), c.Containers.options(), c.Registries.options(), []option{
 		{"uninstall", "", "", "remove the links, rules and cgroups of this engine, which must not be running, and exit", (*boolValue)(&c.Uninstall)},
+		{"validate", "", "", "say what is wrong with the configuration, and exit", (*boolValue)(&c.Validate)},
 		{"version", "v", "", "print the version and exit", (*boolValue)(&c.ShowVersion)},
-	})
+	}, absentOptions())
 }
 
 func (c *Config) engineOptions() []option {
 	return []option{
 		{"host", "H", "hosts", "`address` to listen on: unix://PATH, tcp://HOST:PORT, or fd:// for systemd's sockets; several may be given", &listValue{list: &c.Hosts, check: checkHost}},
+		{"tls", "", "tls", "serve tcp with TLS, of tlscert; who may call is said by tlsverify or insecure-tcp", (*boolValue)(&c.TLS)},
 		{"tlsverify", "", "tlsverify", "serve tcp with TLS, only to clients with a certificate of --tlscacert", (*boolValue)(&c.TLSVerify)},
 		{"tlscacert", "", "tlscacert", "`file` with the certificates that sign clients' certificates", textValue{&c.TLSCACert, checkPath}},
 		{"tlscert", "", "tlscert", "`file` with the engine's certificate", textValue{&c.TLSCert, checkPath}},
@@ -140,6 +144,7 @@ func (c *Config) engineOptions() []option {
 		{"default-network-opt", "", "default-network-opts", "option of the driver for networks that do not say otherwise, but the default one: `DRIVER=NAME=VALUE`; several may be given", networkOptsValue{&c.NetworkOpts}},
 		{"mtu", "", "mtu", "largest packet of the default network, in `bytes`", (*mtuValue)(&c.MTU)},
 		{"icc", "", "icc", "containers of the default network may reach each other", (*boolValue)(&c.ICC)},
+		{"ip-masq", "", "ip-masq", "containers of the default network go out with the host's address", (*notValue)(&c.NoMasquerade)},
 		{"ip", "", "ip", "`address` of the host where ports are published that name none", (*addrValue)(&c.PublishIP)},
 		{"userland-proxy", "", "userland-proxy", "serve published ports to clients on ::1, and to those of a family of addresses that the container has not, by carrying what they send", (*boolValue)(&c.UserlandProxy)},
 		{"firewall-integration", "", "firewall-integration", "add rules to other programs' firewall chains that would drop forwarded packets of containers, and take them back without it", (*boolValue)(&c.Integrate)},
@@ -173,9 +178,18 @@ func parseArgs(args []string, stderr io.Writer) (*Config, error) {
 	}
 	options := c.options()
 	for _, o := range options {
+		if o.flag == "" {
+			continue
+		}
 		f := set.VarPF(o.value, o.flag, o.short, o.usage)
 		if t := o.value.Type(); t == boolType || t == autoType {
 			f.NoOptDefVal = "true"
+		}
+		if a, ok := o.value.(absentValue); ok {
+			f.Hidden = true
+			if slices.Contains(a.always, "true") || slices.Contains(a.always, "false") {
+				f.NoOptDefVal = "true"
+			}
 		}
 	}
 	if err := set.Parse(args); err != nil {
@@ -230,8 +244,11 @@ func (c *Config) check() error {
 			return fmt.Errorf("host %s: %w", h, errInsecureTCP)
 		}
 	}
-	if err := spec.ValidateLog(c.logConfig()); err != nil {
-		return fmt.Errorf("log-driver and log-opts: %w", err)
+	if err := c.Containers.check(); err != nil {
+		return err
+	}
+	if c.TLS && c.TLSCert == "" {
+		return errors.New("tls needs tlscert and tlskey")
 	}
 	if c.DataRoot == c.ExecRoot {
 		return fmt.Errorf("data-root and exec-root are both %s", c.DataRoot)

@@ -27,6 +27,18 @@ func (v *boolValue) Set(s string) error {
 func (v *boolValue) String() string { return strconv.FormatBool(bool(*v)) }
 func (v *boolValue) Type() string   { return boolType }
 
+// notValue is boolValue for a setting that is on unless it is turned off.
+type notValue bool
+
+func (v *notValue) Set(s string) error {
+	var b boolValue
+	err := b.Set(s)
+	*v = notValue(!b)
+	return err
+}
+func (v *notValue) String() string { return strconv.FormatBool(!bool(*v)) }
+func (v *notValue) Type() string   { return boolType }
+
 // The types of what may be given without a value.
 const (
 	boolType = "bool"

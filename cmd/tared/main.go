@@ -19,8 +19,10 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
+	"github.com/tare-engine/tare/internal/engine"
 	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/plugin"
+	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/server"
 )
 
@@ -47,6 +49,9 @@ func run(args []string) error {
 		fmt.Printf("Tare version %s, build %s\n", version, commit)
 		return nil
 	}
+	if cfg.Validate {
+		return validate(cfg)
+	}
 	var level slog.LevelVar
 	slog.SetDefault(cfg.newLogger(os.Stderr, &level))
 	logrus.SetOutput(io.Discard) // of containerd's libraries: what matters comes back as an error
@@ -59,6 +64,26 @@ func run(args []string) error {
 		return uninstall(cfg)
 	}
 	return serve(cfg, &level)
+}
+
+// validate looks for what a start would find out of the configuration alone.
+func validate(cfg *Config) error {
+	if cfg.TLSCert != "" {
+		if err := new(certificates).load(cfg); err != nil {
+			return err
+		}
+	}
+	if _, err := cfg.Registries.client(); err != nil {
+		return err
+	}
+	if _, err := external.NewRuntimes(cfg.Runtimes, cfg.DefaultRun); err != nil {
+		return err
+	}
+	if _, err := groupID(cfg.Group); err != nil {
+		return err
+	}
+	fmt.Println("configuration OK")
+	return nil
 }
 
 // raiseLimits lets the engine have a descriptor for each published port and more. It is
@@ -111,7 +136,7 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 	if err := authz.Set(context.Background(), cfg.AuthzPlugins); err != nil {
 		return err
 	}
-	srv := server.New(p.engine, server.Config{Version: version, Names: ends.names(), DataRoot: cfg.DataRoot, Observe: numbers.observe, Authorization: authz})
+	srv := server.New(p.engine, server.Config{Version: version, Names: ends.names(), DataRoot: cfg.DataRoot, Debug: cfg.Debug, Observe: numbers.observe, Authorization: authz})
 	failed := make(chan error, len(ends.listeners))
 	for _, l := range ends.listeners {
 		go func() { failed <- srv.Serve(l) }()
@@ -124,7 +149,7 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 			return err
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				cfg = reload(cfg, ends, authz, level)
+				cfg = reload(cfg, ends, authz, p.engine, level)
 				continue
 			}
 			slog.Info("stop", "signal", s.String())
@@ -140,7 +165,7 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 const stopPatience = 10 * time.Second
 
 // reload reads the configuration again. After an error the old one stays.
-func reload(cfg *Config, ends *endpoints, authz *server.Authorization, level *slog.LevelVar) *Config {
+func reload(cfg *Config, ends *endpoints, authz *server.Authorization, e *engine.Engine, level *slog.LevelVar) *Config {
 	next, err := cfg.reload()
 	if err == nil {
 		err = authz.Set(context.Background(), next.AuthzPlugins)
@@ -153,6 +178,7 @@ func reload(cfg *Config, ends *endpoints, authz *server.Authorization, level *sl
 		return cfg
 	}
 	level.Set(next.level())
+	e.SetLive(next.live())
 	if names := cfg.needRestart(next); len(names) > 0 {
 		slog.Warn("reload: these settings take effect at the next start", "keys", names)
 	}

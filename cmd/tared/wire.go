@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -141,7 +142,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	builds.Events = events
 	p.builds = build.New(builds)
 	p.engine = engine.New(engine.Config{
-		ID: id, DataRoot: cfg.DataRoot, MountDir: imageMounts(cfg), Version: version, Commit: commit, BuildTime: built, Labels: cfg.Labels,
+		ID: id, DataRoot: cfg.DataRoot, MountDir: imageMounts(cfg), Version: version, Commit: commit, BuildTime: built, Live: cfg.live(),
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(), Reserve: p.reserve,
 		Registries: cfg.Registries.info(), Foreign: cfg.Registries.Foreign, Uploads: int(cfg.Registries.Uploads), ImageCap: int64(cfg.ImageCap),
 	}, p.containers, p.images, p.layers, p.networks, p.volumes, p.registries, p.builds, events)
@@ -178,8 +179,8 @@ func newContainers(ctx context.Context, cfg *Config, id string, p *parts, events
 	return container.New(container.Config{
 		DataRoot: cfg.DataRoot, ExecRoot: cfg.ExecRoot, Cgroup: cgroupParent(cfg, id), BootID: boot,
 		Defaults: container.Defaults{
-			Log: cfg.logConfig(), LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, AppArmor: defaultAppArmor(), Remap: ids.remap,
-			InitPath: besideUs("tare-init"), Runtimes: runtimes, CDIDirs: cfg.CDIDirs, Systemd: cfg.systemdGroups(),
+			LogMaxSize: logMaxSize, LogMaxFile: logMaxFile, AppArmor: defaultAppArmor(), Remap: ids.remap,
+			InitPath: cmp.Or(cfg.Containers.InitPath, besideUs("tare-init")), Runtimes: runtimes, CDIDirs: cfg.CDIDirs, Systemd: cfg.systemdGroups(),
 		},
 		IDRange: ids.pool, Units: &p.units,
 	}, p.layers, p.networks, p.volumes, events, store.NewReserved(p.reserve), way.dial), nil
@@ -274,6 +275,7 @@ func networkConfig(cfg *Config, id string) network.Config {
 		n.Link = cfg.Bridge
 	}
 	n.IPv6, n.IPv6Auto, n.Subnet6 = cfg.IPv6 == "true", cfg.IPv6 == "auto", cfg.FixedCIDR6
+	n.NoMasquerade = cfg.NoMasquerade
 	n.MTU, n.NoICC, n.HostIP, n.HostGateway = int(cfg.MTU), !cfg.ICC, cfg.PublishIP, hostGateway(cfg)
 	n.Integrate, n.NoRelay, n.Pools, n.Options = cfg.Integrate, !cfg.UserlandProxy, cfg.Pools, cfg.NetworkOpts
 	n.DNS, n.DNSSearch, n.DNSOptions, n.HostNames = cfg.DNS, cfg.DNSSearch, cfg.DNSOptions, cfg.HostNames

@@ -14,8 +14,7 @@ import (
 // Defaults are what the containers of an engine get that do not say otherwise,
 // and where the engine has what they may ask for.
 type Defaults struct {
-	Log        container.LogConfig // of containers that name no driver; its options are of this one
-	LogMaxSize int64               // of containers whose LogConfig names none; in bytes
+	LogMaxSize int64 // of containers whose LogConfig names none; in bytes
 	LogMaxFile int
 	AppArmor   *apparmor.Default // profile of containers that name none; nil: none
 	Remap      *idrange.Map      // ids of containers; nil: those of the host

@@ -36,7 +36,7 @@ func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.
 	if req.HostConfig == nil {
 		req.HostConfig = &container.HostConfig{}
 	}
-	spec.DefaultLog(&req.HostConfig.LogConfig, e.containers.Defaults().Log)
+	e.live.Load().Containers.Apply(req.HostConfig)
 	warnings, err := spec.Validate(want.Name, &req, spec.MountRules{DataRoot: e.cfg.DataRoot, Shallow: o.ShallowBinds})
 	if err != nil {
 		return container.CreateResponse{}, err

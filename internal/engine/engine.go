@@ -5,10 +5,13 @@
 package engine
 
 import (
+	"sync/atomic"
+
 	regtypes "github.com/moby/moby/api/types/registry"
 
 	"github.com/tare-engine/tare/internal/build"
 	"github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/event"
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
@@ -27,7 +30,7 @@ type Config struct {
 	Commit    string
 	BuildTime string // RFC 3339; empty: not known
 	Debug     bool
-	Labels    []string // KEY=VALUE
+	Live      Live
 	MaxAPI    string
 	MinAPI    string
 	Reserve   *store.Reserve // space for what must work on a full disk
@@ -36,6 +39,12 @@ type Config struct {
 	Foreign    []string // registries from and to which layers go that "must not be distributed"
 	Uploads    int      // blobs that a push sends at a time
 	ImageCap   int64    // bytes that images may take; 0: as many as there are
+}
+
+// Live is what of an engine's settings may change while it runs.
+type Live struct {
+	Containers *spec.HostDefaults // what new ones get that do not say otherwise
+	Labels     []string           // KEY=VALUE, of the engine
 }
 
 // Engine answers the Engine API.
@@ -50,11 +59,21 @@ type Engine struct {
 	builds     *build.Service
 	volumes    *volume.Service
 	events     *event.Log
+	live       atomic.Pointer[Live]
 }
 
 // New puts the parts together.
 func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, volumes *volume.Service, registries *registry.Client, builds *build.Service, events *event.Log) *Engine {
 	e := &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, mounts: images.NewMounts(cfg.MountDir), layers: layers, networks: networks, volumes: volumes, builds: builds, events: events}
+	e.SetLive(cfg.Live)
 	images.SetCap(image.Cap{Bytes: cfg.ImageCap, InUse: e.imageUsers, Collected: func(done []image.Removed) { e.deleted(done) }})
 	return e
+}
+
+// SetLive changes settings while the engine runs.
+func (e *Engine) SetLive(l Live) {
+	if l.Containers == nil {
+		l.Containers = &spec.HostDefaults{}
+	}
+	e.live.Store(&l)
 }

@@ -69,15 +69,15 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	if err != nil {
 		return system.Info{}, err
 	}
-	defaults := e.containers.Defaults()
+	defaults, live := e.containers.Defaults(), e.live.Load()
 	info := system.Info{
 		ID: e.cfg.ID, Images: len(images), Driver: e.layers.Driver(), DriverStatus: append([][2]string{}, e.layers.Status()...),
 		MemoryLimit: can.Memory, SwapLimit: can.Swap, CPUCfsPeriod: can.CPUQuota, CPUCfsQuota: can.CPUQuota, CPUShares: can.CPUShares, CPUSet: can.Cpuset, PidsLimit: can.Pids,
 		OomKillDisable: can.OOMDisable, IPv4Forwarding: forwarding != "0", Debug: e.cfg.Debug, NFd: host.OpenFiles(), NGoroutines: runtime.NumGoroutine(),
-		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: defaults.Log.Type, CgroupDriver: e.cgroupDriver(), CgroupVersion: fmt.Sprint(can.Version),
+		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: live.Containers.Log.Type, CgroupDriver: e.cgroupDriver(), CgroupVersion: fmt.Sprint(can.Version),
 		KernelVersion: host.KernelRelease(), OperatingSystem: operatingSystem(), OSVersion: osRelease("VERSION_ID"), OSType: runtime.GOOS, Architecture: architecture(),
 		RegistryConfig: e.cfg.Registries, NCPU: runtime.NumCPU(), MemTotal: host.Memory(), DockerRootDir: e.cfg.DataRoot, Name: name,
-		Labels: append([]string{}, e.cfg.Labels...), ServerVersion: e.cfg.Version, DefaultRuntime: defaults.Runtimes.Default(), InitBinary: initBinary(defaults.InitPath),
+		Labels: append([]string{}, live.Labels...), ServerVersion: e.cfg.Version, DefaultRuntime: defaults.Runtimes.Default(), InitBinary: initBinary(defaults.InitPath),
 		Runtimes:        e.runtimes(),
 		SecurityOptions: securityOptions(defaults), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: defaults.CDIDirs,

@@ -42,7 +42,8 @@ func (fake) Counts() engine.Counts {
 				MemoryStats: container.MemoryStats{Usage: 1000, Limit: 5000, Stats: map[string]uint64{"inactive_file": 300}},
 				PidsStats:   container.PidsStats{Current: 4, Limit: 4096},
 				BlkioStats: container.BlkioStats{IoServiceBytesRecursive: []container.BlkioStatEntry{
-					{Major: 8, Op: "read", Value: 10}, {Major: 8, Op: "Write", Value: 20}, {Major: 8, Op: "Sync", Value: 30}, {Major: 8, Op: "Total", Value: 30}}},
+					{Major: 8, Op: "read", Value: 10}, {Major: 8, Op: "Write", Value: 20}, {Major: 8, Op: "Sync", Value: 30}, {Major: 8, Op: "Total", Value: 30}},
+					IoServicedRecursive: []container.BlkioStatEntry{{Major: 8, Op: "read", Value: 1}}},
 				Networks: map[string]container.NetworkStats{"eth0": {RxBytes: 11, TxBytes: 12}},
 			},
 			{ID: "4"}, // it has come since

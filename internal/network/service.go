@@ -76,6 +76,8 @@ type Config struct {
 	MTU int
 	// NoICC forbids traffic between containers of the default network.
 	NoICC bool
+	// NoMasquerade lets containers of the default network out with their own addresses.
+	NoMasquerade bool
 	// HostIP is where ports are published that name no address; zero: all.
 	HostIP netip.Addr
 	// HostGateway is what --add-host NAME:host-gateway means; zero: the

@@ -105,7 +105,7 @@ const (
 
 // settings are those of the default network.
 func (c Config) settings() settings {
-	return settings{link: c.Link, icc: !c.NoICC, masquerade: true, hostIP: c.hostIP(), mtu: c.MTU, prefix: defaultPrefix}
+	return settings{link: c.Link, icc: !c.NoICC, masquerade: !c.NoMasquerade, hostIP: c.hostIP(), mtu: c.MTU, prefix: defaultPrefix}
 }
 
 // hostIP is where a port is published that names no address.

@@ -28,6 +28,9 @@ func (s *Server) buildImage(w http.ResponseWriter, r *request) error {
 	if len(r.query["securityopt"]) > 0 {
 		return errdefs.New(errdefs.InvalidArgument, "security options are not supported for builds: use RUN --security")
 	}
+	if err := r.checkOutputs(); err != nil {
+		return err
+	}
 	if err := r.buildAttrs(req.Attrs); err != nil {
 		return err
 	}
@@ -41,6 +44,23 @@ func (s *Server) buildImage(w http.ResponseWriter, r *request) error {
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
 	return s.streamed(r, s.backend.ImageBuild(ctx, req, r.Request.Body, r.progress()))
+}
+
+// checkOutputs refuses results that are not to be an image of the engine: they would go to
+// the client by BuildKit's own API, which this one is not.
+func (r *request) checkOutputs() error {
+	var list []struct{ Type string }
+	if err := r.jsonOf("outputs", &list); err != nil {
+		return err
+	}
+	for _, o := range list {
+		switch o.Type {
+		case "", "moby", "docker", "image":
+		default:
+			return errdefs.New(errdefs.InvalidArgument, "outputs: type %q needs BuildKit's API: docker buildx build --output", o.Type)
+		}
+	}
+	return nil
 }
 
 // buildAttrs translates the query into the words of BuildKit's frontend.

@@ -82,7 +82,7 @@ func (s *Server) startContainer(w http.ResponseWriter, r *request) error {
 		return errdefs.New(errdefs.InvalidArgument, "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	}
 	if r.text("checkpoint") != "" || r.text("checkpoint-dir") != "" {
-		return errdefs.New(errdefs.NotImplemented, "checkpoints are not supported")
+		return errdefs.New(errdefs.InvalidArgument, "checkpoint is only supported in experimental mode")
 	}
 	if err := s.backend.ContainerStart(r.Context(), r.name); err != nil {
 		return err

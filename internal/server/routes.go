@@ -17,7 +17,7 @@ type route struct {
 }
 
 // routes are all there are. {name} is one or more characters of any kind,
-// slashes too: references of images have them.
+// slashes too: references of images have them. * is the rest of a path, without slashes.
 var routes = []route{
 	{"HEAD", "/_ping", (*Server).ping},
 	{"GET", "/_ping", (*Server).ping},
@@ -49,6 +49,7 @@ var routes = []route{
 	{"POST", "/containers/{name}/update", (*Server).updateContainer},
 	{"POST", "/containers/{name}/wait", (*Server).waitContainer},
 	{"POST", "/containers/{name}/attach", (*Server).attachContainer},
+	{"GET", "/containers/{name}/attach/ws", (*Server).attachWebSocket},
 	{"POST", "/containers/{name}/exec", (*Server).createExec},
 	{"GET", "/containers/{name}/execs", (*Server).listExecs},
 	{"DELETE", "/containers/{name}", (*Server).removeContainer},
@@ -134,9 +135,23 @@ var routes = []route{
 	{"POST", "/build/cancel", (*Server).cancelBuild},
 	{"POST", "/build/prune", (*Server).pruneBuildCache},
 
+	{"GET", "/debug/{name}", (*Server).debug},
+
 	// What this engine does not have.
 	{"GET", "/plugins", (*Server).listPlugins},
+	{"GET", "/plugins/privileges", (*Server).noPluginsHere},
+	{"POST", "/plugins/pull", (*Server).noPluginsHere},
+	{"POST", "/plugins/create", (*Server).noPluginsHere},
 	{"GET", "/plugins/{name}/json", (*Server).noPlugin},
+	{"DELETE", "/plugins/{name}", (*Server).noPlugin},
+	{"POST", "/plugins/{name}/enable", (*Server).noPlugin},
+	{"POST", "/plugins/{name}/disable", (*Server).noPlugin},
+	{"POST", "/plugins/{name}/upgrade", (*Server).noPlugin},
+	{"POST", "/plugins/{name}/push", (*Server).noPlugin},
+	{"POST", "/plugins/{name}/set", (*Server).noPlugin},
+	{"GET", "/containers/{name}/checkpoints", (*Server).noCheckpoints},
+	{"POST", "/containers/{name}/checkpoints", (*Server).noCheckpoints},
+	{"DELETE", "/containers/{name}/checkpoints/*", (*Server).noCheckpoints},
 	{"PUT", "/volumes/{name}", (*Server).noManager},
 	{"POST", "/swarm/init", (*Server).noSwarmHere},
 	{"POST", "/swarm/join", (*Server).noSwarmHere},
@@ -206,6 +221,11 @@ func lookUp(method, path string) (*route, string) {
 		if h := namedRoutes[namedKey{method, noun, rest[i+1:]}]; h != nil {
 			return h, rest[:i]
 		}
+		if j := strings.LastIndexByte(rest[:i], '/'); j > 0 {
+			if h := lookUpLong(method, noun, rest[j+1:i], rest[i+1:]); h != nil {
+				return h, rest[:j]
+			}
+		}
 	}
 	return namedRoutes[namedKey{method, noun, ""}], rest
 }
@@ -214,6 +234,14 @@ func lookUp(method, path string) (*route, string) {
 // with the version 1.22: they have not changed since.
 func carriesImages(path string) bool {
 	return path == "/images/load" || strings.HasPrefix(path, "/images/") && strings.HasSuffix(path, "/get")
+}
+
+// lookUpLong finds a route whose verb has two parts, of which the second may be anything.
+func lookUpLong(method, noun, first, second string) *route {
+	if h := namedRoutes[namedKey{method, noun, first + "/" + second}]; h != nil {
+		return h
+	}
+	return namedRoutes[namedKey{method, noun, first + "/*"}]
 }
 
 // splitVersion takes the version "1.44" off the path "/v1.44/info".

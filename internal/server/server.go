@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/tare-engine/tare/api"
-	"github.com/tare-engine/tare/internal/errdefs"
 )
 
 // Backend is what the front door calls: the engine.
@@ -44,6 +43,7 @@ type Config struct {
 	Version string       // of the engine, for the Server header
 	Names   []string     // names by which clients may call us over TCP; addresses and localhost always may
 	Log     *slog.Logger // nil: slog.Default()
+	Debug   bool         // /debug is served
 	// DataRoot is what texts about a full disk name where an error names no path.
 	DataRoot string
 
@@ -83,6 +83,7 @@ type Server struct {
 	patience time.Duration // for a client to take a chunk of an answer
 	observe  func(Answered)
 	authz    *Authorization
+	debugs   bool
 	conns    connTable
 	http     *http.Server
 	closing  context.Context // done when streams shall end
@@ -100,6 +101,7 @@ func New(b Backend, c Config) *Server {
 		patience: cmp.Or(c.Patience, patience),
 		observe:  c.Observe,
 		authz:    c.Authorization,
+		debugs:   c.Debug,
 		headers: http.Header{
 			"Server":              {"Tare/" + c.Version + " (linux)"},
 			"Api-Version":         {api.MaxVersion.String()},
@@ -218,7 +220,7 @@ func (s *Server) handle(w http.ResponseWriter, r *request) error {
 	given, path := splitVersion(r.URL.Path)
 	to, name := lookUp(r.Method, path)
 	if to == nil {
-		return errdefs.New(errdefs.NotFound, "page not found")
+		return errNoPage
 	}
 	if strings.HasPrefix(path, api.OwnRoutes) {
 		w.Header().Set(api.OwnHeader, "known")
