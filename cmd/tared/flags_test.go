@@ -320,7 +320,9 @@ func FuzzConfigFile(f *testing.F) {
 		set := pflag.NewFlagSet("", pflag.ContinueOnError)
 		options := c.options()
 		for _, o := range options {
-			set.Var(o.value, o.flag, "")
+			if o.flag != "" {
+				set.Var(o.value, o.flag, "")
+			}
 		}
 		file := configFile{path: "FILE", data: []byte(s), options: options, set: set}
 		if err := file.apply(); err != nil && !strings.HasPrefix(err.Error(), "FILE:") {
