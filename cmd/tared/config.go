@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/tare-engine/tare/internal/engine"
+	"github.com/tare-engine/tare/internal/runtime/external"
 )
 
 // reload reads the configuration file again, with the same command line. After
@@ -16,12 +17,25 @@ func (c *Config) reload() (*Config, error) {
 
 // live is the part of c that the engine takes into use while it runs.
 func (c *Config) live() engine.Live {
-	return engine.Live{Containers: c.Containers.defaults(), Labels: c.Labels}
+	return engine.Live{
+		Containers: c.Containers.defaults(), Labels: c.Labels,
+		Registries: c.Registries.info(), Foreign: c.Registries.Foreign, Uploads: int(c.Registries.Uploads),
+	}
+}
+
+// runtimes are those that containers may ask for.
+func (c *Config) runtimes() (*external.Runtimes, error) {
+	return external.NewRuntimes(c.Runtimes, c.DefaultRun)
 }
 
 // liveSettings take effect without a restart.
-var liveSettings = []string{"authorization-plugins", "cgroup-parent", "default-cgroupns-mode", "default-ipc-mode", "default-shm-size", "default-ulimits",
-	"init", "labels", "log-driver", "log-opts", "no-new-privileges", "seccomp-profile", "debug", "log-level", "tlscacert", "tlscert", "tlskey"}
+var liveSettings = []string{
+	"authorization-plugins", "debug", "labels", "log-level", "tlscacert", "tlscert", "tlskey",
+	"cgroup-parent", "default-cgroupns-mode", "default-ipc-mode", "default-shm-size", "default-ulimits", "init", "log-driver", "log-opts", "no-new-privileges", "seccomp-profile",
+	"default-runtime", "runtimes",
+	"allow-nondistributable-artifacts", "http-proxy", "https-proxy", "insecure-registries", "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "no-proxy",
+	"registry-certs-dirs", "registry-mirrors", "registry-rate-limit",
+}
 
 // needRestart names the settings that differ between c and its successor and
 // will not change before a restart.

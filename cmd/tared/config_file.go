@@ -31,23 +31,29 @@ func (c *Config) readFile(options []option, set *pflag.FlagSet) error {
 }
 
 func readConfigFile(path string) ([]byte, error) {
-	// A FIFO would keep us waiting for ever.
-	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("configuration file %s: not a regular file", path)
-	}
-	f, err := os.Open(path)
+	b, err := readSmall(path, maxConfigFile)
 	if err != nil {
 		return nil, fmt.Errorf("configuration file: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, maxConfigFile+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("configuration file: %w", err)
-	case len(b) > maxConfigFile:
-		return nil, fmt.Errorf("configuration file %s: larger than %d bytes", path, maxConfigFile)
-	}
 	return b, nil
+}
+
+// readSmall reads a file of so many bytes at most.
+func readSmall(path string, most int64) ([]byte, error) {
+	// A FIFO would keep us waiting for ever.
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%s: larger than %d bytes", path, most)
+	}
+	return b, err
 }
 
 // configFile is a JSON object whose keys are options. Errors name the file,

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
@@ -89,22 +88,6 @@ func (c *containerConfig) check() error {
 		return fmt.Errorf("what containers get that do not say otherwise: %w", err)
 	}
 	return nil
-}
-
-func readSmall(path string, most int64) ([]byte, error) {
-	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("%s: larger than %d bytes", path, most)
-	}
-	return b, err
 }
 
 // defaults are the settings in the terms of package spec.

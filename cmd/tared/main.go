@@ -19,10 +19,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
-	"github.com/tare-engine/tare/internal/engine"
 	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/plugin"
-	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/server"
 )
 
@@ -76,7 +74,7 @@ func validate(cfg *Config) error {
 	if _, err := cfg.Registries.client(); err != nil {
 		return err
 	}
-	if _, err := external.NewRuntimes(cfg.Runtimes, cfg.DefaultRun); err != nil {
+	if _, err := cfg.runtimes(); err != nil {
 		return err
 	}
 	if _, err := groupID(cfg.Group); err != nil {
@@ -149,7 +147,7 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 			return err
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				cfg = reload(cfg, ends, authz, p.engine, level)
+				cfg = reload(cfg, ends, authz, p, level)
 				continue
 			}
 			slog.Info("stop", "signal", s.String())
@@ -165,7 +163,7 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 const stopPatience = 10 * time.Second
 
 // reload reads the configuration again. After an error the old one stays.
-func reload(cfg *Config, ends *endpoints, authz *server.Authorization, e *engine.Engine, level *slog.LevelVar) *Config {
+func reload(cfg *Config, ends *endpoints, authz *server.Authorization, p *parts, level *slog.LevelVar) *Config {
 	next, err := cfg.reload()
 	if err == nil {
 		err = authz.Set(context.Background(), next.AuthzPlugins)
@@ -173,12 +171,14 @@ func reload(cfg *Config, ends *endpoints, authz *server.Authorization, e *engine
 	if err == nil {
 		err = ends.reload(next)
 	}
+	if err == nil {
+		err = p.reload(next)
+	}
 	if err != nil {
 		slog.Error("reload: the configuration in force is kept", "err", err)
 		return cfg
 	}
 	level.Set(next.level())
-	e.SetLive(next.live())
 	if names := cfg.needRestart(next); len(names) > 0 {
 		slog.Warn("reload: these settings take effect at the next start", "keys", names)
 	}

@@ -31,7 +31,6 @@ import (
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/plugin"
 	"github.com/tare-engine/tare/internal/registry"
-	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
 	"github.com/tare-engine/tare/internal/volume"
 	"github.com/tare-engine/tare/internal/volume/local"
@@ -144,7 +143,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 	p.engine = engine.New(engine.Config{
 		ID: id, DataRoot: cfg.DataRoot, MountDir: imageMounts(cfg), Version: version, Commit: commit, BuildTime: built, Live: cfg.live(),
 		Debug: cfg.Debug, MaxAPI: api.MaxVersion.String(), MinAPI: api.MinVersion.String(), Reserve: p.reserve,
-		Registries: cfg.Registries.info(), Foreign: cfg.Registries.Foreign, Uploads: int(cfg.Registries.Uploads), ImageCap: int64(cfg.ImageCap),
+		ImageCap: int64(cfg.ImageCap),
 	}, p.containers, p.images, p.layers, p.networks, p.volumes, p.registries, p.builds, events)
 	return p, nil
 }
@@ -159,7 +158,7 @@ func buildConfig(cfg *Config, id, driver string) build.Config {
 }
 
 func newContainers(ctx context.Context, cfg *Config, id string, p *parts, events *event.Log) (*container.Service, error) {
-	runtimes, err := external.NewRuntimes(cfg.Runtimes, cfg.DefaultRun)
+	runtimes, err := cfg.runtimes()
 	if err != nil {
 		return nil, err
 	}
@@ -371,3 +370,21 @@ func uninstall(cfg *Config) error {
 func imageMounts(cfg *Config) string { return filepath.Join(cfg.ExecRoot, "images") }
 
 func volumesDir(cfg *Config) string { return filepath.Join(cfg.DataRoot, "volumes") }
+
+// reload takes the settings of a configuration into use that may change while the engine
+// runs: all or none.
+func (p *parts) reload(cfg *Config) error {
+	runtimes, err := cfg.runtimes()
+	if err != nil {
+		return err
+	}
+	registries, err := cfg.Registries.client()
+	if err != nil {
+		return err
+	}
+	p.containers.Defaults().Runtimes.Replace(runtimes)
+	p.registries.Replace(registries)
+	p.images.SetDownloads(int(cfg.Registries.Downloads))
+	p.engine.SetLive(cfg.live())
+	return nil
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
@@ -26,8 +27,7 @@ type Distribution struct {
 	registries *registry.Client
 	images     *image.Service
 	events     *event.Log
-	foreign    []string // registries from and to which layers go that "must not be distributed"
-	uploads    int      // blobs at a time
+	live       atomic.Pointer[Live]
 }
 
 // repository opens a repository with the credentials that the client sent.
@@ -96,7 +96,7 @@ func (d *Distribution) pull(ctx context.Context, ref reference.Named, from *regi
 }
 
 func (d *Distribution) takesForeign(ref reference.Named) bool {
-	return slices.Contains(d.foreign, reference.Domain(ref))
+	return slices.Contains(d.live.Load().Foreign, reference.Domain(ref))
 }
 
 // loaded says that an image has come in, by an archive or from another engine.
@@ -141,7 +141,7 @@ func (d *Distribution) ImagePush(ctx context.Context, o api.PushOptions, out fun
 	to := d.repository(ref, o.Auth)
 	out(jsonstream.Message{Status: "The push refers to repository [" + ref.Name() + "]"})
 	for _, t := range all {
-		p := image.PushOptions{Platform: o.Platform, Foreign: d.takesForeign(ref), Uploads: d.uploads, Out: out}
+		p := image.PushOptions{Platform: o.Platform, Foreign: d.takesForeign(ref), Uploads: d.live.Load().Uploads, Out: out}
 		if err := d.images.Push(ctx, t, to, p); err != nil {
 			return err
 		}

@@ -5,8 +5,6 @@
 package engine
 
 import (
-	"sync/atomic"
-
 	regtypes "github.com/moby/moby/api/types/registry"
 
 	"github.com/tare-engine/tare/internal/build"
@@ -35,16 +33,17 @@ type Config struct {
 	MinAPI    string
 	Reserve   *store.Reserve // space for what must work on a full disk
 
-	Registries *regtypes.ServiceConfig
-	Foreign    []string // registries from and to which layers go that "must not be distributed"
-	Uploads    int      // blobs that a push sends at a time
-	ImageCap   int64    // bytes that images may take; 0: as many as there are
+	ImageCap int64 // bytes that images may take; 0: as many as there are
 }
 
 // Live is what of an engine's settings may change while it runs.
 type Live struct {
 	Containers *spec.HostDefaults // what new ones get that do not say otherwise
 	Labels     []string           // KEY=VALUE, of the engine
+
+	Registries *regtypes.ServiceConfig
+	Foreign    []string // registries from and to which layers go that "must not be distributed"
+	Uploads    int      // blobs that a push sends at a time
 }
 
 // Engine answers the Engine API.
@@ -59,12 +58,11 @@ type Engine struct {
 	builds     *build.Service
 	volumes    *volume.Service
 	events     *event.Log
-	live       atomic.Pointer[Live]
 }
 
 // New puts the parts together.
 func New(cfg Config, containers *container.Service, images *image.Service, layers *layer.Service, networks *network.Service, volumes *volume.Service, registries *registry.Client, builds *build.Service, events *event.Log) *Engine {
-	e := &Engine{Distribution: &Distribution{registries, images, events, cfg.Foreign, cfg.Uploads}, cfg: cfg, containers: containers, images: images, mounts: images.NewMounts(cfg.MountDir), layers: layers, networks: networks, volumes: volumes, builds: builds, events: events}
+	e := &Engine{Distribution: &Distribution{registries: registries, images: images, events: events}, cfg: cfg, containers: containers, images: images, mounts: images.NewMounts(cfg.MountDir), layers: layers, networks: networks, volumes: volumes, builds: builds, events: events}
 	e.SetLive(cfg.Live)
 	images.SetCap(image.Cap{Bytes: cfg.ImageCap, InUse: e.imageUsers, Collected: func(done []image.Removed) { e.deleted(done) }})
 	return e

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
@@ -12,6 +13,7 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/event"
 	own "github.com/tare-engine/tare/internal/network"
+	"github.com/tare-engine/tare/internal/plugin"
 )
 
 // NetworkList returns the networks that match.
@@ -57,6 +59,9 @@ func (e *Engine) NetworkInspect(_ context.Context, ref, scope string) (network.I
 // NetworkCreate makes a network.
 func (e *Engine) NetworkCreate(_ context.Context, r network.CreateRequest) (network.CreateResponse, error) {
 	id, err := e.networks.Create(r)
+	if errdefs.Is(err, errdefs.NotFound) && slices.Contains(plugin.Docker().Names(), r.Driver) {
+		err = errdefs.New(errdefs.NotImplemented, "network driver %s: network drivers of plugins are not offered: use bridge, macvlan or ipvlan, or start containers in a network namespace that it has made, with --network ns:PATH", r.Driver)
+	}
 	if err != nil {
 		return network.CreateResponse{}, err
 	}

@@ -26,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -69,8 +70,8 @@ type Service struct {
 	change    chan struct{} // holds the token of whoever changes images
 	unswept   bool          // something is there that no name leads to, for the next Open; whoever has the token
 	flights   flights
-	downloads chan struct{} // holds a token for each blob that is being fetched
-	loaded    sync.Map      // ID → *parts, read once
+	downloads atomic.Pointer[chan struct{}] // holds a token for each blob that is being fetched
+	loaded    sync.Map                      // ID → *parts, read once
 	uses      *uses
 	cap       Cap
 }
@@ -79,7 +80,8 @@ type Service struct {
 // a time. A damaged images.db is set aside, and the images that are found without
 // it come back, untagged.
 func Open(ctx context.Context, root string, c *content.Store, l *layer.Service, downloads int) (_ *Service, err error) {
-	s := &Service{root: root, content: c, layers: l, change: make(chan struct{}, 1), downloads: make(chan struct{}, downloads), uses: openUses(usesFile(root))}
+	s := &Service{root: root, content: c, layers: l, change: make(chan struct{}, 1), uses: openUses(usesFile(root))}
+	s.SetDownloads(downloads)
 	var damaged bool
 	if s.db, damaged, err = openDatabase(ctx, filepath.Join(root, "images.db"), c.Provider(), s.arrange); err != nil {
 		return nil, err
@@ -116,4 +118,10 @@ func (s *Service) begin(ctx context.Context) (end func(), err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// SetDownloads says how many blobs are fetched at a time. Those that are count no more.
+func (s *Service) SetDownloads(n int) {
+	places := make(chan struct{}, n)
+	s.downloads.Store(&places)
 }

@@ -152,12 +152,13 @@ func (l *layerPull) run(ctx context.Context) error {
 		return l.fromStore(ctx, unpack)
 	}
 	// The lock goes before the slot: who waits for another one takes no place.
+	places := *s.downloads.Load()
 	select {
-	case s.downloads <- struct{}{}:
+	case places <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	leave := sync.OnceFunc(func() { <-s.downloads })
+	leave := sync.OnceFunc(func() { <-places })
 	defer leave()
 	l.member.path = l.partial.Path()
 	have, err := l.beginning(f)

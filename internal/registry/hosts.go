@@ -13,6 +13,7 @@ import (
 // client that knows certificates, proxies and which may speak plain HTTP. Who
 // authorizes is the caller's to say.
 func (c *Client) Hosts(name string) ([]docker.RegistryHost, error) {
+	c = c.now()
 	sites, err := c.sitesOf(context.Background(), name)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 // host, or a URL of one; empty is Docker Hub. It returns the identity token
 // that the registry's token server gives for them, empty if it gives none.
 func (c *Client) Login(ctx context.Context, host string, cred Credentials) (identityToken string, err error) {
+	c = c.now()
 	e, err := c.registryOf(ctx, host, cred)
 	if err != nil {
 		return "", err
@@ -99,6 +100,7 @@ func (e *endpoint) loginError(err error) error {
 // Search asks a registry's search, which is of the first version of its API:
 // Docker Hub has it, others mostly do not. The limit is 25 if it is 0.
 func (c *Client) Search(ctx context.Context, host, term string, limit int, cred *Credentials) ([]registry.SearchResult, error) {
+	c = c.now()
 	if limit == 0 {
 		limit = 25
 	}

@@ -29,6 +29,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distribution/reference"
@@ -81,6 +82,8 @@ type Client struct {
 	insecure insecure
 	limit    *rate.Limiter // nil without a limit
 
+	next atomic.Pointer[Client] // see Replace; nil: none
+
 	mu sync.Mutex
 	// +checklocks:mu
 	sites map[string]*knownSites // by name of the registry
@@ -121,16 +124,41 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
+// Replace has c do from now on as next does, whose Close is c's. Transfers go on as they
+// began.
+func (c *Client) Replace(next *Client) {
+	if old := c.next.Swap(next); old != nil {
+		old.Close()
+	}
+	c.closeSites()
+}
+
+// now is the client that is asked.
+func (c *Client) now() *Client {
+	if next := c.next.Load(); next != nil {
+		return next
+	}
+	return c
+}
+
 // Insecure returns a client like c for which the registry of that name is one of
 // Config.Insecure, and nothing else is. It has connections of its own, which its
 // Close ends.
 func (c *Client) Insecure(name string) *Client {
+	c = c.now()
 	i := insecure{hosts: append(slices.Clone(c.insecure.hosts), strings.ToLower(registryHost(name))), nets: c.insecure.nets}
 	return &Client{cfg: c.cfg, insecure: i, limit: c.limit, sites: map[string]*knownSites{}}
 }
 
 // Close ends the connections that are kept for later. Transfers go on.
 func (c *Client) Close() {
+	if next := c.next.Load(); next != nil {
+		next.Close()
+	}
+	c.closeSites()
+}
+
+func (c *Client) closeSites() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.sites {
@@ -153,7 +181,7 @@ type Repository struct {
 // Repository names a repository; nothing is asked yet. A tag or digest in the
 // name is not used. Nil credentials are none.
 func (c *Client) Repository(name reference.Named, cred *Credentials) *Repository {
-	r := &Repository{c: c, name: reference.TrimNamed(name)}
+	r := &Repository{c: c.now(), name: reference.TrimNamed(name)}
 	if cred != nil {
 		r.cred = *cred
 	}

@@ -209,6 +209,9 @@ func (s *Server) handle(w http.ResponseWriter, r *request) error {
 	if err := s.checkDoor(r.Request); err != nil {
 		return err
 	}
+	given, path := splitVersion(r.URL.Path)
+	to, name := lookUp(r.Method, path)
+	r.route = to
 	if r.guard != nil {
 		if err := s.authorize(r); err != nil {
 			return err
@@ -217,15 +220,13 @@ func (s *Server) handle(w http.ResponseWriter, r *request) error {
 	if r.Method == http.MethodOptions {
 		return nil
 	}
-	given, path := splitVersion(r.URL.Path)
-	to, name := lookUp(r.Method, path)
 	if to == nil {
 		return errNoPage
 	}
 	if strings.HasPrefix(path, api.OwnRoutes) {
 		w.Header().Set(api.OwnHeader, "known")
 	}
-	r.route, r.name, r.version = to, name, api.MaxVersion
+	r.name, r.version = name, api.MaxVersion
 	if given != "" {
 		var err error
 		if r.version, err = checkVersion(given, path); err != nil {

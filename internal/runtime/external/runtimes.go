@@ -27,6 +27,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 )
@@ -41,11 +42,17 @@ type Runtime struct {
 	Args []string `json:",omitempty"` // in front of each command
 }
 
-// Runtimes are those that containers may ask for.
-type Runtimes struct {
+// Runtimes are those that containers may ask for. Safe for concurrent use.
+type Runtimes struct{ now atomic.Pointer[table] }
+
+// table is never changed once it is in use.
+type table struct {
 	byName map[string]Runtime
 	def    string
 }
+
+// Replace takes others into use.
+func (r *Runtimes) Replace(by *Runtimes) { r.now.Store(by.now.Load()) }
 
 // known are the runtimes that are registered where the host has them.
 var known = []string{"runc", "crun"}
@@ -54,7 +61,7 @@ var known = []string{"runc", "crun"}
 // ones, which replace those of their name. def is for containers that name none;
 // empty: the engine's own.
 func NewRuntimes(registered []Runtime, def string) (*Runtimes, error) {
-	r := &Runtimes{byName: map[string]Runtime{Own: {Name: Own, Path: "tare-runtime"}}, def: Own}
+	r := &table{byName: map[string]Runtime{Own: {Name: Own, Path: "tare-runtime"}}, def: Own}
 	for _, name := range known {
 		if path, err := exec.LookPath(name); err == nil {
 			r.byName[name] = Runtime{Name: name, Path: path}
@@ -78,7 +85,9 @@ func NewRuntimes(registered []Runtime, def string) (*Runtimes, error) {
 		}
 		r.def = def
 	}
-	return r, nil
+	all := new(Runtimes)
+	all.now.Store(r)
+	return all, nil
 }
 
 // CheckName refuses names that a runtime cannot be registered by. A name
@@ -98,9 +107,10 @@ func CheckName(name string) error {
 // Resolve returns the name of the runtime that a container gets: what it asks
 // for, or the default.
 func (r *Runtimes) Resolve(name string) (string, error) {
-	switch _, ok := r.byName[name]; {
+	t := r.now.Load()
+	switch _, ok := t.byName[name]; {
 	case name == "":
-		return r.def, nil
+		return t.def, nil
 	case ok:
 		return name, nil
 	case isShim(name):
@@ -114,18 +124,19 @@ func (r *Runtimes) Resolve(name string) (string, error) {
 
 // Get returns a runtime of other people's; false: there is none of that name.
 func (r *Runtimes) Get(name string) (Runtime, bool) {
-	x, ok := r.byName[name]
+	x, ok := r.now.Load().byName[name]
 	return x, ok && name != Own
 }
 
 // Default is the name of the runtime of containers that name none.
-func (r *Runtimes) Default() string { return r.def }
+func (r *Runtimes) Default() string { return r.now.Load().def }
 
 // All returns all runtimes in the order of their names.
 func (r *Runtimes) All() []Runtime {
 	var all []Runtime
-	for _, name := range slices.Sorted(maps.Keys(r.byName)) {
-		all = append(all, r.byName[name])
+	t := r.now.Load()
+	for _, name := range slices.Sorted(maps.Keys(t.byName)) {
+		all = append(all, t.byName[name])
 	}
 	return all
 }

@@ -108,3 +108,18 @@ func TestAskedForRuntimes(t *testing.T) {
 		}
 	}
 }
+
+func TestReplacedRuntimes(t *testing.T) {
+	r, err := NewRuntimes(nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	by, err := NewRuntimes([]Runtime{{Name: "mine", Path: "/x"}}, "mine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Replace(by)
+	if _, ok := r.Get("mine"); !ok || r.Default() != "mine" {
+		t.Error("the old ones are in use")
+	}
+}
