@@ -184,4 +184,22 @@ type BuildRequest struct {
 	Quiet       bool
 	ID          string // by which it can be cancelled
 	Auths       map[string]registry.AuthConfig
+
+	Solve       bool   // by BuildKit, which tells how it gets on in its own words, with files and secrets of a session
+	Session     string // its ID
+	InlineCache bool
+	Output      *BuildOutput // nil: an image of the engine
 }
+
+// BuildOutput is where the result of a build goes.
+type BuildOutput struct {
+	Type  string
+	Attrs map[string]string
+}
+
+// Words for BuildRequest.Remote, and for what begins the ID of a build whose context a
+// request brings.
+const (
+	BuildFromSession = "client-session"
+	BuildFromUpload  = "upload-request"
+)

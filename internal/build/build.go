@@ -63,7 +63,8 @@ type Service struct {
 	opened *builder // nil until somebody wants to build
 	closed bool
 
-	orders orders
+	orders  orders
+	uploads uploads
 }
 
 // New makes a service that opens nothing until it is used: an engine that does not

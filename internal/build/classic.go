@@ -18,6 +18,7 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth/authprovider"
 	"github.com/moby/buildkit/session/upload/uploadprovider"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -140,17 +141,22 @@ func (o *Order) solveOpt(archive io.ReadCloser) bkclient.SolveOpt {
 	for _, ref := range o.CacheFrom {
 		s.CacheImports = append(s.CacheImports, bkclient.CacheOptionsEntry{Type: "registry", Attrs: map[string]string{"ref": ref}})
 	}
+	s.Session = append(s.Session, providing(o.Auths))
+	return s
+}
+
+// providing gives credentials to builds, by registry.
+func providing(auths map[string]registry.AuthConfig) session.Attachable {
 	creds := func(_ context.Context, host string, _ []string, _ authprovider.ExpireCachedAuthCheck) (types.AuthConfig, error) {
 		if host == "registry-1.docker.io" {
 			host = "https://index.docker.io/v1/"
 		}
-		a := o.Auths[host]
+		a := auths[host]
 		return types.AuthConfig{
 			Username: a.Username, Password: a.Password, Auth: a.Auth, ServerAddress: a.ServerAddress, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken,
 		}, nil
 	}
-	s.Session = append(s.Session, authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{AuthConfigProvider: creds}))
-	return s
+	return authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{AuthConfigProvider: creds})
 }
 
 // client is a client of our own server, for who does not speak BuildKit's API.
@@ -161,11 +167,7 @@ func (b *builder) client(ctx context.Context) (*bkclient.Client, error) {
 			go b.conns.put(theirs)
 			return ours, nil
 		}),
-		bkclient.WithSessionDialer(func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
-			ours, theirs := net.Pipe()
-			go b.sessions.HandleConn(context.WithoutCancel(ctx), theirs, meta)
-			return ours, nil
-		}))
+		bkclient.WithSessionDialer(b.dialSession))
 }
 
 // teller words the progress of a build as Docker's first builder did.

@@ -142,6 +142,9 @@ func (e *Engine) ImageBuild(ctx context.Context, req api.BuildRequest, archive i
 		}
 		o.Names = append(o.Names, tagged)
 	}
+	if req.Solve {
+		return e.solve(ctx, req, o, archive, out)
+	}
 	id, err := e.builds.Classic(ctx, o, archive, out)
 	if step, ok := errors.AsType[*own.StepError](err); ok {
 		out(jsonstream.Message{Error: &jsonstream.Error{Code: step.Code, Message: step.Text}})
@@ -163,6 +166,50 @@ func (e *Engine) ImageBuild(ctx context.Context, req api.BuildRequest, archive i
 		out(jsonstream.Message{Stream: "Successfully tagged " + reference.FamiliarString(n) + "\n"})
 	}
 	return nil
+}
+
+// solve is ImageBuild for a client that speaks BuildKit's words, and has a session.
+func (e *Engine) solve(ctx context.Context, req api.BuildRequest, o own.Order, archive io.Reader, out func(jsonstream.Message)) error {
+	if id, ok := strings.CutPrefix(req.ID, api.BuildFromUpload+":"); ok {
+		return e.builds.Offer(ctx, id, archive)
+	}
+	s := own.Solving{Attrs: req.Attrs, Session: req.Session, Upload: req.Remote == api.BuildFromUpload, Names: o.Names, HostNetwork: req.HostNetwork, InlineCache: req.InlineCache, ID: req.ID}
+	s.Auths = req.Auths
+	switch {
+	case req.Remote == "":
+		s.Archive = archive
+	case req.Remote != api.BuildFromSession && !s.Upload:
+		s.Attrs["context"] = req.Remote
+	}
+	if len(req.CacheFrom) > 0 {
+		s.Attrs["cache-from"] = strings.Join(req.CacheFrom, ",")
+	}
+	if req.Output != nil {
+		s.Output = &own.Output{Type: req.Output.Type, Attrs: req.Output.Attrs}
+	}
+	trace := func(b []byte) { out(aux("moby.buildkit.trace", b)) }
+	if req.Quiet {
+		trace = func([]byte) {}
+	}
+	id, err := e.builds.Solve(ctx, s, trace)
+	switch {
+	case err != nil || id == "":
+	case req.Quiet:
+		out(jsonstream.Message{Stream: id + "\n"})
+	default:
+		out(aux("moby.image.id", build.Result{ID: id}))
+	}
+	return err
+}
+
+// aux is a message that is no text.
+func aux(id string, v any) jsonstream.Message {
+	b, err := json.Marshal(v)
+	if err != nil { // strings and bytes always have a form
+		return jsonstream.Message{ID: id}
+	}
+	raw := json.RawMessage(b)
+	return jsonstream.Message{ID: id, Aux: &raw}
 }
 
 // BuildCancel ends the builds with an id that a client has chosen.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -28,7 +29,7 @@ func (s *Server) buildImage(w http.ResponseWriter, r *request) error {
 	if len(r.query["securityopt"]) > 0 {
 		return errdefs.New(errdefs.InvalidArgument, "security options are not supported for builds: use RUN --security")
 	}
-	if err := r.checkOutputs(); err != nil {
+	if err := r.buildOutput(&req); err != nil {
 		return err
 	}
 	if err := r.buildAttrs(req.Attrs); err != nil {
@@ -40,23 +41,37 @@ func (s *Server) buildImage(w http.ResponseWriter, r *request) error {
 	if err := r.buildAuths(&req); err != nil {
 		return err
 	}
+	req.InlineCache, _ = strconv.ParseBool(req.Attrs["build-arg:BUILDKIT_INLINE_CACHE"]) // what is no boolean says no
+	if req.Solve && !r.flag("pull") {
+		req.Attrs["image-resolve-mode"] = "default"
+	}
 	_ = http.NewResponseController(w).EnableFullDuplex() // text comes while the archive is read
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
 	return s.streamed(r, s.backend.ImageBuild(ctx, req, r.Request.Body, r.progress()))
 }
 
-// checkOutputs refuses results that are not to be an image of the engine: they would go to
-// the client by BuildKit's own API, which this one is not.
-func (r *request) checkOutputs() error {
-	var list []struct{ Type string }
+// buildOutput reads what only builds by BuildKit have. Without that a result is an image of
+// the engine: elsewhere it would go by a session.
+func (r *request) buildOutput(req *api.BuildRequest) error {
+	switch v := r.text("version"); v {
+	case "", "1":
+	case "2":
+		req.Solve, req.Session = true, r.text("session")
+	default:
+		return errdefs.New(errdefs.InvalidArgument, "invalid version %s", v)
+	}
+	var list []api.BuildOutput
 	if err := r.jsonOf("outputs", &list); err != nil {
 		return err
 	}
 	for _, o := range list {
-		switch o.Type {
-		case "", "moby", "docker", "image":
-		default:
+		switch {
+		case len(list) > 1:
+			return errdefs.New(errdefs.InvalidArgument, "multiple outputs not supported")
+		case req.Solve:
+			req.Output = &o
+		case o.Type != "" && o.Type != "moby" && o.Type != "docker" && o.Type != "image":
 			return errdefs.New(errdefs.InvalidArgument, "outputs: type %q needs BuildKit's API: docker buildx build --output", o.Type)
 		}
 	}
