@@ -18,7 +18,7 @@ func (c *Config) reload() (*Config, error) {
 // live is the part of c that the engine takes into use while it runs.
 func (c *Config) live() engine.Live {
 	return engine.Live{
-		Containers: c.Containers.defaults(), Labels: c.Labels,
+		Containers: c.Containers.defaults(), Labels: c.Labels, SeccompProfile: c.Containers.SeccompProfile, Authorization: c.AuthzPlugins,
 		Registries: c.Registries.info(), Foreign: c.Registries.Foreign, Uploads: int(c.Registries.Uploads),
 	}
 }

@@ -155,9 +155,12 @@ func (l *launch) bind(ctx context.Context, req network.Request) (*network.Endpoi
 // networksOf are the networks that a container is to be in, by name or ID, the
 // one that its mode names first. One that was taken out of all is in none, as with Docker.
 func networksOf(r *Record) []string {
+	if r.Config.NetworkDisabled {
+		return nil
+	}
 	main := mainNetwork(r)
 	list := []string{main}
-	if r.Config.NetworkDisabled || r.Networking == nil {
+	if r.Networking == nil {
 		return list
 	}
 	if _, ok := r.Networking.EndpointsConfig[main]; !ok { // it was disconnected from it

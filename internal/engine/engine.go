@@ -41,6 +41,9 @@ type Live struct {
 	Containers *spec.HostDefaults // what new ones get that do not say otherwise
 	Labels     []string           // KEY=VALUE, of the engine
 
+	SeccompProfile string   // file of Containers' profile, or unconfined; empty: ours. Only shown
+	Authorization  []string // plugins; only shown
+
 	Registries *regtypes.ServiceConfig
 	Foreign    []string // registries from and to which layers go that "must not be distributed"
 	Uploads    int      // blobs that a push sends at a time

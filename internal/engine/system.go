@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -79,10 +80,10 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		RegistryConfig: live.Registries, NCPU: runtime.NumCPU(), MemTotal: host.Memory(), DockerRootDir: e.cfg.DataRoot, Name: name,
 		Labels: append([]string{}, live.Labels...), ServerVersion: e.cfg.Version, DefaultRuntime: defaults.Runtimes.Default(), InitBinary: initBinary(defaults.InitPath),
 		Runtimes:        e.runtimes(),
-		SecurityOptions: securityOptions(defaults), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
+		SecurityOptions: securityOptions(defaults, live), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: defaults.CDIDirs,
 		Plugins: system.PluginsInfo{
-			Volume: e.volumes.Drivers(), Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: spec.LogDrivers(),
+			Volume: e.volumes.Drivers(), Authorization: live.Authorization, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: spec.LogDrivers(),
 		},
 		Warnings: warnings,
 	}
@@ -123,8 +124,14 @@ func initBinary(path string) string {
 	return filepath.Base(path)
 }
 
-func securityOptions(d *own.Defaults) []string {
-	options := []string{"name=seccomp,profile=builtin", "name=cgroupns"}
+func securityOptions(d *own.Defaults, live *Live) []string {
+	options := []string{"name=seccomp,profile=" + cmp.Or(live.SeccompProfile, "builtin")}
+	if !live.Containers.CgroupnsMode.IsHost() {
+		options = append(options, "name=cgroupns")
+	}
+	if live.Containers.NoNewPrivileges {
+		options = append(options, "name=no-new-privileges")
+	}
 	if d.Remap != nil {
 		options = slices.Insert(options, 1, "name=userns")
 	}

@@ -63,6 +63,9 @@ func TestSettings(t *testing.T) {
 	}
 	file(`"labels": ["a=b"], "log-driver": "local", "default-shm-size": "8m", "init": true`)
 	e.shows(t, "[a=b] local", "info", "-f", "{{.Labels}} {{.LoggingDriver}}")
+	if got := e.output(t, "info", "-f", "{{.SecurityOptions}} {{.Plugins.Authorization}}"); !strings.HasSuffix(got, "name=cgroupns name=no-new-privileges] [judge]") {
+		t.Errorf("info says %s", got)
+	}
 	e.output(t, "run", "-d", "--name", "box", "--health-cmd", "true", "busybox", "sleep", "1000")
 	if got := e.output(t, "inspect", "-f", "{{.HostConfig.LogConfig.Type}} {{.HostConfig.Init}} {{.HostConfig.ShmSize}} {{.HostConfig.IpcMode}} {{.HostConfig.SecurityOpt}}", "box"); got != "local true 8388608 shareable [no-new-privileges=true]" {
 		t.Errorf("the container has %s", got)
