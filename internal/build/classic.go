@@ -44,20 +44,11 @@ type Order struct {
 // Classic builds from a context that is a tar archive, packed or not, and returns the
 // image's ID. It says through out how it gets on, as Docker's first builder did.
 func (s *Service) Classic(ctx context.Context, o Order, archive io.Reader, out func(jsonstream.Message)) (string, error) {
-	b, err := s.get(ctx)
+	ctx, c, err := s.begin(ctx, o.ID)
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if o.ID != "" {
-		defer s.orders.enter(o.ID, cancel)()
-	}
-	c, err := b.client(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
+	defer c.end()
 	plain := recognizable(archive)
 	defer plain.Close()
 	solve := o.solveOpt(plain)
@@ -76,6 +67,35 @@ func (s *Service) Classic(ctx context.Context, o Order, archive io.Reader, out f
 		return "", failure(ctx, err)
 	}
 	return resp.ExporterResponse[exptypes.ExporterImageConfigDigestKey], nil
+}
+
+// order is a build under way that a request of the API is.
+type order struct {
+	*bkclient.Client
+	b   *builder
+	end func()
+}
+
+// begin makes a build of that ID, "" for none, one that Cancel ends. It is over with end.
+func (s *Service) begin(ctx context.Context, id string) (context.Context, *order, error) {
+	b, err := s.get(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := b.client(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	leave := func() {}
+	if id != "" {
+		leave = s.orders.enter(id, cancel)
+	}
+	return ctx, &order{c, b, func() {
+		c.Close()
+		leave()
+		cancel()
+	}}, nil
 }
 
 // recognizable is an archive that BuildKit knows as one. It looks at the first kilobyte and

@@ -52,20 +52,11 @@ const cacheOnly = "cacheonly"
 // Solve builds, and gives each document of progress to trace, as BuildKit encodes it. It
 // returns the image's ID, "" if the result is no image of the engine.
 func (s *Service) Solve(ctx context.Context, o Solving, trace func([]byte)) (string, error) {
-	b, err := s.get(ctx)
+	ctx, c, err := s.begin(ctx, o.ID)
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if o.ID != "" {
-		defer s.orders.enter(o.ID, cancel)()
-	}
-	c, err := b.client(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
+	defer c.end()
 	req := o.request()
 	if o.Upload {
 		archive, err := s.uploads.take(ctx, o.ID)
@@ -78,7 +69,7 @@ func (s *Service) Solve(ctx context.Context, o Solving, trace func([]byte)) (str
 	if o.Archive != nil {
 		plain := recognizable(o.Archive)
 		defer plain.Close()
-		end, err := b.uploaded(ctx, req, plain, providing(o.Auths))
+		end, err := c.b.uploaded(ctx, req, plain, providing(o.Auths))
 		if err != nil {
 			return "", err
 		}
@@ -86,11 +77,15 @@ func (s *Service) Solve(ctx context.Context, o Solving, trace func([]byte)) (str
 	}
 	var answer *controlapi.SolveResponse
 	all, ctx := errgroup.WithContext(ctx)
+	told, enough := context.WithCancel(context.WithoutCancel(ctx))
+	defer enough()
 	all.Go(func() (err error) {
-		answer, err = c.ControlClient().Solve(ctx, req)
+		if answer, err = c.ControlClient().Solve(ctx, req); err != nil {
+			time.AfterFunc(lastWords, enough) // of a build that has not begun nothing will be told
+		}
 		return err
 	})
-	all.Go(func() error { return follow(context.WithoutCancel(ctx), c, req.Ref, trace) })
+	all.Go(func() error { return follow(told, c.Client, req.Ref, trace) })
 	if err := all.Wait(); err != nil {
 		if cerr := context.Cause(ctx); errors.Is(cerr, context.Canceled) {
 			return "", cerr
@@ -99,6 +94,9 @@ func (s *Service) Solve(ctx context.Context, o Solving, trace func([]byte)) (str
 	}
 	return answer.GetExporterResponse()[exptypes.ExporterImageConfigDigestKey], nil
 }
+
+// lastWords is how long a build that has failed may go on to tell of it.
+const lastWords = 200 * time.Millisecond
 
 func (o *Solving) request() *controlapi.SolveRequest {
 	r := &controlapi.SolveRequest{Ref: ident.New(), Session: o.Session, Frontend: "dockerfile.v0", FrontendAttrs: maps.Clone(o.Attrs), Cache: &controlapi.CacheOptions{}}

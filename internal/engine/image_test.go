@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	own "github.com/tare-engine/tare/internal/container"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/idrange"
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/layer"
@@ -117,9 +118,13 @@ func TestSecurityOptionsSayWhatIsOn(t *testing.T) {
 		"name=seccomp,profile=builtin name=userns name=cgroupns":               {Remap: remap},
 		"name=apparmor name=seccomp,profile=builtin name=userns name=cgroupns": {Remap: remap, AppArmor: profile},
 	} {
-		if got := strings.Join(securityOptions(&d), " "); got != want {
+		if got := strings.Join(securityOptions(&d, &Live{Containers: &spec.HostDefaults{}}), " "); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
+	}
+	live := &Live{Containers: &spec.HostDefaults{CgroupnsMode: "host", NoNewPrivileges: true}, SeccompProfile: "/p.json"}
+	if got := strings.Join(securityOptions(&own.Defaults{}, live), " "); got != "name=seccomp,profile=/p.json name=no-new-privileges" {
+		t.Error(got)
 	}
 }
 
