@@ -21,6 +21,7 @@ import (
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/layer/btrfs"
 	"github.com/tare-engine/tare/internal/layer/overlay"
+	"github.com/tare-engine/tare/internal/layer/union"
 	"github.com/tare-engine/tare/internal/layer/vfs"
 )
 
@@ -95,23 +96,19 @@ func (b *bench) grounds(dir string, isBtrfs bool) (list []namedGround, closeAll 
 		return nil, closeAll, err
 	}
 	list = []namedGround{{"a directory", native}, {"overlayfs by hand", byHand{native}}}
-	drivers := []struct {
+	type driver struct {
 		name string
 		make func(root string) (layer.Driver, error)
-	}{
+	}
+	drivers := []driver{
 		{"overlay", func(root string) (layer.Driver, error) { return overlay.New(root) }},
 		{"overlay, metacopy", func(root string) (layer.Driver, error) { return overlay.New(root, "overlay.metacopy=on") }},
+		{"union", func(root string) (layer.Driver, error) { return union.New(filepath.Join(b.o.bin, "tare-union"), root) }},
 	}
 	if isBtrfs {
-		drivers = append(drivers, struct {
-			name string
-			make func(root string) (layer.Driver, error)
-		}{"btrfs", func(root string) (layer.Driver, error) { return btrfs.New(root) }})
+		drivers = append(drivers, driver{"btrfs", func(root string) (layer.Driver, error) { return btrfs.New(root) }})
 	}
-	drivers = append(drivers, struct {
-		name string
-		make func(root string) (layer.Driver, error)
-	}{"vfs", func(root string) (layer.Driver, error) { return vfs.New(root) }})
+	drivers = append(drivers, driver{"vfs", func(root string) (layer.Driver, error) { return vfs.New(root) }})
 	for _, d := range drivers {
 		g, err := newDriverGround(filepath.Join(dir, strings.NewReplacer(" ", "", ",", "-").Replace(d.name)), d.make)
 		if err != nil {
