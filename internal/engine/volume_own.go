@@ -136,6 +136,6 @@ func (e *Engine) usageOf(ctx context.Context, v *own.View) (u api.VolumeUsage, e
 		return u, err
 	}
 	u.Snapshots = len(snapshots)
-	u.SnapshotSize, err = e.volumes.SnapshotsSize(v.Name)
+	u.SnapshotSize, err = e.volumes.SnapshotsSize(v)
 	return u, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -44,15 +45,16 @@ func (s *Service) Import(ctx context.Context, name string, r io.Reader, replace 
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	if err := s.mayImport(name, replace); err != nil { // before the stream is read
+	options, err := s.mayImport(name, replace) // before the stream is read
+	if err != nil {
 		return nil, err
 	}
 	stage, err := s.stage()
 	if err != nil {
 		return nil, err
 	}
-	defer deleteTree(stage)
-	if err := s.unpack(ctx, filepath.Join(stage, Files), r); err != nil {
+	defer s.deleteTree(stage)
+	if err := s.unpack(ctx, filepath.Join(stage, Files), options, r); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("volume-import/unpacked")
@@ -68,6 +70,9 @@ func (s *Service) Import(ctx context.Context, name string, r io.Reader, replace 
 	if err := s.canImport(e, replace); err != nil {
 		return nil, err
 	}
+	if !maps.Equal(options, e.view.Load().Options) {
+		return nil, errdefs.New(errdefs.Conflict, "volume %s has been replaced by another one meanwhile", name)
+	}
 	if err := swap.Paths(filepath.Join(stage, Files), s.files(name)); err != nil {
 		return nil, err
 	}
@@ -76,17 +81,18 @@ func (s *Service) Import(ctx context.Context, name string, r io.Reader, replace 
 	return e.view.Load(), s.cfg.Store.SyncDirs(stage, s.dir(name))
 }
 
-// mayImport says early whether an import into a volume would be refused.
-func (s *Service) mayImport(name string, replace bool) error {
+// mayImport says early whether an import into a volume would be refused, and returns the
+// options that the volume has if it is there.
+func (s *Service) mayImport(name string, replace bool) (options map[string]string, err error) {
 	e, err := s.hold(name)
 	if errdefs.Is(err, errdefs.NotFound) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer e.mu.Unlock()
-	return s.canImport(e, replace)
+	return e.view.Load().Options, s.canImport(e, replace)
 }
 
 // Preconditions: e.mu is held.
@@ -125,13 +131,12 @@ func (s *Service) importNew(e *entry, stage string) error {
 	return nil
 }
 
-// unpack unpacks an archive into a new directory, on a thread that can change files
-// there and nothing else, and writes it to disk.
-func (s *Service) unpack(ctx context.Context, dir string, r io.Reader) error {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+// unpack unpacks an archive into a new directory of files, on a thread that can change
+// files there and nothing else, and writes it to disk.
+func (s *Service) unpack(ctx context.Context, dir string, options map[string]string, r io.Reader) error {
+	if err := s.makeFiles("", dir, options); err != nil {
 		return err
 	}
-	s.count("", dir)
 	root, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -16,8 +16,6 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
-	"github.com/tare-engine/tare/internal/linux/syncfs"
-	"github.com/tare-engine/tare/internal/linux/treecopy"
 )
 
 // Clone makes a volume that is a copy of another, with its files, labels and options.
@@ -55,7 +53,7 @@ func (s *Service) cloneInto(ctx context.Context, e *entry, from string) error {
 	rec := v.Record
 	rec.Name, rec.Created, rec.Labels = e.name, time.Now().UTC().Truncate(time.Second), maps.Clone(rec.Labels)
 	delete(rec.Labels, AnonymousLabel) // it has a name
-	err = s.place(rec, "", func(dir string) error { return s.copyContent(ctx, s.dir(from), dir, content) })
+	err = s.place(rec, "", func(dir string) error { return s.copyContent(ctx, v, s.dir(from), dir, content) })
 	if err != nil {
 		return err
 	}
@@ -95,32 +93,6 @@ func (e *entry) idle() error {
 		return nil
 	}
 	return errdefs.New(errdefs.Conflict, "volume %s is in use by what runs: stop it first - [%s]", e.name, strings.Join(slices.Sorted(maps.Keys(e.mounters)), ", "))
-}
-
-// copyContent copies the content of one volume's directory into another's, to disk.
-func (s *Service) copyContent(ctx context.Context, from, to, name string) error {
-	src, dst := filepath.Join(from, name), filepath.Join(to, name)
-	info, err := os.Lstat(src)
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		if err := os.Mkdir(dst, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
-		s.count("", dst)
-		err = treecopy.Copy(ctx, src, dst)
-	} else {
-		err = treecopy.CopyFile(src, dst)
-	}
-	if errors.Is(err, treecopy.ErrDeep) {
-		return errdefs.As(errdefs.InvalidArgument, err)
-	}
-	if err != nil {
-		return err
-	}
-	failpoint.Hit("volume-copy/copied")
-	return syncfs.All(to)
 }
 
 // Rename gives a volume another name. One that a container has, running or not, is

@@ -147,7 +147,11 @@ func TestSnapshotAndRollback(t *testing.T) {
 	if list, err := next.Snapshots("vv"); err != nil || len(list) != 2 || list[0].Name != "first" || list[0].Created.After(list[1].Created) {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if size, err := next.SnapshotsSize("vv"); err != nil || size != 6 {
+	again, err := next.Get("vv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size, err := next.SnapshotsSize(again); err != nil || size != 6 {
 		t.Errorf("%d, %v", size, err)
 	}
 	if err := next.RemoveSnapshot("vv", "first"); err != nil {

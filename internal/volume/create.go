@@ -120,12 +120,11 @@ func (s *Service) place(rec Record, user string, fill func(dir string) error) (e
 	if err != nil {
 		return err
 	}
-	u.Add(func() error { return deleteTree(dir) })
+	u.Add(func() error { return s.deleteTree(dir) })
 	failpoint.Hit("volume/directory-made")
-	if err := os.Mkdir(filepath.Join(dir, Files), 0o755); err != nil {
+	if err := s.makeFiles(rec.Driver, filepath.Join(dir, Files), rec.Options); err != nil {
 		return err
 	}
-	s.count(rec.Driver, filepath.Join(dir, Files))
 	if user != "" {
 		if err := writeFor(dir, user); err != nil {
 			return err
@@ -141,7 +140,7 @@ func (s *Service) place(rec Record, user string, fill func(dir string) error) (e
 	if err := os.Rename(dir, s.dir(rec.Name)); err != nil {
 		return err
 	}
-	u.Add(func() error { return deleteTree(s.dir(rec.Name)) })
+	u.Add(func() error { return s.deleteTree(s.dir(rec.Name)) })
 	failpoint.Hit("volume/renamed")
 	return s.cfg.Store.SyncDirs(s.cfg.Dir)
 }

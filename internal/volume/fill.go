@@ -7,10 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/idrange"
+	"github.com/tare-engine/tare/internal/linux/swap"
 	"github.com/tare-engine/tare/internal/linux/syncfs"
 	"github.com/tare-engine/tare/internal/linux/treecopy"
 )
@@ -20,7 +20,7 @@ import (
 // of the directory itself. A volume that is not empty stays as it is. ids are those
 // of the container; nil: the host's.
 //
-// A volume that nobody has mounted is filled by one rename: a copy that is cut off
+// A volume that nobody has mounted is filled by one exchange: a copy that is cut off
 // leaves it empty. One that is mounted is filled file by file, each whole. One whose
 // files have to be mounted (see Mounts) stays as it is until it is mounted.
 func (s *Service) Fill(ctx context.Context, name string, from *os.File, ids *idrange.Map) error {
@@ -42,7 +42,7 @@ func (s *Service) Fill(ctx context.Context, name string, from *os.File, ids *idr
 	if mounts || len(e.mounters) > 0 {
 		return fillInPlace(ctx, from, v.Mountpoint, o)
 	}
-	return s.fillByRename(ctx, from, v, o)
+	return s.fillByExchange(ctx, from, v, o)
 }
 
 // FillPart is Fill for a directory of a volume that is mounted.
@@ -95,7 +95,7 @@ func (s *Service) Mounts(v *View) bool {
 		return true
 	}
 	d, err := s.driver(v.Driver)
-	return err == nil && d.Mounts(v.Options)
+	return err == nil && d.Mounts(s.dir(v.Name), v.Options)
 }
 
 func fillInPlace(ctx context.Context, from *os.File, to string, o treecopy.Options) error {
@@ -115,17 +115,19 @@ func fillFiles(ctx context.Context, from, to *os.File, o treecopy.Options) error
 	return syncfs.Of(to)
 }
 
-func (s *Service) fillByRename(ctx context.Context, from *os.File, v *View, o treecopy.Options) (err error) {
+func (s *Service) fillByExchange(ctx context.Context, from *os.File, v *View, o treecopy.Options) (err error) {
 	stage := filepath.Join(s.dir(v.Name), copyDir)
-	if err := errors.Join(deleteTree(stage), os.Mkdir(stage, 0o700)); err != nil {
+	if err := errors.Join(s.deleteTree(stage), s.makeFiles(v.Driver, stage, v.Options)); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, deleteTree(stage))
+			err = errors.Join(err, s.deleteTree(stage))
 		}
 	}()
-	s.count(v.Driver, stage)
+	if err := os.Chmod(stage, 0o700); err != nil { // until it is what the image says
+		return err
+	}
 	failpoint.Hit("volume-fill/staged")
 	dir, err := os.Open(stage)
 	if err != nil {
@@ -139,11 +141,14 @@ func (s *Service) fillByRename(ctx context.Context, from *os.File, v *View, o tr
 		return err
 	}
 	failpoint.Hit("volume-fill/copied")
-	if err := syscall.Rename(stage, v.Mountpoint); err != nil { // over the empty directory, which os.Rename refuses
-		return &os.LinkError{Op: "rename", Old: stage, New: v.Mountpoint, Err: err}
+	if err := swap.Paths(stage, v.Mountpoint); err != nil { // nothing is renamed over a subvolume
+		return err
 	}
-	failpoint.Hit("volume-fill/renamed")
-	return s.cfg.Store.SyncDirs(s.dir(v.Name))
+	failpoint.Hit("volume-fill/exchanged")
+	if err := s.cfg.Store.SyncDirs(s.dir(v.Name)); err != nil {
+		return err
+	}
+	return s.deleteTree(stage)
 }
 
 func isEmpty(dir string) (bool, error) {

@@ -15,7 +15,6 @@ import (
 	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/linux/mount"
-	"github.com/tare-engine/tare/internal/linux/treerm"
 )
 
 // Remove takes a volume away with its files, also one that only a plugin knows. One that
@@ -51,7 +50,7 @@ func (s *Service) finish(e *entry, gone string, err error) error {
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	if err := deleteTree(gone); err != nil { // the next Open does it
+	if err := s.deleteTree(gone); err != nil { // the next Open does it
 		slog.Warn("delete the files of a volume that is removed", "volume", name, "err", err)
 	}
 	return nil
@@ -101,7 +100,7 @@ func (e *entry) free() error {
 // has mounted inside stays, and the volume with it.
 func (s *Service) clear(v *View) error {
 	d, err := s.driver(v.Driver)
-	if err == nil && d.Mounts(v.Options) {
+	if err == nil && d.Mounts(s.dir(v.Name), v.Options) {
 		if err := d.Unmount(v.Mountpoint); err != nil {
 			return err
 		}
@@ -114,16 +113,4 @@ func (s *Service) clear(v *View) error {
 		return errdefs.New(errdefs.Conflict, "something is mounted at %s: unmount it first", inside[0])
 	}
 	return nil
-}
-
-// deleteTree removes a directory of ours with all in it, if it is there.
-func deleteTree(dir string) error {
-	mounts, err := mount.Below(dir)
-	if err != nil {
-		return err
-	}
-	if len(mounts) > 0 { // what is mounted there is not ours to delete
-		return fmt.Errorf("delete %s: something is mounted at %s", dir, mounts[0])
-	}
-	return treerm.All(dir)
 }

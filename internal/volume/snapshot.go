@@ -48,7 +48,7 @@ func (s *Service) sweepSnapshots(name string) error {
 	}
 	for _, d := range list {
 		if strings.HasPrefix(d.Name(), ".") {
-			err = errors.Join(err, deleteTree(s.snapshotDir(name, d.Name())))
+			err = errors.Join(err, s.deleteTree(s.snapshotDir(name, d.Name())))
 		}
 	}
 	return err
@@ -84,14 +84,14 @@ func (s *Service) TakeSnapshot(ctx context.Context, name, snapshot string) (_ Sn
 	staged := s.snapshotDir(name, newPrefix+taken.Name)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, deleteTree(staged))
+			err = errors.Join(err, s.deleteTree(staged))
 		}
 	}()
-	if err := errors.Join(deleteTree(staged), os.Mkdir(staged, 0o700)); err != nil {
+	if err := errors.Join(s.deleteTree(staged), os.Mkdir(staged, 0o700)); err != nil {
 		return taken, err
 	}
 	failpoint.Hit("volume-snapshot/staged")
-	if err := s.copyContent(ctx, s.dir(name), staged, content); err != nil {
+	if err := s.copyContent(ctx, e.view.Load(), s.dir(name), staged, content); err != nil {
 		return taken, err
 	}
 	if err := s.cfg.Store.Put(filepath.Join(staged, snapshotFile), taken); err != nil {
@@ -133,26 +133,32 @@ func (s *Service) Snapshots(name string) ([]Snapshot, error) {
 	return list, nil
 }
 
-// SnapshotsSize is what all snapshots of a volume take. What they share with it, or with
-// each other, counts each time: nobody knows what that is.
-func (s *Service) SnapshotsSize(name string) (int64, error) {
-	contents, err := filepath.Glob(s.snapshotDir(name, "[^.]*") + "/*")
+// SnapshotsSize is what all snapshots of a volume take. Where the file system counts it
+// that is what each has alone, else what they share with the volume, or with each other,
+// counts each time.
+func (s *Service) SnapshotsSize(v *View) (int64, error) {
+	d, err := s.driver(v.Driver)
+	if err != nil {
+		return 0, nil
+	}
+	z, _ := d.(Sizer)
+	dirs, err := filepath.Glob(s.snapshotDir(v.Name, "[^.]*"))
 	if err != nil {
 		return 0, err
 	}
 	var sum int64
-	for _, path := range contents {
-		info, err := os.Lstat(path)
-		if err == nil && info.IsDir() {
-			var size int64
-			size, err = disk.TreeSize(path)
-			sum += size
-		} else if err == nil && filepath.Base(path) != snapshotFile {
-			sum += disk.Taken(info)
+	for _, dir := range dirs {
+		if z != nil {
+			if size, known := z.SnapshotSize(dir); known {
+				sum += size
+				continue
+			}
 		}
+		size, err := disk.TreeSize(filepath.Join(dir, Files))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return 0, err
 		}
+		sum += size
 	}
 	return sum, nil
 }
@@ -171,22 +177,22 @@ func (s *Service) Rollback(ctx context.Context, name, snapshot string) error {
 		return err
 	}
 	staged := filepath.Join(s.dir(name), copyDir)
-	if err := errors.Join(deleteTree(staged), os.Mkdir(staged, 0o700)); err != nil {
+	if err := errors.Join(s.deleteTree(staged), os.Mkdir(staged, 0o700)); err != nil {
 		return err
 	}
-	err = s.copyContent(ctx, from, staged, content)
+	err = s.copyContent(ctx, e.view.Load(), from, staged, content)
 	if err == nil {
 		err = swap.Paths(filepath.Join(staged, content), filepath.Join(s.dir(name), content))
 	}
 	if err != nil {
-		return errors.Join(err, deleteTree(staged))
+		return errors.Join(err, s.deleteTree(staged))
 	}
 	failpoint.Hit("volume-rollback/exchanged")
 	s.sizes.Forget(name)
 	if err := s.cfg.Store.SyncDirs(staged, s.dir(name)); err != nil {
 		return err
 	}
-	return deleteTree(staged)
+	return s.deleteTree(staged)
 }
 
 // holdSnapshot returns a volume with its lock taken, and where its snapshot lies.
@@ -214,9 +220,9 @@ func (s *Service) RemoveSnapshot(name, snapshot string) error {
 	}
 	defer e.mu.Unlock()
 	gone := s.snapshotDir(name, gonePrefix+snapshot)
-	if err := errors.Join(deleteTree(gone), os.Rename(dir, gone), s.cfg.Store.SyncDirs(s.snapshotDir(name, ""))); err != nil {
+	if err := errors.Join(s.deleteTree(gone), os.Rename(dir, gone), s.cfg.Store.SyncDirs(s.snapshotDir(name, ""))); err != nil {
 		return err
 	}
 	failpoint.Hit("volume-snapshot/gone")
-	return deleteTree(gone)
+	return s.deleteTree(gone)
 }

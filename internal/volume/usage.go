@@ -26,7 +26,7 @@ func (s *Service) Size(ctx context.Context, v *View) (int64, time.Time, error) {
 			return size, now, nil
 		}
 	}
-	if d.Mounts(v.Options) {
+	if d.Mounts(s.dir(v.Name), v.Options) {
 		return Unknown, now, nil
 	}
 	size, at, err := s.sizes.Get(ctx, v.Name, func() (int64, error) { return disk.TreeSize(v.Mountpoint) })
@@ -44,16 +44,4 @@ func (s *Service) SizeNow(ctx context.Context, v *View) (int64, error) {
 	s.sizes.Forget(v.Name)
 	size, _, err := s.Size(ctx, v)
 	return size, err
-}
-
-// count has the file system count what will be in the empty directory dir of a volume of
-// a driver, if that can.
-func (s *Service) count(driver, dir string) {
-	d, err := s.driver(driver)
-	if err != nil {
-		return
-	}
-	if c, ok := d.(Counter); ok {
-		c.Count(dir)
-	}
 }

@@ -94,7 +94,7 @@ func (s *Service) appear(ctx context.Context, e *entry, user string) error {
 	if err != nil {
 		return err
 	}
-	if len(e.mounters) > 0 || !d.Mounts(v.Options) {
+	if len(e.mounters) > 0 || !d.Mounts(s.dir(v.Name), v.Options) {
 		return nil
 	}
 	if err := d.Mount(ctx, s.dir(v.Name), v.Mountpoint, v.Options); err != nil {
@@ -137,7 +137,7 @@ func (s *Service) unmount(e *entry, user string) error {
 func (s *Service) disappear(e *entry) error {
 	v := e.view.Load()
 	d, err := s.driver(v.Driver)
-	if err != nil || len(e.mounters) > 0 || !d.Mounts(v.Options) {
+	if err != nil || len(e.mounters) > 0 || !d.Mounts(s.dir(v.Name), v.Options) {
 		return err
 	}
 	return d.Unmount(v.Mountpoint)

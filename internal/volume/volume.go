@@ -61,7 +61,7 @@ type Driver interface {
 	// directory of its files.
 	Make(ctx context.Context, dir string, options map[string]string) error
 	// Mounts reports whether the files of a volume have to be mounted to be seen.
-	Mounts(options map[string]string) bool
+	Mounts(dir string, options map[string]string) bool
 	// Mount mounts them at the directory at.
 	Mount(ctx context.Context, dir, at string, options map[string]string) error
 	// Unmount takes that back; what is not mounted is no error.
@@ -72,12 +72,22 @@ type Driver interface {
 type Sizer interface {
 	// Size is what the files take on disk, in bytes; false: walk.
 	Size(dir string, options map[string]string) (int64, bool)
+	// SnapshotSize is what those of the snapshot in dir take, of which nothing counts
+	// that the volume or another snapshot has as well, where that is known; false: walk.
+	SnapshotSize(dir string) (int64, bool)
 }
 
-// Counter is a Driver that can have the file system count files, for Sizer.
-type Counter interface {
-	// Count has it count what will be in the empty directory dir, if it can.
-	Count(dir string)
+// Maker is a Driver that makes, copies and deletes directories of files itself, as some
+// file systems count, limit and copy what is in such that they have been told of.
+type Maker interface {
+	// MakeFiles makes an empty directory.
+	MakeFiles(dir string, options map[string]string) error
+	// CopyFiles makes a copy of the directory from, on disk, in the place of the empty
+	// directory to, if that can be done at once; false: nothing was done.
+	CopyFiles(from, to string, options map[string]string) (bool, error)
+	// DeleteFiles deletes what it can delete at once of a directory with directories of
+	// files.
+	DeleteFiles(dir string) error
 }
 
 // Holder is a Driver some of whose volumes have all of their files in the data root.
@@ -165,7 +175,7 @@ func Open(cfg Config) (*Service, error) {
 	}
 	s.beside.Go(func() {
 		for _, dir := range garbage {
-			if err := deleteTree(dir); err != nil {
+			if err := s.deleteTree(dir); err != nil {
 				slog.Warn("delete what is left of a volume", "dir", dir, "err", err)
 			}
 		}
@@ -182,7 +192,7 @@ func (s *Service) load(name string) error {
 		slog.Error("a volume's record cannot be read; the volume is set aside", "volume", name, "cause", err, "kept", to, "err", os.Rename(s.dir(name), to))
 		return nil
 	}
-	if err := errors.Join(deleteTree(filepath.Join(s.dir(name), copyDir)), s.sweepSnapshots(name)); err != nil {
+	if err := errors.Join(s.deleteTree(filepath.Join(s.dir(name), copyDir)), s.sweepSnapshots(name)); err != nil {
 		return err
 	}
 	_, err := os.Lstat(filepath.Join(s.dir(name), forFile))

@@ -35,10 +35,10 @@ func (*fake) Check(o map[string]string) error {
 }
 
 func (f *fake) Make(context.Context, string, map[string]string) error { return f.broken }
-func (*fake) Mounts(o map[string]string) bool                         { return o["mounts"] != "" }
+func (*fake) Mounts(_ string, o map[string]string) bool               { return o["mounts"] != "" }
 
 func (f *fake) Content(_ string, o map[string]string) (string, error) {
-	if f.Mounts(o) {
+	if f.Mounts("", o) {
 		return "", nil
 	}
 	return Files, nil

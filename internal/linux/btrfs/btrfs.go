@@ -185,6 +185,20 @@ func idOf(f *os.File) (uint64, error) {
 	return a.tree, err
 }
 
+// Nested reports whether there are subvolumes in a subvolume.
+func Nested(path string) (nested bool, err error) {
+	err = at(path, "look for subvolumes in", func(f *os.File) error {
+		id, err := idOf(f)
+		if err != nil {
+			return err
+		}
+		below, err := children(f, id)
+		nested = len(below) > 0
+		return err
+	})
+	return nested, err
+}
+
 // children are the IDs of the subvolumes in a subvolume.
 func children(dir *os.File, id uint64) (ids []uint64, err error) {
 	from := key{id, typeRootRef, 0}

@@ -84,6 +84,17 @@ func mustOpen(t *testing.T, dir string) *os.File {
 	return f
 }
 
+// awaitCounts waits until what was there before the quota groups is counted.
+func awaitCounts(path string) error {
+	return at(path, "wait for quota of", func(f *os.File) error {
+		_, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), 0x942e, 0) // BTRFS_IOC_QUOTA_RESCAN_WAIT
+		if e != 0 {
+			return e
+		}
+		return nil
+	})
+}
+
 func TestQuota(t *testing.T) {
 	dir := volume(t)
 	must(t, Create(dir+"/a"), os.WriteFile(dir+"/a/f", make([]byte, 1<<20), 0o600))
@@ -93,7 +104,13 @@ func TestQuota(t *testing.T) {
 	if _, err := Used(dir + "/a"); !errors.Is(err, ErrNoQuota) {
 		t.Errorf("used without quota: %v", err)
 	}
-	must(t, EnableQuota(dir), EnableQuota(dir), Snapshot(dir+"/a", dir+"/b"), Limit(dir+"/b", 8<<20))
+	if counts, err := Counts(dir); counts || err != nil {
+		t.Errorf("counts without quota: %v, %v", counts, err)
+	}
+	must(t, EnableQuota(dir), EnableQuota(dir), awaitCounts(dir), Snapshot(dir+"/a", dir+"/b"), Limit(dir+"/b", 8<<20))
+	if counts, err := Counts(dir); !counts || err != nil {
+		t.Errorf("counts: %v, %v", counts, err)
+	}
 	err := os.WriteFile(dir+"/b/big", make([]byte, 16<<20), 0o600)
 	if !errors.Is(err, unix.EDQUOT) {
 		t.Errorf("16 MB into 8: %v", err)
@@ -111,5 +128,15 @@ func TestQuota(t *testing.T) {
 	must(t, syncfs.All(dir), Snapshot(dir+"/a", dir+"/c"), os.Chmod(dir+"/c", 0o711), syncfs.All(dir))
 	if u, err := Used(dir + "/c"); err != nil || u.Exclusive != 0 || u.Referenced < 1<<20 {
 		t.Errorf("a new snapshot: %+v, %v", u, err)
+	}
+
+	// Those in it count too, also at once.
+	nested, err := Nested(dir + "/c")
+	must(t, err, Create(dir+"/c/in"), os.WriteFile(dir+"/c/in/f", make([]byte, 1<<20), 0o600), syncfs.All(dir))
+	if u, err := Used(dir + "/c"); err != nil || u.Exclusive < 1<<20 || nested {
+		t.Errorf("with one in it: %+v, %v, %v", u, err, nested)
+	}
+	if nested, err := Nested(dir + "/c"); !nested || err != nil {
+		t.Errorf("%v, %v", nested, err)
 	}
 }

@@ -25,11 +25,42 @@ func EnableQuota(path string) error {
 }
 
 func quotaOn(f *os.File) (bool, error) {
+	_, on, err := quotaStatus(f)
+	return on, err
+}
+
+// Flags of struct btrfs_qgroup_status_item.
+const (
+	statusRescan       = 1 << 1
+	statusInconsistent = 1 << 2
+	statusSimple       = 1 << 3 // "simple quotas", Linux 6.7: what a snapshot shares is not counted
+)
+
+// quotaStatus returns the flags, if there are quota groups.
+func quotaStatus(f *os.File) (flags uint64, on bool, err error) {
 	items, err := search(f, quotaTree, key{0, typeQuotaOn, 0}, key{0, typeQuotaOn, 0})
-	if err == unix.ENOENT { // there is no such tree
-		return false, nil
+	if err == unix.ENOENT || err == nil && len(items) == 0 { // there is no such tree
+		return 0, false, nil
 	}
-	return len(items) > 0, err
+	if err != nil {
+		return 0, false, err
+	}
+	d := items[0].data // struct btrfs_qgroup_status_item: version, generation, flags, rescan
+	if len(d) < 24 {
+		return 0, false, fmt.Errorf("a record of %d bytes: %w", len(d), unix.EIO)
+	}
+	return binary.LittleEndian.Uint64(d[16:]), true, nil
+}
+
+// Counts reports whether quota groups are enabled on the file system that has path, such
+// as count all that a subvolume refers to.
+func Counts(path string) (counts bool, err error) {
+	err = at(path, "look for quota of", func(f *os.File) error {
+		flags, on, err := quotaStatus(f)
+		counts = on && flags&statusSimple == 0
+		return err
+	})
+	return counts, err
 }
 
 // limitArgs is struct btrfs_ioctl_qgroup_limit_args.
@@ -52,40 +83,66 @@ func Limit(path string, bytes int64) error {
 	})
 }
 
-// Usage is what a quota group counts.
+// Usage is what quota groups count, without the blocks that an empty subvolume has.
 type Usage struct {
 	Referenced int64 // bytes
 	Exclusive  int64 // of these, bytes that no other subvolume refers to: 0 of a snapshot in which nothing was written
 }
 
-// Used measures a subvolume by its quota group, as of the last commit of the
-// file system (up to 30 s ago). It is ErrNoQuota where there are none.
+// Used measures a subvolume, with those in it, by their quota groups, as of the last
+// commit of the file system (up to 30 s ago). It is ErrNoQuota where there are none, and
+// where they do not know: while what was there before them is still being counted, or
+// as the kernel has given up counting.
 func Used(path string) (u Usage, err error) {
 	err = at(path, "measure subvolume", func(f *os.File) error {
+		flags, on, err := quotaStatus(f)
+		if err != nil {
+			return err
+		}
+		if !on || flags&(statusRescan|statusInconsistent|statusSimple) != 0 {
+			return ErrNoQuota
+		}
 		id, err := idOf(f)
 		if err != nil {
 			return err
 		}
-		at := key{0, typeQuotaInfo, id}
-		items, err := search(f, quotaTree, at, at)
-		if err == unix.ENOENT || err == nil && len(items) == 0 {
-			return ErrNoQuota
-		}
-		if err != nil {
-			return err
-		}
-		d := items[0].data // struct btrfs_qgroup_info_item: generation, referenced, compressed, exclusive
-		if len(d) < 32 {
-			return fmt.Errorf("a record of %d bytes: %w", len(d), unix.EIO)
-		}
-		own, err := ownBlocks(f, id)
-		if err != nil {
-			return err
-		}
-		u = Usage{int64(binary.LittleEndian.Uint64(d[8:])), max(int64(binary.LittleEndian.Uint64(d[24:]))-own, 0)}
-		return nil
+		u, err = used(f, id)
+		return err
 	})
 	return u, err
+}
+
+func used(f *os.File, id uint64) (u Usage, err error) {
+	at := key{0, typeQuotaInfo, id}
+	items, err := search(f, quotaTree, at, at)
+	if err == unix.ENOENT || err == nil && len(items) == 0 {
+		return u, ErrNoQuota
+	}
+	if err != nil {
+		return u, err
+	}
+	d := items[0].data // struct btrfs_qgroup_info_item: generation, referenced, compressed, exclusive
+	if len(d) < 32 {
+		return u, fmt.Errorf("a record of %d bytes: %w", len(d), unix.EIO)
+	}
+	own, err := ownBlocks(f, id)
+	if err != nil {
+		return u, err
+	}
+	u.Referenced = max(int64(binary.LittleEndian.Uint64(d[8:]))-own, 0)
+	u.Exclusive = max(int64(binary.LittleEndian.Uint64(d[24:]))-own, 0)
+	below, err := children(f, id)
+	if err != nil {
+		return u, err
+	}
+	for _, child := range below {
+		c, err := used(f, child)
+		if err != nil {
+			return u, err
+		}
+		u.Referenced, u.Exclusive = u.Referenced+c.Referenced, u.Exclusive+c.Exclusive
+	}
+	return u, nil
 }
 
 // ownBlocks are the bytes that a snapshot has of its own when only its root

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,14 +13,14 @@ import (
 	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
-	"github.com/tare-engine/tare/internal/linux/disk"
+	"github.com/tare-engine/tare/internal/linux/btrfs"
 	"github.com/tare-engine/tare/internal/linux/loop"
 	"github.com/tare-engine/tare/internal/linux/mount"
-	"github.com/tare-engine/tare/internal/linux/projquota"
 	"github.com/tare-engine/tare/internal/volume"
 )
 
-// A volume with a limit is an ext4 in a file, which takes space as it is written to.
+// A volume with a limit is an ext4 in a file, which takes space as it is written to; but
+// for those whose directory keeps the limit: see subvolume.go.
 const (
 	diskFile = "disk.img"
 	minSize  = 1 << 20 // less has no room for ext4's own tables
@@ -58,44 +57,16 @@ func makeDisk(ctx context.Context, dir string, size int64) error {
 	return emptyDisk(path)
 }
 
-// Size is what the file of a volume with a limit takes, or what the file system has
-// counted since Count.
-func (Driver) Size(dir string, options map[string]string) (int64, bool) {
-	if options["type"] != "" {
-		return 0, false
+// onDisk reports whether a volume has, or should have, a disk.
+func onDisk(dir string, options map[string]string) bool {
+	if size, err := sizeOf(options); err != nil || size == 0 || options["type"] != "" {
+		return false
 	}
-	if size, err := sizeOf(options); err != nil || size == 0 {
-		return counted(filepath.Join(dir, volume.Files))
+	if _, err := os.Lstat(filepath.Join(dir, diskFile)); err == nil {
+		return true
 	}
-	info, err := os.Lstat(filepath.Join(dir, diskFile))
-	if err != nil {
-		return 0, false
-	}
-	return disk.Taken(info), true
-}
-
-// Count makes an empty directory a project of its own, if the file system has project
-// quota and the directory is in nobody's.
-func (Driver) Count(dir string) {
-	if !projquota.Enabled(dir) || !projquota.Free(dir) {
-		return
-	}
-	if err := projquota.Begin(0, dir); err != nil {
-		slog.Debug("the files of a volume are not counted by the file system", "dir", dir, "err", err)
-	}
-}
-
-// counted is what the project of a directory takes beside the directory; false: it has none.
-func counted(dir string) (int64, bool) {
-	bytes, _, err := projquota.Used(dir)
-	if err != nil {
-		return 0, false
-	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return 0, false
-	}
-	return max(bytes-disk.Taken(info), 0), true
+	is, err := btrfs.IsSubvolume(filepath.Join(dir, volume.Files))
+	return err != nil || !is
 }
 
 // diskPatience is how long the end of the last container may take to let go of a disk.

@@ -2,7 +2,7 @@
 // root, or of any file system that the kernel can mount.
 //
 //	(no option)                                a directory of the data root
-//	size=10g                                   the same with a limit: a file system in a file
+//	size=10g                                   the same with a limit: see disk.go and subvolume.go
 //	type=tmpfs device=tmpfs o=size=64m         what mount(8) would mount, while a container runs
 //	type=none device=/srv/db o=bind            a directory of the host
 //	type=nfs device=:/export o=addr=nas,rw     a directory of a server
@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -26,10 +27,10 @@ import (
 type Driver struct{}
 
 var (
-	_ volume.Driver  = Driver{}
-	_ volume.Sizer   = Driver{}
-	_ volume.Counter = Driver{}
-	_ volume.Holder  = Driver{}
+	_ volume.Driver = Driver{}
+	_ volume.Sizer  = Driver{}
+	_ volume.Maker  = Driver{}
+	_ volume.Holder = Driver{}
 )
 
 // Name is the driver's name.
@@ -96,22 +97,23 @@ func sizeOf(options map[string]string) (int64, error) {
 	return size, nil
 }
 
-// Make makes the file that is the file system of a volume with a limit.
+// Make makes the file that is the file system of a volume with a limit, unless its
+// directory keeps it.
 func (Driver) Make(ctx context.Context, dir string, options map[string]string) error {
 	size, err := sizeOf(options)
 	if err != nil || size == 0 {
+		return err
+	}
+	kept, err := keepsLimit(filepath.Join(dir, volume.Files))
+	if err != nil || kept {
 		return err
 	}
 	return makeDisk(ctx, dir, size)
 }
 
 // Mounts reports whether the files have to be mounted.
-func (Driver) Mounts(options map[string]string) bool {
-	if options["type"] != "" {
-		return true
-	}
-	size, err := sizeOf(options)
-	return err == nil && size != 0
+func (Driver) Mounts(dir string, options map[string]string) bool {
+	return options["type"] != "" || onDisk(dir, options)
 }
 
 // Mount mounts them.
@@ -133,14 +135,12 @@ func mountAt(ctx context.Context, dir, at string, options map[string]string) err
 	return mount.Classic(options["device"], at, options["type"], o)
 }
 
-// Content is the directory of a volume without options, and the file of one with a
-// size.
+// Content is the directory of a volume, or its disk.
 func (Driver) Content(dir string, options map[string]string) (name string, err error) {
-	size, err := sizeOf(options)
 	switch {
-	case err != nil || options["type"] != "":
-		return "", err
-	case size != 0:
+	case options["type"] != "":
+		return "", nil
+	case onDisk(dir, options):
 		return diskFile, awaitDisk(dir)
 	}
 	return volume.Files, nil

@@ -28,7 +28,7 @@ func mounted(t *testing.T, dir string, options map[string]string) string {
 
 func TestASizeIsALimit(t *testing.T) {
 	d, dir, options := Driver{}, t.TempDir(), map[string]string{"size": "4m"}
-	if err := d.Make(t.Context(), dir, options); err != nil {
+	if err := errors.Join(d.MakeFiles(dir+"/_data", options), d.Make(t.Context(), dir, options)); err != nil {
 		t.Fatal(err)
 	}
 	at := mounted(t, dir, options)

@@ -44,7 +44,7 @@ func TestMounts(t *testing.T) {
 	}{
 		{nil, false}, {map[string]string{"size": "0"}, false}, {map[string]string{"size": "2m"}, true}, {map[string]string{"type": "tmpfs", "device": "t"}, true},
 	} {
-		if got := (Driver{}).Mounts(c.options); got != c.want {
+		if got := (Driver{}).Mounts(t.TempDir(), c.options); got != c.want {
 			t.Errorf("%v: %v", c.options, got)
 		}
 	}
