@@ -164,8 +164,9 @@ func (b *boot) adoptVolumes() error {
 	for _, c := range b.index.List() {
 		b.volumes.adopt(c.View())
 	}
+	err := b.records.dropParts() // first, as a plugin cannot unmount what is mounted here
 	b.volumes.service.Settle(func(id string) bool { return b.there(id) || b.records.damaged(id) })
-	return b.records.dropParts()
+	return err
 }
 
 // endRun ends the run of a container, if its record knows of one, that went down

@@ -17,54 +17,75 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/inroot"
 	"github.com/tare-engine/tare/internal/linux/mount"
+	"github.com/tare-engine/tare/internal/volume"
 )
 
-// Parts of volumes, and images, have no path of their own: while a container starts
-// they are mounted below EXECROOT/mounts, where its process takes them from.
+// Parts of volumes, and images, have no path of their own, and those that plugins say may
+// lead elsewhere a moment later: while a container starts such are mounted below
+// EXECROOT/mounts, where its process takes them from.
 
 func (vs *volumes) partPath(id string, n int) string {
 	return filepath.Join(vs.records.parts(), id+"-"+strconv.Itoa(n))
 }
 
-// part mounts a part of a volume, which is found by descriptor, at a place that its
-// container's process is to take it from.
-func (vs *volumes) part(m spec.Mount, at string) (string, error) {
-	root, err := os.Open(m.Source)
+// source is where a container's process is to take a volume from, or the part of it: where
+// its files are, or, if they have to be, where they are mounted for it.
+func (vs *volumes) source(ctx context.Context, v *View, m spec.Mount, at *volume.Place, part string) (string, error) {
+	m.Source = at.Path
+	if err := vs.fillMounted(ctx, v, m, at); err != nil {
+		return "", err
+	}
+	if m.Subpath == "" {
+		if at.Dir == nil {
+			return at.Path, nil
+		}
+		return part, vs.attachCopy(at.Dir, part, true)
+	}
+	whole, err := at.Open()
 	if err != nil {
 		return "", err
 	}
-	defer root.Close()
+	defer whole.Close()
+	if err := vs.fillPart(ctx, v, m, whole); err != nil {
+		return "", err
+	}
+	return part, vs.part(whole, m, part)
+}
+
+// part mounts a part of a volume, which is found by descriptor, at a place that its
+// container's process is to take it from.
+func (vs *volumes) part(root *os.File, m spec.Mount, at string) error {
 	f, err := inroot.OpenBeneath(root, m.Subpath, inroot.OPath)
 	switch {
 	case errors.Is(err, syscall.EXDEV):
-		return "", errdefs.New(errdefs.InvalidArgument, "path concatenation escapes the base directory, base: %s, subpath: %s", m.Source, m.Subpath)
+		return errdefs.New(errdefs.InvalidArgument, "path concatenation escapes the base directory, base: %s, subpath: %s", m.Source, m.Subpath)
 	case err != nil:
-		return "", errdefs.New(errdefs.InvalidArgument, "cannot access path %s: %w", filepath.Join(m.Source, m.Subpath), err)
+		return errdefs.New(errdefs.InvalidArgument, "cannot access path %s: %w", filepath.Join(m.Source, m.Subpath), err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", err
+		return err
 	}
+	return vs.attachCopy(f, at, info.IsDir())
+}
+
+// attachCopy attaches a copy of what is mounted at an open file among the parts.
+func (vs *volumes) attachCopy(f *os.File, at string, dir bool) error {
 	tree, err := mount.CloneOf(f, true)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer tree.Close()
-	return at, vs.attach(tree, at, info.IsDir())
+	return vs.attach(tree, at, dir)
 }
 
 // fillPart gives an empty part of a volume what the image has at its target, once, before
 // its container's first start.
-func (vs *volumes) fillPart(ctx context.Context, v *View, m spec.Mount) error {
+func (vs *volumes) fillPart(ctx context.Context, v *View, m spec.Mount, whole *os.File) error {
 	if m.NoCopy || !v.Last.StartedAt.IsZero() {
 		return nil
 	}
-	whole, err := os.Open(m.Source)
-	if err != nil {
-		return err
-	}
-	defer whole.Close()
 	part, err := inroot.OpenBeneath(whole, m.Subpath, os.O_RDONLY|syscall.O_DIRECTORY)
 	if err != nil {
 		return nil // a file, or nothing, which is said when it is mounted
@@ -120,19 +141,36 @@ func (vs *volumes) mountImage(ctx context.Context, m spec.Mount, at string) (str
 	if err := vs.attach(tree, m.Source, true); err != nil {
 		return "", err
 	}
-	return vs.part(m, at)
+	whole, err := os.Open(m.Source)
+	if err != nil {
+		return "", err
+	}
+	defer whole.Close()
+	return at, vs.part(whole, m, at)
 }
 
 // endParts takes the parts away after a start: the container has its own by then.
 func (vs *volumes) endParts(v *View) {
 	for i, m := range v.Mounts {
-		if m.Subpath != "" || m.Type == mounttypes.TypeImage {
+		if vs.hasPart(m) {
 			path := vs.partPath(v.ID, i)
 			if err := errors.Join(dropPart(path), dropPart(path+wholeMark)); err != nil {
 				slog.Warn("unmount a part of a volume or image", "container", v.ID, "err", err)
 			}
 		}
 	}
+}
+
+// hasPart reports whether source, or mountImage, has mounted something for a mount.
+func (vs *volumes) hasPart(m spec.Mount) bool {
+	if m.Subpath != "" || m.Type == mounttypes.TypeImage {
+		return true
+	}
+	if m.Type != mounttypes.TypeVolume {
+		return false
+	}
+	of, err := vs.service.Get(m.Name)
+	return err != nil || !vs.service.Ours(of)
 }
 
 func dropPart(path string) error { return errors.Join(mount.Detach(path), removeFile(path)) }

@@ -172,14 +172,16 @@ func (vs *volumes) fill(ctx context.Context, r *Record) error {
 		if m.Type != mount.TypeVolume || m.NoCopy || m.Subpath != "" {
 			continue
 		}
-		if err := vs.fillOne(ctx, root, m, r); err != nil {
+		if err := vs.fillOne(ctx, root, nil, m, r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (vs *volumes) fillOne(ctx context.Context, root *os.File, m spec.Mount, r *Record) error {
+// fillOne fills a volume from the files of the image; into is the directory of a plugin's
+// volume that is mounted, else nil.
+func (vs *volumes) fillOne(ctx context.Context, root, into *os.File, m spec.Mount, r *Record) error {
 	from, err := inroot.Open(root, m.Target, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -190,6 +192,9 @@ func (vs *volumes) fillOne(ctx context.Context, root *os.File, m spec.Mount, r *
 		return errdefs.New(errdefs.InvalidArgument, "the image's files for volume %s: %w", m.Name, err)
 	}
 	defer from.Close()
+	if into != nil {
+		return vs.service.FillPart(ctx, m.Name, into, from, r.IDs)
+	}
 	return vs.service.Fill(ctx, m.Name, from, r.IDs)
 }
 
@@ -249,20 +254,13 @@ func (vs *volumes) mount(ctx context.Context, v *View) ([]spec.Mount, error) {
 			list = append(list, m)
 			continue
 		}
-		m.Source, err = vs.service.Mount(ctx, m.Name, volume.Mounting{User: v.ID, Destination: m.Target, ReadOnly: m.ReadOnly, Propagation: string(m.Propagation)})
+		at, err := vs.service.Mount(ctx, m.Name, volume.Mounting{User: v.ID, Destination: m.Target, ReadOnly: m.ReadOnly, Propagation: string(m.Propagation)})
 		if err != nil {
 			return nil, err
 		}
-		if err := vs.fillMounted(ctx, v, m); err != nil {
+		m.Source, err = vs.source(ctx, v, m, at, vs.partPath(v.ID, i))
+		if err = errors.Join(err, at.Close()); err != nil {
 			return nil, err
-		}
-		if m.Subpath != "" {
-			if err := vs.fillPart(ctx, v, m); err != nil {
-				return nil, err
-			}
-			if m.Source, err = vs.part(m, vs.partPath(v.ID, i)); err != nil {
-				return nil, err
-			}
 		}
 		list = append(list, m)
 	}
@@ -292,7 +290,7 @@ func (vs *volumes) lend(ctx context.Context, v *View) (_ []spec.Mount, giveBack 
 }
 
 // fillMounted fills a volume whose files have not been there until now.
-func (vs *volumes) fillMounted(ctx context.Context, v *View, m spec.Mount) error {
+func (vs *volumes) fillMounted(ctx context.Context, v *View, m spec.Mount, at *volume.Place) error {
 	if m.NoCopy || m.Subpath != "" {
 		return nil
 	}
@@ -304,7 +302,15 @@ func (vs *volumes) fillMounted(ctx context.Context, v *View, m spec.Mount) error
 		return err
 	}
 	defer root.Close()
-	return vs.fillOne(ctx, root, m, v.Record)
+	if at.Dir == nil {
+		return vs.fillOne(ctx, root, nil, m, v.Record)
+	}
+	into, err := at.Open()
+	if err != nil {
+		return err
+	}
+	defer into.Close()
+	return vs.fillOne(ctx, root, into, m, v.Record)
 }
 
 // unmount says that the container's run is over.

@@ -25,16 +25,11 @@ import (
 // Export writes all files of a volume as a tar stream, with its directory. The volume
 // is in use meanwhile; what runs may change it, as with the export of a container.
 func (s *Service) Export(ctx context.Context, name string, out io.Writer) (err error) {
-	v, giveBack, err := s.borrow(ctx, name, "export-")
+	root, giveBack, err := s.borrow(ctx, name, "export-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, giveBack()) }()
-	root, err := os.Open(v.Mountpoint)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
 	return totar.Tree(ctx, root, out, totar.Options{Root: true})
 }
 

@@ -72,14 +72,16 @@ func (s *Service) inside(ctx context.Context, name string, f func(root *os.File)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	v, giveBack, err := s.borrow(ctx, name, "copy-")
+	dir, giveBack, err := s.borrow(ctx, name, "copy-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, giveBack()) }()
 	var root *os.File
 	rights := confine.Options{Keep: confine.FileCapabilities(), Enter: func() (err error) {
-		root, err = enter(v)
+		if root, err = enter(dir); err != nil {
+			err = fmt.Errorf("files of volume %s: %w", name, err)
+		}
 		return err
 	}}
 	return confine.Run(rights, func() error {
@@ -88,17 +90,13 @@ func (s *Service) inside(ctx context.Context, name string, f func(root *os.File)
 	})
 }
 
-// enter makes a volume the root of the calling thread, for good.
-func enter(v *View) (*os.File, error) {
-	tree, err := mount.Clone(v.Mountpoint, false)
+// enter makes a volume's directory the root of the calling thread, for good.
+func enter(dir *os.File) (*os.File, error) {
+	tree, err := mount.CloneOf(dir, false)
 	if err != nil {
-		return nil, fmt.Errorf("files of volume %s: %w", v.Name, err)
+		return nil, err
 	}
 	view := mount.View{Root: tree}
 	defer view.Close()
-	root, err := view.Enter()
-	if err != nil {
-		return nil, fmt.Errorf("files of volume %s: %w", v.Name, err)
-	}
-	return root, nil
+	return view.Enter()
 }

@@ -22,7 +22,7 @@ import (
 //
 // A volume that nobody has mounted is filled by one exchange: a copy that is cut off
 // leaves it empty. One that is mounted is filled file by file, each whole. One whose
-// files have to be mounted (see Mounts) stays as it is until it is mounted.
+// files have to be mounted (see Mounts) stays as it is until it is mounted; a plugin's does: see FillPart.
 func (s *Service) Fill(ctx context.Context, name string, from *os.File, ids *idrange.Map) error {
 	e, err := s.hold(name)
 	if err != nil {
@@ -31,7 +31,7 @@ func (s *Service) Fill(ctx context.Context, name string, from *os.File, ids *idr
 	defer e.mu.Unlock()
 	v := e.view.Load()
 	mounts := s.Mounts(v)
-	if mounts && len(e.mounters) == 0 {
+	if mounts && len(e.mounters) == 0 || !s.ours(v.Driver) {
 		return nil
 	}
 	o := ownedBy(ids)
@@ -45,7 +45,7 @@ func (s *Service) Fill(ctx context.Context, name string, from *os.File, ids *idr
 	return s.fillByExchange(ctx, from, v, o)
 }
 
-// FillPart is Fill for a directory of a volume that is mounted.
+// FillPart is Fill for a directory of a volume that is mounted, or all of it; also a plugin's.
 func (s *Service) FillPart(ctx context.Context, name string, part, from *os.File, ids *idrange.Map) error {
 	e, err := s.hold(name)
 	if err != nil {

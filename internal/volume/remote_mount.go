@@ -8,12 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
+	"github.com/tare-engine/tare/internal/linux/inroot"
 )
 
 // The plugin of a volume counts who has it mounted, by the ID of the user: what it has been
@@ -25,33 +28,36 @@ import (
 // killed tells it of the ends that came meanwhile. A plugin that does not answer then is
 // asked again and again, beside the requests of clients.
 
-// mountRemote makes the files of a plugin's volume appear for a user.
+// mountRemote makes the files of a plugin's volume appear for a user, and returns their
+// directory.
 //
 // Preconditions: e.mu is held.
-func (s *Service) mountRemote(ctx context.Context, e *entry, user string) (err error) {
+func (s *Service) mountRemote(ctx context.Context, e *entry, user string) (dir *os.File, err error) {
 	v := *e.view.Load()
 	if e.mounters[user] {
-		return nil
+		dir, err = s.openPlace(ctx, v.Mountpoint)
+		return dir, mounting(&v, err)
 	}
 	if err := e.awaitUnmounted(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	p, err := s.plugin(ctx, v.Driver)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.note(v.Name, user, noted{}); err != nil {
-		return err
+		return nil, err
 	}
 	failpoint.Hit("volume/plugin-noted")
 	path, err := p.Mount(ctx, v.Name, user)
 	failpoint.Hit("volume/plugin-mounted")
 	if err == nil {
-		err = s.checkPlace(ctx, path)
+		dir, err = s.openPlace(ctx, path)
 		if err == nil {
 			err = s.note(v.Name, user, noted{Path: path})
 		}
 		if err != nil {
+			dir.Close() // also of nil; the plugin could not unmount it else
 			s.unmountRemote(e, user)
 		}
 	} else if errdefs.Is(err, errdefs.Unavailable) {
@@ -60,11 +66,19 @@ func (s *Service) mountRemote(ctx context.Context, e *entry, user string) (err e
 		err = errors.Join(err, s.forgetNote(v.Name, user))
 	}
 	if err != nil {
-		return fmt.Errorf("error while mounting volume '%s': %w", v.Mountpoint, err)
+		return nil, mounting(&v, err)
 	}
 	v.Mountpoint = path
 	e.publish(&v)
-	return nil
+	return dir, nil
+}
+
+// mounting says of an error that it came up as a volume was mounted, in Docker's words.
+func mounting(v *View, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("error while mounting volume '%s': %w", v.Mountpoint, err)
 }
 
 // endPatience is how long the end of a run, or who wants the volume next, waits for a
@@ -168,50 +182,84 @@ func (s *Service) settleRemote(e *entry) {
 	}
 }
 
-// checkPlace refuses a path of a plugin at which no container may have its files: one that
-// leads to the engine's own or to what the kernel serves, or to all of the host.
-func (s *Service) checkPlace(ctx context.Context, path string) error {
+// openPlace opens, O_PATH, the directory that a plugin's path leads to. It refuses those at
+// which no container may have its files: the engine's own or what the kernel serves, or
+// all of the host. Where the path leads afterwards does not matter to who uses the directory.
+func (s *Service) openPlace(ctx context.Context, path string) (*os.File, error) {
 	wrong := func(why string) error {
 		return errdefs.New(errdefs.Internal, "the plugin says that the files are at %q: %s", shown(path), why)
 	}
 	if !filepath.IsAbs(path) || strings.ContainsRune(path, 0) || len(path) > maxPath {
-		return wrong("that is no absolute path")
+		return nil, wrong("that is no absolute path")
 	}
-	type found struct {
-		path string
-		dir  bool
-		err  error
+	dir, err := openDir(ctx, path)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		return nil, wrong("the file system does not answer")
+	case errors.Is(err, syscall.ENOTDIR):
+		return nil, wrong("that is no directory")
+	case err != nil && ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, wrong(err.Error())
 	}
-	looked := make(chan found, 1)
-	go func() { // a file system that does not answer holds up nobody else
-		var f found
-		if f.path, f.err = filepath.EvalSymlinks(path); f.err == nil {
-			var st os.FileInfo
-			if st, f.err = os.Stat(f.path); f.err == nil {
-				f.dir = st.IsDir()
-			}
-		}
-		looked <- f
-	}()
-	var f found
-	select {
-	case f = <-looked:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(endPatience):
-		return wrong("the file system does not answer")
+	if why := s.noPlace(dir); why != "" {
+		dir.Close()
+		return nil, wrong(why)
+	}
+	return dir, nil
+}
+
+// noPlace says why no container may have its files in an open directory; "": it may.
+func (s *Service) noPlace(dir *os.File) string {
+	path, err := os.Readlink(procPath(dir))
+	if err != nil {
+		return err.Error()
+	}
+	if there, err := os.Lstat(path); err != nil || !sameFile(dir, there) {
+		return "it is being moved or removed"
 	}
 	switch {
-	case f.err != nil:
-		return wrong(f.err.Error())
-	case !f.dir:
-		return wrong("that is no directory")
-	case s.ownFiles(f.path):
-		return wrong("that has the engine's own files")
-	case within(f.path, "/proc") || within(f.path, "/sys") || within(f.path, "/dev"):
-		return wrong("the kernel's files are no volume")
+	case s.ownFiles(path):
+		return "that has the engine's own files"
+	case within(path, "/proc") || within(path, "/sys") || within(path, "/dev"):
+		return "the kernel's files are no volume"
 	}
-	return nil
+	return ""
+}
+
+func sameFile(f *os.File, other os.FileInfo) bool {
+	info, err := f.Stat()
+	return err == nil && os.SameFile(info, other)
+}
+
+// procPath leads to what is open, whatever its name is by now.
+func procPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
+
+// openDir opens the directory that a path leads to, O_PATH. A file system that does not
+// answer holds up nobody else.
+func openDir(ctx context.Context, path string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, endPatience)
+	defer cancel()
+	type opened struct {
+		dir *os.File
+		err error
+	}
+	done := make(chan opened)
+	go func() {
+		dir, err := os.OpenFile(path+"/.", inroot.OPath, 0)
+		select {
+		case done <- opened{dir, err}:
+		case <-ctx.Done():
+			dir.Close() // also of nil
+		}
+	}()
+	select {
+	case o := <-done:
+		return o.dir, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // ownFiles reports whether a path without links leads to files of the engine's, or has them.

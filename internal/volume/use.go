@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,55 +54,83 @@ type Mounting struct {
 	Propagation string
 }
 
+// Place is where the files of a volume are.
+type Place struct {
+	Path string
+	// Dir is the directory, O_PATH, of which it was checked that a container may have its
+	// files there: a plugin has said the path, which may lead elsewhere by now. nil: the
+	// path is the engine's own. While it is open the plugin cannot unmount it.
+	Dir *os.File
+}
+
+// Close lets go of the directory.
+func (p *Place) Close() error {
+	if p.Dir == nil {
+		return nil
+	}
+	return p.Dir.Close()
+}
+
+// Open opens the directory to be read.
+func (p *Place) Open() (*os.File, error) {
+	if p.Dir == nil {
+		return os.Open(p.Path)
+	}
+	dir, err := os.Open(procPath(p.Dir))
+	runtime.KeepAlive(p.Dir)
+	return dir, err
+}
+
 // Mount makes the files of a volume appear for a container that is about to run, and
 // returns where. A container mounts a volume as often as it likes and unmounts it
 // once.
-func (s *Service) Mount(ctx context.Context, name string, m Mounting) (path string, err error) {
+func (s *Service) Mount(ctx context.Context, name string, m Mounting) (*Place, error) {
 	e, err := s.hold(name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer e.mu.Unlock()
 	v := e.view.Load()
 	if _, err := filepath.EvalSymlinks(v.Mountpoint); s.ours(v.Driver) && errors.Is(err, fs.ErrNotExist) { // as Docker says it of what has been deleted behind its back
-		return "", fmt.Errorf("error evaluating symlinks from mount source %q: %w", v.Mountpoint, err)
+		return nil, fmt.Errorf("error evaluating symlinks from mount source %q: %w", v.Mountpoint, err)
 	}
-	if err := s.mount(ctx, e, m.User); err != nil {
-		return "", err
+	at, err := s.mount(ctx, e, m.User)
+	if err != nil {
+		return nil, err
 	}
-	v = e.view.Load()
-	s.tell(events.ActionMount, v, "container", m.User, "destination", m.Destination, "read/write", strconv.FormatBool(!m.ReadOnly), "propagation", m.Propagation)
-	return v.Mountpoint, nil
+	s.tell(events.ActionMount, e.view.Load(), "container", m.User, "destination", m.Destination, "read/write", strconv.FormatBool(!m.ReadOnly), "propagation", m.Propagation)
+	return at, nil
 }
 
 // mount makes the files appear for a user, if they do not yet.
 //
 // Preconditions: e.mu is held.
-func (s *Service) mount(ctx context.Context, e *entry, user string) error {
-	err := s.appear(ctx, e, user)
-	if err == nil {
-		e.mounters[user] = true
+func (s *Service) mount(ctx context.Context, e *entry, user string) (*Place, error) {
+	dir, err := s.appear(ctx, e, user)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	e.mounters[user] = true
+	return &Place{e.view.Load().Mountpoint, dir}, nil
 }
 
-func (s *Service) appear(ctx context.Context, e *entry, user string) error {
+func (s *Service) appear(ctx context.Context, e *entry, user string) (dir *os.File, err error) {
 	v := e.view.Load()
 	if !s.ours(v.Driver) {
 		return s.mountRemote(ctx, e, user)
 	}
 	d, err := s.driver(v.Driver)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(e.mounters) > 0 || !d.Mounts(s.dir(v.Name), v.Options) {
-		return nil
+		return nil, nil
 	}
 	if err := d.Mount(ctx, s.dir(v.Name), v.Mountpoint, v.Options); err != nil {
-		return fmt.Errorf("error while mounting volume '%s': %w", v.Mountpoint, err)
+		return nil, mounting(v, err)
 	}
 	failpoint.Hit("volume/mounted")
-	return nil
+	return nil, nil
 }
 
 // Unmount says that a container does not run any more. Who has not mounted the volume

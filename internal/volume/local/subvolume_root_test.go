@@ -282,10 +282,10 @@ func TestDisksOnBtrfs(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	path, err := s.Mount(t.Context(), "clone", volume.Mounting{User: "c1"})
+	at, err := s.Mount(t.Context(), "clone", volume.Mounting{User: "c1"})
 	must(t, err)
-	if on, err := btrfs.On(path); err != nil || on || !s.Mounts(v) {
-		t.Errorf("%s is not a disk: %v", path, err)
+	if on, err := btrfs.On(at.Path); err != nil || on || !s.Mounts(v) {
+		t.Errorf("%s is not a disk: %v", at.Path, err)
 	}
 	must(t, s.Unmount("clone", "c1"), s.Remove("vv"), s.Remove("clone"))
 	wantNoneLeft(t, root)

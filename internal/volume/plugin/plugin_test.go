@@ -63,7 +63,11 @@ func (l *lab) make(name string, options map[string]string) {
 }
 
 func (l *lab) mount(name, user string) (string, error) {
-	return l.Mount(l.Context(), name, volume.Mounting{User: user, Destination: "/d"})
+	at, err := l.Mount(l.Context(), name, volume.Mounting{User: user, Destination: "/d"})
+	if err != nil {
+		return "", err
+	}
+	return at.Path, at.Close()
 }
 
 // users waits until these have a volume mounted, for the plugin.
@@ -225,6 +229,41 @@ func TestErrorsOfPlugins(t *testing.T) {
 	l.refused(err, errdefs.InvalidArgument, "the plugin nas knows the volume by its name")
 	_, err = l.Clone(t.Context(), "mm", "nn")
 	l.refused(err, errdefs.InvalidArgument, "the plugin nas has them")
+}
+
+// What has been checked is what containers get, wherever the path leads a moment later.
+func TestAPathThatIsReplaced(t *testing.T) {
+	l := newLab(t)
+	checked, place, own := filepath.Join(l.dir, "checked"), filepath.Join(l.dir, "place"), filepath.Join(l.dir, "data")
+	if err := errors.Join(os.Mkdir(checked, 0o700), os.WriteFile(checked+"/f", nil, 0o600), os.Symlink(checked, place)); err != nil {
+		t.Fatal(err)
+	}
+	l.make("vv", map[string]string{"path": place})
+	for range 2 { // the second time the plugin is not asked
+		at, err := l.Mount(t.Context(), "vv", volume.Mounting{User: "c1", Destination: "/d"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Remove(place), os.Symlink(own, place)); err != nil {
+			t.Fatal(err)
+		}
+		dir, err := at.Open()
+		if err != nil || at.Dir == nil || at.Path != place {
+			t.Fatalf("%+v, %v", at, err)
+		}
+		if names, err := dir.Readdirnames(-1); err != nil || !slices.Equal(names, []string{"f"}) {
+			t.Errorf("%v, %v", names, err)
+		}
+		if err := errors.Join(dir.Close(), at.Close()); err != nil {
+			t.Error(err)
+		}
+		if _, err := l.Mount(t.Context(), "vv", volume.Mounting{User: "c1", Destination: "/e"}); err == nil || !strings.Contains(err.Error(), "the engine's own files") {
+			t.Errorf("the place leads to the engine's files: %v", err)
+		}
+		if err := errors.Join(os.Remove(place), os.Symlink(checked, place)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // A plugin does not get the engine's files, or the host's, into a container.
