@@ -29,6 +29,7 @@ var sameLines = []string{
 	"logs %X", "logs -n 1 %X", "logs nosuch", "port %C", "port %C 80", "port %C 81", "top %C -o comm", "diff %X", "diff %C", "diff nosuch", "diff", "container diff %X", "history %I", "history -q --no-trunc %I", "history --format json %I",
 	"run", "run --rm %I sh -c exit_9", "run --rm %I nosuch", "run --rm %I /etc", "run -p xx %I", "run --name cmp-running %I", "run -i --rm %I cat", "run --rm -it %I sh",
 	"run --pull never nosuch", "run --restart foo %I", "run --rm --restart always %I", "create --network none --network host %I",
+	"create -v v:/v:ro %I", "create -v a::b %I", "create -v vv:/v: %I", "create -v :/v %I", "create -v ::: %I", "create -v /a:/b:ro:z %I", "create -v v:/v:ro:z:q %I", "create -v /a:/b:ro: %I", "create --volume= %I",
 	"exec %C echo hi", "exec %C sh -c exit_4", "exec nosuch ls", "exec %X ls", "exec %C",
 	"wait %X", "start nosuch", "start -a %X", "stop nosuch", "kill nosuch", "rm nosuch", "rm %C", "rm -f nosuch", "rename %C %C", "rename nosuch x", "pause nosuch", "unpause %C",
 	"pull", "pull -a x:1", "pull -q nosuch.invalid/x:1", "pull nosuch.invalid/x", "push", "push -a x:1", "push nosuch.invalid/x", "image pull", "image push -q nosuch.invalid/x:1",

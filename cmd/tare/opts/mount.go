@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/mount"
@@ -266,15 +266,16 @@ func csvFields(s string) ([]string, error) {
 func SplitVolumes(specs []string) (binds []string, anonymous map[string]struct{}, err error) {
 	anonymous = map[string]struct{}{}
 	for _, spec := range specs {
-		source, rest, ok := strings.Cut(spec, ":")
-		if !ok {
+		n, err := sections(spec)
+		if err != nil {
+			return nil, nil, err
+		}
+		if n == 1 {
 			anonymous[spec] = struct{}{}
 			continue
 		}
-		if source == "" || slices.Contains(strings.Split(rest, ":"), "") {
-			return nil, nil, fmt.Errorf("invalid spec: %s: empty section between colons", spec)
-		}
-		if source == "." || source == ".." || strings.HasPrefix(source, "./") || strings.HasPrefix(source, "../") {
+		source, rest, _ := strings.Cut(spec, ":")
+		if strings.HasPrefix(source, ".") {
 			if source, err = filepath.Abs(source); err != nil {
 				return nil, nil, err
 			}
@@ -282,4 +283,33 @@ func SplitVolumes(specs []string) (binds []string, anonymous map[string]struct{}
 		binds = append(binds, source+":"+rest)
 	}
 	return binds, anonymous, nil
+}
+
+// sections counts the sections of a value of --volume as docker does: one or two bytes are
+// a path, and the colon behind a single letter is part of a section, as if that were a
+// drive of Windows. So v:/v is one path, which is that of an anonymous volume.
+func sections(spec string) (n int, err error) {
+	switch len(spec) {
+	case 0:
+		return 0, errors.New("invalid empty volume spec")
+	case 1, 2:
+		return 1, nil
+	}
+	var section []rune
+	for _, c := range spec {
+		if c != ':' || len(section) == 1 && unicode.IsLetter(section[0]) {
+			section = append(section, c)
+			continue
+		}
+		if len(section) == 0 {
+			break
+		}
+		if n, section = n+1, nil; n == 3 {
+			return 0, fmt.Errorf("invalid spec: %s: too many colons", spec)
+		}
+	}
+	if len(section) == 0 {
+		return 0, fmt.Errorf("invalid spec: %s: empty section between colons", spec)
+	}
+	return n + 1, nil
 }

@@ -2,7 +2,9 @@ package opts
 
 import (
 	"maps"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -282,6 +284,25 @@ func TestExtensionsHaveFlags(t *testing.T) {
 		}
 		if usage := f.Lookup(x.Name).Usage; usage != x.Usage {
 			t.Errorf("%s: help says %q", x.Name, usage)
+		}
+	}
+}
+
+// A single letter before a colon is a drive of Windows to docker too.
+func TestSplitVolumes(t *testing.T) {
+	cwd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for spec, want := range map[string]string{
+		"/v": "", "v": "", "v:": "", ":v": "", "::": "", "v:/v": "", "v:v": "", "é:/v": "",
+		"vv:/v": "vv:/v", "1:/v": "1:/v", "v:/v:ro": "v:/v:ro", "a::b": "a::b", "/a:b:/c": "/a:b:/c",
+		"./a:/b": cwd + "/a:/b", ".a:/b": cwd + "/.a:/b", "..:/b": filepath.Dir(cwd) + ":/b",
+	} {
+		binds, anonymous, err := SplitVolumes([]string{spec})
+		_, alone := anonymous[spec]
+		if err != nil || alone != (want == "") || strings.Join(binds, " ") != want {
+			t.Errorf("%s: %q, %v, %v", spec, binds, anonymous, err)
 		}
 	}
 }
