@@ -135,11 +135,12 @@ func TestKindsAreKept(t *testing.T) {
 	l.write(filepath.Join(l.root, "a", "file"), "old")
 	file, dir := l.archive(tar.Header{Name: "dir", Uname: "new"}), l.archive(tar.Header{Name: "file/", Typeflag: tar.TypeDir})
 	for want, in := range map[string][]byte{
-		`cannot overwrite directory "/a/dir" with non-directory "/a"`:      file,
-		`cannot overwrite non-directory "/a/file" with directory "/a"`:     dir,
-		`Error processing tar file: unexpected EOF`:                        l.archive(tar.Header{Name: "cut", Uname: strings.Repeat("x", 2000)})[:1200],
-		`Error processing tar file: entry "../x": "../x" is outside of`:    l.archive(tar.Header{Name: "../x"}),
-		`Error processing tar file: entry "z": hard link to "missing": no`: l.archive(tar.Header{Name: "z", Typeflag: tar.TypeLink, Linkname: "missing"}),
+		`cannot overwrite directory "/a/dir" with non-directory "/a"`:                    file,
+		`cannot overwrite non-directory "/a/file" with directory "/a"`:                   dir,
+		`Error processing tar file: unexpected EOF`:                                      l.archive(tar.Header{Name: "cut", Uname: strings.Repeat("x", 2000)})[:1200],
+		`Error processing tar file: entry "../x": "../x" is outside of`:                  l.archive(tar.Header{Name: "../x"}),
+		`Error processing tar file: entry "h": hard link to "../x", which is outside of`: l.archive(tar.Header{Name: "x"}, tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: "../x"}),
+		`Error processing tar file: entry "z": hard link to "missing": no`:               l.archive(tar.Header{Name: "z", Typeflag: tar.TypeLink, Linkname: "missing"}),
 	} {
 		if err := l.unpack("/a", in, UnpackOptions{KeepKinds: true}); err == nil || !strings.HasPrefix(err.Error(), want) || errdefs.KindOf(err) != errdefs.InvalidArgument {
 			t.Errorf("%v, want %s", err, want)

@@ -333,8 +333,11 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 
 // liveEntry is entry for a tree in use. The directory itself stays as it is.
 func (u *unpacker) liveEntry(p string, h *tar.Header, r io.Reader) error {
-	if q := path.Clean(h.Name); q == ".." || strings.HasPrefix(q, "../") {
+	if leadsOut(h.Name) {
 		return inputErrorf("%q is outside of the directory", h.Name)
+	}
+	if h.Typeflag == tar.TypeLink && leadsOut(h.Linkname) {
+		return inputErrorf("hard link to %.300q, which is outside of the directory", h.Linkname)
 	}
 	if p == "." {
 		return nil
@@ -345,6 +348,12 @@ func (u *unpacker) liveEntry(p string, h *tar.Header, r io.Reader) error {
 		return err
 	}
 	return u.make(parent, base, p, h, r)
+}
+
+// leadsOut reports whether a name goes above where it begins.
+func leadsOut(name string) bool {
+	q := path.Clean(name)
+	return q == ".." || strings.HasPrefix(q, "../")
 }
 
 // make makes the entry at base in the directory parent.
