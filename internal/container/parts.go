@@ -31,7 +31,6 @@ func (vs *volumes) partPath(id string, n int) string {
 // source is where a container's process is to take a volume from, or the part of it: where
 // its files are, or, if they have to be, where they are mounted for it.
 func (vs *volumes) source(ctx context.Context, v *View, m spec.Mount, at *volume.Place, part string) (string, error) {
-	m.Source = at.Path
 	if err := vs.fillMounted(ctx, v, m, at); err != nil {
 		return "", err
 	}
@@ -49,18 +48,20 @@ func (vs *volumes) source(ctx context.Context, v *View, m spec.Mount, at *volume
 	if err := vs.fillPart(ctx, v, m, whole); err != nil {
 		return "", err
 	}
-	return part, vs.part(whole, m, part)
+	return part, vs.part(whole, at.Path, m, part)
 }
 
 // part mounts a part of a volume, which is found by descriptor, at a place that its
 // container's process is to take it from.
-func (vs *volumes) part(root *os.File, m spec.Mount, at string) error {
+//
+// what is what it is a part of, for errors.
+func (vs *volumes) part(root *os.File, what string, m spec.Mount, at string) error {
 	f, err := inroot.OpenBeneath(root, m.Subpath, inroot.OPath)
 	switch {
 	case errors.Is(err, syscall.EXDEV):
-		return errdefs.New(errdefs.InvalidArgument, "path concatenation escapes the base directory, base: %s, subpath: %s", m.Source, m.Subpath)
+		return errdefs.New(errdefs.InvalidArgument, "path concatenation escapes the base directory, base: %s, subpath: %s", what, m.Subpath)
 	case err != nil:
-		return errdefs.New(errdefs.InvalidArgument, "cannot access path %s: %w", filepath.Join(m.Source, m.Subpath), err)
+		return errdefs.New(errdefs.InvalidArgument, "cannot access path %s: %w", filepath.Join(what, m.Subpath), err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -146,7 +147,7 @@ func (vs *volumes) mountImage(ctx context.Context, m spec.Mount, at string) (str
 		return "", err
 	}
 	defer whole.Close()
-	return at, vs.part(whole, m, at)
+	return at, vs.part(whole, "image "+m.Name+":", m, at)
 }
 
 // endParts takes the parts away after a start: the container has its own by then.
