@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -74,6 +75,14 @@ func (s *Service) copyFiles(ctx context.Context, v *View, from, to string) (sync
 		}
 	}
 	return false, treecopy.Copy(ctx, from, to)
+}
+
+// discard is deleteTree for what the next operation of the kind, or the next Open, deletes
+// if we cannot.
+func (s *Service) discard(dir string) {
+	if err := s.deleteTree(dir); err != nil {
+		slog.Warn("delete what a volume has had", "dir", dir, "err", err)
+	}
 }
 
 // deleteTree removes a directory of ours with all in it, if it is there.

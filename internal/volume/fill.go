@@ -148,7 +148,8 @@ func (s *Service) fillByExchange(ctx context.Context, from *os.File, v *View, o 
 	if err := s.cfg.Store.SyncDirs(s.dir(v.Name)); err != nil {
 		return err
 	}
-	return s.deleteTree(stage)
+	s.discard(stage)
+	return nil
 }
 
 func isEmpty(dir string) (bool, error) {

@@ -3,7 +3,6 @@ package volume
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -62,8 +61,8 @@ func (s *Service) TakeSnapshot(ctx context.Context, name, snapshot string) (_ Sn
 	if snapshot == "" {
 		taken.Name = taken.Created.Format("20060102-150405.000")
 	}
-	if err := CheckName(taken.Name); err != nil {
-		return taken, fmt.Errorf("snapshot: %w", err)
+	if err := checkSnapshotName(taken.Name); err != nil {
+		return taken, err
 	}
 	e, err := s.hold(name)
 	if err != nil {
@@ -102,6 +101,14 @@ func (s *Service) TakeSnapshot(ctx context.Context, name, snapshot string) (_ Sn
 	}
 	failpoint.Hit("volume-snapshot/renamed")
 	return taken, s.cfg.Store.SyncDirs(s.snapshotDir(name, ""), s.dir(name))
+}
+
+// checkSnapshotName refuses what cannot be a volume's name either.
+func checkSnapshotName(name string) error {
+	if CheckName(name) == nil {
+		return nil
+	}
+	return errdefs.New(errdefs.InvalidArgument, "%q cannot be the name of a snapshot: it takes 2 to %d characters of %q", shown(name), maxName, namePattern)
 }
 
 // Snapshots lists the snapshots of a volume, the oldest first.
@@ -192,13 +199,14 @@ func (s *Service) Rollback(ctx context.Context, name, snapshot string) error {
 	if err := s.cfg.Store.SyncDirs(staged, s.dir(name)); err != nil {
 		return err
 	}
-	return s.deleteTree(staged)
+	s.discard(staged)
+	return nil
 }
 
 // holdSnapshot returns a volume with its lock taken, and where its snapshot lies.
 func (s *Service) holdSnapshot(name, snapshot string) (*entry, string, error) {
-	if err := CheckName(snapshot); err != nil {
-		return nil, "", fmt.Errorf("snapshot: %w", err)
+	if err := checkSnapshotName(snapshot); err != nil {
+		return nil, "", err
 	}
 	e, err := s.hold(name)
 	if err != nil {
