@@ -105,7 +105,7 @@ var volumeOperations = []operation{
 			if ack && !b.rebooted && !running {
 				b.t.Errorf("a start was acknowledged, and the container is %q", b.state("box"))
 			}
-			b.mountedVolume(running)
+			b.mountedVolume()
 		}},
 	{"stop with a volume that is mounted", func(b *box) {
 		tmpfsVolume(b)
@@ -116,7 +116,7 @@ var volumeOperations = []operation{
 			if state := b.state("box"); ack && state == "running" {
 				b.t.Error("a stop was acknowledged, and the container runs")
 			}
-			b.mountedVolume(b.state("box") == "running")
+			b.mountedVolume()
 		}},
 }
 
@@ -298,13 +298,19 @@ func (b *box) volumesOfBox(n int) {
 
 // mountedVolume says that "vol" is mounted once if its container runs, else not at
 // all; it removes both.
-func (b *box) mountedVolume(running bool) {
+func (b *box) mountedVolume() {
 	b.t.Helper()
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if n := strings.Count(string(mounts), b.path("data/volumes/vol/_data")+" "); running != (n == 1) || n > 1 {
+	var running bool
+	var n int
+	b.soon(func() bool { // a run that ends gives its volumes back before its end is recorded
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		running, n = b.state("box") == "running", strings.Count(string(mounts), b.path("data/volumes/vol/_data")+" ")
+		return running == (n == 1) && n <= 1
+	})
+	if running != (n == 1) || n > 1 {
 		b.t.Errorf("running: %v, and the volume is mounted %d times", running, n)
 	}
 	b.must("rm", "-f", "box")
