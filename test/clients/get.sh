@@ -37,6 +37,15 @@ docker29() {
 	rm -rf "$work"
 }
 
+# buildkit makes BuildKit's daemon, its client and its frontend, of the version that is in
+# the engine. Its go.mod lets nobody install them by name.
+buildkit() {
+	local source
+	[ ! -e "$dir/buildkitd" ] || return 0
+	source=$(cd "$here" && go list -m -f '{{.Dir}}' github.com/moby/buildkit)
+	go -C "$source" build -trimpath -ldflags "-s -w" -o "$dir/" ./cmd/buildctl ./cmd/buildkitd
+}
+
 packages=(docker.io docker-compose python3-docker skopeo nodejs)
 missing=()
 for p in "${packages[@]}"; do
@@ -54,6 +63,7 @@ made crane github.com/google/go-containerregistry/cmd/crane@v0.22.1
 made dive github.com/wagoodman/dive@v0.13.1
 made act github.com/nektos/act@v0.2.89
 docker29
+buildkit
 ln -sfn /usr/bin/docker "$dir/docker20"
 go build -o "$dir/reaper" "$here/reaper"
 
