@@ -21,7 +21,7 @@ type mountPoint struct {
 	o     mountOptions
 	dest  string   // absolute in the container, without symbolic links
 	tree  string   // where the mount is that holds dest; "/" is the root
-	bound *os.File // source of a bind, detached
+	bound *os.File // source of a bind, or an overlay: detached
 	mode  string   // permissions of a tmpfs: those of what it covers
 	file  bool     // dest is a file
 	early bool     // made in the first part of the plan
@@ -113,8 +113,13 @@ func (b *builder) openMount(m specs.Mount) (*mountPoint, error) {
 	if b.c.Root == nil {
 		return p, b.placeInCell(p)
 	}
-	if o.bind {
-		if p.bound, err = b.openBind(m, o); err != nil {
+	if o.bind || m.Type == "overlay" {
+		if o.bind {
+			p.bound, err = b.openBind(m, o)
+		} else {
+			p.bound, err = openOverlay(m.Destination, o)
+		}
+		if err != nil {
 			return nil, err
 		}
 		b.keep(p.bound)
@@ -239,7 +244,7 @@ func checkPlace(p *mountPoint) error {
 // second part was in that tree before it.
 func (b *builder) isEarly(p *mountPoint) bool {
 	root := rootOf(p.dest)
-	if p.o.bind || root == "" || b.sharesMounts() || p.dest == root && p.Type != roots[root] {
+	if p.o.bind || p.Type == "overlay" || root == "" || b.sharesMounts() || p.dest == root && p.Type != roots[root] {
 		return false
 	}
 	top := p.dest == root
@@ -276,7 +281,7 @@ func (b *builder) mountAll(early bool) error {
 			continue
 		}
 		b.mark(mark{kind: markMount, object: p.Destination, source: p.Source})
-		if p.o.bind {
+		if p.bound != nil {
 			if p.o.noFollow {
 				b.targetLink(p.dest)
 			} else {

@@ -21,6 +21,9 @@ type Options struct {
 	Upper, Work string
 	Volatile    bool // never write to disk what is changed
 	Metacopy    bool // changes of metadata copy no data up; directories are renamed at once
+	// Settings are overlayfs's own options, KEY=VALUE or a word, in place of those that
+	// this package chooses. nil: it chooses.
+	Settings []string
 	// UserNS maps the ids of the lower directories (kernel 5.19). The upper
 	// directory stays as it is: overlayfs makes a mount with a mapped one
 	// read-only. nil: nothing is mapped.
@@ -134,8 +137,8 @@ func setUpper(fs int, o Options) error {
 		}
 	}
 	for _, s := range o.settings() {
-		if err := unix.FsconfigSetString(fs, s.key, s.value); err != nil {
-			return fmt.Errorf("overlay: %s=%s: %w", s.key, s.value, err)
+		if err := s.set(fs); err != nil {
+			return fmt.Errorf("overlay: %s: %w", s, err)
 		}
 	}
 	if o.Volatile && o.Upper != "" {
@@ -146,7 +149,16 @@ func setUpper(fs int, o Options) error {
 	return nil
 }
 
-type setting struct{ key, value string }
+// setting is an option: KEY=VALUE or a word.
+type setting string
+
+func (s setting) set(fs int) error {
+	key, value, ok := strings.Cut(string(s), "=")
+	if !ok {
+		return unix.FsconfigSetFlag(fs, key)
+	}
+	return unix.FsconfigSetString(fs, key, value)
+}
 
 // settings are the same whatever the kernel was built with: an index refuses an
 // upper directory that a dying mount still holds, and redirections make the
@@ -154,12 +166,18 @@ type setting struct{ key, value string }
 // which needs them.
 func (o Options) settings() []setting {
 	switch {
+	case o.Settings != nil:
+		own := make([]setting, len(o.Settings))
+		for i, s := range o.Settings {
+			own[i] = setting(s)
+		}
+		return own
 	case !o.Metacopy:
-		return []setting{{"index", "off"}, {"redirect_dir", "off"}}
+		return []setting{"index=off", "redirect_dir=off"}
 	case o.Upper == "":
-		return []setting{{"index", "off"}, {"redirect_dir", "follow"}, {"metacopy", "on"}}
+		return []setting{"index=off", "redirect_dir=follow", "metacopy=on"}
 	}
-	return []setting{{"index", "off"}, {"redirect_dir", "on"}, {"metacopy", "on"}}
+	return []setting{"index=off", "redirect_dir=on", "metacopy=on"}
 }
 
 // setPath sets an option to a path. One that is too long for fsconfig goes by
@@ -222,7 +240,7 @@ func mountPaged(o Options, mapped []*os.File) (*os.File, error) {
 	}
 	options := ""
 	for _, s := range o.settings() {
-		options += s.key + "=" + s.value + ","
+		options += string(s) + ","
 	}
 	options += "lowerdir=" + strings.Join(lower, ":")
 	if o.Upper != "" {
