@@ -123,17 +123,27 @@ func (o *request) named(s *bkclient.SolveOpt) error {
 		if !ok || name == "" || where == "" {
 			return fmt.Errorf("invalid context value: %s, expected key=value", c)
 		}
-		if isRemote(where) || strings.HasPrefix(where, "docker-image://") || strings.HasPrefix(where, "oci-layout://") || strings.HasPrefix(where, "target:") {
+		if isRemote(where) || strings.HasPrefix(where, "docker-image://") || strings.HasPrefix(where, "target:") {
 			s.FrontendAttrs["context:"+name] = where
+			continue
+		}
+		if strings.HasPrefix(where, layoutPrefix) {
+			if err := layout(s, name, where); err != nil {
+				return err
+			}
 			continue
 		}
 		if info, err := os.Stat(where); err != nil || !info.IsDir() {
 			return fmt.Errorf("failed to get build context %s: path %q is not a directory", name, where)
 		}
-		if err := mountLocal(s, name, where); err != nil {
+		local := name
+		if name == "context" || name == "dockerfile" { // there are others of these names
+			local = "_" + name
+		}
+		if err := mountLocal(s, local, where); err != nil {
 			return err
 		}
-		s.FrontendAttrs["context:"+name] = "local:" + name
+		s.FrontendAttrs["context:"+name] = "local:" + local
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func TestAttrs(t *testing.T) {
 		"--build-arg SOURCE_DATE_EPOCH=8 --build-arg FROM_HERE --build-arg NOT_HERE --build-arg A=b=c": always + "build-arg:A=b=c build-arg:FROM_HERE=here build-arg:SOURCE_DATE_EPOCH=8",
 		"--pull --no-cache --network none --target t --label l":                                        "image-resolve-mode=pull  force-network-mode=none label:l= no-cache= target=t",
 		"--add-host a:1.2.3.4 --add-host b=[::1] --ulimit nofile=1:2 --shm-size 1k":                    always + "add-hosts=a=1.2.3.4,b=::1  shm-size=1024 ulimit=nofile=1:2",
-		"--sbom --provenance=mode=max --platform a --platform b":                                       always + "attest:provenance=mode=max attest:sbom=  platform=a,b",
+		"--sbom true --provenance mode=max --platform a --platform b":                                  always + "attest:provenance=mode=max attest:sbom=  platform=a,b",
 		"--sbom=false": always,
 	} {
 		a, err := parsed(t, strings.Fields(line)...).attrs()
@@ -52,11 +52,11 @@ func TestAttrs(t *testing.T) {
 		}
 	}
 	for line, want := range map[string]string{
-		"--network mine":                    `network mode "mine" not supported`,
-		"--no-cache --no-cache-filter a":    "cannot be used together",
-		"--add-host a":                      `bad format for add-host: "a"`,
-		"--attest type=other":               `invalid attestation "type=other"`,
-		"--sbom --attest type=sbom,scan=no": "duplicate attestation field sbom",
+		"--network mine":                         `network mode "mine" not supported`,
+		"--no-cache --no-cache-filter a":         "cannot be used together",
+		"--add-host a":                           `bad format for add-host: "a"`,
+		"--attest type=other":                    `invalid attestation "type=other"`,
+		"--sbom true --attest type=sbom,scan=no": "duplicate attestation field sbom",
 	} {
 		if _, err := parsed(t, strings.Fields(line)...).attrs(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", line, err, want)
@@ -102,6 +102,7 @@ func TestInputs(t *testing.T) {
 		dir:                                    "filename=Dockerfile; context dockerfile",
 		"-f " + dir + "/Dockerfile " + dir:     "filename=Dockerfile; context dockerfile",
 		"--build-context a=" + dir + " " + dir: "context:a=local:a filename=Dockerfile; a context dockerfile",
+		"--build-context context=" + dir + " " + dir:         "context:context=local:_context filename=Dockerfile; _context context dockerfile",
 		"--build-context a=docker-image://b https://c/d.git": "context:a=docker-image://b context=https://c/d.git; ",
 		"-f sub/Dockerfile git@c:d.git":                      "context=git@c:d.git filename=sub/Dockerfile; ",
 	} {

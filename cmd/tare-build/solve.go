@@ -34,7 +34,7 @@ func (o *request) solve(ctx context.Context, c *bkclient.Client, s *bkclient.Sol
 		for _, src := range errdefs.Sources(err) {
 			_ = src.Print(os.Stderr)
 		}
-		return nil, errors.Join(fmt.Errorf("failed to build: %w", err), f.entering)
+		return nil, errors.Join(fmt.Errorf("failed to build: %w", err), missingScanner(s.FrontendAttrs, err), f.entering)
 	}
 	if mode != progressui.QuietMode && mode != progressui.RawJSONMode {
 		printWarnings(os.Stderr, warnings)

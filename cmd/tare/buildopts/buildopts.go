@@ -61,9 +61,6 @@ func (o *Options) Add(f *pflag.FlagSet) {
 	f.Bool("force-rm", false, "Always remove intermediate containers")
 	_ = f.MarkHidden("rm")
 	_ = f.MarkHidden("force-rm")
-	for _, name := range []string{"provenance", "sbom"} {
-		f.Lookup(name).NoOptDefVal = "true"
-	}
 }
 
 func envOr(name, otherwise string) string {
