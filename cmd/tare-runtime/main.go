@@ -37,6 +37,9 @@ type app struct {
 }
 
 func run(args []string) int {
+	if len(args) > 0 && args[0] == "git" {
+		return runGit(args[1:])
+	}
 	a := &app{log: &logger{}}
 	rest, f, err := parse(globalFlags, args, false)
 	if err != nil {

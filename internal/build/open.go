@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/diff/apply"
@@ -52,6 +53,7 @@ import (
 	"google.golang.org/grpc"
 	"tags.cncf.io/container-device-interface/pkg/cdi"
 
+	"github.com/tare-engine/tare/internal/build/gitbox"
 	"github.com/tare-engine/tare/internal/build/snapshot"
 	"github.com/tare-engine/tare/internal/undo"
 )
@@ -99,6 +101,9 @@ func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 	mount.SetTempMountLocation(temporary)
 	version.Version = buildkitVersion()
 	os.Setenv("TMPDIR", temporary)
+	if err := confineGit(gitbox.Dirs{Bin: filepath.Join(cfg.ExecRoot, "bin"), Cache: cfg.Root, Tmp: temporary}, cfg.Runtime); err != nil {
+		return nil, err
+	}
 	b := &builder{cfg: cfg}
 	if b.sessions, err = session.NewManager(); err != nil {
 		return nil, err
@@ -118,6 +123,15 @@ func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 	}
 	b.serve()
 	return b, nil
+}
+
+// confineGit has BuildKit find a git without privileges: it looks for it in the PATH.
+func confineGit(d gitbox.Dirs, runtime string) error {
+	path := filepath.SplitList(os.Getenv("PATH"))
+	if !slices.Contains(path, d.Bin) {
+		os.Setenv("PATH", strings.Join(append([]string{d.Bin}, path...), string(filepath.ListSeparator)))
+	}
+	return gitbox.Install(d, runtime)
 }
 
 // workerOptions opens content, snapshots and records.
