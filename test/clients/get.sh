@@ -41,9 +41,9 @@ docker29() {
 # the engine. Its go.mod lets nobody install them by name.
 buildkit() {
 	local source
-	[ ! -e "$dir/buildkitd" ] || return 0
+	[ ! -e "$dir/dockerfile-frontend" ] || return 0
 	source=$(cd "$here" && go list -m -f '{{.Dir}}' github.com/moby/buildkit)
-	go -C "$source" build -trimpath -ldflags "-s -w" -o "$dir/" ./cmd/buildctl ./cmd/buildkitd
+	go -C "$source" build -trimpath -ldflags "-s -w" -o "$dir/" ./cmd/buildctl ./cmd/buildkitd ./frontend/dockerfile/cmd/dockerfile-frontend
 }
 
 packages=(docker.io docker-compose python3-docker skopeo nodejs)
