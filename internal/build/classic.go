@@ -61,7 +61,12 @@ func (s *Service) Classic(ctx context.Context, o Order, archive io.Reader, out f
 			t.tell(st)
 		}
 	}()
-	resp, err := c.Solve(ctx, nil, solve, status)
+	var resp *bkclient.SolveResponse
+	if o.Remote == "" {
+		resp, err = c.Build(ctx, solve, "tare", archived{solve.Frontend, solve.FrontendAttrs}.build, status)
+	} else {
+		resp, err = c.Solve(ctx, nil, solve, status)
+	}
 	<-shown
 	if err != nil {
 		return "", failure(ctx, err)
