@@ -37,7 +37,11 @@ func (o *request) verify(ctx context.Context, c *bkclient.Client, s *bkclient.So
 		}
 		n += compare(os.Stdout, both[0][platform], b)
 	}
-	if n > 0 {
+	switch n {
+	case 0:
+	case 1:
+		return errors.New("two builds of the same differ: 1 difference")
+	default:
 		return fmt.Errorf("two builds of the same differ: %d differences", n)
 	}
 	if mode != progressui.QuietMode {
