@@ -72,6 +72,7 @@ type builder struct {
 	snapshots  *snapshot.Snapshotter
 	steps      *steps
 	once       *once
+	limiter    *limiter
 	ended      context.CancelFunc
 }
 
@@ -118,6 +119,7 @@ func open(ctx context.Context, cfg Config) (_ *builder, err error) {
 	}
 	made.SourceManager.Register(imageSource{made.ImageSource})
 	b.worker = &builderWorker{made, b.cfg.Events, b.once}
+	b.limiter = newLimiter(b.worker, o.GCPolicy)
 	if err := b.control(&u); err != nil {
 		return nil, err
 	}
@@ -285,6 +287,7 @@ func (b *builder) close() error {
 		slog.Warn("steps of builds have not ended: they are killed")
 	}
 	b.once.close()
+	b.limiter.close()
 	errs := []error{Sweep(b.cfg), b.controller.Close()}
 	_, err := b.snapshots.DropOwn(time.Now()) // nothing is mounted any more
 	return errors.Join(append(errs, err, b.snapshots.Close(), disuse(b.cfg.Root))...)

@@ -17,7 +17,7 @@ import (
 func (b *builder) serve() {
 	b.conns = &connections{come: make(chan net.Conn), gone: make(chan struct{})}
 	b.grpc = grpc.NewServer(
-		grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
+		grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor, b.limiter.around), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
 		grpc.MaxRecvMsgSize(defaults.DefaultMaxRecvMsgSize), grpc.MaxSendMsgSize(defaults.DefaultMaxSendMsgSize), traced(),
 	)
 	b.controller.Register(b.grpc)
