@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -220,6 +222,55 @@ func TestLayersTakeThePlaceOfSnapshots(t *testing.T) {
 	}
 	if layers.Has(chain) {
 		t.Error("nobody needs the layer, and it is there")
+	}
+}
+
+// TestWhatNoArchiveHoldsStays: sockets, attributes. Steps on top of the snapshot find them.
+func TestWhatNoArchiveHoldsStays(t *testing.T) {
+	ctx, root := t.Context(), t.TempDir()
+	s, layers, err := open(ctx, root, "overlay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = errors.Join(s.Close(), layers.Close()) }()
+	tar := layertest.Tar(t, layertest.File{Name: "a", Data: "x"})
+	chain, err := layers.Apply(ctx, "", digest.FromBytes(tar), bytes.NewReader(tar))
+	if err != nil {
+		t.Fatal(err)
+	}
+	capability := []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	for n, c := range []struct {
+		what  string
+		make  func(dir string) error
+		stays bool
+	}{
+		{"a socket", func(dir string) error { return syscall.Mknod(filepath.Join(dir, "s"), syscall.S_IFSOCK|0o600, 0) }, true},
+		{"an attribute", func(dir string) error { return syscall.Setxattr(filepath.Join(dir, "f"), "user.x", []byte("y"), 0) }, true},
+		{"a list of rights", func(dir string) error {
+			acl := []byte{2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 232, 3, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255, 16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
+			return syscall.Setxattr(filepath.Join(dir, "f"), "system.posix_acl_access", acl, 0)
+		}, true},
+		{"a capability", func(dir string) error {
+			return syscall.Setxattr(filepath.Join(dir, "f"), "security.capability", capability, 0)
+		}, false},
+		{"a file", func(string) error { return nil }, false},
+	} {
+		name := fmt.Sprint("built-", n)
+		made, err := s.Prepare(ctx, "key", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := made[0].Source
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, "f"), nil, 0o600), c.make(dir), s.Commit(ctx, name, "key")); err != nil {
+			t.Fatal(c.what, err)
+		}
+		info := snapshots.Info{Name: name, Labels: map[string]string{LabelChain: chain.String()}}
+		if _, err := s.Update(ctx, info, "labels."+LabelChain); err != nil {
+			t.Error(c.what, err)
+		}
+		if stays := !s.lent(fmt.Sprint(n + 1)); stays != c.stays {
+			t.Errorf("%s: the snapshot's own files stay: %v", c.what, stays)
+		}
 	}
 }
 

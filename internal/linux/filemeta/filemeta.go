@@ -94,8 +94,18 @@ func read(fd int) (Meta, error) {
 	return m, nil
 }
 
+// Attributes lists the names of the extended attributes of what is at a path, a link
+// itself, but for those that the kernel or overlayfs keeps for itself.
+func Attributes(path string) ([]string, error) {
+	return names(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
+}
+
 func list(fd int) ([]string, error) {
-	n, err := unix.Flistxattr(fd, nil)
+	return names(func(b []byte) (int, error) { return unix.Flistxattr(fd, b) })
+}
+
+func names(call func([]byte) (int, error)) ([]string, error) {
+	n, err := call(nil)
 	if err == unix.EOPNOTSUPP || err == nil && n == 0 {
 		return nil, nil
 	}
@@ -103,7 +113,7 @@ func list(fd int) ([]string, error) {
 		return nil, err
 	}
 	b := make([]byte, n)
-	if n, err = unix.Flistxattr(fd, b); err != nil {
+	if n, err = call(b); err != nil {
 		return nil, err
 	}
 	var names []string
