@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -124,7 +125,7 @@ func (r *request) bodyBytes(v any) ([]byte, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return nil, errdefs.New(errdefs.InvalidArgument, "invalid JSON: %w", err)
+		return nil, errdefs.New(errdefs.InvalidArgument, "invalid JSON: %w", atKey(b, err))
 	}
 	r.logUnknownFields(b, v)
 	return b, nil
@@ -137,11 +138,14 @@ func (r *request) readBody() ([]byte, error) {
 	}
 	rc := http.NewResponseController(r.w)
 	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // a test's recorder has none
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	b, err := io.ReadAll(io.LimitReader(r.Request.Body, maxBody+1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, errdefs.New(errdefs.InvalidArgument, "read request body: not all of it has come within %s", bodyTimeout)
+	}
 	if err != nil {
 		return nil, errdefs.New(errdefs.InvalidArgument, "read request body: %w", err)
 	}
+	_ = rc.SetReadDeadline(time.Time{})
 	if len(b) > maxBody {
 		return nil, errTooLarge
 	}

@@ -68,6 +68,9 @@ const (
 	// goroutine and a descriptor of ours.
 	headerTimeout = 10 * time.Second
 	maxHeader     = 1 << 20
+	// What a handler has not read of a body is worth waiting for a little: then the
+	// answer goes out, and the connection ends with it.
+	restTime = 250 * time.Millisecond
 	// Clients keep idle connections for the next request.
 	idleTimeout = 15 * time.Minute
 )
@@ -196,6 +199,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 	if !r.hijacked {
 		answer.renew() // for the end of the answer, which net/http sends
+		// Before that it reads what is left of the request's body, as much as the
+		// client cares to send, so that the connection can be used again.
+		_ = answer.rc.SetReadDeadline(time.Now().Add(restTime))
 	}
 }
 

@@ -45,6 +45,9 @@ func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
 	status := statusOf(err)
 	err = s.explain(err)
 	gone := r.Context().Err() != nil || errors.Is(err, context.Canceled)
+	if r.Context().Err() != nil && status == http.StatusInternalServerError {
+		status = http.StatusBadRequest // whoever closes one half of the connection still reads this
+	}
 	if status == http.StatusInternalServerError && !gone {
 		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
