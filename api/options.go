@@ -181,6 +181,7 @@ type BuildRequest struct {
 	Tags        []string
 	CacheFrom   []string
 	HostNetwork bool
+	Limits      container.Resources // what of Attrs are limits
 	Quiet       bool
 	ID          string // by which it can be cancelled
 	Auths       map[string]registry.AuthConfig

@@ -249,7 +249,13 @@ func (lr *launcher) rewriteHosts(v *View) error {
 // checkNewLinks refuses links of a new container that cannot be.
 func (cr *creations) checkNewLinks(h *container.HostConfig) error {
 	for _, link := range h.Links {
-		target, _ := network.SplitLink(link)
+		if link == "" || strings.Count(link, ":") > 1 {
+			return errdefs.New(errdefs.InvalidArgument, "bad format for links: %s", link)
+		}
+		target, alias := network.SplitLink(link)
+		if strings.ContainsFunc(alias, func(r rune) bool { return r <= ' ' || r >= 0x7f }) { // it becomes a word of /etc/hosts
+			return errdefs.New(errdefs.InvalidArgument, "invalid alias %q in links: %q", alias, link)
+		}
 		if _, err := cr.index.Find(target); err != nil {
 			return noTarget(target, err)
 		}

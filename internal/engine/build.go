@@ -18,6 +18,7 @@ import (
 
 	"github.com/tare-engine/tare/api"
 	own "github.com/tare-engine/tare/internal/build"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/ident"
 )
@@ -130,6 +131,9 @@ func buildFilters(p *own.PruneOptions, f api.Filters) error {
 func (e *Engine) ImageBuild(ctx context.Context, req api.BuildRequest, archive io.Reader, out func(jsonstream.Message)) error {
 	o := own.Order{
 		Attrs: req.Attrs, Remote: req.Remote, CacheFrom: req.CacheFrom, HostNetwork: req.HostNetwork, Quiet: req.Quiet, Auths: req.Auths, ID: req.ID,
+	}
+	if err := spec.ValidateResources(&req.Limits); err != nil {
+		return err
 	}
 	for _, t := range req.Tags {
 		n, err := reference.ParseNormalizedNamed(t)

@@ -30,6 +30,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, o api.CreateOptions, req c
 // create is ContainerCreate; run says that the same request starts the container.
 func (e *Engine) create(ctx context.Context, o api.CreateOptions, req container.CreateRequest, run bool) (container.CreateResponse, error) {
 	want := own.Request{Run: run, Name: strings.TrimPrefix(o.Name, "/"), Replace: o.Replace, Config: req.Config, HostConfig: req.HostConfig, Networking: req.NetworkingConfig, ShallowBinds: o.ShallowBinds}
+	if o.Name != "" && want.Name == "" {
+		return container.CreateResponse{}, spec.BadName(o.Name)
+	}
 	if want.Replace && want.Name == "" {
 		return container.CreateResponse{}, errdefs.New(errdefs.InvalidArgument, "replace: no name says which container is to be replaced")
 	}

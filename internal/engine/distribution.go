@@ -63,6 +63,9 @@ func (d *Distribution) ImagePull(ctx context.Context, o api.PullOptions, out fun
 	if err != nil {
 		return err
 	}
+	if reference.FamiliarName(ref) == "scratch" {
+		return errdefs.New(errdefs.Forbidden, "'scratch' is a reserved name")
+	}
 	from := d.repository(ref, o.Auth)
 	if !reference.IsNameOnly(ref) {
 		return d.pull(ctx, ref, from, o.Platform, out)
@@ -168,6 +171,9 @@ func (d *Distribution) RegistryLogin(ctx context.Context, auth regtypes.AuthConf
 func (d *Distribution) ImageSearch(ctx context.Context, o api.SearchOptions) ([]regtypes.SearchResult, error) {
 	if err := validate(o.Filters, api.SearchFilters); err != nil {
 		return nil, err
+	}
+	if o.Term == "" {
+		return nil, errdefs.New(errdefs.InvalidArgument, `invalid search term "": say what to search for`)
 	}
 	stars := 0
 	for _, s := range o.Filters.Get("stars") {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"path"
 	"slices"
 	"sort"
 	"strings"
@@ -139,6 +140,11 @@ func (e *Engine) imageFilter(ctx context.Context, f api.Filters) (func(*own.Imag
 	dangling, err := f.Bool("dangling", false)
 	if err != nil {
 		return nil, errdefs.As(errdefs.InvalidArgument, err)
+	}
+	for _, pattern := range f.Get("reference") {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return nil, errdefs.As(errdefs.InvalidArgument, f.Invalid("reference"))
+		}
 	}
 	before, since, err := e.imageAges(ctx, f)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/event"
 	own "github.com/tare-engine/tare/internal/network"
@@ -58,6 +59,9 @@ func (e *Engine) NetworkInspect(_ context.Context, ref, scope string) (network.I
 
 // NetworkCreate makes a network.
 func (e *Engine) NetworkCreate(_ context.Context, r network.CreateRequest) (network.CreateResponse, error) {
+	if err := spec.CheckText(&r); err != nil {
+		return network.CreateResponse{}, err
+	}
 	id, err := e.networks.Create(r)
 	if errdefs.Is(err, errdefs.NotFound) && slices.Contains(plugin.Docker().Names(), r.Driver) {
 		err = errdefs.New(errdefs.NotImplemented, "network driver %s: network drivers of plugins are not offered: use bridge, macvlan or ipvlan, or start containers in a network namespace that it has made, with --network ns:PATH", r.Driver)
@@ -92,6 +96,9 @@ func NetworkEvents(log *event.Log) func(n network.Network, containerID string, c
 
 // NetworkConnect puts a container into a network.
 func (e *Engine) NetworkConnect(ctx context.Context, ref string, r network.ConnectRequest) error {
+	if err := spec.CheckText(&r); err != nil {
+		return err
+	}
 	return e.containers.Connections().Connect(ctx, r.Container, ref, r.EndpointConfig)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/internal/container/spec"
 	"github.com/tare-engine/tare/internal/errdefs"
 	own "github.com/tare-engine/tare/internal/volume"
 )
@@ -63,6 +64,9 @@ func (e *Engine) VolumeInspect(ctx context.Context, name string) (volume.Volume,
 func (e *Engine) VolumeCreate(ctx context.Context, r volume.CreateRequest) (volume.Volume, error) {
 	if r.ClusterVolumeSpec != nil {
 		return volume.Volume{}, errdefs.New(errdefs.Unavailable, `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`)
+	}
+	if err := spec.CheckText(&r); err != nil {
+		return volume.Volume{}, err
 	}
 	v, _, err := e.volumes.Create(ctx, own.Request{Name: r.Name, Driver: r.Driver, Options: r.DriverOpts, Labels: r.Labels})
 	if err != nil {

@@ -135,7 +135,9 @@ func checkRequest(r network.CreateRequest) error {
 		return errdefs.New(errdefs.InvalidArgument, "Ingress network can only be global scope network")
 	case r.Scope == "swarm":
 		return errdefs.New(errdefs.Forbidden, "cannot create a swarm scoped network when swarm is not active")
-	case r.Scope != "" && r.Scope != "local":
+	case r.Scope != "" && r.Scope != "local" && r.Scope != "global":
+		return errdefs.New(errdefs.InvalidArgument, "invalid scope %q: want local", r.Scope)
+	case r.Scope == "global":
 		return errNoSwarm()
 	case r.ConfigOnly && sourceOf(r) != "":
 		return errdefs.New(errdefs.InvalidArgument, "a configuration is not made from another: either ConfigOnly or ConfigFrom")
@@ -325,6 +327,8 @@ func checkIPAM(c network.IPAMConfig) error {
 // beside its gateway.
 func checkSubnet(p netip.Prefix) error {
 	switch a := p.Masked().Addr(); {
+	case p != p.Masked():
+		return fmt.Errorf("invalid subnet %s: it should be %s", p, p.Masked())
 	case p.Bits() == a.BitLen():
 		return fmt.Errorf("invalid subnet %s: it has no room for containers", p)
 	case a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || a.Is4In6() || a.Is4() && a.As4()[0] >= 240:

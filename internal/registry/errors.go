@@ -20,7 +20,10 @@ import (
 	"github.com/tare-engine/tare/internal/errdefs"
 )
 
-var errNotAHost = errors.New("want HOST or HOST:PORT")
+var (
+	errNotAHost = errors.New("want HOST or HOST:PORT")
+	errLongHost = errors.New("a name of a host has 253 bytes at most, 63 between dots")
+)
 
 func invalid(format string, args ...any) error {
 	return errdefs.New(errdefs.InvalidArgument, format, args...)

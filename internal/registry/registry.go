@@ -292,6 +292,11 @@ func CheckHost(s string) error {
 	if u.Host != s || u.Hostname() == "" || strings.HasPrefix(s, "-") {
 		return errNotAHost
 	}
+	const maxName, maxLabel = 253, 63 // of a host, by DNS
+	name := u.Hostname()
+	if len(name) > maxName || slices.ContainsFunc(strings.Split(name, "."), func(label string) bool { return len(label) > maxLabel }) {
+		return errLongHost
+	}
 	return nil
 }
 

@@ -30,7 +30,11 @@ func (s *Server) noSwarmHere(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) listPlugins(w http.ResponseWriter, r *request) error {
-	if _, err := r.filters(); err != nil {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	if err := f.Validate([]string{"capability", "enabled"}); err != nil {
 		return err
 	}
 	return r.json(http.StatusOK, plugin.ListResponse{})

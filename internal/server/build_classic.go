@@ -35,6 +35,9 @@ func (s *Server) buildImage(w http.ResponseWriter, r *request) error {
 	if err := r.buildAttrs(req.Attrs); err != nil {
 		return err
 	}
+	if err := r.buildLimits(&req); err != nil {
+		return err
+	}
 	if err := r.jsonOf("cachefrom", &req.CacheFrom); err != nil {
 		return err
 	}
@@ -59,7 +62,10 @@ func (r *request) buildOutput(req *api.BuildRequest) error {
 	case "2":
 		req.Solve, req.Session = true, r.text("session")
 	default:
-		return errdefs.New(errdefs.InvalidArgument, "invalid version %s", v)
+		return errdefs.New(errdefs.InvalidArgument, "invalid version %q: want 1 or 2", v)
+	}
+	if v := container.Isolation(r.text("isolation")); !v.IsDefault() {
+		return errdefs.New(errdefs.InvalidArgument, "Unsupported isolation: %q", v)
 	}
 	var list []api.BuildOutput
 	if err := r.jsonOf("outputs", &list); err != nil {
@@ -87,21 +93,9 @@ func (r *request) buildAttrs(a map[string]string) error {
 	if r.flag("nocache") {
 		a["no-cache"] = ""
 	}
-	for query, attr := range map[string]string{
-		"dockerfile": "filename", "target": "target", "platform": "platform", "cgroupparent": "cgroup-parent",
-		"cpusetcpus": "cpusetcpus", "cpusetmems": "cpusetmems",
-	} {
+	for query, attr := range map[string]string{"dockerfile": "filename", "target": "target", "platform": "platform", "cgroupparent": "cgroup-parent"} {
 		if v := r.text(query); v != "" {
 			a[attr] = v
-		}
-	}
-	for _, key := range []string{"memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "shmsize"} {
-		n, err := r.number(key)
-		if err != nil {
-			return err
-		}
-		if n != nil && *n != 0 {
-			a[strings.Replace(key, "shmsize", "shm-size", 1)] = fmt.Sprint(*n)
 		}
 	}
 	switch mode := r.text("networkmode"); mode {
@@ -112,6 +106,38 @@ func (r *request) buildAttrs(a map[string]string) error {
 		return errdefs.New(errdefs.InvalidArgument, "network mode %q not supported by BuildKit: use default, host or none", mode)
 	}
 	return r.buildLists(a)
+}
+
+// buildLimits reads the limits of all steps.
+func (r *request) buildLimits(req *api.BuildRequest) error {
+	l := &req.Limits
+	shm := int64(0)
+	for _, limit := range []struct {
+		query, attr string
+		to          *int64
+	}{
+		{"memory", "memory", &l.Memory}, {"memswap", "memswap", &l.MemorySwap}, {"cpushares", "cpushares", &l.CPUShares},
+		{"cpuperiod", "cpuperiod", &l.CPUPeriod}, {"cpuquota", "cpuquota", &l.CPUQuota}, {"shmsize", "shm-size", &shm},
+	} {
+		n, err := r.number(limit.query)
+		if err != nil {
+			return err
+		}
+		if n != nil && *n != 0 {
+			*limit.to = int64(*n)
+			req.Attrs[limit.attr] = fmt.Sprint(*n)
+		}
+	}
+	if shm < 0 {
+		return errdefs.New(errdefs.InvalidArgument, "SHM size can not be less than 0")
+	}
+	l.CpusetCpus, l.CpusetMems = r.text("cpusetcpus"), r.text("cpusetmems")
+	for key, v := range map[string]string{"cpusetcpus": l.CpusetCpus, "cpusetmems": l.CpusetMems} {
+		if v != "" {
+			req.Attrs[key] = v
+		}
+	}
+	return nil
 }
 
 // buildLists adds what the query has as JSON or several times.

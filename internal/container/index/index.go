@@ -103,6 +103,9 @@ func (x *Index[T]) Find(ref string) (found T, err error) {
 }
 
 func (x *Index[T]) find(ref string) (found T, err error) {
+	if ref == "" {
+		return found, errdefs.New(errdefs.InvalidArgument, `invalid name or ID supplied: ""`)
+	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if c, ok := x.byID[ref]; ok {

@@ -39,7 +39,10 @@ func TestFind(t *testing.T) {
 	if _, err := x.Find("a"); errdefs.KindOf(err) != errdefs.InvalidArgument || !strings.Contains(err.Error(), "multiple IDs found with provided prefix: a") {
 		t.Error(err)
 	}
-	for _, ref := range []string{"", "nope", "ffffffffffff", "/", "a/b"} {
+	if _, err := x.Find(""); errdefs.KindOf(err) != errdefs.InvalidArgument {
+		t.Error(err)
+	}
+	for _, ref := range []string{"nope", "ffffffffffff", "/", "a/b"} {
 		if _, err := x.Find(ref); errdefs.KindOf(err) != errdefs.NotFound || err.Error() != "No such container: "+ref {
 			t.Errorf("find(%q): %v", ref, err)
 		}

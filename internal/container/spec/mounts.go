@@ -192,6 +192,9 @@ func parseBind(spec string) (mountPoint, error) {
 		return invalid(fmt.Errorf("invalid mount config for type %q: %w", m.typ, err))
 	}
 	m.target = target
+	if err := checkLength(parts[0]); err != nil {
+		return invalid(err)
+	}
 	if m.typ == mount.TypeBind {
 		m.source = path.Clean(parts[0])
 		return m, nil
@@ -249,6 +252,9 @@ func cleanTarget(target string) (string, error) {
 	case path.Clean(target) == "/":
 		return "", errors.New("invalid specification: destination can't be '/'")
 	}
+	if err := checkLength(target); err != nil {
+		return "", err
+	}
 	return path.Clean(target), nil
 }
 
@@ -296,6 +302,9 @@ func (m *mountPoint) bindOf(s mount.Mount) error {
 		return errors.New("field Source must not be empty")
 	case !path.IsAbs(s.Source):
 		return fmt.Errorf("invalid mount path: '%s' mount path must be absolute", s.Source)
+	}
+	if err := checkLength(s.Source); err != nil {
+		return err
 	}
 	m.source = path.Clean(s.Source)
 	if s.BindOptions != nil {

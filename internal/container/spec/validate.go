@@ -34,9 +34,14 @@ func ValidateName(name string) error {
 		return errdefs.New(errdefs.InvalidArgument, "Neither old nor new names may be empty")
 	}
 	if !validName(name) {
-		return errdefs.New(errdefs.InvalidArgument, "Invalid container name (%s), only %s are allowed", shown(name), namePattern)
+		return BadName(name)
 	}
 	return nil
+}
+
+// BadName is the error of a name that no container can have.
+func BadName(name string) error {
+	return invalid("Invalid container name (%s), only %s are allowed", shown(name), namePattern)
 }
 
 // Validate finds what is wrong with a create request without touching the
@@ -58,7 +63,7 @@ func Validate(name string, req *container.CreateRequest, rules MountRules) (warn
 	if req.HostConfig == nil {
 		req.HostConfig = &container.HostConfig{}
 	}
-	if err := validateText("", reflect.ValueOf(req)); err != nil {
+	if err := CheckText(req); err != nil {
 		return nil, err
 	}
 	for _, check := range []func(*container.CreateRequest) error{
@@ -78,7 +83,7 @@ func Validate(name string, req *container.CreateRequest, rules MountRules) (warn
 // limits and the restart policy, which are all that it can change. As with
 // Docker a reservation is compared with the limit of the same request only.
 func ValidateUpdate(h *container.HostConfig, asked *container.Resources) (warnings []string, err error) {
-	if err := validateText("", reflect.ValueOf(&h.Resources)); err != nil {
+	if err := CheckText(&h.Resources); err != nil {
 		return nil, err
 	}
 	if err := validateRestart(h); err != nil {
@@ -127,9 +132,11 @@ func shown(s string) string {
 	return s
 }
 
-// validateText walks through all strings of a request. None may contain a NUL
+// CheckText walks through all strings of a request. None may contain a NUL
 // (the kernel would cut it there) or bytes that are not UTF-8 (the record could
 // not keep them).
+func CheckText(request any) error { return validateText("", reflect.ValueOf(request)) }
+
 func validateText(at string, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
@@ -185,6 +192,20 @@ func checkText(at, s string) error {
 	return nil
 }
 
+// checkLength refuses a path that no system call takes.
+func checkLength(p string) error {
+	const maxPath, maxPart = 4095, 255
+	if len(p) > maxPath {
+		return fmt.Errorf("path '%s' is longer than %d bytes", shown(p), maxPath)
+	}
+	for part := range strings.SplitSeq(p, "/") {
+		if len(part) > maxPart {
+			return fmt.Errorf("path '%s' has a name of more than %d bytes: '%s'", shown(p), maxPart, shown(part))
+		}
+	}
+	return nil
+}
+
 // Limits of execve: one string, and all together, which the kernel bounds by a
 // quarter of the stack's limit, 2 MB usually.
 const (
@@ -197,8 +218,8 @@ func validateConfig(req *container.CreateRequest) error {
 	if err := validateProgram(append(append([]string{}, c.Entrypoint...), c.Cmd...), c.Env); err != nil {
 		return err
 	}
-	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
-		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", shown(c.WorkingDir))
+	if err := checkWorkingDir(c.WorkingDir); err != nil {
+		return err
 	}
 	if err := validateUser(c.User); err != nil {
 		return err
@@ -218,6 +239,16 @@ func validateConfig(req *container.CreateRequest) error {
 	}
 	if err := ValidateHealth(c.Healthcheck); err != nil {
 		return err
+	}
+	return nil
+}
+
+func checkWorkingDir(dir string) error {
+	if dir != "" && !path.IsAbs(dir) {
+		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", shown(dir))
+	}
+	if err := checkLength(dir); err != nil {
+		return invalid("the working directory is invalid: %w", err)
 	}
 	return nil
 }
@@ -370,11 +401,11 @@ func ValidateExec(req *container.ExecCreateRequest) error {
 	if len(req.Cmd) == 0 {
 		return invalid("No exec command specified")
 	}
-	if err := validateText("", reflect.ValueOf(req)); err != nil {
+	if err := CheckText(req); err != nil {
 		return err
 	}
-	if req.WorkingDir != "" && !path.IsAbs(req.WorkingDir) {
-		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", shown(req.WorkingDir))
+	if err := checkWorkingDir(req.WorkingDir); err != nil {
+		return err
 	}
 	if s := req.ConsoleSize; s != nil && (s[0] > math.MaxUint16 || s[1] > math.MaxUint16) {
 		return invalid("invalid console size %v", *s)

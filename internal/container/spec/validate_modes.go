@@ -137,6 +137,10 @@ func ValidateEndpoint(name string, e *network.EndpointSettings, mode container.N
 	switch ipam := e.IPAMConfig; {
 	case ipam != nil && slices.ContainsFunc(ipam.LinkLocalIPs, notLinkLocal):
 		return invalid("invalid config for network %s: invalid endpoint settings:\ninvalid link local IP address: %s", shown(name), ipam.LinkLocalIPs[slices.IndexFunc(ipam.LinkLocalIPs, notLinkLocal)])
+	case ipam != nil && ipam.IPv4Address.IsValid() && !ipam.IPv4Address.Is4():
+		return invalid("invalid config for network %s: invalid endpoint settings:\ninvalid IPv4 address: %s", shown(name), ipam.IPv4Address)
+	case ipam != nil && ipam.IPv6Address.IsValid() && !ipam.IPv6Address.Is6():
+		return invalid("invalid config for network %s: invalid endpoint settings:\ninvalid IPv6 address: %s", shown(name), ipam.IPv6Address)
 	case ipam != nil && (ipam.IPv4Address.IsValid() || ipam.IPv6Address.IsValid()) && !own:
 		return invalid("invalid config for network %s: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only", shown(name))
 	case len(e.Aliases) > 0 && !own:

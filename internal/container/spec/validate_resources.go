@@ -19,6 +19,14 @@ import (
 // minMemory is the least memory with which a container starts at all.
 const minMemory = 6 << 20
 
+// ValidateResources checks the limits of a request.
+func ValidateResources(r *container.Resources) error {
+	if err := CheckText(r); err != nil {
+		return err
+	}
+	return validateResources(r)
+}
+
 // validateResources checks limits, of a create or an update request.
 func validateResources(r *container.Resources) error {
 	for _, check := range []func(*container.Resources) error{
