@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -93,9 +92,7 @@ func raiseLimits() {
 
 // serve is the engine's life: boot, answer, stop. Containers outlive it.
 func serve(cfg *Config, level *slog.LevelVar) error {
-	// The heap is a few megabytes: collect when it has grown fivefold, and stay
-	// out of the way of starts.
-	debug.SetGCPercent(400)
+	tuneCollector()
 	go newTrimmer().run()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)

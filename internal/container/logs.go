@@ -175,7 +175,7 @@ type batcher struct {
 }
 
 const (
-	batchSize = 64 << 10
+	batchSize = 16 << 10
 	batchTime = 5 * time.Millisecond // what a follower may have to wait for a line
 )
 

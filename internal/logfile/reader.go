@@ -38,7 +38,9 @@ type segment struct {
 }
 
 const (
-	readSize = 256 << 10
+	// A client that follows and does not read keeps its reader's buffer: a thousand
+	// of them are 16 MB. Larger reads are hardly faster.
+	readSize = 16 << 10
 	// The longest line that is read: 16 KiB of text with six bytes for each, and
 	// attributes. A longer one is not ours and is skipped.
 	maxEncoded = 4 << 20
