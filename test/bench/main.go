@@ -3,7 +3,7 @@
 // line, and Tare through `tare` and through the docker command line. It prints a
 // table for docs/benchmarks.md.
 //
-//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,starts,memory,probes,dirty,logs,attach,load,storage,images,registry,copies,build,network,crowd,crowd-names]
+//	go run ./test/bench [-bin bin] [-rounds 100] [-only run,runtime,exec,many,starts,memory,probes,dirty,logs,attach,load,storage,images,registry,copies,build,network,crowd,crowd-names,clients,compose]
 //
 // It needs root. Everything runs in a network and mount namespace of its own, on
 // an ext4 in a file on tmpfs, and is taken away at the end. Contestants of a row
@@ -40,6 +40,7 @@ func main() {
 	flag.IntVar(&o.sleepers, "sleepers", 1000, "containers of the row with many")
 	flag.IntVar(&o.crowd, "crowd", 3000, "containers on one network, of the section crowd")
 	flag.BoolVar(&o.reference, "docker", true, "measure Debian's dockerd, podman and containerd too")
+	flag.IntVar(&o.clients, "clients", 1000, "clients at once, of the section clients")
 	only := flag.String("only", "", "sections to run, all if empty")
 	flag.Parse()
 	if err := run(o, *only); err != nil {
@@ -49,9 +50,9 @@ func main() {
 }
 
 type options struct {
-	bin                     string
-	rounds, sleepers, crowd int
-	reference               bool
+	bin                              string
+	rounds, sleepers, crowd, clients int
+	reference                        bool
 }
 
 // enterBox runs this program again in namespaces of its own.
@@ -119,6 +120,8 @@ var sections = []struct {
 	{"network", (*bench).network},
 	{"crowd", (*bench).crowd},
 	{"crowd-names", (*bench).crowdNames},
+	{"clients", (*bench).clients},
+	{"compose", (*bench).compose},
 }
 
 func kernel() string {
