@@ -6,6 +6,7 @@
 package alone
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -53,6 +54,56 @@ func Root() error {
 		return fmt.Errorf("mount %s: %w", dir, err)
 	}
 	return pivot(place)
+}
+
+// Descriptors makes /proc/self/fd lead to this process's descriptors, in a root that
+// another process has made with Root. It can be called again after a process was killed
+// in it.
+func Descriptors() error {
+	if err := unmountAll("/proc"); err != nil {
+		return err
+	}
+	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("fsopen proc: %w", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return fmt.Errorf("make procfs: %w", err)
+	}
+	m, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return fmt.Errorf("mount procfs: %w", err)
+	}
+	defer unix.Close(m)
+	if err := unix.MoveMount(m, "", unix.AT_FDCWD, "/proc", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	fds, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/fd", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if e := unix.Unmount("/proc", unix.MNT_DETACH); e != nil || err != nil {
+		return fmt.Errorf("clone /proc/self/fd: %w", errors.Join(err, e))
+	}
+	defer unix.Close(fds)
+	if err := unmountAll("/proc/self/fd"); err != nil {
+		return err
+	}
+	if err := unix.MoveMount(fds, "", unix.AT_FDCWD, "/proc/self/fd", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount /proc/self/fd: %w", err)
+	}
+	return nil
+}
+
+// unmountAll unmounts what is mounted at a place, one above the other.
+func unmountAll(place string) error {
+	for {
+		switch err := unix.Unmount(place, unix.MNT_DETACH); err {
+		case nil:
+		case unix.EINVAL: // it is no mount point
+			return nil
+		default:
+			return fmt.Errorf("unmount %s: %w", place, err)
+		}
+	}
 }
 
 func pivot(place string) error {

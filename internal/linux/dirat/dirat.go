@@ -299,3 +299,12 @@ func entries(b []byte, f func(name string, ino uint64, typ uint8)) {
 
 // Kind is the type of a file in its mode.
 func Kind(mode uint32) uint32 { return mode & syscall.S_IFMT }
+
+// Inherit makes the programs that this one executes have the descriptor too.
+func (d FD) Inherit() { _, _ = unix.FcntlInt(uintptr(d), unix.F_SETFD, 0) }
+
+// Inherited tells whether they have.
+func (d FD) Inherited() bool {
+	flags, err := unix.FcntlInt(uintptr(d), unix.F_GETFD, 0)
+	return err == nil && flags&unix.FD_CLOEXEC == 0
+}
