@@ -122,6 +122,8 @@ func (o *Options) set(word string) error {
 			"bup": func() { o.CopyUp = BUP }, "bottom-up-parent": func() { o.CopyUp = BUP },
 			"bu": func() { o.CopyUp = BU }, "bottom-up": func() { o.CopyUp = BU },
 		})
+	case word == "udba=notify" || word == "udba=inotify" || word == "udba=fsnotify":
+		return fmt.Errorf("option %q: branches are not watched; with udba=reval a change is seen at the next lookup", word)
 	case key == "udba" && has:
 		return choose(word, value, map[string]func(){
 			"none": func() { o.Revalidate = false }, "reval": func() { o.Revalidate = true },
