@@ -256,5 +256,26 @@ func (d *Driver) Usage(ctx context.Context, r layer.Root) (layer.Usage, error) {
 		}
 		u.Bytes, u.Inodes = u.Bytes-own.Bytes, u.Inodes-own.Inodes
 	}
-	return u, nil
+	own, err := linksUsage(filepath.Join(r.Upper, aufs.LinkDir))
+	u.Bytes, u.Inodes = u.Bytes-own.Bytes, u.Inodes-own.Inodes
+	return u, err
+}
+
+// linksUsage is that of the link directory: most of its files have a name in the
+// container too, and are the container's.
+func linksUsage(dir string) (u layer.Usage, err error) {
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return u, nil
+	}
+	u.Inodes = 1
+	for _, e := range list {
+		info, e := e.Info()
+		if e != nil || info.Sys().(*syscall.Stat_t).Nlink > 1 {
+			continue
+		}
+		u.Inodes++
+		u.Bytes += min(info.Size(), disk.Taken(info))
+	}
+	return u, err
 }

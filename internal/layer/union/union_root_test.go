@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/tare-engine/tare/internal/layer/layertest"
 	"github.com/tare-engine/tare/internal/layer/union"
 	"github.com/tare-engine/tare/internal/linux/idmap"
+	aufs "github.com/tare-engine/tare/internal/union"
 )
 
 func newDriver(t *testing.T, root string) layer.Driver {
@@ -75,6 +77,35 @@ func TestOnOverlayfs(t *testing.T) {
 	defer ns.Close()
 	if err := s.MapsIDs(ctx, ns); !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("overlayfs maps ids: %v", err)
+	}
+}
+
+// TestUsageIsOfTheContainer: what the union keeps for itself is no part of it, names of
+// files that were copied up with several names among it.
+func TestUsageIsOfTheContainer(t *testing.T) {
+	m := mountOne(t, 0)
+	ctx := context.Background()
+	before, err := m.Usage(ctx, "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.Inodes != 1 || before.Bytes != 0 {
+		t.Errorf("an empty one has %d inodes and %d bytes", before.Inodes, before.Bytes)
+	}
+	if err := os.WriteFile(filepath.Join(m.root, "containers/c/rw", aufs.LinkDir, "7"), []byte("left"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := m.Usage(ctx, "c"); err != nil || after != before {
+		t.Errorf("with a copy that has no name: %v (%v), before %v", after, err, before)
+	}
+	if err := os.WriteFile(filepath.Join(m.at, "f"), []byte("four"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(m.root, "containers/c/rw/f"), filepath.Join(m.root, "containers/c/rw", aufs.LinkDir, "8")); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := m.Usage(ctx, "c"); err != nil || after.Inodes != 2 || after.Bytes != 4 {
+		t.Errorf("with a file of two names: %v (%v)", after, err)
 	}
 }
 
