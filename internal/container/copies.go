@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -101,8 +102,12 @@ func (x *Copies) Unpack(ctx context.Context, ref, p string, in io.Reader, o Unpa
 	return nil
 }
 
-// notThere is Docker's text for a path where nothing is.
+// notThere is Docker's text for a path where nothing is, and says it when the whole file
+// system is gone, which a process serves that was killed with its heir.
 func notThere(err error, ref, p string) error {
+	if errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED) {
+		return errdefs.New(errdefs.Conflict, "the root of container %s is gone, as nothing serves it any more: restart the container", ref)
+	}
 	if errors.Is(err, fs.ErrNotExist) && errdefs.KindOf(err) == errdefs.Internal {
 		return errdefs.New(errdefs.NotFound, "Could not find the file %s in container %s", p, ref)
 	}
