@@ -242,13 +242,25 @@ func (e busyError) Error() string { return string(e) }
 
 func (busyError) Unwrap() error { return syscall.EBUSY }
 
-// control answers requests, one after the other.
-func control(socket *os.File, s *server.Server) {
-	l, err := net.FileListener(socket)
-	socket.Close()
+// control answers requests that come by a listening socket, one after the other. The
+// descriptor stays for whoever takes over.
+func control(socket int, s *server.Server) error {
+	fd, err := syscall.Dup(socket)
 	if err != nil {
-		return
+		return os.NewSyscallError("dup", err)
 	}
+	syscall.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "socket")
+	l, err := net.FileListener(f)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	go accept(l, s)
+	return nil
+}
+
+func accept(l net.Listener, s *server.Server) {
 	for {
 		c, err := l.Accept()
 		if err != nil {

@@ -16,7 +16,8 @@ import (
 	"github.com/tare-engine/tare/internal/union/model"
 )
 
-// TestKilledAtAnyMoment kills the server while operations go on: after the next
+// TestKilledAtAnyMoment kills the server, and whoever would take over, while operations
+// go on: after the next
 // mount the union is as before the one that was under way, or as after it.
 func TestKilledAtAnyMoment(t *testing.T) {
 	under := 0
@@ -44,11 +45,9 @@ func killedAtAnyMoment(t *testing.T, seed uint64) (met bool) {
 		list = append(list, fmt.Sprint("b", i, "=", map[bool]string{true: "rw", false: "ro"}[b.RW]))
 	}
 	r := mountUnion(t, dir, strings.Join(list, ":"), "udba=none")
-	server, err := os.FindProcess(r.server())
-	must(t, err)
 	c := rand.New(rand.NewPCG(seed, 12))
-	timer := time.AfterFunc(time.Duration(c.IntN(20000))*time.Microsecond, func() { server.Kill() })
-	defer timer.Stop()
+	killed := make(chan struct{})
+	time.AfterFunc(time.Duration(c.IntN(20000))*time.Microsecond, func() { r.killAll(); close(killed) })
 	var ops []model.Operation
 	for err := error(nil); ; {
 		op := model.RandomOperation(c)
@@ -57,7 +56,7 @@ func killedAtAnyMoment(t *testing.T, seed uint64) (met bool) {
 			break
 		}
 	}
-	server.Wait()
+	<-killed
 	r.unmount()
 	r = mountUnion(t, dir, strings.Join(list, ":"), "udba=none")
 	got, err := model.ReadTree(r.mnt)

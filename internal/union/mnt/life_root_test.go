@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tare-engine/tare/internal/linux/process"
 	"github.com/tare-engine/tare/internal/union"
 	"github.com/tare-engine/tare/internal/union/model"
 )
@@ -24,20 +25,62 @@ import (
 // server finds the server process of a mount.
 func (r *rig) server() int {
 	r.t.Helper()
-	all, err := os.ReadDir("/proc")
-	must(r.t, err)
-	for _, e := range all {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		args, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-		if words := strings.Split(string(args), "\x00"); len(words) > 4 && words[1] == ServeVerb && strings.HasPrefix(words[4], r.dir+"/") {
+	pid := 0
+	until(r.t, "there is a server", func() bool { pid = r.findServer(); return pid > 0 })
+	return pid
+}
+
+func (r *rig) findServer() int {
+	for _, pid := range processes(r.t) {
+		if parent, err := process.Parent(pid); err == nil && r.serves(pid) && !r.serves(parent) {
 			return pid
 		}
 	}
-	r.t.Fatal("no server")
 	return 0
+}
+
+// serves reports whether a process has a server's words. An heir has them too for a
+// moment, until it has given up its memory.
+func (r *rig) serves(pid int) bool {
+	args, _ := os.ReadFile(fmt.Sprint("/proc/", pid, "/cmdline"))
+	words := strings.Split(string(args), "\x00")
+	return len(words) > 4 && words[1] == ServeVerb && strings.HasPrefix(words[4], r.dir+"/")
+}
+
+func processes(t testing.TB) (list []int) {
+	t.Helper()
+	all, err := os.ReadDir("/proc")
+	must(t, err)
+	for _, e := range all {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			list = append(list, pid)
+		}
+	}
+	return list
+}
+
+// heir returns the process that will take over from another.
+func heir(t testing.TB, server int) int {
+	t.Helper()
+	found := 0
+	until(t, "there is an heir", func() bool {
+		for _, pid := range processes(t) {
+			if parent, err := process.Parent(pid); err == nil && parent == server {
+				found = pid
+			}
+		}
+		return found > 0
+	})
+	return found
+}
+
+// killAll kills the server and its heir: nobody takes over.
+func (r *rig) killAll() {
+	r.t.Helper()
+	server := r.server()
+	must(r.t, syscall.Kill(server, syscall.SIGSTOP)) // else it makes another heir
+	must(r.t, syscall.Kill(heir(r.t, server), syscall.SIGKILL))
+	must(r.t, syscall.Kill(server, syscall.SIGKILL))
 }
 
 // until polls for something that is about to happen.
@@ -59,7 +102,16 @@ func TestServerIsAlone(t *testing.T) {
 	must(t, err)
 	defer syscall.Close(leak)
 	r := mountUnion(t, dir, "rw=rw:base=ro", "udba=none")
-	proc := "/proc/" + strconv.Itoa(r.server())
+	old := r.server()
+	aloneIs(t, old, "")
+	must(t, syscall.Kill(old, syscall.SIGKILL))
+	must(t, os.WriteFile(r.path("f"), nil, 0o600))
+	aloneIs(t, r.server(), ledgerVar)
+}
+
+func aloneIs(t *testing.T, server int, variable string) {
+	t.Helper()
+	proc := "/proc/" + strconv.Itoa(server)
 	status, err := os.ReadFile(proc + "/status")
 	must(t, err)
 	// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SYS_ADMIN, MKNOD, SETFCAP
@@ -99,22 +151,19 @@ func TestServerIsAlone(t *testing.T) {
 	}
 	env, err := os.ReadFile(proc + "/environ")
 	must(t, err)
-	if len(env) > 0 {
+	if name, _, _ := strings.Cut(string(env), "="); name != variable {
 		t.Errorf("environment %q", env)
 	}
 }
 
-// TestKilledServer: what was written is in the branch, paths answer ENOTCONN,
-// and the mount can be taken away and made anew.
+// TestKilledServer: when nobody takes over, what was written is in the branch, paths
+// answer ENOTCONN, and the mount can be taken away and made anew.
 func TestKilledServer(t *testing.T) {
 	dir := tempDir(t)
 	r := mountUnion(t, dir, "rw=rw:base=ro", "udba=none")
 	must(t, os.WriteFile(r.path("f"), []byte("written"), 0o644))
-	p, err := os.FindProcess(r.server())
-	must(t, err)
-	must(t, p.Kill())
+	r.killAll()
 	until(t, "ENOTCONN", func() bool { _, err := os.Stat(r.path("g")); return errors.Is(err, syscall.ENOTCONN) })
-	p.Wait()
 	r.unmount()
 	r = mountUnion(t, dir, "rw=rw:base=ro", "udba=none")
 	r.want("mnt/f", "written")

@@ -7,6 +7,10 @@
 //	  └ tare-union serve        starts this with the descriptors, waits until it
 //	                            answers, and moves the mount to its place
 //
+// Beside the server there is an heir (linux/spawn): a tiny process that has the same
+// descriptors. When the server is killed it becomes the next one, which finds in a
+// ledger what the one before knew, and goes on (union/server).
+//
 // The server has no more than these descriptors: its root is an empty directory,
 // it is in network and mount namespaces of its own, and it has seven capabilities.
 // A branch is a copy of the mount that it lies on, without what is mounted below;
@@ -46,7 +50,8 @@ const (
 	fdDevice = 3 + iota
 	fdSocket
 	fdReady
-	fdRunDir // to remove the socket at the end
+	fdRunDir  // to remove the socket at the end
+	fdProgram // this program, for the heir
 	fdBranches
 )
 
@@ -293,6 +298,11 @@ func start(program, id string, c union.Config, dev, socket *os.File, dirs []*os.
 		return err
 	}
 	defer run.Close()
+	self, err := os.Open(program)
+	if err != nil {
+		return err
+	}
+	defer self.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -301,7 +311,7 @@ func start(program, id string, c union.Config, dev, socket *os.File, dirs []*os.
 	cmd := exec.Command(program, append([]string{ServeVerb, id}, c.Args()...)...)
 	cmd.Env = []string{}
 	cmd.Dir = "/"
-	cmd.ExtraFiles = append([]*os.File{dev, socket, w, run}, dirs...)
+	cmd.ExtraFiles = append([]*os.File{dev, socket, w, run, self}, dirs...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: alone.Namespaces}
 	err = cmd.Start()
 	w.Close()

@@ -21,6 +21,7 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == ServeVerb {
 		if err := Serve(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -73,6 +74,8 @@ type rig struct {
 	dir string // has the branches by their names, and mnt
 	mnt string
 	Union
+
+	appended [2]int // lines
 }
 
 // mountUnion mounts branches NAME=PERM, which are made if they are not there, with

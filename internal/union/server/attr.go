@@ -10,7 +10,7 @@ import (
 )
 
 // GetAttr describes a node.
-func (s *Server) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+func (s *worker) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	n, err := s.node(in.NodeId)
 	if err != nil {
 		return status(err)
@@ -23,13 +23,13 @@ func (s *Server) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOu
 	return fuse.OK
 }
 
-func (s *Server) attrOut(st *dirat.Stat, out *fuse.AttrOut) {
+func (s *worker) attrOut(st *dirat.Stat, out *fuse.AttrOut) {
 	out.SetTimeout(s.remember)
 	attr(st, &out.Attr)
 }
 
 // SetAttr changes attributes of a node.
-func (s *Server) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+func (s *worker) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	n, err := s.node(in.NodeId)
 	if err != nil {
 		return status(err)
@@ -88,10 +88,10 @@ func setTime(valid, given, now uint32, sec uint64, nsec uint32) *tree.Time {
 }
 
 // Access is left to the kernel, which knows mode and access control list.
-func (s *Server) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fuse.ENOSYS }
+func (s *worker) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fuse.ENOSYS }
 
 // GetXAttr reads an extended attribute.
-func (s *Server) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+func (s *worker) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
 	n, err := s.node(h.NodeId)
 	if err != nil {
 		return 0, status(err)
@@ -101,7 +101,7 @@ func (s *Server) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest
 }
 
 // ListXAttr reads the names of the extended attributes.
-func (s *Server) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
+func (s *worker) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
 	n, err := s.node(h.NodeId)
 	if err != nil {
 		return 0, status(err)
@@ -111,12 +111,12 @@ func (s *Server) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (ui
 }
 
 // SetXAttr sets an extended attribute.
-func (s *Server) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, data []byte) fuse.Status {
+func (s *worker) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, data []byte) fuse.Status {
 	n, err := s.node(in.NodeId)
 	if err != nil {
 		return status(err)
 	}
-	set := func() error { return s.tree.Setxattr(n, name, data, int(in.Flags)) }
+	set := func() error { return s.tree.Setxattr(n, name, data, int(in.Flags), s.intent) }
 	if name == tree.Capability {
 		return status(s.privileged(n, in.Uid, set))
 	}
@@ -125,7 +125,7 @@ func (s *Server) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, d
 
 // privileged gives a file privileges, unless somebody is writing to it who may
 // not keep them.
-func (s *Server) privileged(n *tree.Node, uid uint32, set func() error) error {
+func (s *worker) privileged(n *tree.Node, uid uint32, set func() error) error {
 	s.privilege.Lock()
 	defer s.privilege.Unlock()
 	if s.backings.foreign(n, uid) {
@@ -135,16 +135,16 @@ func (s *Server) privileged(n *tree.Node, uid uint32, set func() error) error {
 }
 
 // RemoveXAttr removes an extended attribute.
-func (s *Server) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+func (s *worker) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	n, err := s.node(h.NodeId)
 	if err != nil {
 		return status(err)
 	}
-	return status(s.tree.Removexattr(n, name))
+	return status(s.tree.Removexattr(n, name, s.intent))
 }
 
 // StatFs describes the space of the union.
-func (s *Server) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+func (s *worker) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
 	st, err := s.tree.Statfs()
 	if err != nil {
 		return status(err)

@@ -10,10 +10,7 @@ func (s *Server) Branches() []union.Branch { return s.tree.Branches() }
 
 // Add puts branches at an index; -1 is below all others. All come, or none.
 func (s *Server) Add(index int, list ...tree.Source) error {
-	if err := s.tree.Add(index, list...); err != nil {
-		return err
-	}
-	return s.forgetAll()
+	return s.changing(func() error { return s.tree.Add(index, list...) })
 }
 
 // SetCreate changes where something new is made.
@@ -21,17 +18,11 @@ func (s *Server) SetCreate(p union.Placement) { s.tree.SetCreate(p) }
 
 // Modify changes what the union may do with a branch.
 func (s *Server) Modify(b tree.Source) error {
-	if err := s.tree.Modify(b); err != nil {
-		return err
-	}
-	return s.forgetAll()
+	return s.changing(func() error { return s.tree.Modify(b) })
 }
 
 // Delete removes branches that are not in use, all or none. What the kernel only
 // remembers counts as use; the caller can make it forget (mount.FS.Reconfigure).
 func (s *Server) Delete(dirs ...string) error {
-	if err := s.tree.Delete(dirs...); err != nil {
-		return err
-	}
-	return s.forgetAll()
+	return s.changing(func() error { return s.tree.Delete(dirs...) })
 }

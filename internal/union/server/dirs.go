@@ -19,7 +19,7 @@ type directory struct {
 }
 
 // OpenDir begins to read a directory.
-func (s *Server) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+func (s *worker) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	n, err := s.node(in.NodeId)
 	if err != nil {
 		return status(err)
@@ -28,14 +28,19 @@ func (s *Server) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 		return status(err)
 	}
 	out.Fh = s.open.add(&directory{n: n})
+	s.gives = out.Fh
 	return fuse.OK
 }
 
 // ReleaseDir ends it.
-func (s *Server) ReleaseDir(in *fuse.ReleaseIn) { s.open.take(in.Fh) }
+func (s *worker) ReleaseDir(in *fuse.ReleaseIn) {
+	if s.open.take(in.Fh) != nil {
+		s.recordClose(in.Fh, 0)
+	}
+}
 
 // entries returns all names, with "." and ".." in front.
-func (s *Server) entries(in *fuse.ReadIn) (*directory, []fuse.DirEntry, error) {
+func (s *worker) entries(in *fuse.ReadIn) (*directory, []fuse.DirEntry, error) {
 	d, ok := s.open.of(in.Fh).(*directory)
 	if !ok {
 		return nil, nil, syscall.EBADF
@@ -60,6 +65,7 @@ func (s *Server) entries(in *fuse.ReadIn) (*directory, []fuse.DirEntry, error) {
 		d.list = append(d.list, fuse.DirEntry{Mode: uint32(e.Type) << 12, Name: e.Name, Ino: e.Ino, Off: uint64(len(d.list) + 1)})
 	}
 	d.read = true
+	s.recordList(in.Fh, d.list) // places in it are known to the kernel from now on
 	return d, d.list, nil
 }
 
@@ -72,7 +78,7 @@ func after(list []fuse.DirEntry, offset uint64) []fuse.DirEntry {
 }
 
 // ReadDir lists names.
-func (s *Server) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+func (s *worker) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	_, list, err := s.entries(in)
 	if err != nil {
 		return status(err)
@@ -86,7 +92,7 @@ func (s *Server) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryL
 }
 
 // ReadDirPlus lists names and looks each up.
-func (s *Server) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+func (s *worker) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	d, list, err := s.entries(in)
 	if err != nil {
 		return status(err)
@@ -109,7 +115,7 @@ func (s *Server) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEn
 }
 
 // FsyncDir writes a directory to disk.
-func (s *Server) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+func (s *worker) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	n, err := s.node(in.NodeId)
 	if err != nil {
 		return status(err)

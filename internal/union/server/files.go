@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -16,6 +17,8 @@ type file struct {
 	uid    uint32 // who has opened it
 	drops  bool   // it had privileges to drop with a write when it was opened
 	unseen bool   // the kernel writes it itself, for a user who may not keep privileges
+
+	backing *backing
 }
 
 // backings say on which branch each open node is open, and of which the kernel
@@ -25,6 +28,8 @@ type backings struct {
 	s   *Server
 	m   map[*tree.Node]*backing
 	off bool // the kernel refuses: it is too old, or we may not
+
+	last atomic.Int32 // the highest number that the kernel gave
 }
 
 type backing struct {
@@ -52,10 +57,25 @@ func (b *backings) use(f *file) (*backing, error) {
 		return nil, syscall.ESTALE
 	}
 	x.users++
+	f.backing = x
 	if f.unseen = x.taken && f.Writable() && !f.drops && f.uid != 0; f.unseen {
 		x.writes[f.uid]++
 	}
 	return x, nil
+}
+
+// restore notes that a file has been open.
+func (b *backings) restore(f *file, o *opened) {
+	x := b.m[f.Node]
+	if x == nil {
+		x = &backing{branch: f.Branch(), writes: map[uint32]int{}, id: o.backing, taken: o.backed}
+		b.m[f.Node] = x
+	}
+	x.users++
+	f.backing = x
+	if f.unseen {
+		x.writes[f.uid]++
+	}
 }
 
 // give gives the kernel a file for itself. That it refuses the file of one branch,
@@ -64,25 +84,31 @@ func (b *backings) give(x *backing, f *file) {
 	if b.off {
 		return
 	}
-	id, no := b.s.conn.RegisterBackingFd(&fuse.BackingMap{Fd: int32(f.FD)})
-	x.id, x.taken = id, no == 0
-	b.off = no == syscall.EPERM || no == syscall.ENOTTY || no == syscall.EOPNOTSUPP
+	id, err := b.s.dev.OpenBacking(int(f.FD))
+	x.id, x.taken = id, err == nil
+	b.off = err == syscall.EPERM || err == syscall.ENOTTY || err == syscall.EOPNOTSUPP
+	if x.taken {
+		b.last.Store(max(b.last.Load(), id))
+	}
 }
 
-func (b *backings) done(f *file) {
+// done notes that a file is closed, and returns the backing that nobody uses then, or
+// 0. That is recorded before somebody else can open the node with another one.
+func (b *backings) done(f *file, record func(backing int32)) (backing int32) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	x := b.m[f.Node]
+	x := f.backing
 	if f.unseen {
 		x.writes[f.uid]--
 	}
-	if x.users--; x.users > 0 {
-		return
+	if x.users--; x.users == 0 {
+		delete(b.m, f.Node)
+		if x.taken {
+			backing = x.id
+		}
 	}
-	delete(b.m, f.Node)
-	if x.taken {
-		b.s.conn.UnregisterBackingFd(x.id)
-	}
+	record(backing)
+	return backing
 }
 
 // foreign tells whether somebody without privileges but uid writes to a node
@@ -102,7 +128,7 @@ func (b *backings) foreign(n *tree.Node, uid uint32) bool {
 }
 
 // opened answers an open by a user. It owns the file.
-func (s *Server) opened(tf *tree.File, uid uint32, out *fuse.OpenOut) error {
+func (s *worker) opened(tf *tree.File, uid uint32, out *fuse.OpenOut) error {
 	f := &file{File: tf, uid: uid}
 	s.privilege.RLock()
 	defer s.privilege.RUnlock()
@@ -132,11 +158,12 @@ func (s *Server) opened(tf *tree.File, uid uint32, out *fuse.OpenOut) error {
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
 	}
 	out.Fh = s.open.add(f)
+	s.gives = out.Fh
 	return nil
 }
 
 // Open opens a file.
-func (s *Server) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+func (s *worker) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	n, err := s.node(in.NodeId)
 	if err != nil {
 		return status(err)
@@ -155,18 +182,18 @@ func (s *Server) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 }
 
 // Create makes a file and opens it.
-func (s *Server) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+func (s *worker) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	return s.create(in, out, func(p *tree.Node, w tree.New) (*tree.Node, *dirat.Stat, *tree.File, error) {
-		return s.tree.Create(p, name, w)
+		return s.tree.Create(p, name, w, s.intent)
 	})
 }
 
 // Tmpfile makes a file without a name and opens it.
-func (s *Server) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+func (s *worker) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	return s.create(in, out, s.tree.Tmpfile)
 }
 
-func (s *Server) create(in *fuse.CreateIn, out *fuse.CreateOut, f func(*tree.Node, tree.New) (*tree.Node, *dirat.Stat, *tree.File, error)) fuse.Status {
+func (s *worker) create(in *fuse.CreateIn, out *fuse.CreateOut, f func(*tree.Node, tree.New) (*tree.Node, *dirat.Stat, *tree.File, error)) fuse.Status {
 	p, err := s.node(in.NodeId)
 	if err != nil {
 		return status(err)
@@ -184,16 +211,19 @@ func (s *Server) create(in *fuse.CreateIn, out *fuse.CreateOut, f func(*tree.Nod
 }
 
 // Release closes a file.
-func (s *Server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+func (s *worker) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	f, ok := s.open.take(in.Fh).(*file)
 	if !ok {
 		return
 	}
-	s.backings.done(f)
+	backing := s.backings.done(f, func(backing int32) { s.recordClose(in.Fh, backing) })
+	if backing > 0 {
+		_ = s.dev.CloseBacking(backing) // there is nothing else to do with it
+	}
 	f.Close()
 }
 
-func (s *Server) file(fh uint64) (*file, error) {
+func (s *worker) file(fh uint64) (*file, error) {
 	if f, ok := s.open.of(fh).(*file); ok {
 		return f, nil
 	}
@@ -201,7 +231,7 @@ func (s *Server) file(fh uint64) (*file, error) {
 }
 
 // Read reads what the kernel does not read itself.
-func (s *Server) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+func (s *worker) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	f, err := s.file(in.Fh)
 	if err != nil {
 		return nil, status(err)
@@ -214,7 +244,7 @@ func (s *Server) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Read
 }
 
 // Write writes what the kernel does not write itself.
-func (s *Server) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+func (s *worker) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	f, err := s.file(in.Fh)
 	if err != nil {
 		return 0, status(err)
@@ -239,10 +269,10 @@ func (f *file) dropFor(all bool) error {
 }
 
 // Flush has nothing to do: what is written is in the branch's file at once.
-func (s *Server) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
+func (s *worker) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
 
 // Fsync writes a file to disk.
-func (s *Server) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+func (s *worker) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	f, err := s.file(in.Fh)
 	if err != nil {
 		return status(err)
@@ -255,7 +285,7 @@ func (s *Server) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 }
 
 // Fallocate is fallocate.
-func (s *Server) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+func (s *worker) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	f, err := s.file(in.Fh)
 	if err != nil {
 		return status(err)
@@ -264,7 +294,7 @@ func (s *Server) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status 
 }
 
 // Lseek finds data and holes.
-func (s *Server) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+func (s *worker) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
 	f, err := s.file(in.Fh)
 	if err != nil {
 		return status(err)
@@ -279,7 +309,7 @@ func (s *Server) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) 
 
 // CopyFileRange copies between files of branches, shared where the file system
 // can.
-func (s *Server) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+func (s *worker) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
 	from, err := s.file(in.FhIn)
 	if err != nil {
 		return 0, status(err)

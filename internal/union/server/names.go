@@ -10,7 +10,8 @@ import (
 )
 
 // entry fills an answer about a node that the kernel gets a reference to.
-func (s *Server) entry(n *tree.Node, st *dirat.Stat, out *fuse.EntryOut) {
+func (s *worker) entry(n *tree.Node, st *dirat.Stat, out *fuse.EntryOut) {
+	s.refs = append(s.refs, n.ID)
 	out.NodeId, out.Generation = n.ID, 1
 	out.SetEntryTimeout(s.remember)
 	out.SetAttrTimeout(s.remember)
@@ -28,7 +29,7 @@ func attr(st *dirat.Stat, a *fuse.Attr) {
 }
 
 // Lookup finds a name. That it is not there is remembered too.
-func (s *Server) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+func (s *worker) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	p, err := s.node(h.NodeId)
 	if err != nil {
 		return status(err)
@@ -46,15 +47,23 @@ func (s *Server) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *f
 	return fuse.OK
 }
 
-// Forget takes back references.
-func (s *Server) Forget(id, refs uint64) {
-	if n := s.tree.ByID(id); n != nil && id != 1 {
+// Forget takes back references. A request can be about many nodes.
+func (s *worker) Forget(id, refs uint64) {
+	if id == 1 {
+		return
+	}
+	if s.forgets > 0 { // an earlier process has
+		s.forgets--
+		return
+	}
+	s.recordForget(id, refs)
+	if n := s.tree.ByID(id); n != nil {
 		s.tree.Forget(n, refs)
 	}
 }
 
 // made answers a request that has made something.
-func (s *Server) made(n *tree.Node, st *dirat.Stat, err error, out *fuse.EntryOut) fuse.Status {
+func (s *worker) made(n *tree.Node, st *dirat.Stat, err error, out *fuse.EntryOut) fuse.Status {
 	if err != nil {
 		return status(err)
 	}
@@ -62,33 +71,33 @@ func (s *Server) made(n *tree.Node, st *dirat.Stat, err error, out *fuse.EntryOu
 	return fuse.OK
 }
 
-func (s *Server) make(h *fuse.InHeader, name string, w tree.New, out *fuse.EntryOut) fuse.Status {
+func (s *worker) make(h *fuse.InHeader, name string, w tree.New, out *fuse.EntryOut) fuse.Status {
 	p, err := s.node(h.NodeId)
 	if err != nil {
 		return status(err)
 	}
 	w.UID, w.GID = h.Uid, h.Gid
-	n, st, err := s.tree.Make(p, name, w)
+	n, st, err := s.tree.Make(p, name, w, s.intent)
 	return s.made(n, st, err, out)
 }
 
 // Mknod makes a file, device, FIFO or socket.
-func (s *Server) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+func (s *worker) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
 	return s.make(&in.InHeader, name, tree.New{Mode: in.Mode, Dev: in.Rdev, Umask: in.Umask}, out)
 }
 
 // Mkdir makes a directory.
-func (s *Server) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+func (s *worker) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	return s.make(&in.InHeader, name, tree.New{Mode: in.Mode&0o7777 | syscall.S_IFDIR, Umask: in.Umask}, out)
 }
 
 // Symlink makes a symbolic link.
-func (s *Server) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
+func (s *worker) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
 	return s.make(h, name, tree.New{Mode: syscall.S_IFLNK | 0o777, Target: target}, out)
 }
 
 // Link gives a file one more name.
-func (s *Server) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+func (s *worker) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
 	n, err := s.node(in.Oldnodeid)
 	if err != nil {
 		return status(err)
@@ -97,30 +106,30 @@ func (s *Server) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse
 	if err != nil {
 		return status(err)
 	}
-	st, err := s.tree.Link(n, p, name)
+	st, err := s.tree.Link(n, p, name, s.intent)
 	return s.made(n, st, err, out)
 }
 
 // Unlink removes a name that is no directory's.
-func (s *Server) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+func (s *worker) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	return s.remove(h, name, s.tree.Unlink)
 }
 
 // Rmdir removes a directory.
-func (s *Server) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+func (s *worker) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
 	return s.remove(h, name, s.tree.Rmdir)
 }
 
-func (s *Server) remove(h *fuse.InHeader, name string, f func(*tree.Node, string) error) fuse.Status {
+func (s *worker) remove(h *fuse.InHeader, name string, f func(*tree.Node, string, *tree.Intent) error) fuse.Status {
 	p, err := s.node(h.NodeId)
 	if err != nil {
 		return status(err)
 	}
-	return status(f(p, name))
+	return status(f(p, name, s.intent))
 }
 
 // Rename moves a name.
-func (s *Server) Rename(_ <-chan struct{}, in *fuse.RenameIn, old, name string) fuse.Status {
+func (s *worker) Rename(_ <-chan struct{}, in *fuse.RenameIn, old, name string) fuse.Status {
 	p, err := s.node(in.NodeId)
 	if err != nil {
 		return status(err)
@@ -129,11 +138,11 @@ func (s *Server) Rename(_ <-chan struct{}, in *fuse.RenameIn, old, name string) 
 	if err != nil {
 		return status(err)
 	}
-	return status(s.tree.Rename(p, old, q, name, uint(in.Flags)))
+	return status(s.tree.Rename(p, old, q, name, uint(in.Flags), s.intent))
 }
 
 // Readlink returns the target of a symbolic link.
-func (s *Server) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
+func (s *worker) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
 	n, err := s.node(h.NodeId)
 	if err != nil {
 		return nil, status(err)

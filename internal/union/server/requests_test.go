@@ -10,6 +10,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/linux/dirat"
 	"github.com/tare-engine/tare/internal/union"
+	"github.com/tare-engine/tare/internal/union/ledger"
 	"github.com/tare-engine/tare/internal/union/tree"
 )
 
@@ -45,17 +46,24 @@ func offline(t testing.TB) (*fuse.ProtocolServer, *tree.Tree) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: tr}
-	s.backings.init(s)
+	l, err := ledger.New(Buffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Record(l); err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(tr, -1, l)
 	s.backings.off = true
-	s.open.init()
-	t.Cleanup(func() { s.open.close(); tr.Close() })
+	t.Cleanup(func() { s.Close(); l.Close() })
+	w := s.newWorker(l.Cell(0))
+	w.intent = tree.IntentAt(w.cell.Intent())
 	o := options()
 	o.PanicHandler = func(what any) fuse.Status {
 		t.Errorf("panic: %v", what)
 		return fuse.EIO
 	}
-	return fuse.NewProtocolServer(s, o), tr
+	return fuse.NewProtocolServer(w, o), tr
 }
 
 // request writes one with its header: operation, node, body.

@@ -15,69 +15,113 @@
 //
 // What the kernel may remember, and for how long, is one setting: nothing with
 // udba=reval, as somebody else may change a branch; everything with udba=none.
+//
+// # Life after death
+//
+// The process may be killed at any time, and another go on with the same
+// descriptors: see Restoring. So a request is read into a cell of a ledger, which
+// outlives the process, and so is its answer composed there. What an answer gives to
+// the kernel, references to nodes and an open file, is recorded at the moment from
+// which on the answer counts. Who takes over answers what was read: an answer that
+// counts is written (once more, perhaps), and a request without one is done, or
+// done again: operations that must not be done twice note what they are about to do
+// (tree.Intent).
 package server
 
 import (
 	"errors"
+	"fmt"
 	"log"
 	"os"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/tare-engine/tare/internal/linux/fusedev"
+	"github.com/tare-engine/tare/internal/union/ledger"
 	"github.com/tare-engine/tare/internal/union/tree"
 )
 
 // Server serves one union.
 type Server struct {
-	fuse.RawFileSystem // answers ENOSYS to what is not here
-	tree               *tree.Tree
-	conn               *fuse.Server
-	notes              *os.File // /dev/fuse once more, for what we tell the kernel
-	remember           time.Duration
-	expires            bool // the kernel can be told that an entry is to be looked up again
+	tree     *tree.Tree
+	dev      fusedev.Dev
+	ledger   *ledger.Ledger
+	words    []string // what it was started with
+	hello    []byte   // the kernel's first request
+	remember time.Duration
+	expires  bool // the kernel can be told that an entry is to be looked up again
 
 	// privilege is held exclusively while a file gets privileges (set-user-id,
 	// capabilities), and shared while one is opened.
 	privilege sync.RWMutex
 	backings  backings
 	open      handles
+
+	// busy is held shared while a request is answered, exclusively while the ledger
+	// is written anew.
+	busy sync.RWMutex
+	crew crew
+
+	untold atomic.Int32 // changes of which the kernel has not been told yet
 }
 
 // long is "until told otherwise".
 const long = 24 * time.Hour
 
+// maxWrite is what the kernel gives and takes with one request. Files that it reads
+// and writes itself do not come by.
+const maxWrite = 128 << 10
+
+// Buffer is the size of the buffers in the ledger: what comes with a request, and
+// what goes with an answer, and headers.
+const Buffer = maxWrite + 4096
+
 // New makes a server of the descriptor of /dev/fuse that a mount has, and
-// answers the kernel's first request. It owns the descriptor.
-func New(t *tree.Tree, dev *os.File) (*Server, error) {
-	s := &Server{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t}
-	s.backings.init(s)
-	s.open.init()
-	fd, err := syscall.Dup(int(dev.Fd()))
+// answers the kernel's first request. Descriptor and ledger stay the caller's. Words
+// are kept for whoever takes over.
+func New(t *tree.Tree, dev fusedev.Dev, l *ledger.Ledger, words []string) (*Server, error) {
+	s := newServer(t, dev, l)
+	s.words = words
+	c := l.Cell(0)
+	c.Expect()
+	n, err := dev.Read(c.Request)
 	if err != nil {
-		dev.Close()
-		return nil, os.NewSyscallError("dup", err)
+		return nil, fmt.Errorf("the kernel's first request: %w", err)
 	}
-	s.notes = dev
-	s.conn, err = fuse.NewServer(s, "/dev/fd/"+strconv.Itoa(fd), options())
+	s.hello = append([]byte(nil), c.Request[:n]...)
+	answer, err := s.newWorker(c).greet()
+	if err == nil {
+		err = dev.Write(answer)
+	}
+	c.Done()
 	if err != nil {
-		dev.Close()
-		return nil, err
+		return nil, fmt.Errorf("the kernel's first request: %w", err)
 	}
 	s.settle()
-	return s, nil
+	var r ledger.Records
+	s.recordSelf(&r)
+	l.Append(&r)
+	return s, t.Record(l)
 }
 
-// options of the connection. Measured: larger requests and symbolic links in the
-// kernel's cache cost nothing and save round trips; splice gains nothing beside
-// passthrough.
+func newServer(t *tree.Tree, dev fusedev.Dev, l *ledger.Ledger) *Server {
+	s := &Server{tree: t, dev: dev, ledger: l}
+	s.backings.init(s)
+	s.open.init()
+	return s
+}
+
+// options of the connection. Measured: symbolic links in the kernel's cache cost
+// nothing and save round trips.
 func options() *fuse.MountOptions {
 	return &fuse.MountOptions{
 		Name:                 "tare-union",
-		MaxWrite:             1 << 20,
+		MaxWrite:             maxWrite,
 		MaxReadAhead:         1 << 20,
 		MaxBackground:        64,
 		DisableSplice:        true,
@@ -92,7 +136,7 @@ func options() *fuse.MountOptions {
 
 // settle decides how long the kernel may remember.
 func (s *Server) settle() {
-	s.expires = s.conn.KernelSettings().Flags64()&fuse.CAP_HAS_EXPIRE_ONLY != 0
+	s.expires = kernelFlags(s.hello)&fuse.CAP_HAS_EXPIRE_ONLY != 0
 	switch {
 	case s.tree.Options().Revalidate:
 		s.remember = 0
@@ -103,15 +147,18 @@ func (s *Server) settle() {
 	}
 }
 
-// Serve answers until the file system is unmounted.
-func (s *Server) Serve() {
-	s.conn.Serve()
-	s.open.close()
-	s.tree.Close()
-	s.notes.Close()
+// kernelFlags are those of the kernel's first request.
+func kernelFlags(hello []byte) uint64 {
+	var in fuse.InitIn
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&in)), unsafe.Sizeof(in)), hello)
+	return in.Flags64()
 }
 
-func (s *Server) String() string { return "tare-union" }
+// Close gives back what the server has.
+func (s *Server) Close() {
+	s.open.close()
+	s.tree.Close()
+}
 
 // status is the answer for an error of the tree.
 func status(err error) fuse.Status {

@@ -323,23 +323,42 @@ func (t *Tree) Listxattr(n *Node, p []byte) (size int, err error) {
 }
 
 // Setxattr sets an extended attribute, with the flags of setxattr.
-func (t *Tree) Setxattr(n *Node, name string, p []byte, flags int) error {
+func (t *Tree) Setxattr(n *Node, name string, p []byte, flags int, in *Intent) error {
+	in = in.orNone()
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if err := t.copyUp(n, true); err != nil {
 		return err
 	}
-	return t.with(n, func(fd dirat.FD) error { return fd.Setxattr(name, p, flags) })
+	return t.with(n, func(fd dirat.FD) error {
+		if flags&xattrCreate != 0 {
+			if in.resumed != 0 {
+				flags &^= xattrCreate // it was not there, or it is ours
+			} else if _, err := fd.Getxattr(name, nil); err == nil {
+				return syscall.EEXIST
+			}
+			in.note(t.branches[0], Intent{})
+		}
+		return fd.Setxattr(name, p, flags)
+	})
 }
 
+// xattrCreate is XATTR_CREATE of setxattr(2).
+const xattrCreate = 1
+
 // Removexattr removes an extended attribute.
-func (t *Tree) Removexattr(n *Node, name string) error {
+func (t *Tree) Removexattr(n *Node, name string, in *Intent) error {
+	in = in.orNone()
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	// Not copied up for nothing.
 	if err := t.with(n, func(fd dirat.FD) error { _, err := fd.Getxattr(name, nil); return err }); err != nil {
+		if err == syscall.ENODATA && in.resumed != 0 {
+			return nil
+		}
 		return err
 	}
+	in.note(t.branches[0], Intent{})
 	if err := t.copyUp(n, true); err != nil {
 		return err
 	}

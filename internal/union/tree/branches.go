@@ -34,6 +34,7 @@ func (t *Tree) Add(index int, list ...Source) error {
 		}
 	}
 	t.changed()
+	t.recordBranches()
 	return nil
 }
 
@@ -49,6 +50,7 @@ func (t *Tree) takeOut(list []*Branch) {
 	gone := slices.Clone(list)
 	t.branches = slices.DeleteFunc(slices.Clone(t.branches), func(b *Branch) bool { return slices.Contains(gone, b) })
 	t.number()
+	t.recordBranches()
 	for _, b := range gone {
 		b.close()
 	}
@@ -59,6 +61,7 @@ func (t *Tree) SetCreate(p union.Placement) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.options.Create = p
+	t.recordBranches()
 	t.free.setEvery(p.Every)
 }
 
@@ -150,8 +153,9 @@ func (t *Tree) leave(b *Branch) {
 			return s.b == b
 		})
 		n.dir.slots.Store(&list)
+		t.table.noteSlots(n)
 	}
-	t.table.mu.Unlock()
+	t.table.unlock()
 	t.release(drop)
 }
 
@@ -186,10 +190,13 @@ func (t *Tree) modify(s Source) error {
 		return &BranchError{Dir: s.Dir, Text: "prepare it", Err: err}
 	}
 	t.shut(b)
-	b.close()
+	old := Branch{root: b.root}
+	old.home.take(&b.home)
 	b.root, b.spec = s.Root, s.Branch
 	b.home.take(&h)
 	t.changed()
+	t.recordBranches()
+	old.close()
 	return nil
 }
 

@@ -124,6 +124,7 @@ func (t *Tree) ensureIn(parent, n *Node, b *Branch) (done bool, err error) {
 	}
 	n.dir.mu.Lock()
 	n.dir.add(s)
+	t.table.recordSlots(n)
 	n.dir.mu.Unlock()
 	return true, nil
 }
@@ -240,6 +241,11 @@ func (t *Tree) copyFileIn(parent, n *Node, b *Branch, data bool) (done bool, err
 		return false, err
 	}
 	defer t.done(into)
+	if t.adopt(n, b, to, name) {
+		b.home.inodes.forget(st.Ino)
+		b.home.work.Unlink(temp)
+		return true, nil
+	}
 	linked := old.Nlink > 1
 	if linked {
 		if err := t.link(n, b, temp); err != nil {
@@ -252,8 +258,22 @@ func (t *Tree) copyFileIn(parent, n *Node, b *Branch, data bool) (done bool, err
 	}
 	t.table.mu.Lock()
 	t.table.locate(n, key{b, st.Dev, st.Ino}, linked)
-	t.table.mu.Unlock()
+	t.table.unlock()
 	return true, nil
+}
+
+// adopt takes a copy that is in its place already: whoever made it was killed before
+// he could say so. The number that it was given tells. Preconditions: the directory's
+// dir.mu is held.
+func (t *Tree) adopt(n *Node, b *Branch, dir dirat.FD, name string) bool {
+	var st dirat.Stat
+	if dir.StatAt(name, &st) != nil || dirat.Kind(st.Mode) != n.kind || b.home.inodes.of(st.Ino) != n.Ino {
+		return false
+	}
+	t.table.mu.Lock()
+	t.table.locate(n, key{b, st.Dev, st.Ino}, b.home.isLinked(n.Ino))
+	t.table.unlock()
+	return true
 }
 
 // link gives a copy of a file that has more names below a name in the link
@@ -371,9 +391,10 @@ func (t *Tree) copyOrphan(n *Node, data bool) error {
 		return err
 	}
 	t.table.mu.Lock()
-	n.orphan.Close()
-	n.orphan = fd
+	held := n.orphan
+	t.table.setOrphan(n, fd)
 	t.table.locate(n, key{b, st.Dev, st.Ino}, false)
-	t.table.mu.Unlock()
+	t.table.unlock()
+	held.Close()
 	return nil
 }

@@ -69,9 +69,12 @@ func (t *Tree) try(p *Node, name string, choose func(*found) (*Branch, error), d
 
 // chooseNew decides where something new of directory p goes. The decision stands
 // when p has been made there.
-func (t *Tree) chooseNew(p *Node) func(*found) (*Branch, error) {
+func (t *Tree) chooseNew(p *Node, in *Intent) func(*found) (*Branch, error) {
 	var chosen *Branch
 	return func(f *found) (b *Branch, err error) {
+		if t.made(f, in) {
+			return f.at, nil
+		}
 		if f.at != nil {
 			return nil, syscall.EEXIST
 		}
@@ -86,27 +89,52 @@ func (t *Tree) chooseNew(p *Node) func(*found) (*Branch, error) {
 	}
 }
 
+// made tells whether a name is there because the operation has begun already, and
+// says what else is to be done.
+func (t *Tree) made(f *found, in *Intent) bool {
+	b := t.begun(in)
+	if b == nil || f.at != b {
+		return false
+	}
+	f.made, f.white = true, nil
+	if in.flags&intentWhite != 0 {
+		f.white = b
+	}
+	return true
+}
+
+// newIntent is that of an operation which makes a name.
+func newIntent(s step) Intent {
+	if s.f.white == s.b {
+		return Intent{flags: intentWhite}
+	}
+	return Intent{}
+}
+
 // Make makes a file, directory, link or device in directory p. The node has one
 // reference.
-func (t *Tree) Make(p *Node, name string, w New) (n *Node, st *dirat.Stat, err error) {
-	n, st, _, err = t.make(p, name, w, false)
+func (t *Tree) Make(p *Node, name string, w New, in *Intent) (n *Node, st *dirat.Stat, err error) {
+	n, st, _, err = t.make(p, name, w, false, in.orNone())
 	return n, st, err
 }
 
 // Create makes a file in directory p and opens it for reading and writing. The
 // node has one reference.
-func (t *Tree) Create(p *Node, name string, w New) (n *Node, st *dirat.Stat, f *File, err error) {
+func (t *Tree) Create(p *Node, name string, w New, in *Intent) (n *Node, st *dirat.Stat, f *File, err error) {
 	w.Mode = w.Mode&^syscall.S_IFMT | syscall.S_IFREG
-	return t.make(p, name, w, true)
+	return t.make(p, name, w, true, in.orNone())
 }
 
-func (t *Tree) make(p *Node, name string, w New, open bool) (n *Node, st *dirat.Stat, file *File, err error) {
+func (t *Tree) make(p *Node, name string, w New, open bool, in *Intent) (n *Node, st *dirat.Stat, file *File, err error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if err := checkNew(name); err != nil {
 		return nil, nil, nil, err
 	}
-	err = t.change(p, name, t.chooseNew(p), func(s step) error {
+	err = t.change(p, name, t.chooseNew(p, in), func(s step) error {
+		if !s.f.made {
+			in.note(s.b, newIntent(s))
+		}
 		fd, err := t.makeIn(p, s, name, w, open)
 		if err != nil {
 			return err
@@ -127,7 +155,13 @@ func (t *Tree) make(p *Node, name string, w New, open bool) (n *Node, st *dirat.
 // is left if it fails.
 func (t *Tree) makeIn(p *Node, s step, name string, w New, open bool) (fd dirat.FD, err error) {
 	w.mask(s.fd)
-	if fd, err = makeAt(s.fd, name, w, open); err != nil {
+	if fd, err = makeAt(s.fd, name, w, open); err == syscall.EEXIST && s.f.made {
+		fd, err = dirat.None, nil
+		if open {
+			fd, err = s.fd.OpenAt(name, syscall.O_RDWR, 0)
+		}
+	}
+	if err != nil {
 		return dirat.None, err
 	}
 	defer func() {
@@ -146,9 +180,16 @@ func (t *Tree) makeIn(p *Node, s step, name string, w New, open bool) (fd dirat.
 		}
 	}
 	if s.f.white == s.b {
-		err = s.fd.Unlink(union.WhiteoutPrefix + name)
+		err = unlinkIfThere(s.fd, union.WhiteoutPrefix+name)
 	}
 	return fd, err
+}
+
+func unlinkIfThere(dir dirat.FD, name string) error {
+	if err := dir.Unlink(name); err != syscall.ENOENT {
+		return err
+	}
+	return nil
 }
 
 // mask applies the mask of the caller, as acl(5) says.
@@ -262,7 +303,8 @@ func markAlone(dir dirat.FD, name string) error {
 }
 
 // Link gives a file one more name. The reference is one more of n.
-func (t *Tree) Link(n, p *Node, name string) (st *dirat.Stat, err error) {
+func (t *Tree) Link(n, p *Node, name string, in *Intent) (st *dirat.Stat, err error) {
+	in = in.orNone()
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if err := checkNew(name); err != nil {
@@ -275,7 +317,7 @@ func (t *Tree) Link(n, p *Node, name string) (st *dirat.Stat, err error) {
 		if err := t.copyUp(n, true); err != nil {
 			return nil, err
 		}
-		up, err := t.linkOnce(n, p, name)
+		up, err := t.linkOnce(n, p, name, in)
 		if err != nil {
 			return nil, err
 		}
@@ -297,9 +339,13 @@ func (t *Tree) Link(n, p *Node, name string) (st *dirat.Stat, err error) {
 
 // linkOnce returns the branch to which n must be brought first, because its name
 // would be hidden where it is.
-func (t *Tree) linkOnce(n, p *Node, name string) (up *Branch, err error) {
-	at := t.branch(n)
+func (t *Tree) linkOnce(n, p *Node, name string, in *Intent) (up *Branch, err error) {
+	where := t.where(n)
+	at := where.b
 	choose := func(f *found) (*Branch, error) {
+		if f.at == at && f.st.Ino == where.ino && t.made(f, in) {
+			return at, nil
+		}
 		if f.at != nil {
 			return nil, syscall.EEXIST
 		}
@@ -324,20 +370,23 @@ func (t *Tree) linkOnce(n, p *Node, name string) (up *Branch, err error) {
 			return err
 		}
 		defer fd.Close()
-		if err := fd.LinkTo(s.fd, name); err != nil {
+		if !s.f.made {
+			in.note(s.b, newIntent(s))
+		}
+		if err := fd.LinkTo(s.fd, name); err != nil && !(err == syscall.EEXIST && s.f.made) {
 			return err
 		}
 		if s.f.white == s.b {
-			if err := s.fd.Unlink(union.WhiteoutPrefix + name); err != nil {
+			if err := unlinkIfThere(s.fd, union.WhiteoutPrefix+name); err != nil {
 				s.fd.Unlink(name)
 				return err
 			}
 		}
 		t.table.mu.Lock()
 		held := n.orphan // of a file that had no name
-		n.orphan = dirat.None
+		t.table.setOrphan(n, dirat.None)
 		t.table.attach(n, p, name)
-		t.table.mu.Unlock()
+		t.table.unlock()
 		held.Close()
 		return nil
 	})
@@ -396,8 +445,9 @@ func (t *Tree) internOrphan(b *Branch, fd dirat.FD, w New) (*Node, *dirat.Stat, 
 	t.table.mu.Lock()
 	n := t.table.add(syscall.S_IFREG, b.inode(st.Ino))
 	t.table.locate(n, key{b, st.Dev, st.Ino}, false)
-	n.orphan, n.refs = held, 1
-	t.table.mu.Unlock()
+	t.table.setOrphan(n, held)
+	n.refs = 1
+	t.table.unlock()
 	t.show(n, &st)
 	return n, &st, nil
 }

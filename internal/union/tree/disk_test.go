@@ -105,13 +105,13 @@ func (d *disk) Make(p string, f model.File) error {
 	return d.inDir(p, func(n *tree.Node) error {
 		w := tree.New{Mode: f.Kind | f.Mode, Target: f.Data}
 		if f.Kind != syscall.S_IFREG {
-			made, _, err := d.tree.Make(n, path.Base(p), w)
+			made, _, err := d.tree.Make(n, path.Base(p), w, nil)
 			if err == nil {
 				d.tree.Forget(made, 1)
 			}
 			return err
 		}
-		made, _, file, err := d.tree.Create(n, path.Base(p), w)
+		made, _, file, err := d.tree.Create(n, path.Base(p), w, nil)
 		if err != nil {
 			return err
 		}
@@ -142,11 +142,11 @@ func (d *disk) Chmod(p string, mode uint32) error {
 }
 
 func (d *disk) Unlink(p string) error {
-	return d.inDir(p, func(n *tree.Node) error { return d.tree.Unlink(n, path.Base(p)) })
+	return d.inDir(p, func(n *tree.Node) error { return d.tree.Unlink(n, path.Base(p), nil) })
 }
 
 func (d *disk) Rmdir(p string) error {
-	return d.inDir(p, func(n *tree.Node) error { return d.tree.Rmdir(n, path.Base(p)) })
+	return d.inDir(p, func(n *tree.Node) error { return d.tree.Rmdir(n, path.Base(p), nil) })
 }
 
 func (d *disk) Link(p, q string) error {
@@ -156,7 +156,7 @@ func (d *disk) Link(p, q string) error {
 				d.tree.Forget(old, 1)
 				return syscall.EEXIST
 			}
-			_, err := d.tree.Link(n, to, path.Base(q))
+			_, err := d.tree.Link(n, to, path.Base(q), nil)
 			if err == nil {
 				d.tree.Forget(n, 1)
 			}
@@ -175,7 +175,7 @@ func (d *disk) Rename(p, q string, noReplace, exchange bool) error {
 	}
 	return d.inDir(p, func(n *tree.Node) error {
 		return d.inDir(q, func(to *tree.Node) error {
-			return d.tree.Rename(n, path.Base(p), to, path.Base(q), flags)
+			return d.tree.Rename(n, path.Base(p), to, path.Base(q), flags, nil)
 		})
 	})
 }

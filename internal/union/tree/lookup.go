@@ -18,6 +18,7 @@ type found struct {
 	slots []slot  // of a directory
 	limit int     // of a directory, see dir.limit
 	white *Branch // whose whiteout ended the search
+	made  bool    // an operation that is called again has made it
 }
 
 func (f *found) dir() bool { return f.at != nil && dirat.Kind(f.st.Mode) == syscall.S_IFDIR }
@@ -161,6 +162,7 @@ func (t *Tree) setSlots(n *Node, f *found) {
 	n.dir.slots.Store(&list)
 	n.dir.limit.Store(int64(f.limit))
 	n.dir.gen.Store(t.gen.Load())
+	t.table.recordSlots(n)
 	t.release(old)
 	f.slots = nil
 }
@@ -312,9 +314,10 @@ func (t *Tree) intern(p *Node, name string, f *found) (*Node, error) {
 	n, err := t.internNew(p, name, f)
 	t.table.mu.Lock()
 	if err == nil && n != old && len(old.places) == 0 && old.orphan < 0 && t.table.byID[old.ID] == old {
-		old.orphan, held = held, dirat.None
+		t.table.setOrphan(old, held)
+		held = dirat.None
 	}
-	t.table.mu.Unlock()
+	t.table.unlock()
 	held.Close()
 	return n, err
 }
@@ -344,7 +347,7 @@ func (t *Tree) internNew(p *Node, name string, f *found) (*Node, error) {
 		}
 	}
 	t.table.mu.Lock()
-	defer t.table.mu.Unlock()
+	defer t.table.unlock()
 	n := t.table.byKey[k]
 	if n == nil || n.kind != kind {
 		n = t.table.add(kind, k.b.inode(k.ino))
@@ -365,10 +368,11 @@ func (t *Tree) internDir(p *Node, name string, f *found) *Node {
 		n.dir.slots.Store(&list)
 		n.dir.limit.Store(int64(f.limit))
 		n.dir.gen.Store(t.gen.Load())
+		t.table.noteSlots(n)
 	}
 	t.table.attach(n, p, name)
 	n.refs++
-	t.table.mu.Unlock()
+	t.table.unlock()
 	if isNew {
 		f.slots = nil
 		return n

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/tare-engine/tare/internal/linux/dirat"
+	"github.com/tare-engine/tare/internal/union/ledger"
 )
 
 // Node is a file or directory of a union that is in use.
@@ -86,12 +87,21 @@ func (d *dir) add(s slot) {
 	d.slots.Store(&list)
 }
 
-// table knows the nodes.
+// table knows the nodes. What changes is recorded; unlock says so.
 type table struct {
-	mu    sync.Mutex
-	byID  map[uint64]*Node
-	byKey map[key]*Node // files
-	next  uint64
+	mu      sync.Mutex
+	byID    map[uint64]*Node
+	byKey   map[key]*Node // files
+	next    uint64
+	log     *ledger.Ledger // or nil
+	pending ledger.Records
+}
+
+func (t *table) unlock() {
+	if t.pending.Len() > 0 {
+		t.log.Append(&t.pending)
+	}
+	t.mu.Unlock()
 }
 
 func (t *table) init() {
@@ -113,7 +123,26 @@ func (t *table) add(kind uint32, ino uint64) *Node {
 	}
 	t.byID[n.ID] = n
 	t.next++
+	t.recordNode(n)
 	return n
+}
+
+// setOrphan gives a node the descriptor of its file, which has no name.
+func (t *table) setOrphan(n *Node, fd dirat.FD) {
+	if n.orphan == fd {
+		return
+	}
+	n.orphan = fd
+	if fd >= 0 && t.log != nil {
+		fd.Inherit()
+	}
+	t.recordOrphan(n)
+}
+
+// kill marks a directory that was removed. Preconditions: its dir.mu is held too.
+func (t *table) kill(n *Node) {
+	n.dir.dead = true
+	t.recordDead(n)
 }
 
 func (t *table) close() {
@@ -153,10 +182,23 @@ func (n *Node) place() (*Node, string, bool) {
 }
 
 // branch is where the data of a file is.
-func (t *Tree) branch(n *Node) *Branch {
+func (t *Tree) branch(n *Node) *Branch { return t.where(n).b }
+
+func (t *Tree) where(n *Node) key {
 	t.table.mu.Lock()
 	defer t.table.mu.Unlock()
-	return n.at.b
+	return n.at
+}
+
+// References calls f with each node's.
+func (t *Tree) References(f func(id uint64, refs int64)) {
+	t.table.mu.Lock()
+	defer t.table.mu.Unlock()
+	for id, n := range t.table.byID {
+		if n.refs > 0 && id != 1 {
+			f(id, n.refs)
+		}
+	}
 }
 
 // Forget takes back references.
@@ -164,7 +206,7 @@ func (t *Tree) Forget(n *Node, refs uint64) {
 	t.table.mu.Lock()
 	n.refs -= int64(refs)
 	gone := t.table.drop(n)
-	t.table.mu.Unlock()
+	t.table.unlock()
 	t.bury(gone)
 }
 
@@ -180,13 +222,14 @@ func (t *Tree) Renew(n *Node) error {
 	}
 	t.table.mu.Lock()
 	if n.orphan < 0 {
-		n.orphan, fd = fd, dirat.None
+		t.table.setOrphan(n, fd)
+		fd = dirat.None
 	}
 	for _, pl := range slices.Clone(n.places) {
 		t.table.detach(n, pl.parent, pl.name)
 	}
 	t.table.unkey(n)
-	t.table.mu.Unlock()
+	t.table.unlock()
 	fd.Close()
 	return nil
 }
@@ -212,6 +255,7 @@ func (t *Tree) release(list []slot) {
 // its sake only. Preconditions: t.mu is held.
 func (t *table) drop(n *Node) (gone []*Node) {
 	for n.ID != 1 && n.refs <= 0 && n.opens == 0 && len(n.kids) == 0 && t.byID[n.ID] == n {
+		t.recordDrop(n)
 		delete(t.byID, n.ID)
 		t.unkey(n)
 		gone = append(gone, n)
@@ -235,6 +279,7 @@ func (t *table) drop(n *Node) (gone []*Node) {
 func (t *table) unkey(n *Node) {
 	if n.at.b != nil && t.byKey[n.at] == n {
 		delete(t.byKey, n.at)
+		t.recordUnkey(n)
 	}
 }
 
@@ -243,8 +288,12 @@ func (t *table) attach(n, parent *Node, name string) {
 	if old := parent.kids[name]; old != nil && old != n {
 		t.detach(old, parent, name)
 	}
-	parent.kids[name] = n
 	pl := place{parent, name}
+	if parent.kids[name] == n && slices.Contains(n.places, pl) {
+		return
+	}
+	parent.kids[name] = n
+	t.recordAttach(n, pl)
 	if n.Dir() {
 		for _, old := range n.places {
 			if old != pl {
@@ -262,6 +311,7 @@ func (t *table) detach(n, parent *Node, name string) {
 	if parent.kids[name] == n {
 		delete(parent.kids, name)
 	}
+	t.recordDetach(n, place{parent, name})
 	n.places = slices.DeleteFunc(n.places, func(p place) bool { return p == place{parent, name} })
 }
 
@@ -270,4 +320,5 @@ func (t *table) locate(n *Node, k key, linked bool) {
 	t.unkey(n)
 	n.at, n.linked = k, linked
 	t.byKey[k] = n
+	t.recordLocate(n)
 }

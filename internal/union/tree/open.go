@@ -38,7 +38,7 @@ func (f *File) Close() {
 	f.t.table.mu.Lock()
 	f.Node.opens--
 	gone := f.t.table.drop(f.Node)
-	f.t.table.mu.Unlock()
+	f.t.table.unlock()
 	f.t.bury(gone)
 }
 

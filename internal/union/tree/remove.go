@@ -8,7 +8,8 @@ import (
 )
 
 // Unlink removes a name that is no directory's.
-func (t *Tree) Unlink(p *Node, name string) error {
+func (t *Tree) Unlink(p *Node, name string, in *Intent) error {
+	in = in.orNone()
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if err := checkOld(name); err != nil {
@@ -18,20 +19,45 @@ func (t *Tree) Unlink(p *Node, name string) error {
 		if f.dir() {
 			return nil, syscall.EISDIR
 		}
-		return t.chooseOld(p, f)
+		return t.chooseOld(p, f, in)
 	}
 	return t.change(p, name, choose, func(s step) error {
-		held := t.hold(p, name)
-		if err := t.takeAway(p, s, name, func() error { return s.fd.Unlink(name) }); err != nil {
-			held.Close()
+		return t.removeIn(p, s, name, in, s.f.st.Nlink == 1, func() error { return s.fd.Unlink(name) })
+	})
+}
+
+// removeIn makes a name go away and tells the table. last tells whether the file of
+// the branch goes with it. Preconditions: p.dir.mu is held.
+func (t *Tree) removeIn(p *Node, s step, name string, in *Intent, last bool, remove func() error) error {
+	if s.f.at != nil { // else it has gone already
+		if in.holding() < 0 {
+			in.hold(t.hold(p, name))
+		}
+		what := Intent{n: t.idOf(p, name), src: s.f.st.Ino}
+		if s.f.at == s.b && last {
+			what.flags = intentForget
+		}
+		in.note(s.b, what)
+		if err := t.takeAway(p, s, name, remove); err != nil {
+			in.undone()
 			return err
 		}
-		if s.f.at == s.b && s.f.st.Nlink == 1 {
-			s.b.home.inodes.forget(s.f.st.Ino)
-		}
-		t.orphaned(p, name, held)
-		return nil
-	})
+	}
+	if in.flags&intentForget != 0 {
+		s.b.home.inodes.forget(in.src)
+	}
+	t.orphaned(p, name, in.n, in)
+	return nil
+}
+
+// idOf is the number of the node that a name stands for, or 0.
+func (t *Tree) idOf(p *Node, name string) uint64 {
+	t.table.mu.Lock()
+	defer t.table.mu.Unlock()
+	if n := p.kids[name]; n != nil {
+		return n.ID
+	}
+	return 0
 }
 
 // checkOld refuses what cannot be the name of something that is to go.
@@ -47,8 +73,11 @@ func checkOld(name string) error {
 
 // chooseOld decides which branch is written to when a name goes away: the one
 // that has it, or one above, which gets a whiteout.
-func (t *Tree) chooseOld(p *Node, f *found) (*Branch, error) {
+func (t *Tree) chooseOld(p *Node, f *found, in *Intent) (*Branch, error) {
 	if f.at == nil {
+		if b := t.begun(in); b != nil { // it has gone already
+			return b, nil
+		}
 		return nil, syscall.ENOENT
 	}
 	if f.at.rw() {
@@ -115,28 +144,41 @@ func (t *Tree) keep(n *Node) (dirat.FD, error) {
 	return fd.Dup()
 }
 
-// orphaned takes a name from its node, which goes on with a descriptor of its
-// file, if it was the last.
-func (t *Tree) orphaned(p *Node, name string, held dirat.FD) {
+// orphaned takes a name from its node, by the number that it had, which goes on
+// with the descriptor that the intent has, if it was the last.
+func (t *Tree) orphaned(p *Node, name string, id uint64, in *Intent) {
 	t.table.mu.Lock()
-	n := p.kids[name]
-	if n == nil {
-		t.table.mu.Unlock()
-		held.Close()
-		return
-	}
-	t.table.detach(n, p, name)
-	if len(n.places) == 0 && n.orphan < 0 {
-		n.orphan, held = held, dirat.None
-	}
-	gone := t.table.drop(n)
-	t.table.mu.Unlock()
-	held.Close()
+	gone, kept := t.table.orphaned(p, name, id, in.holding())
+	t.table.unlock()
+	in.settled(kept)
 	t.bury(gone)
 }
 
+// orphaned is the same, and says whether the node has the descriptor. Preconditions:
+// t.mu is held, and that of a directory which goes.
+func (t *table) orphaned(p *Node, name string, id uint64, held dirat.FD) (gone []*Node, kept bool) {
+	n := t.byID[id]
+	if n == nil {
+		return nil, false
+	}
+	if p.kids[name] == n {
+		t.detach(n, p, name)
+		if len(n.places) == 0 {
+			if n.orphan < 0 {
+				t.setOrphan(n, held)
+			}
+			if n.Dir() {
+				t.kill(n)
+			}
+		}
+		gone = t.drop(n)
+	}
+	return gone, held >= 0 && n.orphan == held
+}
+
 // Rmdir removes a directory in which nothing is seen.
-func (t *Tree) Rmdir(p *Node, name string) error {
+func (t *Tree) Rmdir(p *Node, name string, in *Intent) error {
+	in = in.orNone()
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if err := checkOld(name); err != nil {
@@ -146,7 +188,7 @@ func (t *Tree) Rmdir(p *Node, name string) error {
 		if f.at != nil && !f.dir() {
 			return nil, syscall.ENOTDIR
 		}
-		b, err := t.chooseOld(p, f)
+		b, err := t.chooseOld(p, f, in)
 		if err == nil && !p.dir.has(b) { // p is not copied up for nothing
 			err = t.empty(p, name, f.slots)
 		}
@@ -161,19 +203,7 @@ func (t *Tree) Rmdir(p *Node, name string) error {
 		if err := t.empty(p, name, s.f.slots); err != nil {
 			return err
 		}
-		held := t.hold(p, name)
-		if err := t.takeAway(p, s, name, func() error { return t.rmdir(s, name) }); err != nil {
-			held.Close()
-			return err
-		}
-		if s.f.at == s.b {
-			s.b.home.inodes.forget(s.f.st.Ino)
-		}
-		if n != nil {
-			n.dir.dead = true
-		}
-		t.orphaned(p, name, held)
-		return nil
+		return t.removeIn(p, s, name, in, true, func() error { return t.rmdir(s, name) })
 	})
 }
 

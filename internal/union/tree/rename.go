@@ -12,7 +12,8 @@ import (
 //
 // A directory of which a part is in a branch that is not writable, or which is
 // merged from several, is not moved: the answer is EXDEV, on which mv(1) copies.
-func (t *Tree) Rename(p *Node, old string, q *Node, name string, flags uint) error {
+func (t *Tree) Rename(p *Node, old string, q *Node, name string, flags uint, in *Intent) error {
+	in = in.orNone()
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if err := checkOld(old); err != nil {
@@ -29,7 +30,7 @@ func (t *Tree) Rename(p *Node, old string, q *Node, name string, flags uint) err
 		defer t.renames.Unlock()
 	}
 	for range attempts {
-		r := rename{t: t, p: p, q: q, old: old, name: name, flags: flags}
+		r := rename{t: t, p: p, q: q, old: old, name: name, flags: flags, in: in}
 		first, err := r.try()
 		if err != nil || first == nil {
 			return err
@@ -50,6 +51,7 @@ type rename struct {
 	src, dst  found
 	b         *Branch // where it happens
 	from, to  dirat.FD
+	in        *Intent
 }
 
 // try returns what must be done before, without locks, or nil when all is done.
@@ -59,6 +61,9 @@ func (r *rename) try() (first func() error, err error) {
 		return nil, err
 	}
 	defer unlock()
+	if done, err := r.resume(); err != nil || done {
+		return nil, err
+	}
 	if r.src, err = r.t.resolve(r.p, r.old); err != nil {
 		return nil, err
 	}
@@ -269,32 +274,91 @@ func (r *rename) linkUp(n, p *Node, name string) error {
 	return keepTimes(dir, func() error { return fd.LinkTo(dir, name) })
 }
 
-// do moves the name in branch r.b, where everything is.
-func (r *rename) do() (err error) {
+// open opens both directories in branch r.b.
+func (r *rename) open() (done func(), err error) {
 	t := r.t
-	ps, _ := r.p.dir.in(r.b)
-	qs, _ := r.q.dir.in(r.b)
+	ps, ok := r.p.dir.in(r.b)
+	qs, also := r.q.dir.in(r.b)
+	if !ok || !also {
+		return nil, syscall.ESTALE
+	}
 	if r.from, err = t.use(r.p, ps); err != nil {
-		return err
+		return nil, err
 	}
-	defer t.done(ps)
 	if r.to, err = t.use(r.q, qs); err != nil {
+		t.done(ps)
+		return nil, err
+	}
+	return func() { t.done(ps); t.done(qs) }, nil
+}
+
+// do moves the name in branch r.b, where everything is.
+func (r *rename) do() error {
+	done, err := r.open()
+	if err != nil {
 		return err
 	}
-	defer t.done(qs)
+	defer done()
 	if err := r.hideBelow(r.from, r.old, &r.src, r.q, r.name); err != nil {
 		return err
 	}
-	if r.flags == dirat.Exchange {
-		if err := r.hideBelow(r.to, r.name, &r.dst, r.p, r.old); err != nil {
-			return err
-		}
-		if err := r.from.Rename(r.old, r.to, r.name, dirat.Exchange); err != nil {
-			return err
-		}
-		return r.exchanged()
+	if r.flags != dirat.Exchange {
+		return r.move()
 	}
-	return r.move()
+	if err := r.hideBelow(r.to, r.name, &r.dst, r.p, r.old); err != nil {
+		return err
+	}
+	r.note(intentChanged)
+	if err := r.from.Rename(r.old, r.to, r.name, dirat.Exchange); err != nil {
+		r.in.undone()
+		return err
+	}
+	r.exchanged()
+	return nil
+}
+
+// note writes down what is about to be done.
+func (r *rename) note(flags uint64) {
+	what := Intent{flags: flags, n: r.t.idOf(r.p, r.old), m: r.t.idOf(r.q, r.name), src: r.src.st.Ino}
+	if r.dst.at == r.b {
+		what.dst = r.dst.st.Ino
+	}
+	r.in.note(r.b, what)
+}
+
+// resume goes on with a rename that had begun; it is done, or nothing has happened
+// yet.
+func (r *rename) resume() (done bool, err error) {
+	in := r.in
+	if r.b = r.t.begun(in); r.b == nil {
+		return false, nil
+	}
+	close, err := r.open()
+	if err != nil {
+		return false, err
+	}
+	defer close()
+	var st dirat.Stat
+	if err := r.from.StatAt(r.old, &st); err == nil && st.Ino == in.src {
+		return false, nil
+	} else if err != nil && err != syscall.ENOENT {
+		return false, err
+	}
+	if in.flags&intentChanged != 0 {
+		r.exchanged()
+		return true, nil
+	}
+	if in.flags&intentSwap != 0 && st.Ino == in.dst { // what was replaced is at the old name
+		if err := r.throwAway(); err != nil {
+			return false, err
+		}
+	}
+	if target := r.t.kid(r.q, r.name); target != nil && target.ID == in.m {
+		target.dir.mu.Lock()
+		defer target.dir.mu.Unlock()
+	}
+	r.moved()
+	return true, nil
 }
 
 // hideBelow makes a directory opaque that comes to a place with others of its name
@@ -317,33 +381,34 @@ func (r *rename) hideBelow(dir dirat.FD, name string, f *found, p *Node, as stri
 
 func (r *rename) move() error {
 	t := r.t
-	held := t.hold(r.q, r.name)
+	if r.in.holding() < 0 {
+		r.in.hold(t.hold(r.q, r.name))
+	}
 	target := t.kid(r.q, r.name)
 	if target != nil {
 		target.dir.mu.Lock()
 		defer target.dir.mu.Unlock()
 		if err := t.empty(r.q, r.name, r.dst.slots); err != nil { // once more: now nobody adds to it
-			held.Close()
+			r.in.undone()
 			return err
 		}
 	}
-	s := step{r.b, r.from, &r.src}
-	if err := t.takeAway(r.p, s, r.old, r.replace); err != nil {
-		held.Close()
-		return err
-	}
+	var flags uint64
 	if r.dst.white == r.b {
-		// A name wins over its whiteout: what is left if this fails does no harm
-		// before the name goes, and is right then.
-		r.to.Unlink(union.WhiteoutPrefix + r.name)
+		flags |= intentWhite
 	}
 	if r.dst.at == r.b && (r.dst.dir() || r.dst.st.Nlink == 1) {
-		r.b.home.inodes.forget(r.dst.st.Ino)
+		flags |= intentForget
 	}
-	if target != nil {
-		target.dir.dead = true
+	if r.dst.at == r.b && r.dst.dir() {
+		flags |= intentSwap
 	}
-	t.orphaned(r.q, r.name, held)
+	r.note(flags)
+	s := step{r.b, r.from, &r.src}
+	if err := t.takeAway(r.p, s, r.old, r.replace); err != nil {
+		r.in.undone()
+		return err
+	}
 	r.moved()
 	return nil
 }
@@ -352,56 +417,74 @@ func (r *rename) move() error {
 // directory that is there, with nothing but whiteouts in it, changes places
 // first and is deleted then.
 func (r *rename) replace() error {
-	if r.dst.at != r.b || !r.dst.dir() {
-		return r.from.Rename(r.old, r.to, r.name, 0)
-	}
 	err := r.from.Rename(r.old, r.to, r.name, 0)
-	if err != syscall.ENOTEMPTY && err != syscall.EEXIST {
+	if r.in.flags&intentSwap == 0 || err != syscall.ENOTEMPTY && err != syscall.EEXIST {
 		return err
 	}
 	if err := r.from.Rename(r.old, r.to, r.name, dirat.Exchange); err != nil {
 		return err
 	}
+	if err := r.throwAway(); err != nil {
+		r.from.Rename(r.old, r.to, r.name, dirat.Exchange)
+		return err
+	}
+	return nil
+}
+
+// throwAway deletes the directory that is at the old name.
+func (r *rename) throwAway() error {
 	temp := r.t.tempName()
 	if err := r.from.Rename(r.old, r.b.home.work, temp, dirat.NoReplace); err != nil {
-		r.from.Rename(r.old, r.to, r.name, dirat.Exchange)
 		return err
 	}
 	removeAll(r.b.home.work, temp)
 	return nil
 }
 
-// moved tells the table.
+// moved does what is left when the name has moved, and tells the table.
 func (r *rename) moved() {
-	t := r.t
+	t, in := r.t, r.in
+	if in.flags&intentWhite != 0 {
+		// A name wins over its whiteout: what is left if this fails does no harm
+		// before the name goes, and is right then.
+		r.to.Unlink(union.WhiteoutPrefix + r.name)
+	}
+	if in.flags&intentForget != 0 {
+		r.b.home.inodes.forget(in.dst)
+	}
 	t.table.mu.Lock()
-	n := r.p.kids[r.old]
-	if n != nil {
+	gone, kept := t.table.orphaned(r.q, r.name, in.m, in.holding())
+	n := t.table.byID[in.n]
+	if n != nil && r.p.kids[r.old] == n {
 		t.table.detach(n, r.p, r.old)
 		t.table.attach(n, r.q, r.name)
 	}
-	t.table.mu.Unlock()
+	t.table.unlock()
+	in.settled(kept)
+	t.bury(gone)
 	r.again(n, r.q, r.name)
 }
 
-func (r *rename) exchanged() error {
+// exchanged tells the table.
+func (r *rename) exchanged() {
 	t := r.t
 	t.table.mu.Lock()
-	a, b := r.p.kids[r.old], r.q.kids[r.name]
-	if a != nil {
-		t.table.detach(a, r.p, r.old)
+	a, b := t.table.byID[r.in.n], t.table.byID[r.in.m]
+	if a != nil && r.p.kids[r.old] == a || b != nil && r.q.kids[r.name] == b {
+		if a != nil {
+			t.table.detach(a, r.p, r.old)
+		}
+		if b != nil {
+			t.table.detach(b, r.q, r.name)
+			t.table.attach(b, r.p, r.old)
+		}
+		if a != nil {
+			t.table.attach(a, r.q, r.name)
+		}
 	}
-	if b != nil {
-		t.table.detach(b, r.q, r.name)
-		t.table.attach(b, r.p, r.old)
-	}
-	if a != nil {
-		t.table.attach(a, r.q, r.name)
-	}
-	t.table.mu.Unlock()
+	t.table.unlock()
 	r.again(a, r.q, r.name)
 	r.again(b, r.p, r.old)
-	return nil
 }
 
 // again finds out what may contribute to a directory at its new place.

@@ -138,8 +138,11 @@ func (t *Tree) specs() []union.Branch {
 }
 
 // insert puts a branch into the list, or closes it.
-func (t *Tree) insert(index int, s Source) error {
-	b, err := t.newBranch(s)
+func (t *Tree) insert(index int, s Source) error { return t.insertAs(index, s, t.freeID(s.Dir)) }
+
+// insertAs is the same with the branch's number.
+func (t *Tree) insertAs(index int, s Source, id uint64) error {
+	b, err := t.newBranch(s, id)
 	if err != nil {
 		s.Root.Close()
 		return err
@@ -149,12 +152,12 @@ func (t *Tree) insert(index int, s Source) error {
 	return nil
 }
 
-func (t *Tree) newBranch(s Source) (*Branch, error) {
+func (t *Tree) newBranch(s Source, id uint64) (*Branch, error) {
 	var st dirat.Stat
 	if err := s.Root.Stat(&st); err != nil {
 		return nil, &BranchError{Dir: s.Dir, Text: "describe it", Err: err}
 	}
-	b := &Branch{spec: s.Branch, root: s.Root, dev: st.Dev, ino: st.Ino, id: t.freeID(s.Dir)}
+	b := &Branch{spec: s.Branch, root: s.Root, dev: st.Dev, ino: st.Ino, id: id}
 	for _, o := range t.branches {
 		if o.dev == b.dev && o.ino == b.ino {
 			return nil, &BranchError{Dir: s.Dir, Text: "it is the same directory as branch " + o.spec.Dir}
