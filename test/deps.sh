@@ -2,7 +2,7 @@
 # Installs the Debian packages that the tests use, those that are missing.
 set -euo pipefail
 
-packages=(apparmor busybox-static build-essential ca-certificates cpio dbus e2fsprogs git iproute2 jq kmod make nftables procps qemu-system-x86 runc docker.io strace systemd xfsprogs)
+packages=(apparmor busybox-static build-essential ca-certificates cpio dbus dmsetup e2fsprogs git iproute2 jq kmod make nftables procps qemu-system-x86 runc docker.io strace systemd xfsprogs)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")

@@ -62,6 +62,7 @@ var commands = []command{
 	{name: "unpause", group: others, build: newUnpauseCommand, names: namesRunning},
 	{name: "update", group: others, build: newUpdateCommand, names: namesContainers},
 	{name: "wait", group: others, build: newWaitCommand, names: namesContainers},
+	{name: "dm", group: others, build: newDMCommand},
 	{name: "union", group: others, build: newUnionCommand},
 	{name: "completion", group: others, short: "Print completion scripts for shells", sub: completionCommands},
 	{name: "help", group: others, build: newHelpCommand},

@@ -34,9 +34,9 @@ shift $((OPTIND - 1))
 
 full=(internal/linux/cgroup internal/linux/mount internal/linux/netns internal/linux/proc internal/linux/untar
 	internal/linux/apparmor internal/linux/spawn internal/linux/memfd internal/linux/seccomp internal/linux/inroot
-	internal/linux/process internal/linux/fifo internal/layer/overlay internal/layer/union internal/layer/vfs internal/layer/btrfs internal/linux/btrfs internal/linux/projquota internal/linux/dm internal/volume/local internal/image
+	internal/linux/process internal/linux/fifo internal/layer/overlay internal/layer/union internal/layer/vfs internal/layer/btrfs internal/linux/btrfs internal/linux/projquota internal/linux/dm cmd/tare-dm internal/volume/local internal/image
 	internal/runtime internal/keeper internal/network internal/union/tree internal/union/mnt test/probe test/script)
-brief=(internal/linux/cgroup internal/linux/mount internal/linux/apparmor internal/linux/spawn internal/linux/dm internal/layer/overlay
+brief=(internal/linux/cgroup internal/linux/mount internal/linux/apparmor internal/linux/spawn internal/linux/dm cmd/tare-dm internal/layer/overlay
 	internal/runtime internal/keeper internal/network test/script)
 
 with_init=(internal/linux/systemd cmd/tare-runtime test/script)
@@ -45,6 +45,7 @@ with_init=(internal/linux/systemd cmd/tare-runtime test/script)
 pattern() {
 	case $1 in
 	internal/linux/dm) echo "Test(BadTables|BusyDevice|Nodes|Wait|CookiesReachUdev)$" ;;
+	cmd/tare-dm) echo "TestReasons$|TestSessions/(nothing|concise|checks)$" ;;
 	internal/layer/overlay) echo "TestSuite/(FreshContainer|WhiteoutsHide|MetadataIsKept|ChangesAreExact|ContainersHaveIDs|DiffIsALayer|ExportIsTheWholeRoot|ViewsAreReadOnly|SizeIsALimit)" ;;
 	internal/network) echo "Test(EndpointAhead|BoundEndpointsReach|KilledEngine|NetworksWithoutLinks|RatesAreKept|LimitsThat|DelayAndLoss|MadeNetworks|TableOfMany|Names$|PublishedPort|PublishedSCTP|PublishedForTheOther|GuardSpares|HostDoesNotBecome|UDPClient|IPv6Network|Macvlan$|MacvlanModes|Ipvlan|RoutedNetwork|IsolatedNetwork|TooSmall)" ;;
 	internal/runtime) echo "Test(Default|Masks|Privileged|Exec|Cell|Namespaces|HostNamespaces|Binds)" ;;

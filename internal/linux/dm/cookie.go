@@ -143,7 +143,7 @@ func (k Cookie) Wait() error {
 		switch {
 		case err == unix.EIDRM || err == unix.EINVAL: // somebody has removed it
 			return nil
-		case err == unix.EAGAIN && udevRuns():
+		case err == unix.EAGAIN && UdevRuns():
 		case err == nil || err == unix.EAGAIN:
 			return k.Destroy()
 		default:

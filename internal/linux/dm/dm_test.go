@@ -82,6 +82,23 @@ func TestLifeOfADevice(t *testing.T) {
 	}
 }
 
+// A device without a table answers all questions.
+func TestNoTable(t *testing.T) {
+	c, _ := newFake(t)
+	info, err := c.Create("a", CreateOptions{})
+	if err != nil || info.Live {
+		t.Errorf("%+v, %v", info, err)
+	}
+	for _, ask := range []func(Ref, Query) (Info, Table, error){c.Table, c.Status} {
+		if _, lines, err := ask(Name("a"), Query{}); err != nil || len(lines) != 0 {
+			t.Errorf("%v, %v", lines, err)
+		}
+	}
+	if _, deps, err := c.Deps(Name("a"), Query{}); err != nil || len(deps) != 0 {
+		t.Errorf("%v, %v", deps, err)
+	}
+}
+
 func TestTargets(t *testing.T) {
 	c, _ := newFake(t)
 	all, err := c.Targets()

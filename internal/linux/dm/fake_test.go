@@ -98,7 +98,7 @@ func (f *fake) ioctl(command uint32, buf []byte) error {
 		native.PutUint32(buf[4*i:], n)
 	}
 	data := bytes.Clone(buf[headerSize:])
-	native.PutUint32(buf[offDataSize:], headerSize)
+	native.PutUint32(buf[offDataSize:], bareSize)
 	if f.answers > 0 && op.grows() {
 		if headerSize+f.answers > len(buf) {
 			native.PutUint32(buf[offFlags:], flags|flagBufferFull)
@@ -176,6 +176,9 @@ func (f *fake) on(d *fakeDevice, op Op, flags uint32, buf, data []byte) error {
 	case OpTable, OpStatus, OpWait:
 		f.put(buf, fakeLines(d.live))
 	case OpDeps:
+		if d.live == nil {
+			break
+		}
 		b := make([]byte, 24)
 		native.PutUint32(b, 2)
 		native.PutUint64(b[8:], Dev{7, 1}.encode())
@@ -216,6 +219,9 @@ func (f *fake) put(buf, data []byte) {
 		native.PutUint32(buf[offFlags:], native.Uint32(buf[offFlags:])|flagBufferFull)
 		return
 	}
+	if len(data) == 0 {
+		return
+	}
 	copy(buf[headerSize:], data)
 	native.PutUint32(buf[offDataSize:], uint32(headerSize+len(data)))
 }
@@ -238,11 +244,14 @@ func (f *fake) list() []byte {
 		b = append(b, row...)
 	}
 	if b == nil {
-		return make([]byte, 8)
+		return nil
 	}
 	native.PutUint32(b[last+8:], 0)
 	return b
 }
+
+// bareSize is the size of an answer without data: that of the header without padding.
+const bareSize = 305
 
 // fakeVersions are linear 1.4.0 and crypt 1.24.0.
 var fakeVersions = func() []byte {

@@ -80,7 +80,7 @@ func decodeList(b []byte, uuids bool) ([]Listed, error) {
 	const nameAt, hasUUID = 12, 1
 	var all []Listed
 	for {
-		if len(all) == 0 && (len(b) < nameAt || native.Uint64(b) == 0) { // no device at all
+		if len(all) == 0 && (len(b) == 0 || len(b) >= 8 && native.Uint64(b) == 0) { // no device at all
 			return nil, nil
 		}
 		if len(b) < nameAt {

@@ -127,6 +127,9 @@ func (c *Conn) Deps(ref Ref, q Query) (Info, []Dev, error) {
 }
 
 func decodeDeps(b []byte) ([]Dev, error) {
+	if len(b) == 0 { // a device without a table
+		return nil, nil
+	}
 	if len(b) < 8 {
 		return nil, errAnswer
 	}

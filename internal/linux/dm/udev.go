@@ -29,13 +29,14 @@ const (
 // udevControl is there while udev runs. Tests have another one.
 var udevControl = "/run/udev/control"
 
-func udevRuns() bool {
+// UdevRuns reports whether there is a udev, which makes nodes and completes cookies.
+func UdevRuns() bool {
 	_, err := os.Stat(udevControl)
 	return err == nil
 }
 
 func (c *Conn) udevMakesNodes() bool {
-	return c.opts.Udev != UdevOff && !c.opts.NoRules && udevRuns()
+	return c.opts.Udev != UdevOff && !c.opts.NoRules && UdevRuns()
 }
 
 // settle is the end of one change: what udev does with it, and who waits for that.
@@ -54,7 +55,7 @@ func (c *Conn) settle() (*settle, error) {
 	} else {
 		s.flags |= udevNoFallback
 	}
-	if c.opts.Udev != UdevAuto || !udevRuns() {
+	if c.opts.Udev != UdevAuto || !UdevRuns() {
 		return s, nil
 	}
 	s.cookie = c.opts.Cookie

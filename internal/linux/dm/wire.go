@@ -244,11 +244,15 @@ func (a *answer) version() (v Version) {
 // errAnswer is about answers that no kernel gives.
 var errAnswer = errors.New("the kernel's answer makes no sense")
 
-// data is what follows the header.
+// data is what follows the header. The size of an answer without any is less than
+// where it would begin.
 func (a *answer) data() ([]byte, error) {
 	start, size := native.Uint32(a.buf[offDataStart:]), native.Uint32(a.buf[offDataSize:])
-	if start > size || uint64(size) > uint64(len(a.buf)) {
+	if uint64(max(start, size)) > uint64(len(a.buf)) {
 		return nil, errAnswer
+	}
+	if start > size {
+		return nil, nil
 	}
 	return a.buf[start:size], nil
 }
