@@ -36,6 +36,14 @@ func (c *Client) ContainerStart(ctx context.Context, name string) error {
 	return c.post(ctx, "/containers/"+segment(name)+"/start", nil, nil)
 }
 
+// ContainerRestore runs the processes that a checkpoint has kept; dir is where it
+// lies if not with the engine.
+func (c *Client) ContainerRestore(ctx context.Context, name, checkpoint, dir string) error {
+	q := url.Values{"checkpoint": {checkpoint}}
+	set(q, "checkpoint-dir", dir)
+	return c.post(ctx, "/containers/"+segment(name)+"/start", q, nil)
+}
+
 // ContainerStop ends a container's process by its stop signal, then by force.
 func (c *Client) ContainerStop(ctx context.Context, name string, o api.StopOptions) error {
 	return c.post(ctx, "/containers/"+segment(name)+"/stop", stopQuery(o), nil)

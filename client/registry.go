@@ -34,7 +34,7 @@ func (c *Client) ImagePull(ctx context.Context, o ImagePullOptions, report func(
 	q := url.Values{"fromImage": {o.Repo}}
 	set(q, "tag", o.Tag)
 	set(q, "platform", o.Platform)
-	return c.transfer(ctx, "/images/create", q, o.Auth, report)
+	return c.transfer(ctx, "/images/create", q, nil, o.Auth, report)
 }
 
 // ImagePush has the engine send an image to its registry, those of all tags if
@@ -56,7 +56,7 @@ func (c *Client) ImagePush(ctx context.Context, o api.PushOptions, report func(j
 	if o.Auth == nil { // older engines refuse a push without the header
 		o.Auth = &registry.AuthConfig{}
 	}
-	return c.transfer(ctx, "/images/"+refPath(o.Repo)+"/push", q, o.Auth, report)
+	return c.transfer(ctx, "/images/"+refPath(o.Repo)+"/push", q, nil, o.Auth, report)
 }
 
 // require refuses what engines before API version 1.minor would ignore.
@@ -71,12 +71,12 @@ func (c *Client) require(ctx context.Context, what string, minor int) error {
 }
 
 // transfer is a request whose answer tells of its progress.
-func (c *Client) transfer(ctx context.Context, path string, q url.Values, auth *registry.AuthConfig, report func(jsonstream.Message) error) error {
+func (c *Client) transfer(ctx context.Context, path string, q url.Values, body any, auth *registry.AuthConfig, report func(jsonstream.Message) error) error {
 	h, err := authHeader(auth)
 	if err != nil {
 		return err
 	}
-	resp, err := c.do(ctx, call{method: http.MethodPost, path: path, query: q, header: h})
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: path, query: q, body: body, header: h})
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,9 @@ func newCommand(e *engine) *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Context, o.proxies = args[0], e.Proxies
+			for _, note := range o.Notes {
+				fmt.Fprintln(os.Stderr, "WARNING:", note)
+			}
 			return o.run(cmd.Context(), e)
 		},
 	}

@@ -66,13 +66,17 @@ func newClient(e endpoint, config *configFile) (_ *client.Client, err error) {
 			return nil, notInitialized(err.Error())
 		}
 	}
+	header, err := config.header()
+	if err != nil {
+		return nil, notInitialized(err.Error())
+	}
 	cl, err := client.New(client.Options{
 		Dial:      dial,
 		Host:      e.host,
 		TLS:       e.tls,
 		Version:   os.Getenv("DOCKER_API_VERSION"),
 		UserAgent: "Tare-Client/" + version + " (linux)",
-		Header:    config.HTTPHeaders,
+		Header:    header,
 	})
 	if err != nil {
 		return nil, notInitialized(err.Error())

@@ -2,9 +2,10 @@ package main
 
 // Headings of the top level's help.
 const (
-	common     = "Common Commands"
-	management = "Management Commands"
-	others     = "Commands"
+	common         = "Common Commands"
+	management     = "Management Commands"
+	others         = "Commands"
+	invalidPlugins = "Invalid Plugins"
 )
 
 // commands is the tree of commands. Those that stand in a group as well as at
@@ -15,6 +16,7 @@ var commands = []command{
 	{name: "exec", group: common, build: newExecCommand, names: namesRunning, one: true},
 	{name: "ps", group: common, build: newPsCommand},
 	{name: "build", group: common, build: newBuildCommand},
+	{name: "bake", group: common, build: newBakeCommand},
 	{name: "pull", group: common, build: newPullCommand},
 	{name: "push", group: common, build: newPushCommand, names: namesImages, one: true},
 	{name: "images", group: common, build: newImagesCommand, names: namesImages, one: true},
@@ -25,12 +27,14 @@ var commands = []command{
 	{name: "info", group: common, build: newInfoCommand},
 
 	{name: "builder", group: management, short: "Manage builds", sub: builderCommands},
+	{name: "checkpoint", group: management, short: "Manage checkpoints (engines with experimental features)", sub: checkpointCommands},
 	{name: "container", group: management, short: "Manage containers", sub: containerCommands},
 	{name: "context", group: management, short: "Manage contexts", sub: contextCommands},
 	{name: "image", group: management, short: "Manage images", sub: imageCommands},
 	{name: "layer", group: management, short: "Manage of what the roots of running containers consist", sub: layerCommands},
 	{name: "manifest", group: management, short: "Manage manifests and manifest lists of registries", sub: manifestCommands},
 	{name: "network", group: management, short: "Manage networks", sub: networkCommands},
+	{name: "plugin", group: management, short: "Manage plugins that the engine runs", sub: pluginCommands},
 	{name: "system", group: management, short: "Manage the engine", sub: systemCommands},
 	{name: "volume", group: management, short: "Manage volumes", sub: volumeCommands},
 
@@ -131,7 +135,7 @@ var imageCommands = []command{
 	{name: "pull", build: newPullCommand},
 	{name: "push", build: newPushCommand, names: namesImages, one: true},
 	{name: "repair", build: newImageRepairCommand, names: namesImages},
-	{name: "rm remove", build: newRmiCommand, names: namesImages},
+	{name: "rm remove rmi", build: newRmiCommand, names: namesImages},
 	{name: "save", build: newSaveCommand, names: namesImages},
 	{name: "send", build: newImageSendCommand, names: namesImages},
 	{name: "tag", build: newTagCommand, names: namesImages, one: true},
@@ -165,6 +169,25 @@ var networkCommands = []command{
 	{name: "ls list", build: newNetworkLsCommand},
 	{name: "prune", build: newNetworkPruneCommand},
 	{name: "rm remove", build: newNetworkRmCommand, names: namesNetworks},
+}
+
+var checkpointCommands = []command{
+	{name: "create", build: newCheckpointCreateCommand, names: namesRunning, one: true},
+	{name: "ls list", build: newCheckpointLsCommand, names: namesContainers, one: true},
+	{name: "rm remove", build: newCheckpointRmCommand, names: namesContainers, one: true},
+}
+
+var pluginCommands = []command{
+	{name: "create", build: newPluginCreateCommand},
+	{name: "disable", build: newPluginDisableCommand, names: namesPlugins, one: true},
+	{name: "enable", build: newPluginEnableCommand, names: namesPlugins, one: true},
+	{name: "inspect", build: newKindInspectCommand("plugin"), names: namesPlugins},
+	{name: "install", build: newPluginInstallCommand},
+	{name: "ls list", build: newPluginLsCommand},
+	{name: "push", build: newPluginPushCommand, names: namesPlugins, one: true},
+	{name: "rm remove", build: newPluginRmCommand, names: namesPlugins},
+	{name: "set", build: newPluginSetCommand, names: namesPlugins, one: true},
+	{name: "upgrade", build: newPluginUpgradeCommand, names: namesPlugins, one: true},
 }
 
 var systemCommands = []command{

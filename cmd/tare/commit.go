@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/opts"
 )
 
 func newCommitCommand(c *cli) *cobra.Command {
@@ -24,8 +25,10 @@ func newCommitCommand(c *cli) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&o.Author, "author", "a", "", `Who has made it (e.g., "John Hannibal Smith <hannibal@a-team.com>")`)
 	f.StringArrayVarP(&o.Changes, "change", "c", nil, "Apply an instruction of a Dockerfile to the image")
+	opts.CallValues(f, "list", "change")
 	f.StringVarP(&o.Comment, "message", "m", "", "Message of the commit")
 	f.BoolVarP(&o.Pause, "pause", "p", true, "Pause the container meanwhile")
+	f.Lookup("pause").Hidden = true // it is so without it
 	f.BoolVar(&noPause, "no-pause", false, "Let the container go on meanwhile")
 	cmd.RunE = c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 		if noPause && f.Changed("pause") {

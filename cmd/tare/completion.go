@@ -40,6 +40,7 @@ const (
 	namesImages     = "images"
 	namesNetworks   = "networks"
 	namesVolumes    = "volumes"
+	namesPlugins    = "plugins"
 	namesServers    = "registries with credentials"
 )
 
@@ -103,6 +104,12 @@ func (c *cli) names(ctx context.Context, what string) (names []string, err error
 		list, err := cl.VolumeList(ctx, nil)
 		for _, v := range list.Volumes {
 			names = append(names, v.Name)
+		}
+		return names, err
+	case namesPlugins:
+		list, err := cl.PluginList(ctx, nil)
+		for _, p := range list {
+			names = append(names, p.Name)
 		}
 		return names, err
 	case namesNetworks:

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/tare-engine/tare/cmd/tare/configfile"
 )
@@ -20,10 +22,15 @@ type configFile struct {
 	HTTPHeaders    map[string]string `json:"HttpHeaders"`
 	Proxies        map[string]proxy  `json:"proxies"`
 
+	PruneFilters        []string          `json:"pruneFilters"`
+	CLIPluginsExtraDirs []string          `json:"cliPluginsExtraDirs"`
+	Aliases             map[string]string `json:"aliases"`
+
 	PsFormat       string `json:"psFormat"`
 	ImagesFormat   string `json:"imagesFormat"`
 	NetworksFormat string `json:"networksFormat"`
 	VolumesFormat  string `json:"volumesFormat"`
+	PluginsFormat  string `json:"pluginsFormat"`
 	StatsFormat    string `json:"statsFormat"`
 }
 
@@ -64,6 +71,32 @@ func readConfig(dir string) (*configFile, error) {
 		return nil, fmt.Errorf("loading config file: %s: %w", c.path(), err)
 	}
 	return c, nil
+}
+
+// header is sent with every request: DOCKER_CUSTOM_HEADERS, key=value pairs with
+// commas between them, in place of those of the file.
+func (c *configFile) header() (map[string]string, error) {
+	text := os.Getenv("DOCKER_CUSTOM_HEADERS")
+	if text == "" {
+		return c.HTTPHeaders, nil
+	}
+	pairs, err := csv.NewReader(strings.NewReader(text)).Read()
+	if err != nil {
+		return nil, fmt.Errorf("DOCKER_CUSTOM_HEADERS must be key=value pairs with commas between them: %w", err)
+	}
+	header := map[string]string{}
+	for _, pair := range pairs {
+		key, value, ok := strings.Cut(pair, "=")
+		key = strings.TrimSpace(key)
+		if !ok || key == "" {
+			return nil, fmt.Errorf("DOCKER_CUSTOM_HEADERS has %q: must be key=value", pair)
+		}
+		if _, twice := header[key]; twice {
+			return nil, fmt.Errorf("DOCKER_CUSTOM_HEADERS has the key %q twice", key)
+		}
+		header[key] = value
+	}
+	return header, nil
 }
 
 // setCurrentContext changes one key of the file.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -36,27 +35,7 @@ func (o *createOptions) add(f *pflag.FlagSet) {
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Do not show the progress of a pull")
 	f.BoolVar(&o.replace, "replace", false, "Remove a container of the same name first (Tare's engine only)")
 	f.StringVar(&o.rootfs, "rootfs", "", "Run from a directory of the engine's host instead of an image")
-	addUntrusted(f)
-}
-
-func addUntrusted(f *pflag.FlagSet) {
-	f.Var(untrusted{}, "disable-content-trust", "Skip verification of the image")
-	f.Lookup("disable-content-trust").NoOptDefVal = "true"
-	f.MarkHidden("disable-content-trust")
-}
-
-// untrusted is the flag --disable-content-trust. Who wants signatures to be
-// checked must not believe that they were.
-type untrusted struct{}
-
-func (untrusted) String() string { return "true" }
-func (untrusted) Type() string   { return "bool" }
-
-func (untrusted) Set(text string) error {
-	if on, err := strconv.ParseBool(text); err != nil || !on {
-		return errors.Join(err, errors.New("signatures of images are not checked"))
-	}
-	return nil
+	opts.AddUntrusted(f)
 }
 
 // Values of --pull.

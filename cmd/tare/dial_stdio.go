@@ -11,10 +11,11 @@ import (
 
 func newDialStdioCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use:   "dial-stdio",
-		Short: "Join STDIN and STDOUT with the engine's socket",
-		Long:  "This is what -H ssh://HOST runs on the other host.",
-		Args:  noArgs,
+		Use:    "dial-stdio",
+		Hidden: true,
+		Short:  "Join STDIN and STDOUT with the engine's socket",
+		Long:   "This is what -H ssh://HOST runs on the other host.",
+		Args:   noArgs,
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {
 			conn, err := cl.Dial(ctx)
 			if err != nil {

@@ -38,6 +38,9 @@ var sameLines = []string{
 	"rmi nosuch", "rmi %I", "tag nosuch x", "tag x", "version --format {{.Server.Version}}", "system df --format json", "events --since 1m --until 0s --filter event=create --format {{.Action}}", "events -f foo",
 	"export nosuch", "save nosuch", "save -o /nosuch/x %I", "commit nosuch", "commit -c RUN_x %X", "commit", "save", "export", "import", "import /nosuch",
 	"manifest create x", "manifest create UP x", "manifest inspect UP", "manifest inspect h.x/x h.x/y", "manifest annotate x UP", "manifest annotate x y", "manifest push h.x/nosuch", "manifest rm h.x/nosuch UP", "manifest rm",
+	"plugin ls", "plugin ls -q", "plugin ls --no-trunc --format json", "plugin ls -f foo=bar", "plugin inspect cmp/plugin", "plugin inspect nosuch", "plugin enable nosuch", "plugin disable nosuch",
+	"plugin rm nosuch", "plugin set nosuch a=b", "plugin set cmp/plugin DEBUG=1", "plugin install", "plugin install UP", "plugin push nosuch", "plugin push a@b", "plugin upgrade nosuch", "plugin create x", "plugin create x /nosuch", "plugin create x /etc", "inspect --type plugin nosuch",
+	"checkpoint", "checkpoint ls %C", "checkpoint create %C x", "checkpoint create %C", "checkpoint rm %C x", "start --checkpoint x %X", "image rmi nosuch", "ps -h", "container -h",
 	"context show", "foo", "container foo", "--bogus", "help nosuch",
 }
 
@@ -51,6 +54,7 @@ func TestOutputIsDockers(t *testing.T) {
 	}
 	docker("run", "--name", "cmp-exited", "cmp/busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
 	t.Cleanup(func() { docker("rm", "-f", "cmp-running", "cmp-exited") })
+	makePlugin(t, host)
 	names := strings.NewReplacer("%C", "cmp-running", "%X", "cmp-exited", "%I", "cmp/busybox", "_", " ")
 	for _, line := range sameLines {
 		args := strings.Fields(line)
@@ -69,6 +73,26 @@ func TestOutputIsDockers(t *testing.T) {
 			}
 			t.Errorf("-docker +tare:\n%s", diff)
 		})
+	}
+}
+
+// makePlugin has our command line make a plugin, which is a directory with a socket
+// that nobody serves.
+func makePlugin(t *testing.T, host string) {
+	t.Helper()
+	dir := t.TempDir()
+	config := `{"description":"A plugin\nof tests whose description is longer than what is shown","env":[{"name":"DEBUG","settable":["value"],"value":"0"}],
+		"interface":{"types":["docker.volumedriver/1.0"],"socket":"x.sock"}}`
+	if err := os.MkdirAll(dir+"/rootfs/etc", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/config.json", []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range [][]string{{"plugin", "create", "--compress", "cmp/gone", dir}, {"plugin", "rm", "cmp/gone"}, {"plugin", "create", "cmp/plugin", dir}} {
+		if r := tare(t, host, "", line...); r.code != 0 || r.out != line[len(line)-1]+"\n" && r.out != line[len(line)-2]+"\n" {
+			t.Fatalf("%q: %+v", line, r)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/opts"
 )
 
 func newImportCommand(c *cli) *cobra.Command {
@@ -27,6 +28,7 @@ func newImportCommand(c *cli) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.Changes, "change", "c", nil, "Apply an instruction of a Dockerfile to the image")
+	opts.CallValues(f, "list", "change")
 	f.StringVarP(&o.Message, "message", "m", "", "Message of the import")
 	f.StringVar(&o.Platform, "platform", "", "Platform of the image, such as linux/amd64")
 	return cmd

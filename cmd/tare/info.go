@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/cliplugin"
 )
 
 func newInfoCommand(c *cli) *cobra.Command {
@@ -40,12 +41,16 @@ type information struct {
 type clientInfo struct {
 	Debug bool
 	clientVersion
+	Plugins  []*cliplugin.Plugin
 	Warnings []string
 }
 
 // runInfo shows both sides. Without an engine it shows ours and fails.
 func runInfo(ctx context.Context, c *cli, cl *client.Client, tmpl string) error {
 	info := information{ClientInfo: clientInfo{Debug: c.global.debug, clientVersion: ourVersion(c.contextName(c.config))}}
+	if tmpl == "" || strings.Contains(tmpl, "json") || strings.Contains(tmpl, "Client") {
+		info.ClientInfo.Plugins = c.cliPlugins(c.config).List(ctx) // which has to run them all
+	}
 	server, err := cl.Info(ctx)
 	if err == nil {
 		info.Info = &server
@@ -90,6 +95,7 @@ func printInfo(out, errOut io.Writer, all information) error {
 	p.line("Version", "   "+all.ClientInfo.Version)
 	p.line("Context", "   "+all.ClientInfo.Context)
 	p.line("Debug Mode", all.ClientInfo.Debug)
+	printCLIPlugins(p, errOut, all.ClientInfo.Plugins)
 	fmt.Fprintln(out, "\nServer:")
 	if all.Info == nil {
 		return nil
@@ -104,6 +110,22 @@ func printInfo(out, errOut io.Writer, all information) error {
 		fmt.Fprintln(errOut, safe(w))
 	}
 	return nil
+}
+
+// printCLIPlugins lists the plugins of the command line.
+func printCLIPlugins(p infoWriter, errOut io.Writer, list []*cliplugin.Plugin) {
+	if len(list) > 0 {
+		fmt.Fprintln(p.w, " Plugins:")
+	}
+	for _, i := range list {
+		if i.Err != nil {
+			fmt.Fprintf(errOut, "WARNING: Plugin %q is not valid: %s\n", i.Path, safe(i.Problem))
+			continue
+		}
+		p.line(" "+i.Name, fmt.Sprintf("%s (%s)", i.ShortDescription, i.Vendor))
+		p.maybe("   Version", i.Version)
+		p.maybe("   Path", "   "+i.Path)
+	}
 }
 
 func printObjectCounts(p infoWriter, i *system.Info) {

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/plugin"
 	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
@@ -21,7 +22,7 @@ import (
 
 type inspectOptions struct {
 	format string
-	kind   string // container, image, network, volume; "" tries them in turn
+	kind   string // container, image, network, volume, plugin; "" tries them in turn
 	size   bool
 	detail bool // of networks: what their swarm knows
 
@@ -36,14 +37,14 @@ func newInspectCommand(c *cli) *cobra.Command {
 		Args:  minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.kind != "" && inspectors(o)[o.kind] == nil {
-				return fmt.Errorf(`unknown type: %q: must be one of "container", "image", "network", "volume"`, o.kind)
+				return fmt.Errorf(`unknown type: %q: must be one of "container", "image", "network", "plugin", "volume"`, o.kind)
 			}
 			return c.inspect(cmd, o, args)
 		},
 	}
 	addObjectFormat(cmd.Flags(), &o.format)
 	cmd.Flags().BoolVarP(&o.size, "size", "s", false, "Show the size of the files if it is a container")
-	cmd.Flags().StringVar(&o.kind, "type", "", "Look for this type only (container, image, network, volume)")
+	cmd.Flags().StringVar(&o.kind, "type", "", "Look for this type only (container, image, network, plugin, volume)")
 	return cmd
 }
 
@@ -116,6 +117,12 @@ func inspectors(o inspectOptions) map[string]*inspector {
 			},
 			typed: func() any { return &volume.Volume{} },
 		},
+		"plugin": {
+			look: func(ctx context.Context, cl *client.Client, name string) (json.RawMessage, error) {
+				return cl.PluginInspectRaw(ctx, name)
+			},
+			typed: func() any { return &plugin.Plugin{} },
+		},
 	}
 }
 
@@ -151,7 +158,7 @@ func runInspect(ctx context.Context, cl *client.Client, out io.Writer, o inspect
 // lookUp finds an object by name, trying the kinds in docker's order.
 func lookUp(ctx context.Context, cl *client.Client, o inspectOptions, name string) (json.RawMessage, any, error) {
 	all := inspectors(o)
-	kinds := []string{"container", "image", "network", "volume"}
+	kinds := []string{"container", "image", "network", "volume", "plugin"}
 	if o.kind != "" {
 		kinds = []string{o.kind}
 	}

@@ -23,6 +23,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +41,7 @@ func execute(args []string, in, out, errOut *os.File) int {
 	c := &cli{in: in, out: out, err: errOut, tree: commands}
 	root := newRootCommand(c, args)
 	root.SetArgs(args)
-	return report(errOut, root.Execute())
+	return report(errOut, root.ExecuteContext(context.Background()))
 }
 
 // exitError is an error with an exit code of its own. Without a text the code

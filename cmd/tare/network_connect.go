@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/opts"
 )
 
 // connectOptions are the flags of network connect.
@@ -38,8 +39,11 @@ func newNetworkConnectCommand(c *cli) *cobra.Command {
 	f.IntVar(&o.GwPriority, "gw-priority", 0, "The network with the highest priority is the way out")
 	f.StringVar(&o.ip, "ip", "", "IPv4 address")
 	f.StringVar(&o.ip6, "ip6", "", "IPv6 address")
-	f.StringSliceVar(&o.Links, "link", nil, "Another container, as NAME:ALIAS")
+	f.StringArrayVar(&o.Links, "link", nil, "Another container, as NAME:ALIAS")
 	f.StringSliceVar(&o.linkLocal, "link-local-ip", nil, "Link-local address")
+	opts.CallValues(f, "ip", "ip", "ip6")
+	opts.CallValues(f, "list", "link")
+	opts.CallValues(f, "ipSlice", "link-local-ip")
 	return cmd
 }
 

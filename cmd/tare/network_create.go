@@ -60,6 +60,10 @@ func newNetworkCreateCommand(c *cli) *cobra.Command {
 	f.StringArrayVarP(&o.driverOptions, "opt", "o", nil, "Option of the driver, as name=value")
 	f.StringVar(&o.request.Scope, "scope", "", "How far the network reaches (local)")
 	f.StringSliceVar(&o.subnets, "subnet", nil, "Subnet, such as 10.1.0.0/16")
+	opts.CallValues(f, "map", "aux-address", "ipam-opt", "opt")
+	opts.CallValues(f, "list", "label")
+	opts.CallValues(f, "ipSlice", "gateway")
+	opts.CallValues(f, "ipNetSlice", "ip-range")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("ipv4") {
 			o.request.EnableIPv4 = &o.ipv4

@@ -88,6 +88,7 @@ func newPruneCommand(c *cli, o *pruneOptions, short string, warning func(pruneOp
 			if !o.force && !c.confirm(warning(*o)) {
 				return nil
 			}
+			addConfigured(o.filters, c.config.PruneFilters)
 			space, err := prune(ctx, cl, c.out, *o)
 			if err != nil || o.noSpace {
 				return err
@@ -100,6 +101,17 @@ func newPruneCommand(c *cli, o *pruneOptions, short string, warning func(pruneOp
 	cmd.Flags().Var(filterFlag{o.filters}, "filter", `Remove only what meets a condition, such as until=24h`)
 	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "Do not ask first")
 	return cmd
+}
+
+// addConfigured adds the filters that config.json has for all prunes, but those that
+// the command line says the contrary of.
+func addConfigured(f api.Filters, configured []string) {
+	contrary := map[string]string{"label": "label!", "label!": "label"}
+	for _, text := range configured {
+		if key, value, ok := strings.Cut(text, "="); ok && value != "" && !f[contrary[key]][value] {
+			f.Add(key, value)
+		}
+	}
 }
 
 func (o *pruneOptions) addAll(cmd *cobra.Command) {

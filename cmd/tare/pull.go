@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/opts"
 )
 
 type pullOptions struct {
@@ -29,7 +30,7 @@ func newPullCommand(c *cli) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all-tags", "a", false, "Fetch the images of all tags in the repository")
-	addUntrusted(f)
+	opts.AddUntrusted(f)
 	f.StringVar(&o.platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "Platform to fetch of an image that has several, such as linux/arm64")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Show only what was fetched")
 	return cmd

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
 	"github.com/tare-engine/tare/client"
+	"github.com/tare-engine/tare/cmd/tare/opts"
 )
 
 type pushOptions struct {
@@ -34,7 +35,7 @@ func newPushCommand(c *cli) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all-tags", "a", false, "Send the images of all tags of the repository")
-	addUntrusted(f)
+	opts.AddUntrusted(f)
 	f.StringVar(&o.platform, "platform", "", "Send this platform of an image that has several, such as linux/arm64, as an image of its own:\nneither the index nor attestations")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Show only what was sent")
 	return cmd

@@ -63,11 +63,11 @@ func (g *globalFlags) validate() error {
 type hostList struct{ to *[]string }
 
 func (h *hostList) String() string     { return "" }
-func (h *hostList) Type() string       { return "list" }
+func (h *hostList) Type() string       { return "string" }
 func (h *hostList) Set(s string) error { *h.to = append(*h.to, s); return nil }
 
 // newRootCommand builds the part of the command tree that args can reach.
-func newRootCommand(c *cli, args []string) *cobra.Command {
+func newRootCommand(c *cli, line []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:               program + " [OPTIONS] COMMAND [ARG...]",
 		Short:             "Containers that start in milliseconds and outlive their engine",
@@ -78,6 +78,9 @@ func newRootCommand(c *cli, args []string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) > 0:
+				if found, err := c.runPlugin(cmd.Context(), args[0], line, nil); found || err != nil {
+					return err
+				}
 				return unknownCommand(cmd, args[0])
 			case c.global.version:
 				fmt.Fprintf(c.out, "Tare version %s, build %s\n", version, orNone(commit))
@@ -91,12 +94,26 @@ func newRootCommand(c *cli, args []string) *cobra.Command {
 	cobra.EnableCommandSorting = false
 	root.SetOut(c.out)
 	root.SetErr(c.err)
-	root.SetHelpFunc(printHelp)
+	root.SetHelpFunc(c.help)
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true}) // ours is in the list
 	root.Flags().SetInterspersed(false)
 	c.global.add(root.Flags())
-	assemble(c, root, c.tree, words(root.Flags(), args))
+	args := words(root.Flags(), line)
+	plugin, rewritten, err := c.forwarded(line, args)
+	if plugin != "" || err != nil {
+		root.RunE = func(cmd *cobra.Command, _ []string) error {
+			if err != nil {
+				return err
+			}
+			return c.runForwarded(cmd, plugin, rewritten, args)
+		}
+		return root
+	}
+	assemble(c, root, c.tree, args)
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+		c.addPluginStubs(root)
+	}
 	return root
 }
 

@@ -14,8 +14,9 @@ import (
 )
 
 type startOptions struct {
-	attach, stdin bool
-	detachKeys    string
+	attach, stdin             bool
+	detachKeys                string
+	checkpoint, checkpointDir string
 }
 
 func newStartCommand(c *cli) *cobra.Command {
@@ -27,6 +28,9 @@ func newStartCommand(c *cli) *cobra.Command {
 		Args:        minArgs(1),
 		Annotations: aliases("container start", "start"),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, names []string) error {
+			if o.checkpoint != "" {
+				return runRestore(ctx, cl, o, names)
+			}
 			if !o.attach && !o.stdin {
 				return runStart(ctx, cl, c.out, names)
 			}
@@ -38,9 +42,26 @@ func newStartCommand(c *cli) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.attach, "attach", "a", false, "Attach STDOUT and STDERR and pass signals on")
+	f.StringVar(&o.checkpoint, "checkpoint", "", "Go on from a checkpoint (engines with experimental features)")
+	f.StringVar(&o.checkpointDir, "checkpoint-dir", "", "Where that checkpoint lies")
 	f.StringVar(&o.detachKeys, "detach-keys", "", "Keys that detach from the container")
 	f.BoolVarP(&o.stdin, "interactive", "i", false, "Attach STDIN")
 	return cmd
+}
+
+// runRestore starts a container where a checkpoint has left it. As docker's, it does
+// not attach to it.
+func runRestore(ctx context.Context, cl *client.Client, o startOptions, names []string) error {
+	if o.attach || o.stdin {
+		return errors.New("--checkpoint goes with neither --attach nor --interactive: attach when the container runs")
+	}
+	if len(names) > 1 {
+		return errors.New("you cannot restore multiple containers at once")
+	}
+	if err := requireExperimental(ctx, cl, program+" start --checkpoint"); err != nil {
+		return err
+	}
+	return cl.ContainerRestore(ctx, names[0], o.checkpoint, o.checkpointDir)
 }
 
 func runStart(ctx context.Context, cl *client.Client, out io.Writer, names []string) error {

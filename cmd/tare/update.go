@@ -19,6 +19,7 @@ type updateOptions struct {
 	resources           container.Resources
 	cpus                opts.NanoCPUs
 	memory, reservation opts.Bytes
+	kernelMemory        opts.Bytes // read, and not sent: there is no such limit
 	swap                opts.Swap
 	pids                int64
 	restart             string
@@ -68,6 +69,8 @@ func newUpdateCommand(c *cli) *cobra.Command {
 	f.Var(&o.cpus, "cpus", "Number of CPUs, such as 1.5")
 	f.StringVar(&r.CpusetCpus, "cpuset-cpus", "", "CPUs the container may run on (0-3, 0,1)")
 	f.StringVar(&r.CpusetMems, "cpuset-mems", "", "Memory nodes the container may use (0-3, 0,1)")
+	f.Var(&o.kernelMemory, "kernel-memory", "Kernel memory limit")
+	f.MarkDeprecated("kernel-memory", "and no longer supported by the kernel")
 	f.VarP(&o.memory, "memory", "m", "Memory limit, such as 512m")
 	f.Var(&o.reservation, "memory-reservation", "Memory the container gives back to when the host runs short")
 	f.Var(&o.swap, "memory-swap", "Limit of memory and swap together; -1 for no limit of swap")

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/moby/term"
@@ -22,6 +25,10 @@ func usageLine(cmd *cobra.Command) string {
 
 // flagError explains a flag that makes no sense.
 func flagError(cmd *cobra.Command, err error) error {
+	if errors.Is(err, pflag.ErrHelp) { // -h, where it means nothing else
+		fmt.Fprintln(cmd.ErrOrStderr(), "Flag shorthand -h has been deprecated, use --help")
+		return errors.Join(cmd.Help(), &exitError{0, ""})
+	}
 	return &exitError{125, fmt.Sprintf("%v\n\nUsage:  %s\n\nRun '%s --help' for more information", err, usageLine(cmd), cmd.CommandPath())}
 }
 
@@ -92,8 +99,20 @@ func count(n int) string {
 	return fmt.Sprintf("%d arguments", n)
 }
 
-// printHelp prints the help of a command.
-func printHelp(cmd *cobra.Command, _ []string) {
+// help prints the help of a command. That of all commands names plugins as well.
+func (c *cli) help(cmd *cobra.Command, _ []string) {
+	if !cmd.HasParent() && cmd.HasSubCommands() {
+		c.addPluginStubs(cmd)
+		if b, _, err := cmd.Find([]string{builderPlugin}); err != nil || b == cmd {
+			for _, sub := range cmd.Commands() {
+				sub.Hidden = sub.Hidden || sub.Name() == "bake"
+			}
+		}
+	}
+	printHelp(cmd)
+}
+
+func printHelp(cmd *cobra.Command) {
 	w := cmd.OutOrStdout()
 	usage := usageLine(cmd)
 	if !cmd.HasParent() {
@@ -120,19 +139,39 @@ func printHelp(cmd *cobra.Command, _ []string) {
 	}
 }
 
-// printCommands lists the commands below cmd under their headings.
+// printCommands lists the commands below cmd under their headings. A star behind a
+// name says that it is a plugin.
 func printCommands(w io.Writer, cmd *cobra.Command) {
-	heading := ""
+	var headings []string
+	lists := map[string][]*cobra.Command{}
+	width := 11
 	for _, sub := range cmd.Commands() {
 		if sub.Hidden {
 			continue
 		}
-		if g := sub.Annotations["group"]; g != heading {
-			heading = g
-			fmt.Fprintf(w, "\n%s:\n", heading)
+		g := sub.Annotations["group"]
+		if lists[g] == nil {
+			headings = append(headings, g)
 		}
-		fmt.Fprintf(w, "  %-11s %s\n", sub.Name(), sub.Short)
+		lists[g] = append(lists[g], sub)
+		width = max(width, len(shownName(sub)))
 	}
+	for _, g := range headings {
+		if g == management {
+			slices.SortStableFunc(lists[g], func(a, b *cobra.Command) int { return strings.Compare(a.Name(), b.Name()) })
+		}
+		fmt.Fprintf(w, "\n%s:\n", cmp.Or(g, others))
+		for _, sub := range lists[g] {
+			fmt.Fprintf(w, "  %-*s %s\n", width, shownName(sub), safe(sub.Short))
+		}
+	}
+}
+
+func shownName(cmd *cobra.Command) string {
+	if cmd.Annotations["group"] == management && cmd.Annotations["plugin"] != "" {
+		return cmd.Name() + "*"
+	}
+	return cmd.Name()
 }
 
 // flagUsages describes flags, wrapped to the terminal; --help itself is left

@@ -52,6 +52,8 @@ func newVolumeCreateCommand(c *cli) *cobra.Command {
 	f.Lookup("name").Hidden = true
 	f.StringArrayVar(&o.labels, "label", nil, "Set a label, as key=value")
 	f.StringArrayVarP(&o.options, "opt", "o", nil, "Option of the driver, as name=value")
+	opts.CallValues(f, "list", "label")
+	opts.CallValues(f, "map", "opt")
 	return cmd
 }
 
@@ -174,7 +176,7 @@ func newVolumeRmCommand(c *cli) *cobra.Command {
 func newVolumeUpdateCommand(c *cli) *cobra.Command {
 	var availability string
 	cmd := &cobra.Command{
-		Use:   "update [OPTIONS] VOLUME",
+		Use:   "update [OPTIONS] [VOLUME]",
 		Short: "Change a volume of a swarm, of which Tare has none",
 		Args:  exactArgs(1),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"github.com/spf13/pflag"
+
+	"github.com/tare-engine/tare/cmd/tare/opts"
 )
 
 // Options are the command line, as it was given.
@@ -15,6 +17,9 @@ type Options struct {
 	AddHosts, Allow, Annotations, Args, CacheFrom, CacheTo, Contexts, Labels, NoCacheFilter, Outputs, Platforms, Secrets, SSH, Tags, Ulimits, Attests []string
 
 	Call, CgroupParent, File, IIDFile, MetadataFile, Network, OnFailure, Progress, SBOM, Provenance, ShmSize, Target string
+
+	// Notes are what is to be said of flags that do nothing.
+	Notes []string
 
 	Check, Load, NoCache, Pull, Push, Quiet, Verify bool
 }
@@ -56,11 +61,10 @@ func (o *Options) Add(f *pflag.FlagSet) {
 	f.StringVar(&o.Target, "target", "", "Set the target build stage to build")
 	f.StringArrayVar(&o.Ulimits, "ulimit", nil, "Ulimit options")
 	f.BoolVar(&o.Verify, "verify", false, "Build twice without cache first, and fail if a file of the results differs")
-	// Scripts of the time before BuildKit have these; both are how things are.
-	f.Bool("rm", true, "Remove intermediate containers after a successful build")
-	f.Bool("force-rm", false, "Always remove intermediate containers")
-	_ = f.MarkHidden("rm")
-	_ = f.MarkHidden("force-rm")
+	o.addLegacy(f)
+	opts.CallValues(f, "list", "add-host", "build-arg", "label", "tag")
+	opts.CallValues(f, "bytes", "shm-size")
+	opts.CallValues(f, "ulimit", "ulimit")
 }
 
 func envOr(name, otherwise string) string {

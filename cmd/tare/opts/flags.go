@@ -29,6 +29,7 @@ func (c *Container) addProcess(f *pflag.FlagSet) {
 	c.env.Check, c.labels.Check = CheckEnv, CheckLabel
 	f.VarP(&c.attach, "attach", "a", "Attach to STDIN, STDOUT or STDERR only")
 	f.Var(&c.annotations, "annotation", "Note for the OCI runtime, as key=value")
+	CallValues(f, "map", "annotation")
 	f.StringVar(&c.CIDFile, "cidfile", "", "Write the container's ID to this new file")
 	f.StringVar(&c.entrypoint, "entrypoint", "", "Program to run instead of the image's ENTRYPOINT")
 	f.VarP(&c.env, "env", "e", "Set environment variables; a NAME alone takes our own value")
@@ -103,6 +104,7 @@ func (c *Container) addNetwork(f *pflag.FlagSet) {
 	f.Var(&c.expose, "expose", "Expose a port or a range of them to other containers")
 	f.StringVar(&c.ip, "ip", "", "IPv4 address (e.g., 172.30.100.104)")
 	f.StringVar(&c.ip6, "ip6", "", "IPv6 address (e.g., 2001:db8::33)")
+	CallValues(f, "ip", "ip", "ip6")
 	f.Var(&c.links, "link", "Make another container known by name, as NAME[:ALIAS]")
 	f.Var(&c.linkLocal, "link-local-ip", "Link-local address")
 	f.StringVar(&c.mac, "mac-address", "", "MAC address (e.g., 92:d0:c6:0a:29:33)")
