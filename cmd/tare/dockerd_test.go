@@ -40,7 +40,7 @@ var sameLines = []string{
 	"manifest create x", "manifest create UP x", "manifest inspect UP", "manifest inspect h.x/x h.x/y", "manifest annotate x UP", "manifest annotate x y", "manifest push h.x/nosuch", "manifest rm h.x/nosuch UP", "manifest rm",
 	"plugin ls", "plugin ls -q", "plugin ls --no-trunc --format json", "plugin ls -f foo=bar", "plugin inspect cmp/plugin", "plugin inspect nosuch", "plugin enable nosuch", "plugin disable nosuch",
 	"plugin rm nosuch", "plugin set nosuch a=b", "plugin set cmp/plugin DEBUG=1", "plugin install", "plugin install UP", "plugin push nosuch", "plugin push a@b", "plugin upgrade nosuch", "plugin create x", "plugin create x /nosuch", "plugin create x /etc", "inspect --type plugin nosuch",
-	"checkpoint", "checkpoint ls %C", "checkpoint create %C x", "checkpoint create %C", "checkpoint rm %C x", "start --checkpoint x %X", "image rmi nosuch", "ps -h", "container -h",
+	"checkpoint ls %C", "checkpoint create %C x", "checkpoint rm %C x", "start --checkpoint x %X", "image rmi nosuch",
 	"context show", "foo", "container foo", "--bogus", "help nosuch",
 }
 
@@ -89,7 +89,7 @@ func makePlugin(t *testing.T, host string) {
 	if err := os.WriteFile(dir+"/config.json", []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range [][]string{{"plugin", "create", "--compress", "cmp/gone", dir}, {"plugin", "rm", "cmp/gone"}, {"plugin", "create", "cmp/plugin", dir}} {
+	for _, line := range [][]string{{"plugin", "create", "cmp/gone", dir}, {"plugin", "rm", "cmp/gone"}, {"plugin", "create", "cmp/plugin", dir}} {
 		if r := tare(t, host, "", line...); r.code != 0 || r.out != line[len(line)-1]+"\n" && r.out != line[len(line)-2]+"\n" {
 			t.Fatalf("%q: %+v", line, r)
 		}

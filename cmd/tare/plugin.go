@@ -168,6 +168,9 @@ func newPluginPushCommand(c *cli) *cobra.Command {
 		Short: "Send a plugin to a registry",
 		Args:  exactArgs(1),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
+			if _, err := normalize(args[0]); err != nil {
+				return err
+			}
 			if strings.Contains(args[0], "@") {
 				return fmt.Errorf("invalid name: %s", args[0])
 			}

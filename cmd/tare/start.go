@@ -58,7 +58,7 @@ func runRestore(ctx context.Context, cl *client.Client, o startOptions, names []
 	if len(names) > 1 {
 		return errors.New("you cannot restore multiple containers at once")
 	}
-	if err := requireExperimental(ctx, cl, program+" start --checkpoint"); err != nil {
+	if err := requireExperimental(ctx, cl, `"--checkpoint"`); err != nil {
 		return err
 	}
 	return cl.ContainerRestore(ctx, names[0], o.checkpoint, o.checkpointDir)

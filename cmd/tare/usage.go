@@ -26,7 +26,7 @@ func usageLine(cmd *cobra.Command) string {
 // flagError explains a flag that makes no sense.
 func flagError(cmd *cobra.Command, err error) error {
 	if errors.Is(err, pflag.ErrHelp) { // -h, where it means nothing else
-		fmt.Fprintln(cmd.ErrOrStderr(), "Flag shorthand -h has been deprecated, use --help")
+		fmt.Fprintln(cmd.OutOrStdout(), "Flag shorthand -h has been deprecated, use --help")
 		return errors.Join(cmd.Help(), &exitError{0, ""})
 	}
 	return &exitError{125, fmt.Sprintf("%v\n\nUsage:  %s\n\nRun '%s --help' for more information", err, usageLine(cmd), cmd.CommandPath())}
