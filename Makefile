@@ -26,6 +26,24 @@ build: hello ## build the programs into bin/
 hello:
 	$(GOBUILD) -o internal/image/hello/tare-hello ./cmd/tare-hello
 
+.PHONY: man
+man: ## write the manual pages into bin/man/
+	rm -rf bin/man
+	go run -tags man -ldflags "$(LDFLAGS)" ./cmd/tare man bin/man/man1
+
+# Where Debian's packages put things: DESTDIR= is for those who make one.
+PREFIX ?= /usr/local
+SHARE   = $(DESTDIR)$(PREFIX)/share
+.PHONY: install
+install: build man ## install programs, units, manual pages and completions below PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions $(SHARE)/fish/vendor_completions.d
+	install bin/tare bin/tared bin/tare-build bin/tare-init bin/tare-keeper bin/tare-runtime bin/tare-union $(DESTDIR)$(PREFIX)/bin
+	install -m 644 contrib/systemd/tare* $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 644 bin/man/man1/*.1 $(SHARE)/man/man1
+	bin/tare completion bash >$(SHARE)/bash-completion/completions/tare
+	bin/tare completion zsh >$(SHARE)/zsh/vendor-completions/_tare
+	bin/tare completion fish >$(SHARE)/fish/vendor_completions.d/tare.fish
+
 .PHONY: try
 try: build ## run a container from the embedded image and one from /, then clean up
 	test/try.sh bin

@@ -18,10 +18,11 @@ var version, commit, built = "0.1.0-dev", "", ""
 // cli is what commands share: the terminal, the global flags, and the engine
 // they lead to.
 type cli struct {
-	in       *os.File
-	out, err *os.File
-	global   globalFlags
-	tree     []command // all commands there are
+	in         *os.File
+	out, err   *os.File
+	global     globalFlags
+	tree       []command // all commands there are
+	completing bool      // a shell asks what may come next
 
 	config *configFile    // nil until it is read
 	client *client.Client // nil until something asks the engine

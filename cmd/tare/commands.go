@@ -110,14 +110,14 @@ var builderCommands = []command{
 
 var contextCommands = []command{
 	{name: "create", build: newContextCreateCommand},
-	{name: "export", build: newContextExportCommand},
+	{name: "export", build: newContextExportCommand, names: namesContexts, one: true},
 	{name: "import", build: newContextImportCommand},
-	{name: "inspect", build: newContextInspectCommand},
+	{name: "inspect", build: newContextInspectCommand, names: namesContexts},
 	{name: "ls list", build: newContextLsCommand},
-	{name: "rm remove", build: newContextRmCommand},
+	{name: "rm remove", build: newContextRmCommand, names: namesContexts},
 	{name: "show", build: newContextShowCommand},
-	{name: "update", build: newContextUpdateCommand},
-	{name: "use", build: newContextUseCommand},
+	{name: "update", build: newContextUpdateCommand, names: namesContexts, one: true},
+	{name: "use", build: newContextUseCommand, names: namesContexts, one: true},
 }
 
 var imageCommands = []command{

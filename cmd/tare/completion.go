@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tare-engine/tare/api"
+	"github.com/tare-engine/tare/cmd/tare/format"
 )
 
 func newCompletionCommand(shell string) func(c *cli) *cobra.Command {
@@ -41,6 +43,8 @@ const (
 	namesNetworks   = "networks"
 	namesVolumes    = "volumes"
 	namesPlugins    = "plugins"
+	namesLogDrivers = "log drivers"
+	namesContexts   = "contexts"
 	namesServers    = "registries with credentials"
 )
 
@@ -89,6 +93,9 @@ func (c *cli) names(ctx context.Context, what string) (names []string, err error
 		}
 		return store.Servers(), nil
 	}
+	if what == namesContexts {
+		return c.contextNames(ctx)
+	}
 	cl, err := c.connect()
 	if err != nil {
 		return nil, err
@@ -106,6 +113,9 @@ func (c *cli) names(ctx context.Context, what string) (names []string, err error
 			names = append(names, v.Name)
 		}
 		return names, err
+	case namesLogDrivers:
+		info, err := cl.Info(ctx)
+		return append(info.Plugins.Log, "none"), err
 	case namesPlugins:
 		list, err := cl.PluginList(ctx, nil)
 		for _, p := range list {
@@ -121,6 +131,9 @@ func (c *cli) names(ctx context.Context, what string) (names []string, err error
 	}
 	list, err := cl.ContainerList(ctx, api.ListOptions{All: what == namesContainers})
 	for _, ct := range list {
+		if os.Getenv("DOCKER_COMPLETION_SHOW_CONTAINER_IDS") == "yes" {
+			names = append(names, format.ShortID(ct.ID))
+		}
 		for _, n := range ct.Names {
 			names = append(names, strings.TrimPrefix(n, "/"))
 		}

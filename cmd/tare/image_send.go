@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/jsonstream"
-	"github.com/moby/term"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/api"
@@ -63,7 +62,7 @@ func runImageSend(ctx context.Context, c *cli, from *client.Client, o sendOption
 		return err
 	}
 	defer to.Close()
-	s := &sending{from: from, to: to, refs: refs, platforms: platforms, notes: c.err, counts: !o.quiet && term.IsTerminal(c.out.Fd())}
+	s := &sending{from: from, to: to, refs: refs, platforms: platforms, notes: c.err, counts: !o.quiet && isScreen(c.out)}
 	out := newProgress(c.out, o.quiet)
 	s.show = out.Show
 	if o.quiet {

@@ -62,7 +62,7 @@ func runLoad(ctx context.Context, cl *client.Client, in io.Reader, out *os.File,
 		return err
 	}
 	// Without a terminal the counts would not be shown.
-	quiet := o.quiet || !term.IsTerminal(out.Fd())
+	quiet := o.quiet || !isScreen(out)
 	p := newProgress(out, false)
 	err = cl.ImageLoad(ctx, in, quiet, platforms, p.Show)
 	return errors.Join(p.Close(), err)

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moby/term"
-
 	"github.com/tare-engine/tare/cmd/tare/format"
 )
 
@@ -24,7 +22,7 @@ type meter struct {
 
 // newMeter shows nothing if it is told so, or there is nobody to see it.
 func newMeter(out *os.File, quiet bool) *meter {
-	if quiet || !term.IsTerminal(out.Fd()) {
+	if quiet || !isScreen(out) {
 		return &meter{}
 	}
 	return &meter{out: out}

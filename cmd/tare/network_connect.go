@@ -22,9 +22,10 @@ type connectOptions struct {
 func newNetworkConnectCommand(c *cli) *cobra.Command {
 	var o connectOptions
 	cmd := &cobra.Command{
-		Use:   "connect [OPTIONS] NETWORK CONTAINER",
-		Short: "Put a container into a network",
-		Args:  exactArgs(2),
+		Use:               "connect [OPTIONS] NETWORK CONTAINER",
+		Short:             "Put a container into a network",
+		ValidArgsFunction: c.networkThenContainer,
+		Args:              exactArgs(2),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			settings, err := o.settings()
 			if err != nil {
@@ -92,9 +93,10 @@ func parseIP(text string) (netip.Addr, error) {
 func newNetworkDisconnectCommand(c *cli) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use:   "disconnect [OPTIONS] NETWORK CONTAINER",
-		Short: "Take a container out of a network",
-		Args:  exactArgs(2),
+		Use:               "disconnect [OPTIONS] NETWORK CONTAINER",
+		Short:             "Take a container out of a network",
+		ValidArgsFunction: c.networkThenContainer,
+		Args:              exactArgs(2),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			return cl.NetworkDisconnect(ctx, args[0], network.DisconnectRequest{Container: args[1], Force: force})
 		}),

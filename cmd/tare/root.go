@@ -110,8 +110,10 @@ func newRootCommand(c *cli, line []string) *cobra.Command {
 		}
 		return root
 	}
+	c.completing = len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
 	assemble(c, root, c.tree, args)
-	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+	if c.completing {
+		c.completeFlags(root)
 		c.addPluginStubs(root)
 	}
 	return root
@@ -170,6 +172,9 @@ func (e command) command(c *cli, args []string) *cobra.Command {
 		cmd.Annotations = map[string]string{}
 	}
 	cmd.Annotations["group"] = e.group
+	if c.completing {
+		c.completeFlags(cmd)
+	}
 	if e.names != "" {
 		cmd.ValidArgsFunction = c.completer(e.names, e.one)
 	}

@@ -78,7 +78,7 @@ func (s *statsScreen) draw(rows []statsRow) error {
 		if format.EscapeLines(s.o.format) == s.o.format { // its colours are its own
 			text = format.EscapeLines(text)
 		}
-		if !s.o.noStream {
+		if !s.o.noStream && isScreen(s.out) {
 			// From the top left; each line erases what it leaves of the one it
 			// is written over, and the last what is below.
 			text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"

@@ -17,12 +17,16 @@ import (
 // safe is a text of others that goes to the terminal.
 func safe(s string) string { return format.Escape(s) }
 
+// isScreen reports whether what is written to a file may change in place: it is a
+// terminal, and not one that says of itself that it cannot.
+func isScreen(f *os.File) bool { return term.IsTerminal(f.Fd()) && os.Getenv("TERM") != "dumb" }
+
 // newProgress shows how an operation gets on, in place if out is a terminal.
 func newProgress(out *os.File, quiet bool) *progress.Display {
 	switch {
 	case quiet:
 		return progress.New(io.Discard, nil)
-	case !term.IsTerminal(out.Fd()):
+	case !isScreen(out):
 		return progress.New(out, nil)
 	}
 	return progress.New(out, func() (rows, cols int) {
