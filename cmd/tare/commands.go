@@ -194,6 +194,7 @@ var systemCommands = []command{
 	{name: "df", build: newDfCommand},
 	{name: "dial-stdio", build: newDialStdioCommand},
 	{name: "events", build: newEventsCommand},
+	{name: "import-engine", build: newSystemImportEngineCommand},
 	{name: "info", build: newInfoCommand},
 	{name: "prune", build: newSystemPruneCommand},
 }

@@ -105,12 +105,8 @@ func (b *boot) load() error {
 			b.records.setAside(id, path, err)
 			continue
 		}
-		status := Created
-		if !r.Last.StartedAt.IsZero() {
-			status = Exited
-		}
 		b.ids.keep(r.IDs)
-		b.index.Add(newContainer(r, status))
+		b.index.Add(newContainer(r, stillStatus(r)))
 	}
 	return nil
 }

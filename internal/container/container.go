@@ -51,6 +51,14 @@ func newContainer(r *Record, status Status) *Container {
 	return c
 }
 
+// stillStatus is the status of a container that does not run.
+func stillStatus(r *Record) Status {
+	if r.Last.StartedAt.IsZero() {
+		return Created
+	}
+	return Exited
+}
+
 // Label is what the container is found by.
 func (c *Container) Label() index.Label {
 	v := c.View()

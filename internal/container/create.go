@@ -63,7 +63,7 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	if n := req.Networking; n != nil && len(n.EndpointsConfig) == 0 {
 		req.Networking = nil // its network follows from the mode
 	}
-	r := newRecord(cr.cells.newID(&req, m), req)
+	r := newRecord(cr.idOf(&req, m), req)
 	r.IDs, r.Requires = m, requires
 	cr.nameHost(r)
 	if err := cr.reserveName(ctx, r, req.Replace); err != nil {
@@ -85,18 +85,23 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	u.Add(func() error { return cr.layers.Remove(context.WithoutCancel(ctx), r.ID) })
 	failpoint.Hit("create/layer-prepared")
 
-	if err := cr.volumes.settle(ctx, r, req.Images, &u); err != nil {
+	if err := cr.volumes.settle(ctx, r, req, &u); err != nil {
 		return nil, err
 	}
 
 	if err := os.Mkdir(dir+"/log", 0700); err != nil {
 		return nil, err
 	}
+	if req.Adopted != nil {
+		if err := cr.bring(ctx, r, req.Adopted); err != nil {
+			return nil, err
+		}
+	}
 	if err := cr.records.putNew(r); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("create/record-written")
-	c := newContainer(r, Created)
+	c := newContainer(r, stillStatus(r))
 	cr.index.Add(c)
 	cr.volumes.created(c)
 	cr.events.publish(c.View(), events.ActionCreate)
@@ -105,6 +110,11 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 
 // check refuses what cannot be had here, before anything is made.
 func (cr *creations) check(req Request) error {
+	if a := req.Adopted; a != nil {
+		if err := cr.checkAdopted(a); err != nil {
+			return err
+		}
+	}
 	if err := cr.groups.check(req.HostConfig); err != nil {
 		return err
 	}
@@ -122,6 +132,9 @@ func newRecord(id string, req Request) *Record {
 		Version: recordVersion, ID: id, Name: req.Name, Created: time.Now().UTC(),
 		Image: req.Image, Chain: req.Chain, Rootfs: req.Rootfs, Platform: req.Platform, Manifest: req.Manifest,
 		Config: req.Config, HostConfig: req.HostConfig, Networking: req.Networking, Run: req.Run, ShallowBinds: req.ShallowBinds,
+	}
+	if a := req.Adopted; a != nil {
+		r.Created, r.Last, r.Stopped = a.Created, a.Last, a.Stopped
 	}
 	argv := append(append([]string(nil), req.Config.Entrypoint...), req.Config.Cmd...)
 	if len(argv) > 0 {

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"os"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -85,6 +86,19 @@ type Request struct {
 	Images     []spec.Mount // whose files it has, with IDs and chains
 
 	ShallowBinds bool // see Record
+
+	Adopted *Adopted // it was another engine's; nil: it is new
+}
+
+// Adopted is what a container brings along that another engine has had.
+type Adopted struct {
+	ID      string
+	Created time.Time
+	Last    Outcome
+	Stopped bool
+	Volumes map[string]string // names of its anonymous volumes by target; they are there
+	Upper   *os.File          // its read-write layer, an upper directory of overlayfs
+	Log     []*os.File        // what it has said, in the json-file format, oldest first
 }
 
 // live is what a reboot ends: the running process and what it holds of the

@@ -64,7 +64,8 @@ func (vs *volumes) placed(mounts []spec.Mount) []spec.Mount {
 
 // settle finds out which volumes a new container has, beside the images, and makes
 // those that are not there. The steps that take it back go onto u.
-func (vs *volumes) settle(ctx context.Context, r *Record, images []spec.Mount, u *undo.Stack) error {
+func (vs *volumes) settle(ctx context.Context, r *Record, req Request, u *undo.Stack) error {
+	images := req.Images
 	h := r.HostConfig
 	if len(h.Binds)+len(h.Mounts)+len(h.VolumesFrom)+len(r.Config.Volumes) == 0 {
 		return nil
@@ -91,6 +92,9 @@ func (vs *volumes) settle(ctx context.Context, r *Record, images []spec.Mount, u
 	}
 	r.Mounts = append(inherited, images...)
 	for _, w := range wanted {
+		if req.Adopted != nil && w.Anonymous {
+			w.Name = req.Adopted.Volumes[w.Target]
+		}
 		v, isNew, err := vs.service.Create(ctx, volume.Request{Name: w.Name, Driver: w.Driver, Options: w.Options, Labels: w.Labels, User: r.ID})
 		if err != nil {
 			return asRequest(err)

@@ -102,8 +102,10 @@ func (r *Root) find() error {
 	case len(strange) > 0:
 		return r.wrong(fmt.Errorf("images of Docker's storage driver %.100q cannot be read", strange[0]))
 	}
-	return r.wrong(errors.New("neither Docker nor containerd has images in it"))
+	return r.wrong(errNoImages)
 }
+
+var errNoImages = errors.New("neither Docker nor containerd has images in it")
 
 func (r *Root) wrong(err error) error { return wrong("data root "+r.dir.Name(), err) }
 

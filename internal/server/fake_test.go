@@ -879,3 +879,7 @@ func (f *fake) ImageSave(ctx context.Context, r api.ImageSaveRequest) (func(cont
 		return err
 	}, nil
 }
+
+func (f *fake) ImportEngine(_ context.Context, r api.ImportEngineRequest, out func(jsonstream.Message)) error {
+	return f.ImageImportEngine(context.Background(), api.ImageImportEngineRequest{Dir: r.Dir}, out)
+}

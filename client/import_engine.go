@@ -17,3 +17,13 @@ func (c *Client) ImageImportEngine(ctx context.Context, r api.ImageImportEngineR
 	}
 	return c.wrap(ctx, messages(resp.Body, report))
 }
+
+// ImportEngine has the engine take over what a stopped Docker on its host has, and
+// reports how it gets on.
+func (c *Client) ImportEngine(ctx context.Context, r api.ImportEngineRequest, report func(jsonstream.Message) error) error {
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: api.ImportEnginePath, body: r})
+	if err != nil {
+		return err
+	}
+	return c.wrap(ctx, messages(resp.Body, report))
+}
