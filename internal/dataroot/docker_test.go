@@ -53,7 +53,7 @@ func TestObjectsOfDocker(t *testing.T) {
 		t.Fatalf("containers: %q, %v", ids, err)
 	}
 	c, err := r.Container(ids[0])
-	if err != nil || c.Name != "moved" || c.ExitCode != 3 || !c.Stopped || c.Volumes["/anon"] != dataroottest.Anonymous || c.HostConfig.Binds[0] != "data:/data" {
+	if err != nil || c.Name != "moved" || c.ExitCode != 3 || !c.Stopped || c.Volumes["/anon"] != dataroottest.Anonymous || c.HostConfig.Binds[0] != "data:/files" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	files, err := r.ContainerFiles(c)

@@ -182,4 +182,3 @@ func closeIf(f *os.File) error {
 	}
 	return f.Close()
 }
-

@@ -329,6 +329,9 @@ var engineOperations = []operation{
 	{"image import-engine", nil,
 		func(b *box) error { return b.try("image", "import-engine", b.docker()) },
 		func(b *box, ack bool) { b.wholeImage("another/image:1", "/data", ack) }},
+	{"system import-engine", nil,
+		func(b *box) error { return b.try("system", "import-engine", b.docker()) },
+		(*box).movedIn},
 	{"image mount", loadHello,
 		func(b *box) error { return b.try("image", "mount", "tare/hello") },
 		func(b *box, ack bool) { b.mountedImage("tare/hello", ack) }},
@@ -400,6 +403,41 @@ func (b *box) wholeImage(ref, file string, acknowledged bool) {
 	}
 	b.must("save", "-o", b.path("saved.tar"), ref)
 	b.must("rmi", ref)
+}
+
+// movedIn checks what came of a Docker's data root: each object is whole or absent, and
+// another import brings what is missing.
+func (b *box) movedIn(acknowledged bool) {
+	b.t.Helper()
+	there := func(args ...string) bool { _, err := b.tare(args...); return err == nil }
+	objects := map[string]bool{
+		"volume": there("volume", "inspect", "data"), "network": there("network", "inspect", "net"), "container": there("inspect", "moved"),
+	}
+	for kind, ok := range objects {
+		if acknowledged && !ok {
+			b.t.Errorf("an import was acknowledged, and its %s is not there", kind)
+		}
+	}
+	check := func(want string, args ...string) {
+		b.t.Helper()
+		if out, err := b.tare(args...); err != nil || out != want {
+			b.t.Errorf("%q: %q, %v, want %q", args, out, err, want)
+		}
+	}
+	if objects["volume"] {
+		b.must("volume", "cp", "data:/kept", b.path("kept"))
+	}
+	if !objects["container"] {
+		b.must("system", "import-engine", b.docker())
+	}
+	check("hello", "logs", "moved")
+	check("exited 3 /moved", "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.Name}}", "moved")
+	check("1", "inspect", "-f", "{{len .NetworkSettings.Networks}}", "moved")
+	b.must("cp", "moved:/new", b.path("new"))
+	b.must("rm", "-v", "moved")
+	b.must("volume", "rm", "data")
+	b.must("network", "rm", "net")
+	b.must("rmi", "another/image:1")
 }
 
 // macvlan makes the network "net" on a link that is the engine's too.

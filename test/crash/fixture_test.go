@@ -4,6 +4,7 @@ package crash
 
 import (
 	"archive/tar"
+	"github.com/opencontainers/go-digest"
 	"io"
 	"os"
 
@@ -55,5 +56,6 @@ func (b *box) docker() string {
 	dataroottest.Docker(b.t, dir, "overlay2", dataroottest.Image{
 		Config: members["config.json"], Tags: []string{"another/image:1"}, Layers: [][]byte{members["1.tar"], members["2.tar"]},
 	})
+	dataroottest.DockerObjects(b.t, dir, digest.FromBytes(members["config.json"]))
 	return dir
 }

@@ -47,12 +47,12 @@ func DockerObjects(t testing.TB, dir string, image digest.Digest) {
 		"State":                  map[string]any{"ExitCode": 3, "StartedAt": "2024-01-02T03:04:06Z", "FinishedAt": "2024-01-02T03:04:07Z"},
 		"NetworkSettings":        map[string]any{"Networks": map[string]any{"net": map[string]any{"NetworkID": NetworkID, "Aliases": []string{"www", ContainerID[:12]}}}},
 		"MountPoints": map[string]any{
-			"/anon": map[string]any{"Type": "volume", "Name": Anonymous, "Driver": "local"},
-			"/data": map[string]any{"Type": "volume", "Name": "data", "Driver": "local"},
+			"/anon":  map[string]any{"Type": "volume", "Name": Anonymous, "Driver": "local"},
+			"/files": map[string]any{"Type": "volume", "Name": "data", "Driver": "local"},
 		},
 	}))
 	write(t, filepath.Join(home, "hostconfig.json"), document(t, map[string]any{
-		"Binds": []string{"data:/data"}, "NetworkMode": "net", "Runtime": "runc", "RestartPolicy": map[string]any{"Name": "always"},
+		"Binds": []string{"data:/files"}, "NetworkMode": "net", "Runtime": "runc", "RestartPolicy": map[string]any{"Name": "unless-stopped"},
 		"MaskedPaths": []string{"/proc/kcore"}, "LogConfig": map[string]any{"Type": "json-file"},
 	}))
 	write(t, filepath.Join(home, ContainerID+"-json.log.1"), []byte(`{"log":"hello\n","stream":"stdout","time":"2024-01-02T03:04:06Z"}`+"\n"))
