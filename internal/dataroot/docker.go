@@ -125,6 +125,7 @@ type Network struct {
 // networkRecord is what libnetwork writes of a network.
 type networkRecord struct {
 	ID, Name, NetworkType, Scope, ConfigFrom  string
+	EnableIPv4                                *bool // nil: Docker before 28, where it is on
 	EnableIPv6, Internal, Attachable, Ingress bool
 	ConfigOnly                                bool
 	Labels                                    map[string]string
@@ -169,7 +170,7 @@ func (r *Root) Networks() ([]Network, error) {
 func (rec *networkRecord) network() (Network, error) {
 	n := Network{ID: rec.ID, Request: network.CreateRequest{
 		Name: rec.Name, Driver: rec.NetworkType, Internal: rec.Internal, Attachable: rec.Attachable,
-		ConfigOnly: rec.ConfigOnly, Labels: rec.Labels, EnableIPv6: &rec.EnableIPv6,
+		ConfigOnly: rec.ConfigOnly, Labels: rec.Labels, EnableIPv4: rec.EnableIPv4, EnableIPv6: &rec.EnableIPv6,
 	}}
 	if rec.ConfigFrom != "" {
 		n.Request.ConfigFrom = &network.ConfigReference{Network: rec.ConfigFrom}

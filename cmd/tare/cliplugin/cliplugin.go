@@ -12,7 +12,6 @@
 package cliplugin
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -161,7 +160,7 @@ func (s Set) read(ctx context.Context, p *Plugin) error {
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("failed to fetch metadata: %w", err)
 	}
-	if err := json.Unmarshal(out.Bytes(), &p.Metadata); err != nil {
+	if err := json.Unmarshal(out.said, &p.Metadata); err != nil {
 		return fmt.Errorf("invalid metadata: %w", err)
 	}
 	if err := checkSchema(p.SchemaVersion); err != nil {
@@ -174,13 +173,14 @@ func (s Set) read(ctx context.Context, p *Plugin) error {
 }
 
 // limited keeps the beginning of what a program says, and ends it when it goes on.
-type limited struct{ bytes.Buffer }
+type limited struct{ said []byte }
 
 func (l *limited) Write(b []byte) (int, error) {
-	if l.Len()+len(b) > metadataLimit {
+	if len(l.said)+len(b) > metadataLimit {
 		return 0, errors.New("the metadata does not end")
 	}
-	return l.Buffer.Write(b)
+	l.said = append(l.said, b...)
+	return len(b), nil
 }
 
 // checkSchema takes versions before 2, as docker does.
