@@ -28,7 +28,7 @@ func TestImportEngine(t *testing.T) {
 		$D volume create -o type=tmpfs -o device=tmpfs -o o=size=1m moved-tmpfs
 		$D network create --subnet 10.96.5.0/24 --gateway 10.96.5.9 --label n=1 moved-net
 		$D run -d --name moved-web --restart unless-stopped --network moved-net --ip 10.96.5.77 --network-alias www -v moved-data:/data -v /anon -e A=1 --hostname webhost busybox sh -c \
-			'echo hello; echo file > /data/f; chown 123:45 /data/f; echo anon > /anon/g; echo changed > /etc/new; rm -f /bin/wget; rm -rf /home; mkdir /home; echo h > /home/only; exec sleep 1000'
+			'[ -e /home/only ] && exec sleep 1000; echo hello; echo file > /data/f; chown 123:45 /data/f; echo anon > /anon/g; echo changed > /etc/new; rm -f /bin/wget; rm -rf /home; mkdir /home; echo h > /home/only; exec sleep 1000'
 		$D create --name moved-joined --volumes-from moved-web --network container:moved-web busybox cat /data/f
 		$D create --name moved-host --privileged --network host busybox true
 		$D run --name moved-done busybox sh -c 'echo bye; exit 3' || [ $? = 3 ]
