@@ -47,16 +47,16 @@ func Open(dir string) *Log {
 	return l
 }
 
-// Close gives the file back.
+// Close gives the file back. Messages of after that are for listeners only.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file == nil || l.file.f == nil {
+	kept := l.file
+	l.file = nil
+	if kept == nil || kept.f == nil {
 		return nil
 	}
-	f := l.file.f
-	l.file = nil
-	return f.Close()
+	return kept.f.Close()
 }
 
 // read takes the messages of a file. A line that is none is what a kill has left.
