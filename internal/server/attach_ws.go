@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 
 	"golang.org/x/net/websocket"
 
@@ -109,6 +110,7 @@ type socketConn struct {
 	framed bool
 	head   []byte // of a frame, as far as it has come
 	left   int    // of its payload
+	once   sync.Once
 	closed chan struct{}
 }
 
@@ -135,13 +137,10 @@ func (c *socketConn) Write(p []byte) (int, error) {
 }
 
 // Close tells the client that this is the end.
-func (c *socketConn) Close() error {
-	select {
-	case <-c.closed:
-		return nil
-	default:
-	}
-	err := c.Conn.Close()
-	close(c.closed)
+func (c *socketConn) Close() (err error) {
+	c.once.Do(func() {
+		err = c.Conn.Close()
+		close(c.closed)
+	})
 	return err
 }
