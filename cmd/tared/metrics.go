@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tare-engine/tare/internal/metrics"
@@ -15,9 +16,9 @@ import (
 
 // metricsServer answers Prometheus.
 type metricsServer struct {
-	listener net.Listener
-	observe  func(server.Answered) // to be told of requests
-	http     *http.Server
+	observe func(server.Answered) // to be told of requests; nil: nothing is counted
+	http    *http.Server
+	served  sync.WaitGroup
 }
 
 // serveMetrics begins to answer at an address; with none there is no server, and nothing
@@ -32,17 +33,16 @@ func serveMetrics(addr string, e metrics.Engine) (*metricsServer, error) {
 	}
 	all := metrics.New(e)
 	s := &metricsServer{
-		listener: l,
 		observe: func(a server.Answered) {
 			all.Answered(a.Operation, a.Status, a.Began.Seconds(), a.Took.Seconds())
 		},
 		http: &http.Server{Handler: all.Handler(), ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 16 << 10},
 	}
-	go func() {
+	s.served.Go(func() {
 		if err := s.http.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			slog.Error("metrics are not served any more", "err", err)
 		}
-	}()
+	})
 	return s, nil
 }
 
@@ -50,6 +50,7 @@ func serveMetrics(addr string, e metrics.Engine) (*metricsServer, error) {
 func (s *metricsServer) close() {
 	if s.http != nil {
 		_ = s.http.Close()
+		s.served.Wait()
 	}
 }
 

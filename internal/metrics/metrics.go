@@ -113,7 +113,7 @@ func (m *Metrics) Answered(operation string, status int, began, took float64) {
 	}
 }
 
-// Handler serves the metrics at /metrics, one answer at a time.
+// Handler serves the metrics at /metrics, two answers at a time.
 func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, ErrorHandling: promhttp.ContinueOnError}))
