@@ -74,15 +74,15 @@ func (s *Service) Classic(ctx context.Context, o Order, archive io.Reader, out f
 	return resp.ExporterResponse[exptypes.ExporterImageConfigDigestKey], nil
 }
 
-// order is a build under way that a request of the API is.
-type order struct {
+// underway is a build that has begun for a request of the API.
+type underway struct {
 	*bkclient.Client
 	b   *builder
 	end func()
 }
 
 // begin makes a build of that ID, "" for none, one that Cancel ends. It is over with end.
-func (s *Service) begin(ctx context.Context, id string) (context.Context, *order, error) {
+func (s *Service) begin(ctx context.Context, id string) (context.Context, *underway, error) {
 	b, err := s.get(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -96,7 +96,7 @@ func (s *Service) begin(ctx context.Context, id string) (context.Context, *order
 	if id != "" {
 		leave = s.orders.enter(id, cancel)
 	}
-	return ctx, &order{c, b, func() {
+	return ctx, &underway{c, b, func() {
 		c.Close()
 		leave()
 		cancel()
