@@ -166,7 +166,7 @@ func confine(program string, wanted []place) error {
 	}
 	defer closeAll(rest)
 	names := fmt.Sprintf("root:x:0:0::/:/bin/sh\ngit:x:%d:%d::/:/bin/sh\n", id, id)
-	if err := alone.RootOf(append(rest, work...), names); err != nil {
+	if err := alone.RootFor(append(rest, work...), names); err != nil {
 		return err
 	}
 	if !mapped { // what git makes must be root's

@@ -2,7 +2,8 @@
 // files, networks and the capabilities of root.
 //
 // The process is started in Namespaces. Then it calls Root and Capabilities; both
-// hold for all of its threads. What it needs of files it has open before.
+// hold for all of its threads. What it needs of files it has open before. One that is
+// about to become a program of the host calls RootFor, with the files of that, and As.
 package alone
 
 import (

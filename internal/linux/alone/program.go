@@ -15,11 +15,11 @@ type Placed struct {
 	Mount *os.File
 }
 
-// RootOf gives the calling thread, which is about to execute a program and is locked to
+// RootFor gives the calling thread, which is about to execute a program and is locked to
 // its goroutine, mounts and IPC of its own: a root directory, read-only, in which there
 // are these places and an empty /tmp. The working directory stays where it is if it is in
 // one of them. passwd is what /etc/passwd says.
-func RootOf(places []Placed, passwd string) error {
+func RootFor(places []Placed, passwd string) error {
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
