@@ -1,6 +1,7 @@
 package container
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -40,10 +41,13 @@ func (d *departed) add(id string, result Result) {
 
 // find finds one by its whole ID, unless it is waited for to end once more.
 func (d *departed) find(id string, cond container.WaitCondition) (Result, bool) {
+	if cond == container.WaitConditionNextExit {
+		return Result{}, false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for i := len(d.list) - 1; i >= 0 && cond != container.WaitConditionNextExit; i-- {
-		if gone := d.list[i]; gone.id == id && time.Since(gone.at) <= departedTime {
+	for _, gone := range slices.Backward(d.list) {
+		if gone.id == id && time.Since(gone.at) <= departedTime {
 			return gone.result, true
 		}
 	}

@@ -51,10 +51,8 @@ func (vs *volumes) source(ctx context.Context, v *View, m spec.Mount, at *volume
 	return part, vs.part(whole, at.Path, m, part)
 }
 
-// part mounts a part of a volume, which is found by descriptor, at a place that its
-// container's process is to take it from.
-//
-// what is what it is a part of, for errors.
+// part mounts a part of root, which is found by descriptor, at a place that its
+// container's process is to take it from. what is what root is called in errors.
 func (vs *volumes) part(root *os.File, what string, m spec.Mount, at string) error {
 	f, err := inroot.OpenBeneath(root, m.Subpath, inroot.OPath)
 	switch {

@@ -8,8 +8,9 @@ import (
 	"github.com/tare-engine/tare/internal/ident"
 )
 
-// borrow makes the files of a volume appear and opens their directory, which is open, and
-// the volume in use, until the function that it returns is called. what begins the name under which others see the user.
+// borrow makes the files of a volume appear and opens their directory. It is open, and the
+// volume in use, until the function that is returned is called. what begins the name under
+// which others see the user.
 func (s *Service) borrow(ctx context.Context, name, what string) (dir *os.File, giveBack func() error, err error) {
 	user := what + ident.Short(ident.New())
 	if err := s.adopt(ctx, name); err != nil {

@@ -145,7 +145,7 @@ func (s *Service) Snapshots(name string) ([]Snapshot, error) {
 // counts each time.
 func (s *Service) SnapshotsSize(v *View) (int64, error) {
 	d, err := s.driver(v.Driver)
-	if err != nil {
+	if err != nil { // a plugin's, of which there are none
 		return 0, nil
 	}
 	z, _ := d.(Sizer)
