@@ -73,7 +73,7 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/build?networkmode=x", "", "", 400, `network mode "x" not supported by BuildKit: use default, host or none`},
 		{"POST", "/build?buildargs=x", "", "", 400, "invalid value for buildargs: invalid character 'x' looking for beginning of value"},
 		{"POST", `/build?outputs=[{"Type":"local"}]`, "", "", 400, `outputs: type "local" needs BuildKit's API: docker buildx build --output`},
-		{"POST", "/build?version=3", "", "", 400, "invalid version 3"},
+		{"POST", "/build?version=3", "", "", 400, "invalid version \"3\": want 1 or 2"},
 		{"POST", `/build?version=2&outputs=[{"Type":"local"},{"Type":"tar"}]`, "", "", 400, "multiple outputs not supported"},
 		{"POST", "/build?outputs=x", "", "", 400, "invalid value for outputs: invalid character 'x' looking for beginning of value"},
 		{"POST", "/build/cancel", "", "", 400, "build ID not provided"},
