@@ -209,6 +209,8 @@ func (g *guard) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		g.status = http.StatusSwitchingProtocols
 		if err := g.consent(false); err != nil {
 			g.passed, g.status = true, 0
+			g.Header().Del("Connection") // of an upgrade that is none now
+			g.Header().Del("Upgrade")
 			return nil, nil, err
 		}
 		g.passed = true
