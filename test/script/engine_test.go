@@ -153,6 +153,9 @@ func (e *engine) stop(t *testing.T, log *os.File) {
 	if err := e.cmd.Wait(); err != nil {
 		t.Errorf("the engine: %v", err)
 	}
+	if e.reference { // dockerd leaves its bridge, and with it the subnet that ours prefers too
+		_ = exec.Command("ip", "link", "del", "docker0").Run()
+	}
 	if !t.Failed() {
 		return
 	}
