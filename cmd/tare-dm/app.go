@@ -176,6 +176,27 @@ func (a *app) ref(args []string) (dm.Ref, bool) {
 	return dm.Ref{}, false
 }
 
+// about is the device of a list, or else that of ref, and what asks the kernel about it.
+func (a *app) about(listed *dm.Listed, args []string) (c *dm.Conn, ref dm.Ref, ok bool) {
+	if listed != nil {
+		ref = dm.Name(listed.Name)
+	} else if ref, ok = a.ref(args); !ok {
+		return nil, ref, false
+	}
+	c = a.dm()
+	return c, ref, c != nil
+}
+
+// first is the device of the first argument, unless options say it, and the others.
+func (a *app) first(args []string) (ref dm.Ref, rest []string, ok bool) {
+	if a.byOption() {
+		ref, ok = a.ref(nil)
+		return ref, args, ok
+	}
+	ref, ok = a.ref(args[:1])
+	return ref, args[1:], ok
+}
+
 // kernelName is the name of a device that is there, given as such or as a path.
 func (a *app) kernelName(name string) (string, bool) {
 	if !strings.Contains(name, "/") {

@@ -246,11 +246,7 @@ func (a *app) rename(ref dm.Ref, to string, mode mangling) bool {
 }
 
 func messageVerb(a *app, args []string, _ *dm.Listed, _ bool) bool {
-	var name []string
-	if !a.byOption() {
-		name, args = args[:1], args[1:]
-	}
-	ref, ok := a.ref(name)
+	ref, args, ok := a.first(args)
 	if !ok {
 		return false
 	}
@@ -282,11 +278,7 @@ func messageVerb(a *app, args []string, _ *dm.Listed, _ bool) bool {
 }
 
 func setGeometryVerb(a *app, args []string, _ *dm.Listed, _ bool) bool {
-	var name []string
-	if !a.byOption() {
-		name, args = args[:1], args[1:]
-	}
-	ref, ok := a.ref(name)
+	ref, args, ok := a.first(args)
 	if !ok {
 		return false
 	}
@@ -330,14 +322,8 @@ func mangleVerb(a *app, args []string, device *dm.Listed, _ bool) bool {
 	if device == nil && len(args) == 0 && !a.byOption() {
 		return a.all(mangleVerb, false)
 	}
-	ref, ok := dm.Ref{}, true
-	if device != nil {
-		ref = dm.Name(device.Name)
-	} else if ref, ok = a.ref(args); !ok {
-		return false
-	}
-	c := a.dm()
-	if c == nil {
+	c, ref, ok := a.about(device, args)
+	if !ok {
 		return false
 	}
 	info, err := c.Info(ref, dm.Query{})

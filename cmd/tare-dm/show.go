@@ -13,14 +13,8 @@ func statusVerb(a *app, args []string, device *dm.Listed, many bool) bool {
 	if device == nil && len(args) == 0 && !a.byOption() {
 		return a.all(statusVerb, false)
 	}
-	ref, ok := dm.Ref{}, true
-	if device != nil {
-		ref = dm.Name(device.Name)
-	} else if ref, ok = a.ref(args); !ok {
-		return false
-	}
-	c := a.dm()
-	if c == nil {
+	c, ref, ok := a.about(device, args)
+	if !ok {
 		return false
 	}
 	ask := c.Status
@@ -146,14 +140,8 @@ func infoVerb(a *app, args []string, device *dm.Listed, _ bool) bool {
 	if device == nil && len(args) == 0 && !a.byOption() {
 		return a.all(infoVerb, false)
 	}
-	ref, ok := dm.Ref{}, true
-	if device != nil {
-		ref = dm.Name(device.Name)
-	} else if ref, ok = a.ref(args); !ok {
-		return false
-	}
-	c := a.dm()
-	if c == nil {
+	c, ref, ok := a.about(device, args)
+	if !ok {
 		return false
 	}
 	info, err := c.Info(ref, a.query())
@@ -227,14 +215,8 @@ func depsVerb(a *app, args []string, device *dm.Listed, many bool) bool {
 	if device == nil && len(args) == 0 && !a.byOption() {
 		return a.all(depsVerb, false)
 	}
-	ref, ok := dm.Ref{}, true
-	if device != nil {
-		ref = dm.Name(device.Name)
-	} else if ref, ok = a.ref(args); !ok {
-		return false
-	}
-	c := a.dm()
-	if c == nil {
+	c, ref, ok := a.about(device, args)
+	if !ok {
 		return false
 	}
 	info, deps, err := c.Deps(ref, a.query())
