@@ -128,9 +128,10 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 	}
 	defer numbers.close()
 	authz := server.NewAuthorization(plugin.Docker())
-	if err := authz.Set(context.Background(), cfg.AuthzPlugins); err != nil {
+	if err := authz.Check(context.Background(), cfg.AuthzPlugins); err != nil {
 		return err
 	}
+	authz.Set(cfg.AuthzPlugins)
 	srv := server.New(p.engine, server.Config{Version: version, Names: ends.names(), DataRoot: cfg.DataRoot, Debug: cfg.Debug, Observe: numbers.observe, Authorization: authz})
 	failed := make(chan error, len(ends.listeners))
 	for _, l := range ends.listeners {
@@ -159,22 +160,26 @@ func serve(cfg *Config, level *slog.LevelVar) error {
 // stopPatience is how long requests may take to end when the engine stops.
 const stopPatience = 10 * time.Second
 
-// reload reads the configuration again. After an error the old one stays.
+// reload reads the configuration again. After an error all of the old one stays: what can
+// fail comes first.
 func reload(cfg *Config, ends *endpoints, authz *server.Authorization, p *parts, level *slog.LevelVar) *Config {
 	next, err := cfg.reload()
+	var take func()
 	if err == nil {
-		err = authz.Set(context.Background(), next.AuthzPlugins)
+		take, err = p.reload(next)
+	}
+	if err == nil {
+		err = authz.Check(context.Background(), next.AuthzPlugins)
 	}
 	if err == nil {
 		err = ends.reload(next)
-	}
-	if err == nil {
-		err = p.reload(next)
 	}
 	if err != nil {
 		slog.Error("reload: the configuration in force is kept", "err", err)
 		return cfg
 	}
+	authz.Set(next.AuthzPlugins)
+	take()
 	level.Set(next.level())
 	if names := cfg.needRestart(next); len(names) > 0 {
 		slog.Warn("reload: these settings take effect at the next start", "keys", names)

@@ -371,20 +371,21 @@ func imageMounts(cfg *Config) string { return filepath.Join(cfg.ExecRoot, "image
 
 func volumesDir(cfg *Config) string { return filepath.Join(cfg.DataRoot, "volumes") }
 
-// reload takes the settings of a configuration into use that may change while the engine
-// runs: all or none.
-func (p *parts) reload(cfg *Config) error {
+// reload returns what takes the settings of a configuration into use that may change while
+// the engine runs.
+func (p *parts) reload(cfg *Config) (take func(), err error) {
 	runtimes, err := cfg.runtimes()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	registries, err := cfg.Registries.client()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p.containers.Defaults().Runtimes.Replace(runtimes)
-	p.registries.Replace(registries)
-	p.images.SetDownloads(int(cfg.Registries.Downloads))
-	p.engine.SetLive(cfg.live())
-	return nil
+	return func() {
+		p.containers.Defaults().Runtimes.Replace(runtimes)
+		p.registries.Replace(registries)
+		p.images.SetDownloads(int(cfg.Registries.Downloads))
+		p.engine.SetLive(cfg.live())
+	}, nil
 }

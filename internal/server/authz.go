@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -41,17 +42,18 @@ const authorizes = "authz"
 // pluginTime is how long a plugin may take for an answer.
 const pluginTime = 30 * time.Second
 
-// Set names the plugins that are asked from now on, in this order. After an error those
-// of before are.
-func (a *Authorization) Set(ctx context.Context, names []string) error {
+// Check reports whether plugins can be asked.
+func (a *Authorization) Check(ctx context.Context, names []string) error {
 	for _, name := range names {
 		if _, err := a.plugins.Get(ctx, name, authorizes); err != nil {
 			return fmt.Errorf("authorization plugin %s: %w", name, err)
 		}
 	}
-	a.names.Store(&names)
 	return nil
 }
+
+// Set names the plugins that are asked from now on, in this order.
+func (a *Authorization) Set(names []string) { a.names.Store(&names) }
 
 // asked reports whether there is anybody to ask.
 func (a *Authorization) asked() bool { return a != nil && len(*a.names.Load()) > 0 }
@@ -105,9 +107,11 @@ func (a *Authorization) askOne(ctx context.Context, name, method string, p *pass
 }
 
 // authorize asks about a request, and puts a guard between its handler and the client.
-// The plugins see the very bytes that the handler will read.
+// The plugins see the path by which the handler was found, however the client has spelt it
+// ("/%63ontainers/json", "http://x/containers/json"), and the very bytes that it will read.
 func (s *Server) authorize(r *request) error {
-	p := &passage{RequestMethod: r.Method, RequestURI: r.RequestURI, RequestHeaders: shownHeaders(r.Header)}
+	target := url.URL{Path: r.URL.Path, RawQuery: r.URL.RawQuery}
+	p := &passage{RequestMethod: r.Method, RequestURI: target.RequestURI(), RequestHeaders: shownHeaders(r.Header)}
 	if t := r.TLS; t != nil && len(t.PeerCertificates) > 0 {
 		p.User, p.UserAuthNMethod = t.PeerCertificates[0].Subject.CommonName, "TLS"
 		for _, c := range t.PeerCertificates {

@@ -72,10 +72,11 @@ func judged(t *testing.T, f *fake, decide func(p passage, answer bool) (bool, in
 	go court.Serve(l)
 	t.Cleanup(func() { court.Close() })
 	authz := NewAuthorization(&plugin.Finder{Sockets: dir})
-	if err := authz.Set(t.Context(), []string{"nobody"}); err == nil || !strings.Contains(err.Error(), `authorization plugin nobody: plugin "nobody" not found`) {
+	if err := authz.Check(t.Context(), []string{"nobody"}); err == nil || !strings.Contains(err.Error(), `authorization plugin nobody: plugin "nobody" not found`) {
 		t.Errorf("a plugin that is not there: %v", err)
 	}
-	if err := authz.Set(t.Context(), []string{"judge"}); err != nil {
+	authz.Set([]string{"judge"})
+	if err := authz.Check(t.Context(), []string{"judge"}); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "s")
@@ -91,7 +92,7 @@ func allowAll(passage, bool) (bool, int) { return true, 200 }
 
 func TestPluginsSeeWhatTheHandlerReads(t *testing.T) {
 	f := &fake{}
-	j, c, _, _ := judged(t, f, allowAll)
+	j, c, path, _ := judged(t, f, allowAll)
 	// Larger than what Docker shows, and in chunks: both are shown.
 	body := `{"Image":"img","Env":["A=` + strings.Repeat("x", 3<<20) + `"]}`
 	req, err := http.NewRequest("POST", "http://docker/v1.44/containers/create", io.MultiReader(strings.NewReader(body)))
@@ -122,6 +123,18 @@ func TestPluginsSeeWhatTheHandlerReads(t *testing.T) {
 	do(t, c, "POST", "/auth", "application/json", `{"username":"u","password":"right"}`)
 	if seen := j.last(t, false); seen.RequestURI != "/auth" || len(seen.RequestBody) > 0 || len(j.last(t, true).ResponseBody) > 0 {
 		t.Errorf("credentials were shown: %s", seen.RequestBody)
+	}
+	for _, spelt := range []string{"/v1.44/%63ontainers/json?all=1", "http://evil/v1.44/containers/json?all=1"} {
+		raw, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(raw, "GET "+spelt+" HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
+		io.Copy(io.Discard, raw)
+		raw.Close()
+		if seen := j.last(t, false); seen.RequestURI != "/v1.44/containers/json?all=1" {
+			t.Errorf("%s was shown as %s", spelt, seen.RequestURI)
+		}
 	}
 	if res, _ := do(t, c, "POST", "/containers/create", "application/json", `{"Image":"`+strings.Repeat("x", maxBody)+`"}`); res.StatusCode != 413 {
 		t.Errorf("a body beyond all bounds: %d", res.StatusCode)
