@@ -28,6 +28,24 @@ func (s *Service) Diff(ctx context.Context, id string, ids *idrange.Map, out io.
 	return treeError(s.driver.Diff(ctx, r, out, o))
 }
 
+// DiffUpper is Diff of a driver whose upper directories hold what has changed and
+// nothing else.
+func DiffUpper(ctx context.Context, r Root, out io.Writer, o totar.Options) error {
+	upper, err := os.Open(r.Upper)
+	if err != nil {
+		return err
+	}
+	defer upper.Close()
+	var below *os.File
+	if len(r.Lower) > 0 {
+		if below, err = os.Open(r.Lower[0]); err != nil {
+			return err
+		}
+		defer below.Close()
+	}
+	return totar.Upper(ctx, upper, below, out, o)
+}
+
 // DiffChain writes the topmost layer of a chain, as it lies unpacked. Whether
 // it has its diff ID is for the caller to see: a layer that another engine made
 // may have its entries in another order.

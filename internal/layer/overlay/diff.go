@@ -21,19 +21,7 @@ func (d *Driver) Diff(ctx context.Context, r layer.Root, out io.Writer, o totar.
 		defer merged.Close()
 		o.Merged = merged
 	}
-	upper, err := os.Open(r.Upper)
-	if err != nil {
-		return err
-	}
-	defer upper.Close()
-	var below *os.File
-	if len(r.Lower) > 0 {
-		if below, err = os.Open(r.Lower[0]); err != nil {
-			return err
-		}
-		defer below.Close()
-	}
-	return totar.Upper(ctx, upper, below, out, o)
+	return layer.DiffUpper(ctx, r, out, o)
 }
 
 // Changes tells what the upper directory changes.

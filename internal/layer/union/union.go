@@ -211,8 +211,18 @@ func (d *Driver) Changes(ctx context.Context, r layer.Root) (list []layer.Change
 	return list, err
 }
 
-// Diff writes the same as a layer.
+// Diff writes what the container's own directory holds, which is what has changed and
+// nothing else, unless files there have further names below: then as Changes.
 func (d *Driver) Diff(ctx context.Context, r layer.Root, out io.Writer, o totar.Options) error {
+	t, err := openTouched(r.Upper)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	if !t.links {
+		o.Branch = true
+		return layer.DiffUpper(ctx, r, out, o)
+	}
 	return d.both(ctx, r, func(now, before *os.File, t *touched) error {
 		o.Only = t.names
 		return totar.Changes(ctx, now, before, out, o)

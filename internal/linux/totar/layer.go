@@ -21,10 +21,10 @@ const (
 	whiteoutOpaque = whiteoutPrefix + whiteoutPrefix + ".opq"
 )
 
-// Upper writes an upper directory of overlayfs as a layer. below is the root
-// that it lies on, nil if there is none: where the root has the same metadata,
-// it has no entry. Names that begin with ".wh." are left out: no layer can
-// have them.
+// Upper writes an upper directory of overlayfs, or a branch of aufs, as a layer.
+// below is the root that it lies on, nil if there is none: where the root has the
+// same metadata, it has no entry. Names that begin with ".wh." are left out, but
+// whiteouts of a branch: no layer can have them.
 func Upper(ctx context.Context, upper, below *os.File, out io.Writer, o Options) error {
 	w := newWriter(ctx, out, o)
 	w.layer = true
@@ -43,7 +43,11 @@ func Upper(ctx context.Context, upper, below *os.File, out io.Writer, o Options)
 		}
 		defer merged.close()
 	}
-	if err := w.upper(n, merged, ".", 0); err != nil {
+	write := func() error { return w.upper(n, merged, ".", 0) }
+	if o.Branch {
+		write = func() error { return w.branch(n, ".", 0) }
+	}
+	if err := write(); err != nil {
 		return err
 	}
 	return w.tar.Close()
@@ -114,6 +118,45 @@ func (w *writer) upper(n, merged *node, p string, depth int) error {
 		defer shown.close()
 		return w.merge(child, shown, q, depth)
 	})
+}
+
+// branch writes what is in the directory n of a branch of aufs.
+func (w *writer) branch(n *node, p string, depth int) error {
+	return w.each(n, p, depth, func(child *node, q string) error {
+		dir, name := path.Split(q)
+		hides, hidden := strings.CutPrefix(name, whiteoutPrefix)
+		if hidden {
+			if there, err := w.has(n, hides); err != nil || there || strings.HasPrefix(hides, whiteoutPrefix) {
+				return err // what stands beside its whiteout is written as opaque; other names are the union's own
+			}
+			return w.whiteout(q)
+		}
+		if err := w.entry(child, q); err != nil || !child.dir() {
+			return err
+		}
+		opaque, err := w.has(child, whiteoutOpaque)
+		if err == nil && !opaque {
+			opaque, err = w.has(n, whiteoutPrefix+name)
+		}
+		if err != nil {
+			return err
+		}
+		if opaque {
+			if err := w.whiteout(path.Join(dir, name, whiteoutOpaque)); err != nil {
+				return err
+			}
+		}
+		return w.branch(child, q, depth+1)
+	})
+}
+
+// has reports whether the directory n has an entry.
+func (w *writer) has(n *node, name string) (bool, error) {
+	err := unix.Fstatat(n.fd, name, &unix.Stat_t{}, unix.AT_SYMLINK_NOFOLLOW)
+	if vanished(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // merge writes an entry of an upper directory that may be there in part.

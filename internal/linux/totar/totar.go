@@ -45,6 +45,9 @@ type Options struct {
 	// one that was changed with metacopy or redirect_dir: data and renamed
 	// directories are taken from it. nil: there was neither.
 	Merged *os.File
+	// Branch says, for Upper, that the directory is a branch of aufs: its whiteouts
+	// are files with the names that those of layers have.
+	Branch bool
 	// Only says, for Changes, which names in a directory may differ, nil if all
 	// may. It is asked for a directory before those below. nil: all may.
 	Only func(dir string) (map[string]bool, error)
