@@ -64,6 +64,9 @@ func (l *limiter) wait(ctx context.Context) error {
 func (l *limiter) look() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		return
+	}
 	if l.done != nil {
 		l.again = true
 		return
