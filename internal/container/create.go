@@ -37,6 +37,7 @@ type creations struct {
 	volumes  *volumes
 	events   eventLog
 	removals *removals // of those that are replaced
+	places   places
 }
 
 // create is Create.
@@ -71,6 +72,11 @@ func (cr *creations) create(ctx context.Context, req Request) (_ *View, err erro
 	}
 	u.Add(func() error { cr.index.Release(r.Name, r.ID); return nil })
 	failpoint.Hit("create/name-reserved")
+	leave, err := cr.places.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 
 	dir := cr.records.dir(r.ID)
 	if err := os.Mkdir(dir, 0710); err != nil {

@@ -38,12 +38,13 @@ type launcher struct {
 	cells    *cells
 	link     *link
 	links    *links
+	places   places
 }
 
 func (s *Service) newLauncher() *launcher {
 	return &launcher{
 		defaults: &s.cfg.Defaults, bootID: s.cfg.BootID, index: s.index, records: s.records, views: s.views, networks: s.networks, volumes: s.volumes,
-		ids: s.ids, groups: s.groups, home: s.groups.home, cells: s.cells, link: s.link, links: s.links,
+		ids: s.ids, groups: s.groups, home: s.groups.home, cells: s.cells, link: s.link, links: s.links, places: s.places,
 	}
 }
 
@@ -76,6 +77,11 @@ type launch struct {
 //
 // Preconditions: c.mu is held.
 func (lr *launcher) launch(ctx context.Context, c *Container) (_ *launch, err error) {
+	leave, err := lr.places.take(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	var u undo.Stack
 	defer u.Run(&err)
 	l := &launch{launcher: lr, view: c.View(), cell: lr.cells.take(c.ID), live: live{Restarts: c.restarts.row.Count}}

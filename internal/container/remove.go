@@ -58,6 +58,7 @@ type removals struct {
 
 	followers *logs.Followers
 	departed  *departed
+	places    places
 }
 
 // onRequest is Remove.
@@ -146,6 +147,11 @@ func (r *removals) remove(ctx context.Context, c *Container, volumes bool) error
 // takeAway removes what the container has on disk: the record first, so that
 // the rest is garbage from then on and goes at the next start at the latest.
 func (r *removals) takeAway(ctx context.Context, v *View, volumes bool) error {
+	leave, err := r.places.take(context.WithoutCancel(ctx))
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if err := r.volumes.goes(v, volumes); err != nil {
 		return err
 	}

@@ -105,12 +105,13 @@ type Service struct {
 	far    *far
 	work   *work
 	strays strays
+	places places
 }
 
 // New returns a service without containers; Boot fills it.
 func New(cfg Config, layers *layer.Service, networks *network.Service, volumeService *volume.Service, events *event.Log, store *store.Store, dial DialKeeper) *Service {
 	s := &Service{
-		cfg: cfg, layers: layers, networks: networks, events: eventLog{events}, work: newWork(),
+		cfg: cfg, layers: layers, networks: networks, events: eventLog{events}, work: newWork(), places: newPlaces(),
 		records: &records{dataRoot: cfg.DataRoot, execRoot: cfg.ExecRoot, store: store},
 		index:   index.New[*Container](),
 	}
@@ -130,11 +131,11 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, volumeSer
 	s.stops = &stops{events: s.events, restarts: s.restarter}
 	s.removals = &removals{
 		index: s.index, records: s.records, layers: layers, ids: s.ids, execs: s.execs, stops: s.stops, events: s.events, work: s.work, links: s.links,
-		volumes: s.volumes, followers: &s.followers, departed: &s.departed,
+		volumes: s.volumes, followers: &s.followers, departed: &s.departed, places: s.places,
 	}
 	s.creations = &creations{
 		index: s.index, records: s.records, groups: s.groups, layers: layers, ids: s.ids, cells: s.cells, networks: networks, events: s.events, removals: s.removals,
-		volumes: s.volumes,
+		volumes: s.volumes, places: s.places,
 	}
 	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
 	launcher := s.newLauncher()
