@@ -65,9 +65,7 @@ func newCpCommand(c *cli) *cobra.Command {
 		Use: "cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\t" + program +
 			" cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH\n\t" + program + " cp [OPTIONS] CONTAINER:SRC_PATH CONTAINER:DEST_PATH",
 		Short: "Copy files and directories into a container, out of it, or between two",
-		Long: `Copy files and directories into a container, out of it, or between two.
-
-SRC_PATH - reads an archive (tar) from STDIN and unpacks it into the directory DEST_PATH of
+		Long: `SRC_PATH - reads an archive (tar) from STDIN and unpacks it into the directory DEST_PATH of
 the container; DEST_PATH - writes SRC_PATH to STDOUT as an archive.`,
 		Args:        exactArgs(2),
 		Annotations: aliases("container cp", "cp"),

@@ -7,9 +7,7 @@ func newDMCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "dm COMMAND",
 		Short: "Make block devices of others, by device mapper",
-		Long: `Make block devices of others, by device mapper
-
-The commands, options and output are those of dmsetup(8), and the program behind them, tare-dm, which
+		Long: `The commands, options and output are those of dmsetup(8), and the program behind them, tare-dm, which
 must be beside this one or in PATH, is dmsetup for scripts when it is called so. "tare dm help" lists
 them. Exit codes: 0, 1 for a failure.`,
 		DisableFlagParsing: true,

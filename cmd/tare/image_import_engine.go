@@ -22,9 +22,7 @@ func newImageImportEngineCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import-engine [OPTIONS] DIR [IMAGE...]",
 		Short: "Take images from the data root of Docker or containerd",
-		Long: `Take images from the data root of Docker or containerd.
-
-DIR is the data root of another engine on the engine's host, such as /var/lib/docker or
+		Long: `DIR is the data root of another engine on the engine's host, such as /var/lib/docker or
 /var/lib/containerd; that engine may be running, and nothing of it is changed. Images keep
 their IDs and tags. Without IMAGE all are taken. Layers that are there are not taken again.
 The exit code is 1 if an image cannot be taken; the others come all the same.`,

@@ -19,9 +19,7 @@ func newImageMountCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mount [OPTIONS] [IMAGE [DIR]]",
 		Short: "Mount the files of an image, or list the images that are mounted",
-		Long: `Mount the files of an image, or list the images that are mounted
-
-The files are read-only, and set-user-ID programs and devices among them have no effect. Without
+		Long: `The files are read-only, and set-user-ID programs and devices among them have no effect. Without
 DIR the engine chooses a directory; its path is printed. The mount stays until "tare image umount"
 or a reboot; an image is not removed as long.`,
 		Args: rangeArgs(0, 2),

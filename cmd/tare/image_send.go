@@ -29,9 +29,7 @@ func newImageSendCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "send [OPTIONS] IMAGE [IMAGE...] DEST",
 		Short: "Bring images to another engine, without the layers that it has",
-		Long: `Bring images to another engine, without the layers that it has
-
-DEST is what -H takes (ssh://user@host, tcp://host:port, unix:///path), a context, or a file
+		Long: `DEST is what -H takes (ssh://user@host, tcp://host:port, unix:///path), a context, or a file
 (file:PATH, or a path with a slash), which becomes a whole archive. The images have the same IDs and
 digests over there. An engine that is no tared gets all layers.`,
 		Args: minArgs(2),

@@ -19,9 +19,7 @@ func newImageTreeCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tree [OPTIONS]",
 		Short: "Show which layers images share",
-		Long: `Show which layers images share
-
-Each line is a layer on top of the one that it is drawn below, with the size of its data and the
+		Long: `Each line is a layer on top of the one that it is drawn below, with the size of its data and the
 images of which it is the last. Layers that no other image shares are drawn as one.`,
 		Args: noArgs,
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, _ []string) error {

@@ -39,7 +39,7 @@ func newVerifyCommand(c *cli, o imageVerifyOptions, name, short, long string) *c
 	cmd := &cobra.Command{
 		Use:   name + " [OPTIONS] [IMAGE...]",
 		Short: short,
-		Long:  short + "\n\n" + long,
+		Long:  long,
 		Args:  minArgs(0),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, refs []string) error {
 			if o.repair {

@@ -16,9 +16,7 @@ import (
 	"github.com/tare-engine/tare/cmd/tare/format"
 )
 
-const layerHelp = `
-
-A directory is what begins with a slash or a dot; it is one of the engine's host. The engine's
+const layerHelp = `A directory is what begins with a slash or a dot; it is one of the engine's host. The engine's
 storage driver must be union (tared --storage-driver union). What was added stays until the container ends.`
 
 func newLayerAddCommand(c *cli) *cobra.Command {
@@ -26,10 +24,10 @@ func newLayerAddCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add [OPTIONS] CONTAINER IMAGE|DIR[=PERM]",
 		Short: "Add the layers of an image, or a directory, to a running container",
-		Long: `Add the layers of an image, or a directory, to a running container
+		Long: `PERM is ro (without one), rr (nobody changes it), rw, ro+wh or rr+wh (its whiteouts count), rw+nolwh.
+Files that are open stay what they are.
 
-PERM is ro (without one), rr (nobody changes it), rw, ro+wh or rr+wh (its whiteouts count), rw+nolwh.
-Files that are open stay what they are.` + layerHelp,
+` + layerHelp,
 		Args: exactArgs(2),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			change.Container = args[0]
@@ -53,7 +51,7 @@ func newLayerModCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mod [OPTIONS] CONTAINER [DIR=PERM]",
 		Short: "Change what a container may do with a directory that was added, or where new files go",
-		Long:  "Change what a container may do with a directory that was added, or where new files go" + layerHelp,
+		Long:  layerHelp,
 		Args:  rangeArgs(1, 2),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			change.Container = args[0]
@@ -73,9 +71,9 @@ func newLayerDelCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "del CONTAINER IMAGE|DIR",
 		Short: "Take away what was added to a running container",
-		Long: `Take away what was added to a running container
+		Long: `It is refused while a file or a working directory is there only.
 
-It is refused while a file or a working directory is there only.` + layerHelp,
+` + layerHelp,
 		Args: exactArgs(2),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			var what api.BranchChange
@@ -116,7 +114,7 @@ func newLayerLsCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls [OPTIONS] CONTAINER",
 		Short: "Show what a running container's root consists of, topmost first",
-		Long:  "Show what a running container's root consists of, topmost first" + layerHelp,
+		Long:  layerHelp,
 		Args:  exactArgs(1),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			list, err := cl.ContainerLayers(ctx, args[0])

@@ -66,7 +66,8 @@ func TestUnknownWords(t *testing.T) {
 }
 
 // TestHelpOfEveryCommand walks the whole tree: each command has a help that
-// begins with its usage, and no flag is declared twice (pflag would panic).
+// begins with its usage, says nothing twice, and no flag is declared twice (pflag would
+// panic).
 func TestHelpOfEveryCommand(t *testing.T) {
 	var walk func(list []command, path ...string)
 	walk = func(list []command, path ...string) {
@@ -75,6 +76,9 @@ func TestHelpOfEveryCommand(t *testing.T) {
 			got := tare(t, "unix:///nonexistent", "", append(args, "--help")...)
 			if want := "Usage:  tare " + strings.Join(args, " "); got.code != 0 || !strings.HasPrefix(got.out, want) {
 				t.Errorf("%q: %+v", args, got)
+			}
+			if parts := strings.SplitN(got.out, "\n\n", 4); len(parts) == 4 && strings.HasPrefix(parts[2], parts[1]) {
+				t.Errorf("%q says twice %q", args, parts[1])
 			}
 			walk(e.sub, args...)
 		}

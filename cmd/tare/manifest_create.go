@@ -18,9 +18,7 @@ func newManifestCreateCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create MANIFEST_LIST MANIFEST [MANIFEST...]",
 		Short: "Begin a manifest list with manifests that a registry has",
-		Long: `Begin a manifest list with manifests that a registry has
-
-The list is kept in the configuration directory, where docker's command line looks too, until it is
+		Long: `The list is kept in the configuration directory, where docker's command line looks too, until it is
 pushed. Its manifests have to be in the registry where the list is to be.`,
 		Args: minArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {

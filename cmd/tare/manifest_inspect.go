@@ -21,10 +21,8 @@ func newManifestInspectCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect [OPTIONS] [MANIFEST_LIST] MANIFEST",
 		Short: "Show a manifest or an index that a registry has, or a manifest list that is being made",
-		Long: `Show a manifest or an index that a registry has, or a manifest list that is being made
-
-With MANIFEST_LIST it is the manifest as that list has it.`,
-		Args: rangeArgs(1, 2),
+		Long:  `With MANIFEST_LIST it is the manifest as that list has it.`,
+		Args:  rangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runManifestInspect(cmd.Context(), c, format.Screen(c.out, ""), o, args)
 		},

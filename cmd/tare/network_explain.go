@@ -30,9 +30,7 @@ func newNetworkExplainCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain [OPTIONS] [CONTAINER|ADDRESS] PORT[/PROTO]",
 		Short: "Say whether packets get to a port, or which firewall rule is in the way",
-		Long: `Say whether packets get to a port, or which firewall rule is in the way.
-
-The rules of all programs are followed for a new connection and its answer: to a port of the host
+		Long: `The rules of all programs are followed for a new connection and its answer: to a port of the host
 (tare network explain tcp/8080), of a container, which is asked for where it is published if it is
 (tare network explain web 80/tcp), or of any address (tare network explain --from web 192.0.2.2 443,
 tare network explain [2001:db8::1]:8080/tcp). Containers with addresses of both versions of IP are asked

@@ -15,9 +15,7 @@ func newSystemImportEngineCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import-engine [OPTIONS] DIR",
 		Short: "Take over images, volumes, networks and containers of a stopped Docker",
-		Long: `Take over images, volumes, networks and containers of a stopped Docker.
-
-DIR is Docker's data root on the engine's host, such as /var/lib/docker. Nothing in it is changed:
+		Long: `DIR is Docker's data root on the engine's host, such as /var/lib/docker. Nothing in it is changed:
 files are copied, and share their data with the copies where the file system can. Containers keep
 their IDs, names, files and logs, and are not started. What is there already stays as it is, so the
 command may be given again. The exit code is 1 if something cannot come; it is named, and the rest

@@ -7,9 +7,7 @@ func newUnionCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "union COMMAND",
 		Short: "Mount unions of directories and change their branches",
-		Long: `Mount unions of directories and change their branches
-
-The commands are those of tare-union, which must be beside this program or in PATH: mount, umount,
+		Long: `The commands are those of tare-union, which must be beside this program or in PATH: mount, umount,
 ls, add, append, prepend, mod, del. "tare union help" describes them. Exit codes are those of
 mount(8): 1 for wrong use, 32 for a failure.`,
 		DisableFlagParsing: true,

@@ -14,9 +14,7 @@ func newVolumeCloneCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "clone VOLUME NEW",
 		Short: "Make a volume that is a copy of another",
-		Long: `Make a volume that is a copy of another, with its files, labels and options
-
-Where the file system can, the two share data until one changes it. No running container may have the
+		Long: `The copy has the other's files, labels and options. Where the file system can, the two share data until one changes it. No running container may have the
 volume.`,
 		Args: exactArgs(2),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
@@ -61,10 +59,8 @@ func newVolumeImportCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import [OPTIONS] VOLUME [FILE|-]",
 		Short: "Make a volume of an archive, a file or STDIN",
-		Long: `Make a volume of an archive, a file or STDIN, or fill an empty one
-
-The archive may be compressed. The volume has all of the files or, after an error, none.`,
-		Args: rangeArgs(1, 2),
+		Long:  `A volume that is there is filled if it is empty. The archive may be compressed. The volume has all of the files or, after an error, none.`,
+		Args:  rangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var path string
 			if len(args) == 2 && args[1] != "-" {

@@ -16,9 +16,7 @@ func newVolumeCpCommand(c *cli) *cobra.Command {
 		Use: "cp [OPTIONS] VOLUME:SRC_PATH DEST_PATH|-\n\t" + program +
 			" volume cp [OPTIONS] SRC_PATH|- VOLUME:DEST_PATH\n\t" + program + " volume cp [OPTIONS] VOLUME:SRC_PATH VOLUME:DEST_PATH",
 		Short: "Copy files and directories into a volume, out of it, or between two",
-		Long: `Copy files and directories into a volume, out of it, or between two, also while containers have it
-
-Paths begin at the volume's own directory: links in it that lead out of it end there. Owners stay as they are.
+		Long: `Containers may have the volume meanwhile. Paths begin at the volume's own directory: links in it that lead out of it end there. Owners stay as they are.
 
 SRC_PATH - reads an archive (tar) from STDIN and unpacks it into the directory DEST_PATH of
 the volume; DEST_PATH - writes SRC_PATH to STDOUT as an archive.`,

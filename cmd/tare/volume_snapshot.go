@@ -26,9 +26,7 @@ func newVolumeSnapshotCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot [OPTIONS] VOLUME [SNAPSHOT]",
 		Short: "Keep the files of a volume as they are now, or list or remove such copies",
-		Long: `Keep the files of a volume as they are now, or list or remove such copies
-
-Without a name the snapshot is called by the time; its name is printed. Where the file system can, it
+		Long: `Without a name the snapshot is called by the time; its name is printed. Where the file system can, it
 shares data with the volume. No running container may have the volume. Snapshots go with their volume;
 "tare volume rollback" brings one back.`,
 		Args: rangeArgs(1, 2),
@@ -83,10 +81,8 @@ func newVolumeRollbackCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rollback VOLUME SNAPSHOT",
 		Short: "Give a volume the files that it had at a snapshot",
-		Long: `Give a volume the files that it had at a snapshot, which stays
-
-What the volume has is gone; take a snapshot first to keep it. No running container may have the volume.`,
-		Args: exactArgs(2),
+		Long:  `The snapshot stays. What the volume has is gone; take a snapshot first to keep it. No running container may have the volume.`,
+		Args:  exactArgs(2),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
 			return cl.VolumeRollback(ctx, args[0], args[1])
 		}),
