@@ -13,7 +13,7 @@ import (
 type places chan struct{}
 
 // newPlaces gives as many as keep the processors busy while some wait for the disk.
-func newPlaces() places { return make(places, 5*goruntime.GOMAXPROCS(0)) }
+func newPlaces() places { return make(places, 3*goruntime.GOMAXPROCS(0)) }
 
 // holdTime is how long a place is held at most. Whoever needs longer waits for something,
 // such as a plugin, and holds up nobody meanwhile.
