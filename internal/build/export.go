@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"maps"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -46,7 +47,11 @@ func (e *toImages) Resolve(ctx context.Context, id int, attrs map[string]string)
 		attrs[compression] = "uncompressed"
 	}
 	i, err := e.Exporter.Resolve(ctx, id, attrs)
-	return &imageExport{ExporterInstance: i, store: e.store, events: e.events, once: e.once, name: attrs[string(exptypes.OptKeyName)]}, err
+	stored, perr := strconv.ParseBool(attrs[string(exptypes.OptKeyStore)])
+	return &imageExport{
+		ExporterInstance: i, store: e.store, events: e.events, once: e.once,
+		name: attrs[string(exptypes.OptKeyName)], stored: stored || perr != nil,
+	}, err
 }
 
 // imageExport tells the client the image's ID here. Of an image without a name that
@@ -57,10 +62,16 @@ type imageExport struct {
 	events *event.Log
 	once   *once
 	name   string // several are separated by commas
+	stored bool   // as an image of the engine; else it only goes to a registry
 }
 
 // Export makes the image.
 func (e *imageExport) Export(ctx context.Context, src *exporter.Source, info exporter.ExportBuildInfo) (map[string]string, exporter.FinalizeFunc, exporter.DescriptorReference, error) {
+	if e.stored {
+		if err := fetchLazy(ctx, src, info.SessionID); err != nil {
+			return nil, nil, nil, err
+		}
+	}
 	resp, finalize, ref, err := e.ExporterInstance.Export(ctx, src, info)
 	if err != nil || ref == nil {
 		return resp, finalize, ref, err

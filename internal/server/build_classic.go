@@ -45,10 +45,7 @@ func (s *Server) buildImage(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	req.InlineCache, _ = strconv.ParseBool(req.Attrs["build-arg:BUILDKIT_INLINE_CACHE"]) // what is no boolean says no
-	if req.Solve && !r.flag("pull") {
-		req.Attrs["image-resolve-mode"] = "default"
-	}
-	_ = http.NewResponseController(w).EnableFullDuplex() // text comes while the archive is read
+	_ = http.NewResponseController(w).EnableFullDuplex()                                 // text comes while the archive is read
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
 	return s.streamed(r, s.backend.ImageBuild(ctx, req, r.Request.Body, r.progress()))
