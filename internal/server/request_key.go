@@ -11,7 +11,8 @@ import (
 )
 
 // atKey adds to the error of a value that reads itself from text, such as an address,
-// where in the document it stands. Go's decoder says that only of its own errors.
+// where in the document it stands, behind Docker's words, which clients look for. Go's
+// decoder says that only of its own errors.
 func atKey(doc []byte, err error) error {
 	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return err
@@ -24,7 +25,7 @@ func atKey(doc []byte, err error) error {
 		return err
 	}
 	if key := find(v, "", err.Error()); key != "" {
-		return fmt.Errorf("%s: %w", key, err)
+		return fmt.Errorf("%w (%s)", err, key)
 	}
 	return err
 }
