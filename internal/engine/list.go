@@ -14,6 +14,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 
 	"github.com/tare-engine/tare/api"
 	own "github.com/tare-engine/tare/internal/container"
@@ -325,25 +326,33 @@ func (e *Engine) hasMount(f api.Filters, v *own.View) bool {
 	return false
 }
 
+// portConditions adds that one of a container's ports is published at a port of the host,
+// or that it is exposed: either will do if both are asked for, as with Docker.
 func (e *Engine) portConditions(f api.Filters, add func(func(*own.View) bool)) error {
-	for _, key := range []string{"publish", "expose"} {
-		if !f.Has(key) {
-			continue
-		}
-		want, err := portFilter(key, f.Get(key))
-		if err != nil {
-			return err
-		}
-		published := key == "publish"
-		add(func(v *own.View) bool {
-			for port, bindings := range ports(v) {
-				if want(port.Num(), string(port.Proto())) && (!published || len(bindings) > 0) {
-					return true
-				}
-			}
-			return false
-		})
+	if !f.Has("publish") && !f.Has("expose") {
+		return nil
 	}
+	published, err := portFilter("publish", f.Get("publish"))
+	if err != nil {
+		return err
+	}
+	exposed, err := portFilter("expose", f.Get("expose"))
+	if err != nil {
+		return err
+	}
+	add(func(v *own.View) bool {
+		for port, bindings := range ports(v) {
+			proto := string(port.Proto())
+			at := func(b network.PortBinding) bool {
+				n, err := strconv.ParseUint(b.HostPort, 10, 16)
+				return err == nil && published(uint16(n), proto)
+			}
+			if exposed(port.Num(), proto) || slices.ContainsFunc(bindings, at) {
+				return true
+			}
+		}
+		return false
+	})
 	return nil
 }
 
