@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/tare-engine/tare/client"
@@ -15,6 +17,9 @@ func newTagCommand(c *cli) *cobra.Command {
 		Args:        exactArgs(2),
 		Annotations: aliases("image tag", "tag"),
 		RunE: c.connected(func(ctx context.Context, cl *client.Client, args []string) error {
+			if _, digest, ok := strings.Cut(args[1], "@"); ok && strings.HasPrefix(digest, "sha256:") {
+				return errors.New("refusing to create a tag with a digest reference")
+			}
 			repo, tag := splitTag(args[1])
 			if tag == "" {
 				tag = "latest"
