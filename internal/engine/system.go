@@ -85,7 +85,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		Plugins: system.PluginsInfo{
 			Volume: e.volumes.Drivers(), Authorization: live.Authorization, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: spec.LogDrivers(),
 		},
-		Warnings: warnings,
+		Warnings: append(warnings, e.layers.Warnings()...),
 	}
 	for _, p := range e.networks.Pools() {
 		info.DefaultAddressPools = append(info.DefaultAddressPools, system.NetworkAddressPool{Base: p.Base, Size: p.Size})

@@ -157,18 +157,21 @@ func (b *Batch) fill(ctx context.Context, st *Staged, parent ChainID, r io.Reade
 	if err := b.ground(ctx, parent, diff); err != nil {
 		return err
 	}
-	form := b.s.driver.Form()
-	o := untar.Options{Whiteouts: form.whiteouts()}
-	if fs, err := disk.Of(b.s.layers); err == nil {
-		o.Bytes = max(fs.Free-fs.Free/20, 1)
-	}
-	root, err := os.Open(diff)
+	root, written, err := b.s.openNew(ctx, diff)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	form := b.s.driver.Form()
+	o := untar.Options{Whiteouts: form.whiteouts()}
+	if fs, err := disk.Of(fmt.Sprintf("/proc/self/fd/%d", root.Fd())); err == nil {
+		o.Bytes = max(fs.Free-fs.Free/20, 1)
+	}
 	res, err := unpackConfined(ctx, root, r, o)
 	st.record.Size, st.record.Disk, st.implied = res.Size, res.Disk, res.Implied
+	if err == nil {
+		err = written()
+	}
 	if err == nil && !form.shares() {
 		st.record.Disk, err = allocated(diff)
 	}
@@ -202,7 +205,7 @@ func (b *Batch) ground(ctx context.Context, parent ChainID, diff string) (err er
 			return err
 		}
 	}
-	if err := b.s.driver.Prepare(ctx, Root{Upper: diff, Lower: lower}); err != nil || len(lower) > 0 {
+	if err := b.s.driver.Prepare(ctx, Root{Upper: diff, Lower: lower}); err != nil || len(lower) > 0 || b.s.opens() {
 		return err
 	}
 	return os.Chmod(diff, 0o755)

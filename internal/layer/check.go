@@ -48,12 +48,12 @@ func (b *Batch) Check(ctx context.Context, id ChainID) ([]Damage, error) {
 	case !committed.record.same(st.record):
 		report("", "has a wrong "+recordFile)
 	}
-	want, err := os.Open(filepath.Join(st.dir, "diff"))
+	want, err := b.s.open(ctx, filepath.Join(st.dir, "diff"))
 	if err != nil {
 		return nil, err
 	}
 	defer want.Close()
-	got, err := os.Open(filepath.Join(b.s.dir(id), "diff"))
+	got, err := b.s.open(ctx, filepath.Join(b.s.dir(id), "diff"))
 	if errors.Is(err, fs.ErrNotExist) {
 		if len(all) == 0 {
 			report("", "is missing")

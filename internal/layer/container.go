@@ -64,7 +64,7 @@ func (s *Service) Prepare(ctx context.Context, id string, on ChainID, o Options)
 	if err := s.prepare(ctx, r, known); err != nil {
 		return err
 	}
-	if err := s.topOf(in, o.IDs).Set(filepath.Join(dir, "rw")); err != nil {
+	if err := s.setTop(filepath.Join(dir, "rw"), s.topOf(in, o.IDs)); err != nil {
 		return err
 	}
 	failpoint.Hit("create/layer-prepared")

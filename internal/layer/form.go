@@ -50,4 +50,4 @@ func (s *Service) AnyOrder() bool { return !s.driver.Form().needsParent() }
 func (s *Service) Stacks() bool { return s.driver.Form() == Stacked }
 
 // Lends reports whether layers lie in a form that others than our driver can read.
-func (s *Service) Lends() bool { return s.driver.Form() != Branches }
+func (s *Service) Lends() bool { return s.driver.Form() != Branches && !s.opens() }

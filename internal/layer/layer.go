@@ -96,6 +96,12 @@ type Driver interface {
 	Whole(ctx context.Context, r Root) (*os.File, error)
 }
 
+// Warner is what a driver is besides that may be used otherwise than it should.
+type Warner interface {
+	// Warnings are for docker info.
+	Warnings() []string
+}
+
 // Deleter is what a driver is besides whose directories have what os.RemoveAll
 // does not take away, or not quickly.
 type Deleter interface {
@@ -260,14 +266,23 @@ func (s *Service) missing(what string) error {
 		what, s.driver.Name(), strings.Join(s.others, ", "))
 }
 
-// Close stops the deletion of what was removed; the next Open goes on with it.
-func (s *Service) Close() error { return s.trash.close() }
+// Close stops the deletion of what was removed; the next Open goes on with it. Mounts
+// stay.
+func (s *Service) Close() error { return errors.Join(s.trash.close(), s.closeDriver()) }
 
 // Driver returns the driver's name.
 func (s *Service) Driver() string { return s.driver.Name() }
 
 // Status is what docker info says of the driver.
 func (s *Service) Status() [][2]string { return s.driver.Status() }
+
+// Warnings are what docker info warns of about the driver.
+func (s *Service) Warnings() []string {
+	if w, ok := s.driver.(Warner); ok {
+		return w.Warnings()
+	}
+	return nil
+}
 
 // Limit reads the storage options of a container, for Options.Size. Errors are
 // InvalidArgument.

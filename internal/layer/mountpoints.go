@@ -115,12 +115,12 @@ func (s *Service) initOf(ctx context.Context, c *chain) (*initLayer, error) {
 	s.initMu.Lock()
 	defer s.initMu.Unlock()
 	dir := filepath.Join(s.dir(c.id), "init")
-	root, err := filemeta.Of(dir)
+	root, err := s.topMeta(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := s.addInit(ctx, c, dir); err != nil {
 			return nil, err
 		}
-		root, err = filemeta.Of(dir)
+		root, err = s.topMeta(dir)
 	}
 	if err != nil {
 		return nil, err
@@ -130,6 +130,15 @@ func (s *Service) initOf(ctx context.Context, c *chain) (*initLayer, error) {
 	c.init = in
 	s.mu.Unlock()
 	return in, nil
+}
+
+// topMeta is what a container's top directory gets, of its layer of mount points.
+func (s *Service) topMeta(dir string) (m filemeta.Meta, err error) {
+	if s.opens() { // the driver gives it
+		_, err = os.Lstat(dir)
+		return m, err
+	}
+	return filemeta.Of(dir)
 }
 
 // addInit makes the layer of mount points of a committed chain, once.
@@ -168,15 +177,35 @@ func (s *Service) buildInit(ctx context.Context, lower []string) (dir string, er
 	if err := s.driver.Prepare(ctx, r); err != nil {
 		return dir, err
 	}
-	if err := initRoot(r); err != nil {
-		return dir, err
+	if !s.opens() {
+		if err := initRoot(r); err != nil {
+			return dir, err
+		}
 	}
 	m, err := s.driver.Mount(ctx, r)
 	if err != nil {
 		return dir, err
 	}
 	defer m.Close()
-	return dir, makeMountpoints(m)
+	if err := makeMountpoints(m); err != nil || !s.opens() {
+		return dir, err
+	}
+	return dir, syncMount(m)
+}
+
+// syncMount writes what a mount shows to disk.
+func syncMount(m *os.File) error {
+	root, err := OpenRoot(m)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	dir, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return syncfs.Of(dir)
 }
 
 // initRoot gives the new layer's root directory what the image's has.

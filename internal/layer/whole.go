@@ -16,6 +16,27 @@ import (
 // is found by comparing it with the one below. A driver embeds it.
 type WholeRoots struct {
 	Root string // the data root
+	// Opened opens the top of a directory of r's, if the driver's directories do not
+	// have the files in them (Opener).
+	Opened func(ctx context.Context, r Root, dir string) (*os.File, error)
+}
+
+// open opens the top of a directory of r's.
+func (w WholeRoots) open(ctx context.Context, r Root, dir string) (*os.File, error) {
+	if w.Opened != nil {
+		return w.Opened(ctx, r, dir)
+	}
+	return os.Open(dir)
+}
+
+// openRoot is open for looking up paths.
+func (w WholeRoots) openRoot(ctx context.Context, r Root, dir string) (*os.Root, error) {
+	f, err := w.open(ctx, r, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return OpenRoot(f)
 }
 
 // Mount binds the root.
@@ -60,14 +81,14 @@ func (w WholeRoots) Whole(ctx context.Context, r Root) (*os.File, error) {
 
 // Diff compares the root with what it was made from, as Changes does.
 func (w WholeRoots) Diff(ctx context.Context, r Root, out io.Writer, o totar.Options) error {
-	now, err := os.Open(r.Upper)
+	now, err := w.open(ctx, r, r.Upper)
 	if err != nil {
 		return err
 	}
 	defer now.Close()
 	var before *os.File
 	if len(r.Lower) > 0 {
-		if before, err = os.Open(r.Lower[0]); err != nil {
+		if before, err = w.open(ctx, r, r.Lower[0]); err != nil {
 			return err
 		}
 		defer before.Close()
@@ -100,12 +121,12 @@ func (w WholeRoots) compare(ctx context.Context, r Root, found func(Kind, string
 	if len(r.Lower) == 0 {
 		return nil
 	}
-	now, err := os.OpenRoot(r.Upper)
+	now, err := w.openRoot(ctx, r, r.Upper)
 	if err != nil {
 		return err
 	}
 	defer now.Close()
-	before, err := os.OpenRoot(r.Lower[0])
+	before, err := w.openRoot(ctx, r, r.Lower[0])
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,13 @@ var killed = []struct {
 	}, func(s *site, w world) bool { return len(s.layers()) == 3 }},
 	{"replace", false, func(ctx context.Context, s *site, w world) error {
 		base, _ := w.chains()
-		if err := os.WriteFile(filepath.Join(s.dir(base), "a/f"), []byte("damaged"), 0); err != nil {
+		p, done, err := s.openFiles(s.dir(base), true)
+		if err != nil {
+			return err
+		}
+		err = os.WriteFile(filepath.Join(p, "a/f"), []byte("damaged"), 0)
+		done()
+		if err != nil {
 			return err
 		}
 		b := s.NewBatch()
@@ -105,7 +111,12 @@ var killed = []struct {
 		return b.Replace(base)
 	}, func(s *site, w world) bool {
 		base, _ := w.chains()
-		data, err := os.ReadFile(filepath.Join(s.dir(base), "a/f"))
+		p, done, err := s.openFiles(s.dir(base), false)
+		if err != nil {
+			return false
+		}
+		defer done()
+		data, err := os.ReadFile(filepath.Join(p, "a/f"))
 		return err == nil && string(data) == "1"
 	}},
 }

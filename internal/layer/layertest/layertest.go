@@ -62,9 +62,11 @@ func runOne(t *testing.T, name string, f func(*testing.T, *site), newDriver func
 
 func newSite(t *testing.T, root string, newDriver func(t *testing.T, root string) layer.Driver) *site {
 	t.Helper()
-	s := &site{root: root, hashes: map[layer.ChainID]string{}, open: func() (*layer.Service, error) {
-		return layer.Open(layer.Config{Root: root, Driver: newDriver(t, root)})
-	}}
+	s := &site{root: root, hashes: map[layer.ChainID]string{}}
+	s.open = func() (*layer.Service, error) {
+		s.driver = newDriver(t, root)
+		return layer.Open(layer.Config{Root: root, Driver: s.driver})
+	}
 	s.reopen(t)
 	t.Cleanup(s.shut)
 	return s
@@ -113,6 +115,7 @@ type site struct {
 	*layer.Service
 	root   string
 	open   func() (*layer.Service, error)
+	driver layer.Driver // of the last open
 	hashes map[layer.ChainID]string // of the layers that came
 }
 

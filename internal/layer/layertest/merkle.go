@@ -1,6 +1,7 @@
 package layertest
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -98,11 +99,35 @@ func (s *site) dir(chain layer.ChainID) string {
 	return filepath.Join(s.root, "layers", s.Driver(), chain.Encoded(), "diff")
 }
 
+// openFiles is a path to what a driver's directory has, until done is called.
+func (s *site) openFiles(dir string, write bool) (p string, done func(), err error) {
+	o, ok := s.driver.(layer.Opener)
+	if !ok {
+		return dir, func() {}, nil
+	}
+	f, err := o.Open(context.Background(), dir, write)
+	if err != nil {
+		return "", nil, err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/.", f.Fd()), func() { f.Close() }, nil
+}
+
+// merkleOf hashes a chain's topmost layer.
+func (s *site) merkleOf(t *testing.T, chain layer.ChainID) string {
+	t.Helper()
+	p, done, err := s.openFiles(s.dir(chain), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	return merkle(t, p)
+}
+
 // remember hashes a chain's topmost layer, for unchanged.
 func (s *site) remember(t *testing.T, chain layer.ChainID) {
 	t.Helper()
 	if _, ok := s.hashes[chain]; !ok {
-		s.hashes[chain] = merkle(t, s.dir(chain))
+		s.hashes[chain] = s.merkleOf(t, chain)
 	}
 }
 
@@ -110,7 +135,7 @@ func (s *site) remember(t *testing.T, chain layer.ChainID) {
 func (s *site) unchanged(t *testing.T) {
 	t.Helper()
 	for chain, was := range s.hashes {
-		if s.Has(chain) && merkle(t, s.dir(chain)) != was {
+		if s.Has(chain) && s.merkleOf(t, chain) != was {
 			t.Errorf("layer %s is not what was committed", chain)
 		}
 	}
