@@ -81,6 +81,16 @@ func find(file *os.File) (*os.File, error) {
 	return nil, nil
 }
 
+// Refresh has a device see that its file has become larger.
+func Refresh(dev *os.File) error {
+	err := unix.IoctlSetInt(int(dev.Fd()), unix.LOOP_SET_CAPACITY, 0)
+	runtime.KeepAlive(dev)
+	if err != nil {
+		return &os.PathError{Op: "set capacity", Path: dev.Name(), Err: err}
+	}
+	return nil
+}
+
 func attachTo(n int, file *os.File) (*os.File, error) {
 	dev, err := openNode(n)
 	if err != nil {
