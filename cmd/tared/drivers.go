@@ -9,6 +9,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/layer/btrfs"
+	"github.com/tare-engine/tare/internal/layer/devicemapper"
 	"github.com/tare-engine/tare/internal/layer/overlay"
 	"github.com/tare-engine/tare/internal/layer/union"
 	"github.com/tare-engine/tare/internal/layer/vfs"
@@ -29,6 +30,7 @@ var drivers = []driver{
 		return union.New(besideUs("tare-union"), root, options...)
 	}},
 	{"vfs", "", func(root string, options ...string) (layer.Driver, error) { return vfs.New(root, options...) }},
+	{"devicemapper", "", func(root string, options ...string) (layer.Driver, error) { return devicemapper.New(root, options...) }},
 }
 
 func driverNames() []string {

@@ -18,7 +18,7 @@ func TestDriversByName(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"zfs":   "error initializing graphdriver: driver not supported: zfs (want one of overlay, btrfs, union, vfs)",
+		"zfs":   "error initializing graphdriver: driver not supported: zfs (want one of overlay, btrfs, union, vfs, devicemapper)",
 		"btrfs": "error initializing graphdriver: storage driver btrfs needs a data root on btrfs",
 	} {
 		if _, err := openDriver(name, t.TempDir(), nil); err == nil || !strings.HasPrefix(err.Error(), want) {

@@ -154,7 +154,7 @@ func (c *Config) engineOptions() []option {
 		{"dns-search", "", "dns-search", "`domain` to search for containers that name none; several may be given", &listValue{list: &c.DNSSearch, check: checkWord}},
 		{"dns-opt", "", "dns-opts", "`option` of resolv.conf for containers that name none; several may be given", &listValue{list: &c.DNSOptions, check: checkWord}},
 		{"storage-driver", "s", "storage-driver", "`driver` of the layers: " + strings.Join(driverNames(), " or ") + "; without it the one that was used before, else the first of these that works", textValue{&c.StorageDriver, checkDriver}},
-		{"storage-opt", "", "storage-opts", "`KEY=VALUE` for the storage driver: overlay.size=SIZE and overlay.metacopy=on, btrfs.min_space=SIZE, or size=SIZE of vfs; several may be given", &listValue{list: &c.StorageOpts, check: checkStorageOpt}},
+		{"storage-opt", "", "storage-opts", "`KEY=VALUE` for the storage driver: overlay.size=SIZE and overlay.metacopy=on, btrfs.min_space=SIZE, size=SIZE of vfs, or dm.basesize=SIZE and others of devicemapper; several may be given", &listValue{list: &c.StorageOpts, check: checkStorageOpt}},
 		{"label", "", "labels", "`KEY=VALUE` that docker info shows of this engine; several may be given", &listValue{list: &c.Labels, check: checkLabel}},
 		{"cdi-spec-dir", "", "cdi-spec-dirs", "`directory` with descriptions of devices (CDI), for --device vendor.com/class=name; several may be given", &listValue{list: &c.CDIDirs, check: checkPath}},
 		{"add-runtime", "", "runtimes", "register an OCI runtime by its command line: `NAME=PATH`, for --runtime NAME; several may be given", runtimesValue{&c.Runtimes}},

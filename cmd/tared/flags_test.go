@@ -152,7 +152,7 @@ func TestBadFlags(t *testing.T) {
 		{"--default-address-pool=base=10.0.0.0/8,size=24 --default-address-pool=base=10.1.0.0/16,size=24", "overlap"},
 		{"--default-network-opt=bridge=x", "want DRIVER=NAME=VALUE"},
 		{"--default-network-opt=bridge=x=1 --default-network-opt=bridge=x=2", "the option x for the driver bridge is given twice"},
-		{"--storage-driver=zfs", "driver not supported: zfs (want one of overlay, btrfs, union, vfs)"},
+		{"--storage-driver=zfs", "driver not supported: zfs (want one of overlay, btrfs, union, vfs, devicemapper)"},
 		{"--storage-opt=size", "Unable to parse key/value option: size"},
 		{"--exec-opt=native.umask=normal", "want native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd"},
 		{"--exec-opt=native.cgroupdriver=none", "native.cgroupdriver option none not supported"},
