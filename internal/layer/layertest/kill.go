@@ -139,6 +139,7 @@ func operation(t *testing.T, newDriver func(t *testing.T, root string) layer.Dri
 			if err := k.do(context.Background(), s, newWorld(t)); err != nil {
 				t.Fatal(err)
 			}
+			s.empty(t, filepath.Join(s.root, "trash")) // a driver may have failpoints there
 			return true
 		}
 	}

@@ -115,7 +115,7 @@ type site struct {
 	*layer.Service
 	root   string
 	open   func() (*layer.Service, error)
-	driver layer.Driver // of the last open
+	driver layer.Driver             // of the last open
 	hashes map[layer.ChainID]string // of the layers that came
 }
 
