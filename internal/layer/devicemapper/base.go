@@ -82,13 +82,22 @@ func (d *Driver) growBase(size int64) error {
 
 // mkfs finds the program that makes a file system.
 func mkfs(fs string) (string, error) {
-	packages := map[string]string{"ext4": "e2fsprogs", "xfs": "xfsprogs"}
-	for _, dir := range []string{"", "/usr/sbin/", "/sbin/"} {
-		if path, err := exec.LookPath(dir + "mkfs." + fs); err == nil {
+	path, err := find("mkfs." + fs)
+	if err != nil {
+		packages := map[string]string{"ext4": "e2fsprogs", "xfs": "xfsprogs"}
+		return "", fmt.Errorf("storage driver devicemapper: dm.fs=%s: %w: install %s, or choose another dm.fs", fs, err, packages[fs])
+	}
+	return path, nil
+}
+
+// find finds a program of the administrator's.
+func find(program string) (path string, err error) {
+	for _, dir := range []string{"/sbin/", "/usr/sbin/", ""} {
+		if path, err = exec.LookPath(dir + program); err == nil {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("storage driver devicemapper needs mkfs.%s (package %s): install it, or choose another dm.fs", fs, packages[fs])
+	return "", err
 }
 
 func (d *Driver) format(program, path string) error {

@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/docker/go-units"
 
@@ -106,6 +107,27 @@ func (d *Driver) open() error {
 	d.working.Go(func() { d.reap(ctx) })
 	d.working.Go(func() { d.watch(ctx) })
 	return nil
+}
+
+// Uninstall takes what a kill has left of the driver out of the kernel, but for what
+// is mounted, which goes with its mount. No engine runs on the data root.
+func Uninstall(root string) error {
+	p := &pool{dir: filepath.Join(root, name)}
+	err := readRecord(filepath.Join(p.dir, settingFile), &p.set)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if p.conn, err = dm.Open(dm.Options{Udev: dm.UdevOff}); err != nil {
+		if errors.Is(err, syscall.ENODEV) { // and so there is nothing
+			return nil
+		}
+		return err
+	}
+	defer p.conn.Close()
+	return newThins(p, options{}).sweep()
 }
 
 // Close ends what is done in the background. What is mounted stays.

@@ -4,11 +4,13 @@ package devicemapper
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/tare-engine/tare/internal/failpoint"
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/layer/layertest"
 	"github.com/tare-engine/tare/internal/linux/dm"
@@ -32,7 +34,12 @@ func need(t *testing.T) *dm.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { nothing(t, c); c.Close() })
+	t.Cleanup(func() {
+		if os.Getenv("TARE_LAYERTEST_OPERATION") == "" { // those of the parent are there, too
+			nothing(t, c)
+		}
+		c.Close()
+	})
 	return c
 }
 
@@ -51,7 +58,15 @@ func nothing(t *testing.T, c *dm.Conn) {
 	}
 }
 
-func newDriver(t *testing.T, root string) layer.Driver { return open(t, root) }
+// newDriver is open; where engines are killed at each step, pool and records agree.
+func newDriver(t *testing.T, root string) layer.Driver {
+	t.Helper()
+	d := open(t, root)
+	if failpoint.Enabled {
+		agreeing(t, d)
+	}
+	return d
+}
 
 func open(t *testing.T, root string, options ...string) *Driver {
 	t.Helper()

@@ -163,13 +163,8 @@ func (p *pool) setBase(id uint32) error {
 // checkEmpty makes sure that a metadata device has no pool on it: the kernel makes
 // one only where there are zeros, and would take another one up.
 func checkEmpty(path string) error {
-	f, err := os.Open(path)
+	b, err := blockdev.First(path)
 	if err != nil {
-		return fmt.Errorf("dm.metadatadev: %w", err)
-	}
-	defer f.Close()
-	b := make([]byte, 4096)
-	if _, err := f.ReadAt(b, 0); err != nil {
 		return fmt.Errorf("dm.metadatadev: %w", err)
 	}
 	if !bytes.Equal(b, make([]byte, len(b))) {
@@ -360,7 +355,7 @@ func (p *pool) activate(u *underlying) error {
 		}
 		time.Sleep(goingPause)
 	}
-	return fmt.Errorf("the thin pool %s does not go and does not stay: %w", p.name, err)
+	return fmt.Errorf("the thin pool %s cannot be made or taken up: %w", p.name, err)
 }
 
 // going reports whether an error is that of a device that is about to go, or has just
@@ -373,6 +368,9 @@ func (p *pool) tryActivate(want dm.Table) error {
 	info, err := p.conn.Info(dm.Name(p.name), dm.Query{})
 	if errors.Is(err, fs.ErrNotExist) {
 		info, err = p.conn.Activate(p.name, want, dm.CreateOptions{})
+		if errors.Is(err, syscall.EBUSY) { // the one before lets go of its devices after it has gone
+			return fmt.Errorf("%w: %w", err, fs.ErrExist)
+		}
 	}
 	if err != nil {
 		return err
@@ -524,6 +522,17 @@ func (p *pool) roomBelow() error {
 		return errdefs.New(errdefs.Unavailable, "the thin pool %s lies in files below %s, where %s of %s are left: make room there", p.name, p.dir, human(below.Free), human(below.Bytes))
 	}
 	return nil
+}
+
+// explain adds to an error of a mount, which writes, that the pool is full.
+func (p *pool) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if s, bad := p.status(); bad != nil || s.Mode != "out_of_data_space" {
+		return err
+	}
+	return errdefs.New(errdefs.Unavailable, "the thin pool %s is full: remove containers or images, or %s: %w", p.name, p.larger("data"), err)
 }
 
 // larger says how the pool becomes larger.

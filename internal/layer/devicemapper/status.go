@@ -47,6 +47,6 @@ func (d *Driver) Warnings() []string {
 	if !d.opts.loops() {
 		return nil
 	}
-	return []string{"WARNING: devicemapper: usage of loopback devices is strongly discouraged for production use.\n" +
-		"         Use `--storage-opt dm.thinpooldev` to specify a custom block storage device."}
+	return []string{"WARNING: devicemapper: usage of loopback devices is strongly discouraged for production use. Use " +
+		"`--storage-opt dm.thinpooldev` to specify a custom block storage device."}
 }

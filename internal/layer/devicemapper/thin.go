@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"time"
@@ -63,7 +65,7 @@ func (t *thins) mount(d device, a access) (*os.File, error) {
 func (t *thins) mountLocked(d device, a access) (m *os.File, err error) {
 	m, err = t.tryMount(d, a)
 	if err == nil || a.write || !needsRecovery(err) {
-		return m, err
+		return m, t.pool.explain(err)
 	}
 	// A power cut came when it had just been filled.
 	if m, err = t.tryMount(d, toWrite); err != nil {
@@ -99,6 +101,9 @@ func (t *thins) tryMount(d device, a access) (*os.File, error) {
 
 // mountActive mounts a device that is active.
 func (t *thins) mountActive(name string, a access, readOnly bool) (*os.File, error) {
+	if err := t.mend(name, readOnly); err != nil {
+		return nil, err
+	}
 	fsys, err := mount.OpenFS(t.pool.set.FS)
 	if err != nil {
 		return nil, err
@@ -122,11 +127,48 @@ func (t *thins) mountActive(name string, a access, readOnly bool) (*os.File, err
 	return m, nil
 }
 
+// Of an ext4: where the state is on its device, and the bit that says that there have
+// been errors.
+const (
+	ext4State  = 1024 + 0x3a
+	ext4Errors = 2
+)
+
+// mend has e2fsck look at an ext4 that has had errors, as in a pool that was full, before
+// it is mounted again. An xfs does that itself.
+func (t *thins) mend(name string, readOnly bool) error {
+	if t.pool.set.FS != "ext4" || readOnly {
+		return nil
+	}
+	info, err := t.pool.conn.Info(dm.Name(name), dm.Query{})
+	if err != nil || info.OpenCount > 1 { // it is mounted
+		return err
+	}
+	b, err := blockdev.First(nodePath(name))
+	if err != nil || b[ext4State]&ext4Errors == 0 {
+		return err
+	}
+	program, err := find("e2fsck")
+	if err != nil {
+		return fmt.Errorf("the file system of a container has had errors: %w (package e2fsprogs)", err)
+	}
+	out, err := exec.Command(program, "-fy", nodePath(name)).CombinedOutput()
+	const mended = 1 | 2
+	if x, ok := errors.AsType[*exec.ExitError](err); ok && x.ExitCode()&^mended == 0 {
+		err = nil
+	}
+	slog.Warn("e2fsck has looked at a file system that has had errors", "device", name, "error", err)
+	if err != nil {
+		return fmt.Errorf("e2fsck %s: %w: %s", name, err, out)
+	}
+	return nil
+}
+
 // configure gives a file system its options.
 func (t *thins) configure(fsys *mount.FS, name string, readOnly bool) error {
 	words := map[string][]string{
-		"ext4": {"noinit_itable", "discard"}, // a table that is written for nothing takes blocks in each snapshot
-		"xfs":  {"nouuid", "discard"},        // snapshots have the same one
+		"ext4": {"noinit_itable", "discard", "data_err=abort"}, // a table that is written for nothing takes blocks in each snapshot
+		"xfs":  {"nouuid", "discard"},                          // snapshots have the same one
 	}[t.pool.set.FS]
 	if readOnly {
 		words = append(words, "ro")
@@ -254,8 +296,8 @@ func (t *thins) retire(d device) error {
 	})
 }
 
-// sweep puts the devices in order that an earlier run has left: those that containers
-// have stay, and go with them.
+// sweep puts the devices in order that an earlier run has left, the pool among them:
+// those that containers have stay, and go with them.
 func (t *thins) sweep() error {
 	all, err := t.pool.conn.List()
 	if err != nil {
@@ -263,7 +305,7 @@ func (t *thins) sweep() error {
 	}
 	var errs []error
 	for _, l := range all {
-		if !strings.HasPrefix(l.Name, t.pool.prefix()) || l.Name == t.pool.name {
+		if !strings.HasPrefix(l.Name, t.pool.prefix()) {
 			continue
 		}
 		info, err := t.pool.conn.Info(dm.Name(l.Name), dm.Query{})
@@ -274,7 +316,7 @@ func (t *thins) sweep() error {
 			_, err = t.pool.conn.Resume(dm.Name(l.Name), dm.SuspendOptions{})
 		}
 		if err == nil {
-			err = t.pool.conn.Remove(dm.Name(l.Name), dm.RemoveOptions{Deferred: true})
+			err = t.pool.conn.Remove(dm.Name(l.Name), dm.RemoveOptions{Deferred: true}) // a pool that is in use: with its devices
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("%s: %w", l.Name, err))
