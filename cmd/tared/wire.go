@@ -25,6 +25,7 @@ import (
 	"github.com/tare-engine/tare/internal/image"
 	"github.com/tare-engine/tare/internal/keeper"
 	"github.com/tare-engine/tare/internal/layer"
+	"github.com/tare-engine/tare/internal/layer/devicemapper"
 	"github.com/tare-engine/tare/internal/linux/apparmor"
 	"github.com/tare-engine/tare/internal/linux/host"
 	"github.com/tare-engine/tare/internal/linux/systemd"
@@ -363,7 +364,7 @@ func uninstall(cfg *Config) error {
 	}
 	defer p.close()
 	return errors.Join(p.networks.Destroy(), build.Sweep(buildConfig(cfg, id, "")), image.UnmountAll(imageMounts(cfg)),
-		container.UnmountParts(cfg.ExecRoot), volume.UnmountAll(volumesDir(cfg)), container.RemoveGroups(cgroupParent(cfg, id)))
+		container.UnmountParts(cfg.ExecRoot), volume.UnmountAll(volumesDir(cfg)), devicemapper.Uninstall(cfg.DataRoot), container.RemoveGroups(cgroupParent(cfg, id)))
 }
 
 // imageMounts is where images are mounted whose user named no place.
