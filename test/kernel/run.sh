@@ -15,7 +15,8 @@
 # slower than this machine. Needs root and test/deps.sh.
 #
 # KERNEL_MEMORY (4096, megabytes), KERNEL_TIMEOUT (1800, seconds of one boot),
-# KERNEL_ENV (NAME=VALUE, for the tests), KERNEL_RUN (-test.run of all packages).
+# KERNEL_ENV (NAME=VALUE, for the tests), KERNEL_RUN (-test.run of all packages),
+# KERNEL_TAGS (root, of the build).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tree=$PWD
@@ -34,9 +35,9 @@ shift $((OPTIND - 1))
 
 full=(internal/linux/cgroup internal/linux/mount internal/linux/netns internal/linux/proc internal/linux/untar
 	internal/linux/apparmor internal/linux/spawn internal/linux/memfd internal/linux/seccomp internal/linux/inroot
-	internal/linux/process internal/linux/fifo internal/layer/overlay internal/layer/union internal/layer/vfs internal/layer/btrfs internal/linux/btrfs internal/linux/projquota internal/linux/dm cmd/tare-dm internal/volume/local internal/image
+	internal/linux/process internal/linux/fifo internal/layer/overlay internal/layer/union internal/layer/vfs internal/layer/btrfs internal/layer/devicemapper internal/linux/btrfs internal/linux/projquota internal/linux/dm cmd/tare-dm internal/volume/local internal/image
 	internal/runtime internal/keeper internal/network internal/union/tree internal/union/mnt test/probe test/script)
-brief=(internal/linux/cgroup internal/linux/mount internal/linux/apparmor internal/linux/spawn internal/linux/dm cmd/tare-dm internal/layer/overlay
+brief=(internal/linux/cgroup internal/linux/mount internal/linux/apparmor internal/linux/spawn internal/linux/dm cmd/tare-dm internal/layer/overlay internal/layer/devicemapper
 	internal/runtime internal/keeper internal/network test/script)
 
 with_init=(internal/linux/systemd cmd/tare-runtime test/script)
@@ -47,6 +48,7 @@ pattern() {
 	internal/linux/dm) echo "Test(BadTables|BusyDevice|Nodes|Wait|CookiesReachUdev)$" ;;
 	cmd/tare-dm) echo "TestReasons$|TestSessions/(nothing|concise|checks)$" ;;
 	internal/layer/overlay) echo "TestSuite/(FreshContainer|WhiteoutsHide|MetadataIsKept|ChangesAreExact|ContainersHaveIDs|DiffIsALayer|ExportIsTheWholeRoot|ViewsAreReadOnly|SizeIsALimit)" ;;
+	internal/layer/devicemapper) echo "^Test(DevicesOutliveTheEngine|KilledEngines|Suite)$/^(|[0-9]+|FreshContainer.*|ContainersKeep.*)$" ;;
 	internal/network) echo "Test(EndpointAhead|BoundEndpointsReach|KilledEngine|NetworksWithoutLinks|RatesAreKept|LimitsThat|DelayAndLoss|MadeNetworks|TableOfMany|Names$|PublishedPort|PublishedSCTP|PublishedForTheOther|GuardSpares|HostDoesNotBecome|UDPClient|IPv6Network|Macvlan$|MacvlanModes|Ipvlan|RoutedNetwork|IsolatedNetwork|TooSmall)" ;;
 	internal/runtime) echo "Test(Default|Masks|Privileged|Exec|Cell|Namespaces|HostNamespaces|Binds)" ;;
 	test/script) echo "TestTare/sessions/(hello|limits|exec|namespaces|security|oom|apparmor|userns)$" ;;
@@ -98,7 +100,7 @@ build() {
 	shift
 	for p; do
 		name=${p//\//-}.test
-		[ -e "$work/tests/$name" ] || CGO_ENABLED=0 go test -c -tags root -o "$work/tests/$name" "./$p"
+		[ -e "$work/tests/$name" ] || CGO_ENABLED=0 go test -c -tags "${KERNEL_TAGS:-root}" -o "$work/tests/$name" "./$p"
 		[ -e "$work/tests/$name" ] || continue # no test in it
 		only=${KERNEL_RUN:-}
 		[ -z "$short" ] || [ -n "$only" ] || only=$(pattern "$p")
