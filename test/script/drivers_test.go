@@ -4,7 +4,9 @@ package script
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -29,9 +31,15 @@ func TestStorageDrivers(t *testing.T) {
 		"vfs":      {"--storage-driver", "vfs"},
 		"union":    {"--storage-driver", "union"},
 		"metacopy": {"--storage-driver", "overlay", "--storage-opt", "overlay.metacopy=on"},
+		"devicemapper": {
+			"--storage-driver", "devicemapper", "--storage-opt", "dm.basesize=256M", "--storage-opt", "dm.loopdatasize=8G", "--storage-opt", "dm.min_free_space=1%",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := workdir(t)
+			if name == "devicemapper" {
+				needDeviceMapper(t, dir, options)
+			}
 			if name == "btrfs" {
 				dir += "/d"
 				diskOf(t, dir, "6G", "mkfs.btrfs", "-q")
@@ -39,4 +47,20 @@ func TestStorageDrivers(t *testing.T) {
 			run(t, startTaredIn(t, dir, options...), filepath.Join(programs(t), "tare"), files)
 		})
 	}
+}
+
+// needDeviceMapper skips where the kernel has no device mapper, which the engine says.
+func needDeviceMapper(t *testing.T, dir string, options []string) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+	if err == nil {
+		f.Close()
+		return
+	}
+	args := append([]string{"--data-root", dir + "/d", "--exec-root", dir + "/e", "-H", "unix://" + dir + "/s"}, options...)
+	out, err := exec.Command(filepath.Join(programs(t), "tared"), args...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "error initializing graphdriver: storage driver devicemapper: ") || !strings.Contains(string(out), "the kernel has no device mapper (module dm-mod)") {
+		t.Errorf("an engine without device mapper: %v: %s", err, out)
+	}
+	t.Skip("this kernel has no device mapper")
 }

@@ -121,7 +121,7 @@ func run(t *testing.T, e *engine, cli string, files []string) {
 					return driver == "union" || strings.HasPrefix(driver, "overlay"), nil
 				case "overlay":
 					return strings.HasPrefix(e.output(t, "info", "-f", "{{.Driver}}"), c), nil
-				case "btrfs", "union", "vfs":
+				case "btrfs", "union", "vfs", "devicemapper":
 					return e.output(t, "info", "-f", "{{.Driver}}") == c, nil
 				}
 				return false, fmt.Errorf("unknown condition %q", c)
