@@ -5,7 +5,7 @@
 # the numbers of kills, …_TRAFFIC that of engines under traffic, …_POWER that of power
 # cuts, TARE_SOAK_MINUTES a bound of their time, TARE_SOAK_RACES, TARE_SOAK_COPIES,
 # TARE_SOAK_EXECS, TARE_SOAK_STATS, TARE_SOAK_CLIENTS, TARE_SOAK_BUILDS, TARE_SOAK_UNION and TARE_SOAK_SERVERS
-# the other numbers, TARE_SOAK_THIN that of kills of an engine on a thin pool, in a machine of test/kernel,
+# the other numbers, TARE_SOAK_THIN that of kills of an engine on a thin pool and of power cuts below one, in a machine of test/kernel,
 # TARE_SOAK_FUZZ the time of each fuzz target.
 set -u
 cd "$(dirname "$0")/.."
@@ -24,7 +24,7 @@ TARE_SOAK_EXECS="${TARE_SOAK_EXECS:-10000}" TARE_SOAK_STATS="${TARE_SOAK_STATS:-
 TARE_BUILDS="${TARE_SOAK_BUILDS:-50}" go test -count=1 -tags root -run '^TestBuildCacheStaysInBounds$' -v -timeout 1h ./test/script >>"$log" 2>&1 || code=1
 TARE_UNION_OPS="${TARE_SOAK_UNION:-100000}" go test -count=1 -run '^TestRandomOperations$' -v -timeout 2h ./internal/union/tree >>"$log" 2>&1 || code=1
 TARE_UNION_KILLS="${TARE_SOAK_SERVERS:-50}" go test -count=1 -tags root -run '^TestTakeOver(Agrees|UnderLoad)$' -v -timeout 1h ./internal/union/mnt >>"$log" 2>&1 || code=1
-KERNEL_TIMEOUT=5400 KERNEL_TAGS="root failpoint" KERNEL_ENV="TARE_THIN_KILLS=${TARE_SOAK_THIN:-50}" KERNEL_RUN='^(TestKilledEngines|TestSuite)$/^(KillsLeaveOldOrNew|[0-9]+)$' \
+KERNEL_TIMEOUT=5400 KERNEL_TAGS="root failpoint" KERNEL_ENV="TARE_THIN_KILLS=${TARE_SOAK_THIN:-50} TARE_THIN_CUTS=${TARE_SOAK_THIN:-50}" KERNEL_RUN='^(TestKilledEngines|TestPowerCut|TestSuite)$/^(KillsLeaveOldOrNew|[0-9]+)$' \
 	test/kernel/run.sh internal/layer/devicemapper >>"$log" 2>&1 || code=1
 
 # All terminal sessions, on each storage driver.
