@@ -5,6 +5,7 @@ package devicemapper
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -55,9 +56,10 @@ func killOne(t *testing.T, root string) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Error(err)
 	}
+	said, _ := io.ReadAll(out)
 	err = cmd.Wait()
 	if x, ok := errors.AsType[*exec.ExitError](err); !ok || x.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Fatalf("the workload ended by itself: %v", err)
+		t.Fatalf("the workload ended by itself: %v: %s", err, said)
 	}
 
 	s, d := service(t, root)

@@ -486,6 +486,9 @@ func TestWorkload(t *testing.T) {
 	for i := 0; ; i++ {
 		chain := image(t, s, 100*(1+i%3))
 		id := fmt.Sprint("c", i%5)
+		if err := s.Remove(context.Background(), id); err != nil { // of a run that was killed
+			t.Fatal(err)
+		}
 		m, path := container(t, s, id, chain, int64(i%2)*300*mega)
 		if err := write(path+"/x", 1); err != nil {
 			t.Fatal(err)
