@@ -198,12 +198,19 @@ func (l *Live) AddDir(index int, b union.Branch) error {
 		return errdefs.New(errdefs.InvalidArgument, "branch %s: %w", b.Dir, err)
 	}
 	for _, ours := range append([]string{filepath.Dir(l.s.layers), l.s.containers}, l.s.private...) {
-		if ours, err := filepath.EvalSymlinks(ours); err == nil && (real == ours || strings.HasPrefix(real, ours+"/") || strings.HasPrefix(ours, real+"/")) {
+		if ours, err := filepath.EvalSymlinks(ours); err == nil && (real == ours || within(real, ours) || within(ours, real)) {
 			return errdefs.New(errdefs.InvalidArgument, "branch %s: the engine has its own files in %s; name an image to add its layers", b.Dir, ours)
 		}
 	}
+	if real == "/dev" { // of whatever file system it is
+		return errdefs.New(errdefs.InvalidArgument, "branch %s: devices of the host are no files for a container; --device gives it some", b.Dir)
+	}
+	b.Dir = real
 	return refused(l.u.Add(index, b))
 }
+
+// within tells whether path a lies below path b; both are clean.
+func within(a, b string) bool { return b == "/" || strings.HasPrefix(a, b+"/") }
 
 // ModifyDir changes what the union may do with a directory of the host.
 func (l *Live) ModifyDir(b union.Branch) error {

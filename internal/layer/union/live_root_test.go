@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -163,7 +164,11 @@ func TestAddedImages(t *testing.T) {
 	}
 	m.has("two", "")
 	m.has("base", "2")
+	kept := m.at
 	m.mount()
+	if _, err := os.ReadDir(kept); !errors.Is(err, syscall.ENOTCONN) {
+		t.Errorf("somebody has kept what was mounted before: %v", err)
+	}
 	m.has("base", "")
 	if got := m.parts(); got != plain || m.Has(one) {
 		t.Errorf("mounted anew: %s", got)
@@ -217,10 +222,70 @@ func TestAddedDirectories(t *testing.T) {
 		"it is a branch of this union already":      m.live.AddDir(0, aufs.Branch{Dir: more}),
 		"the engine has its own files in " + m.root: m.live.AddDir(0, aufs.Branch{Dir: filepath.Join(m.root, "layers/union")}),
 		"the engine has its own files in " + run:    m.live.AddDir(0, aufs.Branch{Dir: run + "/keeper"}),
+		"branch /: the engine has its own files":    m.live.AddDir(-1, aufs.Branch{Dir: "/"}),
+		"branch /dev: devices of the host":          m.live.AddDir(-1, aufs.Branch{Dir: "/dev"}),
+		"of a file system of the kernel (proc)":     m.live.AddDir(-1, aufs.Branch{Dir: "/proc/sys", Perm: aufs.RO}),
+		"of a file system of the kernel (sysfs)":    m.live.AddDir(-1, aufs.Branch{Dir: "/sys", Perm: aufs.RR}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), what) || !errdefs.Is(err, errdefs.InvalidArgument) && !errdefs.Is(err, errdefs.NotFound) {
 			t.Errorf("%v, want %s", err, what)
 		}
+	}
+}
+
+// TestWritableByOne: of all containers to which a writable directory is added at the same
+// moment one gets it, and the others are told so; as one that is only read all may have it.
+func TestWritableByOne(t *testing.T) {
+	shared := t.TempDir()
+	var all []*mounted
+	for range 3 {
+		all = append(all, mountOne(t, 0))
+	}
+	add := func(perm aufs.Perm) (got []*mounted, errs []error) {
+		answers := make([]error, len(all))
+		var wg sync.WaitGroup
+		for i, m := range all {
+			wg.Go(func() { answers[i] = m.live.AddDir(0, aufs.Branch{Dir: shared, Perm: perm}) })
+		}
+		wg.Wait()
+		for i, err := range answers {
+			if err == nil {
+				got = append(got, all[i])
+			} else {
+				errs = append(errs, err)
+			}
+		}
+		return got, errs
+	}
+	for range 5 {
+		got, errs := add(aufs.RW)
+		if len(got) != 1 {
+			t.Fatalf("%d have it: %v", len(got), errs)
+		}
+		for _, err := range errs {
+			if !errdefs.Is(err, errdefs.Conflict) || !strings.Contains(err.Error(), "branch "+shared+": another union mount or container writes to it") {
+				t.Error(err)
+			}
+		}
+		if err := got[0].live.TakeDir(shared); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, errs := add(aufs.RO); len(got) != len(all) {
+		t.Fatal(errs)
+	}
+	b := aufs.Branch{Dir: shared, Perm: aufs.RW}
+	if err := all[0].live.ModifyDir(b); err != nil {
+		t.Error(err)
+	}
+	if err := all[1].live.ModifyDir(b); !errdefs.Is(err, errdefs.Conflict) {
+		t.Errorf("two write to it: %v", err)
+	}
+	if err := all[0].live.ModifyDir(aufs.Branch{Dir: shared, Perm: aufs.RO}); err != nil {
+		t.Error(err)
+	}
+	if err := all[1].live.ModifyDir(b); err != nil {
+		t.Error(err)
 	}
 }
 

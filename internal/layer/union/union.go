@@ -120,8 +120,14 @@ func (d *Driver) Prepare(_ context.Context, r layer.Root) error {
 	return nil
 }
 
-// Mount mounts a container's root, whose server ends with the last mount of it.
+// Mount mounts a container's root, whose server ends with the last mount of it. If
+// somebody has kept that of the run before, it ends now.
 func (d *Driver) Mount(ctx context.Context, r layer.Root) (*os.File, error) {
+	if old, err := d.UnionID(r); err == nil {
+		if err := mnt.End(old); err != nil {
+			return nil, fmt.Errorf("end the union that is left of the run before: %w", err)
+		}
+	}
 	o := aufs.Defaults()
 	o.Revalidate, o.Volatile = false, r.Volatile
 	m, id, err := d.open(ctx, aufs.Branch{Dir: r.Upper, Perm: aufs.RW}, r, o)

@@ -31,6 +31,7 @@ import (
 //	mod DIR=PERM
 //	del DIR[:DIR...]                   all or none
 //	create POLICY
+//	end                                the server ends, whoever uses the union
 //
 // The answer is "ok", and lines of branches for ls, or "error" or "busy" (EBUSY)
 // and a text.
@@ -146,6 +147,11 @@ func (u Union) withDirs(request string, list ...union.Branch) error {
 	if err != nil {
 		return err
 	}
+	in, err := os.OpenFile(u.Path, oPath|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
 	if len(list) > maxDirs {
 		return fmt.Errorf("%d branches at once; %d can come", len(list), maxDirs)
 	}
@@ -156,7 +162,7 @@ func (u Union) withDirs(request string, list ...union.Branch) error {
 		if b.Perm == union.RW {
 			ns = nil
 		}
-		d, err := clone(b, ns)
+		d, err := clone(b, ns, in)
 		if err != nil {
 			return err
 		}
@@ -181,6 +187,16 @@ func (u Union) Unmount() error {
 		time.Sleep(2 * time.Millisecond)
 	}
 	return nil
+}
+
+// End ends the server of a union, if there is one: whoever uses the file system still
+// gets ENOTCONN, and its branches are another's to write to.
+func End(id string) error {
+	_, err := Union{ID: id, Path: id}.ask("end")
+	if errors.Is(err, ErrNoServer) {
+		return nil
+	}
+	return err
 }
 
 // ErrNoServer says that the server of a union has ended, or hangs.
@@ -243,8 +259,8 @@ func (e busyError) Error() string { return string(e) }
 func (busyError) Unwrap() error { return syscall.EBUSY }
 
 // control answers requests that come by a listening socket, one after the other. The
-// descriptor stays for whoever takes over.
-func control(socket int, s *server.Server) error {
+// descriptor stays for whoever takes over. When it is asked for, end ends the process.
+func control(socket int, s *server.Server, end func()) error {
 	fd, err := syscall.Dup(socket)
 	if err != nil {
 		return os.NewSyscallError("dup", err)
@@ -256,23 +272,27 @@ func control(socket int, s *server.Server) error {
 	if err != nil {
 		return err
 	}
-	go accept(l, s)
+	go accept(l, s, end)
 	return nil
 }
 
-func accept(l net.Listener, s *server.Server) {
+func accept(l net.Listener, s *server.Server, end func()) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
 		c.SetDeadline(time.Now().Add(patience))
-		answer(c.(*net.UnixConn), s)
+		ends := answer(c.(*net.UnixConn), s)
 		c.Close()
+		if ends {
+			end()
+		}
 	}
 }
 
-func answer(c *net.UnixConn, s *server.Server) {
+// answer answers a request, and tells whether it is the last.
+func answer(c *net.UnixConn, s *server.Server) (ends bool) {
 	line, dirs, err := receive(c)
 	var lines []string
 	if err == nil {
@@ -283,15 +303,16 @@ func answer(c *net.UnixConn, s *server.Server) {
 	switch {
 	case errors.Is(err, syscall.EBUSY):
 		fmt.Fprintf(w, "busy\n%s\n", err)
-		return
+		return false
 	case err != nil:
 		fmt.Fprintf(w, "error\n%s\n", err)
-		return
+		return false
 	}
 	fmt.Fprintln(w, "ok")
 	for _, l := range lines {
 		fmt.Fprintln(w, l)
 	}
+	return line == "end"
 }
 
 // receive reads a request and the descriptors that come with it.
@@ -356,6 +377,8 @@ func handle(s *server.Server, line string, dirs []dirat.FD) ([]string, error) {
 			lines = append(lines, b.String())
 		}
 		return lines, nil
+	case "end":
+		return nil, nil
 	case "del":
 		return nil, s.Delete(strings.Split(arg, ":")...)
 	case "create":

@@ -343,6 +343,35 @@ func TestRefusedMounts(t *testing.T) {
 	}
 }
 
+// TestWritableByOne: two unions do not write to the same branch, also when the server of
+// the first was killed, and one does not become a branch of itself.
+func TestWritableByOne(t *testing.T) {
+	dir := tempDir(t)
+	r := mountUnion(t, dir, "rw=rw:more=rw:base=ro", "udba=none")
+	must(t, syscall.Kill(r.server(), syscall.SIGKILL))
+	r.write("mnt/f", "f")
+	other := mountUnion(t, tempDir(t), "rw=rw", "udba=none")
+	b := func(name string, p union.Perm) union.Branch { return union.Branch{Dir: filepath.Join(dir, name), Perm: p} }
+	for what, err := range map[string]error{
+		"rw: another union mount or container writes to it":   other.Add(0, b("rw", union.RW)),
+		"more: another union mount or container writes to it": other.Add(-1, b("more", union.RW)),
+		"mnt: it lies in this union itself":                   r.Add(-1, b("mnt", union.RO)),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "branch "+dir+"/"+what) {
+			t.Errorf("%v, want %s", err, what)
+		}
+	}
+	must(t, other.Add(-1, b("rw", union.RO)))
+	must(t, r.Modify(union.Branch{Dir: filepath.Join(dir, "more"), Perm: union.RW, NoLWH: true}))
+	if err := other.Add(-1, b("more", union.RW)); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("modified: %v", err)
+	}
+	must(t, r.Modify(b("more", union.RO)))
+	must(t, other.Add(-1, b("more", union.RW)))
+	r.unmount()
+	must(t, other.Modify(b("rw", union.RW)))
+}
+
 // TestManyAtOnce: many workers do operations in the same few directories; then
 // all is consistent, and the read-only branch as before.
 func TestManyAtOnce(t *testing.T) {

@@ -141,46 +141,6 @@ func realDirs(list []union.Branch) ([]union.Branch, error) {
 	return out, nil
 }
 
-func cloneAll(list []union.Branch, ids IDs) ([]*os.File, error) {
-	var dirs []*os.File
-	for i, b := range list {
-		var ns *os.File
-		if i >= ids.From {
-			ns = ids.NS
-		}
-		d, err := clone(b, ns)
-		if err != nil {
-			return dirs, err
-		}
-		dirs = append(dirs, d)
-	}
-	return dirs, nil
-}
-
-// clone opens a branch by a mount of its own. ns maps its ids, or is nil.
-func clone(b union.Branch, ns *os.File) (*os.File, error) {
-	st, err := os.Stat(b.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("branch %s: %w", b.Dir, err)
-	}
-	if !st.IsDir() {
-		return nil, fmt.Errorf("branch %s: it is not a directory", b.Dir)
-	}
-	m, err := mount.Clone(b.Dir, false)
-	if err != nil {
-		return nil, fmt.Errorf("branch %s: %w", b.Dir, err)
-	}
-	change := mount.Change{Propagation: mount.Private, UserNS: ns}
-	if b.Perm != union.RW {
-		change.Clear, change.Set = mount.AtimeMask, mount.ReadOnly|mount.NoAtime
-	}
-	if err := mount.SetAttr(m, change); err != nil {
-		m.Close()
-		return nil, fmt.Errorf("branch %s: %w", b.Dir, err)
-	}
-	return m, nil
-}
-
 func closeAll(files []*os.File) {
 	for _, f := range files {
 		f.Close()

@@ -42,7 +42,7 @@ func Serve(args []string) error {
 		return err
 	}
 	defer h.end()
-	if err := control(fdSocket, s); err != nil {
+	if err := control(fdSocket, s, func() { h.leave(args[0]) }); err != nil {
 		return err
 	}
 	if _, err := ready.WriteString("ready"); err != nil {
@@ -56,6 +56,11 @@ func Serve(args []string) error {
 // finish is when the file system is gone.
 func finish(id string, s *server.Server) error {
 	s.Close()
+	return unlist(id)
+}
+
+// unlist removes the socket.
+func unlist(id string) error {
 	if err := dirat.FD(fdRunDir).Unlink(socketName(id)); err != syscall.ENOENT {
 		return err
 	}
@@ -189,7 +194,7 @@ func takeOver(l *ledger.Ledger, token uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := control(fdSocket, s); err != nil {
+	if err := control(fdSocket, s, func() { h.leave(r.Words[0]) }); err != nil {
 		return err
 	}
 	l.Settled()

@@ -3,6 +3,7 @@ package mnt
 import (
 	"fmt"
 	"log"
+	"os"
 	"sync"
 
 	"github.com/tare-engine/tare/internal/linux/spawn"
@@ -76,6 +77,16 @@ func (s *succession) watch() {
 			return
 		}
 	}
+}
+
+// leave ends the heir and this process, whatever is under way: as a kill, after which
+// nobody takes over.
+func (s *succession) leave(id string) {
+	s.end()
+	if err := unlist(id); err != nil {
+		log.Print(err)
+	}
+	os.Exit(0)
 }
 
 // end ends the heir: the file system is gone.

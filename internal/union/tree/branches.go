@@ -186,14 +186,18 @@ func (t *Tree) modify(s Source) error {
 		return &BranchError{Dir: s.Dir, Text: "it is another directory than when the union was mounted", Err: syscall.ESTALE}
 	}
 	var h home
-	if err := h.open(s.Root, s.Perm == union.RW); err != nil {
-		return &BranchError{Dir: s.Dir, Text: "prepare it", Err: err}
+	lock := b.lock
+	if err := t.furnish(s, &h, &lock); err != nil {
+		return err
 	}
 	t.shut(b)
-	old := Branch{root: b.root}
+	old := Branch{root: b.root, lock: dirat.None}
 	old.home.take(&b.home)
-	b.root, b.spec = s.Root, s.Branch
+	b.root, b.spec, b.lock = s.Root, s.Branch, lock
 	b.home.take(&h)
+	if !b.rw() {
+		old.lock, b.lock = b.lock, dirat.None
+	}
 	t.changed()
 	t.recordBranches()
 	old.close()

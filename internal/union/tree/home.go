@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/tare-engine/tare/internal/linux/dirat"
 	"github.com/tare-engine/tare/internal/union"
@@ -23,7 +24,9 @@ type home struct {
 	linked map[uint64]bool // inode numbers with a name in links
 }
 
-func (h *home) open(root dirat.FD, rw bool) (err error) {
+// A writable branch is locked before anything of it is touched, unless lock is a
+// descriptor already.
+func (h *home) open(root dirat.FD, rw bool, lock *dirat.FD, patience time.Duration) (err error) {
 	h.work, h.links, h.inodes.fd, h.linked = dirat.None, dirat.None, dirat.None, map[uint64]bool{}
 	defer func() {
 		if err != nil {
@@ -32,7 +35,7 @@ func (h *home) open(root dirat.FD, rw bool) (err error) {
 	}()
 	if rw {
 		// The root's time is that of what is seen in it.
-		err := keepTimes(root, func() error { return h.make(root) })
+		err := keepTimes(root, func() error { return h.make(root, lock, patience) })
 		if err != nil {
 			return err
 		}
@@ -53,9 +56,14 @@ func (h *home) open(root dirat.FD, rw bool) (err error) {
 
 // make makes what a writable branch has, and empties the directory of things
 // which were on their way when a server died.
-func (h *home) make(root dirat.FD) (err error) {
+func (h *home) make(root dirat.FD, lock *dirat.FD, patience time.Duration) (err error) {
 	if err := Furnish(root); err != nil {
 		return err
+	}
+	if *lock < 0 {
+		if *lock, err = lockWork(root, patience); err != nil {
+			return err
+		}
 	}
 	if h.work, err = root.Dir(union.WorkDir); err != nil {
 		return fmt.Errorf("%s: %w", union.WorkDir, err)

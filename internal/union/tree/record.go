@@ -13,7 +13,7 @@ import (
 // What is recorded of a tree. References and open files are those of whoever has
 // them, who records them.
 const (
-	recBranches = 1 + iota // of all branches: what, descriptor, number; the create policy
+	recBranches = 1 + iota // of all branches: what, descriptor, number, lock plus one; the create policy
 	recNode                // number, inode number, kind; of a new one
 	recDrop
 	recAttach // number, directory, name
@@ -125,7 +125,10 @@ func (t *Tree) writeBranches(r *ledger.Records) {
 	r.Begin(recBranches).String(t.options.Create.String()).Int(uint64(len(t.branches)))
 	for _, b := range t.branches {
 		b.root.Inherit()
-		r.String(b.spec.String()).Int(uint64(b.root)).Int(b.id)
+		if b.lock >= 0 {
+			b.lock.Inherit()
+		}
+		r.String(b.spec.String()).Int(uint64(b.root)).Int(b.id).Int(uint64(b.lock + 1))
 	}
 	r.End()
 }
@@ -286,6 +289,7 @@ func (s *Restoring) readBranches(r *ledger.Record) error {
 		}
 		s.branches = append(s.branches, Source{Branch: b, Root: dirat.FD(r.Int())})
 		s.ids = append(s.ids, r.Int())
+		s.branches[len(s.branches)-1].locked = dirat.FD(r.Int())
 	}
 	return nil
 }
@@ -301,6 +305,9 @@ func (s *Restoring) Refer(id uint64, refs int64) {
 func (s *Restoring) Descriptors() (list []dirat.FD) {
 	for _, b := range s.branches {
 		list = append(list, b.Root)
+		if b.locked > 0 {
+			list = append(list, b.locked-1)
+		}
 	}
 	for _, m := range s.nodes {
 		if m.orphan >= 0 {

@@ -41,6 +41,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/tare-engine/tare/internal/linux/dirat"
 	"github.com/tare-engine/tare/internal/union"
@@ -61,6 +62,8 @@ type Tree struct {
 	turn    atomic.Uint64 // of the round-robin policy
 	temp    atomic.Uint64
 	root    *Node
+
+	patience time.Duration // for locks of branches that come; under mu
 }
 
 // Branch is a branch of a tree.
@@ -72,6 +75,7 @@ type Branch struct {
 	ino   uint64
 	id    uint64 // the upper 16 bits of its inode numbers
 	home  home
+	lock  dirat.FD     // of a writable one, see lockWork
 	opens atomic.Int64 // files open on it
 	wopen atomic.Int64 // those open for writing
 }
@@ -81,12 +85,16 @@ type Branch struct {
 type Source struct {
 	union.Branch
 	Root dirat.FD
+
+	locked dirat.FD // plus one: what locks it already
 }
 
 // Open makes a tree of branches. It owns the descriptors of the sources, also
-// when it fails. At most descriptors of them are held for directories.
+// when it fails. At most descriptors of them are held for directories. It waits a
+// while for a writable branch that another union has not let go yet.
 func Open(sources []Source, o union.Options, descriptors int) (*Tree, error) {
-	t := &Tree{options: o}
+	t := &Tree{options: o, patience: patience}
+	defer func() { t.patience = 0 }() // others wait for who adds a branch
 	t.handles.max = max(descriptors, 16)
 	t.free.every = o.Create.Every
 	t.table.init()
@@ -114,6 +122,7 @@ func (t *Tree) Close() {
 func (b *Branch) close() {
 	b.home.close()
 	b.root.Close()
+	b.lock.Close()
 }
 
 // Root is the topmost directory. It need not be forgotten.
@@ -157,14 +166,15 @@ func (t *Tree) newBranch(s Source, id uint64) (*Branch, error) {
 	if err := s.Root.Stat(&st); err != nil {
 		return nil, &BranchError{Dir: s.Dir, Text: "describe it", Err: err}
 	}
-	b := &Branch{spec: s.Branch, root: s.Root, dev: st.Dev, ino: st.Ino, id: id}
+	b := &Branch{spec: s.Branch, root: s.Root, dev: st.Dev, ino: st.Ino, id: id, lock: s.locked - 1}
 	for _, o := range t.branches {
 		if o.dev == b.dev && o.ino == b.ino {
 			return nil, &BranchError{Dir: s.Dir, Text: "it is the same directory as branch " + o.spec.Dir}
 		}
 	}
-	if err := b.home.open(b.root, b.spec.Perm == union.RW); err != nil {
-		return nil, &BranchError{Dir: s.Dir, Text: "prepare it", Err: err}
+	if err := t.furnish(s, &b.home, &b.lock); err != nil {
+		b.lock.Close()
+		return nil, err
 	}
 	return b, nil
 }
