@@ -7,6 +7,10 @@
 //	                      to a layer of an image that is lent to us
 //	                 work  of an active one, for overlayfs
 //	                 own   what a committed one had before a layer took its place
+//	ROOT/stacked          the form is overlayfs's, though the driver's is another
+//
+// Layers that are not lent, those of the driver union, have no form that decides: then a
+// snapshot holds what it changes, where the kernel has overlayfs, and else all there is.
 package snapshot
 
 import (
@@ -30,6 +34,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/layer"
 	"github.com/tare-engine/tare/internal/linux/filemeta"
+	"github.com/tare-engine/tare/internal/linux/overlay"
 	"github.com/tare-engine/tare/internal/linux/treecopy"
 	"github.com/tare-engine/tare/internal/undo"
 )
@@ -48,6 +53,7 @@ func Dir(root string) string { return filepath.Join(root, "snapshots") }
 type Snapshotter struct {
 	root   string
 	layers *layer.Service
+	stacks bool // overlayfs merges snapshots; else each holds all there is
 	store  *storage.MetaStore
 
 	mu sync.Mutex
@@ -76,10 +82,35 @@ func Open(ctx context.Context, root string, layers *layer.Service) (*Snapshotter
 		return nil, err
 	}
 	s := &Snapshotter{root: root, layers: layers, store: store, replaced: map[string]time.Time{}}
-	if err := s.reconcile(ctx); err != nil {
+	if err := errors.Join(s.reconcile(ctx), s.choose()); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	return s, nil
+}
+
+// choose decides on the form of snapshots, which those that are there have already.
+func (s *Snapshotter) choose() error {
+	if s.stacks = s.layers.Stacks(); s.stacks || s.layers.Lends() {
+		return nil
+	}
+	mark := filepath.Join(s.root, "stacked")
+	_, err := os.Stat(mark)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	was := err == nil
+	if s.stacks = overlay.Supported(s.root, false) == nil; s.stacks == was {
+		return nil
+	}
+	if entries, err := os.ReadDir(Dir(s.root)); err != nil {
+		return err
+	} else if len(entries) > 0 {
+		return fmt.Errorf("%w: those that are there have another form", ErrDamaged)
+	}
+	if was {
+		return os.Remove(mark)
+	}
+	return os.WriteFile(mark, nil, 0o600)
 }
 
 // reconcile compares names with directories.
@@ -241,7 +272,7 @@ func (s *Snapshotter) begin(ctx context.Context, parent, files string) error {
 	if err != nil {
 		return err
 	}
-	if !s.layers.Stacks() {
+	if !s.stacks {
 		return treecopy.Copy(ctx, parent, files)
 	}
 	m, err := filemeta.Of(parent)
@@ -266,7 +297,7 @@ func (s *Snapshotter) Mounts(ctx context.Context, key string) ([]mount.Mount, er
 
 func (s *Snapshotter) mounts(sn storage.Snapshot) []mount.Mount {
 	active := sn.Kind == snapshots.KindActive
-	switch whole := !s.layers.Stacks(); {
+	switch whole := !s.stacks; {
 	case active && (whole || len(sn.ParentIDs) == 0):
 		return bind(s.fs(sn.ID), "rw")
 	case !active && len(sn.ParentIDs) == 0:

@@ -28,14 +28,23 @@ import (
 var drivers = map[string]func(root string) (layer.Driver, error){
 	"overlay": func(root string) (layer.Driver, error) { return overlay.New(root) },
 	"vfs":     func(root string) (layer.Driver, error) { return vfs.New(root) },
+	"branches": func(root string) (layer.Driver, error) {
+		d, err := vfs.New(root)
+		return branches{d}, err
+	},
 }
+
+// branches stands for the driver union: nobody is lent layers of its form.
+type branches struct{ *vfs.Driver }
+
+func (branches) Form() layer.Form { return layer.Branches }
 
 // TestMain leaves one case of containerd's suite out: without redirect_dir overlayfs
 // does not rename directories of lower layers (EXDEV, and mv copies), in builds as in
 // containers, of Docker too.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.skip", "TestSuite/overlay/Rename$"); err != nil {
+	if err := flag.Set("test.skip", "TestSuite/(overlay|branches)/Rename$"); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
@@ -75,6 +84,64 @@ func TestSuite(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStepsAreStacked: where overlayfs can be had a step holds what it changes, also
+// with a driver whose layers are not lent; a cache of another form is not used.
+func TestStepsAreStacked(t *testing.T) {
+	ctx, root := t.Context(), t.TempDir()
+	s, layers, err := open(ctx, root, "branches")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := t.TempDir()
+	for i, parent := range []string{"", "step0", "step1"} {
+		key := fmt.Sprint("key", i)
+		mounts, err := s.Prepare(ctx, key, parent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := mount.All(mounts, at); err != nil {
+			t.Fatal(err)
+		}
+		for j := range i {
+			if _, err := os.Stat(filepath.Join(at, fmt.Sprint("f", j))); err != nil {
+				t.Error(err)
+			}
+		}
+		err = os.WriteFile(filepath.Join(at, fmt.Sprint("f", i)), make([]byte, 1<<20), 0o644)
+		if err = errors.Join(err, mount.UnmountAll(at, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Commit(ctx, fmt.Sprint("step", i), key); err != nil {
+			t.Fatal(err)
+		}
+		if u, err := s.Usage(ctx, fmt.Sprint("step", i)); err != nil || u.Size > 3<<19 {
+			t.Errorf("step %d takes %d bytes, %v", i, u.Size, err)
+		}
+	}
+	if err := errors.Join(s.Close(), layers.Close()); err != nil {
+		t.Fatal(err)
+	}
+	again := func(want error) {
+		t.Helper()
+		s, layers, err := open(ctx, root, "branches")
+		if !errors.Is(err, want) {
+			t.Fatalf("%v, want %v", err, want)
+		}
+		if err == nil {
+			err = errors.Join(s.Close(), layers.Close())
+		}
+		if want == nil && err != nil {
+			t.Error(err)
+		}
+	}
+	again(nil)
+	// As a version before has left it, which copied.
+	if err := os.Remove(filepath.Join(root, "build/branches/stacked")); err != nil {
+		t.Fatal(err)
+	}
+	again(ErrDamaged)
 }
 
 // TestLentLayersStay: as long as a snapshot stands on them, also over a restart.
