@@ -23,7 +23,7 @@ TARE_SOAK_EXECS="${TARE_SOAK_EXECS:-10000}" TARE_SOAK_STATS="${TARE_SOAK_STATS:-
 	go test -count=1 -tags root -run '^(TestExecsLeaveNothing|TestStatsOfMany|TestManyClients)$' -v -timeout 2h ./test/probe >>"$log" 2>&1 || code=1
 TARE_BUILDS="${TARE_SOAK_BUILDS:-50}" go test -count=1 -tags root -run '^TestBuildCacheStaysInBounds$' -v -timeout 1h ./test/script >>"$log" 2>&1 || code=1
 TARE_UNION_OPS="${TARE_SOAK_UNION:-100000}" go test -count=1 -run '^TestRandomOperations$' -v -timeout 2h ./internal/union/tree >>"$log" 2>&1 || code=1
-TARE_UNION_KILLS="${TARE_SOAK_SERVERS:-50}" go test -count=1 -tags root -run '^TestTakeOver(Agrees|UnderLoad)$' -v -timeout 1h ./internal/union/mnt >>"$log" 2>&1 || code=1
+TARE_UNION_KILLS="${TARE_SOAK_SERVERS:-50}" go test -count=1 -tags root -run '^(TestTakeOver(Agrees|UnderLoad)|TestBranchChangesUnderKills)$' -v -timeout 1h ./internal/union/mnt >>"$log" 2>&1 || code=1
 KERNEL_TIMEOUT=5400 KERNEL_TAGS="root failpoint" KERNEL_ENV="TARE_THIN_KILLS=${TARE_SOAK_THIN:-50} TARE_THIN_CUTS=${TARE_SOAK_THIN:-50}" KERNEL_RUN='^(TestKilledEngines|TestPowerCut|TestSuite)$/^(KillsLeaveOldOrNew|[0-9]+)$' \
 	test/kernel/run.sh internal/layer/devicemapper >>"$log" 2>&1 || code=1
 

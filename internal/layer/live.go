@@ -264,6 +264,8 @@ func refused(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, mnt.ErrKilled):
+		return errdefs.New(errdefs.Unavailable, "%w", err)
 	case errors.Is(err, mnt.ErrNoServer):
 		return errdefs.New(errdefs.Unavailable, "the root of the container is gone: %w; start it again", err)
 	case errors.Is(err, syscall.EBUSY):

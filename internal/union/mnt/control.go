@@ -202,12 +202,22 @@ func End(id string) error {
 // ErrNoServer says that the server of a union has ended, or hangs.
 var ErrNoServer = errors.New("its server does not answer")
 
+// ErrKilled says that a server has ended before it answered. Another one takes over, and
+// a change has been made, wholly, or has not.
+var ErrKilled = errors.New("its server was killed meanwhile; the list of branches says whether it is done")
+
 // ask sends a request, and returns the lines of the answer.
 func (u Union) ask(request string, dirs ...*os.File) ([]string, error) {
 	if len(request) >= maxRequest {
 		return nil, fmt.Errorf("the directories of the branches have too many letters together: %d", len(request))
 	}
 	answer, err := u.exchange(request+"\n", dirs)
+	for n := 0; cutOff(err) && request == "ls" && n < attempts; n++ {
+		answer, err = u.exchange(request+"\n", nil)
+	}
+	if cutOff(err) {
+		return nil, fmt.Errorf("%s: %w", u.Path, ErrKilled)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", u.Path, ErrNoServer, err)
 	}
@@ -220,6 +230,11 @@ func (u Union) ask(request string, dirs ...*os.File) ([]string, error) {
 		return nil, errors.New(rest)
 	}
 	return strings.Split(strings.TrimSuffix(rest, "\n"), "\n"), nil
+}
+
+// cutOff tells whether somebody has taken a request and not answered it.
+func cutOff(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func (u Union) exchange(line string, dirs []*os.File) (string, error) {

@@ -351,7 +351,9 @@ func TestWritableByOne(t *testing.T) {
 	must(t, syscall.Kill(r.server(), syscall.SIGKILL))
 	r.write("mnt/f", "f")
 	other := mountUnion(t, tempDir(t), "rw=rw", "udba=none")
-	b := func(name string, p union.Perm) union.Branch { return union.Branch{Dir: filepath.Join(dir, name), Perm: p} }
+	b := func(name string, p union.Perm) union.Branch {
+		return union.Branch{Dir: filepath.Join(dir, name), Perm: p}
+	}
 	for what, err := range map[string]error{
 		"rw: another union mount or container writes to it":   other.Add(0, b("rw", union.RW)),
 		"more: another union mount or container writes to it": other.Add(-1, b("more", union.RW)),
