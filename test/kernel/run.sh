@@ -38,7 +38,7 @@ full=(internal/linux/cgroup internal/linux/mount internal/linux/netns internal/l
 	internal/linux/process internal/linux/fifo internal/layer/overlay internal/layer/union internal/layer/vfs internal/layer/btrfs internal/layer/devicemapper internal/linux/btrfs internal/linux/projquota internal/linux/dm cmd/tare-dm internal/volume/local internal/image
 	internal/runtime internal/keeper internal/network internal/union/tree internal/union/mnt test/probe test/script)
 brief=(internal/linux/cgroup internal/linux/mount internal/linux/apparmor internal/linux/spawn internal/linux/dm cmd/tare-dm internal/layer/overlay internal/layer/devicemapper
-	internal/runtime internal/keeper internal/network test/script)
+	internal/runtime internal/keeper internal/network internal/union/mnt test/script)
 
 with_init=(internal/linux/systemd cmd/tare-runtime test/script)
 
@@ -51,6 +51,7 @@ pattern() {
 	internal/layer/devicemapper) echo "^Test(DevicesOutliveTheEngine|KilledEngines|Suite)$/^(|[0-9]+|FreshContainer.*|ContainersKeep.*)$" ;;
 	internal/network) echo "Test(EndpointAhead|BoundEndpointsReach|KilledEngine|NetworksWithoutLinks|RatesAreKept|LimitsThat|DelayAndLoss|MadeNetworks|TableOfMany|Names$|PublishedPort|PublishedSCTP|PublishedForTheOther|GuardSpares|HostDoesNotBecome|UDPClient|IPv6Network|Macvlan$|MacvlanModes|Ipvlan|RoutedNetwork|IsolatedNetwork|TooSmall)" ;;
 	internal/runtime) echo "Test(Default|Masks|Privileged|Exec|Cell|Namespaces|HostNamespaces|Binds)" ;;
+	internal/union/mnt) echo "Test(TakeOver|TakeOverUnderLoad|BranchChangesUnderKills|WritableByOne)$" ;;
 	test/script) echo "TestTare/sessions/(hello|limits|exec|namespaces|security|oom|apparmor|userns)$" ;;
 	esac
 }

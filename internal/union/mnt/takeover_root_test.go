@@ -320,7 +320,7 @@ func (r *rig) names(i int) error {
 		func() error { return os.WriteFile(d+"/a", []byte("a"), 0o600) },
 		func() error { return os.Link(d+"/a", d+"/b") },
 		func() error { return os.Rename(d+"/a", d+"/c") },
-		func() error { return syscall.Setxattr(d+"/c", "user.x", []byte("1"), 1) }, // XATTR_CREATE
+		func() error { return syscall.Setxattr(d+"/c", "trusted.x", []byte("1"), 1) }, // XATTR_CREATE; tmpfs has none of users before 6.6
 		func() error { return os.Symlink("c", d+"/l") },
 		func() error { return renameat2(d+"/c", d+"/l", 2) }, // they change places
 		func() error { return os.Rename(d+"/c", d+"/was-link") },
@@ -328,8 +328,8 @@ func (r *rig) names(i int) error {
 		func() error { return os.WriteFile(d+"/sub/e", []byte("e"), 0o600) },
 		func() error { return os.Rename(d+"/sub", d+"/sub2") },
 		func() error { return os.Chmod(d+"/l", 0o640) },
-		func() error { _, err := syscall.Getxattr(d+"/l", "user.x", x[:]); return err },
-		func() error { return syscall.Removexattr(d+"/l", "user.x") },
+		func() error { _, err := syscall.Getxattr(d+"/l", "trusted.x", x[:]); return err },
+		func() error { return syscall.Removexattr(d+"/l", "trusted.x") },
 		func() error { return os.Remove(d + "/b") },
 		func() error { return os.Remove(d + "/sub2/e") },
 		func() error { return os.Remove(d + "/sub2") },
