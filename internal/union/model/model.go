@@ -48,6 +48,30 @@ func New(branches ...*Branch) *Union {
 	return &Union{Branches: branches, copies: map[*File]*File{}, at: map[*File]int{}}
 }
 
+// Insert puts a branch at an index.
+func (u *Union) Insert(i int, b *Branch) {
+	u.Branches = slices.Insert(u.Branches, i, b)
+	for f, at := range u.at {
+		if at >= i {
+			u.at[f]++
+		}
+	}
+}
+
+// Delete takes a branch away, and the copies that are in it.
+func (u *Union) Delete(i int) {
+	u.Branches = slices.Delete(u.Branches, i, i+1)
+	for f, at := range u.at {
+		switch {
+		case at == i:
+			delete(u.at, f)
+			maps.DeleteFunc(u.copies, func(_, c *File) bool { return c == f })
+		case at > i:
+			u.at[f]--
+		}
+	}
+}
+
 // seen is what a path stands for.
 type seen struct {
 	file  *File // nil: nothing

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +20,8 @@ type disk struct {
 	t    testing.TB
 	tree *tree.Tree
 	dirs []string
+
+	added int // branches, so far
 }
 
 // newDisk writes the branches of a model to directories and opens their union.
@@ -41,6 +44,34 @@ func newDisk(t testing.TB, dir string, m *model.Union, o union.Options) *disk {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// changeBranches takes a branch away, or adds one that is new, in the model too, which
+// must keep at least one that can be written to.
+func (d *disk) changeBranches(c model.Chance, m *model.Union) string {
+	i := c.IntN(len(d.dirs))
+	rw := 0
+	for _, b := range m.Branches {
+		if b.RW {
+			rw++
+		}
+	}
+	if len(d.dirs) > 2 && c.IntN(2) == 0 && (!m.Branches[i].RW || rw > 1) {
+		gone := d.dirs[i]
+		must(d.t, d.tree.Delete(gone))
+		m.Delete(i)
+		d.dirs = slices.Delete(d.dirs, i, i+1)
+		return "without " + gone
+	}
+	b := model.RandomOf(c, []string{"r", "h", "w"}[c.IntN(3)], true).Branches[0]
+	d.added++
+	p := filepath.Join(filepath.Dir(d.dirs[0]), fmt.Sprint("added", d.added))
+	must(d.t, b.Write(p))
+	perm := map[bool]union.Perm{true: union.RW, false: union.RO}[b.RW]
+	must(d.t, d.tree.Add(i, source(d.t, union.Branch{Dir: p, Perm: perm, WH: b.Honours && !b.RW})))
+	m.Insert(i, b)
+	d.dirs = slices.Insert(d.dirs, i, p)
+	return fmt.Sprintf("added at %d %s", i, b)
 }
 
 func source(t testing.TB, b union.Branch) tree.Source {

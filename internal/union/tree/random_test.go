@@ -14,7 +14,7 @@ import (
 	"github.com/tare-engine/tare/internal/union/model"
 )
 
-// run does the same with a union on disk and with the model, and compares.
+// run does the same with a union on disk and with the model, of which branches come and go, and compares.
 func run(t testing.TB, c model.Chance, dir string, ops int) {
 	m := model.Random(c)
 	d := newDisk(t, dir, m, union.Defaults())
@@ -30,7 +30,10 @@ func run(t testing.TB, c model.Chance, dir string, ops int) {
 	if diff := model.Compare(m.View(), d.View()); diff != "" {
 		fail("at the beginning: %s", diff)
 	}
-	for range ops {
+	for i := range ops {
+		if i%8 == 7 {
+			log = append(log, d.changeBranches(c, m))
+		}
 		op := model.RandomOperation(c)
 		log = append(log, op.Name)
 		want, got := op.Do(m), op.Do(d)
