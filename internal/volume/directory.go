@@ -95,8 +95,8 @@ func (s *Service) deleteTree(dir string) error {
 		return fmt.Errorf("delete %s: something is mounted at %s", dir, mounts[0])
 	}
 	for _, d := range s.cfg.Drivers {
-		if m, ok := d.(Maker); ok {
-			err = errors.Join(err, m.DeleteFiles(dir))
+		if k, ok := d.(Deleter); ok {
+			err = errors.Join(err, k.DeleteFiles(dir))
 		}
 	}
 	if left := treerm.All(dir); left != nil {

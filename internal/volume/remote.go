@@ -101,7 +101,7 @@ func (s *Service) Inspect(ctx context.Context, name string) (*View, error) {
 		return remote(View{Record: Record{Name: name, Driver: p.Name()}}, r, p.Scope(ctx)), nil
 	}
 	if s.ours(v.Driver) {
-		return v, nil
+		return s.status(v)
 	}
 	p, err := s.plugin(ctx, v.Driver)
 	if err != nil {

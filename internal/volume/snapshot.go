@@ -29,13 +29,13 @@ type Snapshot struct {
 	Created time.Time
 }
 
-const (
-	snapshotsDir = "snapshots"
-	snapshotFile = "snapshot.json"
-)
+// SnapshotsDir is where they are in a volume's directory.
+const SnapshotsDir = "snapshots"
+
+const snapshotFile = "snapshot.json"
 
 func (s *Service) snapshotDir(name, snapshot string) string {
-	return filepath.Join(s.dir(name), snapshotsDir, snapshot)
+	return filepath.Join(s.dir(name), SnapshotsDir, snapshot)
 }
 
 // sweepSnapshots deletes snapshots of a volume that have not come to be, or that were
@@ -69,7 +69,7 @@ func (s *Service) TakeSnapshot(ctx context.Context, name, snapshot string) (_ Sn
 		return taken, err
 	}
 	defer e.mu.Unlock()
-	content, err := s.contentOf(e)
+	take, err := s.taker(ctx, e)
 	if err != nil {
 		return taken, err
 	}
@@ -90,7 +90,7 @@ func (s *Service) TakeSnapshot(ctx context.Context, name, snapshot string) (_ Sn
 		return taken, err
 	}
 	failpoint.Hit("volume-snapshot/staged")
-	if err := s.copyContent(ctx, e.view.Load(), s.dir(name), staged, content); err != nil {
+	if err := take(staged); err != nil {
 		return taken, err
 	}
 	if err := s.cfg.Store.Put(filepath.Join(staged, snapshotFile), taken); err != nil {
@@ -101,6 +101,29 @@ func (s *Service) TakeSnapshot(ctx context.Context, name, snapshot string) (_ Sn
 	}
 	failpoint.Hit("volume-snapshot/renamed")
 	return taken, s.cfg.Store.SyncDirs(s.snapshotDir(name, ""), s.dir(name))
+}
+
+// taker returns what makes a snapshot of a volume, which is idle, in a directory.
+//
+// Preconditions: e.mu is held.
+func (s *Service) taker(ctx context.Context, e *entry) (func(staged string) error, error) {
+	v := e.view.Load()
+	if d, err := able[Snapshotter](s, v, ""); err == nil {
+		return func(staged string) error { return d.TakeSnapshot(s.dir(v.Name), staged) }, s.rest(e)
+	}
+	content, err := s.contentOf(e)
+	return func(staged string) error { return s.copyContent(ctx, v, s.dir(v.Name), staged, content) }, err
+}
+
+// rest refuses a volume that somebody has mounted, and unmounts what is left mounted of
+// one.
+//
+// Preconditions: e.mu is held.
+func (s *Service) rest(e *entry) error {
+	if err := e.idle(); err != nil {
+		return err
+	}
+	return s.clear(e.view.Load())
 }
 
 // checkSnapshotName refuses what cannot be a volume's name either.
@@ -179,6 +202,12 @@ func (s *Service) Rollback(ctx context.Context, name, snapshot string) error {
 		return err
 	}
 	defer e.mu.Unlock()
+	if d, err := able[Snapshotter](s, e.view.Load(), ""); err == nil {
+		if err := s.rest(e); err != nil {
+			return err
+		}
+		return d.Rollback(ctx, s.dir(name), snapshot)
+	}
 	content, err := s.contentOf(e)
 	if err != nil {
 		return err
@@ -227,6 +256,14 @@ func (s *Service) RemoveSnapshot(name, snapshot string) error {
 		return err
 	}
 	defer e.mu.Unlock()
+	if d, err := able[Snapshotter](s, e.view.Load(), ""); err == nil {
+		if err := s.rest(e); err != nil {
+			return err
+		}
+		if err := d.ForgetSnapshot(s.dir(name)); err != nil {
+			return err
+		}
+	}
 	gone := s.snapshotDir(name, gonePrefix+snapshot)
 	if err := errors.Join(s.deleteTree(gone), os.Rename(dir, gone), s.cfg.Store.SyncDirs(s.snapshotDir(name, ""))); err != nil {
 		return err

@@ -187,6 +187,9 @@ func (s *Service) Adopt(name, user string) {
 // acquired and adopted what they have: volumes are unmounted that nobody has mounted,
 // and those are removed that were made with a container that is not there.
 func (s *Service) Settle(there func(container string) bool) {
+	if err := s.sweep(); err != nil {
+		slog.Warn("remove what volumes have left in the kernel", "err", err)
+	}
 	for _, v := range s.List() {
 		if err := s.settle(v.Name, there); err != nil {
 			slog.Warn("put a volume right", "volume", v.Name, "err", err)

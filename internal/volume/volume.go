@@ -32,6 +32,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -77,7 +78,7 @@ type Sizer interface {
 	SnapshotSize(dir string) (int64, bool)
 }
 
-// Maker is a Driver that makes, copies and deletes directories of files itself, as some
+// Maker is a Driver that makes and copies directories of files itself, as some
 // file systems count, limit and copy what is in such that they have been told of.
 type Maker interface {
 	// MakeFiles makes an empty directory.
@@ -85,8 +86,12 @@ type Maker interface {
 	// CopyFiles makes a copy of the directory from, on disk, in the place of the empty
 	// directory to, if that can be done at once; false: nothing was done.
 	CopyFiles(from, to string, options map[string]string) (bool, error)
-	// DeleteFiles deletes what it can delete at once of a directory with directories of
-	// files.
+}
+
+// Deleter is a Driver that has to be told of what is deleted.
+type Deleter interface {
+	// DeleteFiles deletes what it can delete at once, or what is elsewhere, of a directory
+	// with directories of files, which may be no volume's of the driver.
 	DeleteFiles(dir string) error
 }
 
@@ -209,6 +214,13 @@ func (s *Service) load(name string) error {
 func (s *Service) Close() {
 	s.stop()
 	s.beside.Wait()
+	for _, d := range s.cfg.Drivers {
+		if c, ok := d.(io.Closer); ok {
+			if err := c.Close(); err != nil {
+				slog.Warn("close a driver of volumes", "driver", d.Name(), "err", err)
+			}
+		}
+	}
 }
 
 // Path is where the files of a volume are seen, which need not exist; "" of one whose

@@ -3,18 +3,16 @@ package local
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/btrfs"
 	"github.com/tare-engine/tare/internal/linux/loop"
+	"github.com/tare-engine/tare/internal/linux/mkfs"
 	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/volume"
 )
@@ -28,10 +26,6 @@ const (
 
 // makeDisk makes the file and the file system in it.
 func makeDisk(ctx context.Context, dir string, size int64) error {
-	program, err := exec.LookPath("mke2fs")
-	if err != nil {
-		return errdefs.New(errdefs.InvalidArgument, "a volume with a size needs mke2fs on the engine's machine (Debian: e2fsprogs)")
-	}
 	path := filepath.Join(dir, diskFile)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -41,15 +35,11 @@ func makeDisk(ctx context.Context, dir string, size int64) error {
 	if err := f.Truncate(size); err != nil {
 		return err
 	}
-	// No blocks kept for root, who may fill it as everybody; no tables left to be written later.
-	cmd := exec.CommandContext(ctx, program, "-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", path, strconv.FormatInt(size>>10, 10))
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	out, err := cmd.CombinedOutput()
-	if strings.Contains(string(out), "No space left on device") { // it has no exit status of its own
-		return fmt.Errorf("mke2fs: write %s: %w", path, syscall.ENOSPC)
-	}
-	if err != nil {
-		return fmt.Errorf("mke2fs: %w: %s", err, strings.TrimSpace(string(out)))
+	if err := mkfs.Make(ctx, "ext4", path); err != nil {
+		if errors.Is(err, mkfs.ErrMissing) {
+			err = errdefs.New(errdefs.InvalidArgument, "a volume with a size needs mke2fs on the engine's machine (Debian: e2fsprogs)")
+		}
+		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err

@@ -27,10 +27,11 @@ import (
 type Driver struct{}
 
 var (
-	_ volume.Driver = Driver{}
-	_ volume.Sizer  = Driver{}
-	_ volume.Maker  = Driver{}
-	_ volume.Holder = Driver{}
+	_ volume.Driver  = Driver{}
+	_ volume.Sizer   = Driver{}
+	_ volume.Maker   = Driver{}
+	_ volume.Deleter = Driver{}
+	_ volume.Holder  = Driver{}
 )
 
 // Name is the driver's name.
