@@ -28,7 +28,19 @@ const (
 	// VolumeUsagePath says what volumes take on disk: GET with name, which may be absent
 	// or there several times, a list of VolumeUsage.
 	VolumeUsagePath = "/tare/volumes/usage"
+	// VolumeReplacePath gives a volume a device in the place of another: POST a
+	// VolumeReplaceRequest.
+	VolumeReplacePath = "/tare/volumes/replace"
+	// VolumeResizePath has a volume grow: POST a VolumeResizeRequest.
+	VolumeResizePath = "/tare/volumes/resize"
+	// VolumeKeyPath is the key of a volume: PUT with name and size, whose body begins with
+	// so many bytes of key; what follows, KeyPadding at most, is there to overwrite
+	// buffers that had the key. DELETE with name has the engine forget it.
+	VolumeKeyPath = "/tare/volumes/key"
 )
+
+// KeyPadding is how much may follow a key.
+const KeyPadding = 64 << 10
 
 // VolumeCloneRequest asks for a copy of a volume.
 type VolumeCloneRequest struct {
@@ -53,6 +65,19 @@ type VolumeSnapshot struct {
 	Volume  string
 	Name    string
 	Created time.Time
+}
+
+// VolumeReplaceRequest names devices of a volume.
+type VolumeReplaceRequest struct {
+	Volume string
+	Old    string
+	New    string // "": the same device, or another file
+}
+
+// VolumeResizeRequest asks for another size of a volume.
+type VolumeResizeRequest struct {
+	Volume string
+	Size   int64 // bytes
 }
 
 // VolumeUsage is what a volume takes on disk.

@@ -207,12 +207,17 @@ var volumeCommands = []command{
 	{name: "export", build: newVolumeExportCommand, names: namesVolumes, one: true},
 	{name: "import", build: newVolumeImportCommand, names: namesVolumes, one: true},
 	{name: "inspect", build: newKindInspectCommand("volume"), names: namesVolumes},
+	{name: "lock", build: newVolumeLockCommand, names: namesVolumes, one: true},
 	{name: "ls list", build: newVolumeLsCommand},
 	{name: "prune", build: newVolumePruneCommand},
 	{name: "rename", build: newVolumeRenameCommand, names: namesVolumes, one: true},
+	{name: "replace", build: newVolumeReplaceCommand, names: namesVolumes, one: true},
+	{name: "resize", build: newVolumeResizeCommand, names: namesVolumes, one: true},
 	{name: "rm remove", build: newVolumeRmCommand, names: namesVolumes},
 	{name: "rollback", build: newVolumeRollbackCommand, names: namesVolumes, one: true},
 	{name: "snapshot", build: newVolumeSnapshotCommand, names: namesVolumes, one: true},
+	{name: "status", build: newVolumeStatusCommand, names: namesVolumes, one: true},
+	{name: "unlock", build: newVolumeUnlockCommand, names: namesVolumes, one: true},
 	{name: "update", build: newVolumeUpdateCommand, names: namesVolumes, one: true},
 }
 

@@ -35,6 +35,7 @@ import (
 	"github.com/tare-engine/tare/internal/store"
 	"github.com/tare-engine/tare/internal/volume"
 	"github.com/tare-engine/tare/internal/volume/local"
+	"github.com/tare-engine/tare/internal/volume/mapped"
 	volumeplugin "github.com/tare-engine/tare/internal/volume/plugin"
 )
 
@@ -123,7 +124,7 @@ func assembleParts(ctx context.Context, cfg *Config, id string, reserve *store.R
 		return nil, err
 	}
 	if p.volumes, err = volume.Open(volume.Config{
-		Dir: volumesDir(cfg), Store: store.NewReserved(reserve), Events: events, Drivers: []volume.Driver{local.Driver{}},
+		Dir: volumesDir(cfg), Store: store.NewReserved(reserve), Events: events, Drivers: volumeDrivers(cfg, id),
 		Plugins: volumeplugin.New(plugin.Docker()), Private: []string{cfg.ExecRoot},
 	}); err != nil {
 		return nil, err
@@ -364,11 +365,22 @@ func uninstall(cfg *Config) error {
 	}
 	defer p.close()
 	return errors.Join(p.networks.Destroy(), build.Sweep(buildConfig(cfg, id, "")), image.UnmountAll(imageMounts(cfg)),
-		container.UnmountParts(cfg.ExecRoot), volume.UnmountAll(volumesDir(cfg)), devicemapper.Uninstall(cfg.DataRoot), container.RemoveGroups(cgroupParent(cfg, id)))
+		container.UnmountParts(cfg.ExecRoot), volume.UnmountAll(volumesDir(cfg)), mappedVolumes(cfg, id).Sweep(nil),
+		devicemapper.Uninstall(cfg.DataRoot), container.RemoveGroups(cgroupParent(cfg, id)))
 }
 
 // imageMounts is where images are mounted whose user named no place.
 func imageMounts(cfg *Config) string { return filepath.Join(cfg.ExecRoot, "images") }
+
+// volumeDrivers are the drivers of volumes, the first of which is that of volumes that name
+// none.
+func volumeDrivers(cfg *Config, id string) []volume.Driver {
+	return []volume.Driver{local.Driver{}, mappedVolumes(cfg, id)}
+}
+
+func mappedVolumes(cfg *Config, id string) *mapped.Driver {
+	return mapped.New(mapped.Config{Dir: volumesDir(cfg), Engine: id, Store: store.New()})
+}
 
 func volumesDir(cfg *Config) string { return filepath.Join(cfg.DataRoot, "volumes") }
 

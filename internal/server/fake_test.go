@@ -652,6 +652,25 @@ func (f *fake) VolumeUsage(_ context.Context, names []string) ([]api.VolumeUsage
 	return []api.VolumeUsage{{Name: strings.Join(names, "+"), Size: 5}}, nil
 }
 
+func (f *fake) VolumeReplace(_ context.Context, r api.VolumeReplaceRequest) error {
+	return errdefs.New(errdefs.Conflict, "volume %s: replace %s by %s", r.Volume, r.Old, r.New)
+}
+
+func (f *fake) VolumeResize(_ context.Context, r api.VolumeResizeRequest) error {
+	return errdefs.New(errdefs.Conflict, "volume %s: %d", r.Volume, r.Size)
+}
+
+func (f *fake) VolumeUnlock(_ context.Context, name string, key []byte) error {
+	if string(key) != "secret" {
+		return errdefs.New(errdefs.Forbidden, "unlock volume %s: the key is wrong", name)
+	}
+	return nil
+}
+
+func (f *fake) VolumeLock(_ context.Context, name string) error {
+	return errdefs.New(errdefs.Conflict, "volume %s is in use", name)
+}
+
 func (f *fake) VolumesPrune(_ context.Context, fl api.Filters) (volume.PruneReport, error) {
 	f.filters = fl
 	return volume.PruneReport{}, nil

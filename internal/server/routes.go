@@ -91,6 +91,10 @@ var routes = []route{
 	{"DELETE", api.VolumeSnapshotsPath, (*Server).removeSnapshot},
 	{"POST", api.VolumeRollbackPath, (*Server).rollbackVolume},
 	{"GET", api.VolumeUsagePath, (*Server).volumeUsage},
+	{"POST", api.VolumeReplacePath, (*Server).replaceVolumeDevice},
+	{"POST", api.VolumeResizePath, (*Server).resizeVolume},
+	{"PUT", api.VolumeKeyPath, (*Server).unlockVolume},
+	{"DELETE", api.VolumeKeyPath, (*Server).lockVolume},
 	{"GET", api.ManifestPath, (*Server).registryManifest},
 	{"POST", api.ManifestPath, (*Server).pushManifest},
 

@@ -32,6 +32,11 @@ type volumeBackend interface {
 	VolumeSnapshotRemove(ctx context.Context, name, snapshot string) error
 	VolumeRollback(ctx context.Context, r api.VolumeSnapshotRequest) error
 	VolumeUsage(ctx context.Context, names []string) ([]api.VolumeUsage, error)
+	VolumeReplace(ctx context.Context, r api.VolumeReplaceRequest) error
+	VolumeResize(ctx context.Context, r api.VolumeResizeRequest) error
+	// VolumeUnlock does not keep the key.
+	VolumeUnlock(ctx context.Context, name string, key []byte) error
+	VolumeLock(ctx context.Context, name string) error
 }
 
 func (s *Server) listVolumes(w http.ResponseWriter, r *request) error {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
@@ -212,11 +213,14 @@ func (d *Driver) copyBack(ctx context.Context, c *dm.Conn, dir string, st *state
 	return d.awaitMerge(ctx, c, st)
 }
 
+// mergeLook is how often it is asked whether all is copied, of which there is no event.
+const mergeLook = 100 * time.Millisecond
+
 // awaitMerge waits until the kernel has copied all.
 func (d *Driver) awaitMerge(ctx context.Context, c *dm.Conn, st *state) error {
 	ref := dm.Name(d.device(st, partOrigin))
 	for {
-		info, lines, err := c.Status(ref, dm.Query{NoFlush: true, NoOpenCount: true})
+		_, lines, err := c.Status(ref, dm.Query{NoFlush: true, NoOpenCount: true})
 		if err != nil {
 			return err
 		}
@@ -230,8 +234,10 @@ func (d *Driver) awaitMerge(ctx context.Context, c *dm.Conn, st *state) error {
 		case s.Used.Used == s.Metadata:
 			return nil
 		}
-		if _, _, err := c.Wait(ctx, ref, info.Event); err != nil {
-			return err
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(mergeLook):
 		}
 	}
 }
