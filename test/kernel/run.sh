@@ -35,9 +35,9 @@ shift $((OPTIND - 1))
 
 full=(internal/linux/cgroup internal/linux/mount internal/linux/netns internal/linux/proc internal/linux/untar
 	internal/linux/apparmor internal/linux/spawn internal/linux/memfd internal/linux/seccomp internal/linux/inroot
-	internal/linux/process internal/linux/fifo internal/layer/overlay internal/layer/union internal/layer/vfs internal/layer/btrfs internal/layer/devicemapper internal/linux/btrfs internal/linux/projquota internal/linux/dm cmd/tare-dm internal/volume/local internal/image
+	internal/linux/process internal/linux/fifo internal/layer/overlay internal/layer/union internal/layer/vfs internal/layer/btrfs internal/layer/devicemapper internal/linux/btrfs internal/linux/projquota internal/linux/dm cmd/tare-dm internal/volume/local internal/volume/mapped internal/image
 	internal/runtime internal/keeper internal/network internal/union/tree internal/union/mnt test/probe test/script)
-brief=(internal/linux/cgroup internal/linux/mount internal/linux/apparmor internal/linux/spawn internal/linux/dm cmd/tare-dm internal/layer/overlay internal/layer/devicemapper
+brief=(internal/linux/cgroup internal/linux/mount internal/linux/apparmor internal/linux/spawn internal/linux/dm cmd/tare-dm internal/volume/mapped internal/layer/overlay internal/layer/devicemapper
 	internal/runtime internal/keeper internal/network internal/union/mnt test/script)
 
 with_init=(internal/linux/systemd cmd/tare-runtime test/script)
@@ -46,6 +46,7 @@ with_init=(internal/linux/systemd cmd/tare-runtime test/script)
 pattern() {
 	case $1 in
 	internal/linux/dm) echo "Test(BadTables|BusyDevice|Nodes|Wait|CookiesReachUdev)$" ;;
+	internal/volume/mapped) echo "Test(Restart|PullAndReplace/mirror|Errors|Multipath|Unlock|Snapshots)$" ;;
 	cmd/tare-dm) echo "TestReasons$|TestSessions/(nothing|concise|checks)$" ;;
 	internal/layer/overlay) echo "TestSuite/(FreshContainer|WhiteoutsHide|MetadataIsKept|ChangesAreExact|ContainersHaveIDs|DiffIsALayer|ExportIsTheWholeRoot|ViewsAreReadOnly|SizeIsALimit)" ;;
 	internal/layer/devicemapper) echo "^Test(DevicesOutliveTheEngine|KilledEngines|Suite)$/^(|[0-9]+|FreshContainer.*|ContainersKeep.*)$" ;;
@@ -53,6 +54,15 @@ pattern() {
 	internal/runtime) echo "Test(Default|Masks|Privileged|Exec|Cell|Namespaces|HostNamespaces|Binds)" ;;
 	internal/union/mnt) echo "Test(TakeOver|TakeOverUnderLoad|BranchChangesUnderKills|WritableByOne)$" ;;
 	test/script) echo "TestTare/sessions/(hello|limits|exec|namespaces|security|oom|apparmor|userns)$" ;;
+	esac
+}
+
+# tags are those with which the tests of a package are built: those that kill need points
+# where to.
+tags() {
+	case $1 in
+	internal/volume/mapped) echo "root failpoint" ;;
+	*) echo "${KERNEL_TAGS:-root}" ;;
 	esac
 }
 
@@ -101,7 +111,7 @@ build() {
 	shift
 	for p; do
 		name=${p//\//-}.test
-		[ -e "$work/tests/$name" ] || CGO_ENABLED=0 go test -c -tags "${KERNEL_TAGS:-root}" -o "$work/tests/$name" "./$p"
+		[ -e "$work/tests/$name" ] || CGO_ENABLED=0 go test -c -tags "$(tags "$p")" -o "$work/tests/$name" "./$p"
 		[ -e "$work/tests/$name" ] || continue # no test in it
 		only=${KERNEL_RUN:-}
 		[ -z "$short" ] || [ -n "$only" ] || only=$(pattern "$p")

@@ -96,3 +96,65 @@ func TestExamplesOfUnions(t *testing.T) {
 		}
 	}
 }
+
+// TestExamplesOfVolumesOnDeviceMapper runs all that docs/dm-volumes.md shows, with disks that
+// are there, and can be pulled.
+func TestExamplesOfVolumesOnDeviceMapper(t *testing.T) {
+	if err := exec.Command("modprobe", "dm-mod").Run(); err != nil {
+		t.Skip("this kernel has no device mapper")
+	}
+	text, err := os.ReadFile("../../docs/dm-volumes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var examples strings.Builder
+	for _, part := range strings.Split(string(text), "```sh\n")[1:] {
+		example, _, _ := strings.Cut(part, "```\n")
+		examples.WriteString(example)
+	}
+	e := startTared(t)
+	e.docker = filepath.Join(programs(t), "tare")
+	e.load(t, "busybox.tar")
+	dir := t.TempDir()
+	bin := t.TempDir()
+	if err := os.Symlink(e.docker, filepath.Join(bin, "docker")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("bash", "-eo", "pipefail", "-c", disksThatCanBePulled+"set -x\n"+examples.String())
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+e.socket, "DM_DISABLE_UDEV=1", "PATH="+bin+":"+programs(t)+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"\nkept\n", "still here", "degraded", "over the other way", "\ngood\n"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
+// disksThatCanBePulled is shell that makes disks of 32 MB, and two ways to one.
+const disksThatCanBePulled = `
+end() {
+	for d in disk1 disk2 disk3 path1 path2; do dmsetup remove --retry example-$d; done
+	for l in $loops; do losetup -d $l; done
+}
+trap end EXIT
+for d in disk1 disk2 disk3 path; do
+	truncate -s 32m $d.img
+	l=$(losetup --show -f $d.img)
+	loops="$loops $l"
+	case $d in
+	path) names="path1 path2" ;;
+	*) names=$d ;;
+	esac
+	for n in $names; do
+		dmsetup create example-$n --table "0 65536 linear $l 0"
+		dmsetup table example-$n >$n.table
+		eval "${n^^}=/dev/mapper/example-$n"
+	done
+done
+pull() { echo 0 65536 error | dmsetup load ${1##*/} && dmsetup resume --noflush --nolockfs ${1##*/}; }
+plug() { dmsetup load ${1##*/} <${1##*-}.table && dmsetup resume --noflush --nolockfs ${1##*/}; }
+`

@@ -51,6 +51,10 @@ func (d *Driver) openLegs(dir string, st *state) (_ *members, err error) {
 		m := member{place: i, leg: l}
 		if l.File != "" {
 			f, dev, err := attach(filepath.Join(dir, l.File))
+			if notThere(err) {
+				missing, why = append(missing, i), errors.Join(why, err)
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}

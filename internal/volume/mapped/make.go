@@ -265,7 +265,7 @@ func (d *Driver) DeleteFiles(dir string) error {
 		return err
 	}
 	err = d.deactivate(dir, st)
-	for _, l := range st.Legs {
+	for _, l := range append(st.Legs, st.Old...) {
 		if l.Device == "" || st.Target == snapshot {
 			continue
 		}

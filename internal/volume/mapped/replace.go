@@ -82,7 +82,7 @@ func (d *Driver) replaceLeg(c *dm.Conn, dir string, st *state, place int, with s
 	if err != nil {
 		return err
 	}
-	st.Legs[place] = next
+	st.Legs[place], st.Old = next, append(st.Old, before)
 	if err := errors.Join(d.put(dir, st), failHere("volume-dm/replaced"), take()); err != nil {
 		return err
 	}
@@ -90,8 +90,7 @@ func (d *Driver) replaceLeg(c *dm.Conn, dir string, st *state, place int, with s
 	if err := d.adjust(c, dir, st); err != nil {
 		return err
 	}
-	d.discardLeg(dir, st, before)
-	return nil
+	return d.discardOld(dir, st)
 }
 
 func failHere(name string) error {
@@ -135,17 +134,30 @@ func (d *Driver) adjust(c *dm.Conn, dir string, st *state) error {
 	return d.reload(c, dir, st)
 }
 
-// discardLeg gives a device back that is no leg any more, as far as it can be reached.
-func (d *Driver) discardLeg(dir string, st *state, l leg) {
-	var err error
+// discardOld gives devices back that are no legs any more, as far as they can be reached.
+//
+// Preconditions: the volume's lock is held, and its device is made of others.
+func (d *Driver) discardOld(dir string, st *state) error {
+	var left []leg
+	for _, l := range st.Old {
+		if err := d.discard(dir, st, l); err != nil && !notThere(err) {
+			slog.Warn("a device that was replaced keeps the mark of its volume", "dir", dir, "device", l.name(), "err", err)
+			left = append(left, l)
+		}
+	}
+	if len(left) == len(st.Old) {
+		return nil
+	}
+	st.Old = left
+	return d.put(dir, st)
+}
+
+// discard takes the mark of a volume away, or the file.
+func (d *Driver) discard(dir string, st *state, l leg) error {
 	if l.File != "" {
-		err = os.Remove(filepath.Join(dir, l.File))
-	} else {
-		err = d.clearLabel(st, l)
+		return os.Remove(filepath.Join(dir, l.File))
 	}
-	if err != nil && !notThere(err) {
-		slog.Warn("a device that was replaced keeps the mark of its volume", "dir", dir, "device", l.name(), "err", err)
-	}
+	return d.clearLabel(st, l)
 }
 
 // replacePath is Replace for the ways to a disk.

@@ -27,6 +27,7 @@ type state struct {
 	Size    uint64 // sectors
 	Chunk   uint64 `json:",omitempty"` // sectors of a stripe's
 	Legs    []leg
+	Old     []leg `json:",omitempty"` // were replaced, and still have their marks
 
 	// Made says that there is a file system: of crypt without a key file the first key
 	// makes it.

@@ -57,7 +57,20 @@ func (d *Driver) Sweep(dirs []string) error {
 	for _, id := range used {
 		err = errors.Join(err, d.resume(c, id, known[id]))
 	}
+	for id, dir := range known {
+		err = errors.Join(err, d.tidy(id, dir))
+	}
 	return err
+}
+
+// tidy gives devices back that a killed engine had replaced.
+func (d *Driver) tidy(id, dir string) error {
+	defer d.hold(id)()
+	st, err := get(dir)
+	if err != nil || len(st.Old) == 0 {
+		return err
+	}
+	return d.discardOld(dir, st)
 }
 
 // resume goes on with a volume that has devices, since before this engine.
