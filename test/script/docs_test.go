@@ -120,7 +120,7 @@ func TestExamplesOfVolumesOnDeviceMapper(t *testing.T) {
 	if err := os.Symlink(e.docker, filepath.Join(bin, "docker")); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("bash", "-eo", "pipefail", "-c", disksThatCanBePulled+"set -x\n"+examples.String())
+	cmd := exec.Command("timeout", "150", "bash", "-eo", "pipefail", "-c", disksThatCanBePulled+"set -x\n"+examples.String())
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+e.socket, "DM_DISABLE_UDEV=1", "PATH="+bin+":"+programs(t)+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()

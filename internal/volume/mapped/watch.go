@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/failpoint"
@@ -59,30 +61,51 @@ func (d *Driver) watchAll(ctx context.Context, c *dm.Conn, w *dm.Watch) error {
 		d.mu.Lock()
 		seen := maps.Clone(d.seen)
 		d.mu.Unlock()
+		again := false
 		for id, dir := range seen {
-			if err := d.look(c, id, dir); err != nil {
+			copying, err := d.look(c, id, dir)
+			if err != nil {
 				slog.Warn("look at the devices of a volume", "dir", dir, "err", err)
 			}
+			again = again || copying
 		}
-		if err := w.Next(ctx); err != nil {
+		if err := next(ctx, w, again); err != nil {
 			return err
 		}
 	}
 }
 
-// look notes what has become of the legs of a volume that has devices.
-func (d *Driver) look(c *dm.Conn, id, dir string) error {
+// lookAgain is how often volumes are looked at of which something is being copied: the
+// last event of that comes before its end.
+const lookAgain = time.Second
+
+// next waits for an event; soon also without.
+func next(ctx context.Context, w *dm.Watch, soon bool) error {
+	if !soon {
+		return w.Next(ctx)
+	}
+	short, cancel := context.WithTimeout(ctx, lookAgain)
+	defer cancel()
+	if err := w.Next(short); err != nil && (ctx.Err() != nil || short.Err() == nil) {
+		return err
+	}
+	return nil
+}
+
+// look notes what has become of the legs of a volume that has devices, and reports whether
+// some of them get what they lack.
+func (d *Driver) look(c *dm.Conn, id, dir string) (copying bool, err error) {
 	defer d.hold(id)()
 	st, err := get(dir)
 	if errdefs.Is(err, errdefs.NotFound) || err == nil && (st.ID != id || !st.Made) {
-		return nil // it has gone, or is not there yet
+		return false, nil // it has gone, or is not there yet
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	h, err := d.health(c, dir, st)
 	if err != nil || h == nil {
-		return err
+		return false, err
 	}
 	failed := false
 	for i := range st.Legs {
@@ -93,11 +116,11 @@ func (d *Driver) look(c *dm.Conn, id, dir string) error {
 	}
 	switch {
 	case failed:
-		return d.lose(c, dir, st)
+		err = d.lose(c, dir, st)
 	case h.inStep():
-		return d.inStepNow(dir, st)
+		err = d.inStepNow(dir, st)
 	}
-	return nil
+	return slices.ContainsFunc(st.Legs, func(l leg) bool { return l.Fresh && !l.Failed }), err
 }
 
 // lose notes that legs have failed, and has a mirror go on without them. If none is left
