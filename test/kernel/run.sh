@@ -46,7 +46,7 @@ with_init=(internal/linux/systemd cmd/tare-runtime test/script)
 pattern() {
 	case $1 in
 	internal/linux/dm) echo "Test(BadTables|BusyDevice|Nodes|Wait|CookiesReachUdev)$" ;;
-	internal/volume/mapped) echo "Test(Restart|PullAndReplace/mirror|Errors|Multipath|Unlock|Snapshots)$" ;;
+	internal/volume/mapped) echo "Test(Restart|PullAndReplace/mirror|Errors|Multipath|Unlock|Snapshots|SnapshotOfALateWriter)$" ;;
 	cmd/tare-dm) echo "TestReasons$|TestSessions/(nothing|concise|checks)$" ;;
 	internal/layer/overlay) echo "TestSuite/(FreshContainer|WhiteoutsHide|MetadataIsKept|ChangesAreExact|ContainersHaveIDs|DiffIsALayer|ExportIsTheWholeRoot|ViewsAreReadOnly|SizeIsALimit)" ;;
 	internal/layer/devicemapper) echo "^Test(DevicesOutliveTheEngine|KilledEngines|Suite)$/^(|[0-9]+|FreshContainer.*|ContainersKeep.*)$" ;;

@@ -3,6 +3,7 @@ package mapped
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -215,6 +216,9 @@ func (d *Driver) deactivate(dir string, st *state) error {
 		*st = *fresh
 	}
 	inStep := d.inStep(c, dir, st)
+	if kept, err := d.removeOrigin(c, dir, st); kept || err != nil {
+		return err
+	}
 	if err := d.removeAll(c, st, true); err != nil {
 		return err
 	}
@@ -231,6 +235,65 @@ func (d *Driver) deactivate(dir string, st *state) error {
 		st.Legs[i].Fresh = st.Legs[i].Fresh && st.Legs[i].Failed
 	}
 	return d.put(dir, st)
+}
+
+// removeOrigin takes the device away that saves to snapshots: as long as it is there, in
+// use by the end of a container say, what it saves to has to be. kept: that is so, and
+// the others go when it has gone.
+//
+// Preconditions: the volume's lock is held.
+func (d *Driver) removeOrigin(c *dm.Conn, dir string, st *state) (kept bool, err error) {
+	origin := d.device(st, partOrigin)
+	before, err := c.Info(dm.Name(origin), dm.Query{NoOpenCount: true})
+	if notThere(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := remove(c, []string{origin}, true); err != nil {
+		return false, err
+	}
+	if _, err = c.Info(dm.Name(origin), dm.Query{NoOpenCount: true}); notThere(err) {
+		return false, nil
+	}
+	if err == nil && !before.DeferredRemove {
+		id := st.ID
+		d.ends.Go(func() { d.removeLater(c, id, dir) })
+	}
+	return true, err
+}
+
+// removeLater removes what is left of a volume when its last user has gone. If that is not
+// before the engine's end, the next one does it.
+func (d *Driver) removeLater(c *dm.Conn, id, dir string) {
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-time.After(patience):
+		}
+		if done, err := d.removeRest(c, id, dir); done || err != nil {
+			if err != nil {
+				slog.Warn("remove the devices of a volume", "dir", dir, "err", err)
+			}
+			return
+		}
+	}
+}
+
+func (d *Driver) removeRest(c *dm.Conn, id, dir string) (done bool, err error) {
+	defer d.hold(id)()
+	st := &state{ID: id}
+	info, err := c.Info(dm.Name(d.device(st, partOrigin)), dm.Query{NoOpenCount: true})
+	switch {
+	case notThere(err):
+		d.forget(id)
+		return true, d.removeAll(c, st, true)
+	case err != nil:
+		return false, err
+	}
+	return !info.DeferredRemove, nil // it is in use again
 }
 
 // mayHave reports whether the kernel may have devices at all: who has no volume of the

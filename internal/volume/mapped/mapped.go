@@ -56,8 +56,11 @@ type Driver struct {
 	conn  *dm.Conn               // nil: nothing has needed it yet
 	locks map[string]*sync.Mutex // by ID of a volume: held while its devices or its state change
 	seen  map[string]string      // directories of volumes that have devices, by ID: see watch.go
-	watch context.CancelFunc     // nil: nobody watches
+	watch bool                   // somebody watches
 	ends  sync.WaitGroup
+
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
 }
 
 var (
@@ -69,17 +72,14 @@ var (
 
 // New returns the driver, which does nothing before a volume needs it.
 func New(cfg Config) *Driver {
-	return &Driver{cfg: cfg, locks: map[string]*sync.Mutex{}, seen: map[string]string{}}
+	d := &Driver{cfg: cfg, locks: map[string]*sync.Mutex{}, seen: map[string]string{}}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	return d
 }
 
 // Close ends what goes on beside. Devices stay.
 func (d *Driver) Close() error {
-	d.mu.Lock()
-	stop := d.watch
-	d.mu.Unlock()
-	if stop != nil {
-		stop()
-	}
+	d.stop()
 	d.ends.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()

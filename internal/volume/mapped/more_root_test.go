@@ -16,6 +16,7 @@ import (
 
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/linux/mkfs"
+	"github.com/tare-engine/tare/internal/linux/mount"
 	"github.com/tare-engine/tare/internal/volume"
 )
 
@@ -404,3 +405,43 @@ func keyFile(t *testing.T, n int) string {
 func mkfsExt4(t *testing.T, disk string) error { return mkfs.Make(t.Context(), "ext4", disk) }
 
 func mountingOf(user string) volume.Mounting { return volume.Mounting{User: user} }
+
+// What somebody still writes after the volume was unmounted, as the end of a container
+// does, is saved to snapshots.
+func TestSnapshotOfALateWriter(t *testing.T) {
+	l := newLab(t)
+	l.mustCreate("data", "size=16m")
+	at := l.mount("data", "c")
+	l.put(at, 0)
+	l.unmount("data", "c")
+	if _, err := l.TakeSnapshot(t.Context(), "data", "snap"); err != nil {
+		t.Fatal(err)
+	}
+	l.mount("data", "c")
+	late, err := mount.Clone(at, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := fmt.Sprintf("/proc/self/fd/%d", late.Fd())
+	l.unmount("data", "c")
+	if err := l.Rollback(t.Context(), "data", "snap"); !errdefs.Is(err, errdefs.Unavailable) {
+		t.Error(err)
+	}
+	if err := writeFile(filepath.Join(dir, "0"), content(7)); err != nil {
+		t.Error(err)
+	}
+	late.Close()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := l.Rollback(t.Context(), "data", "snap")
+		if err == nil {
+			break
+		}
+		if !errdefs.Is(err, errdefs.Unavailable) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	l.mount("data", "c")
+	l.verify(at, 1)
+	l.unmount("data", "c")
+	l.remove("data")
+}

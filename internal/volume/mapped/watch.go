@@ -29,18 +29,17 @@ func (d *Driver) see(c *dm.Conn, dir string, st *state) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seen[st.ID] = dir
-	if d.watch != nil {
+	if d.watch {
 		return nil
 	}
 	w, err := c.Watch()
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	d.watch = stop
+	d.watch = true
 	d.ends.Go(func() {
 		defer w.Close()
-		if err := d.watchAll(ctx, c, w); err != nil && ctx.Err() == nil {
+		if err := d.watchAll(c, w); d.ctx.Err() == nil {
 			slog.Error("volumes on device mapper are watched no more", "err", err)
 		}
 	})
@@ -53,7 +52,8 @@ func (d *Driver) forget(id string) {
 	delete(d.seen, id)
 }
 
-func (d *Driver) watchAll(ctx context.Context, c *dm.Conn, w *dm.Watch) error {
+// watchAll ends with an error, or the driver.
+func (d *Driver) watchAll(c *dm.Conn, w *dm.Watch) error {
 	for {
 		if err := w.Arm(); err != nil {
 			return err
@@ -69,7 +69,7 @@ func (d *Driver) watchAll(ctx context.Context, c *dm.Conn, w *dm.Watch) error {
 			}
 			again = again || copying
 		}
-		if err := next(ctx, w, again); err != nil {
+		if err := next(d.ctx, w, again); err != nil {
 			return err
 		}
 	}
