@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tare-engine/tare/internal/linux/dm"
 )
 
 // storageSessions are those that ask most of a storage driver.
@@ -52,9 +54,9 @@ func TestStorageDrivers(t *testing.T) {
 // needDeviceMapper skips where the kernel has no device mapper, which the engine says.
 func needDeviceMapper(t *testing.T, dir string, options []string) {
 	t.Helper()
-	f, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+	c, err := dm.Open(dm.Options{Udev: dm.UdevOff})
 	if err == nil {
-		f.Close()
+		c.Close()
 		return
 	}
 	args := append([]string{"--data-root", dir + "/d", "--exec-root", dir + "/e", "-H", "unix://" + dir + "/s"}, options...)
