@@ -310,12 +310,15 @@ func TestRefusedMounts(t *testing.T) {
 	must(t, syscall.Mount(filepath.Join(dir, "b"), filepath.Join(dir, "same"), "", syscall.MS_BIND, ""))
 	must(t, os.Mkdir(filepath.Join(dir, "sealed"), 0o755))
 	must(t, syscall.Mount("tmpfs", filepath.Join(dir, "sealed"), "tmpfs", syscall.MS_RDONLY, ""))
+	must(t, os.Mkdir(filepath.Join(dir, "dev"), 0o755))
+	must(t, syscall.Mount("devtmpfs", filepath.Join(dir, "dev"), "devtmpfs", 0, ""))
 	self, err := os.Executable()
 	must(t, err)
 	for branches, want := range map[string]string{
 		"a=rw:none=ro": "branch DIR/none: ",
 		"a=rw:file=ro": "branch DIR/file: it is not a directory",
 		"a=rw:link=ro": "branch DIR/link is branch DIR/a/in: it lies inside branch DIR/a",
+		"a=rw:dev=ro":  "branch DIR/dev: it is of a file system of the kernel (devtmpfs)",
 		"b=rw:same=ro": "branch DIR/same: it is the same directory as branch DIR/b",
 		"sealed=rw":    "branch DIR/sealed: prepare it: .wh..wh.orph: read-only file system",
 	} {
