@@ -64,10 +64,7 @@ func killOne(t *testing.T, root string) {
 
 	s, d := service(t, root)
 	defer s.Close()
-	wait(t, "what was removed to go", func() bool {
-		left, err := os.ReadDir(root + "/trash")
-		return err == nil && len(left) == 0 && len(d.doomed()) == 0
-	})
+	settled(t, root, d)
 	agreeing(t, d)
 	placed, err := places(root)
 	if err != nil || len(placed)+1 != len(d.ledger.all()) { // the base is nowhere
@@ -86,4 +83,13 @@ func killOne(t *testing.T, root string) {
 	if err := s.Remove(t.Context(), id); err != nil {
 		t.Error(err)
 	}
+}
+
+// settled waits until nothing is being deleted.
+func settled(t *testing.T, root string, d *Driver) {
+	t.Helper()
+	wait(t, "what was removed to go", func() bool {
+		left, err := os.ReadDir(root + "/trash")
+		return err == nil && len(left) == 0 && len(d.doomed()) == 0
+	})
 }

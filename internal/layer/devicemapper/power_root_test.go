@@ -150,6 +150,7 @@ func (d *cutDisk) cutOne(t *testing.T) {
 	d.mount()
 
 	s, driver := service(t, d.root)
+	settled(t, d.root, driver)
 	agreeing(t, driver)
 	for p := range must(places(d.root)) {
 		if _, ok := driver.ledger.find(p); !ok {
