@@ -38,7 +38,7 @@ func defaultContainerConfig() containerConfig {
 
 func (c *containerConfig) options() []option {
 	return []option{
-		{"log-driver", "", "log-driver", "where the output of containers that name no `driver` is kept: json-file, local or none", textValue{&c.LogDriver, nil}},
+		{"log-driver", "", "log-driver", "where the output of containers that name no `driver` is kept (json-file, local, none), or goes as well: syslog, journald, gelf or fluentd", textValue{&c.LogDriver, nil}},
 		{"log-opt", "", "log-opts", "`NAME=VALUE` for containers with the default log driver that do not give the option; several may be given", objectValue{&c.LogOpts}},
 		{"default-ulimit", "", "default-ulimits", "limit of containers that do not give it: `NAME=SOFT[:HARD]`, such as nofile=1024:4096; several may be given", ulimitsValue{&c.Ulimits}},
 		{"default-shm-size", "", "default-shm-size", "`size` of /dev/shm of containers that do not give it", &c.ShmSize},

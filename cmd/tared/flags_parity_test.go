@@ -107,7 +107,7 @@ func TestContainerDefaults(t *testing.T) {
 		d.IpcMode != "shareable" || d.CgroupnsMode != "host" || d.CgroupParent != "/mine" || !d.Init || !d.NoNewPrivileges || !strings.Contains(d.Seccomp, "SCMP_ACT_ALLOW") {
 		t.Errorf("%+v", d)
 	}
-	for _, bad := range []string{"--log-driver=syslog", "--log-driver=x", "--log-opt=max-size=x", "--log-opt=x=1", "--log-opt=x", "--default-ulimit=nofile", "--default-ulimit=x=1", "--default-ulimit=nofile=3:2",
+	for _, bad := range []string{"--log-driver=splunk", "--log-driver=x", "--log-opt=max-size=x", "--log-opt=x=1", "--log-opt=x", "--default-ulimit=nofile", "--default-ulimit=x=1", "--default-ulimit=nofile=3:2",
 		"--default-shm-size=x", "--default-ipc-mode=host", "--default-cgroupns-mode=x", "--init-path=/nosuch", "--init-path=x", "--seccomp-profile=/nosuch", "--seccomp-profile=x",
 		"--metrics-addr=9323", "--metrics-addr=:x", "--authorization-plugin=", "--tls"} {
 		if _, err := parse(t, bad); err == nil {

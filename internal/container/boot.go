@@ -54,6 +54,7 @@ func (s *Service) Boot(ctx context.Context) error {
 	}
 	for _, c := range s.index.List() {
 		s.watches.resume(c)
+		s.forwards.resume(c.View())
 		s.removals.dropCutOff(c)
 		s.ooms.watch(c)
 	}

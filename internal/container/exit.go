@@ -29,6 +29,7 @@ const unknownExit = 255
 //	cleared     nothing is left on the host: the next run may begin
 //	(then the exit is acknowledged to the keeper)
 type exits struct {
+	forwards *forwards
 	index    *index.Index[*Container]
 	records  *records
 	groups   *groups
@@ -126,6 +127,7 @@ func (x *exits) publishExit(c *Container, e keeper.Exit, oom bool) {
 		status = Restarting
 	}
 	c.endWatches()
+	x.forwards.ended(c.ID)
 	v := c.publish(func(v *View) {
 		v.Status, v.Pid, v.Ticks, v.Network, v.Health = status, 0, 0, nil, ""
 		v.Record = withRecord(v.Record, func(r *Record) {

@@ -32,7 +32,7 @@ func (s *Service) Logs(ctx context.Context, ref string, o api.LogsOptions, start
 	if !o.Stdout && !o.Stderr {
 		return errdefs.New(errdefs.InvalidArgument, "You must choose at least one stream")
 	}
-	if v.HostConfig.LogConfig.Type == "none" {
+	if !spec.LogReadable(v.HostConfig.LogConfig) {
 		return errdefs.New(errdefs.NotImplemented, "configured logging driver does not support reading")
 	}
 	ro := logs.Options{Format: spec.LogFormat(v.HostConfig.LogConfig.Type), Since: o.Since, Until: o.Until, Tail: tail(o.Tail), Follow: o.Follow, Stdout: o.Stdout, Stderr: o.Stderr}

@@ -59,6 +59,7 @@ type removals struct {
 	followers *logs.Followers
 	departed  *departed
 	places    places
+	forwards  *forwards
 }
 
 // onRequest is Remove.
@@ -126,6 +127,7 @@ func (r *removals) remove(ctx context.Context, c *Container, volumes bool) error
 	c.mu.Unlock()
 
 	failpoint.Hit("rm/marked")
+	r.forwards.arrive(c.ID)
 	if err := r.takeAway(ctx, c.View(), volumes || v.AutoRemove()); err != nil {
 		c.mu.Lock()
 		c.publish(func(v *View) { v.Status = Dead })
@@ -178,5 +180,6 @@ func (r *removals) takeAway(ctx context.Context, v *View, volumes bool) error {
 
 // removeDir removes a container's directory. Who reads its log goes on.
 func (r *removals) removeDir(id string) error {
+	r.forwards.depart(id)
 	return errors.Join(r.followers.Hold(r.records.logDir(id)), os.RemoveAll(r.records.dir(id)))
 }

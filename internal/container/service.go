@@ -32,6 +32,7 @@
 //	launcher  what a run needs is acquired, and its program executed (launch.go)
 //	starts    from a request to a run, by a launch (start.go)
 //	watches   health and time of a run (watches.go, healthcheck.go)
+//	forwards  its output sent elsewhere (forwards.go)
 //	stops     signals, and the ends of runs that are asked for (stop.go)
 //	exits     from the end of a run to where nothing is left of it (exit.go)
 //	restarter what follows an end, by the container's policy (restarts.go)
@@ -53,6 +54,7 @@ import (
 	"github.com/tare-engine/tare/internal/linux/cgroup"
 	"github.com/tare-engine/tare/internal/logfile"
 	"github.com/tare-engine/tare/internal/logs"
+	"github.com/tare-engine/tare/internal/logs/forward"
 	"github.com/tare-engine/tare/internal/network"
 	"github.com/tare-engine/tare/internal/runtime/external"
 	"github.com/tare-engine/tare/internal/store"
@@ -91,6 +93,7 @@ type Service struct {
 	stats    *stats.Collector
 
 	followers logs.Followers
+	forwards  *forwards
 	departed  departed
 
 	creations *creations
@@ -129,15 +132,16 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, volumeSer
 
 	s.restarter = &restarter{index: s.index, records: s.records, link: s.link, work: s.work}
 	s.stops = &stops{events: s.events, restarts: s.restarter}
+	s.forwards = &forwards{records: s.records, service: forward.New()}
 	s.removals = &removals{
 		index: s.index, records: s.records, layers: layers, ids: s.ids, execs: s.execs, stops: s.stops, events: s.events, work: s.work, links: s.links,
-		volumes: s.volumes, followers: &s.followers, departed: &s.departed, places: s.places,
+		volumes: s.volumes, followers: &s.followers, departed: &s.departed, places: s.places, forwards: s.forwards,
 	}
 	s.creations = &creations{
 		index: s.index, records: s.records, groups: s.groups, layers: layers, ids: s.ids, cells: s.cells, networks: networks, events: s.events, removals: s.removals,
 		volumes: s.volumes, places: s.places,
 	}
-	s.watches = &watches{records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
+	s.watches = &watches{forwards: s.forwards, records: s.records, events: s.events, work: s.work, execs: s.execs, stops: s.stops, service: s}
 	launcher := s.newLauncher()
 	s.starts = &starts{
 		launcher: launcher, index: s.index, records: s.records, link: s.link, cells: s.cells, events: s.events, work: s.work,
@@ -145,7 +149,7 @@ func New(cfg Config, layers *layer.Service, networks *network.Service, volumeSer
 	}
 	s.restarter.starts = s.starts
 	s.exits = &exits{
-		index: s.index, records: s.records, groups: s.groups, ooms: s.ooms, events: s.events, work: s.work, restarts: s.restarter,
+		forwards: s.forwards, index: s.index, records: s.records, groups: s.groups, ooms: s.ooms, events: s.events, work: s.work, restarts: s.restarter,
 		removals: s.removals, giveBack: launcher.giveBack,
 	}
 	s.far = s.newFar()
@@ -194,6 +198,7 @@ func (s *Service) Close() {
 	s.strays.wait(strayWait)
 	s.work.wait()
 	s.link.close(!s.anyAlive())
+	s.forwards.service.Close()
 	s.ids.close()
 }
 

@@ -25,6 +25,6 @@ func (d *Defaults) logOf(v *View) *keeper.Log {
 	if err != nil { // checked at create; a record of before is served with the defaults
 		o = spec.LogOptions{MaxSize: d.LogMaxSize, MaxFiles: d.LogMaxFile, Format: spec.LogFormat(v.HostConfig.LogConfig.Type)}
 	}
-	attrs := spec.LogAttributes(spec.LogSubject{ID: v.ID, Name: v.Name, ImageID: v.Image, Config: v.Config}, v.HostConfig.LogConfig)
+	attrs := spec.LogAttributes(logSubject(v), v.HostConfig.LogConfig)
 	return &keeper.Log{Dir: v.ID + "/log", MaxSize: o.MaxSize, MaxFiles: o.MaxFiles, Compress: o.Compress, Attrs: attrs, Format: o.Format}
 }

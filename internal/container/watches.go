@@ -11,15 +11,16 @@ import (
 	"github.com/tare-engine/tare/internal/container/spec"
 )
 
-// watches are kept over a run: its health, and its time.
+// watches are kept over a run: its health, its time, and what it says.
 type watches struct {
-	records *records
-	events  eventLog
-	work    *work
-	execs   *Execs
-	checks  probeCounts
-	stops   *stops
-	service userActions
+	forwards *forwards
+	records  *records
+	events   eventLog
+	work     *work
+	execs    *Execs
+	checks   probeCounts
+	stops    *stops
+	service  userActions
 }
 
 // probeCounts count the probes of all containers' health.
@@ -54,6 +55,7 @@ type userActions interface {
 func (w *watches) begin(c *Container) {
 	w.watchHealth(c)
 	w.watchDeadline(c)
+	w.forwards.begin(c.View())
 }
 
 // resume begins anew to watch a container that ran when the last engine ended.

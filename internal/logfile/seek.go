@@ -128,8 +128,12 @@ func (r *Reader) seek(off int64) error {
 	r.r, r.w, r.last, r.src = 0, 0, false, nil
 	s := r.segments[0]
 	if !s.gz {
-		r.off = off
-		_, err := s.f.Seek(off, io.SeekStart)
+		fi, err := s.f.Stat()
+		if err != nil {
+			return err
+		}
+		r.off = min(off, fi.Size()) // a power cut may have taken what was before off
+		_, err = s.f.Seek(r.off, io.SeekStart)
 		return err
 	}
 	r.off = 0

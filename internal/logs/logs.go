@@ -144,7 +144,7 @@ func (r *Reader) look() (there bool, err error) {
 func (r *Reader) open() error {
 	if r.o.Follow && r.wake == nil {
 		// Before the first look, or what comes in between is missed.
-		w, err := wakers.add(r.dir)
+		w, err := wakers.add(r.dir, nil)
 		if err != nil {
 			return err
 		}

@@ -23,10 +23,11 @@ type waker struct {
 	hub   *hub
 	watch int
 	c     chan struct{}
+	call  func() // instead of c; nil: none
 }
 
-// add wakes the result when something changes in dir.
-func (h *hub) add(dir string) (*waker, error) {
+// add wakes the result, or calls call, when something changes in dir.
+func (h *hub) add(dir string, call func()) (*waker, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.watcher == nil {
@@ -42,7 +43,7 @@ func (h *hub) add(dir string) (*waker, error) {
 		h.stopIfIdle()
 		return nil, err
 	}
-	w := &waker{hub: h, watch: watch, c: make(chan struct{}, 1)}
+	w := &waker{hub: h, watch: watch, c: make(chan struct{}, 1), call: call}
 	if h.ofWatch[watch] == nil {
 		h.ofWatch[watch] = map[*waker]bool{}
 	}
@@ -103,6 +104,10 @@ func (h *hub) wake(watch int) {
 }
 
 func (w *waker) wake() {
+	if w.call != nil {
+		w.call()
+		return
+	}
 	select {
 	case w.c <- struct{}{}:
 	default: // it has not looked since the last time

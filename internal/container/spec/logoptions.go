@@ -2,17 +2,15 @@ package spec
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/tare-engine/tare/internal/errdefs"
-	"github.com/tare-engine/tare/internal/ident"
 	"github.com/tare-engine/tare/internal/logfile"
+	"github.com/tare-engine/tare/internal/logs/remote"
 )
 
 // LogOptions are the options of a log that the engine keeps.
@@ -23,7 +21,8 @@ type LogOptions struct {
 	Format   logfile.Format
 }
 
-// logDrivers are those that there are, with their options beside commonLogOptions.
+// logDrivers are those that keep logs here, with their options beside commonLogOptions;
+// package remote has the others.
 var logDrivers = map[string][]string{
 	"json-file": {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
 	"local":     {"max-size", "max-file", "compress"},
@@ -33,15 +32,26 @@ var logDrivers = map[string][]string{
 // commonLogOptions are those of all drivers.
 var commonLogOptions = []string{"mode", "max-buffer-size"}
 
+// cacheLogOptions are of what is kept here of a log that goes elsewhere.
+var cacheLogOptions = []string{"cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"}
+
 // LogDrivers are the names of the log drivers that there are.
-func LogDrivers() []string { return slices.Sorted(maps.Keys(logDrivers)) }
+func LogDrivers() []string {
+	return slices.Sorted(slices.Values(append(remote.Drivers(), slices.Collect(maps.Keys(logDrivers))...)))
+}
 
 // LogFormat is how a log driver's files are written.
 func LogFormat(driver string) logfile.Format {
-	if driver == "local" {
+	if driver == "local" || remote.Is(driver) {
 		return logfile.Text
 	}
 	return logfile.JSON
+}
+
+// LogReadable reports whether clients may read the log.
+func LogReadable(c container.LogConfig) bool {
+	disabled, err := strconv.ParseBool(c.Config["cache-disabled"])
+	return c.Type != "none" && (err != nil || !disabled || !remote.Is(c.Type))
 }
 
 // DefaultLog fills in what a container's log configuration leaves out: the driver,
@@ -56,12 +66,16 @@ func DefaultLog(c *container.LogConfig, defaults container.LogConfig) {
 	c.Config = all
 }
 
-// ParseLogOptions reads the options of the log drivers json-file and local. A log of
+// ParseLogOptions reads the options about the files of a log. A log of
 // json-file that does not name the size gets the default one: a log without bounds
 // fills the disk sooner or later. Local has bounds of its own, which are Docker's.
 func ParseLogOptions(c container.LogConfig, maxSize int64, maxFile int) (o LogOptions, err error) {
-	size, sized := c.Config["max-size"]
-	files, counted := c.Config["max-file"]
+	prefix := ""
+	if remote.Is(c.Type) {
+		prefix = "cache-"
+	}
+	size, sized := c.Config[prefix+"max-size"]
+	files, counted := c.Config[prefix+"max-file"]
 	o.Format = LogFormat(c.Type)
 	switch {
 	case o.Format == logfile.Text:
@@ -75,104 +89,78 @@ func ParseLogOptions(c container.LogConfig, maxSize int64, maxFile int) (o LogOp
 	}
 	if sized {
 		o.MaxSize = 0
-		if o.MaxSize, err = parseLogSize(size, o.Format); err != nil {
+		if o.MaxSize, err = parseLogSize(prefix+"max-size", size, o.Format); err != nil {
 			return o, err
 		}
 	}
 	if counted {
 		if o.MaxFiles, err = strconv.Atoi(files); err != nil || o.MaxFiles < 1 {
-			return o, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option max-file: max-file cannot be less than 1", files)
+			return o, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option %smax-file: max-file cannot be less than 1", files, prefix)
 		}
 	}
-	if v, ok := c.Config["compress"]; ok {
+	if v, ok := c.Config[prefix+"compress"]; ok {
 		if o.Compress, err = strconv.ParseBool(v); err != nil {
-			return o, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option compress", v)
+			return o, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option %scompress", v, prefix)
 		}
+	} else if prefix != "" && o.MaxFiles < 2 {
+		o.Compress = false
 	}
 	return o, checkLogKeys(c)
 }
 
 // parseLogSize reads max-size, which is -1 of a log of json-file without bounds.
-func parseLogSize(size string, f logfile.Format) (int64, error) {
+func parseLogSize(option, size string, f logfile.Format) (int64, error) {
 	if size == "-1" && f == logfile.JSON {
 		return 0, nil
 	}
 	n, err := units.FromHumanSize(size)
 	if err != nil || n <= 0 {
-		return 0, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option max-size", size)
+		return 0, errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option %s", size, option)
 	}
 	return n, nil
 }
 
 func checkLogKeys(c container.LogConfig) error {
+	if remote.Is(c.Type) {
+		return checkRemote(c)
+	}
 	for _, k := range sortedKeysOf(c.Config) {
-		v := c.Config[k]
 		if !slices.Contains(commonLogOptions, k) && !slices.Contains(logDrivers[c.Type], k) {
 			return errdefs.New(errdefs.InvalidArgument, "unknown log opt '%s' for %s log driver", k, c.Type)
 		}
-		switch k {
-		case "labels-regex", "env-regex":
-			if _, err := regexp.Compile(v); err != nil {
-				return errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option %s: %w", v, k, err)
-			}
-		case "tag":
-			if strings.Contains(v, "{{") && !knownTag(v) {
-				return errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option tag: known are {{.ID}}, {{.FullID}}, {{.Name}}, {{.ImageName}}, {{.ImageID}}", v)
-			}
+	}
+	if _, err := remote.Tag(c.Config, "", &remote.Subject{}); err != nil {
+		return err
+	}
+	return remote.CheckAttributes(c.Config)
+}
+
+// checkRemote checks what a driver that sends logs elsewhere is told.
+func checkRemote(c container.LogConfig) error {
+	own := maps.Clone(c.Config)
+	maps.DeleteFunc(own, func(k, _ string) bool {
+		return slices.Contains(commonLogOptions, k) || slices.Contains(cacheLogOptions, k)
+	})
+	if v, ok := c.Config["cache-disabled"]; ok {
+		if _, err := strconv.ParseBool(v); err != nil {
+			return errdefs.New(errdefs.InvalidArgument, "invalid value %q for log option cache-disabled", v)
 		}
 	}
-	return nil
-}
-
-// LogSubject is the container whose lines get attributes.
-type LogSubject struct {
-	ID, Name string
-	ImageID  string
-	Config   *container.Config
-}
-
-func knownTag(v string) bool {
-	return !strings.Contains(LogSubject{Config: &container.Config{}}.tags().Replace(v), "{{")
-}
-
-func (c LogSubject) tags() *strings.Replacer {
-	return strings.NewReplacer("{{.ID}}", ident.Short(c.ID), "{{.FullID}}", c.ID, "{{.Name}}", c.Name,
-		"{{.ImageName}}", c.Config.Image, "{{.ImageID}}", c.ImageID, "{{.ImageFullID}}", c.ImageID, "{{.DaemonName}}", "docker")
-}
-
-// LogAttributes are what the options labels, env and tag add to each line; nil
-// if there are none.
-func LogAttributes(of LogSubject, log container.LogConfig) map[string]string {
-	c := log.Config
-	attrs := map[string]string{}
-	add := func(names, pattern string, pairs func(func(k, value string))) {
-		wanted := strings.Split(c[names], ",")
-		re, err := regexp.Compile(c[pattern])
-		pairs(func(k, value string) {
-			for _, w := range wanted {
-				if w != "" && w == k {
-					attrs[k] = value
-				}
-			}
-			if err == nil && c[pattern] != "" && re.MatchString(k) {
-				attrs[k] = value
-			}
-		})
+	if err := remote.CheckAttributes(own); err != nil {
+		return err
 	}
-	add("labels", "labels-regex", func(f func(string, string)) {
-		for k, value := range of.Config.Labels {
-			f(k, value)
-		}
-	})
-	add("env", "env-regex", func(f func(string, string)) {
-		for _, kv := range of.Config.Env {
-			if k, value, ok := strings.Cut(kv, "="); ok {
-				f(k, value)
-			}
-		}
-	})
-	if tag := c["tag"]; tag != "" {
-		attrs["tag"] = of.tags().Replace(tag)
+	return remote.Check(c.Type, own)
+}
+
+// LogAttributes are what the options labels, env and tag add to each line of a log that is
+// kept here; nil if there are none.
+func LogAttributes(of *remote.Subject, log container.LogConfig) map[string]string {
+	if remote.Is(log.Type) {
+		return nil
+	}
+	attrs := remote.Attributes(log.Config, of)
+	if tag, err := remote.Tag(log.Config, "", of); err == nil && tag != "" {
+		attrs["tag"] = tag
 	}
 	if len(attrs) == 0 {
 		return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/tare-engine/tare/internal/container/health"
 	"github.com/tare-engine/tare/internal/errdefs"
 	"github.com/tare-engine/tare/internal/logfile"
+	"github.com/tare-engine/tare/internal/logs/remote"
 )
 
 const namePattern = "[a-zA-Z0-9][a-zA-Z0-9_.-]"
@@ -362,8 +363,11 @@ func validateHost(req *container.CreateRequest) error {
 	return ValidateLog(h.LogConfig)
 }
 
-// absentLogDrivers are Docker's that are not offered.
-var absentLogDrivers = []string{"awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog"}
+// absentLogDrivers are Docker's that are not offered, and why.
+var absentLogDrivers = map[string]string{
+	"awslogs": "it needs the client of one cloud", "gcplogs": "it needs the client of one cloud", "splunk": "it needs the client of one product",
+	"etwlogs": "it is Windows'",
+}
 
 // ValidateLog checks a log driver and its options.
 func ValidateLog(l container.LogConfig) error {
@@ -371,9 +375,10 @@ func ValidateLog(l container.LogConfig) error {
 	switch _, ok := logDrivers[l.Type]; {
 	case l.Type == "none":
 		return nil
-	case contains(absentLogDrivers, l.Type):
-		return errdefs.New(errdefs.NotImplemented, "log driver %s is not offered: logs are kept in files (json-file, local), which outlive the engine, and from which a collector takes them elsewhere", l.Type)
-	case !ok:
+	case absentLogDrivers[l.Type] != "":
+		return errdefs.New(errdefs.NotImplemented, "log driver %s is not offered: %s; there are %s, and a collector may read the files of json-file and local", l.Type,
+			absentLogDrivers[l.Type], strings.Join(LogDrivers(), ", "))
+	case !ok && !remote.Is(l.Type):
 		return invalid("logger: no log driver named '%s' is registered", shown(l.Type))
 	}
 	mode := container.LogMode(l.Config["mode"])
@@ -388,6 +393,9 @@ func ValidateLog(l container.LogConfig) error {
 		return err
 	}
 	if o.Compress && o.Format == logfile.Text && o.MaxFiles < 2 {
+		if remote.Is(l.Type) {
+			return invalid("compression cannot be enabled when max file count is 1: cache-compress is true and cache-max-file 1")
+		}
 		return invalid("compression cannot be enabled when max file count is 1: log driver local compresses unless compress=false is given")
 	}
 	if o.Compress && (o.MaxFiles < 2 || o.MaxSize == 0) {

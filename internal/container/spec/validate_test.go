@@ -132,7 +132,7 @@ func TestBadHostConfig(t *testing.T) {
 		`{"RestartPolicy":{"Name":"foo"}}`:                                            "invalid restart policy: unknown policy 'foo'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
 		`{"RestartPolicy":{"Name":"always"},"AutoRemove":true}`:                       "can't create 'AutoRemove' container with restart policy",
 		`{"LogConfig":{"Type":"nope"}}`:                                               "logger: no log driver named 'nope' is registered",
-		`{"LogConfig":{"Type":"syslog"}}`:                                             "log driver syslog is not offered",
+		`{"LogConfig":{"Type":"splunk"}}`:                                             "log driver splunk is not offered",
 		`{"LogConfig":{"Config":{"foo":"1"}}}`:                                        "unknown log opt 'foo' for json-file log driver",
 		`{"LogConfig":{"Config":{"mode":"x"}}}`:                                       "logger: logging mode not supported: x",
 		`{"LogConfig":{"Config":{"max-buffer-size":"1"}}}`:                            "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
