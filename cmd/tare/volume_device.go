@@ -21,9 +21,7 @@ func newVolumeReplaceCommand(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "replace VOLUME DEVICE [NEW]",
 		Short: "Give a volume of the driver dm a device in the place of another",
-		Long: `Give a volume of the driver dm a device in the place of another
-
-For the targets mirror and raid1, also while containers use the volume: the new device gets what the others
+		Long: `For the targets mirror and raid1, also while containers use the volume: the new device gets what the others
 have ("tare volume status" shows how far that is). For multipath it is another way to the same disk, or, if it
 is the one before, that is tried again. Without NEW it is the same device, which has been away, or another file.`,
 		Args: rangeArgs(2, 3),
@@ -89,9 +87,7 @@ func newVolumeUnlockCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unlock [OPTIONS] VOLUME",
 		Short: "Bring the key of an encrypted volume, from STDIN or a descriptor",
-		Long: `Bring the key of an encrypted volume, from STDIN or a descriptor
-
-For volumes of the driver dm with target=crypt and no key file. A key is 64 bytes, or 32, as of
+		Long: `For volumes of the driver dm with target=crypt and no key file. A key is 64 bytes, or 32, as of
 
 	head -c 64 /dev/urandom > key
 
