@@ -273,12 +273,15 @@ func (f *forward) giveUp(why error) {
 	lines := 0
 	for _, b := range f.window {
 		lines += len(b.packets)
+		f.note(b.end)
 	}
 	f.window = nil
 	for {
 		b, err := f.read()
 		lines += len(b.packets)
-		f.note(b.end)
+		if b.moved {
+			f.note(b.end)
+		}
 		if err != nil {
 			break
 		}
