@@ -212,7 +212,10 @@ func (u Union) ask(request string, dirs ...*os.File) ([]string, error) {
 		return nil, fmt.Errorf("the directories of the branches have too many letters together: %d", len(request))
 	}
 	answer, err := u.exchange(request+"\n", dirs)
-	for n := 0; cutOff(err) && request == "ls" && n < attempts; n++ {
+	// To be asked twice does no harm to these. A server that ends by itself, because its
+	// last mount has gone, takes requests that it does not answer.
+	again := request == "ls" || request == "end"
+	for n := 0; cutOff(err) && again && n < attempts; n++ {
 		answer, err = u.exchange(request+"\n", nil)
 	}
 	if cutOff(err) {
