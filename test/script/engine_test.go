@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -180,11 +182,19 @@ func (e *engine) output(t *testing.T, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// removeOf takes away what a session made.
+// removeOf takes away what a session made: containers and images whose names begin with
+// its own, and not with that of another session as well, such as exec and exec-detach.
 func (e *engine) removeOf(session string) {
 	host := []string{"-H", "unix://" + e.socket}
+	var others []string
+	for _, pattern := range []string{"testdata/", "../clients/"} {
+		files, _ := filepath.Glob(pattern + session + "-*.txtar")
+		for _, f := range files {
+			others = append(others, strings.TrimSuffix(filepath.Base(f), ".txtar")+"-")
+		}
+	}
 	for _, list := range [][]string{
-		{"ps", "-aq", "--filter", "name=^/?" + session + "-"},
+		{"ps", "-a", "--format", "{{.Names}}", "--filter", "name=^/?" + session + "-"},
 		{"images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=" + session + "-*", "--filter", "reference=*/" + session + "-*"},
 	} {
 		out, _ := exec.Command(e.docker, append(host, list...)...).Output()
@@ -192,7 +202,10 @@ func (e *engine) removeOf(session string) {
 		if list[0] == "images" {
 			remove = "rmi"
 		}
-		if objects := strings.Fields(string(out)); len(objects) > 0 {
+		objects := slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool {
+			return slices.ContainsFunc(others, func(o string) bool { return strings.HasPrefix(path.Base(name), o) })
+		})
+		if len(objects) > 0 {
 			exec.Command(e.docker, append(append(host, remove, "-f"), objects...)...).Run()
 		}
 	}

@@ -73,6 +73,9 @@ func (s *starter) takeLeft(b *begin) error {
 // end. One that is not there must have been reaped by us.
 func (s *starter) checkOurs(b *begin, pid int) error {
 	parent, err := process.Parent(pid)
+	if err == nil && parent == 0 { // read while it was being reaped
+		err = syscall.ESRCH
+	}
 	if err == nil {
 		if parent != os.Getpid() {
 			return errdefs.New(errdefs.Conflict, "the runtime's process %d is a child of %d, not of the keeper", pid, parent)
