@@ -141,6 +141,7 @@ func (f *forward) read() (b batch, err error) {
 			f.missing()
 		}
 		b.moved = true
+		b.size++ // also of lines that the driver leaves out
 		m := remote.Message{Stream: e.Stream, Time: e.Time}
 		m.Line, m.Partial = b.end.advance(&e, f.log.ID)
 		packets, err := f.receiver.Encode(&m)

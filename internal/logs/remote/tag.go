@@ -3,6 +3,8 @@ package remote
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"regexp"
 	"strings"
 	"text/template"
 	"text/template/parse"
@@ -32,11 +34,29 @@ func Tag(options map[string]string, otherwise string, s *Subject) (string, error
 
 // tagFunctions are Docker's.
 var tagFunctions = template.FuncMap{
-	"json": func(v any) string {
+	"json": func(v any) (string, error) {
 		b, _ := json.Marshal(v) // of strings, which have a form
-		return string(b)
+		return made(string(b))
 	},
-	"split": strings.Split, "join": strings.Join, "lower": strings.ToLower, "upper": strings.ToUpper,
+	"split": strings.Split, "join": func(list []string, sep string) (string, error) {
+		if len(list)*len(sep) > mostMade {
+			return "", errTooLong
+		}
+		return made(strings.Join(list, sep))
+	},
+	// Templates have these without us, and without a bound.
+	"print":    func(a ...any) (string, error) { return made(fmt.Sprint(a...)) },
+	"println":  func(a ...any) (string, error) { return made(fmt.Sprintln(a...)) },
+	"html":     func(a ...any) (string, error) { return made(template.HTMLEscaper(a...)) },
+	"js":       func(a ...any) (string, error) { return made(template.JSEscaper(a...)) },
+	"urlquery": func(a ...any) (string, error) { return made(template.URLQueryEscaper(a...)) },
+	"printf": func(format string, a ...any) (string, error) {
+		if wide.MatchString(format) {
+			return "", errTooLong
+		}
+		return made(fmt.Sprintf(format, a...))
+	},
+	"lower": strings.ToLower, "upper": strings.ToUpper,
 	"title": func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
 	"pad": func(s string, before, after int) string {
 		if s == "" {
@@ -45,6 +65,22 @@ var tagFunctions = template.FuncMap{
 		return strings.Repeat(" ", min(max(before, 0), maxTag)) + s + strings.Repeat(" ", min(max(after, 0), maxTag))
 	},
 	"truncate": func(s string, n int) string { return s[:min(max(n, 0), len(s))] },
+}
+
+// mostMade is how long a text becomes at most on its way to a tag. Each function gets such
+// texts, and makes one of a few times that.
+const mostMade = 64 << 10
+
+var errTooLong = fmt.Errorf("a text becomes longer than %d bytes", mostMade)
+
+// wide is a width or precision that makes long texts of short ones.
+var wide = regexp.MustCompile(`%[^a-zA-Z%]*([0-9]{5}|\*)`)
+
+func made(s string) (string, error) {
+	if len(s) > mostMade {
+		return "", errTooLong
+	}
+	return s, nil
 }
 
 // bounded refuses what a template could do without end.

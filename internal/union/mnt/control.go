@@ -297,8 +297,12 @@ func control(socket int, s *server.Server, end func()) error {
 func accept(l net.Listener, s *server.Server, end func()) {
 	for {
 		c, err := l.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // there is no descriptor left, for now
+			time.Sleep(100 * time.Millisecond)
+			continue
 		}
 		c.SetDeadline(time.Now().Add(patience))
 		ends := answer(c.(*net.UnixConn), s)

@@ -77,7 +77,7 @@ func (d *Driver) replaceLeg(c *dm.Conn, dir string, st *state, place int, with s
 			return err
 		}
 	}
-	next := leg{ID: newID(), Device: with, Size: before.Size, Fresh: true}
+	next := leg{ID: newID(), Device: with, Size: max(before.Size, st.Size), Fresh: true} // it may have failed before the volume grew
 	take, err := d.prepare(dir, st, before, &next)
 	if err != nil {
 		return err
