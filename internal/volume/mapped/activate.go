@@ -97,6 +97,13 @@ func (d *Driver) notOpen(dir string, st *state) error {
 		return nil
 	}
 	if st.Open {
+		have, err := d.openLegs(dir, st) // those that are not there have failed, and are no first one
+		if err != nil {
+			return st.about(err)
+		}
+		if err := have.Close(); err != nil {
+			return err
+		}
 		for _, i := range st.sources()[1:] {
 			st.Legs[i].Fresh = true
 		}

@@ -83,7 +83,11 @@ func (d *Driver) replaceLeg(c *dm.Conn, dir string, st *state, place int, with s
 		return err
 	}
 	st.Legs[place], st.Old = next, append(st.Old, before)
-	if err := errors.Join(d.put(dir, st), failHere("volume-dm/replaced"), take()); err != nil {
+	if err := d.put(dir, st); err != nil {
+		return err
+	}
+	failpoint.Hit("volume-dm/replaced")
+	if err := take(); err != nil {
 		return err
 	}
 	failpoint.Hit("volume-dm/leg-marked")
@@ -91,11 +95,6 @@ func (d *Driver) replaceLeg(c *dm.Conn, dir string, st *state, place int, with s
 		return err
 	}
 	return d.discardOld(dir, st)
-}
-
-func failHere(name string) error {
-	failpoint.Hit(name)
-	return nil
 }
 
 // prepare opens what is to be a leg, and returns what makes it one.

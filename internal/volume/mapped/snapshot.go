@@ -84,7 +84,10 @@ func (d *Driver) idle(dir string) (*state, error) {
 // ForgetSnapshot says whether a snapshot of a volume may be removed: one that the volume's
 // device saves to may not.
 func (d *Driver) ForgetSnapshot(dir string) error {
-	_, err := d.idle(dir)
+	st, err := d.idle(dir)
+	if err == nil && st.Merging != "" {
+		err = errdefs.New(errdefs.Conflict, "a rollback of the volume to %s was cut off: mount the volume, which ends it, or roll back again", st.Merging)
+	}
 	return err
 }
 
