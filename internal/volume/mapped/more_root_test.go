@@ -445,3 +445,27 @@ func TestSnapshotOfALateWriter(t *testing.T) {
 	l.unmount("data", "c")
 	l.remove("data")
 }
+
+// After an unclean end a mirror goes on with the leg that is there, whichever it is.
+func TestMirrorWithoutItsFirstLegAfterAnUncleanEnd(t *testing.T) {
+	l := newLab(t)
+	disks := l.disks(2, 24)
+	l.mustCreate("data", "target=mirror", "device="+disks[0]+","+disks[1])
+	l.put(l.mount("data", "c"), 0)
+	l.unmount("data", "c")
+	dir := filepath.Join(l.dir, "data")
+	st, err := get(dir)
+	if err != nil || st.Open {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	st.Open = true // as a power cut leaves it
+	if err := l.driver.put(dir, st); err != nil {
+		t.Fatal(err)
+	}
+	plug := l.pull(disks[0])
+	l.verify(l.mount("data", "c"), 1)
+	l.await("data", "Health", "degraded")
+	l.unmount("data", "c")
+	plug()
+	l.remove("data")
+}
