@@ -277,7 +277,7 @@ func (f *forward) giveUp(why error) {
 		f.note(b.end)
 	}
 	f.window = nil
-	for {
+	for f.s.ctx.Err() == nil {
 		b, err := f.read()
 		lines += len(b.packets)
 		if b.moved {

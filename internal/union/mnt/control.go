@@ -300,7 +300,7 @@ func accept(l net.Listener, s *server.Server, end func()) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // there is no descriptor left, for now
+		if err != nil { // no descriptor is left: others give theirs back
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
